@@ -1,0 +1,221 @@
+//! What the helper and the server need from a broker, in the words of the domain.
+//!
+//! Implemented by `memory` (one process) and `redis`; called by the helper on any thread and by the
+//! server's worker and feed threads, never by a reactor: every call may block up to the broker's
+//! deadline. Nothing here knows Redis.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    error::Result,
+    id::ClientId,
+    wire::{Envelope, Ticket},
+};
+
+/// Carries messages to nodes and keeps tickets, presence and channels.
+///
+/// All methods may be called from many threads at once. Errors of kind
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) pass; the
+/// same call may be repeated, and [`report`](Broker::report) may be repeated without double effect.
+pub trait Broker: Send + Sync {
+    /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
+    fn describe(&self) -> String;
+
+    // --- Tickets ---------------------------------------------------------------------------------
+
+    /// Stores what `token` stands for; it vanishes after `life`.
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()>;
+
+    /// Takes the tickets out, each at most once over all callers; the stored text, unchecked, in the
+    /// order of `tokens`.
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>>;
+
+    // --- Presence, seen by a node ----------------------------------------------------------------
+
+    /// Opens a presence session for `node`, which lives for `lease` after each
+    /// [`renew`](Broker::renew).
+    ///
+    /// With `supersede` (the node has just started) the node's former sessions end at once: their
+    /// connections are left to [`reap`](Broker::reap).
+    fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session>;
+
+    /// Prolongs the session by its lease. [`SessionLost`](crate::ErrorKind::SessionLost) when it ended.
+    fn renew(&self, session: &Session) -> Result<()>;
+
+    /// Records that connections opened and closed, in order, and publishes one event for each.
+    ///
+    /// Repeating a change has no effect. When a client's last connection on any node closes, the
+    /// client leaves all its channels. [`SessionLost`](crate::ErrorKind::SessionLost), with no
+    /// effect, when the session ended.
+    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()>;
+
+    /// Ends an own session; connections that it still holds are left to [`reap`](Broker::reap).
+    fn end_session(&self, session: &Session) -> Result<()>;
+
+    /// Closes up to `limit` connections that ended sessions left behind, as
+    /// [`report`](Broker::report) would, each exactly once over all callers.
+    ///
+    /// Returns how many; fewer than `limit` means that nothing is left for now.
+    fn reap(&self, limit: usize) -> Result<usize>;
+
+    // --- Presence, seen by the business ----------------------------------------------------------
+
+    /// All clients with an open connection, in no order. The system's id is left out.
+    fn online_clients(&self) -> Result<Vec<ClientId>>;
+
+    /// Whether each of `clients` has an open connection, in their order.
+    fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>>;
+
+    // --- Channels --------------------------------------------------------------------------------
+
+    /// Makes each client a member of the channel beside it. Joining twice has no effect.
+    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()>;
+
+    /// Ends each membership. Leaving a channel one is not in has no effect.
+    fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()>;
+
+    /// Members of the channel, online or not, in no order. The system's id is left out.
+    fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>>;
+
+    /// Ends the membership of all members that are not online.
+    fn clear_channel(&self, channel: &str) -> Result<()>;
+
+    /// All channels with their number of members, in no order.
+    fn channels(&self) -> Result<Vec<(String, i64)>>;
+
+    /// Channels of each of `clients`, in their order.
+    fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>>;
+
+    /// Number of members of the channel; 0 if there is none of that name.
+    fn channel_size(&self, channel: &str) -> Result<i64>;
+
+    // --- Messages --------------------------------------------------------------------------------
+
+    /// Sends each envelope to the node beside it, in order. A node that does not listen misses it.
+    fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()>;
+
+    /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
+    ///
+    /// `watchlist` names the clients whose channels the feed reports.
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription>;
+
+    /// The presence events of all nodes. Connects on the first [`next`](EventSubscription::next).
+    fn subscribe_events(&self) -> Box<dyn EventSubscription>;
+}
+
+/// One node's stream of messages and of what they depend on, in order.
+///
+/// Before a channel message come the [`Channels`](FeedEvent::Channels) of every watched client that
+/// joined or left a channel before the message was published.
+pub trait Subscription: Send {
+    /// Waits up to `timeout` for the next event; `None` if there was none.
+    ///
+    /// After an error the next call connects anew and starts with
+    /// [`Listening`](FeedEvent::Listening); the caller paces the attempts.
+    fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>>;
+}
+
+/// What a node's feed says.
+#[derive(Debug, PartialEq)]
+pub enum FeedEvent {
+    /// The subscription stands; messages published before this may have been missed.
+    Listening,
+    /// A message for this node.
+    Message(Envelope),
+    /// All channels that a watched client is in from here on.
+    Channels {
+        /// The watched client.
+        client: ClientId,
+        /// Its channels, in no order.
+        channels: Vec<String>,
+    },
+    /// A payload that is no envelope was skipped.
+    Malformed(&'static str),
+    /// Another process listens under the same node name: every message reaches both.
+    DuplicateNode,
+}
+
+/// Presence events for the business.
+pub trait EventSubscription: Send {
+    /// Waits up to `timeout` for the next event; `None` if there was none. After an error the next
+    /// call connects anew and starts with [`Listening`](PresenceEvent::Listening).
+    fn next(&mut self, timeout: Duration) -> Result<Option<PresenceEvent>>;
+}
+
+/// A connection opened or ended somewhere.
+#[derive(Debug, PartialEq)]
+pub enum PresenceEvent {
+    /// The subscription stands; events published before this may have been missed.
+    Listening,
+    /// A connection opened.
+    Online(Ticket),
+    /// A connection ended.
+    Offline(Ticket),
+}
+
+/// A node's claim on its connections, see [`Broker::begin_session`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// Unique over all nodes and times; starts with the node's name.
+    pub id: String,
+    /// How long it lives without [`Broker::renew`].
+    pub lease: Duration,
+}
+
+impl Session {
+    /// A fresh session name for `node`.
+    pub(crate) fn new(node: &str, lease: Duration) -> Result<Self> {
+        Ok(Session { id: format!("{node}#{:016x}", crate::token::random_u64()?), lease })
+    }
+}
+
+/// One change of a node's own connections. Connection numbers are unique within a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PresenceChange {
+    /// The client of `ticket` has one connection more.
+    Opened {
+        /// Number of the connection.
+        connection: u64,
+        /// The ticket it came with; its text is the event.
+        ticket: Ticket,
+    },
+    /// The connection ended.
+    Closed {
+        /// Number of the connection.
+        connection: u64,
+    },
+}
+
+/// Which clients are on a node, told by its reactors to its feed.
+///
+/// A client is put on the list before its connection is confirmed to the peer, so that no message
+/// published after that can overtake it.
+#[derive(Debug, Default)]
+pub struct Watchlist {
+    changes: Mutex<Vec<(ClientId, bool)>>,
+}
+
+impl Watchlist {
+    /// Start reporting the channels of `client`.
+    pub fn watch(&self, client: ClientId) {
+        self.push(client, true);
+    }
+
+    /// Stop reporting the channels of `client`.
+    pub fn unwatch(&self, client: ClientId) {
+        self.push(client, false);
+    }
+
+    /// The changes since the last call, in order; `true` is a watch.
+    pub(crate) fn take(&self) -> Vec<(ClientId, bool)> {
+        mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, client: ClientId, watched: bool) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push((client, watched));
+    }
+}

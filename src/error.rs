@@ -1,0 +1,133 @@
+//! The one error type of the library: what a caller can act on.
+//!
+//! Used by every module below the server's loops. Why a *socket* ended is not an error but a
+//! `CloseReason`, and why a *handshake* was turned away is a `Refusal`; both live in the server.
+
+use std::fmt;
+
+/// Result of every fallible call of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in the terms in which a caller can react.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting is missing, malformed or contradicts another one. Nothing was started or sent.
+    Config,
+    /// The message could not be turned into JSON. Nothing was sent.
+    Encode,
+    /// The broker cannot be reached, or refused the connection. Retrying later may succeed.
+    Unavailable,
+    /// The broker did not answer within the deadline; whether the call took effect is unknown.
+    Timeout,
+    /// A bounded queue is full. Nothing was sent; slow down and retry.
+    Overloaded,
+    /// The broker answered with an error (wrong type of a key, out of memory, read-only, ...).
+    Rejected,
+    /// The node's presence lease is gone: another node has already reported its clients offline.
+    SessionLost,
+    /// An operating-system call failed (bind, thread start, ...).
+    Io,
+}
+
+impl ErrorKind {
+    /// One or two words for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Config => "bad configuration",
+            ErrorKind::Encode => "message cannot be encoded",
+            ErrorKind::Unavailable => "broker unavailable",
+            ErrorKind::Timeout => "broker timeout",
+            ErrorKind::Overloaded => "overloaded",
+            ErrorKind::Rejected => "rejected by the broker",
+            ErrorKind::SessionLost => "presence session lost",
+            ErrorKind::Io => "I/O error",
+        }
+    }
+}
+
+/// An error of this library: a [kind](ErrorKind) to act on, a sentence for a person, and the cause.
+///
+/// One pointer wide, so that `Result`s stay small.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    detail: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `detail` says what was wrong and what to change.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, detail: detail.into(), source: None }))
+    }
+
+    /// The same error with the failure that caused it.
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What a caller can act on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the same call may succeed later without any change by the caller.
+    ///
+    /// After [`ErrorKind::Timeout`] the first attempt may have taken effect, so a retried message
+    /// can arrive twice.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded)
+    }
+
+    pub(crate) fn config(detail: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Config, detail)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind.as_str(), self.0.detail)?;
+        match &self.0.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("detail", &self.0.detail)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_pointer() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn only_passing_conditions_are_retryable() {
+        assert!(Error::new(ErrorKind::Timeout, "x").is_retryable());
+        assert!(!Error::config("x").is_retryable());
+    }
+}

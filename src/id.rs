@@ -1,0 +1,297 @@
+//! `ClientId`: who a connection belongs to, in both dialects, and which node owns it.
+//!
+//! Pure. Used by everything above; knows neither Redis nor sockets.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::Error;
+
+/// A user of the business system: a signed 64-bit integer (FreeIM 2) or a GUID (ImCore, FreeIM 1).
+///
+/// One deployment normally uses one kind, but every part of imcore accepts both at once. Zero (the
+/// integer 0 or the all-zero GUID) means "the system": messages from it get no receipt.
+///
+/// ```
+/// use imcore::ClientId;
+///
+/// let number: ClientId = 42.into();
+/// let guid: ClientId = "{0F8FAD5B-D9CB-469F-A165-70867728950E}".parse()?;
+/// assert_eq!(number.to_string(), "42");
+/// assert_eq!(guid.to_string(), "0f8fad5b-d9cb-469f-a165-70867728950e");
+/// # Ok::<(), imcore::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ClientId {
+    /// A signed 64-bit integer, as FreeIM 2 uses.
+    Int(i64),
+    /// The 16 bytes of a GUID in the order of its text form, as ImCore and FreeIM 1 use.
+    Guid([u8; 16]),
+}
+
+/// Which of the two forms of [`ClientId`] a deployment uses where no id says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IdKind {
+    /// Signed 64-bit integers (FreeIM 2).
+    #[default]
+    Int,
+    /// GUIDs (ImCore, FreeIM 1).
+    Guid,
+}
+
+impl IdKind {
+    /// The id that stands for the system in this kind: no user, no receipts.
+    pub fn system(self) -> ClientId {
+        match self {
+            IdKind::Int => ClientId::Int(0),
+            IdKind::Guid => ClientId::Guid([0; 16]),
+        }
+    }
+}
+
+impl ClientId {
+    /// Whether this is the system rather than a user: 0 or the all-zero GUID.
+    pub fn is_system(self) -> bool {
+        matches!(self, ClientId::Int(0)) || self == ClientId::Guid([0; 16])
+    }
+
+    /// Index, in a list of `nodes` servers, of the one that owns this client.
+    ///
+    /// Integers go by their remainder (never negative), GUIDs by the remainder of their last two
+    /// bytes read as a big-endian number: the rule of the .NET original.
+    ///
+    /// # Panics
+    /// When `nodes` is zero.
+    ///
+    /// ```
+    /// # use imcore::ClientId;
+    /// assert_eq!(ClientId::Int(1001).node_of(3), 2);
+    /// assert_eq!(ClientId::Int(-1).node_of(3), 2);
+    /// ```
+    pub fn node_of(self, nodes: usize) -> usize {
+        match self {
+            ClientId::Int(id) => id.rem_euclid(nodes as i64) as usize,
+            ClientId::Guid(bytes) => {
+                usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % nodes
+            }
+        }
+    }
+
+    /// Reads the text form leniently, as the original does: blanks around, a leading `+` or zeros,
+    /// GUIDs in any case, with or without hyphens, braces or parentheses.
+    pub(crate) fn parse_text(text: &str) -> Option<ClientId> {
+        let text = text.trim();
+        if let Some(guid) = parse_guid(text) {
+            return Some(ClientId::Guid(guid));
+        }
+        text.parse().ok().map(ClientId::Int)
+    }
+}
+
+fn parse_guid(text: &str) -> Option<[u8; 16]> {
+    let bytes = text.as_bytes();
+    let inner = match (bytes.first()?, bytes.last()?) {
+        (b'{', b'}') | (b'(', b')') => &bytes[1..bytes.len() - 1],
+        _ => bytes,
+    };
+    let hyphenated = match inner.len() {
+        36 => true,
+        32 if inner.len() == bytes.len() => false,
+        _ => return None,
+    };
+    let mut guid = [0; 16];
+    let mut digits = 0;
+    for (index, &byte) in inner.iter().enumerate() {
+        if hyphenated && matches!(index, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+            continue;
+        }
+        let digit = (byte as char).to_digit(16)? as u8;
+        guid[digits / 2] = guid[digits / 2] << 4 | digit;
+        digits += 1;
+    }
+    Some(guid)
+}
+
+impl fmt::Display for ClientId {
+    /// The text form in Redis keys and hashes: decimal, or the GUID in lower case with hyphens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        match self {
+            ClientId::Int(id) => fmt::Display::fmt(id, f),
+            ClientId::Guid(bytes) => {
+                let mut text = [b'-'; 36];
+                let mut at = 0;
+                for (index, byte) in bytes.iter().enumerate() {
+                    if matches!(index, 4 | 6 | 8 | 10) {
+                        at += 1;
+                    }
+                    text[at] = HEX[usize::from(byte >> 4)];
+                    text[at + 1] = HEX[usize::from(byte & 15)];
+                    at += 2;
+                }
+                f.pad(std::str::from_utf8(&text).expect("hex digits are ASCII"))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        ClientId::parse_text(text).ok_or_else(|| {
+            Error::config(format!(
+                "{text:?} is not a client id; expected a 64-bit integer such as 42 or a GUID such \
+                 as 0f8fad5b-d9cb-469f-a165-70867728950e"
+            ))
+        })
+    }
+}
+
+impl From<i64> for ClientId {
+    fn from(id: i64) -> Self {
+        ClientId::Int(id)
+    }
+}
+
+impl From<i32> for ClientId {
+    fn from(id: i32) -> Self {
+        ClientId::Int(id.into())
+    }
+}
+
+impl From<u32> for ClientId {
+    fn from(id: u32) -> Self {
+        ClientId::Int(id.into())
+    }
+}
+
+impl From<[u8; 16]> for ClientId {
+    fn from(guid: [u8; 16]) -> Self {
+        ClientId::Guid(guid)
+    }
+}
+
+impl Serialize for ClientId {
+    /// A JSON number, or the GUID as a JSON string.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ClientId::Int(id) => serializer.serialize_i64(*id),
+            ClientId::Guid(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientId {
+    /// From a JSON integer, or a string in any form that [`FromStr`] reads.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+
+        impl de::Visitor<'_> for IdVisitor {
+            type Value = ClientId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a 64-bit integer or a GUID")
+            }
+
+            fn visit_i64<E: de::Error>(self, id: i64) -> Result<ClientId, E> {
+                Ok(ClientId::Int(id))
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<ClientId, E> {
+                i64::try_from(id)
+                    .map(ClientId::Int)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(id), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ClientId, E> {
+                ClientId::parse_text(text)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guid(text: &str) -> ClientId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ownership_follows_the_recorded_table() {
+        let expected = [
+            (1, 1),
+            (2, 2),
+            (3, 0),
+            (1001, 2),
+            (i64::MAX, 1),
+            (9_007_199_254_740_993, 0),
+            (4_294_967_296, 1),
+            (-3, 0),
+        ];
+        for (id, node) in expected {
+            assert_eq!(ClientId::Int(id).node_of(3), node, "{id}");
+        }
+        let expected = [
+            ("0f8fad5b-d9cb-469f-a165-70867728950e", 1),
+            ("7c9e6679-7425-40de-944b-e07fc1f90ae7", 1),
+            ("8f14e45f-ceea-467f-a9b1-0000000003e9", 2),
+            ("8f14e45f-ceea-467f-a9b1-000000010000", 0),
+            ("8f14e45f-ceea-467f-a9b1-00000000ffff", 0),
+        ];
+        for (id, node) in expected {
+            assert_eq!(guid(id).node_of(3), node, "{id}");
+        }
+    }
+
+    #[test]
+    fn negative_ids_have_a_node() {
+        for id in [-1, -2, i64::MIN] {
+            assert!(ClientId::Int(id).node_of(3) < 3);
+        }
+    }
+
+    #[test]
+    fn text_is_read_leniently_and_written_canonically() {
+        for text in [" 42", "42\n", "+42", "0042"] {
+            assert_eq!(text.parse::<ClientId>().unwrap(), ClientId::Int(42), "{text:?}");
+        }
+        let canonical = "8f14e45f-ceea-467f-a9b1-000000000002";
+        for text in [
+            "8F14E45F-CEEA-467F-A9B1-000000000002",
+            "{8f14e45f-ceea-467f-a9b1-000000000002}",
+            "8f14e45fceea467fa9b1000000000002",
+            " 8f14e45f-ceea-467f-a9b1-000000000002 ",
+        ] {
+            assert_eq!(guid(text).to_string(), canonical, "{text:?}");
+        }
+        for text in ["", "abc", "1.0", "9223372036854775808", "8f14e45f", "{42}", "-", "{", "{}"] {
+            assert!(text.parse::<ClientId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_a_number_or_a_string() {
+        assert_eq!(serde_json::to_string(&ClientId::Int(-7)).unwrap(), "-7");
+        let id = guid("8f14e45f-ceea-467f-a9b1-000000000002");
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, "\"8f14e45f-ceea-467f-a9b1-000000000002\"");
+        assert_eq!(serde_json::from_str::<ClientId>(&json).unwrap(), id);
+        assert_eq!(serde_json::from_str::<ClientId>("\"5\"").unwrap(), ClientId::Int(5));
+    }
+}
