@@ -1,8 +1,15 @@
 //! The broker between business code and nodes: the contract and its two backends.
 
 mod contract;
+mod memory;
+mod ordered;
+#[cfg(feature = "redis")]
+mod redis;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisBroker, RedisOptions};
 pub use contract::{
     Broker, EventSubscription, FeedEvent, PresenceChange, PresenceEvent, Session, Subscription,
     Watchlist,
 };
+pub use memory::MemoryBroker;

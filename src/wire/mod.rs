@@ -50,6 +50,11 @@ impl Names {
         format!("evt_{}Offline", self.topic)
     }
 
+    /// Topic, ours: private to one event subscriber, which tells itself there that it still hears.
+    pub(crate) fn probe_topic(&self, subscriber: u64) -> String {
+        format!("{}Probe{subscriber:016x}", self.topic)
+    }
+
     /// String with a short life: what a connect token stands for.
     pub(crate) fn token_key(&self, token: &str) -> String {
         format!("{}Token{token}", self.key)
@@ -93,6 +98,11 @@ impl Names {
     /// Hash, ours: connection of the session -> its ticket text.
     pub(crate) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)
+    }
+
+    /// Sorted set, ours: connections of the session that opened and closed within one report -> when.
+    pub(crate) fn closed_key(&self, session: &str) -> String {
+        format!("{}Closed{session}", self.key)
     }
 }
 

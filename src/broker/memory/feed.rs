@@ -1,0 +1,209 @@
+//! The subscribers of a `MemoryBroker`: one node's ordered feed, and presence events.
+//!
+//! The queues live in `State`, the subscriptions are handles to them. Called by a node's feed thread
+//! and by the business; dropping a handle ends its queue and releases publishers that wait for it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{Shared, state::State};
+use crate::{
+    broker::{
+        contract::{EventSubscription, FeedEvent, PresenceEvent, Subscription, Watchlist},
+        ordered::{IDLE_CHUNK, Watched},
+    },
+    error::Result,
+    wire::Envelope,
+};
+
+/// Events that wait for one subscriber before it has lost them.
+const EVENT_CAPACITY: usize = 4096;
+
+/// Nobody wakes the feed when the watchlist changes, so it looks that often.
+const WATCHLIST_TICK: Duration = Duration::from_millis(50);
+
+/// Tells a waiting subscriber that something arrived, and waiting publishers that there is room.
+pub(super) struct Wake {
+    pub(super) arrived: Condvar,
+    pub(super) space: Condvar,
+}
+
+impl Wake {
+    fn new() -> Arc<Self> {
+        Arc::new(Wake { arrived: Condvar::new(), space: Condvar::new() })
+    }
+}
+
+/// One node's queue.
+pub(super) struct Feed {
+    id: u64,
+    pub(super) node: String,
+    pub(super) queue: VecDeque<Envelope>,
+    pub(super) watched: Watched,
+    pub(super) wake: Arc<Wake>,
+}
+
+/// The queue of one event subscriber.
+pub(super) struct Listener {
+    id: u64,
+    queue: VecDeque<PresenceEvent>,
+    wake: Arc<Wake>,
+}
+
+impl Listener {
+    /// A subscriber that lags too far loses everything and is told so, as on Redis, which cuts it.
+    pub(super) fn push(&mut self, event: PresenceEvent) {
+        if self.queue.len() >= EVENT_CAPACITY {
+            self.queue.clear();
+            self.queue.push_back(PresenceEvent::Listening);
+        }
+        self.queue.push_back(event);
+        self.wake.arrived.notify_one();
+    }
+}
+
+pub(super) struct MemoryFeed {
+    shared: Arc<Shared>,
+    node: String,
+    watchlist: Arc<Watchlist>,
+    wake: Arc<Wake>,
+    /// Number of our queue; `None` before the first call.
+    id: Option<u64>,
+    /// Events that precede what is in the queue.
+    ready: VecDeque<FeedEvent>,
+}
+
+impl MemoryFeed {
+    pub(super) fn new(shared: Arc<Shared>, node: &str, watchlist: Arc<Watchlist>) -> Self {
+        let (node, ready) = (node.into(), VecDeque::new());
+        MemoryFeed { shared, node, watchlist, wake: Wake::new(), id: None, ready }
+    }
+
+    fn register(&mut self, state: &mut State) {
+        let id = state.next_subscriber;
+        state.next_subscriber += 1;
+        self.id = Some(id);
+        self.ready.push_back(FeedEvent::Listening);
+        // Both processes under one name are to hear of it; a foreign probe says so, as on Redis.
+        let probe = Envelope::Probe { origin: id, number: 0 };
+        let mut queue = VecDeque::new();
+        if state.feeds.iter().any(|feed| feed.node == self.node) {
+            state.deliver(&self.node, &probe);
+            queue.push_back(probe);
+        }
+        let (node, wake) = (self.node.clone(), Arc::clone(&self.wake));
+        state.feeds.push(Feed { id, node, queue, watched: Watched::default(), wake });
+    }
+
+    /// Moves what can be handed on now to `ready`: the next message with what it depends on, or, when
+    /// there is none, some of the clients to be read again.
+    fn advance(&mut self, state: &mut State) {
+        let Some(feed) = state.feeds.iter_mut().find(|feed| Some(feed.id) == self.id) else {
+            return;
+        };
+        feed.watched.apply(&self.watchlist);
+        let reread = match feed.queue.front() {
+            Some(Envelope::Channel { channel: Some(_), .. }) => usize::MAX,
+            Some(_) => 0,
+            None => IDLE_CHUNK,
+        };
+        let dirty = feed.watched.take_dirty(reread);
+        let message = feed.queue.pop_front();
+        if message.is_some() {
+            feed.wake.space.notify_all();
+        }
+        for client in dirty {
+            let channels = state.channels_of(client);
+            self.ready.push_back(FeedEvent::Channels { client, channels });
+        }
+        self.ready.extend(message.map(|message| match message {
+            Envelope::Probe { .. } => FeedEvent::DuplicateNode,
+            message => FeedEvent::Message(message),
+        }));
+    }
+}
+
+impl Subscription for MemoryFeed {
+    fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
+        let deadline = Instant::now() + timeout;
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        if self.id.is_none() {
+            self.register(&mut state);
+        }
+        loop {
+            if self.ready.is_empty() {
+                self.advance(&mut state);
+            }
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let wait = left.min(WATCHLIST_TICK);
+            let waited = self.wake.arrived.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for MemoryFeed {
+    fn drop(&mut self) {
+        self.shared.lock().feeds.retain(|feed| Some(feed.id) != self.id);
+        self.wake.space.notify_all();
+    }
+}
+
+pub(super) struct MemoryEvents {
+    shared: Arc<Shared>,
+    wake: Arc<Wake>,
+    id: Option<u64>,
+}
+
+impl MemoryEvents {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        MemoryEvents { shared, wake: Wake::new(), id: None }
+    }
+
+    fn register(&mut self, state: &mut State) {
+        let id = state.next_subscriber;
+        state.next_subscriber += 1;
+        self.id = Some(id);
+        let queue = VecDeque::from([PresenceEvent::Listening]);
+        state.listeners.push(Listener { id, queue, wake: Arc::clone(&self.wake) });
+    }
+}
+
+impl EventSubscription for MemoryEvents {
+    fn next(&mut self, timeout: Duration) -> Result<Option<PresenceEvent>> {
+        let deadline = Instant::now() + timeout;
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        if self.id.is_none() {
+            self.register(&mut state);
+        }
+        loop {
+            let own = state.listeners.iter_mut().find(|listener| Some(listener.id) == self.id);
+            if let Some(event) = own.and_then(|listener| listener.queue.pop_front()) {
+                return Ok(Some(event));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let waited = self.wake.arrived.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for MemoryEvents {
+    fn drop(&mut self) {
+        self.shared.lock().listeners.retain(|listener| Some(listener.id) != self.id);
+    }
+}

@@ -1,0 +1,196 @@
+//! `MemoryBroker`: the broker of a single process, for tests, demos and one-node deployments.
+//!
+//! Called by helpers and by the server's worker and feed threads, all in this process. One mutex
+//! guards everything, so each verb is atomic; it is never held while waiting. Nothing here survives
+//! the process, and nothing runs in the background: what has expired is dropped when it is met.
+
+mod feed;
+mod state;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use feed::{MemoryEvents, MemoryFeed};
+use state::State;
+
+use super::contract::{
+    Broker, EventSubscription, PresenceChange, Session, Subscription, Watchlist,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    wire::{Envelope, Ticket},
+};
+
+/// Messages that wait for one node; the same order as what Redis buffers for a slow subscriber.
+const FEED_CAPACITY: usize = 4096;
+
+/// How long [`Broker::publish`] waits for a full node before it gives up.
+const PUBLISH_WAIT: Duration = Duration::from_secs(2);
+
+/// A broker within one process, shared through an [`Arc`] by several nodes and helpers.
+///
+/// Leases, tickets and the ordered feed behave as on Redis. A node's feed holds 4096 messages; while
+/// it is full, [`publish`](Broker::publish) waits up to 2 s and then fails with
+/// [`Overloaded`](ErrorKind::Overloaded). An event subscriber that lags 4096 events behind loses
+/// them all and is told so by [`Listening`](super::PresenceEvent::Listening).
+///
+/// ```
+/// use imcore::broker::{Broker, MemoryBroker};
+///
+/// let broker = MemoryBroker::new();
+/// broker.join(&[(7.into(), "news")])?;
+/// assert_eq!(broker.channel_members("news")?, [7.into()]);
+/// # Ok::<(), imcore::Error>(())
+/// ```
+#[derive(Default)]
+pub struct MemoryBroker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the maps usable; one broken message must not end the service.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryBroker {
+    /// An empty broker.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn describe(&self) -> String {
+        "in-process".into()
+    }
+
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        self.shared.lock().put_ticket(token, ticket, Instant::now() + life);
+        Ok(())
+    }
+
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        Ok(tokens.iter().map(|token| state.take_ticket(token, now)).collect())
+    }
+
+    fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
+        let session = Session::new(node, lease)?;
+        self.shared.lock().begin_session(&session, node, supersede, Instant::now());
+        Ok(session)
+    }
+
+    fn renew(&self, session: &Session) -> Result<()> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        let held = state.live_session(session, now)?;
+        held.until = Some(now + session.lease);
+        Ok(())
+    }
+
+    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+        self.shared.lock().report(session, changes, Instant::now())
+    }
+
+    fn end_session(&self, session: &Session) -> Result<()> {
+        self.shared.lock().end_session(session);
+        Ok(())
+    }
+
+    fn reap(&self, limit: usize) -> Result<usize> {
+        Ok(self.shared.lock().reap(limit, Instant::now()))
+    }
+
+    fn online_clients(&self) -> Result<Vec<ClientId>> {
+        Ok(self.shared.lock().online_clients())
+    }
+
+    fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
+        let state = self.shared.lock();
+        Ok(clients.iter().map(|client| state.is_online(*client)).collect())
+    }
+
+    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        let mut state = self.shared.lock();
+        for (client, channel) in memberships.iter().filter(|(_, channel)| !channel.is_empty()) {
+            state.join(*client, channel);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        let mut state = self.shared.lock();
+        for (client, channel) in memberships {
+            state.leave(*client, channel);
+        }
+        Ok(())
+    }
+
+    fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
+        let mut members = self.shared.lock().members(channel);
+        members.retain(|client| !client.is_system());
+        Ok(members)
+    }
+
+    fn clear_channel(&self, channel: &str) -> Result<()> {
+        let mut state = self.shared.lock();
+        for client in state.members(channel) {
+            if !state.is_online(client) {
+                state.leave(client, channel);
+            }
+        }
+        Ok(())
+    }
+
+    fn channels(&self) -> Result<Vec<(String, i64)>> {
+        Ok(self.shared.lock().channels())
+    }
+
+    fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
+        let state = self.shared.lock();
+        Ok(clients.iter().map(|client| state.channels_of(*client)).collect())
+    }
+
+    fn channel_size(&self, channel: &str) -> Result<i64> {
+        Ok(self.shared.lock().channel_size(channel))
+    }
+
+    fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+        let deadline = Instant::now() + PUBLISH_WAIT;
+        let mut state = self.shared.lock();
+        for (node, envelope) in outgoing {
+            while let Some(full) = state.full_feed(node, FEED_CAPACITY) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(Error::new(
+                        ErrorKind::Overloaded,
+                        format!("node {node:?} has {FEED_CAPACITY} messages waiting; send slower"),
+                    ));
+                }
+                state =
+                    full.space.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            state.deliver(node, envelope);
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+        Box::new(MemoryFeed::new(Arc::clone(&self.shared), node, watchlist))
+    }
+
+    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
+        Box::new(MemoryEvents::new(Arc::clone(&self.shared)))
+    }
+}

@@ -1,0 +1,284 @@
+//! Everything a `MemoryBroker` knows: tickets, presence, channels and the queues of subscribers.
+//!
+//! Used under the broker's mutex only. Takes the time as an argument and never waits.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ahash::{AHashMap, AHashSet};
+
+use super::feed::{Feed, Listener, Wake};
+use crate::{
+    broker::contract::{PresenceChange, PresenceEvent, Session},
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    wire::{Envelope, Ticket},
+};
+
+/// Expired tickets are looked for only when at least so many are stored.
+const TICKETS_BEFORE_PURGE: usize = 1024;
+
+/// How long a connection that opened and closed within one report is remembered, so that repeating
+/// the report has no effect. Longer than any sensible retry.
+const REMEMBER_CLOSED: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct State {
+    tickets: AHashMap<String, (Box<str>, Instant)>,
+    purge_tickets_at: usize,
+    /// Client -> number of its open connections; never zero.
+    online: AHashMap<ClientId, u64>,
+    sessions: AHashMap<String, SessionState>,
+    /// Channel -> members; never empty.
+    members: AHashMap<String, AHashSet<ClientId>>,
+    /// Client -> channels; never empty.
+    joined: AHashMap<ClientId, AHashSet<String>>,
+    /// Subscribers of nodes; a node name listed twice is two processes under one name.
+    pub(super) feeds: Vec<Feed>,
+    /// Subscribers of presence events.
+    pub(super) listeners: Vec<Listener>,
+    pub(super) next_subscriber: u64,
+}
+
+pub(super) struct SessionState {
+    node: String,
+    /// When the lease ends; `None` once the session was ended.
+    pub(super) until: Option<Instant>,
+    connections: AHashMap<u64, Ticket>,
+    /// Connections that opened and closed within one report.
+    closed: AHashMap<u64, Instant>,
+}
+
+impl SessionState {
+    fn lives(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+// --- Tickets -------------------------------------------------------------------------------------
+
+impl State {
+    pub(super) fn put_ticket(&mut self, token: &str, ticket: &Ticket, until: Instant) {
+        if self.tickets.len() >= self.purge_tickets_at.max(TICKETS_BEFORE_PURGE) {
+            let now = Instant::now();
+            self.tickets.retain(|_, (_, until)| now < *until);
+            // Doubling keeps the cost per ticket constant and the memory within twice the live ones.
+            self.purge_tickets_at = 2 * self.tickets.len();
+        }
+        self.tickets.insert(token.into(), (ticket.text().into(), until));
+    }
+
+    pub(super) fn take_ticket(&mut self, token: &str, now: Instant) -> Option<String> {
+        let (text, until) = self.tickets.remove(token)?;
+        (now < until).then(|| text.into())
+    }
+}
+
+// --- Presence ------------------------------------------------------------------------------------
+
+impl State {
+    pub(super) fn begin_session(
+        &mut self,
+        session: &Session,
+        node: &str,
+        supersede: bool,
+        now: Instant,
+    ) {
+        if supersede {
+            for former in self.sessions.values_mut().filter(|former| former.node == node) {
+                former.until = None;
+            }
+        }
+        let state = SessionState {
+            node: node.into(),
+            until: Some(now + session.lease),
+            connections: AHashMap::new(),
+            closed: AHashMap::new(),
+        };
+        self.sessions.insert(session.id.clone(), state);
+    }
+
+    pub(super) fn live_session(
+        &mut self,
+        session: &Session,
+        now: Instant,
+    ) -> Result<&mut SessionState> {
+        self.sessions.get_mut(&session.id).filter(|state| state.lives(now)).ok_or_else(|| {
+            Error::new(ErrorKind::SessionLost, format!("session {} has ended", session.id))
+        })
+    }
+
+    pub(super) fn report(
+        &mut self,
+        session: &Session,
+        changes: &[PresenceChange],
+        now: Instant,
+    ) -> Result<()> {
+        self.live_session(session, now)?;
+        let mut opened_here = AHashSet::new();
+        for change in changes {
+            match change {
+                PresenceChange::Opened { connection, ticket } => {
+                    opened_here.insert(*connection);
+                    self.open(session, *connection, ticket);
+                }
+                PresenceChange::Closed { connection } => {
+                    if opened_here.contains(connection) {
+                        self.remember_closed(session, *connection, now);
+                    }
+                    self.close(&session.id, *connection);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, session: &Session, connection: u64, ticket: &Ticket) {
+        let Some(state) = self.sessions.get_mut(&session.id) else { return };
+        if state.closed.contains_key(&connection) || state.connections.contains_key(&connection) {
+            return;
+        }
+        state.connections.insert(connection, ticket.clone());
+        *self.online.entry(ticket.client()).or_default() += 1;
+        self.announce(|| PresenceEvent::Online(ticket.clone()));
+    }
+
+    fn remember_closed(&mut self, session: &Session, connection: u64, now: Instant) {
+        let Some(state) = self.sessions.get_mut(&session.id) else { return };
+        state.closed.retain(|_, since| now.duration_since(*since) < REMEMBER_CLOSED);
+        state.closed.insert(connection, now);
+    }
+
+    /// Ends one connection: count, channels if it was the last, event. Of no effect the second time.
+    fn close(&mut self, session: &str, connection: u64) {
+        let Some(state) = self.sessions.get_mut(session) else { return };
+        let Some(ticket) = state.connections.remove(&connection) else { return };
+        let client = ticket.client();
+        let left = self.online.get(&client).map_or(0, |count| count - 1);
+        if left > 0 {
+            self.online.insert(client, left);
+        } else {
+            self.online.remove(&client);
+            for channel in self.channels_of(client) {
+                self.leave(client, &channel);
+            }
+        }
+        self.announce(|| PresenceEvent::Offline(ticket.clone()));
+    }
+
+    pub(super) fn end_session(&mut self, session: &Session) {
+        if let Some(state) = self.sessions.get_mut(&session.id) {
+            state.until = None;
+            if state.connections.is_empty() {
+                self.sessions.remove(&session.id);
+            }
+        }
+    }
+
+    pub(super) fn reap(&mut self, limit: usize, now: Instant) -> usize {
+        let ended: Vec<String> = self
+            .sessions
+            .iter()
+            .filter(|(_, state)| !state.lives(now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let mut closed = 0;
+        for id in ended {
+            let Some(state) = self.sessions.get(&id) else { continue };
+            let left: Vec<u64> = state.connections.keys().copied().take(limit - closed).collect();
+            closed += left.len();
+            for connection in left {
+                self.close(&id, connection);
+            }
+            if self.sessions.get(&id).is_some_and(|state| state.connections.is_empty()) {
+                self.sessions.remove(&id);
+            }
+        }
+        closed
+    }
+
+    pub(super) fn online_clients(&self) -> Vec<ClientId> {
+        self.online.keys().copied().filter(|client| !client.is_system()).collect()
+    }
+
+    pub(super) fn is_online(&self, client: ClientId) -> bool {
+        self.online.contains_key(&client)
+    }
+
+    fn announce(&mut self, event: impl Fn() -> PresenceEvent) {
+        for listener in &mut self.listeners {
+            listener.push(event());
+        }
+    }
+}
+
+// --- Channels ------------------------------------------------------------------------------------
+
+impl State {
+    pub(super) fn join(&mut self, client: ClientId, channel: &str) {
+        if !self.members.entry(channel.into()).or_default().insert(client) {
+            return;
+        }
+        self.joined.entry(client).or_default().insert(channel.into());
+        self.mark(client);
+    }
+
+    pub(super) fn leave(&mut self, client: ClientId, channel: &str) {
+        let Some(members) = self.members.get_mut(channel) else { return };
+        if !members.remove(&client) {
+            return;
+        }
+        if members.is_empty() {
+            self.members.remove(channel);
+        }
+        if let Some(channels) = self.joined.get_mut(&client) {
+            channels.remove(channel);
+            if channels.is_empty() {
+                self.joined.remove(&client);
+            }
+        }
+        self.mark(client);
+    }
+
+    fn mark(&mut self, client: ClientId) {
+        for feed in &mut self.feeds {
+            feed.watched.mark(client);
+            feed.wake.arrived.notify_one();
+        }
+    }
+
+    pub(super) fn members(&self, channel: &str) -> Vec<ClientId> {
+        self.members.get(channel).map_or_else(Vec::new, |members| members.iter().copied().collect())
+    }
+
+    pub(super) fn channels(&self) -> Vec<(String, i64)> {
+        self.members.iter().map(|(name, members)| (name.clone(), members.len() as i64)).collect()
+    }
+
+    pub(super) fn channels_of(&self, client: ClientId) -> Vec<String> {
+        self.joined.get(&client).map_or_else(Vec::new, |names| names.iter().cloned().collect())
+    }
+
+    pub(super) fn channel_size(&self, channel: &str) -> i64 {
+        self.members.get(channel).map_or(0, |members| members.len() as i64)
+    }
+}
+
+// --- Messages ------------------------------------------------------------------------------------
+
+impl State {
+    /// What to wait on before anything can be delivered to `node`; `None` if there is room.
+    pub(super) fn full_feed(&self, node: &str, capacity: usize) -> Option<Arc<Wake>> {
+        let full = |feed: &&Feed| feed.node == node && feed.queue.len() >= capacity;
+        self.feeds.iter().find(full).map(|feed| Arc::clone(&feed.wake))
+    }
+
+    pub(super) fn deliver(&mut self, node: &str, envelope: &Envelope) {
+        for feed in self.feeds.iter_mut().filter(|feed| feed.node == node) {
+            feed.queue.push_back(envelope.clone());
+            feed.wake.arrived.notify_one();
+        }
+    }
+}

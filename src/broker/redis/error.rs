@@ -1,0 +1,84 @@
+//! Turns failures of the Redis client into `Error`: what to expect, and what to change.
+//!
+//! Pure. Every text names the address without secrets; the password is in no error.
+
+use redis::{RedisError, Value};
+
+use crate::error::{Error, ErrorKind};
+
+/// A call failed on an established connection to `address`.
+pub(super) fn call_failed(address: &str, error: RedisError) -> Error {
+    if error.is_timeout() {
+        let detail = format!(
+            "Redis at {address} did not answer in time; if it is merely busy, raise the call timeout"
+        );
+        return Error::new(ErrorKind::Timeout, detail).with_source(error);
+    }
+    connect_failed(address, error)
+}
+
+/// No connection to `address` could be opened; the call certainly had no effect.
+pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
+    let text =
+        format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default());
+    let code = error.code().unwrap_or_default();
+    let (kind, advice) = match error.kind() {
+        redis::ErrorKind::AuthenticationFailed => (ErrorKind::Config, AUTH_ADVICE),
+        redis::ErrorKind::InvalidClientConfig => (ErrorKind::Config, "correct the URL"),
+        redis::ErrorKind::Io | redis::ErrorKind::Parse => {
+            (ErrorKind::Unavailable, "check that it runs and can be reached from here")
+        }
+        _ if text.contains("Authentication required") => (ErrorKind::Config, AUTH_ADVICE),
+        _ if text.contains("DB index") => {
+            (ErrorKind::Config, "the server has no such database; change the number in the URL")
+        }
+        _ if text.contains("max number of clients") => {
+            (ErrorKind::Unavailable, "raise its maxclients or lower the pool sizes")
+        }
+        _ if text.contains("nknown command") || text.contains("nknown subcommand") => {
+            (ErrorKind::Rejected, "Redis 6.2 or newer is needed")
+        }
+        _ => by_code(code),
+    };
+    Error::new(kind, format!("Redis at {address}: {advice}")).with_source(error)
+}
+
+const AUTH_ADVICE: &str = "user or password is missing or wrong; set both in the URL, \
+                           redis://user:password@host:port/db";
+
+fn by_code(code: &str) -> (ErrorKind, &'static str) {
+    match code {
+        "NOAUTH" | "WRONGPASS" => (ErrorKind::Config, AUTH_ADVICE),
+        "DENIED" => {
+            (ErrorKind::Config, "protected mode: set a password or bind it to this network")
+        }
+        "LOADING" => (ErrorKind::Unavailable, "it is still loading its data"),
+        "READONLY" | "MASTERDOWN" => {
+            (ErrorKind::Unavailable, "it is a replica; the URL must lead to the primary")
+        }
+        "BUSY" => (ErrorKind::Unavailable, "a slow script blocks it"),
+        "OOM" => (ErrorKind::Rejected, "it is out of memory; raise its maxmemory"),
+        "NOPERM" => (ErrorKind::Rejected, "the user lacks permission; extend its ACL"),
+        "WRONGTYPE" => (ErrorKind::Rejected, "a key has a foreign type; is the prefix shared?"),
+        "MISCONF" => (ErrorKind::Rejected, "it cannot save to disk and refuses writes"),
+        _ => (ErrorKind::Rejected, "it refused the command"),
+    }
+}
+
+/// The error that a reply is, if it is one.
+pub(super) fn of_reply(address: &str, reply: &Value) -> Option<Error> {
+    match reply {
+        Value::ServerError(error) => Some(connect_failed(address, error.clone().into())),
+        _ => None,
+    }
+}
+
+/// The key of the command holds something else than the wire contract says.
+pub(super) fn is_wrong_type(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")
+}
+
+/// A reply of a form that Redis does not send to this command.
+pub(super) fn unexpected(address: &str) -> Error {
+    Error::new(ErrorKind::Rejected, format!("Redis at {address} sent an unexpected reply"))
+}

@@ -1,0 +1,107 @@
+//! The presence events of all nodes on Redis.
+//!
+//! Called on a thread of the business. Proves to itself that it still hears by messages on a topic of
+//! its own, never on the event topics: a .NET subscriber there ends its process on a payload that it
+//! cannot parse. For the same reason ours skips such payloads quietly.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Shared, listener::Listener};
+use crate::{
+    broker::contract::{EventSubscription, PresenceEvent},
+    error::{Error, ErrorKind, Result},
+    token::random_u64,
+    wire::Ticket,
+};
+
+pub(super) struct RedisEvents {
+    shared: Arc<Shared>,
+    link: Option<Link>,
+}
+
+struct Link {
+    listener: Listener,
+    online: String,
+    offline: String,
+    probe: String,
+    /// When the probe under way was sent.
+    probed: Option<Instant>,
+    heard: Instant,
+}
+
+impl RedisEvents {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        RedisEvents { shared, link: None }
+    }
+
+    fn connect(&self) -> Result<Link> {
+        let names = &self.shared.names;
+        let (online, offline) = (names.online_topic(), names.offline_topic());
+        let probe = names.probe_topic(random_u64()?);
+        let listener = Listener::open(&self.shared.connector, &[&online, &offline, &probe])?;
+        Ok(Link { listener, online, offline, probe, probed: None, heard: Instant::now() })
+    }
+
+    fn step(&self, link: &mut Link, deadline: Instant) -> Result<Option<PresenceEvent>> {
+        let now = Instant::now();
+        let options = &self.shared.options;
+        if link.probed.is_none() && now.duration_since(link.heard) >= options.probe_interval {
+            self.shared.publish_raw(&link.probe, "0")?;
+            link.probed = Some(now);
+        }
+        let wait = deadline.saturating_duration_since(now).min(options.probe_interval);
+        let Some(message) = link.listener.receive(wait)? else {
+            return self.check_overdue(link).map(|()| None);
+        };
+        // Any message proves as much as the probe itself.
+        (link.heard, link.probed) = (Instant::now(), None);
+        let topic = message.get_channel_name();
+        if topic == link.probe {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(message.get_payload_bytes());
+        let Some(ticket) = Ticket::parse(&text) else {
+            log::debug!("event on {topic} skipped: not a ticket");
+            return Ok(None);
+        };
+        Ok(if topic == link.online {
+            Some(PresenceEvent::Online(ticket))
+        } else if topic == link.offline {
+            Some(PresenceEvent::Offline(ticket))
+        } else {
+            None
+        })
+    }
+
+    /// Nothing was left to hear: then a probe that is too old will not come back.
+    fn check_overdue(&self, link: &Link) -> Result<()> {
+        let limit = self.shared.options.probe_timeout;
+        if link.probed.is_none_or(|sent| sent.elapsed() < limit) {
+            return Ok(());
+        }
+        let address = &self.shared.connector.address;
+        let detail = format!("the event subscription at Redis {address} was deaf for {limit:?}");
+        Err(Error::new(ErrorKind::Unavailable, detail))
+    }
+}
+
+impl EventSubscription for RedisEvents {
+    fn next(&mut self, timeout: Duration) -> Result<Option<PresenceEvent>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            // Taken out, so that any error below drops the connection.
+            let Some(mut link) = self.link.take() else {
+                self.link = Some(self.connect()?);
+                return Ok(Some(PresenceEvent::Listening));
+            };
+            let event = self.step(&mut link, deadline)?;
+            self.link = Some(link);
+            if event.is_some() || Instant::now() >= deadline {
+                return Ok(event);
+            }
+        }
+    }
+}

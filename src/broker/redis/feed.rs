@@ -1,0 +1,302 @@
+//! One node's ordered feed on Redis.
+//!
+//! Called by the node's feed thread alone. Owns two connections: the *listener*, subscribed to the
+//! node's topic and to `__redis__:invalidate`, and the *data* connection, whose key tracking is
+//! redirected to the listener: Redis names there every client hash that anyone changes.
+//!
+//! The barrier. Redis sends these notices at the end of its event-loop turn, so a message can overtake
+//! the notice of a join that came before it. Therefore a channel message waits until a probe, which
+//! the data connection publishes *after* the message was received, has come back: the turn of the
+//! message is then over, and all its notices lie before the probe. Dirty clients are read again and
+//! reported, then the message. What arrives behind a waiting message waits with it, which keeps the
+//! order; one probe covers everything received before it was sent.
+//!
+//! Never sleeps or retries: an error drops both connections, the next call opens new ones, and what
+//! waited then still waits, until every watched client has been read again.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use redis::{Connection, Msg, Value, cmd};
+
+use super::{Shared, error, listener::Listener, pool::exchange, reply};
+use crate::{
+    broker::{
+        contract::{FeedEvent, Subscription, Watchlist},
+        ordered::{IDLE_CHUNK, Watched},
+    },
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    token::random_u64,
+    wire::Envelope,
+};
+
+const INVALIDATE: &str = "__redis__:invalidate";
+
+/// Nobody wakes the feed when the watchlist changes, so it looks that often.
+const WATCHLIST_TICK: Duration = Duration::from_millis(100);
+
+/// Between two chunks of clients that are read again without need.
+const REFRESH_PAUSE: Duration = Duration::from_millis(10);
+
+pub(super) struct RedisFeed {
+    shared: Arc<Shared>,
+    topic: String,
+    client_key_prefix: String,
+    watchlist: Arc<Watchlist>,
+    watched: Watched,
+    /// Marks our probes; `None` before the first connection.
+    origin: Option<u64>,
+    /// Number of the last probe, over all connections.
+    probes: u64,
+    link: Option<Box<Link>>,
+    /// What can be handed on.
+    ready: VecDeque<FeedEvent>,
+    /// A channel message that waits for the barrier, and all that came behind it. Bounded by what
+    /// Redis buffers for a subscriber, since the probe stands in the same stream.
+    waiting: VecDeque<Envelope>,
+    told_duplicate: Option<Instant>,
+}
+
+struct Link {
+    listener: Listener,
+    data: Connection,
+    /// The probe under way.
+    probe: Option<Probe>,
+    last_probe: Instant,
+    refreshed: Instant,
+}
+
+struct Probe {
+    number: u64,
+    /// How many of the waiting messages were received before it was sent.
+    covers: usize,
+    sent: Instant,
+}
+
+impl RedisFeed {
+    pub(super) fn new(shared: Arc<Shared>, node: &str, watchlist: Arc<Watchlist>) -> Self {
+        RedisFeed {
+            topic: shared.names.node_topic(node),
+            client_key_prefix: shared.names.client_key_prefix(),
+            shared,
+            watchlist,
+            watched: Watched::default(),
+            origin: None,
+            probes: 0,
+            link: None,
+            ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            told_duplicate: None,
+        }
+    }
+
+    fn connect(&mut self) -> Result<Box<Link>> {
+        if self.origin.is_none() {
+            self.origin = Some(random_u64()?);
+        }
+        let connector = &self.shared.connector;
+        let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
+        let mut data = connector.connect()?;
+        let mut tracking = cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("REDIRECT").arg(listener.id);
+        tracking.arg("BCAST").arg("PREFIX").arg(&self.client_key_prefix);
+        tracking
+            .exec(&mut data)
+            .map_err(|error| error::connect_failed(&connector.address, error))?;
+        // From here on no change goes unnoticed; before it, any may have.
+        self.watched.mark_all();
+        self.ready.push_back(FeedEvent::Listening);
+        let now = Instant::now();
+        Ok(Box::new(Link { listener, data, probe: None, last_probe: now, refreshed: now }))
+    }
+
+    /// One turn: send a probe if one is due, read clients again if there is leisure, hear one message.
+    fn step(&mut self, link: &mut Link, deadline: Instant) -> Result<()> {
+        let now = Instant::now();
+        self.watched.apply(&self.watchlist);
+        let due = now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
+        if link.probe.is_none() && (due || !self.waiting.is_empty()) {
+            self.send_probe(link, now)?;
+        }
+        if self.waiting.is_empty()
+            && self.watched.any_dirty()
+            && now.duration_since(link.refreshed) >= REFRESH_PAUSE
+        {
+            self.reread(&mut link.data, IDLE_CHUNK)?;
+            link.refreshed = Instant::now();
+            if !self.ready.is_empty() {
+                return Ok(());
+            }
+        }
+        let tick = if self.watched.any_dirty() { REFRESH_PAUSE } else { WATCHLIST_TICK };
+        let wait = deadline.saturating_duration_since(now).min(tick);
+        match link.listener.receive(wait)? {
+            Some(message) => self.hear(link, &message),
+            None => self.check_overdue(link),
+        }
+    }
+
+    fn hear(&mut self, link: &mut Link, message: &Msg) -> Result<()> {
+        if message.get_channel_name() == INVALIDATE {
+            self.invalidated(message);
+            return Ok(());
+        }
+        let Ok(payload) = std::str::from_utf8(message.get_payload_bytes()) else {
+            self.ready.push_back(FeedEvent::Malformed("payload is not UTF-8"));
+            return Ok(());
+        };
+        match Envelope::decode(payload) {
+            Err(malformed) => self.ready.push_back(FeedEvent::Malformed(malformed.as_str())),
+            Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
+                if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
+                    self.release(link, probe.covers)?;
+                }
+            }
+            Ok(Envelope::Probe { .. }) => self.duplicate(),
+            Ok(envelope) if self.waiting.is_empty() && !needs_barrier(&envelope) => {
+                self.ready.push_back(FeedEvent::Message(envelope));
+            }
+            Ok(envelope) => self.waiting.push_back(envelope),
+        }
+        Ok(())
+    }
+
+    /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`).
+    fn invalidated(&mut self, message: &Msg) {
+        match message.get_payload::<Value>() {
+            Ok(Value::Array(keys)) => {
+                for key in keys {
+                    let key = reply::text(key);
+                    let client = key.strip_prefix(&self.client_key_prefix);
+                    if let Some(client) = client.and_then(ClientId::parse_text) {
+                        self.watched.mark(client);
+                    }
+                }
+            }
+            _ => self.watched.mark_all(),
+        }
+    }
+
+    /// Another process probes itself on our topic. Said once per interval: it goes on for ever.
+    fn duplicate(&mut self) {
+        let interval = self.shared.options.probe_interval;
+        if self.told_duplicate.is_none_or(|told| told.elapsed() >= interval) {
+            self.told_duplicate = Some(Instant::now());
+            self.ready.push_back(FeedEvent::DuplicateNode);
+        }
+    }
+
+    /// The barrier has passed for the first `covered` of the waiting messages.
+    fn release(&mut self, link: &mut Link, covered: usize) -> Result<()> {
+        if covered > 0 {
+            // Watched before the message was published, possibly after the last look.
+            self.watched.apply(&self.watchlist);
+            self.reread(&mut link.data, usize::MAX)?;
+            link.refreshed = Instant::now();
+        }
+        let covered = self.waiting.drain(..covered).map(FeedEvent::Message);
+        self.ready.extend(covered);
+        while self.waiting.front().is_some_and(|envelope| !needs_barrier(envelope)) {
+            self.ready.extend(self.waiting.pop_front().map(FeedEvent::Message));
+        }
+        Ok(())
+    }
+
+    /// Reads and reports the channels of up to `limit` dirty clients, in pipelines of bounded size.
+    fn reread(&mut self, data: &mut Connection, limit: usize) -> Result<()> {
+        let address = &self.shared.connector.address;
+        let mut left = limit;
+        while left > 0 {
+            let clients = self.watched.take_dirty(left.min(IDLE_CHUNK));
+            if clients.is_empty() {
+                break;
+            }
+            left -= clients.len();
+            let mut pipeline = redis::pipe();
+            for client in &clients {
+                pipeline.cmd("HKEYS").arg(self.shared.names.client_key(*client));
+            }
+            let packed = pipeline.get_packed_pipeline();
+            let replies = exchange(data, &packed, clients.len())
+                .map_err(|error| error::call_failed(address, error))?;
+            for reply in &replies {
+                // A key of a foreign type holds no channels; it must not deafen the node for ever.
+                if let Some(error) = error::of_reply(address, reply)
+                    && !error::is_wrong_type(reply)
+                {
+                    return Err(error);
+                }
+            }
+            for (client, names) in clients.into_iter().zip(replies) {
+                let channels = reply::texts(names);
+                self.ready.push_back(FeedEvent::Channels { client, channels });
+            }
+        }
+        Ok(())
+    }
+
+    fn send_probe(&mut self, link: &mut Link, now: Instant) -> Result<()> {
+        self.probes += 1;
+        let number = self.probes;
+        let origin = self.origin.unwrap_or_default();
+        let payload = Envelope::Probe { origin, number }.encode();
+        let address = &self.shared.connector.address;
+        // That the data connection answers proves that tracking is still on.
+        let heard_by: i64 = cmd("PUBLISH")
+            .arg(&self.topic)
+            .arg(payload)
+            .query(&mut link.data)
+            .map_err(|error| error::call_failed(address, error))?;
+        if heard_by == 0 {
+            let detail = format!("Redis at {address} no longer knows the node's subscription");
+            return Err(Error::new(ErrorKind::Unavailable, detail));
+        }
+        link.last_probe = now;
+        link.probe = Some(Probe { number, covers: self.waiting.len(), sent: now });
+        Ok(())
+    }
+
+    /// Nothing was left to hear: then a probe that is too old will not come back. Not asked before
+    /// everything was read, because the caller may have been away for longer than the limit.
+    fn check_overdue(&self, link: &Link) -> Result<()> {
+        let limit = self.shared.options.probe_timeout;
+        if link.probe.as_ref().is_none_or(|probe| probe.sent.elapsed() < limit) {
+            return Ok(());
+        }
+        let address = &self.shared.connector.address;
+        let detail = format!("the node's subscription at Redis {address} was deaf for {limit:?}");
+        Err(Error::new(ErrorKind::Unavailable, detail))
+    }
+}
+
+/// Only messages whose receivers follow from channels depend on joins and leaves before them.
+fn needs_barrier(envelope: &Envelope) -> bool {
+    matches!(envelope, Envelope::Channel { channel: Some(_), .. })
+}
+
+impl Subscription for RedisFeed {
+    fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            // Taken out, so that any error below drops the connections.
+            let link = match self.link.take() {
+                None => self.connect()?,
+                Some(mut link) => {
+                    self.step(&mut link, deadline)?;
+                    link
+                }
+            };
+            self.link = Some(link);
+            if self.ready.is_empty() && Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! `RedisBroker`: the broker that .NET helpers and nodes of FreeIM and ImCore share.
+//!
+//! Called by helpers and by a server's worker and feed threads. Each verb is one blocking round trip
+//! on a pooled connection (a long batch: one per thousand commands); none is repeated here. Commands,
+//! keys and payloads are those of the .NET original wherever it has any.
+
+mod error;
+mod events;
+mod feed;
+mod listener;
+mod options;
+mod pool;
+mod reply;
+mod scripts;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use redis::{Pipeline, Value};
+
+use self::{events::RedisEvents, feed::RedisFeed, options::Connector, pool::Pool};
+use super::contract::{
+    Broker, EventSubscription, PresenceChange, Session, Subscription, Watchlist,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    wire::{Envelope, Names, Ticket},
+};
+
+pub use self::options::RedisOptions;
+
+/// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
+const PIPELINE: usize = 1024;
+
+/// Changes in one run of the report script, which blocks Redis for as long as it takes.
+const REPORT_CHUNK: usize = 128;
+
+/// Connections closed by one run of the reaping script.
+const REAP_CHUNK: usize = 100;
+
+/// Members looked at by one run of the clearing script.
+const CLEAR_CHUNK: usize = 100;
+
+/// A broker on Redis 6.2 or newer (not Redis Cluster).
+///
+/// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
+/// [`Unavailable`](ErrorKind::Unavailable) at once while nobody listens, with
+/// [`Timeout`](ErrorKind::Timeout) after the call timeout, and with
+/// [`Overloaded`](ErrorKind::Overloaded) when all connections of the pool stay busy. A call is never
+/// repeated here.
+///
+/// ```no_run
+/// use imcore::broker::{Broker, RedisBroker, RedisOptions};
+///
+/// let options = RedisOptions { pool_size: 4, ..RedisOptions::default() };
+/// let broker = RedisBroker::open("redis://:secret@10.0.0.5:6379/1", options)?;
+/// assert_eq!(broker.describe(), "redis://10.0.0.5:6379/1");
+/// println!("{} clients online", broker.online_clients()?.len());
+/// # Ok::<(), imcore::Error>(())
+/// ```
+pub struct RedisBroker {
+    shared: Arc<Shared>,
+}
+
+/// What the broker and its subscriptions have in common.
+struct Shared {
+    names: Names,
+    options: RedisOptions,
+    connector: Connector,
+    pool: Pool,
+}
+
+impl RedisBroker {
+    /// A broker on the Redis at `url`: `redis://`, `rediss://` (feature `tls`), or `redis+unix://` and
+    /// `unix://` for a socket path; user, password and database as usual for Redis URLs.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config) for a URL or option that cannot work. Connects to nothing.
+    pub fn open(url: &str, options: RedisOptions) -> Result<Self> {
+        options.validate()?;
+        let connector = Connector::new(url, &options)?;
+        let names = Names::new(&options.prefix, &options.path, &options.key_prefix);
+        let pool = Pool::new(options.pool_size, options.connect_timeout);
+        Ok(RedisBroker { shared: Arc::new(Shared { names, options, connector, pool }) })
+    }
+
+    fn names(&self) -> &Names {
+        &self.shared.names
+    }
+
+    /// Sends one command and returns its reply.
+    fn one(&self, build: impl FnOnce(&mut Pipeline)) -> Result<Value> {
+        let mut pipeline = redis::pipe();
+        build(&mut pipeline);
+        let mut replies = self.shared.run(&pipeline)?;
+        replies.pop().ok_or_else(|| error::unexpected(&self.shared.connector.address))
+    }
+
+    /// Sends one command per item and returns their replies.
+    fn each<T>(&self, items: &[T], build: impl Fn(&mut Pipeline, &T)) -> Result<Vec<Value>> {
+        let mut replies = Vec::with_capacity(items.len());
+        for chunk in items.chunks(PIPELINE) {
+            let mut pipeline = Pipeline::with_capacity(chunk.len());
+            chunk.iter().for_each(|item| build(&mut pipeline, item));
+            replies.extend(self.shared.run(&pipeline)?);
+        }
+        Ok(replies)
+    }
+
+    fn change_memberships(&self, script: &str, memberships: &[(ClientId, &str)]) -> Result<()> {
+        let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
+        let names = self.names();
+        self.each(&named, |pipeline, (client, channel)| {
+            pipeline.cmd("EVAL").arg(script).arg(3);
+            pipeline.arg(names.channel_key(channel)).arg(names.client_key(*client));
+            pipeline.arg(names.channel_list_key()).arg(client.to_string()).arg(*channel);
+        })?;
+        Ok(())
+    }
+
+    /// The keys and first arguments that [`scripts::REPORT`] and [`scripts::REAP`] have in common.
+    fn presence_script(&self, pipeline: &mut Pipeline, script: &str, session: &str, reap: bool) {
+        let names = self.names();
+        pipeline.cmd("EVAL").arg(script).arg(if reap { 6 } else { 5 });
+        pipeline.arg(names.lease_key(session)).arg(names.connections_key(session));
+        pipeline.arg(names.online_key()).arg(names.channel_list_key());
+        pipeline.arg(names.closed_key(session));
+        if reap {
+            pipeline.arg(names.sessions_key());
+        }
+        pipeline.arg(names.channel_key("")).arg(names.client_key_prefix());
+        pipeline.arg(names.online_topic()).arg(names.offline_topic());
+    }
+}
+
+impl Shared {
+    /// Runs a pipeline; the first error among its replies fails it.
+    fn run(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        let replies = self.pool.run(&self.connector, pipeline)?;
+        let address = &self.connector.address;
+        match replies.iter().find_map(|reply| error::of_reply(address, reply)) {
+            Some(error) => Err(error),
+            None => Ok(replies),
+        }
+    }
+
+    fn publish_raw(&self, topic: &str, payload: &str) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PUBLISH").arg(topic).arg(payload);
+        self.run(&pipeline).map(drop)
+    }
+}
+
+fn session_lost(session: &Session) -> Error {
+    Error::new(ErrorKind::SessionLost, format!("session {} has ended", session.id))
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().clamp(1, i64::MAX as u128) as u64
+}
+
+impl Broker for RedisBroker {
+    fn describe(&self) -> String {
+        self.shared.connector.address.clone()
+    }
+
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        self.one(|pipeline| {
+            pipeline.cmd("SET").arg(self.names().token_key(token)).arg(ticket.text());
+            if life.subsec_nanos() == 0 && !life.is_zero() {
+                pipeline.arg("EX").arg(life.as_secs());
+            } else {
+                pipeline.arg("PX").arg(millis(life));
+            }
+        })?;
+        Ok(())
+    }
+
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+        let replies = self.each(tokens, |pipeline, token| {
+            pipeline.cmd("GETDEL").arg(self.names().token_key(token));
+        })?;
+        let text = |value| (value != Value::Nil).then(|| reply::text(value));
+        Ok(replies.into_iter().map(text).collect())
+    }
+
+    fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
+        let session = Session::new(node, lease)?;
+        let names = self.names();
+        self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::BEGIN).arg(2);
+            pipeline.arg(names.sessions_key()).arg(names.lease_key(&session.id));
+            pipeline.arg(node).arg(&session.id).arg(millis(lease));
+            pipeline.arg(names.lease_key("")).arg(i32::from(supersede));
+        })?;
+        Ok(session)
+    }
+
+    fn renew(&self, session: &Session) -> Result<()> {
+        let renewed = self.one(|pipeline| {
+            pipeline.cmd("PEXPIRE").arg(self.names().lease_key(&session.id));
+            pipeline.arg(millis(session.lease));
+        })?;
+        if renewed == Value::Int(1) { Ok(()) } else { Err(session_lost(session)) }
+    }
+
+    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+        let mut opened = HashSet::new();
+        let mut tagged = Vec::with_capacity(changes.len());
+        for change in changes {
+            tagged.push(match change {
+                PresenceChange::Opened { connection, ticket } => {
+                    opened.insert(*connection);
+                    ("o", *connection, Some(ticket))
+                }
+                PresenceChange::Closed { connection } => {
+                    (if opened.contains(connection) { "x" } else { "c" }, *connection, None)
+                }
+            });
+        }
+        let chunks: Vec<_> = tagged.chunks(REPORT_CHUNK).collect();
+        let replies = self.each(&chunks, |pipeline, chunk| {
+            self.presence_script(pipeline, scripts::REPORT, &session.id, false);
+            for (what, connection, ticket) in *chunk {
+                pipeline.arg(*what).arg(*connection);
+                match ticket {
+                    Some(ticket) => pipeline.arg(ticket.client().to_string()).arg(ticket.text()),
+                    None => pipeline.arg("").arg(""),
+                };
+            }
+        })?;
+        if replies.iter().all(|reply| *reply == Value::Int(1)) {
+            Ok(())
+        } else {
+            Err(session_lost(session))
+        }
+    }
+
+    fn end_session(&self, session: &Session) -> Result<()> {
+        let names = self.names();
+        self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::END).arg(3).arg(names.sessions_key());
+            pipeline.arg(names.lease_key(&session.id)).arg(names.connections_key(&session.id));
+            pipeline.arg(&session.id);
+        })?;
+        Ok(())
+    }
+
+    fn reap(&self, limit: usize) -> Result<usize> {
+        let names = self.names();
+        let ended = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::ENDED).arg(1).arg(names.sessions_key());
+            pipeline.arg(names.lease_key(""));
+        })?;
+        let mut closed = 0;
+        for session in reply::texts(ended) {
+            while closed < limit {
+                let chunk = REAP_CHUNK.min(limit - closed);
+                let here = self.one(|pipeline| {
+                    self.presence_script(pipeline, scripts::REAP, &session, true);
+                    pipeline.arg(&session).arg(chunk);
+                })?;
+                let here = reply::number(here).max(0) as usize;
+                closed += here;
+                if here < chunk {
+                    break;
+                }
+            }
+        }
+        Ok(closed)
+    }
+
+    fn online_clients(&self) -> Result<Vec<ClientId>> {
+        let ids = self.one(|pipeline| {
+            pipeline.cmd("HKEYS").arg(self.names().online_key());
+        })?;
+        Ok(reply::clients(ids))
+    }
+
+    fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
+        let counts = match clients {
+            [] => return Ok(Vec::new()),
+            [client] => vec![self.one(|pipeline| {
+                pipeline.cmd("HGET").arg(self.names().online_key()).arg(client.to_string());
+            })?],
+            clients => reply::items(self.one(|pipeline| {
+                pipeline.cmd("HMGET").arg(self.names().online_key());
+                clients.iter().for_each(|client| {
+                    pipeline.arg(client.to_string());
+                });
+            })?),
+        };
+        if counts.len() != clients.len() {
+            return Err(error::unexpected(&self.shared.connector.address));
+        }
+        Ok(counts.into_iter().map(|count| reply::number(count) > 0).collect())
+    }
+
+    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.change_memberships(scripts::JOIN, memberships)
+    }
+
+    fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.change_memberships(scripts::LEAVE, memberships)
+    }
+
+    fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
+        if channel.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = self.one(|pipeline| {
+            pipeline.cmd("HKEYS").arg(self.names().channel_key(channel));
+        })?;
+        Ok(reply::clients(ids))
+    }
+
+    fn clear_channel(&self, channel: &str) -> Result<()> {
+        let names = self.names();
+        let members = self.one(|pipeline| {
+            pipeline.cmd("HKEYS").arg(names.channel_key(channel));
+        })?;
+        // Fields that are no ids go too, so they are kept as bytes.
+        let members: Vec<_> = reply::items(members).into_iter().map(reply::bytes).collect();
+        let chunks: Vec<_> = members.chunks(CLEAR_CHUNK).collect();
+        self.each(&chunks, |pipeline, members| {
+            pipeline.cmd("EVAL").arg(scripts::CLEAR).arg(3).arg(names.channel_key(channel));
+            pipeline.arg(names.online_key()).arg(names.channel_list_key());
+            pipeline.arg(names.client_key_prefix()).arg(channel);
+            members.iter().for_each(|member| {
+                pipeline.arg(member);
+            });
+        })?;
+        Ok(())
+    }
+
+    fn channels(&self) -> Result<Vec<(String, i64)>> {
+        let listed = self.one(|pipeline| {
+            pipeline.cmd("HGETALL").arg(self.names().channel_list_key());
+        })?;
+        let mut fields = reply::items(listed).into_iter();
+        let mut channels = Vec::with_capacity(fields.len() / 2);
+        while let (Some(name), Some(size)) = (fields.next(), fields.next()) {
+            channels.push((reply::text(name), reply::number(size)));
+        }
+        Ok(channels)
+    }
+
+    fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
+        let replies = self.each(clients, |pipeline, client| {
+            pipeline.cmd("HKEYS").arg(self.names().client_key(*client));
+        })?;
+        Ok(replies.into_iter().map(reply::texts).collect())
+    }
+
+    fn channel_size(&self, channel: &str) -> Result<i64> {
+        let size = self.one(|pipeline| {
+            pipeline.cmd("HGET").arg(self.names().channel_list_key()).arg(channel);
+        })?;
+        Ok(reply::number(size))
+    }
+
+    fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+        self.each(outgoing, |pipeline, (node, envelope)| {
+            pipeline.cmd("PUBLISH").arg(self.names().node_topic(node)).arg(envelope.encode());
+        })?;
+        Ok(())
+    }
+
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+        Box::new(RedisFeed::new(Arc::clone(&self.shared), node, watchlist))
+    }
+
+    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
+        Box::new(RedisEvents::new(Arc::clone(&self.shared)))
+    }
+}

@@ -1,0 +1,51 @@
+//! Reads replies of Redis without trusting them: foreign bytes become replacement characters, a
+//! foreign type becomes nothing. Pure.
+
+use redis::Value;
+
+use crate::id::ClientId;
+
+/// The bytes of a string; empty for anything else.
+pub(super) fn bytes(value: Value) -> Vec<u8> {
+    match value {
+        Value::BulkString(bytes) => bytes,
+        Value::SimpleString(text) => text.into_bytes(),
+        _ => Vec::new(),
+    }
+}
+
+/// A string as text.
+pub(super) fn text(value: Value) -> String {
+    String::from_utf8(bytes(value))
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// The items of a list.
+pub(super) fn items(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    }
+}
+
+/// A list of strings as texts.
+pub(super) fn texts(value: Value) -> Vec<String> {
+    items(value).into_iter().map(text).collect()
+}
+
+/// A list of client ids; what cannot be read as one, and the system's, are left out.
+pub(super) fn clients(value: Value) -> Vec<ClientId> {
+    texts(value)
+        .iter()
+        .filter_map(|text| ClientId::parse_text(text))
+        .filter(|client| !client.is_system())
+        .collect()
+}
+
+/// A number, as an integer reply or as text; 0 for anything else, as the original reads counters.
+pub(super) fn number(value: Value) -> i64 {
+    match value {
+        Value::Int(number) => number,
+        value => text(value).trim().parse().unwrap_or(0),
+    }
+}
