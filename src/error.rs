@@ -14,6 +14,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// A setting is missing, malformed or contradicts another one. Nothing was started or sent.
     Config,
+    /// An argument of the call cannot be used (empty channel name, unreadable id, ...). Nothing was sent.
+    Argument,
     /// The message could not be turned into JSON. Nothing was sent.
     Encode,
     /// The broker cannot be reached, or refused the connection. Retrying later may succeed.
@@ -35,6 +37,7 @@ impl ErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::Config => "bad configuration",
+            ErrorKind::Argument => "bad argument",
             ErrorKind::Encode => "message cannot be encoded",
             ErrorKind::Unavailable => "broker unavailable",
             ErrorKind::Timeout => "broker timeout",
@@ -83,6 +86,10 @@ impl Error {
     /// can arrive twice.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded)
+    }
+
+    pub(crate) fn argument(detail: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Argument, detail)
     }
 
     pub(crate) fn config(detail: impl Into<String>) -> Self {

@@ -150,7 +150,7 @@ impl FromStr for ClientId {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         ClientId::parse_text(text).ok_or_else(|| {
-            Error::config(format!(
+            Error::argument(format!(
                 "{text:?} is not a client id; expected a 64-bit integer such as 42 or a GUID such \
                  as 0f8fad5b-d9cb-469f-a165-70867728950e"
             ))

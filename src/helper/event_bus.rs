@@ -1,0 +1,123 @@
+//! The thread that turns presence events into the business's callbacks.
+//!
+//! Started by `ImClient::event_bus`. A callback that panics is reported and costs one event.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::{
+    backoff::Backoff,
+    broker::{EventSubscription, PresenceEvent},
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    wire::Ticket,
+};
+
+/// How long the thread may overlook that it is to stop.
+const STOP_CHECK: Duration = Duration::from_millis(200);
+
+/// A running event subscription; dropping it stops the callbacks.
+#[must_use = "dropping the handle stops the events; keep it, or call detach()"]
+#[derive(Debug)]
+pub struct EventBus {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    listening: AtomicBool,
+}
+
+impl EventBus {
+    pub(super) fn start(
+        mut subscription: Box<dyn EventSubscription>,
+        online: impl Fn(ClientId, Option<String>) + Send + 'static,
+        offline: impl Fn(ClientId, Option<String>) + Send + 'static,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let first = subscription.next(STOP_CHECK);
+        shared.listening.store(first.is_ok(), Ordering::Release);
+        let thread = thread::Builder::new()
+            .name("im-events".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || run(subscription, first, &shared, &online, &offline)
+            })
+            .map_err(|error| {
+                Error::new(ErrorKind::Io, "cannot start the event thread").with_source(error)
+            })?;
+        Ok(EventBus { shared, thread: Some(thread) })
+    }
+
+    /// Whether the subscription stands at this moment.
+    pub fn is_listening(&self) -> bool {
+        self.shared.listening.load(Ordering::Acquire)
+    }
+
+    /// Stops the thread and waits for a callback that is running. No callback starts afterwards.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// Lets the events go on until the process ends.
+    pub fn detach(mut self) {
+        self.thread = None;
+    }
+}
+
+impl Drop for EventBus {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.shared.stop.store(true, Ordering::Release);
+        // A callback may drop its own handle; a thread cannot wait for itself.
+        if thread.thread().id() != thread::current().id() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    mut subscription: Box<dyn EventSubscription>,
+    first: Result<Option<PresenceEvent>>,
+    shared: &Shared,
+    online: &dyn Fn(ClientId, Option<String>),
+    offline: &dyn Fn(ClientId, Option<String>),
+) {
+    let mut backoff = Backoff::default();
+    let mut next = first;
+    while !shared.stop.load(Ordering::Acquire) {
+        match next {
+            Ok(event) => {
+                backoff.reset();
+                shared.listening.store(true, Ordering::Release);
+                match event {
+                    Some(PresenceEvent::Online(ticket)) => call(online, &ticket),
+                    Some(PresenceEvent::Offline(ticket)) => call(offline, &ticket),
+                    Some(PresenceEvent::Listening) | None => {}
+                }
+            }
+            Err(error) => {
+                if shared.listening.swap(false, Ordering::AcqRel) || backoff.is_first() {
+                    log::warn!("presence events are missed until the broker is back: {error}");
+                }
+                backoff.sleep(|| shared.stop.load(Ordering::Acquire));
+            }
+        }
+        next = subscription.next(STOP_CHECK);
+    }
+}
+
+fn call(callback: &dyn Fn(ClientId, Option<String>), ticket: &Ticket) {
+    if catch_unwind(AssertUnwindSafe(|| callback(ticket.client(), ticket.meta()))).is_err() {
+        log::error!("a presence callback panicked; client={}", ticket.client());
+    }
+}

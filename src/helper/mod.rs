@@ -1,0 +1,16 @@
+//! The helper: what a business service links to push to its clients.
+//!
+//! Synchronous and thread-safe. Depends on the broker alone; a build without the `server` feature holds
+//! neither event loop nor WebSocket code.
+
+mod client;
+mod event_bus;
+mod facade;
+mod options;
+
+pub use client::ImClient;
+pub use event_bus::EventBus;
+pub use facade::ImHelper;
+#[cfg(feature = "server")]
+pub(crate) use options::check_path;
+pub use options::{ImClientBuilder, SendEvent};

@@ -1,0 +1,202 @@
+//! Settings of an `ImClient`, checked before anything is sent.
+
+use std::sync::Arc;
+
+use crate::{
+    broker::Broker,
+    error::{Error, Result},
+    helper::client::ImClient,
+    id::{ClientId, IdKind},
+    nodes::Nodes,
+};
+
+/// Collects the settings of an [`ImClient`]; made by [`ImClient::builder`].
+///
+/// Two are needed: [`servers`](Self::servers) and one of [`broker`](Self::broker) and
+/// `redis`. The others have the original's defaults.
+pub struct ImClientBuilder {
+    servers: Vec<String>,
+    broker: Option<Arc<dyn Broker>>,
+    #[cfg(feature = "redis")]
+    redis_url: Option<String>,
+    prefix: String,
+    key_prefix: String,
+    pool_size: Option<usize>,
+    path: String,
+    public_url: String,
+    id_kind: IdKind,
+    on_send: Option<OnSend>,
+}
+
+/// Called with every send, on the sending thread, before it goes to the broker.
+pub(super) type OnSend = Arc<dyn Fn(&SendEvent<'_>) + Send + Sync>;
+
+/// One envelope on its way to one node, as an [`on_send`](ImClientBuilder::on_send) hook sees it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct SendEvent<'a> {
+    /// The node it goes to, as listed in [`servers`](ImClientBuilder::servers).
+    pub server: &'a str,
+    /// Who sends it.
+    pub sender: ClientId,
+    /// Receivers on that node; empty for a channel message or a broadcast.
+    pub receivers: &'a [ClientId],
+    /// The channel; `None` for a direct message or a broadcast.
+    pub channel: Option<&'a str>,
+    /// The message as JSON: the text that the receivers' sockets get.
+    pub message: &'a str,
+    /// Whether the sender wants receipts.
+    pub receipt: bool,
+}
+
+impl ImClientBuilder {
+    pub(super) fn new() -> Self {
+        ImClientBuilder {
+            servers: Vec::new(),
+            broker: None,
+            #[cfg(feature = "redis")]
+            redis_url: None,
+            prefix: "im_v2".into(),
+            key_prefix: String::new(),
+            pool_size: None,
+            path: "/ws".into(),
+            public_url: "ws://{server}{path}".into(),
+            id_kind: IdKind::Int,
+            on_send: None,
+        }
+    }
+
+    /// Names of all nodes: the same list, in the same order, in every process of the deployment.
+    ///
+    /// A name is the node's identity (its `--server`), normally `host:port`. Which node owns a client
+    /// follows from its place in this list.
+    pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.servers = servers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Uses this broker, shared with others in the process: the way to the in-process
+    /// [`MemoryBroker`](crate::broker::MemoryBroker).
+    pub fn broker(mut self, broker: Arc<dyn Broker>) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// Uses Redis at `url`: `redis://user:password@host:port/db`, `rediss://` for TLS, or
+    /// `redis+unix:///path`.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis_url = Some(url.into());
+        self
+    }
+
+    /// First part of every Redis name. Default `im_v2` (FreeIM 2); `wsim` for ImCore and FreeIM 1.
+    /// Only used with `redis`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Put in front of keys but not of topics, like `prefix=` in the original's connection string.
+    /// Default empty. Only used with `redis`.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// Most connections to Redis that calls of this client open at the same time. Default 16. Only
+    /// used with `redis`.
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = Some(connections);
+        self
+    }
+
+    /// Path of the WebSocket endpoint, the same as the nodes' `--path`. Default `/ws`.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Template of the address that clients connect to, without the token. Default
+    /// `ws://{server}{path}`.
+    ///
+    /// `{server}` is the node's name, `{index}` its place in the list counted from 0, `{path}` the
+    /// path: `wss://im.example.com/node{index}{path}` suits nodes behind one proxy.
+    pub fn public_url(mut self, template: impl Into<String>) -> Self {
+        self.public_url = template.into();
+        self
+    }
+
+    /// Which kind of id stands for the system in broadcasts. Default [`IdKind::Int`]; deployments with
+    /// GUID ids and .NET nodes need [`IdKind::Guid`].
+    pub fn id_kind(mut self, kind: IdKind) -> Self {
+        self.id_kind = kind;
+        self
+    }
+
+    /// Calls `hook` once per node for every message, channel message and broadcast, before it is
+    /// sent, on the sending thread.
+    pub fn on_send(mut self, hook: impl Fn(&SendEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.on_send = Some(Arc::new(hook));
+        self
+    }
+
+    /// Checks the settings. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config), naming the setting: no or repeated servers, no broker, a
+    /// path without a leading `/`, a template without a scheme, an unusable Redis URL.
+    pub fn build(self) -> Result<ImClient> {
+        let nodes = Nodes::new(self.servers)?;
+        check_path(&self.path)?;
+        if !self.public_url.starts_with("ws://") && !self.public_url.starts_with("wss://") {
+            return Err(Error::config(format!(
+                "public_url: {:?} must start with ws:// or wss://, for example ws://{{server}}{{path}}",
+                self.public_url
+            )));
+        }
+        #[cfg(feature = "redis")]
+        let broker = match (self.broker, self.redis_url) {
+            (Some(_), Some(_)) => {
+                return Err(Error::config("broker, redis: both are set; choose one"));
+            }
+            (Some(broker), None) => Some(broker),
+            (None, Some(url)) => {
+                let defaults = crate::broker::RedisOptions::default();
+                let options = crate::broker::RedisOptions {
+                    prefix: self.prefix,
+                    path: self.path.clone(),
+                    key_prefix: self.key_prefix,
+                    pool_size: self.pool_size.unwrap_or(defaults.pool_size),
+                    ..defaults
+                };
+                Some(Arc::new(crate::broker::RedisBroker::open(&url, options)?) as Arc<dyn Broker>)
+            }
+            (None, None) => None,
+        };
+        #[cfg(not(feature = "redis"))]
+        let broker = self.broker;
+        let broker = broker.ok_or_else(|| {
+            Error::config(
+                "broker: none is set; call broker(MemoryBroker) or redis(\"redis://...\")",
+            )
+        })?;
+        Ok(ImClient::from_parts(
+            broker,
+            nodes,
+            self.public_url.replace("{path}", &self.path),
+            self.id_kind,
+            self.on_send,
+        ))
+    }
+}
+
+/// The path must be absolute: the original builds an unusable URL from `ws`.
+pub(crate) fn check_path(path: &str) -> Result<()> {
+    if path.starts_with('/') && !path.contains(['?', '#', ' ']) {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "path: {path:?} must start with / and hold no ?, # or blank, for example /ws"
+    )))
+}

@@ -1,0 +1,198 @@
+//! Settings of a node, each with its default, unit and reason; checked before anything is bound.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    error::{Error, Result},
+    helper::check_path,
+    nodes::Nodes,
+};
+
+/// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Address that the node binds. Port 0 lets the system choose. Default `127.0.0.1:6001`.
+    pub listen: SocketAddr,
+    /// The node's identity: its entry in `servers`, part of a topic name. Default: the address that was
+    /// bound.
+    pub server: Option<String>,
+    /// Identities of all nodes, the same list in the same order in every process of the deployment.
+    /// Default: this node alone.
+    pub servers: Vec<String>,
+    /// Path of the WebSocket endpoint; compared without regard to case, by whole segments. Default `/ws`.
+    pub path: String,
+    /// Reactor threads. Default: one per core that the process may use.
+    pub reactors: usize,
+    /// Values of the `Origin` header that may connect; empty allows any, as the original does. A browser
+    /// sends this header, other clients need not; what has none is let in.
+    pub origins: Vec<String>,
+    /// Bounds on what peers may do and take.
+    pub limits: Limits,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 6001)),
+            server: None,
+            servers: Vec::new(),
+            path: "/ws".into(),
+            reactors: std::thread::available_parallelism().map_or(1, usize::from),
+            origins: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds on what peers may do and take. Times are exact to about [`sweep`](Limits::sweep).
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections of this node; more are refused with 503. Default 250,000.
+    pub connections: usize,
+    /// Sockets whose handshake is under way; more are refused with 503. Default 4,096: they are cheap for
+    /// a peer to open and cost a buffer each.
+    pub handshakes: usize,
+    /// Bytes of a request head; longer is refused with 431. Default 8 KiB, as most servers.
+    pub head_bytes: usize,
+    /// Time from accept to the end of the handshake. Default 10 s.
+    pub handshake: Duration,
+    /// Bytes of one message from a client; larger closes with 1009. Default 64 KiB: client data is
+    /// read and dropped, so nobody needs more.
+    pub inbound_message_bytes: usize,
+    /// Bytes a second that a client may send on average over one sweep; more closes with 1008. Default 256 KiB.
+    pub inbound_rate: usize,
+    /// Silence after which the node sends a ping. Default 25 s: below the idle time-out of common
+    /// proxies.
+    pub ping_after: Duration,
+    /// Further silence after which the connection counts as dead. Default 10 s.
+    pub pong_within: Duration,
+    /// Bytes that may wait for a slow client; more closes with 1013. Default 1 MiB.
+    pub outbox_bytes: usize,
+    /// Time that a byte may wait for a slow client; longer closes with 1013. Default 10 s.
+    pub outbox_age: Duration,
+    /// Time for the last bytes of a connection that is being closed. Default 2 s.
+    pub linger: Duration,
+    /// Time that a stopping node gives its clients to go. Default 10 s.
+    pub drain: Duration,
+    /// Life of the presence lease. A node that is gone this long is reaped by another: with the
+    /// interval of a third between attempts, its clients are offline within 10 s. Default 7 s.
+    pub lease: Duration,
+    /// Time of one pass over all connections that looks for the silent and the stuck. Default 4 s.
+    pub sweep: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 250_000,
+            handshakes: 4096,
+            head_bytes: 8 << 10,
+            handshake: Duration::from_secs(10),
+            inbound_message_bytes: 64 << 10,
+            inbound_rate: 256 << 10,
+            ping_after: Duration::from_secs(25),
+            pong_within: Duration::from_secs(10),
+            outbox_bytes: 1 << 20,
+            outbox_age: Duration::from_secs(10),
+            linger: Duration::from_secs(2),
+            drain: Duration::from_secs(10),
+            lease: Duration::from_secs(7),
+            sweep: Duration::from_secs(4),
+        }
+    }
+}
+
+impl Limits {
+    fn validate(&self) -> Result<()> {
+        let counts = [
+            ("connections", self.connections),
+            ("handshakes", self.handshakes),
+            ("head_bytes", self.head_bytes),
+            ("inbound_message_bytes", self.inbound_message_bytes),
+            ("inbound_rate", self.inbound_rate),
+            ("outbox_bytes", self.outbox_bytes),
+        ];
+        let times = [
+            ("handshake", self.handshake),
+            ("ping_after", self.ping_after),
+            ("pong_within", self.pong_within),
+            ("outbox_age", self.outbox_age),
+            ("linger", self.linger),
+            ("lease", self.lease),
+            ("sweep", self.sweep),
+        ];
+        let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(name, _)| *name);
+        let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(name, _)| *name);
+        match zero_count.or(zero_time) {
+            Some(name) => Err(Error::config(format!(
+                "limits.{name}: 0 is not usable; leave it out for the default"
+            ))),
+            None if self.outbox_bytes > 1 << 30 => {
+                Err(Error::config("limits.outbox_bytes: at most 1 GiB"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Checks everything that needs no socket.
+    pub(super) fn validate(&self) -> Result<()> {
+        check_path(&self.path)?;
+        if self.reactors == 0 || self.reactors > 1024 {
+            return Err(Error::config(format!(
+                "reactors: {} is not between 1 and 1024",
+                self.reactors
+            )));
+        }
+        if !self.servers.is_empty() {
+            self.identity(self.listen)?;
+        }
+        self.limits.validate()
+    }
+
+    /// All nodes, and this node's place among them, once `bound` is known.
+    pub(super) fn identity(&self, bound: SocketAddr) -> Result<(Nodes, usize)> {
+        let server = self.server.clone().unwrap_or_else(|| bound.to_string());
+        let servers =
+            if self.servers.is_empty() { vec![server.clone()] } else { self.servers.clone() };
+        let nodes = Nodes::new(servers)?;
+        let index = nodes.position(&server).ok_or_else(|| {
+            Error::config(format!(
+                "server: {server:?} is not in servers {:?}; clients of this node would get no \
+                 messages. Add it there, or set server to one of them",
+                nodes.iter().collect::<Vec<_>>()
+            ))
+        })?;
+        Ok((nodes, index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut ServerConfig)) -> String {
+        let mut config = ServerConfig::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn mistakes_name_the_setting() {
+        let list = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert!(refusal(|c| c.servers = list(&["a", "a"])).contains("servers"));
+        assert!(refusal(|c| c.servers = list(&["a", ""])).contains("servers"));
+        assert!(refusal(|c| c.servers = list(&["a", "b"])).contains("server: \"127.0.0.1:6001\""));
+        assert!(refusal(|c| c.path = "ws".into()).contains("path"));
+        assert!(refusal(|c| c.reactors = 0).contains("reactors"));
+        assert!(refusal(|c| c.limits.outbox_bytes = 0).contains("outbox_bytes"));
+    }
+
+    #[test]
+    fn a_node_alone_takes_the_address_it_bound() {
+        let bound = SocketAddr::from(([127, 0, 0, 1], 4321));
+        let (nodes, index) = ServerConfig::default().identity(bound).unwrap();
+        assert_eq!((nodes.name(index), nodes.len()), ("127.0.0.1:4321", 1));
+    }
+}

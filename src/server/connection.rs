@@ -1,0 +1,417 @@
+//! One live WebSocket: read, enqueue, flush, close, tick.
+//!
+//! Owned by one reactor. What it reads is only checked and dropped: clients act through the business's
+//! own API. Never blocks, never touches the hub or another connection.
+//!
+//! The protocol library (`tungstenite`) checks everything that comes in. It is built when bytes arrive
+//! and dropped when they end on a frame boundary, so an idle connection pays nothing for it and one
+//! large message leaves no large buffer behind.
+
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+use mio::net::TcpStream;
+use tungstenite::{
+    Error as WsError, Message, WebSocket,
+    protocol::{Role, WebSocketConfig},
+};
+
+use super::{
+    boundary::Boundary,
+    frame::Frame,
+    outbox::{Flushed, Outbox, Written},
+    receipt::Receipt,
+    stats::CloseReason,
+};
+use crate::{id::ClientId, wire::Ticket};
+
+/// Reads per turn and connection, so that one busy socket does not hold up the others.
+const READS_PER_TURN: usize = 4;
+
+/// Moments in the reactor's own time: tenths of a second since it started.
+pub(super) type Ticks = u32;
+
+/// One socket of a client, from the 101 response on.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    pub(super) client: ClientId,
+    /// The ticket's exact text, which is sent again if the presence session is lost.
+    ticket: Box<str>,
+    /// Number of the connection within the node.
+    pub(super) number: u64,
+    outbox: Outbox,
+    /// The protocol library, while a frame or message is incomplete.
+    inbound: Option<Box<Inbound>>,
+    phase: Phase,
+    /// When the peer was last heard.
+    heard: Ticks,
+    /// Bytes read since the last tick.
+    inbound_bytes: u32,
+    /// Bytes handed to the socket so far, and the count that must be reached by `mark_due`: how old
+    /// the oldest unwritten byte is, without a clock per frame.
+    flushed: u64,
+    mark: u64,
+    mark_due: Ticks,
+    /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
+    pub(super) in_urgent: bool,
+    pub(super) in_bulk: bool,
+    pinged: bool,
+    /// Whether the broker was told that the connection opened.
+    pub(super) reported: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Delivers and reads.
+    Open,
+    /// The close frame is queued; input is dropped. `shut` once our side of TCP is closed.
+    Closing { reason: CloseReason, until: Ticks, shut: bool },
+    /// Nothing more can be done.
+    Gone { reason: CloseReason },
+}
+
+/// The library at work, and how far the bytes it was given are from a frame boundary.
+#[derive(Debug)]
+struct Inbound {
+    socket: WebSocket<Pipe>,
+    boundary: Boundary,
+}
+
+/// What the library reads from and writes to instead of the socket: bytes that were read, and its
+/// pongs and close replies, which then take their place in the outbox.
+#[derive(Debug, Default)]
+struct Pipe {
+    input: Vec<u8>,
+    taken: usize,
+    output: Vec<u8>,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = &self.input[self.taken..];
+        if left.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.taken += count;
+        Ok(count)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The limits that a connection checks itself, in its own units.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionLimits {
+    pub(super) message_bytes: usize,
+    /// Bytes between two ticks.
+    pub(super) inbound_bytes: u32,
+    pub(super) ping_after: Ticks,
+    pub(super) pong_within: Ticks,
+    pub(super) outbox_bytes: usize,
+    pub(super) outbox_age: Ticks,
+    pub(super) linger: Ticks,
+}
+
+/// What a read leaves to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadOutcome {
+    /// The socket has no more for now.
+    Drained,
+    /// There may be more; read again next turn.
+    More,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, ticket: Ticket, number: u64, now: Ticks) -> Self {
+        Connection {
+            stream,
+            client: ticket.client(),
+            ticket: ticket.into_text(),
+            number,
+            outbox: Outbox::default(),
+            inbound: None,
+            phase: Phase::Open,
+            heard: now,
+            inbound_bytes: 0,
+            flushed: 0,
+            mark: 0,
+            mark_due: Ticks::MAX,
+            in_urgent: false,
+            in_bulk: false,
+            pinged: false,
+            reported: false,
+        }
+    }
+
+    /// The socket, to be registered and deregistered.
+    pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// The ticket it came with.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        Ticket::parse(&self.ticket)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Why it ended, once nothing more can be done with it.
+    pub(super) fn gone(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Gone { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Queues protocol bytes: the handshake response.
+    pub(super) fn enqueue_control(&mut self, frame: Frame) {
+        self.outbox.push_control(frame);
+    }
+
+    /// Queues a message. False if the client is too slow for it: the caller closes the connection.
+    ///
+    /// A single message may exceed the limit when nothing else waits; it could never be sent otherwise.
+    pub(super) fn enqueue(
+        &mut self,
+        frame: Frame,
+        receipt: Option<Rc<Receipt>>,
+        limits: &ConnectionLimits,
+    ) -> bool {
+        let waiting = self.outbox.pending();
+        if waiting > 0 && waiting + frame.bytes().len() > limits.outbox_bytes {
+            return false;
+        }
+        self.outbox.push_message(frame, receipt);
+        true
+    }
+
+    /// Writes what the socket takes.
+    pub(super) fn flush(&mut self, now: Ticks, limits: &ConnectionLimits, written: &mut Written) {
+        if self.gone().is_some() {
+            return;
+        }
+        let before = self.outbox.pending();
+        let result = self.outbox.flush(&mut self.stream, written);
+        self.flushed += (before - self.outbox.pending()) as u64;
+        match result {
+            Ok(Flushed::All) => {
+                self.mark_due = Ticks::MAX;
+                if let Phase::Closing { reason, until, shut: false } = self.phase {
+                    // Our FIN follows the close frame; the peer's ends the connection.
+                    self.phase = match self.stream.shutdown(Shutdown::Write) {
+                        Ok(()) => Phase::Closing { reason, until, shut: true },
+                        Err(_) => Phase::Gone { reason },
+                    };
+                }
+            }
+            Ok(Flushed::Blocked) => {
+                if self.mark_due == Ticks::MAX || self.flushed >= self.mark {
+                    self.mark = self.flushed + self.outbox.pending() as u64;
+                    self.mark_due = now + limits.outbox_age;
+                }
+            }
+            Err(_) => self.end(CloseReason::Lost),
+        }
+    }
+
+    /// Reads what the socket has, up to a bound, and answers pings and closes.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        now: Ticks,
+        limits: &ConnectionLimits,
+    ) -> ReadOutcome {
+        for _ in 0..READS_PER_TURN {
+            if self.gone().is_some() {
+                return ReadOutcome::Drained;
+            }
+            match self.stream.read(scratch) {
+                Ok(0) => {
+                    self.end(CloseReason::Lost);
+                    return ReadOutcome::Drained;
+                }
+                Ok(count) => self.receive(&scratch[..count], now, limits),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return ReadOutcome::Drained;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.end(CloseReason::Lost);
+                    return ReadOutcome::Drained;
+                }
+            }
+        }
+        ReadOutcome::More
+    }
+
+    /// Takes bytes that came from the peer.
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Ticks, limits: &ConnectionLimits) {
+        if !self.is_open() {
+            return;
+        }
+        self.heard = now;
+        self.pinged = false;
+        self.inbound_bytes = self.inbound_bytes.saturating_add(bytes.len() as u32);
+        if self.inbound_bytes > limits.inbound_bytes {
+            self.close(CloseReason::Flood, now, limits);
+            return;
+        }
+        let mut inbound = self.inbound.take().unwrap_or_else(|| Inbound::new(limits));
+        // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
+        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes)))
+            .unwrap_or(Some(CloseReason::Internal));
+        let output = inbound.take_output();
+        if !output.is_empty() {
+            self.outbox.push_control(Frame::raw(&output));
+        }
+        match end {
+            None if inbound.boundary.is_clean() => {}
+            None => self.inbound = Some(inbound),
+            // The reply to the peer's close frame is queued.
+            Some(CloseReason::Peer) => self.begin_closing(CloseReason::Peer, now, limits),
+            Some(reason) => {
+                self.close(reason, now, limits);
+            }
+        }
+    }
+
+    /// Sends a close frame with the reason's code and ends the connection soon after. What is queued
+    /// goes out before it, except to a client that is being cut for not reading.
+    ///
+    /// Returns what was dropped.
+    pub(super) fn close(
+        &mut self,
+        reason: CloseReason,
+        now: Ticks,
+        limits: &ConnectionLimits,
+    ) -> Written {
+        if !self.is_open() {
+            return Written::default();
+        }
+        let dropped = match reason {
+            CloseReason::SlowConsumer => self.outbox.abandon(),
+            _ => Written::default(),
+        };
+        match reason.code() {
+            Some(code) => {
+                self.outbox.push_control(Frame::close(code, reason.text()));
+                self.begin_closing(reason, now, limits);
+            }
+            None => self.end(reason),
+        }
+        dropped
+    }
+
+    fn begin_closing(&mut self, reason: CloseReason, now: Ticks, limits: &ConnectionLimits) {
+        self.inbound = None;
+        self.phase = Phase::Closing { reason, until: now + limits.linger, shut: false };
+    }
+
+    /// Nothing more can be done; a reason that was there before stays.
+    fn end(&mut self, reason: CloseReason) {
+        let reason = match self.phase {
+            Phase::Open => reason,
+            Phase::Closing { reason, .. } | Phase::Gone { reason } => reason,
+        };
+        self.phase = Phase::Gone { reason };
+    }
+
+    /// Looks after the connection once per sweep: pings the idle, and names a reason to close the silent
+    /// and the stuck.
+    pub(super) fn tick(&mut self, now: Ticks, limits: &ConnectionLimits) -> Option<CloseReason> {
+        self.inbound_bytes = 0;
+        match self.phase {
+            Phase::Closing { reason, until, .. } if now >= until => {
+                self.phase = Phase::Gone { reason };
+                return None;
+            }
+            Phase::Open => {}
+            _ => return None,
+        }
+        if now >= self.mark_due && self.flushed < self.mark {
+            return Some(CloseReason::SlowConsumer);
+        }
+        let silent = now - self.heard;
+        if silent >= limits.ping_after + limits.pong_within && self.pinged {
+            return Some(CloseReason::Silent);
+        }
+        if silent >= limits.ping_after && !self.pinged {
+            self.pinged = true;
+            // A pong is due from now on, however late this tick came.
+            self.heard = now - limits.ping_after;
+            self.outbox.push_control(Frame::ping());
+        }
+        None
+    }
+
+    /// What will never be written, when the reactor lets go of the connection.
+    pub(super) fn into_unwritten(self) -> Written {
+        self.outbox.into_unwritten()
+    }
+}
+
+impl Inbound {
+    fn new(limits: &ConnectionLimits) -> Box<Self> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(512)
+            .write_buffer_size(0)
+            .max_message_size(Some(limits.message_bytes))
+            .max_frame_size(Some(limits.message_bytes));
+        let socket = WebSocket::from_raw_socket(Pipe::default(), Role::Server, Some(config));
+        Box::new(Inbound { socket, boundary: Boundary::default() })
+    }
+
+    /// Lets the library check `bytes`; the reason to close if they end the connection.
+    fn feed(&mut self, bytes: &[u8]) -> Option<CloseReason> {
+        self.boundary.advance(bytes);
+        let pipe = self.socket.get_mut();
+        pipe.input.clear();
+        pipe.input.extend_from_slice(bytes);
+        pipe.taken = 0;
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(_)) => {
+                    // The reply is written by the next flush, which then says that all is done.
+                    let _ = self.socket.flush();
+                    return Some(CloseReason::Peer);
+                }
+                Ok(_) => {}
+                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return None;
+                }
+                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => {
+                    return Some(CloseReason::Peer);
+                }
+                Err(WsError::Capacity(_)) => return Some(CloseReason::TooBig),
+                Err(WsError::Utf8(_)) => return Some(CloseReason::BadText),
+                Err(_) => return Some(CloseReason::Protocol),
+            }
+        }
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.socket.get_mut().output)
+    }
+}

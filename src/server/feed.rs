@@ -1,0 +1,153 @@
+//! The feed thread: what the broker says, split by reactor, in order.
+//!
+//! The only thread that reads the subscription. It encodes each message once and waits when a reactor's
+//! inbox is full, which leaves the backlog to the broker; reactors never wait for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    frame::Frame,
+    message::{Command, Reactors, Readiness},
+    stats::{Counters, add},
+};
+use crate::{
+    backoff::Backoff,
+    broker::{FeedEvent, Subscription},
+    id::ClientId,
+    wire::Envelope,
+};
+
+/// How long the thread may overlook that it is to stop.
+const STOP_CHECK: Duration = Duration::from_millis(200);
+
+/// What the feed thread works with.
+pub(super) struct Feed {
+    pub(super) node: String,
+    pub(super) subscription: Box<dyn Subscription>,
+    pub(super) reactors: Reactors,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stop: Arc<AtomicBool>,
+    /// Kinds of malformed payloads that were logged.
+    pub(super) complained: Vec<&'static str>,
+}
+
+/// The reactors have ended.
+struct Ended;
+
+impl Feed {
+    /// Runs until told to stop or until the reactors have ended.
+    pub(super) fn run(mut self) {
+        let mut backoff = Backoff::default();
+        while !self.stop.load(Ordering::Acquire) {
+            match self.subscription.next(STOP_CHECK) {
+                Ok(event) => {
+                    if event == Some(FeedEvent::Listening) && !backoff.is_first() {
+                        log::warn!("listening again; messages sent meanwhile are lost");
+                    }
+                    backoff.reset();
+                    if event.is_some_and(|event| self.on_event(event).is_err()) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    self.readiness.listening.store(false, Ordering::Release);
+                    if backoff.is_first() {
+                        let node = &self.node;
+                        log::warn!("node {node} hears nothing until the broker is back: {error}");
+                    }
+                    backoff.sleep(|| self.stop.load(Ordering::Acquire));
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: FeedEvent) -> Result<(), Ended> {
+        match event {
+            FeedEvent::Message(envelope) => return self.route(envelope),
+            FeedEvent::Channels { client, channels } => {
+                return self.to_owner(client, Command::Channels { client, channels });
+            }
+            FeedEvent::Listening => self.readiness.listening.store(true, Ordering::Release),
+            FeedEvent::Malformed(why) => {
+                add(&self.counters.malformed, 1);
+                // Once per kind: a broken publisher must not fill the disk.
+                if !self.complained.contains(&why) {
+                    self.complained.push(why);
+                    log::warn!("skipped what came for node {}: {why}", self.node);
+                }
+            }
+            FeedEvent::DuplicateNode => log::error!(
+                "another process serves as node {}: every message reaches both; give each its own \
+                 server name",
+                self.node
+            ),
+        }
+        Ok(())
+    }
+
+    fn route(&self, envelope: Envelope) -> Result<(), Ended> {
+        match envelope {
+            Envelope::Direct { sender, receivers, content, receipt } => {
+                let frame = Frame::text(&content);
+                let wanted = receipt && !sender.is_system();
+                let receipt: Option<Arc<str>> = wanted.then(|| content.into());
+                self.to_owners(receivers, |receivers| Command::Direct {
+                    sender,
+                    receivers,
+                    frame: frame.clone(),
+                    receipt: receipt.clone(),
+                })
+            }
+            Envelope::Channel { sender, channel, content } => {
+                let frame = Frame::text(&content);
+                let channel: Option<Arc<str>> = channel.map(Into::into);
+                self.reactors.all().iter().try_for_each(|door| {
+                    let (channel, frame) = (channel.clone(), frame.clone());
+                    door.push(Command::Channel { sender, channel, frame }).map_err(|_| Ended)
+                })
+            }
+            Envelope::ForceOffline { client } => {
+                self.to_owner(client, Command::ForceOffline(client))
+            }
+            // The subscription keeps its probes to itself.
+            Envelope::Probe { .. } => Ok(()),
+        }
+    }
+
+    fn to_owner(&self, client: ClientId, command: Command) -> Result<(), Ended> {
+        self.reactors.all()[self.reactors.index_of(client)].push(command).map_err(|_| Ended)
+    }
+
+    /// Splits `receivers` by reactor; most messages have one receiver, or there is one reactor.
+    fn to_owners(
+        &self,
+        receivers: Vec<ClientId>,
+        command: impl Fn(Vec<ClientId>) -> Command,
+    ) -> Result<(), Ended> {
+        match receivers[..] {
+            [] => return Ok(()),
+            [only] => return self.to_owner(only, command(receivers)),
+            [first, ..] if self.reactors.len() == 1 => {
+                return self.to_owner(first, command(receivers));
+            }
+            _ => {}
+        }
+        let mut parts = vec![Vec::new(); self.reactors.len()];
+        for receiver in receivers {
+            parts[self.reactors.index_of(receiver)].push(receiver);
+        }
+        for (door, part) in self.reactors.all().iter().zip(parts) {
+            if !part.is_empty() {
+                door.push(command(part)).map_err(|_| Ended)?;
+            }
+        }
+        Ok(())
+    }
+}

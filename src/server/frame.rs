@@ -1,0 +1,86 @@
+//! Finished WebSocket frames, encoded once and shared by every connection that gets them.
+//!
+//! Pure. Server frames are never masked or fragmented (RFC 6455, section 5).
+
+use std::sync::Arc;
+
+/// Bytes ready for a socket. A clone is another reference to the same bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Frame(Arc<[u8]>);
+
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+
+impl Frame {
+    /// A text message.
+    pub(super) fn text(content: &str) -> Self {
+        Frame::encode(TEXT, content.as_bytes())
+    }
+
+    /// An empty ping.
+    pub(super) fn ping() -> Self {
+        Frame::encode(PING, &[])
+    }
+
+    /// A close frame; `reason` must leave the payload within the 125 bytes of a control frame.
+    pub(super) fn close(code: u16, reason: &str) -> Self {
+        debug_assert!(reason.len() <= 123, "close reason is too long for a control frame");
+        let mut payload = Vec::with_capacity(2 + reason.len());
+        payload.extend_from_slice(&code.to_be_bytes());
+        payload.extend_from_slice(reason.as_bytes());
+        Frame::encode(CLOSE, &payload)
+    }
+
+    /// Bytes that are already in wire form: a handshake response, what the protocol library wrote.
+    pub(super) fn raw(bytes: &[u8]) -> Self {
+        Frame(bytes.into())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn encode(first: u8, payload: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(payload.len() + 10);
+        bytes.push(first);
+        match payload.len() {
+            len @ 0..=125 => bytes.push(len as u8),
+            len @ 126..=0xffff => {
+                bytes.push(126);
+                bytes.extend_from_slice(&(len as u16).to_be_bytes());
+            }
+            len => {
+                bytes.push(127);
+                bytes.extend_from_slice(&(len as u64).to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(payload);
+        Frame(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        for (len, header) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (0xffff, vec![0x81, 126, 0xff, 0xff]),
+            (0x10000, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = Frame::text(&"x".repeat(len));
+            assert_eq!(frame.bytes()[..header.len()], header);
+            assert_eq!(frame.bytes().len(), header.len() + len);
+        }
+    }
+
+    #[test]
+    fn close_carries_code_and_reason() {
+        assert_eq!(Frame::close(1001, "bye").bytes(), b"\x88\x05\x03\xe9bye");
+    }
+}

@@ -1,0 +1,208 @@
+//! Who is here: client -> its connections, channel -> its clients on this reactor.
+//!
+//! Owned by one reactor; pure, without sockets. Every connection of a client is on the same reactor,
+//! so multi-device, self-echo, receipts and force offline need no lock.
+
+use std::rc::Rc;
+
+use ahash::{AHashMap, AHashSet};
+
+use crate::id::ClientId;
+
+/// Key of a connection in the reactor's slab.
+pub(super) type Key = u32;
+
+/// The index of one reactor.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    clients: AHashMap<ClientId, Client>,
+    /// Only channels with a member here, so that a message to any other costs one look-up.
+    channels: AHashMap<Rc<str>, AHashSet<ClientId>>,
+}
+
+#[derive(Debug)]
+struct Client {
+    connections: Connections,
+    channels: Box<[Rc<str>]>,
+}
+
+/// Nearly every client has one connection, which needs no heap.
+#[derive(Debug)]
+enum Connections {
+    One(Key),
+    Many(Vec<Key>),
+}
+
+impl Connections {
+    fn as_slice(&self) -> &[Key] {
+        match self {
+            Connections::One(key) => std::slice::from_ref(key),
+            Connections::Many(keys) => keys,
+        }
+    }
+}
+
+/// Where a direct message goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recipient<'a> {
+    /// The client has no connection here.
+    Offline,
+    /// The client is the sender with its only connection: no message to oneself, no receipt.
+    OwnEcho,
+    /// To all of the client's connections.
+    Connections(&'a [Key]),
+}
+
+impl Hub {
+    /// Adds a connection; true if it is the client's first.
+    pub(super) fn insert(&mut self, client: ClientId, key: Key) -> bool {
+        match self.clients.get_mut(&client) {
+            None => {
+                let connections = Connections::One(key);
+                self.clients.insert(client, Client { connections, channels: Box::default() });
+                true
+            }
+            Some(entry) => {
+                let mut keys = entry.connections.as_slice().to_vec();
+                keys.push(key);
+                entry.connections = Connections::Many(keys);
+                false
+            }
+        }
+    }
+
+    /// Removes a connection; true if it was the client's last, which also ends its channels here.
+    pub(super) fn remove(&mut self, client: ClientId, key: Key) -> bool {
+        let Some(entry) = self.clients.get_mut(&client) else { return false };
+        let mut keys = entry.connections.as_slice().to_vec();
+        keys.retain(|other| *other != key);
+        match keys[..] {
+            [] => {
+                self.set_channels(client, Vec::new());
+                self.clients.remove(&client);
+                return true;
+            }
+            [only] => entry.connections = Connections::One(only),
+            _ => entry.connections = Connections::Many(keys),
+        }
+        false
+    }
+
+    /// The client is in exactly these channels from now on. Ignored for a client without connection.
+    pub(super) fn set_channels(&mut self, client: ClientId, channels: Vec<String>) {
+        let Some(entry) = self.clients.get_mut(&client) else { return };
+        let before = std::mem::take(&mut entry.channels);
+        let mut after = Vec::with_capacity(channels.len());
+        for channel in channels {
+            match self.channels.get_key_value(channel.as_str()) {
+                Some((name, _)) => after.push(Rc::clone(name)),
+                None => {
+                    let name: Rc<str> = channel.into();
+                    self.channels.insert(Rc::clone(&name), AHashSet::new());
+                    after.push(name);
+                }
+            }
+        }
+        for name in &after {
+            if let Some(members) = self.channels.get_mut(name) {
+                members.insert(client);
+            }
+        }
+        let kept: AHashSet<&str> = after.iter().map(|name| &**name).collect();
+        for name in before.iter().filter(|name| !kept.contains(&***name)) {
+            if let Some(members) = self.channels.get_mut(name) {
+                members.remove(&client);
+                if members.is_empty() {
+                    self.channels.remove(name);
+                }
+            }
+        }
+        entry.channels = after.into();
+    }
+
+    /// Where a message from `sender` to `receiver` goes.
+    pub(super) fn direct(&self, sender: ClientId, receiver: ClientId) -> Recipient<'_> {
+        match self.clients.get(&receiver).map(|client| client.connections.as_slice()) {
+            None => Recipient::Offline,
+            Some([_]) if sender == receiver => Recipient::OwnEcho,
+            Some(keys) => Recipient::Connections(keys),
+        }
+    }
+
+    /// All connections of a client.
+    pub(super) fn connections(&self, client: ClientId) -> &[Key] {
+        self.clients.get(&client).map_or(&[], |client| client.connections.as_slice())
+    }
+
+    /// The connections that get a message from `sender` to `channel`, or to everybody.
+    pub(super) fn plan(&self, sender: ClientId, channel: Option<&str>, plan: &mut Vec<Key>) {
+        let mut add = |client: ClientId, connections: &[Key]| {
+            if client != sender || connections.len() > 1 {
+                plan.extend_from_slice(connections);
+            }
+        };
+        match channel {
+            None => {
+                for (client, entry) in &self.clients {
+                    add(*client, entry.connections.as_slice());
+                }
+            }
+            Some(channel) => {
+                for client in self.channels.get(channel).into_iter().flatten() {
+                    add(*client, self.connections(*client));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(hub: &Hub, sender: i64, channel: Option<&str>) -> Vec<Key> {
+        let mut plan = Vec::new();
+        hub.plan(sender.into(), channel, &mut plan);
+        plan.sort_unstable();
+        plan
+    }
+
+    #[test]
+    fn a_single_connection_gets_no_echo_and_several_all_do() {
+        let mut hub = Hub::default();
+        assert!(hub.insert(1.into(), 10));
+        assert_eq!(hub.direct(1.into(), 1.into()), Recipient::OwnEcho);
+        assert_eq!(hub.direct(2.into(), 1.into()), Recipient::Connections(&[10]));
+        assert!(!hub.insert(1.into(), 11));
+        assert_eq!(hub.direct(1.into(), 1.into()), Recipient::Connections(&[10, 11]));
+        assert!(!hub.remove(1.into(), 10));
+        assert_eq!(hub.direct(1.into(), 1.into()), Recipient::OwnEcho);
+        assert!(hub.remove(1.into(), 11));
+        assert_eq!(hub.direct(2.into(), 1.into()), Recipient::Offline);
+    }
+
+    #[test]
+    fn channels_follow_their_members() {
+        let mut hub = Hub::default();
+        for (client, key) in [(1, 10), (2, 20), (3, 30), (3, 31)] {
+            hub.insert(client.into(), key);
+        }
+        hub.set_channels(1.into(), vec!["a".into(), "b".into()]);
+        hub.set_channels(2.into(), vec!["a".into()]);
+        hub.set_channels(3.into(), vec!["a".into(), "a".into()]);
+        hub.set_channels(9.into(), vec!["a".into()]);
+        assert_eq!(plan(&hub, 0, Some("a")), [10, 20, 30, 31]);
+        assert_eq!(plan(&hub, 1, Some("a")), [20, 30, 31], "no echo to the only connection");
+        assert_eq!(plan(&hub, 3, Some("a")), [10, 20, 30, 31]);
+        assert_eq!(plan(&hub, 0, Some("b")), [10]);
+        assert_eq!(plan(&hub, 0, None), [10, 20, 30, 31]);
+        hub.set_channels(1.into(), vec!["b".into()]);
+        assert_eq!(plan(&hub, 0, Some("a")), [20, 30, 31]);
+        hub.remove(2.into(), 20);
+        hub.remove(3.into(), 30);
+        assert_eq!(plan(&hub, 0, Some("a")), [31]);
+        hub.remove(3.into(), 31);
+        assert!(plan(&hub, 0, Some("a")).is_empty());
+        assert_eq!(hub.channels.len(), 1, "only b has a member");
+    }
+}

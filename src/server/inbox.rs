@@ -1,0 +1,133 @@
+//! The one door into an event loop: a bounded lock-free queue and a wake-up.
+//!
+//! Any thread pushes, one loop pops. While the loop is known to be awake a push costs no system call.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+
+use mio::{Poll, Token, Waker};
+
+/// Sending end; cheap to clone.
+#[derive(Debug)]
+pub(super) struct InboxSender<T> {
+    queue: SyncSender<T>,
+    bell: Arc<Bell>,
+}
+
+/// Receiving end, owned by the loop.
+#[derive(Debug)]
+pub(super) struct Inbox<T> {
+    queue: Receiver<T>,
+    bell: Arc<Bell>,
+}
+
+#[derive(Debug)]
+struct Bell {
+    waker: Waker,
+    /// Set by the first push after the loop last looked; later pushes need not wake it again.
+    rung: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            // The loop still sees the item at its next sweep.
+            log::error!("cannot wake an event loop: {error}");
+        }
+    }
+}
+
+/// An inbox of `capacity` items whose wake-ups reach `poll` as `token`.
+pub(super) fn inbox<T>(
+    poll: &Poll,
+    token: Token,
+    capacity: usize,
+) -> io::Result<(InboxSender<T>, Inbox<T>)> {
+    let (sender, receiver) = sync_channel(capacity);
+    let waker = Waker::new(poll.registry(), token)?;
+    let bell = Arc::new(Bell { waker, rung: AtomicBool::new(false) });
+    Ok((InboxSender { queue: sender, bell: Arc::clone(&bell) }, Inbox { queue: receiver, bell }))
+}
+
+impl<T> Clone for InboxSender<T> {
+    fn clone(&self) -> Self {
+        InboxSender { queue: self.queue.clone(), bell: Arc::clone(&self.bell) }
+    }
+}
+
+impl<T> InboxSender<T> {
+    /// Pushes, waiting while the inbox is full. Never called by a loop: two full loops would wait for
+    /// each other. Gives the item back when the loop has ended.
+    pub(super) fn push(&self, item: T) -> Result<(), T> {
+        let result = match self.queue.try_send(item) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(item)) => {
+                self.bell.ring();
+                self.queue.send(item).map_err(|error| error.0)
+            }
+            Err(TrySendError::Disconnected(item)) => Err(item),
+        };
+        self.bell.ring();
+        result
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Begins a round of [`pop`](Self::pop): pushes from here on wake the loop again.
+    pub(super) fn open(&self) {
+        self.bell.rung.swap(false, Ordering::AcqRel);
+    }
+
+    /// The next item; `None` when there is none now.
+    pub(super) fn pop(&self) -> Option<T> {
+        self.queue.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use mio::Events;
+
+    use super::*;
+
+    #[test]
+    fn no_item_is_left_asleep() {
+        const ITEMS: usize = 20_000;
+        let mut poll = Poll::new().unwrap();
+        let (sender, inbox) = inbox(&poll, Token(0), 16).unwrap();
+        let pushers: Vec<_> = (0..4)
+            .map(|_| {
+                let sender = sender.clone();
+                thread::spawn(move || (0..ITEMS).for_each(|item| sender.push(item).unwrap()))
+            })
+            .collect();
+        let mut events = Events::with_capacity(4);
+        let mut seen = 0;
+        while seen < 4 * ITEMS {
+            poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+            assert!(!events.is_empty(), "a push did not wake the loop");
+            inbox.open();
+            seen += std::iter::from_fn(|| inbox.pop()).count();
+        }
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+    }
+
+    #[test]
+    fn an_ended_loop_gives_the_item_back() {
+        let poll = Poll::new().unwrap();
+        let (sender, inbox) = inbox(&poll, Token(0), 1).unwrap();
+        assert_eq!(sender.push(1), Ok(()));
+        drop(inbox);
+        assert_eq!(sender.push(3), Err(3));
+    }
+}

@@ -1,0 +1,132 @@
+//! Every message that crosses a thread. Read it and you know the server.
+//!
+//! ```text
+//! acceptor --TicketJob--> ticket worker --AcceptorCommand--> acceptor --Command::Adopt--> reactor
+//! feed --Command--> reactors --PresenceChange--> presence, --Outgoing--> publisher
+//! presence --Command::Reassert--> reactors
+//! ```
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use mio::net::TcpStream;
+
+use super::{frame::Frame, http::Refusal, inbox::InboxSender};
+use crate::{
+    id::ClientId,
+    wire::{Envelope, Ticket},
+};
+
+/// To a reactor.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// From the acceptor: a socket whose ticket was good.
+    Adopt(Box<Adoption>),
+    /// From the feed: a message for those of the receivers that are here.
+    Direct {
+        sender: ClientId,
+        receivers: Vec<ClientId>,
+        frame: Frame,
+        /// The message's content if receipts are wanted.
+        receipt: Option<Arc<str>>,
+    },
+    /// From the feed: a message for a channel's members here, or for everybody.
+    Channel { sender: ClientId, channel: Option<Arc<str>>, frame: Frame },
+    /// From the feed: all channels of a client from here on.
+    Channels { client: ClientId, channels: Vec<String> },
+    /// From the feed: close all connections of a client.
+    ForceOffline(ClientId),
+    /// From presence: the broker forgot this node; report every connection again.
+    Reassert,
+    /// From the handle: close everything, then end.
+    Drain,
+}
+
+/// A socket on its way from the acceptor to a reactor.
+#[derive(Debug)]
+pub(super) struct Adoption {
+    pub(super) stream: TcpStream,
+    pub(super) ticket: Ticket,
+    /// Number of the connection within the node.
+    pub(super) number: u64,
+    /// The 101 response, not yet sent.
+    pub(super) response: Frame,
+    /// Frames that came right behind the request.
+    pub(super) leftover: Vec<u8>,
+}
+
+/// To the ticket worker: a token to be taken.
+#[derive(Debug)]
+pub(super) struct TicketJob {
+    pub(super) handshake: HandshakeId,
+    pub(super) token: String,
+}
+
+/// Names a handshake: its place in the acceptor's slab, and a number that is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HandshakeId {
+    pub(super) key: usize,
+    pub(super) serial: u64,
+}
+
+/// To the acceptor.
+#[derive(Debug)]
+pub(super) enum AcceptorCommand {
+    /// From the ticket worker.
+    Verdict { handshake: HandshakeId, outcome: Result<Ticket, Refusal> },
+    /// From the handle: accept no more, refuse what is under way, then end.
+    Stop,
+}
+
+/// To the publisher: an envelope for a node, by its place in the list.
+pub(super) type Outgoing = (usize, Envelope);
+
+/// The doors of all reactors, and which of them a client belongs to.
+#[derive(Debug, Clone)]
+pub(super) struct Reactors(Arc<[InboxSender<Command>]>);
+
+impl Reactors {
+    pub(super) fn new(doors: Vec<InboxSender<Command>>) -> Self {
+        Reactors(doors.into())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn all(&self) -> &[InboxSender<Command>] {
+        &self.0
+    }
+
+    /// Place of the reactor that holds all connections of `client`.
+    ///
+    /// Independent of the node rule, by which all clients of a node share a remainder.
+    pub(super) fn index_of(&self, client: ClientId) -> usize {
+        let bits = match client {
+            ClientId::Int(id) => id as u64,
+            ClientId::Guid(guid) => {
+                let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
+                u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(rest)
+            }
+        };
+        // Fibonacci hashing: the high bits of the product depend on all bits of the id.
+        let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((mixed * self.0.len() as u64) >> 32) as usize
+    }
+}
+
+/// What the node is fit for, set by feed, presence and handle, read by the acceptor.
+#[derive(Debug, Default)]
+pub(super) struct Readiness {
+    pub(super) listening: AtomicBool,
+    pub(super) session: AtomicBool,
+}
+
+impl Readiness {
+    /// Whether a client that connects now can be reached and is shown online.
+    pub(super) fn is_ready(&self) -> bool {
+        self.listening.load(Ordering::Acquire) && self.session.load(Ordering::Acquire)
+    }
+}

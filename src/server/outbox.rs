@@ -1,0 +1,223 @@
+//! What one connection still has to write: shared frames in order, and who waits for them.
+//!
+//! Used by `connection`. Never copies a frame, holds no memory when empty, and writes many frames with
+//! one system call. Knows nothing of the protocol.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice, Write},
+    rc::Rc,
+};
+
+use super::{frame::Frame, receipt::Receipt};
+
+/// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
+const BATCH: usize = 64;
+
+/// Frames that wait for the socket, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that are written.
+    head_written: u32,
+    /// Bytes that are not written, over all chunks.
+    pending: u32,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    frame: Frame,
+    receipt: Option<Rc<Receipt>>,
+    /// Whether the frame is a message, which is accounted for, or protocol traffic.
+    message: bool,
+}
+
+/// What a flush came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Nothing is left.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+/// What became of messages, collected over many connections.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Messages that were written to their sockets in full.
+    pub(super) messages: u64,
+    /// Receipts whose message was among them.
+    pub(super) receipts: Vec<Rc<Receipt>>,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes that are not written.
+    pub(super) fn pending(&self) -> usize {
+        self.pending as usize
+    }
+
+    /// Queues a message.
+    pub(super) fn push_message(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
+        self.push(Chunk { frame, receipt, message: true });
+    }
+
+    /// Queues protocol traffic: handshake response, ping, pong, close.
+    pub(super) fn push_control(&mut self, frame: Frame) {
+        self.push(Chunk { frame, receipt: None, message: false });
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.pending += chunk.frame.bytes().len() as u32;
+        self.chunks.push_back(chunk);
+    }
+
+    /// Writes as much as the socket takes; what was completed is added to `written`.
+    ///
+    /// # Errors
+    /// Those of the stream except `WouldBlock` and `Interrupted`: the connection is gone.
+    pub(super) fn flush(
+        &mut self,
+        stream: &mut impl Write,
+        written: &mut Written,
+    ) -> io::Result<Flushed> {
+        while !self.chunks.is_empty() {
+            match self.write_some(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Blocked);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Flushed::All)
+    }
+
+    fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
+        let head = &self.chunks[0].frame.bytes()[self.head_written as usize..];
+        if self.chunks.len() == 1 {
+            return stream.write(head);
+        }
+        let mut slices = [IoSlice::new(&[]); BATCH];
+        slices[0] = IoSlice::new(head);
+        let count = self.chunks.len().min(BATCH);
+        for (slice, chunk) in slices[1..count].iter_mut().zip(self.chunks.iter().skip(1)) {
+            *slice = IoSlice::new(chunk.frame.bytes());
+        }
+        stream.write_vectored(&slices[..count])
+    }
+
+    fn advance(&mut self, count: usize, written: &mut Written) {
+        self.pending -= count as u32;
+        let mut count = count + self.head_written as usize;
+        while let Some(chunk) = self.chunks.front() {
+            let len = chunk.frame.bytes().len();
+            if count < len {
+                break;
+            }
+            count -= len;
+            if let Some(Chunk { receipt, message, .. }) = self.chunks.pop_front() {
+                written.messages += u64::from(message);
+                written.receipts.extend(receipt);
+            }
+        }
+        self.head_written = count as u32;
+        if self.chunks.is_empty() {
+            // Idle connections are the many: none keeps a buffer for its busiest moment.
+            self.chunks = VecDeque::new();
+        }
+    }
+
+    /// Drops every frame that is not begun, so that a last control frame still comes out whole.
+    /// Returns the messages among them and their receipts.
+    pub(super) fn abandon(&mut self) -> Written {
+        let kept = usize::from(self.head_written > 0);
+        let mut dropped = Written::default();
+        for chunk in self.chunks.drain(kept..) {
+            self.pending -= chunk.frame.bytes().len() as u32;
+            dropped.messages += u64::from(chunk.message);
+            dropped.receipts.extend(chunk.receipt);
+        }
+        dropped
+    }
+
+    /// Everything that will never be written, when the connection ends.
+    pub(super) fn into_unwritten(self) -> Written {
+        let mut dropped = Written::default();
+        for chunk in self.chunks {
+            dropped.messages += u64::from(chunk.message);
+            dropped.receipts.extend(chunk.receipt);
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes, at most `step` a call, then blocks.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+        step: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.step).min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_and_in_order_whatever_the_socket_takes() {
+        for step in 1..7 {
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            for index in 0..200 {
+                let frame = Frame::text(&index.to_string());
+                expected.extend_from_slice(frame.bytes());
+                outbox.push_message(frame, None);
+            }
+            let mut stream = Narrow { taken: Vec::new(), room: 0, step };
+            let mut written = Written::default();
+            while outbox.flush(&mut stream, &mut written).unwrap() == Flushed::Blocked {
+                assert_eq!(outbox.pending() + stream.taken.len(), expected.len());
+                stream.room = 11;
+            }
+            assert_eq!(stream.taken, expected);
+            assert_eq!((written.messages, outbox.pending()), (200, 0));
+        }
+    }
+
+    #[test]
+    fn abandoning_keeps_a_frame_that_is_begun() {
+        let mut outbox = Outbox::default();
+        outbox.push_message(Frame::text("first"), None);
+        outbox.push_message(Frame::text("second"), None);
+        let mut stream = Narrow { taken: Vec::new(), room: 3, step: 100 };
+        let mut written = Written::default();
+        outbox.flush(&mut stream, &mut written).unwrap();
+        assert_eq!(outbox.abandon().messages, 1);
+        outbox.push_control(Frame::close(1013, ""));
+        stream.room = 100;
+        assert_eq!(outbox.flush(&mut stream, &mut written).unwrap(), Flushed::All);
+        assert_eq!(stream.taken, b"\x81\x05first\x88\x02\x03\xf5");
+        assert_eq!(written.messages, 1);
+    }
+}

@@ -1,0 +1,491 @@
+//! A reactor thread: the event loop that owns live connections. Read [`Reactor::turn`] first.
+//!
+//! Single-threaded; never blocks, never calls the broker. What it needs from outside comes through its
+//! inbox, what it has to tell goes out through queues that do not make it wait.
+
+use std::{
+    collections::VecDeque,
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Sender, SyncSender},
+    },
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use super::{
+    config::Limits,
+    connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
+    frame::Frame,
+    hub::{Hub, Key, Recipient},
+    inbox::Inbox,
+    message::{Adoption, Command, Outgoing},
+    outbox::Written,
+    receipt::Receipt,
+    stats::{CloseReason, Counters, add},
+};
+use crate::{
+    broker::{PresenceChange, Watchlist},
+    id::ClientId,
+    nodes::Nodes,
+    wire::{Envelope, ReceiptStatus},
+};
+
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// Commands per turn, so that sockets are looked at between them.
+const COMMANDS_PER_TURN: usize = 512;
+/// Connections of bulk traffic (channels, broadcast) that are flushed per turn: what a message to one
+/// client waits for at most.
+const BULK_PER_TURN: usize = 64;
+/// Size of the one read buffer that all connections share.
+const SCRATCH: usize = 16 << 10;
+/// Ticks in a second.
+const TICKS: u32 = 10;
+/// Parts of a sweep: each looks at that share of the connections.
+const SWEEP_PARTS: u32 = 4;
+/// Time between two sweeps while draining.
+const DRAIN_SWEEP: Duration = Duration::from_millis(100);
+
+/// What a reactor is made of, besides its own state.
+pub(super) struct ReactorParts {
+    pub(super) poll: Poll,
+    pub(super) inbox: Inbox<Command>,
+    pub(super) presence: Sender<PresenceChange>,
+    pub(super) publisher: SyncSender<Outgoing>,
+    pub(super) watchlist: Arc<Watchlist>,
+    pub(super) nodes: Nodes,
+    pub(super) limits: Limits,
+    pub(super) counters: Arc<Counters>,
+    pub(super) live: Arc<AtomicU64>,
+}
+
+/// One event loop and all it owns.
+pub(super) struct Reactor {
+    parts: ReactorParts,
+    limits: ConnectionLimits,
+    connections: Slab<Connection>,
+    hub: Hub,
+    /// Connections with something to flush, each listed once; bulk is taken in slices.
+    urgent: Vec<Key>,
+    bulk: VecDeque<Key>,
+    /// Connections that may have more to read.
+    unread: Vec<Key>,
+    /// Connections that may be gone, for the reaper.
+    ending: Vec<Key>,
+    written: Written,
+    scratch: Box<[u8]>,
+    plan: Vec<Key>,
+    started: Instant,
+    now: Ticks,
+    sweep_at: Instant,
+    sweep_from: usize,
+    drain_until: Option<Instant>,
+}
+
+fn ticks(duration: Duration) -> Ticks {
+    (duration.as_millis() as u32 / (1000 / TICKS)).max(1)
+}
+
+impl Reactor {
+    pub(super) fn new(parts: ReactorParts) -> Self {
+        let limits = &parts.limits;
+        let sweep_share = limits.sweep.as_secs_f64();
+        let connection_limits = ConnectionLimits {
+            message_bytes: limits.inbound_message_bytes,
+            // At least one whole message with its header must pass between two looks.
+            inbound_bytes: (limits.inbound_rate as f64 * sweep_share)
+                .max(2.0 * limits.inbound_message_bytes as f64)
+                .min(f64::from(u32::MAX / 2)) as u32,
+            ping_after: ticks(limits.ping_after),
+            pong_within: ticks(limits.pong_within),
+            outbox_bytes: limits.outbox_bytes,
+            outbox_age: ticks(limits.outbox_age),
+            linger: ticks(limits.linger),
+        };
+        let now = Instant::now();
+        Reactor {
+            limits: connection_limits,
+            connections: Slab::new(),
+            hub: Hub::default(),
+            urgent: Vec::new(),
+            bulk: VecDeque::new(),
+            unread: Vec::new(),
+            ending: Vec::new(),
+            written: Written::default(),
+            scratch: vec![0; SCRATCH].into(),
+            plan: Vec::new(),
+            started: now,
+            now: 0,
+            sweep_at: now,
+            sweep_from: 0,
+            drain_until: None,
+            parts,
+        }
+    }
+
+    /// Runs until drained.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut carried = false;
+        loop {
+            carried = self.turn(&mut events, carried)?;
+            if let Some(until) = self.drain_until
+                && (self.connections.is_empty() || Instant::now() >= until)
+            {
+                self.finish();
+                return Ok(());
+            }
+        }
+    }
+
+    /// One turn, always in this order. Returns whether work was carried over to the next.
+    fn turn(&mut self, events: &mut Events, carried: bool) -> io::Result<bool> {
+        // 1. Wait, unless there is work left.
+        let wait = self.sweep_at.saturating_duration_since(Instant::now());
+        let timeout = if carried { Duration::ZERO } else { wait };
+        if let Err(error) = self.parts.poll.poll(events, Some(timeout))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        self.now = (self.started.elapsed().as_millis() / u128::from(1000 / TICKS)) as Ticks;
+        // 2. Sockets: room to write, then bytes to read.
+        for key in std::mem::take(&mut self.unread) {
+            self.read(key);
+        }
+        for event in events.iter() {
+            if event.token() == WAKE {
+                continue;
+            }
+            let key = event.token().0 as Key;
+            if event.is_writable() {
+                self.mark_urgent(key);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.read(key);
+            }
+        }
+        // 3. Commands: they only enqueue and mark.
+        self.parts.inbox.open();
+        let mut more = true;
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.parts.inbox.pop() {
+                Some(command) => self.obey(command),
+                None => {
+                    more = false;
+                    break;
+                }
+            }
+        }
+        // 4. Flush what is marked: messages to single clients first, then a slice of the rest.
+        for key in std::mem::take(&mut self.urgent) {
+            self.flush(key);
+        }
+        for _ in 0..BULK_PER_TURN {
+            match self.bulk.pop_front() {
+                Some(key) => self.flush(key),
+                None => break,
+            }
+        }
+        self.settle_written();
+        // 5. Look after the silent and the stuck.
+        if Instant::now() >= self.sweep_at {
+            self.sweep();
+        }
+        // 6. Let go of what is gone.
+        self.reap();
+        Ok(more || !self.bulk.is_empty() || !self.urgent.is_empty() || !self.unread.is_empty())
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Adopt(adoption) => self.adopt(*adoption),
+            Command::Direct { sender, receivers, frame, receipt } => {
+                for receiver in receivers {
+                    self.direct(sender, receiver, &frame, receipt.as_ref());
+                }
+            }
+            Command::Channel { sender, channel, frame } => {
+                let mut plan = std::mem::take(&mut self.plan);
+                self.hub.plan(sender, channel.as_deref(), &mut plan);
+                for key in plan.drain(..) {
+                    self.enqueue(key, &frame, None);
+                    self.mark_bulk(key);
+                }
+                self.plan = plan;
+            }
+            Command::Channels { client, channels } => self.hub.set_channels(client, channels),
+            Command::ForceOffline(client) => {
+                for key in self.hub.connections(client).to_vec() {
+                    self.close(key, CloseReason::Kicked);
+                }
+            }
+            Command::Reassert => self.reassert(),
+            Command::Drain => self.drain(),
+        }
+    }
+
+    /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
+    fn adopt(&mut self, adoption: Adoption) {
+        let Adoption { stream, ticket, number, response, leftover } = adoption;
+        if self.drain_until.is_some() {
+            self.parts.live.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let client = ticket.client();
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        let mut connection = Connection::new(stream, ticket, number, self.now);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.parts.poll.registry();
+        if let Err(error) = registry.register(connection.stream_mut(), Token(key), interest) {
+            log::warn!("conn={number} client={client} cannot be watched: {error}");
+            self.parts.live.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        connection.enqueue_control(response);
+        if !leftover.is_empty() {
+            connection.receive(&leftover, self.now, &self.limits);
+        }
+        entry.insert(connection);
+        add(&self.parts.counters.opened, 1);
+        if self.hub.insert(client, key as Key) {
+            self.parts.watchlist.watch(client);
+        }
+        self.mark_urgent(key as Key);
+        self.note_phase(key as Key);
+    }
+
+    fn direct(
+        &mut self,
+        sender: ClientId,
+        receiver: ClientId,
+        frame: &Frame,
+        content: Option<&Arc<str>>,
+    ) {
+        let content = content.filter(|_| sender != receiver);
+        let keys = match self.hub.direct(sender, receiver) {
+            Recipient::OwnEcho => return,
+            Recipient::Offline => {
+                if let Some(content) = content {
+                    let receipt = Receipt::new(sender, receiver, Arc::clone(content));
+                    self.publish(sender, receipt.envelope(ReceiptStatus::Offline));
+                }
+                return;
+            }
+            Recipient::Connections(keys) => {
+                self.plan.extend_from_slice(keys);
+                std::mem::take(&mut self.plan)
+            }
+        };
+        let receipt =
+            content.map(|content| Rc::new(Receipt::new(sender, receiver, Arc::clone(content))));
+        for key in &keys {
+            self.enqueue(*key, frame, receipt.clone());
+            self.mark_urgent(*key);
+        }
+        if let Some(receipt) = receipt {
+            self.lose(receipt);
+        }
+        self.plan = keys;
+        self.plan.clear();
+    }
+
+    /// Offers a message to a connection; one that is too slow for it is closed.
+    fn enqueue(&mut self, key: Key, frame: &Frame, receipt: Option<Rc<Receipt>>) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        add(&self.parts.counters.offered, 1);
+        if !connection.is_open() || !connection.enqueue(frame.clone(), receipt, &self.limits) {
+            add(&self.parts.counters.dropped, 1);
+            self.close(key, CloseReason::SlowConsumer);
+        }
+    }
+
+    fn mark_urgent(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key as usize)
+            && !std::mem::replace(&mut connection.in_urgent, true)
+        {
+            self.urgent.push(key);
+        }
+    }
+
+    fn mark_bulk(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key as usize)
+            && !std::mem::replace(&mut connection.in_bulk, true)
+        {
+            self.bulk.push_back(key);
+        }
+    }
+
+    fn flush(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        connection.in_urgent = false;
+        connection.in_bulk = false;
+        if connection.has_output() {
+            connection.flush(self.now, &self.limits, &mut self.written);
+        }
+        if !connection.reported && connection.is_open() && !connection.has_output() {
+            // The 101 is on its way: from here on the client may count as online.
+            connection.reported = true;
+            self.report_opened(key);
+        }
+        self.note_phase(key);
+    }
+
+    fn read(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if connection.read(&mut self.scratch, self.now, &self.limits) == ReadOutcome::More {
+            self.unread.push(key);
+        }
+        if connection.has_output() {
+            self.mark_urgent(key);
+        }
+        self.note_phase(key);
+    }
+
+    fn close(&mut self, key: Key, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let dropped = connection.close(reason, self.now, &self.limits);
+        self.settle_dropped(dropped);
+        self.mark_urgent(key);
+        self.note_phase(key);
+    }
+
+    /// A connection that no longer delivers leaves the hub at once; one that is gone is listed for the reaper.
+    fn note_phase(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key as usize) else { return };
+        if !connection.is_open() {
+            self.ending.push(key);
+        }
+    }
+
+    fn report_opened(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key as usize) else { return };
+        if let Some(ticket) = connection.ticket() {
+            self.report(PresenceChange::Opened { connection: connection.number, ticket });
+        }
+    }
+
+    fn report(&self, change: PresenceChange) {
+        // Fails only when the presence thread has ended, which it does after the reactors.
+        let _ = self.parts.presence.send(change);
+    }
+
+    /// Tells the sender of a message what became of it.
+    fn publish(&self, sender: ClientId, envelope: Envelope) {
+        let node = sender.node_of(self.parts.nodes.len());
+        if self.parts.publisher.try_send((node, envelope)).is_err() {
+            add(&self.parts.counters.receipts_dropped, 1);
+        }
+    }
+
+    fn settle_written(&mut self) {
+        add(&self.parts.counters.delivered, std::mem::take(&mut self.written.messages));
+        let mut receipts = std::mem::take(&mut self.written.receipts);
+        for receipt in receipts.drain(..) {
+            if let Some(envelope) = receipt.written() {
+                self.publish(receipt.sender(), envelope);
+            }
+        }
+        self.written.receipts = receipts;
+    }
+
+    fn settle_dropped(&mut self, dropped: Written) {
+        add(&self.parts.counters.dropped, dropped.messages);
+        dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt));
+    }
+
+    fn lose(&mut self, receipt: Rc<Receipt>) {
+        let sender = receipt.sender();
+        if let Some(envelope) = Receipt::lost(receipt) {
+            self.publish(sender, envelope);
+        }
+    }
+
+    /// One part of a pass over all connections; all of it, and often, while draining.
+    fn sweep(&mut self) {
+        let (parts, pause) = match self.drain_until {
+            None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
+            Some(_) => (1, DRAIN_SWEEP),
+        };
+        self.sweep_at = Instant::now() + pause;
+        let size = self.connections.capacity();
+        let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
+        for key in self.sweep_from..to {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let reason = connection.tick(self.now, &self.limits);
+            if let Some(reason) = reason {
+                self.close(key as Key, reason);
+            } else if connection.has_output() {
+                self.mark_urgent(key as Key);
+            }
+            self.note_phase(key as Key);
+        }
+        self.sweep_from = if to == size { 0 } else { to };
+    }
+
+    /// The only place that takes a connection out of hub, poll and slab, and reports it closed.
+    fn reap(&mut self) {
+        for key in std::mem::take(&mut self.ending) {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if connection.is_open() {
+                continue;
+            }
+            let (client, number) = (connection.client, connection.number);
+            let gone = connection.gone();
+            let was_reported = std::mem::replace(&mut connection.reported, false);
+            if gone.is_some() {
+                let _ = self.parts.poll.registry().deregister(connection.stream_mut());
+            }
+            if was_reported {
+                self.report(PresenceChange::Closed { connection: number });
+            }
+            if self.hub.remove(client, key) {
+                self.parts.watchlist.unwatch(client);
+            }
+            if let Some(reason) = gone {
+                let connection = self.connections.remove(key as usize);
+                self.settle_dropped(connection.into_unwritten());
+                self.parts.live.fetch_sub(1, Ordering::Relaxed);
+                self.parts.counters.closed(reason);
+                log::debug!("conn={number} client={client} reason={}", reason.text());
+            }
+        }
+    }
+
+    fn reassert(&mut self) {
+        let reported = self.connections.iter().filter(|(_, connection)| connection.reported);
+        for key in reported.map(|(key, _)| key as Key).collect::<Vec<_>>() {
+            self.report_opened(key);
+        }
+    }
+
+    fn drain(&mut self) {
+        let now = Instant::now();
+        self.drain_until = Some(now + self.parts.limits.drain);
+        self.sweep_at = now;
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as Key).collect();
+        for key in keys {
+            self.close(key, CloseReason::Stopping);
+        }
+    }
+
+    /// The time to drain is over: every connection that is left ends now.
+    fn finish(&mut self) {
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let connection = self.connections.remove(key);
+            if connection.reported {
+                self.report(PresenceChange::Closed { connection: connection.number });
+            }
+            self.parts.live.fetch_sub(1, Ordering::Relaxed);
+            self.parts.counters.closed(CloseReason::Stopping);
+            self.settle_dropped(connection.into_unwritten());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the node counts, and why connections end.
+//!
+//! Each loop has counters of its own, so that counting never makes two cores share a cache line;
+//! readers add them up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal;)*) => {
+        /// Why a connection ended. Not an error: every connection ends for one of these.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum CloseReason { $($(#[$doc])* $name,)* }
+
+        impl CloseReason {
+            /// All reasons, in the order of [`ServerStats::closed`].
+            pub const ALL: &[CloseReason] = &[$(CloseReason::$name,)*];
+
+            /// The WebSocket close code that the client is sent; `None` where nothing can be sent.
+            pub fn code(self) -> Option<u16> {
+                match self { $(CloseReason::$name => $code,)* }
+            }
+
+            /// The reason in the close frame, in logs and in metrics.
+            pub fn text(self) -> &'static str {
+                match self { $(CloseReason::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The client sent a close frame.
+    Peer = None, "closed by the client";
+    /// The connection broke, or the client left without a close frame.
+    Lost = None, "connection lost";
+    /// Nothing was heard, not even an answer to a ping.
+    Silent = None, "no answer to a ping";
+    /// `force_offline`: the client must not reconnect by itself.
+    Kicked = Some(4001), "kicked";
+    /// The node stops; the client may reconnect.
+    Stopping = Some(1001), "server is stopping";
+    /// A frame broke the protocol.
+    Protocol = Some(1002), "protocol error";
+    /// A text message was not UTF-8.
+    BadText = Some(1007), "text is not UTF-8";
+    /// The client sent more than it may.
+    Flood = Some(1008), "too much data";
+    /// A message was larger than allowed.
+    TooBig = Some(1009), "message too big";
+    /// A fault of this server in checking what the client sent.
+    Internal = Some(1011), "internal error";
+    /// The client reads too slowly.
+    SlowConsumer = Some(1013), "slow consumer";
+}
+
+/// Counters of one loop.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Counters {
+    pub(super) opened: AtomicU64,
+    pub(super) offered: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) receipts_dropped: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    closed: [AtomicU64; CloseReason::ALL.len()],
+}
+
+/// Adds to a counter.
+pub(super) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(super) fn closed(&self, reason: CloseReason) {
+        add(&self.closed[reason as usize], 1);
+    }
+}
+
+/// What the node has counted since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections that are open now.
+    pub connections: u64,
+    /// Connections that were ever opened.
+    pub opened: u64,
+    /// Messages offered to connections: one message to three connections counts three. Always the sum of
+    /// `delivered`, `dropped` and what is still queued.
+    pub offered: u64,
+    /// Of those, messages whose last byte the operating system took.
+    pub delivered: u64,
+    /// Of those, messages that were queued when their connection ended.
+    pub dropped: u64,
+    /// Receipts that could not be sent because the broker was away or too slow.
+    pub receipts_dropped: u64,
+    /// Handshakes that were turned away.
+    pub refused: u64,
+    /// Payloads from the broker that were skipped.
+    pub malformed: u64,
+    /// Ended connections by reason, in the order of [`CloseReason::ALL`].
+    pub closed: Vec<(CloseReason, u64)>,
+}
+
+impl ServerStats {
+    pub(super) fn sum<'a>(parts: impl Iterator<Item = &'a Counters>) -> Self {
+        let mut sum = ServerStats {
+            closed: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
+            ..ServerStats::default()
+        };
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for part in parts {
+            sum.opened += get(&part.opened);
+            sum.offered += get(&part.offered);
+            sum.delivered += get(&part.delivered);
+            sum.dropped += get(&part.dropped);
+            sum.receipts_dropped += get(&part.receipts_dropped);
+            sum.refused += get(&part.refused);
+            sum.malformed += get(&part.malformed);
+            for ((_, count), counter) in sum.closed.iter_mut().zip(&part.closed) {
+                *count += get(counter);
+            }
+        }
+        let ended: u64 = sum.closed.iter().map(|(_, count)| count).sum();
+        sum.connections = sum.opened.saturating_sub(ended);
+        sum
+    }
+}

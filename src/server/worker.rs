@@ -1,0 +1,127 @@
+//! The threads that call the broker for the loops: tickets for the acceptor, receipts for the reactors.
+//!
+//! Each takes whatever queued up during its last round trip and sends it as one batch. They end when
+//! their queue has no sender any more.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use super::{
+    http::Refusal,
+    inbox::InboxSender,
+    message::{AcceptorCommand, Outgoing, TicketJob},
+    stats::{Counters, add},
+};
+use crate::{broker::Broker, nodes::Nodes, wire::Ticket};
+
+/// Items of one batch: bounds the length of one round trip.
+pub(super) const BATCH: usize = 512;
+
+/// What waiting for work came to.
+pub(super) enum Work {
+    /// There is some.
+    Batch,
+    /// None within the time.
+    Idle,
+    /// There will never be any again.
+    Ended,
+}
+
+/// Fills `batch` up to [`BATCH`] items, waiting up to `timeout` for the first.
+pub(super) fn collect<T>(queue: &Receiver<T>, batch: &mut Vec<T>, timeout: Duration) -> Work {
+    if batch.is_empty() {
+        match queue.recv_timeout(timeout) {
+            Ok(item) => batch.push(item),
+            Err(RecvTimeoutError::Timeout) => return Work::Idle,
+            Err(RecvTimeoutError::Disconnected) => return Work::Ended,
+        }
+    }
+    batch.extend(queue.try_iter().take(BATCH.saturating_sub(batch.len())));
+    Work::Batch
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Takes tickets and tells the acceptor what they are worth.
+pub(super) fn run_tickets(
+    broker: &dyn Broker,
+    queue: &Receiver<TicketJob>,
+    acceptor: &InboxSender<AcceptorCommand>,
+    nodes: &Nodes,
+    own_index: usize,
+) {
+    let mut jobs = Vec::new();
+    loop {
+        match collect(queue, &mut jobs, LONG) {
+            Work::Batch => {}
+            Work::Idle => continue,
+            Work::Ended => return,
+        }
+        let (handshakes, tokens): (Vec<_>, Vec<_>) =
+            jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
+        let texts = broker.take_tickets(&tokens).unwrap_or_else(|error| {
+            log::debug!("tickets cannot be taken: {error}");
+            Vec::new()
+        });
+        let mut texts = texts.into_iter();
+        for handshake in handshakes {
+            let outcome = match texts.next() {
+                None => Err(Refusal::NoBroker),
+                Some(None) => Err(Refusal::BadToken),
+                Some(Some(text)) => judge(&text, nodes, own_index),
+            };
+            if acceptor.push(AcceptorCommand::Verdict { handshake, outcome }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn judge(text: &str, nodes: &Nodes, own_index: usize) -> Result<Ticket, Refusal> {
+    let ticket = Ticket::parse(text).ok_or(Refusal::BadTicket)?;
+    let owner = ticket.client().node_of(nodes.len());
+    if owner == own_index {
+        return Ok(ticket);
+    }
+    log::warn!(
+        "client={} belongs to node {} but came to {}; the servers lists of helper and nodes differ, or a \
+         proxy mixes the nodes up",
+        ticket.client(),
+        nodes.name(owner),
+        nodes.name(own_index)
+    );
+    Err(Refusal::OtherNode)
+}
+
+/// Sends receipts. One that cannot be sent is counted and dropped: it would be stale after an outage.
+pub(super) fn run_publisher(
+    broker: &dyn Broker,
+    queue: &Receiver<Outgoing>,
+    nodes: &Nodes,
+    counters: &Arc<Counters>,
+) {
+    let mut batch = Vec::new();
+    let mut failing = false;
+    loop {
+        match collect(queue, &mut batch, LONG) {
+            Work::Batch => {}
+            Work::Idle => continue,
+            Work::Ended => return,
+        }
+        let outgoing: Vec<_> =
+            batch.drain(..).map(|(node, envelope)| (nodes.name(node), envelope)).collect();
+        let result = broker.publish(&outgoing);
+        if let Err(error) = &result {
+            add(&counters.receipts_dropped, outgoing.len() as u64);
+            if !failing {
+                log::warn!("receipts are dropped until the broker is back: {error}");
+            }
+        }
+        failing = result.is_err();
+    }
+}
