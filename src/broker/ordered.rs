@@ -46,6 +46,7 @@ impl Watched {
     }
 
     /// Nothing is known for sure any more.
+    #[cfg(any(feature = "redis", test))]
     pub(super) fn mark_all(&mut self) {
         self.dirty.clear();
         self.dirty.extend(self.clients.keys());
@@ -53,6 +54,7 @@ impl Watched {
     }
 
     /// Whether [`take_dirty`](Self::take_dirty) may have something to give.
+    #[cfg(any(feature = "redis", test))]
     pub(super) fn any_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }

@@ -4,6 +4,8 @@
 //! by the Redis broker, the helper and the server; knows none of them.
 
 mod lenient;
+#[cfg(test)]
+mod recorded_tests;
 
 use std::fmt::Write as _;
 

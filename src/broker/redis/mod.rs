@@ -315,6 +315,9 @@ impl Broker for RedisBroker {
     }
 
     fn clear_channel(&self, channel: &str) -> Result<()> {
+        if channel.is_empty() {
+            return Ok(());
+        }
         let names = self.names();
         let members = self.one(|pipeline| {
             pipeline.cmd("HKEYS").arg(names.channel_key(channel));
@@ -353,6 +356,9 @@ impl Broker for RedisBroker {
     }
 
     fn channel_size(&self, channel: &str) -> Result<i64> {
+        if channel.is_empty() {
+            return Ok(0);
+        }
         let size = self.one(|pipeline| {
             pipeline.cmd("HGET").arg(self.names().channel_list_key()).arg(channel);
         })?;
