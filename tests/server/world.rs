@@ -1,0 +1,118 @@
+//! A cluster for a test: several nodes in this process, a helper, clients over real sockets.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use imcore::{
+    ClientId, ImClient,
+    broker::{Broker, MemoryBroker},
+    server::{Limits, Server, ServerConfig, ServerHandle},
+};
+
+use crate::ws::{Client, PATIENCE};
+
+/// Which broker stands between helper and nodes.
+#[derive(Clone, Copy, Debug)]
+pub enum Backend {
+    Memory,
+    #[cfg(feature = "redis")]
+    Redis,
+}
+
+/// Nodes named `node-0`, `node-1`, ... and a helper for them.
+pub struct World {
+    pub nodes: Vec<ServerHandle>,
+    pub im: ImClient,
+    pub broker: Arc<dyn Broker>,
+    /// Redis names of this world start with it.
+    pub prefix: String,
+}
+
+impl World {
+    pub fn new(backend: Backend, nodes: usize) -> World {
+        World::with(backend, nodes, |_| {})
+    }
+
+    /// A world whose nodes have changed settings.
+    pub fn with(backend: Backend, nodes: usize, change: impl Fn(&mut ServerConfig)) -> World {
+        let prefix = fresh_prefix();
+        let memory = Arc::new(MemoryBroker::new());
+        let open = || -> Arc<dyn Broker> {
+            match backend {
+                Backend::Memory => Arc::clone(&memory) as _,
+                #[cfg(feature = "redis")]
+                Backend::Redis => open_redis(&prefix),
+            }
+        };
+        let servers: Vec<_> = (0..nodes).map(|index| format!("node-{index}")).collect();
+        let started = servers
+            .iter()
+            .map(|name| {
+                let mut config = ServerConfig {
+                    listen: ([127, 0, 0, 1], 0).into(),
+                    server: Some(name.clone()),
+                    servers: servers.clone(),
+                    reactors: 2,
+                    limits: Limits { linger: Duration::from_millis(200), ..Limits::default() },
+                    ..ServerConfig::default()
+                };
+                change(&mut config);
+                Server::start(config, open()).unwrap()
+            })
+            .collect::<Vec<_>>();
+        for node in &started {
+            assert!(node.wait_ready(PATIENCE), "{} does not get ready", node.server());
+        }
+        let broker = open();
+        let im = ImClient::builder().servers(servers).broker(Arc::clone(&broker)).build().unwrap();
+        World { nodes: started, im, broker, prefix }
+    }
+
+    /// The node that owns `client`.
+    pub fn node_of(&self, client: impl Into<ClientId>) -> &ServerHandle {
+        &self.nodes[client.into().node_of(self.nodes.len())]
+    }
+
+    /// Connects `client` with a fresh token and waits until it counts as online.
+    pub fn connect(&self, client: impl Into<ClientId>) -> Client {
+        let client = client.into();
+        let connection = self.try_connect(client).unwrap();
+        eventually("online", || self.im.has_online(client).unwrap());
+        connection
+    }
+
+    /// Connects `client` with a fresh token; the status if it is refused.
+    pub fn try_connect(&self, client: impl Into<ClientId>) -> Result<Client, u16> {
+        let client = client.into();
+        let url = self.im.prev_connect_server(client, Some("meta")).unwrap();
+        Client::connect(self.node_of(client).local_addr(), &url)
+    }
+}
+
+/// A Redis prefix, or part of a name, that no other test has.
+pub fn fresh_prefix() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("t{}x", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(feature = "redis")]
+pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
+    use imcore::broker::{RedisBroker, RedisOptions};
+
+    let url = crate::redis_server::RedisServer::shared().url();
+    let options = RedisOptions { prefix: prefix.into(), ..RedisOptions::default() };
+    Arc::new(RedisBroker::open(&url, options).unwrap())
+}
+
+/// Asks again until the answer is yes.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        std::thread::yield_now();
+    }
+}
