@@ -234,7 +234,7 @@ impl Acceptor {
         if !self.readiness.is_ready() {
             return self.refuse(handshakes, id, Refusal::NoBroker);
         }
-        if self.live.load(Ordering::Relaxed) >= self.max_connections {
+        if self.is_full() {
             return self.refuse(handshakes, id, Refusal::Full);
         }
         let Some(handshake) = handshakes.get(id) else { return };
@@ -262,9 +262,15 @@ impl Acceptor {
             return;
         }
         match outcome {
+            // Others may have taken the last places meanwhile.
+            Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
             Ok(ticket) => self.hand_over(handshakes.slab.remove(id.key), ticket),
             Err(refusal) => self.refuse(handshakes, id, refusal),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.load(Ordering::Relaxed) >= self.max_connections
     }
 
     fn hand_over(&self, handshake: Handshake, ticket: Ticket) {

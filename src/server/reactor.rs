@@ -183,9 +183,9 @@ impl Reactor {
             }
         }
         // 4. Flush what is marked: messages to single clients first, then a slice of the rest.
-        for key in std::mem::take(&mut self.urgent) {
-            self.flush(key);
-        }
+        let mut urgent = std::mem::take(&mut self.urgent);
+        urgent.drain(..).for_each(|key| self.flush(key));
+        self.urgent = urgent;
         for _ in 0..BULK_PER_TURN {
             match self.bulk.pop_front() {
                 Some(key) => self.flush(key),
