@@ -165,7 +165,7 @@ impl Reactor {
         self.now = (self.started.elapsed().as_millis() / u128::from(1000 / TICKS)) as Ticks;
         // 2. Sockets: room to write, then bytes to read.
         for key in std::mem::take(&mut self.unread) {
-            self.read(key);
+            self.read(key, true);
         }
         for event in events.iter() {
             if event.token() == WAKE {
@@ -175,8 +175,9 @@ impl Reactor {
             if event.is_writable() {
                 self.mark_urgent(key);
             }
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.read(key);
+            let ended = event.is_read_closed() || event.is_error();
+            if event.is_readable() || ended {
+                self.read(key, ended);
             }
         }
         // 3. Commands: they only enqueue and mark.
@@ -221,7 +222,11 @@ impl Reactor {
             }
             Command::Channel { sender, channel, frame } => {
                 let mut plan = std::mem::take(&mut self.plan);
-                self.hub.plan(sender, channel.as_deref(), &mut plan);
+                match channel {
+                    Some(channel) => self.hub.plan(sender, &channel, &mut plan),
+                    None => self.hub.plan_for_all(sender, &mut plan),
+                }
+                add(&self.parts.counters.offered, plan.len() as u64);
                 for key in plan.drain(..) {
                     self.enqueue(key, &frame, None);
                     self.mark_bulk(key);
@@ -294,6 +299,7 @@ impl Reactor {
         };
         let receipt =
             content.map(|content| Rc::new(Receipt::new(sender, receiver, Arc::clone(content))));
+        add(&self.parts.counters.offered, keys.len() as u64);
         for key in &keys {
             self.enqueue(*key, frame, receipt.clone());
             self.mark_urgent(*key);
@@ -305,10 +311,13 @@ impl Reactor {
         self.plan.clear();
     }
 
-    /// Offers a message to a connection; one that is too slow for it is closed.
+    /// Gives a message, which is counted as offered, to a connection; one that is too slow for it is
+    /// closed.
     fn enqueue(&mut self, key: Key, frame: &Frame, receipt: Option<Rc<Receipt>>) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        add(&self.parts.counters.offered, 1);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            debug_assert!(false, "the hub names a connection that is not there");
+            return;
+        };
         if !connection.is_open() || !connection.enqueue(frame.clone(), receipt, &self.limits) {
             add(&self.parts.counters.dropped, 1);
             self.close(key, CloseReason::SlowConsumer);
@@ -346,9 +355,9 @@ impl Reactor {
         self.note_phase(key);
     }
 
-    fn read(&mut self, key: Key) {
+    fn read(&mut self, key: Key, to_end: bool) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if connection.read(&mut self.scratch, self.now, &self.limits) == ReadOutcome::More {
+        if connection.read(&mut self.scratch, to_end, self.now, &self.limits) == ReadOutcome::More {
             self.unread.push(key);
         }
         if connection.has_output() {
