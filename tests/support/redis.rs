@@ -1,0 +1,135 @@
+//! A real `redis-server` for tests: own port and socket, nothing on disk, gone with its owner.
+//!
+//! The server runs under a shell that kills it when its standard input closes, that is, also when the
+//! test process is killed. Not every test binary uses every helper.
+#![allow(dead_code)]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use redis::Connection;
+
+/// A running Redis. Dropped: killed, and its folder removed.
+pub struct RedisServer {
+    shell: Child,
+    pub port: u16,
+    folder: PathBuf,
+    extra: Vec<String>,
+}
+
+impl RedisServer {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts with further settings, such as `["--requirepass", "secret"]`.
+    pub fn start_with(extra: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("imcore-redis-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let extra: Vec<String> = extra.iter().map(|word| word.to_string()).collect();
+        // Between our look and Redis's bind another process may take the port: try again.
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            if let Some(shell) = launch(port, &folder, &extra) {
+                return RedisServer { shell, port, folder, extra };
+            }
+        }
+        panic!("redis-server does not start; is it installed?");
+    }
+
+    /// One server for all tests of a process; each test takes a prefix of its own.
+    pub fn shared() -> &'static RedisServer {
+        static SHARED: OnceLock<RedisServer> = OnceLock::new();
+        SHARED.get_or_init(RedisServer::start)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
+    /// A plain connection, without anything of the code under test.
+    pub fn connect(&self) -> Connection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_connection_with_timeout(Duration::from_secs(5)).unwrap()
+    }
+
+    /// Kills it; all data is lost.
+    pub fn stop(&mut self) {
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap();
+    }
+
+    /// Starts it again on the same port.
+    pub fn start_again(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if let Some(shell) = launch(self.port, &self.folder, &self.extra) {
+                self.shell = shell;
+                return;
+            }
+        }
+        panic!("redis-server does not start again");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn launch(port: u16, folder: &PathBuf, extra: &[String]) -> Option<Child> {
+    const SCRIPT: &str =
+        "redis-server \"$@\" >log 2>&1 & read -r _; kill -9 $!; wait; cd /; rm -rf \"$OLDPWD\"";
+    fs::create_dir_all(folder).unwrap();
+    let mut shell = Command::new("sh")
+        .args(["-c", SCRIPT, "sh", "--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no", "--unixsocket", "socket"])
+        .args(extra)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if answers(port) {
+            return Some(shell);
+        }
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        if log.contains("Failed listening") || log.contains("Address already in use") {
+            break;
+        }
+        thread::yield_now();
+    }
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    None
+}
+
+/// Any answer will do: with a password set, `PING` is refused, but by a running server.
+fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    let mut line = String::new();
+    stream.write_all(b"PING\r\n").is_ok() && BufReader::new(stream).read_line(&mut line).is_ok()
+}
