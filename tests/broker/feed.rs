@@ -17,27 +17,27 @@ use imcore::{
 
 use crate::world::{PATIENCE, World, id};
 
-pub const NODE: &str = "127.0.0.1:6001";
+pub(crate) const NODE: &str = "127.0.0.1:6001";
 
 /// A node's feed, and the index that its server would keep.
-pub struct Node {
+pub(crate) struct Node {
     feed: Box<dyn Subscription>,
-    pub watchlist: Arc<Watchlist>,
-    pub channels: HashMap<ClientId, HashSet<String>>,
+    pub(crate) watchlist: Arc<Watchlist>,
+    pub(crate) channels: HashMap<ClientId, HashSet<String>>,
     /// How often the channels of a client were reported.
-    pub reports: HashMap<ClientId, u32>,
-    pub errors: u32,
+    pub(crate) reports: HashMap<ClientId, u32>,
+    pub(crate) errors: u32,
 }
 
 impl Node {
-    pub fn listen(broker: &dyn Broker) -> Self {
+    pub(crate) fn listen(broker: &dyn Broker) -> Self {
         let mut node = Node::quiet(broker);
         node.until("listening", |event| matches!(event, FeedEvent::Listening));
         node
     }
 
     /// Not yet connected.
-    pub fn quiet(broker: &dyn Broker) -> Self {
+    pub(crate) fn quiet(broker: &dyn Broker) -> Self {
         let watchlist = Arc::new(Watchlist::default());
         Node {
             feed: broker.subscribe(NODE, Arc::clone(&watchlist)),
@@ -49,7 +49,7 @@ impl Node {
     }
 
     /// The next event; membership is taken over on the way. Errors are counted and retried.
-    pub fn next(&mut self) -> Option<FeedEvent> {
+    pub(crate) fn next(&mut self) -> Option<FeedEvent> {
         match self.feed.next(Duration::from_millis(200)) {
             Ok(event) => {
                 if let Some(FeedEvent::Channels { client, channels }) = &event {
@@ -67,7 +67,11 @@ impl Node {
         }
     }
 
-    pub fn until(&mut self, what: &str, mut wanted: impl FnMut(&FeedEvent) -> bool) -> FeedEvent {
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(&FeedEvent) -> bool,
+    ) -> FeedEvent {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(event) = self.next()
@@ -79,7 +83,7 @@ impl Node {
         }
     }
 
-    pub fn message(&mut self) -> Envelope {
+    pub(crate) fn message(&mut self) -> Envelope {
         match self.until("message", |event| matches!(event, FeedEvent::Message(_))) {
             FeedEvent::Message(envelope) => envelope,
             _ => unreachable!(),
@@ -87,23 +91,23 @@ impl Node {
     }
 
     /// The channel of the next channel message.
-    pub fn channel_message(&mut self) -> String {
+    pub(crate) fn channel_message(&mut self) -> String {
         match self.message() {
             Envelope::Channel { channel: Some(channel), .. } => channel,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn is_in(&self, client: ClientId, channel: &str) -> bool {
+    pub(crate) fn is_in(&self, client: ClientId, channel: &str) -> bool {
         self.channels.get(&client).is_some_and(|channels| channels.contains(channel))
     }
 }
 
-pub fn to_channel(channel: &str) -> Envelope {
+pub(crate) fn to_channel(channel: &str) -> Envelope {
     Envelope::Channel { sender: id(0), channel: Some(channel.into()), content: "\"c\"".into() }
 }
 
-pub fn direct(number: i64) -> Envelope {
+pub(crate) fn direct(number: i64) -> Envelope {
     Envelope::Direct {
         sender: id(1),
         receivers: vec![id(number)],
@@ -112,7 +116,7 @@ pub fn direct(number: i64) -> Envelope {
     }
 }
 
-pub fn messages_keep_their_order(world: &World) {
+pub(crate) fn messages_keep_their_order(world: &World) {
     const MESSAGES: i64 = 6000;
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
@@ -138,7 +142,7 @@ pub fn messages_keep_their_order(world: &World) {
     sending.join().unwrap();
 }
 
-pub fn payloads_arrive_unchanged(world: &World) {
+pub(crate) fn payloads_arrive_unchanged(world: &World) {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     let guid = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
@@ -164,7 +168,7 @@ pub fn payloads_arrive_unchanged(world: &World) {
     }
 }
 
-pub fn a_message_never_overtakes_a_join(world: &World) {
+pub(crate) fn a_message_never_overtakes_a_join(world: &World) {
     const PAIRS: i64 = 3000;
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
@@ -187,7 +191,7 @@ pub fn a_message_never_overtakes_a_join(world: &World) {
     assert_eq!(overtaken, 0);
 }
 
-pub fn a_message_never_overtakes_a_watch(world: &World) {
+pub(crate) fn a_message_never_overtakes_a_watch(world: &World) {
     const PAIRS: i64 = 1000;
     let broker = world.broker();
     let joins: Vec<_> = (0..PAIRS).map(|number| (id(number + 1), "a")).collect();
@@ -201,7 +205,7 @@ pub fn a_message_never_overtakes_a_watch(world: &World) {
     }
 }
 
-pub fn a_message_never_overtakes_a_leave(world: &World) {
+pub(crate) fn a_message_never_overtakes_a_leave(world: &World) {
     const PAIRS: i64 = 1000;
     let broker = world.broker();
     let names: Vec<_> = (0..PAIRS).map(|number| number.to_string()).collect();
@@ -223,7 +227,7 @@ pub fn a_message_never_overtakes_a_leave(world: &World) {
     sending.join().unwrap();
 }
 
-pub fn unwatched_clients_are_not_reported(world: &World) {
+pub(crate) fn unwatched_clients_are_not_reported(world: &World) {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     node.watchlist.watch(id(1));
@@ -248,7 +252,7 @@ pub fn unwatched_clients_are_not_reported(world: &World) {
     assert!(node.is_in(id(1), "b"));
 }
 
-pub fn an_idle_feed_reports_changes(world: &World) {
+pub(crate) fn an_idle_feed_reports_changes(world: &World) {
     const CLIENTS: i64 = 1500;
     let broker = world.broker();
     let joins: Vec<_> = (0..CLIENTS).map(|number| (id(number + 1), "a")).collect();
@@ -268,7 +272,7 @@ pub fn an_idle_feed_reports_changes(world: &World) {
     assert_eq!(event, FeedEvent::Channels { client: id(5), channels: vec![] });
 }
 
-pub fn nodes_hear_only_their_own(world: &World) {
+pub(crate) fn nodes_hear_only_their_own(world: &World) {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     broker
@@ -279,7 +283,7 @@ pub fn nodes_hear_only_their_own(world: &World) {
     assert_eq!(node.message(), direct(4));
 }
 
-pub fn a_second_process_under_one_name_is_told(world: &World) {
+pub(crate) fn a_second_process_under_one_name_is_told(world: &World) {
     let (broker, other) = (world.broker(), world.broker());
     let node = Node::listen(&*broker);
     let twin = Node::listen(&*other);
@@ -301,7 +305,7 @@ pub fn a_second_process_under_one_name_is_told(world: &World) {
     assert_eq!(told.load(Ordering::Relaxed), 2);
 }
 
-pub fn a_broadcast_needs_no_watch(world: &World) {
+pub(crate) fn a_broadcast_needs_no_watch(world: &World) {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     let broadcast = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };

@@ -16,7 +16,7 @@ use crate::world::{Events, World, closed, eventually, id, opened, sorted};
 
 const LONG: Duration = Duration::from_secs(60);
 
-pub fn tickets_are_taken_once(world: &World) {
+pub(crate) fn tickets_are_taken_once(world: &World) {
     let broker = world.broker();
     let tokens: Vec<String> = (0..100).map(|number| format!("token{number}")).collect();
     for (number, token) in tokens.iter().enumerate() {
@@ -37,7 +37,7 @@ pub fn tickets_are_taken_once(world: &World) {
     assert_eq!(taken, 100);
 }
 
-pub fn tickets_expire(world: &World) {
+pub(crate) fn tickets_expire(world: &World) {
     let broker = world.broker();
     // Looking takes a ticket away, so there is one for each look.
     let mut number = 0;
@@ -55,7 +55,7 @@ pub fn tickets_expire(world: &World) {
     });
 }
 
-pub fn tickets_keep_the_order_of_tokens(world: &World) {
+pub(crate) fn tickets_keep_the_order_of_tokens(world: &World) {
     let broker = world.broker();
     let first = Ticket::parse(r#"{ "item2":"10.0.0.1", "item1":"5" }"#).unwrap();
     let second = Ticket::new(id(6), Some("说"));
@@ -66,7 +66,7 @@ pub fn tickets_keep_the_order_of_tokens(world: &World) {
     assert_eq!(taken, [Some(first.text().into()), None, Some(second.text().into()), None]);
 }
 
-pub fn presence_is_counted_per_connection(world: &World) {
+pub(crate) fn presence_is_counted_per_connection(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();
     let elsewhere = broker.begin_session("n2", LONG, true).unwrap();
@@ -81,7 +81,7 @@ pub fn presence_is_counted_per_connection(world: &World) {
     assert_eq!(broker.online_clients().unwrap(), []);
 }
 
-pub fn events_carry_the_ticket_text(world: &World) {
+pub(crate) fn events_carry_the_ticket_text(world: &World) {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
     let session = broker.begin_session("n1", LONG, true).unwrap();
@@ -106,7 +106,7 @@ pub fn events_carry_the_ticket_text(world: &World) {
     assert_eq!(events.offline(), texts[0]);
 }
 
-pub fn repeating_a_report_has_no_effect(world: &World) {
+pub(crate) fn repeating_a_report_has_no_effect(world: &World) {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
     let session = broker.begin_session("n1", LONG, true).unwrap();
@@ -132,7 +132,7 @@ pub fn repeating_a_report_has_no_effect(world: &World) {
     assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
 }
 
-pub fn the_last_close_leaves_channels(world: &World) {
+pub(crate) fn the_last_close_leaves_channels(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
@@ -146,7 +146,7 @@ pub fn the_last_close_leaves_channels(world: &World) {
     assert_eq!(broker.channel_members("b").unwrap(), []);
 }
 
-pub fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
+pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     let broker = world.broker();
     let former = broker.begin_session("n1", LONG, true).unwrap();
     let other = broker.begin_session("n2", LONG, true).unwrap();
@@ -171,7 +171,7 @@ pub fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     broker.renew(&now).unwrap();
 }
 
-pub fn a_session_beside_others_does_not_supersede(world: &World) {
+pub(crate) fn a_session_beside_others_does_not_supersede(world: &World) {
     let broker = world.broker();
     let first = broker.begin_session("n1", LONG, true).unwrap();
     let second = broker.begin_session("n1", LONG, false).unwrap();
@@ -179,7 +179,7 @@ pub fn a_session_beside_others_does_not_supersede(world: &World) {
     broker.renew(&second).unwrap();
 }
 
-pub fn a_lapsed_lease_is_reaped(world: &World) {
+pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
     broker.report(&session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
@@ -194,7 +194,7 @@ pub fn a_lapsed_lease_is_reaped(world: &World) {
     assert_eq!(broker.renew(&session).unwrap_err().kind(), ErrorKind::SessionLost);
 }
 
-pub fn renewing_keeps_a_session(world: &World) {
+pub(crate) fn renewing_keeps_a_session(world: &World) {
     let broker = world.broker();
     // Two leases of one length; the one that is not renewed tells that the time has passed.
     let lease = Duration::from_millis(500);
@@ -209,7 +209,7 @@ pub fn renewing_keeps_a_session(world: &World) {
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
 }
 
-pub fn two_reapers_never_close_twice(world: &World) {
+pub(crate) fn two_reapers_never_close_twice(world: &World) {
     const CONNECTIONS: u64 = 3000;
     let broker = world.broker();
     for node in ["n1", "n2"] {
@@ -251,7 +251,7 @@ pub fn two_reapers_never_close_twice(world: &World) {
     assert_eq!(broker.reap(10).unwrap(), 0);
 }
 
-pub fn an_ended_session_is_lost(world: &World) {
+pub(crate) fn an_ended_session_is_lost(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&session, &[opened(1, id(1))]).unwrap();
@@ -266,7 +266,7 @@ pub fn an_ended_session_is_lost(world: &World) {
     assert_eq!(broker.reap(10).unwrap(), 0);
 }
 
-pub fn a_lost_session_reports_nothing(world: &World) {
+pub(crate) fn a_lost_session_reports_nothing(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&session, &[opened(1, id(1))]).unwrap();
@@ -279,7 +279,7 @@ pub fn a_lost_session_reports_nothing(world: &World) {
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text());
 }
 
-pub fn joining_and_leaving(world: &World) {
+pub(crate) fn joining_and_leaving(world: &World) {
     let broker = world.broker();
     broker.join(&[(id(1), "a"), (id(2), "a"), (id(1), "b"), (id(1), "a")]).unwrap();
     broker.join(&[(id(1), "a")]).unwrap();
@@ -297,7 +297,7 @@ pub fn joining_and_leaving(world: &World) {
     assert_eq!(broker.channels_of(&[id(1)]).unwrap(), [Vec::<String>::new()]);
 }
 
-pub fn any_channel_name_will_do(world: &World) {
+pub(crate) fn any_channel_name_will_do(world: &World) {
     let broker = world.broker();
     let names = [
         "群聊1",
@@ -326,7 +326,7 @@ pub fn any_channel_name_will_do(world: &World) {
     assert_eq!(broker.channels().unwrap(), []);
 }
 
-pub fn the_system_is_hidden(world: &World) {
+pub(crate) fn the_system_is_hidden(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
@@ -335,7 +335,7 @@ pub fn the_system_is_hidden(world: &World) {
     assert_eq!(broker.channel_members("a").unwrap(), [id(4)]);
 }
 
-pub fn clearing_a_channel_keeps_who_is_online(world: &World) {
+pub(crate) fn clearing_a_channel_keeps_who_is_online(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&session, &[opened(1, id(250))]).unwrap();
@@ -349,7 +349,7 @@ pub fn clearing_a_channel_keeps_who_is_online(world: &World) {
     broker.clear_channel("nosuch").unwrap();
 }
 
-pub fn nothing_asked_nothing_done(world: &World) {
+pub(crate) fn nothing_asked_nothing_done(world: &World) {
     let broker = world.broker();
     broker.join(&[]).unwrap();
     broker.join(&[(id(1), "")]).unwrap();

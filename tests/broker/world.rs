@@ -11,10 +11,10 @@ use imcore::{
 };
 
 /// Longest wait for anything that is expected to happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One backend without any state yet.
-pub struct World {
+pub(crate) struct World {
     kind: Kind,
 }
 
@@ -28,18 +28,18 @@ enum Kind {
 }
 
 impl World {
-    pub fn memory() -> Self {
+    pub(crate) fn memory() -> Self {
         World { kind: Kind::Memory(Arc::new(MemoryBroker::new())) }
     }
 
     #[cfg(feature = "redis")]
-    pub fn redis() -> Self {
+    pub(crate) fn redis() -> Self {
         let url = crate::redis_server::RedisServer::shared().url();
         World { kind: Kind::Redis { url, options: fresh_options() } }
     }
 
     /// A broker as a further process would open it.
-    pub fn broker(&self) -> Arc<dyn Broker> {
+    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
         match &self.kind {
             Kind::Memory(broker) => Arc::clone(broker) as _,
             #[cfg(feature = "redis")]
@@ -52,7 +52,7 @@ impl World {
 
 /// Options with a prefix that no other test has.
 #[cfg(feature = "redis")]
-pub fn fresh_options() -> imcore::broker::RedisOptions {
+pub(crate) fn fresh_options() -> imcore::broker::RedisOptions {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -61,7 +61,7 @@ pub fn fresh_options() -> imcore::broker::RedisOptions {
 }
 
 /// Asks again until the answer is yes.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "still not: {what}");
@@ -69,34 +69,39 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn id(number: i64) -> ClientId {
+pub(crate) fn id(number: i64) -> ClientId {
     number.into()
 }
 
-pub fn opened(connection: u64, client: ClientId) -> PresenceChange {
+pub(crate) fn opened(connection: u64, client: ClientId) -> PresenceChange {
     PresenceChange::Opened { connection, ticket: Ticket::new(client, Some("m")) }
 }
 
-pub fn closed(connection: u64) -> PresenceChange {
+pub(crate) fn closed(connection: u64) -> PresenceChange {
     PresenceChange::Closed { connection }
 }
 
-pub fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+pub(crate) fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
     items.sort();
     items
 }
 
 /// Presence events, subscribed from the start.
-pub struct Events(Box<dyn EventSubscription>);
+pub(crate) struct Events(Box<dyn EventSubscription>);
 
 impl Events {
-    pub fn of(broker: &dyn Broker) -> Self {
+    pub(crate) fn of(broker: &dyn Broker) -> Self {
         let mut events = Events(broker.subscribe_events());
         assert_eq!(events.next(), PresenceEvent::Listening);
         events
     }
 
-    pub fn next(&mut self) -> PresenceEvent {
+    #[cfg(feature = "redis")]
+    pub(crate) fn into_inner(self) -> Box<dyn EventSubscription> {
+        self.0
+    }
+
+    pub(crate) fn next(&mut self) -> PresenceEvent {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(event) = self.0.next(Duration::from_millis(200)).unwrap() {
@@ -106,14 +111,14 @@ impl Events {
         }
     }
 
-    pub fn online(&mut self) -> String {
+    pub(crate) fn online(&mut self) -> String {
         match self.next() {
             PresenceEvent::Online(ticket) => ticket.text().into(),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn offline(&mut self) -> String {
+    pub(crate) fn offline(&mut self) -> String {
         match self.next() {
             PresenceEvent::Offline(ticket) => ticket.text().into(),
             other => panic!("{other:?}"),
