@@ -1,9 +1,10 @@
 //! One behaviour suite over both brokers, and what is special to Redis.
 //!
 //! `suite` and `feed` hold functions that know only the contract; the table below makes a test of
-//! each per backend. `redis_only` starts servers of its own where it breaks them.
+//! each per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
 
 mod feed;
+mod memory_only;
 #[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]

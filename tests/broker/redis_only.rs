@@ -3,6 +3,12 @@
 //! A test that cuts connections or stops the server starts one of its own.
 
 use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -445,4 +451,83 @@ fn a_busy_pool_says_so() {
     });
     stall.join().unwrap();
     broker.online_clients().unwrap();
+}
+
+/// Forwards bytes to the server; once deaf, what the server sends on the first connection is lost.
+fn deafening_proxy(server: &RedisServer) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (target, deaf) = (server.port, Arc::new(AtomicBool::new(false)));
+    let switch = Arc::clone(&deaf);
+    thread::spawn(move || {
+        for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
+            let Ok(upstream) = TcpStream::connect(("127.0.0.1", target)) else { return };
+            let pairs = [
+                (client.try_clone().unwrap(), upstream.try_clone().unwrap(), false),
+                (upstream, client, number == 0),
+            ];
+            for (mut from, mut to, may_deafen) in pairs {
+                let deaf = Arc::clone(&switch);
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(count @ 1..) = from.read(&mut buffer) {
+                        let lost = may_deafen && deaf.load(Ordering::Relaxed);
+                        if !lost && to.write_all(&buffer[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    (port, deaf)
+}
+
+fn impatient(server: &RedisServer) -> (RedisBroker, Arc<AtomicBool>) {
+    let (port, deaf) = deafening_proxy(server);
+    let options = RedisOptions {
+        probe_interval: Duration::from_millis(20),
+        probe_timeout: Duration::from_millis(300),
+        ..fresh_options()
+    };
+    (RedisBroker::open(&format!("redis://127.0.0.1:{port}"), options).unwrap(), deaf)
+}
+
+#[test]
+fn a_deaf_feed_is_rebuilt() {
+    let server = RedisServer::shared();
+    let (broker, deaf) = impatient(server);
+    let mut node = Node::listen(&broker);
+    broker.publish(&[(NODE, direct(1))]).unwrap();
+    assert_eq!(node.message(), direct(1));
+    deaf.store(true, Ordering::Relaxed);
+    node.until("listening again", |event| *event == FeedEvent::Listening);
+    assert!(node.errors > 0);
+    broker.publish(&[(NODE, direct(2))]).unwrap();
+    assert_eq!(node.message(), direct(2));
+}
+
+#[test]
+fn a_deaf_event_subscription_is_rebuilt() {
+    let server = RedisServer::shared();
+    let (broker, deaf) = impatient(server);
+    let mut events = broker.subscribe_events();
+    assert_eq!(events.next(Duration::ZERO).unwrap(), Some(PresenceEvent::Listening));
+    deaf.store(true, Ordering::Relaxed);
+    let mut errors = 0;
+    eventually("listening again", || match events.next(Duration::from_millis(50)) {
+        Ok(event) => event == Some(PresenceEvent::Listening),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            errors += 1;
+            false
+        }
+    });
+    assert_eq!(errors, 1);
+    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    eventually("the event", || {
+        matches!(events.next(Duration::from_millis(50)), Ok(Some(PresenceEvent::Online(_))))
+    });
 }
