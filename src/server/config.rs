@@ -26,6 +26,9 @@ pub struct ServerConfig {
     /// Values of the `Origin` header that may connect; empty allows any, as the original does. A browser
     /// sends this header, other clients need not; what has none is let in.
     pub origins: Vec<String>,
+    /// Send every message from a client back to it instead of dropping it: for conformance tests of the
+    /// protocol, not for production. Default false.
+    pub echo: bool,
     /// Bounds on what peers may do and take.
     pub limits: Limits,
 }
@@ -39,6 +42,7 @@ impl Default for ServerConfig {
             path: "/ws".into(),
             reactors: std::thread::available_parallelism().map_or(1, usize::from),
             origins: Vec::new(),
+            echo: false,
             limits: Limits::default(),
         }
     }

@@ -118,6 +118,8 @@ impl Write for Pipe {
 /// The limits that a connection checks itself, in its own units.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
+    /// Not a limit, but as constant as they are: see [`ServerConfig::echo`](super::ServerConfig::echo).
+    pub(super) echo: bool,
     pub(super) message_bytes: usize,
     /// Bytes between two ticks.
     pub(super) inbound_bytes: u32,
@@ -289,7 +291,7 @@ impl Connection {
         }
         let mut inbound = self.inbound.take().unwrap_or_else(|| Inbound::new(limits));
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
-        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes)))
+        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, limits.echo)))
             .unwrap_or(Some(CloseReason::Internal));
         let output = inbound.take_output();
         if !output.is_empty() {
@@ -393,7 +395,7 @@ impl Inbound {
     }
 
     /// Lets the library check `bytes`; the reason to close if they end the connection.
-    fn feed(&mut self, bytes: &[u8]) -> Option<CloseReason> {
+    fn feed(&mut self, bytes: &[u8], echo: bool) -> Option<CloseReason> {
         self.boundary.advance(bytes);
         let pipe = self.socket.get_mut();
         pipe.input.clear();
@@ -405,6 +407,9 @@ impl Inbound {
                     // The reply is written by the next flush, which then says that all is done.
                     let _ = self.socket.flush();
                     return Some(CloseReason::Peer);
+                }
+                Ok(message @ (Message::Text(_) | Message::Binary(_))) if echo => {
+                    let _ = self.socket.send(message);
                 }
                 Ok(_) => {}
                 Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -124,6 +124,7 @@ impl Server {
                 watchlist: Arc::clone(&watchlist),
                 nodes: nodes.clone(),
                 limits: limits.clone(),
+                echo: config.echo,
                 counters: counted(),
                 live: Arc::clone(&live),
             });

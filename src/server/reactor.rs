@@ -60,6 +60,7 @@ pub(super) struct ReactorParts {
     pub(super) watchlist: Arc<Watchlist>,
     pub(super) nodes: Nodes,
     pub(super) limits: Limits,
+    pub(super) echo: bool,
     pub(super) counters: Arc<Counters>,
     pub(super) live: Arc<AtomicU64>,
 }
@@ -105,6 +106,7 @@ impl Reactor {
         let limits = &parts.limits;
         let sweep_share = limits.sweep.as_secs_f64();
         let connection_limits = ConnectionLimits {
+            echo: parts.echo,
             message_bytes: limits.inbound_message_bytes,
             // At least one whole message with its header must pass between two looks.
             inbound_bytes: (limits.inbound_rate as f64 * sweep_share)

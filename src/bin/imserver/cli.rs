@@ -83,6 +83,7 @@ impl Cli {
             reactors: self.reactors.unwrap_or(defaults.reactors),
             origins: self.origins.clone(),
             limits: Limits { drain_over: Duration::from_secs(self.drain), ..defaults.limits },
+            ..defaults
         }
     }
 
