@@ -14,6 +14,7 @@ mod frame;
 mod handshakes;
 mod http;
 mod hub;
+mod inbound;
 mod inbox;
 mod message;
 mod outbox;
