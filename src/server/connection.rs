@@ -20,7 +20,7 @@ use super::{
     receipt::Receipt,
     stats::CloseReason,
 };
-use crate::{id::ClientId, wire::Ticket};
+use crate::wire::Ticket;
 use mio::net::TcpStream;
 
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
@@ -33,9 +33,8 @@ pub(super) type Ticks = u32;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    pub(super) client: ClientId,
-    /// The ticket's exact text, which is sent again if the presence session is lost.
-    ticket: Box<str>,
+    /// What it came with; sent again if the presence session is lost.
+    ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,
     outbox: Outbox,
@@ -97,8 +96,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, ticket: Ticket, number: u64, now: Ticks) -> Self {
         Connection {
             stream,
-            client: ticket.client(),
-            ticket: ticket.into_text(),
+            ticket,
             number,
             outbox: Outbox::default(),
             inbound: None,
@@ -121,8 +119,8 @@ impl Connection {
     }
 
     /// The ticket it came with.
-    pub(super) fn ticket(&self) -> Option<Ticket> {
-        Ticket::parse(&self.ticket)
+    pub(super) fn ticket(&self) -> &Ticket {
+        &self.ticket
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -375,9 +375,8 @@ impl Reactor {
 
     fn report_opened(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key as usize) else { return };
-        if let Some(ticket) = connection.ticket() {
-            self.report(PresenceChange::Opened { connection: connection.number, ticket });
-        }
+        let (connection, ticket) = (connection.number, connection.ticket().clone());
+        self.report(PresenceChange::Opened { connection, ticket });
     }
 
     fn report(&self, change: PresenceChange) {

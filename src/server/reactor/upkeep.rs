@@ -51,19 +51,17 @@ impl Reactor {
         self.sweep_from = if to == size { 0 } else { to };
     }
 
-    /// The only place that takes a connection out of hub, poll and slab, and reports it closed.
+    /// The only place that takes a connection out of hub and slab, and reports it closed. Its socket
+    /// leaves the poll by being closed: nothing else holds a copy of it.
     pub(super) fn reap(&mut self) {
         for key in std::mem::take(&mut self.ending) {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             if connection.is_open() {
                 continue;
             }
-            let (client, number) = (connection.client, connection.number);
+            let (client, number) = (connection.ticket().client(), connection.number);
             let gone = connection.gone();
             let was_reported = std::mem::replace(&mut connection.reported, false);
-            if gone.is_some() {
-                let _ = self.parts.poll.registry().deregister(connection.stream_mut());
-            }
             if was_reported {
                 self.report(PresenceChange::Closed { connection: number });
             }
