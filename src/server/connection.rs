@@ -7,11 +7,13 @@
 //! connection pays nothing for it.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
+
+use mio::{event::Source, net::TcpStream};
 
 use super::{
     frame::Frame,
@@ -21,7 +23,6 @@ use super::{
     stats::CloseReason,
 };
 use crate::wire::Ticket;
-use mio::net::TcpStream;
 
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -29,10 +30,22 @@ const READS_PER_TURN: usize = 4;
 /// Moments in the reactor's own time: tenths of a second since it started.
 pub(super) type Ticks = u32;
 
+/// What a connection reads and writes: a TCP socket, or a simulated one.
+pub(super) trait Socket: Read + Write + Source {
+    /// Ends our side; what was written before still arrives.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
 /// One socket of a client, from the 101 response on.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection<S = TcpStream> {
+    stream: S,
     /// What it came with; sent again if the presence session is lost.
     ticket: Ticket,
     /// Number of the connection within the node.
@@ -92,8 +105,8 @@ pub(super) enum ReadOutcome {
     More,
 }
 
-impl Connection {
-    pub(super) fn new(stream: TcpStream, ticket: Ticket, number: u64, now: Ticks) -> Self {
+impl<S: Socket> Connection<S> {
+    pub(super) fn new(stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
         Connection {
             stream,
             ticket,
@@ -114,7 +127,7 @@ impl Connection {
     }
 
     /// The socket, to be registered and deregistered.
-    pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
+    pub(super) fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
@@ -174,7 +187,7 @@ impl Connection {
                 self.mark_due = Ticks::MAX;
                 if let Phase::Closing { reason, until, shut: false } = self.phase {
                     // Our FIN follows the close frame; the peer's ends the connection.
-                    self.phase = match self.stream.shutdown(Shutdown::Write) {
+                    self.phase = match self.stream.shutdown_write() {
                         Ok(()) => Phase::Closing { reason, until, shut: true },
                         Err(_) => Phase::Gone { reason },
                     };
@@ -342,6 +355,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
+        let size = size_of::<Connection>();
+        assert!(size <= 192, "{size}");
     }
 }
