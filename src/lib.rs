@@ -82,6 +82,8 @@ mod error;
 mod helper;
 mod id;
 mod nodes;
+#[cfg(test)]
+mod seeded;
 #[cfg(feature = "server")]
 pub mod server;
 mod token;

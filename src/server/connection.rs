@@ -144,6 +144,12 @@ impl<S: Socket> Connection<S> {
         !self.outbox.is_empty()
     }
 
+    /// Bytes and messages that are not written.
+    #[cfg(test)]
+    pub(super) fn unwritten(&self) -> (usize, usize) {
+        (self.outbox.pending(), self.outbox.messages())
+    }
+
     /// Why it ended, once nothing more can be done with it.
     pub(super) fn gone(&self) -> Option<CloseReason> {
         match self.phase {

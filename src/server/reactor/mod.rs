@@ -3,6 +3,8 @@
 //! Single-threaded; never blocks, never calls the broker. What it needs from outside comes through its
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
+#[cfg(test)]
+mod simulation;
 mod upkeep;
 
 use std::{
