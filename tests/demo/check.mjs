@@ -72,7 +72,7 @@ class Person {
     return this.page.until(`${this.nick} sees ${count} in ${name}`, (room, wanted) =>
       [...document.querySelectorAll("#list-rooms .item, #list-more .item")].some((item) =>
         item.querySelector(".item-label").textContent === room
-        && (item.querySelector(".item-note").textContent === wanted || item.querySelector(".item-note").title.startsWith(`${wanted} `))),
+        && item.querySelector(".item-note").textContent === wanted),
       name, String(count));
   }
 
@@ -242,7 +242,7 @@ async function pictures(browser, [url, otherUrl], heron, fox) {
   await owl.open("rooms", "lobby");
   await owl.say("Lost it, and had it back before I could click anything.");
   await owl.say("Rooms were rejoined as well.");
-  await fox.say("Same here 👍");
+  await fox.say("Same here, not a single click.");
   await newt.open("rooms", "lobby");
   await newt.open("members", "blue heron");
   await newt.say("Do you have a minute?");
@@ -266,6 +266,11 @@ async function pictures(browser, [url, otherUrl], heron, fox) {
   await fox.shot("phone-people");
   await fox.page.click(".people-close");
   await fox.page.click(".back");
+  await fox.page.until("the list", () => document.body.dataset.pane === "list");
+  await fox.page.click("#list-rooms .item", "lobby");
+  await fox.page.until("the thread", () => document.body.dataset.pane === "thread");
+  await fox.page.run(() => history.back());
+  await fox.page.until("the list again", () => document.body.dataset.pane === "list");
   await heron.say("Unread on the phone.");
   await fox.seesUnread("list-rooms", "lobby", 1);
   await fox.page.until("the list fits a phone", () => document.documentElement.scrollWidth <= innerWidth);
@@ -319,6 +324,7 @@ async function story(browser, demo) {
 
 async function main() {
   if (options.shots) await mkdir(options.shots, { recursive: true });
+  if (options.docs) await mkdir(IMAGES, { recursive: true });
   const demo = await Demo.prepare(options.redis);
   const browser = await Browser.launch(process.env.CHROMIUM ?? "/usr/bin/chromium");
   try {

@@ -135,7 +135,7 @@ async function leave() {
     await notify(room.name, { type: "bye", content: t("notice.bye", { name: store.me.nick }) });
     await call("leave-channel", { websocketId: store.me.id, channel: room.name });
     store.leave(room.name);
-    setPane("list");
+    backToList();
     refresh();
   });
 }
@@ -152,7 +152,8 @@ function open(key) {
   setPane("thread");
   togglePeople(false);
   refresh();
-  if (!isNarrow()) $("text").focus();
+  // On a phone a focused field would raise the keyboard over what one came to read.
+  $(isNarrow() ? "log" : "text").focus();
 }
 
 /** Whether a message in this conversation is before the user's eyes. */
@@ -205,13 +206,27 @@ function isNarrow() {
   return matchMedia("(max-width: 760px)").matches;
 }
 
+/** Shows one pane of a phone. The thread is a step forward, so that the phone's back button works. */
 function setPane(pane) {
+  if (pane === "thread" && isNarrow() && history.state?.pane !== "thread") history.pushState({ pane }, "");
   document.body.dataset.pane = pane;
 }
 
-function togglePeople(shown = !document.body.classList.contains("shows-people")) {
+function backToList() {
+  if (history.state?.pane === "thread") history.back();
+  else setPane("list");
+}
+
+function togglePeople(shown = !arePeopleShown()) {
+  if (shown === arePeopleShown()) return;
   document.body.classList.toggle("shows-people", shown);
-  document.querySelector(".people-toggle").setAttribute("aria-expanded", shown);
+  const toggle = document.querySelector(".people-toggle");
+  toggle.setAttribute("aria-expanded", shown);
+  (shown ? document.querySelector(".people-close") : toggle).focus();
+}
+
+function arePeopleShown() {
+  return document.body.classList.contains("shows-people");
 }
 
 function closeDialogs() {
@@ -244,7 +259,7 @@ const ACTIONS = {
   language: switchLanguage,
   "sign-out": signOut,
   leave,
-  back: () => setPane("list"),
+  back: backToList,
   people: () => togglePeople(),
   retry: () => connection.retryNow(),
   reconnect: () => connection.start(store.me),
@@ -298,6 +313,10 @@ function start() {
   });
   // Escape must not close it: the page would look connected.
   $("kicked-dialog").addEventListener("cancel", (event) => event.preventDefault());
+  addEventListener("popstate", ({ state }) => {
+    togglePeople(false);
+    setPane(state?.pane === "thread" && store.active ? "thread" : "list");
+  });
   addEventListener("online", () => connection.retryNow());
   addEventListener("pagehide", () => store.save());
   document.addEventListener("visibilitychange", () => {

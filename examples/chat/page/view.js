@@ -219,7 +219,7 @@ export class View {
 
   #createItem(row) {
     const face = row.person ? avatar(row.person, row.label, row.online) : make("span", "glyph", icon(row.face));
-    const button = make("button", "item", face, make("span", "item-label"), make("span", "item-note"), make("span", "badge"));
+    const button = make("button", "item", face, make("span", "item-label"), make("span", "item-note"), make("span", "badge"), make("span", "item-action"));
     button.type = "button";
     button.dataset.open = row.key;
     return make("li", "", button);
@@ -227,7 +227,7 @@ export class View {
 
   #updateItem(element, row) {
     const button = element.firstElementChild;
-    const [face, label, note, badge] = button.children;
+    const [face, label, note, badge, action] = button.children;
     if (row.person) {
       face.classList.toggle("is-online", row.online);
       setAvatar(face.firstElementChild, row.person, row.label);
@@ -235,10 +235,9 @@ export class View {
       button.disabled = Boolean(row.you);
     }
     setText(label, row.you ? `${row.label} (${t("you")})` : row.label);
-    setText(note, row.unread ? "" : (row.action ?? String(row.note ?? "")));
-    note.className = row.action ? "item-note is-action" : "item-note";
+    setText(note, row.unread ? "" : String(row.note ?? ""));
     note.title = row.noteLabel ?? "";
-    if (row.action) button.title = row.noteLabel;
+    setText(action, row.action ?? "");
     this.#badge(badge, row.unread ?? 0);
     const current = row.key === this.#store.active;
     button.classList.toggle("is-current", current);
@@ -332,6 +331,7 @@ export class View {
   #rows({ kind, messages, firstUnread }) {
     const rows = [];
     let previous = null;
+    const newestOfMine = messages.findLastIndex(({ sender, type }) => sender === this.#store.me.id && type === "text");
     messages.forEach((message, index) => {
       const newDay = !previous || startOfDay(previous.time) !== startOfDay(message.time);
       if (newDay) rows.push({ key: `day:${message.id}`, line: dayName(message.time) });
@@ -346,9 +346,8 @@ export class View {
         mine: message.sender === this.#store.me.id,
         first: unread || !joins(previous, message),
         last: !next || next.id === firstUnread || !joins(message, next),
-        // Receipts are shown where they matter: on the newest message, and wherever something failed.
-        showState: message.state === "failed" || message.state === "offline" || message.state === "sending"
-          || (kind === "direct" && index === messages.length - 1),
+        // Receipts are shown where they matter: on my newest message, and wherever something failed.
+        showState: ["failed", "offline", "sending"].includes(message.state) || index === newestOfMine,
         direct: kind === "direct",
       });
       previous = message;
