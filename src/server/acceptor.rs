@@ -61,6 +61,8 @@ pub(super) struct Acceptor {
 struct Handshake {
     stream: TcpStream,
     serial: u64,
+    /// Whether the acceptor's poll knows the socket.
+    watched: bool,
     phase: Phase,
 }
 
@@ -86,12 +88,6 @@ struct Handshakes {
 
 type Deadlines = VecDeque<(Instant, HandshakeId)>;
 
-/// The next handshake whose deadline has passed.
-fn pop_due(deadlines: &mut Deadlines, now: Instant) -> Option<HandshakeId> {
-    let due = deadlines.front().is_some_and(|(at, _)| *at <= now);
-    due.then(|| deadlines.pop_front()).flatten().map(|(_, id)| id)
-}
-
 impl Handshakes {
     fn get(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
         self.slab.get_mut(id.key).filter(|handshake| handshake.serial == id.serial)
@@ -99,6 +95,25 @@ impl Handshakes {
 
     fn id(&self, key: usize) -> Option<HandshakeId> {
         self.slab.get(key).map(|handshake| HandshakeId { key, serial: handshake.serial })
+    }
+
+    /// The next handshake whose time is over. Those that have ended leave their queue on the way, so that
+    /// it stays as short as the list of handshakes under way, mostly.
+    fn pop_due(&mut self, queue: fn(&mut Self) -> &mut Deadlines) -> Option<HandshakeId> {
+        let now = Instant::now();
+        while let Some(&(at, id)) = queue(self).front() {
+            let ended = self.get(id).is_none();
+            if at > now && !ended {
+                return None;
+            }
+            queue(self).pop_front();
+            if !ended {
+                return Some(id);
+            }
+        }
+        // A queue keeps no room for its longest moment.
+        *queue(self) = Deadlines::new();
+        None
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -165,23 +180,32 @@ impl Acceptor {
         Some(Instant::now())
     }
 
-    fn begin(&self, handshakes: &mut Handshakes, mut stream: TcpStream) {
-        let entry = handshakes.slab.vacant_entry();
-        let token = Token(entry.key());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, token, interest) {
-            log::warn!("cannot watch a new socket: {error}");
-            return;
-        }
-        // Pushes are small and must not wait for each other's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let id = HandshakeId { key: token.0, serial: handshakes.next_serial };
+    fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream) {
+        let serial = handshakes.next_serial;
         handshakes.next_serial += 1;
         let phase = Phase::Head { bytes: Vec::new() };
-        entry.insert(Handshake { stream, serial: id.serial, phase });
+        let key = handshakes.slab.insert(Handshake { stream, serial, watched: false, phase });
+        let id = HandshakeId { key, serial };
         handshakes.heads.push_back((Instant::now() + self.handshake_time, id));
         if handshakes.slab.len() > self.max_handshakes {
             self.refuse(handshakes, id, Refusal::Full);
+        } else {
+            self.read_head(handshakes, id);
+        }
+    }
+
+    /// Has the poll watch a handshake that must wait for its peer. Most heads are there when their
+    /// socket is accepted; those sockets are first watched by their reactor.
+    fn watch(&self, handshakes: &mut Handshakes, id: HandshakeId) {
+        let Some(handshake) = handshakes.get(id) else { return };
+        if std::mem::replace(&mut handshake.watched, true) {
+            return;
+        }
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut handshake.stream, Token(id.key), interest) {
+            log::warn!("cannot watch a new socket: {error}");
+            handshakes.slab.remove(id.key);
         }
     }
 
@@ -220,7 +244,9 @@ impl Acceptor {
                         Head::Upgrade(upgrade) => return self.ask_ticket(handshakes, id, upgrade),
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.watch(handshakes, id);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     handshakes.slab.remove(id.key);
@@ -274,12 +300,9 @@ impl Acceptor {
     }
 
     fn hand_over(&self, handshake: Handshake, ticket: Ticket) {
-        let Handshake { mut stream, serial, phase: Phase::Ticket { response, leftover } } =
-            handshake
-        else {
-            return;
-        };
-        if let Err(error) = self.poll.registry().deregister(&mut stream) {
+        let Handshake { mut stream, serial, watched, phase } = handshake;
+        let Phase::Ticket { response, leftover } = phase else { return };
+        if watched && let Err(error) = self.poll.registry().deregister(&mut stream) {
             log::warn!("cannot hand a socket over: {error}");
             return;
         }
@@ -306,54 +329,31 @@ impl Acceptor {
         self.drive_refusal(handshakes, id);
     }
 
+    /// Writes what is left of a refusal, then reads until the peer has seen it.
     fn drive_refusal(&self, handshakes: &mut Handshakes, id: HandshakeId) {
         let Some(Handshake { stream, phase: Phase::Refused { response, written }, .. }) =
             handshakes.get(id)
         else {
             return;
         };
-        while *written < response.len() {
-            match stream.write(&response.as_bytes()[*written..]) {
-                Ok(count) => {
-                    *written += count;
-                    if *written == response.len() {
-                        let _ = stream.shutdown(Shutdown::Write);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    handshakes.slab.remove(id.key);
-                    return;
-                }
-            }
-        }
-        let mut chunk = [0; 4096];
-        // Bounded: who keeps sending is cut at the deadline, and costs one turn little.
-        for _ in 0..16 {
-            match stream.read(&mut chunk) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(0) | Err(_) => {
-                    handshakes.slab.remove(id.key);
-                    return;
-                }
+        match finish_refusal(stream, response.as_bytes(), written) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(handshakes, id),
+            Ok(()) | Err(_) => {
+                handshakes.slab.remove(id.key);
             }
         }
     }
 
     fn expire(&self, handshakes: &mut Handshakes) {
-        let now = Instant::now();
-        while let Some(id) = pop_due(&mut handshakes.heads, now) {
+        while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.heads) {
             match handshakes.get(id).map(|handshake| &handshake.phase) {
                 Some(Phase::Head { .. }) => self.refuse(handshakes, id, Refusal::TimedOut),
                 Some(Phase::Ticket { .. }) => self.refuse(handshakes, id, Refusal::NoBroker),
                 Some(Phase::Refused { .. }) | None => {}
             }
         }
-        while let Some(id) = pop_due(&mut handshakes.refusals, now) {
-            if handshakes.get(id).is_some() {
-                handshakes.slab.remove(id.key);
-            }
+        while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.refusals) {
+            handshakes.slab.remove(id.key);
         }
     }
 
@@ -368,6 +368,24 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// `WouldBlock` as long as there is something to wait for.
+fn finish_refusal(stream: &mut TcpStream, response: &[u8], written: &mut usize) -> io::Result<()> {
+    while *written < response.len() {
+        *written += stream.write(&response[*written..])?;
+        if *written == response.len() {
+            stream.shutdown(Shutdown::Write)?;
+        }
+    }
+    let mut chunk = [0; 4096];
+    // Bounded: a peer that goes on sending has had its answer, and costs one turn little.
+    for _ in 0..16 {
+        if stream.read(&mut chunk)? == 0 {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Errors of `accept` that concern one peer: the next socket may be fine.

@@ -237,9 +237,13 @@ impl Connection {
     }
 
     /// Reads what the socket has, up to a bound, and answers pings and closes.
+    ///
+    /// `to_end` says that the peer has closed its side: then a read that does not fill the buffer is not
+    /// the last. Otherwise it is, and the poll tells when there is more.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
+        to_end: bool,
         now: Ticks,
         limits: &ConnectionLimits,
     ) -> ReadOutcome {
@@ -252,7 +256,12 @@ impl Connection {
                     self.end(CloseReason::Lost);
                     return ReadOutcome::Drained;
                 }
-                Ok(count) => self.receive(&scratch[..count], now, limits),
+                Ok(count) => {
+                    self.receive(&scratch[..count], now, limits);
+                    if count < scratch.len() && !to_end {
+                        return ReadOutcome::Drained;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return ReadOutcome::Drained;
                 }
@@ -413,5 +422,15 @@ impl Inbound {
 
     fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.socket.get_mut().output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
     }
 }

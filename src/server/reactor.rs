@@ -84,7 +84,16 @@ pub(super) struct Reactor {
     now: Ticks,
     sweep_at: Instant,
     sweep_from: usize,
-    drain_until: Option<Instant>,
+    drain: Option<Drain>,
+}
+
+/// The end of a reactor: closes are spread over the time set for it, then there is a grace.
+struct Drain {
+    began: Instant,
+    until: Instant,
+    reason: CloseReason,
+    /// Slab places before this one have been told to close.
+    told: usize,
 }
 
 fn ticks(duration: Duration) -> Ticks {
@@ -123,7 +132,7 @@ impl Reactor {
             now: 0,
             sweep_at: now,
             sweep_from: 0,
-            drain_until: None,
+            drain: None,
             parts,
         }
     }
@@ -134,8 +143,8 @@ impl Reactor {
         let mut carried = false;
         loop {
             carried = self.turn(&mut events, carried)?;
-            if let Some(until) = self.drain_until
-                && (self.connections.is_empty() || Instant::now() >= until)
+            if let Some(drain) = &self.drain
+                && (self.connections.is_empty() || Instant::now() >= drain.until)
             {
                 self.finish();
                 return Ok(());
@@ -156,7 +165,7 @@ impl Reactor {
         self.now = (self.started.elapsed().as_millis() / u128::from(1000 / TICKS)) as Ticks;
         // 2. Sockets: room to write, then bytes to read.
         for key in std::mem::take(&mut self.unread) {
-            self.read(key);
+            self.read(key, true);
         }
         for event in events.iter() {
             if event.token() == WAKE {
@@ -166,8 +175,9 @@ impl Reactor {
             if event.is_writable() {
                 self.mark_urgent(key);
             }
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.read(key);
+            let ended = event.is_read_closed() || event.is_error();
+            if event.is_readable() || ended {
+                self.read(key, ended);
             }
         }
         // 3. Commands: they only enqueue and mark.
@@ -212,7 +222,11 @@ impl Reactor {
             }
             Command::Channel { sender, channel, frame } => {
                 let mut plan = std::mem::take(&mut self.plan);
-                self.hub.plan(sender, channel.as_deref(), &mut plan);
+                match channel {
+                    Some(channel) => self.hub.plan(sender, &channel, &mut plan),
+                    None => self.hub.plan_for_all(sender, &mut plan),
+                }
+                add(&self.parts.counters.offered, plan.len() as u64);
                 for key in plan.drain(..) {
                     self.enqueue(key, &frame, None);
                     self.mark_bulk(key);
@@ -226,14 +240,14 @@ impl Reactor {
                 }
             }
             Command::Reassert => self.reassert(),
-            Command::Drain => self.drain(),
+            Command::Drain => self.begin_drain(),
         }
     }
 
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
     fn adopt(&mut self, adoption: Adoption) {
         let Adoption { stream, ticket, number, response, leftover } = adoption;
-        if self.drain_until.is_some() {
+        if self.drain.is_some() {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -285,6 +299,7 @@ impl Reactor {
         };
         let receipt =
             content.map(|content| Rc::new(Receipt::new(sender, receiver, Arc::clone(content))));
+        add(&self.parts.counters.offered, keys.len() as u64);
         for key in &keys {
             self.enqueue(*key, frame, receipt.clone());
             self.mark_urgent(*key);
@@ -296,10 +311,13 @@ impl Reactor {
         self.plan.clear();
     }
 
-    /// Offers a message to a connection; one that is too slow for it is closed.
+    /// Gives a message, which is counted as offered, to a connection; one that is too slow for it is
+    /// closed.
     fn enqueue(&mut self, key: Key, frame: &Frame, receipt: Option<Rc<Receipt>>) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        add(&self.parts.counters.offered, 1);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            debug_assert!(false, "the hub names a connection that is not there");
+            return;
+        };
         if !connection.is_open() || !connection.enqueue(frame.clone(), receipt, &self.limits) {
             add(&self.parts.counters.dropped, 1);
             self.close(key, CloseReason::SlowConsumer);
@@ -337,9 +355,9 @@ impl Reactor {
         self.note_phase(key);
     }
 
-    fn read(&mut self, key: Key) {
+    fn read(&mut self, key: Key, to_end: bool) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if connection.read(&mut self.scratch, self.now, &self.limits) == ReadOutcome::More {
+        if connection.read(&mut self.scratch, to_end, self.now, &self.limits) == ReadOutcome::More {
             self.unread.push(key);
         }
         if connection.has_output() {
@@ -409,7 +427,8 @@ impl Reactor {
 
     /// One part of a pass over all connections; all of it, and often, while draining.
     fn sweep(&mut self) {
-        let (parts, pause) = match self.drain_until {
+        self.drain_share();
+        let (parts, pause) = match self.drain {
             None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
             Some(_) => (1, DRAIN_SWEEP),
         };
@@ -465,18 +484,34 @@ impl Reactor {
         }
     }
 
-    fn drain(&mut self) {
-        let now = Instant::now();
-        self.drain_until = Some(now + self.parts.limits.drain);
-        self.sweep_at = now;
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as Key).collect();
-        for key in keys {
-            self.close(key, CloseReason::Stopping);
+    fn begin_drain(&mut self) {
+        let began = Instant::now();
+        let Limits { drain, drain_over, .. } = self.parts.limits;
+        let reason = match drain_over.is_zero() {
+            true => CloseReason::Stopping,
+            false => CloseReason::Restarting,
+        };
+        self.drain = Some(Drain { began, until: began + drain_over + drain, reason, told: 0 });
+        self.sweep_at = began;
+    }
+
+    /// Closes as many connections as are due by now.
+    fn drain_share(&mut self) {
+        let size = self.connections.capacity();
+        let Some(drain) = &mut self.drain else { return };
+        let over = self.parts.limits.drain_over.as_secs_f64();
+        let share = (drain.began.elapsed().as_secs_f64() / over).min(1.0);
+        let due = if over == 0.0 { size } else { (size as f64 * share).ceil() as usize };
+        let (from, reason) = (drain.told, drain.reason);
+        drain.told = due;
+        for key in from..due {
+            self.close(key as Key, reason);
         }
     }
 
     /// The time to drain is over: every connection that is left ends now.
     fn finish(&mut self) {
+        let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = self.connections.remove(key);
@@ -484,7 +519,7 @@ impl Reactor {
                 self.report(PresenceChange::Closed { connection: connection.number });
             }
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
-            self.parts.counters.closed(CloseReason::Stopping);
+            self.parts.counters.closed(reason);
             self.settle_dropped(connection.into_unwritten());
         }
     }
