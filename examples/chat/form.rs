@@ -100,7 +100,8 @@ impl Fields {
             _ => {}
         }
         Err(Refusal::bad(format!(
-            "The field {name} must be a GUID or an integer from 1 to {MAX_SAFE_ID}."
+            "The field {name} must be a GUID or an integer other than 0 between -{MAX_SAFE_ID} \
+             and {MAX_SAFE_ID}."
         )))
     }
 

@@ -1,7 +1,8 @@
 //! HTTP: a few threads over one listener, each serving one request at a time, start to end.
 //!
 //! Bounds what is read and turns refusals into answers; what a request means is for `api` and `page`.
-//! Must not panic on anything a peer sends.
+//! Must not panic on anything a peer sends. It sets no time limits, because tiny_http has none: a few
+//! peers that stop half-way through a body occupy all threads. Serve strangers through a proxy.
 
 use std::{
     io::{self, Cursor, Read},
@@ -11,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -27,6 +29,9 @@ use crate::{
 const THREADS: usize = 8;
 /// The largest body; a message of the greatest length, percent-encoded, fits.
 const MAX_BODY: u64 = 64 * 1024;
+
+/// How long a stop waits for requests that are being served.
+const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// The page needs this server, its sockets, and nothing else.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -65,13 +70,14 @@ impl Site {
         self.address
     }
 
-    /// Ends all threads; requests that are being served are finished.
+    /// Ends all threads; requests that are being served are finished, unless their peer has stalled.
     pub(crate) fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         // One wakes one.
         self.threads.iter().for_each(|_| self.server.unblock());
-        for thread in self.threads {
-            let _ = thread.join();
+        let deadline = Instant::now() + STOP_TIME;
+        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
