@@ -293,7 +293,7 @@ async function story(browser, demo) {
   const [url, otherUrl] = demo.urls;
   const heron = await Person.arrive(browser, url, "blue heron", DESKTOP);
   const fox = await Person.arrive(browser, otherUrl, "red fox", DESKTOP);
-  await heron.page.until("the welcome", () => document.body.dataset.view === "welcome");
+  await heron.page.until("the welcome", () => document.getElementById("welcome")?.checkVisibility() && document.activeElement.id === "nick");
   await heron.shot("welcome");
   const steps = [
     ["both enter", async () => { await heron.enter(); await fox.enter(); }],

@@ -243,7 +243,8 @@ function openDialog(id, value) {
 function prepareWelcome() {
   $("nick").value = localStorage.getItem(LAST_NICK) ?? "";
   showFace();
-  draw();
+  // At once: what is hidden takes no focus.
+  view.draw();
   if (!store.me.nick) $("nick").focus();
 }
 

@@ -115,7 +115,8 @@ export class View {
 
   draw() {
     const { me } = this.#store;
-    document.body.dataset.view = me.nick ? "chat" : "welcome";
+    $("welcome").hidden = Boolean(me.nick);
+    $("shell").hidden = !me.nick;
     if (!me.nick) return;
     this.#drawMe();
     this.#drawLists();
