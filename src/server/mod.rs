@@ -11,11 +11,14 @@ mod config;
 mod connection;
 mod feed;
 mod frame;
+mod handshakes;
 mod http;
 mod hub;
+mod inbound;
 mod inbox;
 mod message;
 mod outbox;
+mod peer;
 mod presence;
 mod reactor;
 mod receipt;
@@ -23,6 +26,7 @@ mod stats;
 mod worker;
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     sync::{
@@ -51,6 +55,7 @@ use reactor::{Reactor, ReactorParts};
 use stats::Counters;
 
 pub use config::{Limits, ServerConfig};
+pub use peer::PeerAddress;
 pub use stats::{CloseReason, ServerStats};
 
 /// Commands that may wait for a reactor, receipts that may wait for the publisher.
@@ -124,6 +129,7 @@ impl Server {
                 watchlist: Arc::clone(&watchlist),
                 nodes: nodes.clone(),
                 limits: limits.clone(),
+                echo: config.echo,
                 counters: counted(),
                 live: Arc::clone(&live),
             });
@@ -141,10 +147,12 @@ impl Server {
                 path: config.path.clone(),
                 origins: config.origins.clone(),
                 head_bytes: limits.head_bytes,
+                forwarded: config.peer_address == PeerAddress::ForwardedFor,
             },
-            max_handshakes: limits.handshakes,
-            max_connections: limits.connections as u64,
-            handshake_time: limits.handshake,
+            peer_address: config.peer_address,
+            limits: limits.clone(),
+            full: Cell::new(false),
+            starved: Cell::new(false),
             tickets: ticket_sender,
             reactors: doors.clone(),
             readiness: Arc::clone(&readiness),
