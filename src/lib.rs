@@ -79,6 +79,9 @@
 mod backoff;
 pub mod broker;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod id;
 mod nodes;

@@ -11,6 +11,8 @@ mod config;
 mod connection;
 mod feed;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshakes;
 mod http;
 mod hub;

@@ -3,6 +3,8 @@
 //! Byte-compatible with FreeIM and ImCore for .NET in both directions. Pure: no I/O, no clock. Used
 //! by the Redis broker, the helper and the server; knows none of them.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lenient;
 #[cfg(test)]
 mod recorded_tests;
