@@ -9,6 +9,7 @@ mod acceptor;
 mod boundary;
 mod config;
 mod connection;
+mod failure;
 mod feed;
 mod frame;
 mod handshakes;
@@ -55,6 +56,7 @@ use reactor::{Reactor, ReactorParts};
 use stats::Counters;
 
 pub use config::{Limits, ServerConfig};
+pub use failure::FailureWatch;
 pub use peer::PeerAddress;
 pub use stats::{CloseReason, ServerStats};
 
@@ -180,29 +182,55 @@ impl Server {
             give_up: Arc::clone(&give_up),
         };
 
+        let failure = FailureWatch::default();
+        let spawn = |name: &str, run: Box<dyn FnOnce() -> io::Result<()> + Send>| {
+            let (thread, failure, readiness) =
+                (name.to_owned(), failure.clone(), Arc::clone(&readiness));
+            let builder = thread::Builder::new().name(thread.clone());
+            builder
+                .spawn(move || {
+                    if !failure.guard(&thread, run) {
+                        readiness.failed.store(true, Ordering::Release);
+                    }
+                })
+                .map_err(io)
+        };
         let mut threads = Threads::default();
         for (index, parts) in reactors.into_iter().enumerate() {
-            threads.reactors.push(spawn(&format!("im-reactor-{index}"), move || {
-                report_failure("a reactor", Reactor::new(parts).run());
-            })?);
+            let run = Box::new(|| Reactor::new(parts).run());
+            threads.reactors.push(spawn(&format!("im-reactor-{index}"), run)?);
         }
-        threads.workers.push(spawn("im-presence", move || presence.run())?);
-        threads.workers.push(spawn("im-receipts", {
-            let (broker, nodes, counters) = (Arc::clone(&broker), nodes.clone(), counted());
-            move || worker::run_publisher(&*broker, &publisher_queue, &nodes, &counters)
-        })?);
-        threads.workers.push(spawn("im-tickets", {
-            let (broker, nodes, door) = (Arc::clone(&broker), nodes.clone(), acceptor_door.clone());
-            move || worker::run_tickets(&*broker, &ticket_queue, &door, &nodes, own_index)
-        })?);
-        threads.feed = Some(spawn("im-feed", move || feed.run())?);
-        threads.acceptor =
-            Some(spawn("im-acceptor", move || report_failure("the acceptor", acceptor.run()))?);
+        let run = Box::new(|| {
+            presence.run();
+            Ok(())
+        });
+        threads.workers.push(spawn("im-presence", run)?);
+        let (publisher_broker, publisher_nodes) = (Arc::clone(&broker), nodes.clone());
+        let publisher_counters = counted();
+        let run = Box::new(move || {
+            let (broker, nodes) = (&*publisher_broker, &publisher_nodes);
+            worker::run_publisher(broker, &publisher_queue, nodes, &publisher_counters);
+            Ok(())
+        });
+        threads.workers.push(spawn("im-receipts", run)?);
+        let tickets_door = acceptor_door.clone();
+        let run = Box::new(move || {
+            worker::run_tickets(&*broker, &ticket_queue, &tickets_door, &nodes, own_index);
+            Ok(())
+        });
+        threads.workers.push(spawn("im-tickets", run)?);
+        let run = Box::new(|| {
+            feed.run();
+            Ok(())
+        });
+        threads.feed = Some(spawn("im-feed", run)?);
+        threads.acceptor = Some(spawn("im-acceptor", Box::new(|| acceptor.run()))?);
         Ok(ServerHandle {
             bound,
             node,
             limits,
             readiness,
+            failure,
             counters,
             acceptor: acceptor_door,
             reactors: doors,
@@ -220,6 +248,7 @@ pub struct ServerHandle {
     node: String,
     limits: Limits,
     readiness: Arc<Readiness>,
+    failure: FailureWatch,
     counters: Vec<Arc<Counters>>,
     acceptor: InboxSender<AcceptorCommand>,
     reactors: Reactors,
@@ -262,6 +291,11 @@ impl ServerHandle {
             thread::sleep(Duration::from_millis(5));
         }
         true
+    }
+
+    /// Tells when a thread of the node fails, which it does not recover from: restart the node then.
+    pub fn failure_watch(&self) -> FailureWatch {
+        self.failure.clone()
     }
 
     /// What the node has counted so far.
@@ -320,18 +354,6 @@ fn bind(address: SocketAddr, silence: Duration) -> io::Result<std::net::TcpListe
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("cannot start thread {name}")).with_source(error)
-    })
-}
-
-fn report_failure(what: &str, result: io::Result<()>) {
-    if let Err(error) = result {
-        log::error!("{what} ended: {error}");
-    }
 }
 
 fn join(thread: JoinHandle<()>) {
