@@ -6,6 +6,7 @@
 //! `presence` (the broker's two directions).
 
 mod acceptor;
+mod assembly;
 mod boundary;
 mod config;
 mod connection;
@@ -27,32 +28,25 @@ mod stats;
 mod worker;
 
 use std::{
-    cell::Cell,
     io,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{channel, sync_channel},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use mio::{Poll, net::TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    broker::{Broker, Watchlist},
+    broker::Broker,
     error::{Error, ErrorKind, Result},
 };
-use acceptor::Acceptor;
-use feed::Feed;
-use http::Rules;
-use inbox::{InboxSender, inbox};
+use assembly::Assembly;
+use inbox::InboxSender;
 use message::{AcceptorCommand, Command, Reactors, Readiness};
-use presence::Presence;
-use reactor::{Reactor, ReactorParts};
 use stats::Counters;
 
 pub use config::{Limits, ServerConfig};
@@ -60,8 +54,6 @@ pub use failure::FailureWatch;
 pub use peer::PeerAddress;
 pub use stats::{CloseReason, ServerStats};
 
-/// Commands that may wait for a reactor, receipts that may wait for the publisher.
-const QUEUE: usize = 8192;
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;
 
@@ -98,146 +90,12 @@ impl Server {
                 format!("cannot listen on {}; choose another listen address", config.listen);
             Error::new(ErrorKind::Io, detail).with_source(error)
         })?;
-        let io = |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
-        let bound = listener.local_addr().map_err(io)?;
+        let failed =
+            |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
+        let bound = listener.local_addr().map_err(failed)?;
         let (nodes, own_index) = config.identity(bound)?;
-        let node = nodes.name(own_index).to_owned();
-        let limits = config.limits.clone();
-
-        let readiness = Arc::new(Readiness::default());
-        let live = Arc::new(AtomicU64::new(0));
-        let watchlist = Arc::new(Watchlist::default());
-        let mut counters = Vec::new();
-        let mut counted = || {
-            let part = Arc::new(Counters::default());
-            counters.push(Arc::clone(&part));
-            part
-        };
-        let (presence_sender, presence_queue) = channel();
-        let (publisher_sender, publisher_queue) = sync_channel(QUEUE);
-        let (ticket_sender, ticket_queue) = sync_channel(limits.handshakes);
-
-        let mut reactors = Vec::new();
-        let mut doors = Vec::new();
-        for _ in 0..config.reactors {
-            let poll = Poll::new().map_err(io)?;
-            let (door, inbox) = inbox(&poll, reactor::WAKE, QUEUE).map_err(io)?;
-            doors.push(door);
-            reactors.push(ReactorParts {
-                poll,
-                inbox,
-                presence: presence_sender.clone(),
-                publisher: publisher_sender.clone(),
-                watchlist: Arc::clone(&watchlist),
-                nodes: nodes.clone(),
-                limits: limits.clone(),
-                echo: config.echo,
-                counters: counted(),
-                live: Arc::clone(&live),
-            });
-        }
-        drop((presence_sender, publisher_sender));
-        let doors = Reactors::new(doors);
-
-        let poll = Poll::new().map_err(io)?;
-        let (acceptor_door, acceptor_inbox) = inbox(&poll, acceptor::WAKE, QUEUE).map_err(io)?;
-        let acceptor = Acceptor {
-            poll,
-            inbox: acceptor_inbox,
-            listener: TcpListener::from_std(listener),
-            rules: Rules {
-                path: config.path.clone(),
-                origins: config.origins.clone(),
-                head_bytes: limits.head_bytes,
-                forwarded: config.peer_address == PeerAddress::ForwardedFor,
-            },
-            peer_address: config.peer_address,
-            limits: limits.clone(),
-            full: Cell::new(false),
-            starved: Cell::new(false),
-            tickets: ticket_sender,
-            reactors: doors.clone(),
-            readiness: Arc::clone(&readiness),
-            counters: counted(),
-            live: Arc::clone(&live),
-        };
-        let stop_feed = Arc::new(AtomicBool::new(false));
-        let feed = Feed {
-            node: node.clone(),
-            subscription: broker.subscribe(&node, watchlist),
-            reactors: doors.clone(),
-            readiness: Arc::clone(&readiness),
-            counters: counted(),
-            stop: Arc::clone(&stop_feed),
-            complained: Vec::new(),
-        };
-        let give_up = Arc::new(AtomicBool::new(false));
-        let presence = Presence {
-            broker: Arc::clone(&broker),
-            node: node.clone(),
-            lease: limits.lease,
-            queue: presence_queue,
-            reactors: doors.clone(),
-            readiness: Arc::clone(&readiness),
-            give_up: Arc::clone(&give_up),
-        };
-
-        let failure = FailureWatch::default();
-        let spawn = |name: &str, run: Box<dyn FnOnce() -> io::Result<()> + Send>| {
-            let (thread, failure, readiness) =
-                (name.to_owned(), failure.clone(), Arc::clone(&readiness));
-            let builder = thread::Builder::new().name(thread.clone());
-            builder
-                .spawn(move || {
-                    if !failure.guard(&thread, run) {
-                        readiness.failed.store(true, Ordering::Release);
-                    }
-                })
-                .map_err(io)
-        };
-        let mut threads = Threads::default();
-        for (index, parts) in reactors.into_iter().enumerate() {
-            let run = Box::new(|| Reactor::new(parts).run());
-            threads.reactors.push(spawn(&format!("im-reactor-{index}"), run)?);
-        }
-        let run = Box::new(|| {
-            presence.run();
-            Ok(())
-        });
-        threads.workers.push(spawn("im-presence", run)?);
-        let (publisher_broker, publisher_nodes) = (Arc::clone(&broker), nodes.clone());
-        let publisher_counters = counted();
-        let run = Box::new(move || {
-            let (broker, nodes) = (&*publisher_broker, &publisher_nodes);
-            worker::run_publisher(broker, &publisher_queue, nodes, &publisher_counters);
-            Ok(())
-        });
-        threads.workers.push(spawn("im-receipts", run)?);
-        let tickets_door = acceptor_door.clone();
-        let run = Box::new(move || {
-            worker::run_tickets(&*broker, &ticket_queue, &tickets_door, &nodes, own_index);
-            Ok(())
-        });
-        threads.workers.push(spawn("im-tickets", run)?);
-        let run = Box::new(|| {
-            feed.run();
-            Ok(())
-        });
-        threads.feed = Some(spawn("im-feed", run)?);
-        threads.acceptor = Some(spawn("im-acceptor", Box::new(|| acceptor.run()))?);
-        Ok(ServerHandle {
-            bound,
-            node,
-            limits,
-            readiness,
-            failure,
-            counters,
-            acceptor: acceptor_door,
-            reactors: doors,
-            stop_feed,
-            give_up,
-            threads,
-        })
+        let assembly = Assembly::new(config, nodes, own_index, broker);
+        assembly.start(listener, bound).map_err(failed)
     }
 }
 
@@ -246,7 +104,7 @@ impl Server {
 pub struct ServerHandle {
     bound: SocketAddr,
     node: String,
-    limits: Limits,
+    linger: Duration,
     readiness: Arc<Readiness>,
     failure: FailureWatch,
     counters: Vec<Arc<Counters>>,
@@ -323,7 +181,7 @@ impl ServerHandle {
         self.stop_feed.store(true, Ordering::Release);
         self.threads.feed.take().into_iter().for_each(join);
         // What the reactors reported last is sent now, or given up if the broker is away.
-        let deadline = Instant::now() + self.limits.linger;
+        let deadline = Instant::now() + self.linger;
         while self.threads.workers.iter().any(|worker| !worker.is_finished()) {
             if Instant::now() >= deadline {
                 self.give_up.store(true, Ordering::Release);
