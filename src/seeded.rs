@@ -22,6 +22,7 @@ impl Seeded {
     }
 
     /// True once in `times`.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
     pub(crate) fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

@@ -160,7 +160,7 @@ fn makes_whole_messages(mut stream: &[u8]) -> bool {
         if stream[0] & 8 == 0 {
             fragmented = stream[0] & 0x80 == 0;
         }
-        match stream.get(head + length..) {
+        match stream.get(head..).and_then(|body| body.get(length..)) {
             Some(rest) => stream = rest,
             None => return false,
         }
