@@ -172,12 +172,16 @@ impl<S: Socket> Connection<S> {
         receipt: Option<Rc<Receipt>>,
         limits: &ConnectionLimits,
     ) -> bool {
-        let waiting = self.outbox.pending();
-        if waiting > 0 && waiting + frame.bytes().len() > limits.outbox_bytes {
+        if !self.has_room(frame.bytes().len(), limits) {
             return false;
         }
         self.outbox.push_message(frame, receipt);
         true
+    }
+
+    /// Whether the outbox may take this much more.
+    fn has_room(&self, bytes: usize, limits: &ConnectionLimits) -> bool {
+        self.outbox.is_empty() || self.outbox.weight() + bytes <= limits.outbox_bytes
     }
 
     /// Writes what the socket takes.
@@ -267,6 +271,11 @@ impl<S: Socket> Connection<S> {
             .unwrap_or(Some(CloseReason::Internal));
         let output = inbound.take_output();
         if !output.is_empty() {
+            if !self.has_room(output.len(), limits) {
+                // It asks faster than it reads the answers.
+                self.close(CloseReason::Flood, now, limits);
+                return;
+            }
             self.outbox.push_control(Frame::raw(&output));
         }
         match end {
@@ -357,7 +366,73 @@ impl<S: Socket> Connection<S> {
 
 #[cfg(test)]
 mod tests {
+    use mio::{Interest, Registry, Token};
+
     use super::*;
+
+    /// A socket whose peer reads nothing.
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Read for Deaf {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Write for Deaf {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Source for Deaf {
+        fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Socket for Deaf {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        echo: false,
+        message_bytes: 1024,
+        inbound_bytes: 4096,
+        ping_after: 100,
+        pong_within: 100,
+        outbox_bytes: 1 << 16,
+        outbox_age: 100,
+        linger: 10,
+    };
+
+    #[test]
+    fn a_peer_that_pings_and_does_not_read_is_bounded() {
+        let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
+        let mut answered = 0;
+        while connection.is_open() {
+            connection.receive(b"\x89\x80\0\0\0\0", 0, &LIMITS);
+            connection.tick(0, &LIMITS);
+            assert!(connection.outbox.weight() <= LIMITS.outbox_bytes + 100);
+            answered += 1;
+        }
+        assert!(answered > 100, "well-behaved peers are not close to it");
+    }
 
     #[test]
     fn an_idle_connection_is_small() {

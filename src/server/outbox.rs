@@ -13,6 +13,8 @@ use super::{frame::Frame, receipt::Receipt};
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
+/// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
+const FRAME_COST: usize = 64;
 
 /// Frames that wait for the socket, in order.
 #[derive(Debug, Default)]
@@ -64,6 +66,12 @@ impl Outbox {
     #[cfg(test)]
     pub(super) fn messages(&self) -> usize {
         self.chunks.iter().filter(|chunk| chunk.message).count()
+    }
+
+    /// Memory that the unwritten frames hold, which is what a limit is about: many small ones weigh more
+    /// than their bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.pending() + self.chunks.len() * FRAME_COST
     }
 
     /// Queues a message.
