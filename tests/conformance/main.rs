@@ -10,12 +10,19 @@ mod closing;
 mod fragmentation;
 mod frames;
 mod framing;
+mod handshake;
 mod limits;
 mod node;
 mod opcodes;
 mod pings;
 mod reserved_bits;
 mod utf8;
+
+#[test]
+fn opening_handshake() {
+    let (cases, failures) = handshake::run(node::Node::shared());
+    case::report("0 opening handshake (ours)", cases, &failures);
+}
 
 macro_rules! groups {
     ($($test:ident: $name:literal = $cases:expr;)*) => {

@@ -54,33 +54,51 @@ impl Node {
         Node { server, im }
     }
 
-    /// A fresh WebSocket, its handshake done; `early` is sent in one write with the request head.
-    pub(crate) fn connect(&self, early: &[u8]) -> TcpStream {
+    /// A good request, with a token of its own.
+    pub(crate) fn head(&self) -> String {
         static CLIENT: AtomicI64 = AtomicI64::new(1);
         let client = CLIENT.fetch_add(1, Ordering::Relaxed);
         let url = self.im.prev_connect_server(client, None).unwrap();
         let target = url.strip_prefix("ws://").unwrap().split_once('/').unwrap().1;
-        let head = format!(
+        format!(
             "GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
+        )
+    }
+
+    /// The head of the answer to a request head.
+    pub(crate) fn ask(&self, head: &str) -> String {
+        read_head(&mut self.send(head.as_bytes()))
+    }
+
+    /// A fresh WebSocket, its handshake done; `early` is sent in one write with the request head.
+    pub(crate) fn connect(&self, early: &[u8]) -> TcpStream {
+        let mut stream = self.send(&[self.head().as_bytes(), early].concat());
+        let answer = read_head(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        stream
+    }
+
+    fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = TcpStream::connect(self.server.local_addr()).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&[head.as_bytes(), early].concat()).unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            answer.push(byte[0]);
-        }
-        let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        stream.write_all(bytes).unwrap();
         stream
     }
+}
+
+/// An HTTP head, and no byte of what follows.
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
 }
 
 /// Largest message that the node takes.
