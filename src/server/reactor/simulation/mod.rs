@@ -4,6 +4,7 @@
 //! sockets stall, cut short and break. A plain model, which knows no bytes, says what must come of it.
 //! `IMCORE_SIMULATION=seed` replays a run, `IMCORE_SIMULATION=from..to` searches further.
 
+mod checks;
 mod line;
 mod model;
 mod peer;

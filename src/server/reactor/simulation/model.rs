@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -35,34 +34,34 @@ use crate::{
 };
 
 const CLIENTS: i64 = 8;
-const CHANNELS: usize = 3;
-const OUTBOX: usize = 4096;
-const LARGEST: usize = 6000;
+pub(super) const CHANNELS: usize = 3;
+pub(super) const OUTBOX: usize = 4096;
+pub(super) const LARGEST: usize = 6000;
 
 pub(super) struct World {
-    reactor: Reactor<Wire>,
-    counters: Arc<Counters>,
-    live: Arc<AtomicU64>,
-    watchlist: Arc<Watchlist>,
-    presence: Receiver<PresenceChange>,
+    pub(super) reactor: Reactor<Wire>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) live: Arc<AtomicU64>,
+    pub(super) watchlist: Arc<Watchlist>,
+    pub(super) presence: Receiver<PresenceChange>,
     publisher: Receiver<Outgoing>,
-    seed: u64,
+    pub(super) seed: u64,
     /// Every connection there ever was; its place is its number.
-    peers: Vec<Peer>,
+    pub(super) peers: Vec<Peer>,
     /// Text and sender of every message.
-    messages: Vec<(String, i64)>,
-    offered: u64,
+    pub(super) messages: Vec<(String, i64)>,
+    pub(super) offered: u64,
     /// Channels that a client has joined, and those of them that the reactor was told of.
-    joined: BTreeMap<i64, BTreeSet<usize>>,
-    told: BTreeMap<i64, BTreeSet<usize>>,
+    pub(super) joined: BTreeMap<i64, BTreeSet<usize>>,
+    pub(super) told: BTreeMap<i64, BTreeSet<usize>>,
     /// Clients whose channels the feed has still to report.
-    untold: Vec<i64>,
-    watched: BTreeSet<ClientId>,
+    pub(super) untold: Vec<i64>,
+    pub(super) watched: BTreeSet<ClientId>,
     /// Receipts that are due by message and receiver, and those that came.
-    due: BTreeSet<(usize, i64)>,
-    receipts: BTreeMap<(usize, i64), bool>,
-    opened: BTreeSet<u64>,
-    closed: BTreeSet<u64>,
+    pub(super) due: BTreeSet<(usize, i64)>,
+    pub(super) receipts: BTreeMap<(usize, i64), bool>,
+    pub(super) opened: BTreeSet<u64>,
+    pub(super) closed: BTreeSet<u64>,
 }
 
 impl World {
@@ -191,7 +190,7 @@ impl World {
         self.reactor.obey(Command::Direct { sender: sender.into(), receivers, frame, receipt });
     }
 
-    fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {
+    pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {
         let (id, frame) = self.message(sender, chance);
         let channel = (!chance.once_in(4)).then(|| chance.below(CHANNELS));
         let own = self.connections_of(sender);
@@ -214,7 +213,7 @@ impl World {
     }
 
     /// The connections that a channel reaches; `None` is everybody.
-    fn members(&self, channel: Option<usize>) -> Vec<usize> {
+    pub(super) fn members(&self, channel: Option<usize>) -> Vec<usize> {
         let joined = |client| match channel {
             Some(channel) => self.told.get(&client).is_some_and(|all| all.contains(&channel)),
             None => true,
@@ -235,12 +234,12 @@ impl World {
     }
 
     /// The reactor's open connections: number and key.
-    fn open(&self) -> impl Iterator<Item = (u64, Key)> {
+    pub(super) fn open(&self) -> impl Iterator<Item = (u64, Key)> {
         let open = self.reactor.connections.iter().filter(|(_, connection)| connection.is_open());
         open.map(|(key, connection)| (connection.number, key as Key))
     }
 
-    fn tell_channels(&mut self) {
+    pub(super) fn tell_channels(&mut self) {
         for client in std::mem::take(&mut self.untold) {
             let channels = self.joined.get(&client).cloned().unwrap_or_default();
             let names = channels.iter().map(|channel| channel_name(*channel)).collect();
@@ -257,7 +256,7 @@ impl World {
     }
 
     /// One turn; a socket's news come if `delay` is 0, news of nothing if it is 3.
-    fn work(&mut self, mut delay: impl FnMut() -> usize) -> bool {
+    pub(super) fn work(&mut self, mut delay: impl FnMut() -> usize) -> bool {
         // As long as no test says so, the clock makes no sweep.
         if self.reactor.drain.is_none() {
             self.reactor.sweep_at = Instant::now() + Duration::from_secs(3600);
@@ -293,7 +292,7 @@ impl World {
     }
 
     /// Takes what the reactor tells others.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         for (client, watch) in self.watchlist.take() {
             let changed = match watch {
                 true => self.watched.insert(client),
@@ -336,111 +335,9 @@ impl World {
         assert!(self.due.contains(&(id, to)), "a receipt that nobody wants");
         assert_eq!(self.receipts.insert((id, to), sent), None, "a second receipt");
     }
-
-    /// The hub knows exactly the open connections and the channels it was told of.
-    fn check_hub(&mut self) {
-        let keys: BTreeMap<u64, Key> = self.open().collect();
-        for channel in [None].into_iter().chain((0..CHANNELS).map(Some)) {
-            let expected = self.members(channel);
-            let mut expected: Vec<Key> =
-                expected.iter().map(|number| keys[&(*number as u64)]).collect();
-            let mut plan = Vec::new();
-            match channel {
-                Some(channel) => self.reactor.hub.plan(0.into(), &channel_name(channel), &mut plan),
-                None => self.reactor.hub.plan_for_all(0.into(), &mut plan),
-            }
-            expected.sort_unstable();
-            plan.sort_unstable();
-            assert_eq!(plan, expected, "channel {channel:?}");
-        }
-        assert_eq!(self.live.load(Ordering::Relaxed), self.reactor.connections.len() as u64);
-    }
-
-    fn check_outboxes(&self) {
-        for (_, connection) in &self.reactor.connections {
-            // Besides what is limited there are only one ping and one close.
-            assert!(
-                connection.unwritten().0 <= OUTBOX.max(LARGEST) + 100,
-                "an outbox without bound"
-            );
-        }
-    }
-
-    /// Everyone has got a first part of what was offered, whole and in order; the counters agree.
-    pub(super) fn check_streams(&self) {
-        let mut delivered = 0;
-        for (number, peer) in self.peers.iter().enumerate() {
-            let got = peer.got();
-            delivered += got.messages.len() as u64;
-            let expected = peer.expected.iter().map(|id| &self.messages[*id].0);
-            assert!(
-                got.messages.len() <= peer.expected.len()
-                    && expected.zip(&got.messages).all(|(a, b)| a == b),
-                "connection {number} got {:?} of {:?}",
-                got.messages,
-                peer.expected
-            );
-        }
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        assert_eq!(get(&self.counters.offered), self.offered);
-        assert_eq!(get(&self.counters.delivered), delivered);
-        let queued: usize =
-            self.reactor.connections.iter().map(|(_, connection)| connection.unwritten().1).sum();
-        assert_eq!(delivered + get(&self.counters.dropped) + queued as u64, self.offered);
-    }
-
-    /// Faults are over: whoever is still connected gets all that it is owed.
-    pub(super) fn settle(&mut self) {
-        self.tell_channels();
-        for _ in 0..100 {
-            self.peers.iter_mut().for_each(Peer::settle);
-            self.work(|| 0);
-        }
-        self.check_streams();
-        for (number, _) in self.open() {
-            let peer = &self.peers[number as usize];
-            assert_eq!(peer.got().messages.len(), peer.expected.len(), "connection {number}");
-            assert!(peer.is_answered(), "connection {number} waits for a pong");
-        }
-    }
-
-    /// The node stops. Returns a digest of all that peers got.
-    pub(super) fn finish(mut self) -> u64 {
-        // In every second run peers do not see it off, and messages are still on their way.
-        let polite = self.seed.is_multiple_of(2);
-        let mut chance = Seeded::new(self.seed);
-        (0..if polite { 0 } else { 40 }).for_each(|_| self.send_to_channel(0, &mut chance));
-        self.reactor.obey(Command::Drain);
-        for _ in 0..10 {
-            self.work(|| 0);
-            if polite {
-                self.peers.iter_mut().for_each(Peer::settle);
-            }
-        }
-        assert!(!polite || self.reactor.connections.is_empty());
-        self.reactor.finish();
-        self.collect();
-        self.check_streams();
-        assert!(self.reactor.connections.is_empty());
-        assert_eq!(self.live.load(Ordering::Relaxed), 0);
-        assert_eq!(self.opened, self.closed);
-        assert!(self.peers.iter().all(|peer| peer.line.borrow().dropped));
-        let got: Vec<_> =
-            self.peers.iter().map(|peer| (peer.client, peer.got().messages)).collect();
-        let receipts: BTreeSet<_> = self.receipts.keys().copied().collect();
-        assert_eq!(receipts, self.due, "receipts that came, receipts that were due");
-        for ((id, to), sent) in &self.receipts {
-            let text = &self.messages[*id].0;
-            let reached = got.iter().any(|(client, all)| client == to && all.contains(text));
-            assert_eq!(*sent, reached, "receipt for message {id} to {to}");
-        }
-        let mut digest = DefaultHasher::new();
-        self.peers.iter().for_each(|peer| digest.write(&peer.line.borrow().output));
-        digest.finish()
-    }
 }
 
-fn channel_name(channel: usize) -> String {
+pub(super) fn channel_name(channel: usize) -> String {
     format!("channel-{channel}")
 }
 
