@@ -83,11 +83,29 @@ impl World {
         connection
     }
 
+    /// Waits until all nodes together hold `count` connections.
+    pub fn wait_for_connections(&self, count: u64) {
+        eventually("the number of connections", || {
+            self.nodes.iter().map(|node| node.stats().connections).sum::<u64>() == count
+        });
+    }
+
     /// Connects `client` with a fresh token; the status if it is refused.
     pub fn try_connect(&self, client: impl Into<ClientId>) -> Result<Client, u16> {
         let client = client.into();
         let url = self.im.prev_connect_server(client, Some("meta")).unwrap();
         Client::connect(self.node_of(client).local_addr(), &url)
+    }
+}
+
+/// Nodes wait for their last connections to go: together rather than one after the other.
+impl Drop for World {
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            for node in self.nodes.drain(..) {
+                scope.spawn(|| node.shutdown());
+            }
+        });
     }
 }
 
@@ -113,6 +131,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -76,6 +76,12 @@ impl Client {
         }
     }
 
+    /// Leaves with a close frame and waits for the answer.
+    pub fn leave(mut self) {
+        self.0.close(None).unwrap();
+        self.closed();
+    }
+
     /// The bare socket, for bytes that no library would send.
     pub fn raw(&mut self) -> &mut TcpStream {
         self.0.get_mut()
