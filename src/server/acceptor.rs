@@ -22,6 +22,8 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 use slab::Slab;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 
 use super::{
     frame::Frame,
@@ -50,6 +52,8 @@ pub(super) struct Acceptor {
     pub(super) max_handshakes: usize,
     pub(super) max_connections: u64,
     pub(super) handshake_time: Duration,
+    /// How long a peer may leave what was sent to it unacknowledged.
+    pub(super) silence: Duration,
     pub(super) tickets: SyncSender<TicketJob>,
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
@@ -173,8 +177,11 @@ impl Acceptor {
             log::warn!("cannot watch a new socket: {error}");
             return;
         }
-        // Pushes are small and must not wait for each other's acknowledgement.
+        // Pushes are small and must not wait for each other's acknowledgement; and a peer that vanished
+        // must not hold what was sent to it for the quarter of an hour that is the kernel's default.
         let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(self.silence));
         let id = HandshakeId { key: token.0, serial: handshakes.next_serial };
         handshakes.next_serial += 1;
         let phase = Phase::Head { bytes: Vec::new() };
@@ -234,7 +241,7 @@ impl Acceptor {
         if !self.readiness.is_ready() {
             return self.refuse(handshakes, id, Refusal::NoBroker);
         }
-        if self.live.load(Ordering::Relaxed) >= self.max_connections {
+        if self.is_full() {
             return self.refuse(handshakes, id, Refusal::Full);
         }
         let Some(handshake) = handshakes.get(id) else { return };
@@ -262,9 +269,15 @@ impl Acceptor {
             return;
         }
         match outcome {
+            // Others may have taken the last places meanwhile.
+            Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
             Ok(ticket) => self.hand_over(handshakes.slab.remove(id.key), ticket),
             Err(refusal) => self.refuse(handshakes, id, refusal),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.load(Ordering::Relaxed) >= self.max_connections
     }
 
     fn hand_over(&self, handshake: Handshake, ticket: Ticket) {

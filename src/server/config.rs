@@ -72,7 +72,10 @@ pub struct Limits {
     pub outbox_age: Duration,
     /// Time for the last bytes of a connection that is being closed. Default 2 s.
     pub linger: Duration,
-    /// Time that a stopping node gives its clients to go. Default 10 s.
+    /// Time over which a stopping node spreads its closes, so that clients do not come to the other nodes
+    /// in one wave. Those that have not been closed yet are served meanwhile. Default 0: all at once.
+    pub drain_over: Duration,
+    /// Time that a stopping node gives its last clients to go. Default 10 s.
     pub drain: Duration,
     /// Life of the presence lease. A node that is gone this long is reaped by another: with the
     /// interval of a third between attempts, its clients are offline within 10 s. Default 7 s.
@@ -95,6 +98,7 @@ impl Default for Limits {
             outbox_bytes: 1 << 20,
             outbox_age: Duration::from_secs(10),
             linger: Duration::from_secs(2),
+            drain_over: Duration::ZERO,
             drain: Duration::from_secs(10),
             lease: Duration::from_secs(7),
             sweep: Duration::from_secs(4),

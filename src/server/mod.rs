@@ -144,6 +144,7 @@ impl Server {
             max_handshakes: limits.handshakes,
             max_connections: limits.connections as u64,
             handshake_time: limits.handshake,
+            silence: limits.ping_after + limits.pong_within,
             tickets: ticket_sender,
             reactors: doors.clone(),
             readiness: Arc::clone(&readiness),
@@ -260,8 +261,9 @@ impl ServerHandle {
         ServerStats::sum(self.counters.iter().map(|part| &**part))
     }
 
-    /// Stops accepting, closes every connection with code 1001, reports all clients offline and waits
-    /// for the end of all threads: at most [`Limits::drain`] and a few seconds.
+    /// Stops accepting, closes every connection (code 1001, or 1012 if the closes are
+    /// [spread](Limits::drain_over)), reports all clients offline and waits for the end of all
+    /// threads: at most [`Limits::drain_over`], [`Limits::drain`] and a few seconds.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -271,12 +273,13 @@ impl ServerHandle {
         self.readiness.session.store(false, Ordering::Release);
         let _ = self.acceptor.push(AcceptorCommand::Stop);
         join(acceptor);
-        self.stop_feed.store(true, Ordering::Release);
-        self.threads.feed.take().into_iter().for_each(join);
         for door in self.reactors.all() {
             let _ = door.push(Command::Drain);
         }
         self.threads.reactors.drain(..).for_each(join);
+        // Last, because clients that are still to be closed go on getting messages.
+        self.stop_feed.store(true, Ordering::Release);
+        self.threads.feed.take().into_iter().for_each(join);
         // What the reactors reported last is sent now, or given up if the broker is away.
         let deadline = Instant::now() + self.limits.linger;
         while self.threads.workers.iter().any(|worker| !worker.is_finished()) {

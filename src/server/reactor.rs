@@ -84,7 +84,16 @@ pub(super) struct Reactor {
     now: Ticks,
     sweep_at: Instant,
     sweep_from: usize,
-    drain_until: Option<Instant>,
+    drain: Option<Drain>,
+}
+
+/// The end of a reactor: closes are spread over the time set for it, then there is a grace.
+struct Drain {
+    began: Instant,
+    until: Instant,
+    reason: CloseReason,
+    /// Slab places before this one have been told to close.
+    told: usize,
 }
 
 fn ticks(duration: Duration) -> Ticks {
@@ -123,7 +132,7 @@ impl Reactor {
             now: 0,
             sweep_at: now,
             sweep_from: 0,
-            drain_until: None,
+            drain: None,
             parts,
         }
     }
@@ -134,8 +143,8 @@ impl Reactor {
         let mut carried = false;
         loop {
             carried = self.turn(&mut events, carried)?;
-            if let Some(until) = self.drain_until
-                && (self.connections.is_empty() || Instant::now() >= until)
+            if let Some(drain) = &self.drain
+                && (self.connections.is_empty() || Instant::now() >= drain.until)
             {
                 self.finish();
                 return Ok(());
@@ -183,9 +192,9 @@ impl Reactor {
             }
         }
         // 4. Flush what is marked: messages to single clients first, then a slice of the rest.
-        for key in std::mem::take(&mut self.urgent) {
-            self.flush(key);
-        }
+        let mut urgent = std::mem::take(&mut self.urgent);
+        urgent.drain(..).for_each(|key| self.flush(key));
+        self.urgent = urgent;
         for _ in 0..BULK_PER_TURN {
             match self.bulk.pop_front() {
                 Some(key) => self.flush(key),
@@ -226,14 +235,14 @@ impl Reactor {
                 }
             }
             Command::Reassert => self.reassert(),
-            Command::Drain => self.drain(),
+            Command::Drain => self.begin_drain(),
         }
     }
 
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
     fn adopt(&mut self, adoption: Adoption) {
         let Adoption { stream, ticket, number, response, leftover } = adoption;
-        if self.drain_until.is_some() {
+        if self.drain.is_some() {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -409,7 +418,8 @@ impl Reactor {
 
     /// One part of a pass over all connections; all of it, and often, while draining.
     fn sweep(&mut self) {
-        let (parts, pause) = match self.drain_until {
+        self.drain_share();
+        let (parts, pause) = match self.drain {
             None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
             Some(_) => (1, DRAIN_SWEEP),
         };
@@ -465,18 +475,34 @@ impl Reactor {
         }
     }
 
-    fn drain(&mut self) {
-        let now = Instant::now();
-        self.drain_until = Some(now + self.parts.limits.drain);
-        self.sweep_at = now;
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as Key).collect();
-        for key in keys {
-            self.close(key, CloseReason::Stopping);
+    fn begin_drain(&mut self) {
+        let began = Instant::now();
+        let Limits { drain, drain_over, .. } = self.parts.limits;
+        let reason = match drain_over.is_zero() {
+            true => CloseReason::Stopping,
+            false => CloseReason::Restarting,
+        };
+        self.drain = Some(Drain { began, until: began + drain_over + drain, reason, told: 0 });
+        self.sweep_at = began;
+    }
+
+    /// Closes as many connections as are due by now.
+    fn drain_share(&mut self) {
+        let size = self.connections.capacity();
+        let Some(drain) = &mut self.drain else { return };
+        let over = self.parts.limits.drain_over.as_secs_f64();
+        let share = (drain.began.elapsed().as_secs_f64() / over).min(1.0);
+        let due = if over == 0.0 { size } else { (size as f64 * share).ceil() as usize };
+        let (from, reason) = (drain.told, drain.reason);
+        drain.told = due;
+        for key in from..due {
+            self.close(key as Key, reason);
         }
     }
 
     /// The time to drain is over: every connection that is left ends now.
     fn finish(&mut self) {
+        let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = self.connections.remove(key);
@@ -484,7 +510,7 @@ impl Reactor {
                 self.report(PresenceChange::Closed { connection: connection.number });
             }
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
-            self.parts.counters.closed(CloseReason::Stopping);
+            self.parts.counters.closed(reason);
             self.settle_dropped(connection.into_unwritten());
         }
     }

@@ -1,9 +1,9 @@
 //! Flags and environment of `imserver`, turned into the library's settings.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use imcore::server::ServerConfig;
+use imcore::server::{Limits, ServerConfig};
 use log::LevelFilter;
 
 /// Holds the WebSocket connections of clients and pushes what the business sends to them.
@@ -57,6 +57,16 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "A,B", value_delimiter = ',', env = "IMSERVER_ORIGINS")]
     pub(crate) origins: Vec<String>,
 
+    /// Seconds over which a stopping node spreads its closes [default: all at once]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true,
+        env = "IMSERVER_DRAIN"
+    )]
+    pub(crate) drain: u64,
+
     /// What to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "IMSERVER_LOG")]
     pub(crate) log: LevelFilter,
@@ -72,7 +82,7 @@ impl Cli {
             path: self.path.clone(),
             reactors: self.reactors.unwrap_or(defaults.reactors),
             origins: self.origins.clone(),
-            ..defaults
+            limits: Limits { drain_over: Duration::from_secs(self.drain), ..defaults.limits },
         }
     }
 
