@@ -1,11 +1,15 @@
 //! Nodes, helper and clients together, over real sockets and both brokers.
 
+mod channels;
+mod faults;
+mod frames;
+mod handshakes;
+mod life;
+mod messages;
+mod presence;
 #[cfg(feature = "redis")]
 #[path = "../support/redis.rs"]
 mod redis_server;
-mod channels;
-mod messages;
-mod presence;
 mod world;
 #[path = "../support/ws.rs"]
 mod ws;
@@ -64,4 +68,35 @@ behaviour! {
     presence::short_visits_have_both_events,
     presence::who_reacts_to_the_online_event_reaches_the_client,
     presence::a_stopped_event_bus_calls_nobody,
+    handshakes::a_token_opens_one_connection,
+    handshakes::a_token_expires,
+    handshakes::one_of_many_who_use_a_token_at_once_gets_in,
+    handshakes::a_client_of_another_node_is_told_so,
+    handshakes::paths_and_queries_match_as_the_original,
+    handshakes::offers_of_extensions_and_protocols_are_ignored,
+    handshakes::what_is_no_upgrade_is_refused_with_a_reason,
+    handshakes::origins_are_checked_if_some_are_set,
+    handshakes::a_head_may_come_byte_by_byte,
+    handshakes::a_full_node_says_so_and_takes_clients_again,
+    handshakes::too_many_handshakes_are_refused,
+    handshakes::a_socket_without_a_request_is_closed_in_time,
+    handshakes::a_peer_that_goes_during_its_handshake_costs_nothing,
+    frames::broken_frames_close_with_a_protocol_error,
+    frames::what_is_too_big_closes_with_1009,
+    frames::text_that_is_not_utf8_closes_with_1007,
+    frames::a_close_frame_is_answered_with_its_code,
+    frames::messages_of_clients_are_dropped_and_pings_answered,
+    frames::frames_right_behind_the_request_are_read,
+    frames::a_client_that_leaves_without_a_word_is_noticed,
+    faults::a_flood_is_closed_with_1008,
+    faults::a_steady_talker_is_no_flood,
+    faults::a_client_that_never_reads_is_closed_and_others_get_everything,
+    faults::a_slow_client_that_reads_on_is_told_1013,
+    faults::a_stuck_client_is_closed_though_its_outbox_is_small,
+    faults::a_silent_peer_is_closed_and_one_that_answers_is_not,
+    faults::faults_at_the_same_moment_cost_a_bystander_nothing,
+    life::shutdown_closes_clients_and_leaves_no_trace,
+    life::shutdown_sends_what_is_queued_first,
+    life::the_books_balance,
+    life::presence_counts_survive_a_storm_of_visits,
 }

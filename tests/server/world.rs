@@ -8,7 +8,7 @@ use std::{
 use imcore::{
     ClientId, ImClient,
     broker::{Broker, MemoryBroker},
-    server::{Limits, Server, ServerConfig, ServerHandle},
+    server::{CloseReason, Limits, Server, ServerConfig, ServerHandle},
 };
 
 use crate::ws::{Client, PATIENCE};
@@ -55,7 +55,11 @@ impl World {
                     server: Some(name.clone()),
                     servers: servers.clone(),
                     reactors: 2,
-                    limits: Limits { linger: Duration::from_millis(200), ..Limits::default() },
+                    limits: Limits {
+                        linger: Duration::from_millis(200),
+                        sweep: Duration::from_millis(200),
+                        ..Limits::default()
+                    },
                     ..ServerConfig::default()
                 };
                 change(&mut config);
@@ -75,6 +79,13 @@ impl World {
         &self.nodes[client.into().node_of(self.nodes.len())]
     }
 
+    /// Redis keys of this world that are the original's or belong to a session.
+    #[cfg(feature = "redis")]
+    pub fn redis_keys(&self) -> Vec<String> {
+        let mut redis = crate::redis_server::RedisServer::shared().connect();
+        redis::cmd("KEYS").arg(format!("{}*", self.prefix)).query(&mut redis).unwrap()
+    }
+
     /// Connects `client` with a fresh token and waits until it counts as online.
     pub fn connect(&self, client: impl Into<ClientId>) -> Client {
         let client = client.into();
@@ -88,6 +99,12 @@ impl World {
         eventually("the number of connections", || {
             self.nodes.iter().map(|node| node.stats().connections).sum::<u64>() == count
         });
+    }
+
+    /// Connections that ended for `reason`, over all nodes.
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        let all = self.nodes.iter().flat_map(|node| node.stats().closed);
+        all.filter(|(other, _)| *other == reason).map(|(_, count)| count).sum()
     }
 
     /// Connects `client` with a fresh token; the status if it is refused.
