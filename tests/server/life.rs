@@ -94,6 +94,9 @@ pub fn the_books_balance(backend: Backend) {
         client.silent();
     }
     world.im.force_offline(4).unwrap();
+    for kicked in &mut clients[3..] {
+        assert_eq!(kicked.closed(), Some(4001));
+    }
     clients.remove(0).leave();
     drop(clients);
     world.wait_for_connections(0);

@@ -8,6 +8,8 @@ mod life;
 mod messages;
 mod presence;
 #[cfg(feature = "redis")]
+mod recorded;
+#[cfg(feature = "redis")]
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod world;

@@ -115,14 +115,12 @@ impl World {
     }
 }
 
-/// Nodes wait for their last connections to go: together rather than one after the other.
+/// Nodes take a moment to stop; nobody waits for it here, as `life` is about that.
 impl Drop for World {
     fn drop(&mut self) {
-        std::thread::scope(|scope| {
-            for node in self.nodes.drain(..) {
-                scope.spawn(|| node.shutdown());
-            }
-        });
+        for node in self.nodes.drain(..) {
+            std::thread::spawn(|| node.shutdown());
+        }
     }
 }
 
