@@ -85,6 +85,8 @@ mod nodes;
 #[cfg(feature = "server")]
 pub mod server;
 mod token;
+// Only the Redis broker turns envelopes into bytes and names keys.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))]
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};

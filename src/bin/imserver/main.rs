@@ -1,6 +1,7 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 
 mod cli;
+mod descriptors;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -36,7 +37,9 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let broker = broker(cli)?;
-    let node = Server::start(cli.server_config(), Arc::clone(&broker))?;
+    let mut config = cli.server_config();
+    descriptors::fit(&mut config.limits);
+    let node = Server::start(config, Arc::clone(&broker))?;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
         node.server(),
