@@ -7,6 +7,7 @@ mod handshakes;
 mod life;
 mod messages;
 mod presence;
+mod proxies;
 #[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]
@@ -101,4 +102,7 @@ behaviour! {
     life::shutdown_sends_what_is_queued_first,
     life::the_books_balance,
     life::presence_counts_survive_a_storm_of_visits,
+    proxies::one_address_cannot_take_all_handshakes,
+    proxies::a_proxy_s_header_tells_who_the_peer_is,
+    proxies::the_last_forwarded_address_counts,
 }

@@ -111,6 +111,13 @@ impl Stage {
             };
             let ticket = Ticket::new(id, None);
             let probe = stage.enter(node, ticket.text()).unwrap();
+            let key = format!("{}Online", stage.prefix);
+            eventually("the probe is online", || {
+                let mut count = redis::cmd("HGET");
+                count.arg(&key).arg(id.to_string());
+                let count: Option<u32> = count.query(&mut stage.redis).unwrap();
+                count == Some(1)
+            });
             stage.probes.push(probe);
             stage.probe_ids.push(id);
         }
