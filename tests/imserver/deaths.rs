@@ -49,6 +49,11 @@ fn a_restarted_node_reaps_its_former_self() {
         cluster.nodes[0].signal("KILL");
         cluster.nodes[0].ends();
         cluster.nodes[0] = cluster.start(0);
+        // It does not wait for its former lease to end.
+        let mut redis = cluster.redis.connect();
+        let leases: Vec<String> =
+            redis::cmd("KEYS").arg("im_v2_wsLease*").query(&mut redis).unwrap();
+        assert_eq!(leases.len(), 1, "{leases:?}");
         let expected: Vec<_> = match round {
             0 => (1..=3).map(|id| ticket(id, "before")).collect(),
             _ => vec![ticket(1, "again")],
