@@ -48,6 +48,11 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
         broker.describe(),
         cli.public_url_of(node.server())
     );
+    let failure = node.failure_watch();
+    std::thread::spawn(move || {
+        failure.wait();
+        let _ = signal_hook::low_level::raise(SIGTERM);
+    });
     signals.forever().next();
     log::info!("stopping; a second signal ends at once");
     std::thread::spawn(move || {
@@ -55,9 +60,13 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
             std::process::exit(130);
         }
     });
+    let failure = node.failure_watch();
     node.shutdown();
     log::info!("stopped");
-    Ok(())
+    match failure.get() {
+        Some(why) => Err(Error::new(ErrorKind::Io, why)),
+        None => Ok(()),
+    }
 }
 
 fn broker(cli: &cli::Cli) -> Result<Arc<dyn Broker>, Error> {
