@@ -13,6 +13,8 @@ mod recorded;
 #[cfg(feature = "redis")]
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[cfg(feature = "redis")]
+mod stage;
 mod world;
 #[path = "../support/ws.rs"]
 mod ws;

@@ -27,6 +27,7 @@ pub struct World {
     pub im: ImClient,
     pub broker: Arc<dyn Broker>,
     /// Redis names of this world start with it.
+    #[cfg(feature = "redis")]
     pub prefix: String,
 }
 
@@ -37,6 +38,7 @@ impl World {
 
     /// A world whose nodes have changed settings.
     pub fn with(backend: Backend, nodes: usize, change: impl Fn(&mut ServerConfig)) -> World {
+        #[cfg(feature = "redis")]
         let prefix = fresh_prefix();
         let memory = Arc::new(MemoryBroker::new());
         let open = || -> Arc<dyn Broker> {
@@ -71,7 +73,13 @@ impl World {
         }
         let broker = open();
         let im = ImClient::builder().servers(servers).broker(Arc::clone(&broker)).build().unwrap();
-        World { nodes: started, im, broker, prefix }
+        World {
+            nodes: started,
+            im,
+            broker,
+            #[cfg(feature = "redis")]
+            prefix,
+        }
     }
 
     /// The node that owns `client`.
