@@ -136,7 +136,7 @@ fn pings_are_answered(driver: &mut Driver) {
         listen: ([127, 0, 0, 1], 0).into(),
         limits: Limits {
             ping_after: short,
-            pong_within: 3 * short,
+            pong_within: 5 * short,
             sweep: short,
             ..Limits::default()
         },
