@@ -34,7 +34,7 @@ fn run(seed: u64) -> u64 {
 
 #[test]
 fn whatever_peers_do_every_message_is_accounted_for() {
-    for seed in seeds(VARIABLE, 150) {
+    for seed in seeds(VARIABLE, 100) {
         run(seed);
     }
 }
