@@ -48,7 +48,8 @@ pub trait Broker: Send + Sync {
 
     /// Records that connections opened and closed, in order, and publishes one event for each.
     ///
-    /// Repeating a change has no effect. When a client's last connection on any node closes, the
+    /// Repeating a change has no effect, nor has repeating a whole call that failed, within a minute.
+    /// When a client's last connection on any node closes, the
     /// client leaves all its channels. [`SessionLost`](crate::ErrorKind::SessionLost), with no
     /// effect, when the session ended.
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()>;
@@ -110,12 +111,16 @@ pub trait Broker: Send + Sync {
 /// One node's stream of messages and of what they depend on, in order.
 ///
 /// Before a channel message come the [`Channels`](FeedEvent::Channels) of every watched client that
-/// joined or left a channel before the message was published.
+/// joined or left a channel before the message was published. Changes are also reported while no
+/// message comes. Messages keep the order in which they were published.
 pub trait Subscription: Send {
-    /// Waits up to `timeout` for the next event; `None` if there was none.
+    /// Waits up to `timeout` for the next event; `None` if there was none. A call that has to connect
+    /// or to read channels may take longer, by the broker's own time limits.
     ///
     /// After an error the next call connects anew and starts with
-    /// [`Listening`](FeedEvent::Listening); the caller paces the attempts.
+    /// [`Listening`](FeedEvent::Listening), after events that were ready before; all watched clients
+    /// are then reported again. The caller paces the attempts, for as long as the node lives: an
+    /// error of any kind may pass, even a refused password.
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>>;
 }
 
@@ -126,7 +131,10 @@ pub enum FeedEvent {
     Listening,
     /// A message for this node.
     Message(Envelope),
-    /// All channels that a watched client is in from here on.
+    /// All channels that a watched client is in from here on, possibly none or the same as before.
+    ///
+    /// Comes at least once after each [`watch`](Watchlist::watch), so that a report still under way
+    /// to a client watched before is overruled.
     Channels {
         /// The watched client.
         client: ClientId,
@@ -135,14 +143,16 @@ pub enum FeedEvent {
     },
     /// A payload that is no envelope was skipped.
     Malformed(&'static str),
-    /// Another process listens under the same node name: every message reaches both.
+    /// Another process listens under the same node name: every message reaches both. Comes again as
+    /// long as that lasts. (A [`Probe`](Envelope::Probe) published by anybody else reads as one.)
     DuplicateNode,
 }
 
 /// Presence events for the business.
 pub trait EventSubscription: Send {
     /// Waits up to `timeout` for the next event; `None` if there was none. After an error the next
-    /// call connects anew and starts with [`Listening`](PresenceEvent::Listening).
+    /// call connects anew and starts with [`Listening`](PresenceEvent::Listening); the caller paces
+    /// the attempts. `Listening` in between means that this subscriber lagged and lost events.
     fn next(&mut self, timeout: Duration) -> Result<Option<PresenceEvent>>;
 }
 

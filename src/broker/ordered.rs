@@ -70,6 +70,10 @@ impl Watched {
                 taken.push(client);
             }
         }
+        if self.dirty.is_empty() {
+            // A burst of connects must not be paid for ever after.
+            self.dirty = VecDeque::new();
+        }
         taken
     }
 }

@@ -3,31 +3,25 @@
 //! Owned by one reactor. What it reads is only checked and dropped: clients act through the business's
 //! own API. Never blocks, never touches the hub or another connection.
 //!
-//! The protocol library (`tungstenite`) checks everything that comes in. It is built when bytes arrive
-//! and dropped when they end on a frame boundary, so an idle connection pays nothing for it and one
-//! large message leaves no large buffer behind.
+//! What comes in is checked by `inbound`, which exists only while a message is incomplete: an idle
+//! connection pays nothing for it.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
 
-use mio::net::TcpStream;
-use tungstenite::{
-    Error as WsError, Message, WebSocket,
-    protocol::{Role, WebSocketConfig},
-};
-
 use super::{
-    boundary::Boundary,
     frame::Frame,
+    inbound::Inbound,
     outbox::{Flushed, Outbox, Written},
     receipt::Receipt,
     stats::CloseReason,
 };
-use crate::{id::ClientId, wire::Ticket};
+use crate::wire::Ticket;
+use mio::net::TcpStream;
 
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -39,9 +33,8 @@ pub(super) type Ticks = u32;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    pub(super) client: ClientId,
-    /// The ticket's exact text, which is sent again if the presence session is lost.
-    ticket: Box<str>,
+    /// What it came with; sent again if the presence session is lost.
+    ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,
     outbox: Outbox,
@@ -75,49 +68,11 @@ enum Phase {
     Gone { reason: CloseReason },
 }
 
-/// The library at work, and how far the bytes it was given are from a frame boundary.
-#[derive(Debug)]
-struct Inbound {
-    socket: WebSocket<Pipe>,
-    boundary: Boundary,
-}
-
-/// What the library reads from and writes to instead of the socket: bytes that were read, and its
-/// pongs and close replies, which then take their place in the outbox.
-#[derive(Debug, Default)]
-struct Pipe {
-    input: Vec<u8>,
-    taken: usize,
-    output: Vec<u8>,
-}
-
-impl Read for Pipe {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = &self.input[self.taken..];
-        if left.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = left.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&left[..count]);
-        self.taken += count;
-        Ok(count)
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The limits that a connection checks itself, in its own units.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
+    /// Not a limit, but as constant as they are: see [`ServerConfig::echo`](super::ServerConfig::echo).
+    pub(super) echo: bool,
     pub(super) message_bytes: usize,
     /// Bytes between two ticks.
     pub(super) inbound_bytes: u32,
@@ -141,8 +96,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, ticket: Ticket, number: u64, now: Ticks) -> Self {
         Connection {
             stream,
-            client: ticket.client(),
-            ticket: ticket.into_text(),
+            ticket,
             number,
             outbox: Outbox::default(),
             inbound: None,
@@ -165,8 +119,8 @@ impl Connection {
     }
 
     /// The ticket it came with.
-    pub(super) fn ticket(&self) -> Option<Ticket> {
-        Ticket::parse(&self.ticket)
+    pub(super) fn ticket(&self) -> &Ticket {
+        &self.ticket
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -237,9 +191,13 @@ impl Connection {
     }
 
     /// Reads what the socket has, up to a bound, and answers pings and closes.
+    ///
+    /// `to_end` says that the peer has closed its side: then a read that does not fill the buffer is not
+    /// the last. Otherwise it is, and the poll tells when there is more.
     pub(super) fn read(
         &mut self,
         scratch: &mut [u8],
+        to_end: bool,
         now: Ticks,
         limits: &ConnectionLimits,
     ) -> ReadOutcome {
@@ -252,7 +210,12 @@ impl Connection {
                     self.end(CloseReason::Lost);
                     return ReadOutcome::Drained;
                 }
-                Ok(count) => self.receive(&scratch[..count], now, limits),
+                Ok(count) => {
+                    self.receive(&scratch[..count], now, limits);
+                    if count < scratch.len() && !to_end {
+                        return ReadOutcome::Drained;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return ReadOutcome::Drained;
                 }
@@ -278,16 +241,17 @@ impl Connection {
             self.close(CloseReason::Flood, now, limits);
             return;
         }
-        let mut inbound = self.inbound.take().unwrap_or_else(|| Inbound::new(limits));
+        let mut inbound =
+            self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
-        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes)))
+        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, limits.echo)))
             .unwrap_or(Some(CloseReason::Internal));
         let output = inbound.take_output();
         if !output.is_empty() {
             self.outbox.push_control(Frame::raw(&output));
         }
         match end {
-            None if inbound.boundary.is_clean() => {}
+            None if inbound.is_clean() => {}
             None => self.inbound = Some(inbound),
             // The reply to the peer's close frame is queued.
             Some(CloseReason::Peer) => self.begin_closing(CloseReason::Peer, now, limits),
@@ -372,46 +336,12 @@ impl Connection {
     }
 }
 
-impl Inbound {
-    fn new(limits: &ConnectionLimits) -> Box<Self> {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(512)
-            .write_buffer_size(0)
-            .max_message_size(Some(limits.message_bytes))
-            .max_frame_size(Some(limits.message_bytes));
-        let socket = WebSocket::from_raw_socket(Pipe::default(), Role::Server, Some(config));
-        Box::new(Inbound { socket, boundary: Boundary::default() })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Lets the library check `bytes`; the reason to close if they end the connection.
-    fn feed(&mut self, bytes: &[u8]) -> Option<CloseReason> {
-        self.boundary.advance(bytes);
-        let pipe = self.socket.get_mut();
-        pipe.input.clear();
-        pipe.input.extend_from_slice(bytes);
-        pipe.taken = 0;
-        loop {
-            match self.socket.read() {
-                Ok(Message::Close(_)) => {
-                    // The reply is written by the next flush, which then says that all is done.
-                    let _ = self.socket.flush();
-                    return Some(CloseReason::Peer);
-                }
-                Ok(_) => {}
-                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return None;
-                }
-                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => {
-                    return Some(CloseReason::Peer);
-                }
-                Err(WsError::Capacity(_)) => return Some(CloseReason::TooBig),
-                Err(WsError::Utf8(_)) => return Some(CloseReason::BadText),
-                Err(_) => return Some(CloseReason::Protocol),
-            }
-        }
-    }
-
-    fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.socket.get_mut().output)
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
     }
 }

@@ -17,7 +17,15 @@ pub(super) type Key = u32;
 pub(super) struct Hub {
     clients: AHashMap<ClientId, Client>,
     /// Only channels with a member here, so that a message to any other costs one look-up.
-    channels: AHashMap<Rc<str>, AHashSet<ClientId>>,
+    channels: AHashMap<Rc<str>, Channel>,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    members: AHashSet<ClientId>,
+    /// All connections of the members; `None` after a change, until the next message needs it. A busy
+    /// room is thus walked as one array, and a join costs the same however large the room is.
+    connections: Option<Box<[Key]>>,
 }
 
 #[derive(Debug)]
@@ -66,6 +74,7 @@ impl Hub {
                 let mut keys = entry.connections.as_slice().to_vec();
                 keys.push(key);
                 entry.connections = Connections::Many(keys);
+                forget_plans(&mut self.channels, &entry.channels);
                 false
             }
         }
@@ -76,6 +85,7 @@ impl Hub {
         let Some(entry) = self.clients.get_mut(&client) else { return false };
         let mut keys = entry.connections.as_slice().to_vec();
         keys.retain(|other| *other != key);
+        forget_plans(&mut self.channels, &entry.channels);
         match keys[..] {
             [] => {
                 self.set_channels(client, Vec::new());
@@ -98,21 +108,24 @@ impl Hub {
                 Some((name, _)) => after.push(Rc::clone(name)),
                 None => {
                     let name: Rc<str> = channel.into();
-                    self.channels.insert(Rc::clone(&name), AHashSet::new());
+                    self.channels.insert(Rc::clone(&name), Channel::default());
                     after.push(name);
                 }
             }
         }
         for name in &after {
-            if let Some(members) = self.channels.get_mut(name) {
-                members.insert(client);
+            if let Some(channel) = self.channels.get_mut(name)
+                && channel.members.insert(client)
+            {
+                channel.connections = None;
             }
         }
         let kept: AHashSet<&str> = after.iter().map(|name| &**name).collect();
         for name in before.iter().filter(|name| !kept.contains(&***name)) {
-            if let Some(members) = self.channels.get_mut(name) {
-                members.remove(&client);
-                if members.is_empty() {
+            if let Some(channel) = self.channels.get_mut(name) {
+                channel.members.remove(&client);
+                channel.connections = None;
+                if channel.members.is_empty() {
                     self.channels.remove(name);
                 }
             }
@@ -134,24 +147,37 @@ impl Hub {
         self.clients.get(&client).map_or(&[], |client| client.connections.as_slice())
     }
 
-    /// The connections that get a message from `sender` to `channel`, or to everybody.
-    pub(super) fn plan(&self, sender: ClientId, channel: Option<&str>, plan: &mut Vec<Key>) {
-        let mut add = |client: ClientId, connections: &[Key]| {
-            if client != sender || connections.len() > 1 {
-                plan.extend_from_slice(connections);
+    /// The connections that get a message from `sender` to `channel`: a sender with one connection gets
+    /// no echo.
+    pub(super) fn plan(&mut self, sender: ClientId, channel: &str, plan: &mut Vec<Key>) {
+        let Some(channel) = self.channels.get_mut(channel) else { return };
+        let clients = &self.clients;
+        let connections = channel.connections.get_or_insert_with(|| {
+            let of = |client| clients.get(client).map_or(&[][..], |c| c.connections.as_slice());
+            channel.members.iter().flat_map(of).copied().collect()
+        });
+        match clients.get(&sender).map(|client| client.connections.as_slice()) {
+            Some([own]) => plan.extend(connections.iter().filter(|key| *key != own)),
+            _ => plan.extend_from_slice(connections),
+        }
+    }
+
+    /// The connections that get a broadcast from `sender`, by the same rule.
+    pub(super) fn plan_for_all(&self, sender: ClientId, plan: &mut Vec<Key>) {
+        for (client, entry) in &self.clients {
+            let keys = entry.connections.as_slice();
+            if *client != sender || keys.len() > 1 {
+                plan.extend_from_slice(keys);
             }
-        };
-        match channel {
-            None => {
-                for (client, entry) in &self.clients {
-                    add(*client, entry.connections.as_slice());
-                }
-            }
-            Some(channel) => {
-                for client in self.channels.get(channel).into_iter().flatten() {
-                    add(*client, self.connections(*client));
-                }
-            }
+        }
+    }
+}
+
+/// The connections of a member of these channels have changed.
+fn forget_plans(channels: &mut AHashMap<Rc<str>, Channel>, names: &[Rc<str>]) {
+    for name in names {
+        if let Some(channel) = channels.get_mut(name) {
+            channel.connections = None;
         }
     }
 }
@@ -160,9 +186,12 @@ impl Hub {
 mod tests {
     use super::*;
 
-    fn plan(hub: &Hub, sender: i64, channel: Option<&str>) -> Vec<Key> {
+    fn plan(hub: &mut Hub, sender: i64, channel: Option<&str>) -> Vec<Key> {
         let mut plan = Vec::new();
-        hub.plan(sender.into(), channel, &mut plan);
+        match channel {
+            Some(channel) => hub.plan(sender.into(), channel, &mut plan),
+            None => hub.plan_for_all(sender.into(), &mut plan),
+        }
         plan.sort_unstable();
         plan
     }
@@ -191,18 +220,21 @@ mod tests {
         hub.set_channels(2.into(), vec!["a".into()]);
         hub.set_channels(3.into(), vec!["a".into(), "a".into()]);
         hub.set_channels(9.into(), vec!["a".into()]);
-        assert_eq!(plan(&hub, 0, Some("a")), [10, 20, 30, 31]);
-        assert_eq!(plan(&hub, 1, Some("a")), [20, 30, 31], "no echo to the only connection");
-        assert_eq!(plan(&hub, 3, Some("a")), [10, 20, 30, 31]);
-        assert_eq!(plan(&hub, 0, Some("b")), [10]);
-        assert_eq!(plan(&hub, 0, None), [10, 20, 30, 31]);
+        assert_eq!(plan(&mut hub, 0, Some("a")), [10, 20, 30, 31]);
+        assert_eq!(plan(&mut hub, 1, Some("a")), [20, 30, 31], "no echo to the only connection");
+        assert_eq!(plan(&mut hub, 3, Some("a")), [10, 20, 30, 31]);
+        assert_eq!(plan(&mut hub, 0, Some("b")), [10]);
+        assert_eq!(plan(&mut hub, 0, None), [10, 20, 30, 31]);
         hub.set_channels(1.into(), vec!["b".into()]);
-        assert_eq!(plan(&hub, 0, Some("a")), [20, 30, 31]);
+        assert_eq!(plan(&mut hub, 0, Some("a")), [20, 30, 31]);
+        hub.insert(2.into(), 21);
+        assert_eq!(plan(&mut hub, 0, Some("a")), [20, 21, 30, 31], "a connection more");
+        hub.remove(2.into(), 21);
         hub.remove(2.into(), 20);
         hub.remove(3.into(), 30);
-        assert_eq!(plan(&hub, 0, Some("a")), [31]);
+        assert_eq!(plan(&mut hub, 0, Some("a")), [31]);
         hub.remove(3.into(), 31);
-        assert!(plan(&hub, 0, Some("a")).is_empty());
+        assert!(plan(&mut hub, 0, Some("a")).is_empty());
         assert_eq!(hub.channels.len(), 1, "only b has a member");
     }
 }

@@ -122,11 +122,15 @@ impl Reactors {
 pub(super) struct Readiness {
     pub(super) listening: AtomicBool,
     pub(super) session: AtomicBool,
+    /// A thread is gone for good.
+    pub(super) failed: AtomicBool,
 }
 
 impl Readiness {
     /// Whether a client that connects now can be reached and is shown online.
     pub(super) fn is_ready(&self) -> bool {
-        self.listening.load(Ordering::Acquire) && self.session.load(Ordering::Acquire)
+        self.listening.load(Ordering::Acquire)
+            && self.session.load(Ordering::Acquire)
+            && !self.failed.load(Ordering::Acquire)
     }
 }

@@ -9,13 +9,17 @@ mod acceptor;
 mod boundary;
 mod config;
 mod connection;
+mod failure;
 mod feed;
 mod frame;
+mod handshakes;
 mod http;
 mod hub;
+mod inbound;
 mod inbox;
 mod message;
 mod outbox;
+mod peer;
 mod presence;
 mod reactor;
 mod receipt;
@@ -23,6 +27,7 @@ mod stats;
 mod worker;
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     sync::{
@@ -51,6 +56,8 @@ use reactor::{Reactor, ReactorParts};
 use stats::Counters;
 
 pub use config::{Limits, ServerConfig};
+pub use failure::FailureWatch;
+pub use peer::PeerAddress;
 pub use stats::{CloseReason, ServerStats};
 
 /// Commands that may wait for a reactor, receipts that may wait for the publisher.
@@ -85,7 +92,8 @@ impl Server {
     /// ```
     pub fn start(config: ServerConfig, broker: Arc<dyn Broker>) -> Result<ServerHandle> {
         config.validate()?;
-        let listener = bind(config.listen).map_err(|error| {
+        let silence = config.limits.ping_after + config.limits.pong_within;
+        let listener = bind(config.listen, silence).map_err(|error| {
             let detail =
                 format!("cannot listen on {}; choose another listen address", config.listen);
             Error::new(ErrorKind::Io, detail).with_source(error)
@@ -123,6 +131,7 @@ impl Server {
                 watchlist: Arc::clone(&watchlist),
                 nodes: nodes.clone(),
                 limits: limits.clone(),
+                echo: config.echo,
                 counters: counted(),
                 live: Arc::clone(&live),
             });
@@ -140,10 +149,12 @@ impl Server {
                 path: config.path.clone(),
                 origins: config.origins.clone(),
                 head_bytes: limits.head_bytes,
+                forwarded: config.peer_address == PeerAddress::ForwardedFor,
             },
-            max_handshakes: limits.handshakes,
-            max_connections: limits.connections as u64,
-            handshake_time: limits.handshake,
+            peer_address: config.peer_address,
+            limits: limits.clone(),
+            full: Cell::new(false),
+            starved: Cell::new(false),
             tickets: ticket_sender,
             reactors: doors.clone(),
             readiness: Arc::clone(&readiness),
@@ -171,29 +182,55 @@ impl Server {
             give_up: Arc::clone(&give_up),
         };
 
+        let failure = FailureWatch::default();
+        let spawn = |name: &str, run: Box<dyn FnOnce() -> io::Result<()> + Send>| {
+            let (thread, failure, readiness) =
+                (name.to_owned(), failure.clone(), Arc::clone(&readiness));
+            let builder = thread::Builder::new().name(thread.clone());
+            builder
+                .spawn(move || {
+                    if !failure.guard(&thread, run) {
+                        readiness.failed.store(true, Ordering::Release);
+                    }
+                })
+                .map_err(io)
+        };
         let mut threads = Threads::default();
         for (index, parts) in reactors.into_iter().enumerate() {
-            threads.reactors.push(spawn(&format!("im-reactor-{index}"), move || {
-                report_failure("a reactor", Reactor::new(parts).run());
-            })?);
+            let run = Box::new(|| Reactor::new(parts).run());
+            threads.reactors.push(spawn(&format!("im-reactor-{index}"), run)?);
         }
-        threads.workers.push(spawn("im-presence", move || presence.run())?);
-        threads.workers.push(spawn("im-receipts", {
-            let (broker, nodes, counters) = (Arc::clone(&broker), nodes.clone(), counted());
-            move || worker::run_publisher(&*broker, &publisher_queue, &nodes, &counters)
-        })?);
-        threads.workers.push(spawn("im-tickets", {
-            let (broker, nodes, door) = (Arc::clone(&broker), nodes.clone(), acceptor_door.clone());
-            move || worker::run_tickets(&*broker, &ticket_queue, &door, &nodes, own_index)
-        })?);
-        threads.feed = Some(spawn("im-feed", move || feed.run())?);
-        threads.acceptor =
-            Some(spawn("im-acceptor", move || report_failure("the acceptor", acceptor.run()))?);
+        let run = Box::new(|| {
+            presence.run();
+            Ok(())
+        });
+        threads.workers.push(spawn("im-presence", run)?);
+        let (publisher_broker, publisher_nodes) = (Arc::clone(&broker), nodes.clone());
+        let publisher_counters = counted();
+        let run = Box::new(move || {
+            let (broker, nodes) = (&*publisher_broker, &publisher_nodes);
+            worker::run_publisher(broker, &publisher_queue, nodes, &publisher_counters);
+            Ok(())
+        });
+        threads.workers.push(spawn("im-receipts", run)?);
+        let tickets_door = acceptor_door.clone();
+        let run = Box::new(move || {
+            worker::run_tickets(&*broker, &ticket_queue, &tickets_door, &nodes, own_index);
+            Ok(())
+        });
+        threads.workers.push(spawn("im-tickets", run)?);
+        let run = Box::new(|| {
+            feed.run();
+            Ok(())
+        });
+        threads.feed = Some(spawn("im-feed", run)?);
+        threads.acceptor = Some(spawn("im-acceptor", Box::new(|| acceptor.run()))?);
         Ok(ServerHandle {
             bound,
             node,
             limits,
             readiness,
+            failure,
             counters,
             acceptor: acceptor_door,
             reactors: doors,
@@ -211,6 +248,7 @@ pub struct ServerHandle {
     node: String,
     limits: Limits,
     readiness: Arc<Readiness>,
+    failure: FailureWatch,
     counters: Vec<Arc<Counters>>,
     acceptor: InboxSender<AcceptorCommand>,
     reactors: Reactors,
@@ -255,13 +293,19 @@ impl ServerHandle {
         true
     }
 
+    /// Tells when a thread of the node fails, which it does not recover from: restart the node then.
+    pub fn failure_watch(&self) -> FailureWatch {
+        self.failure.clone()
+    }
+
     /// What the node has counted so far.
     pub fn stats(&self) -> ServerStats {
         ServerStats::sum(self.counters.iter().map(|part| &**part))
     }
 
-    /// Stops accepting, closes every connection with code 1001, reports all clients offline and waits
-    /// for the end of all threads: at most [`Limits::drain`] and a few seconds.
+    /// Stops accepting, closes every connection (code 1001, or 1012 if the closes are
+    /// [spread](Limits::drain_over)), reports all clients offline and waits for the end of all
+    /// threads: at most [`Limits::drain_over`], [`Limits::drain`] and a few seconds.
     pub fn shutdown(self) {
         drop(self);
     }
@@ -271,12 +315,13 @@ impl ServerHandle {
         self.readiness.session.store(false, Ordering::Release);
         let _ = self.acceptor.push(AcceptorCommand::Stop);
         join(acceptor);
-        self.stop_feed.store(true, Ordering::Release);
-        self.threads.feed.take().into_iter().for_each(join);
         for door in self.reactors.all() {
             let _ = door.push(Command::Drain);
         }
         self.threads.reactors.drain(..).for_each(join);
+        // Last, because clients that are still to be closed go on getting messages.
+        self.stop_feed.store(true, Ordering::Release);
+        self.threads.feed.take().into_iter().for_each(join);
         // What the reactors reported last is sent now, or given up if the broker is away.
         let deadline = Instant::now() + self.limits.linger;
         while self.threads.workers.iter().any(|worker| !worker.is_finished()) {
@@ -295,26 +340,20 @@ impl Drop for ServerHandle {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr, silence: Duration) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted node must not wait for the old one's sockets to time out.
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit these two, which saves two system calls each. Pushes are small and must
+    // not wait for each other's acknowledgement; and a peer that vanished must not hold what was sent
+    // to it for the quarter of an hour that is the kernel's default.
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(silence))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("cannot start thread {name}")).with_source(error)
-    })
-}
-
-fn report_failure(what: &str, result: io::Result<()>) {
-    if let Err(error) = result {
-        log::error!("{what} ended: {error}");
-    }
 }
 
 fn join(thread: JoinHandle<()>) {

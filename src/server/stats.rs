@@ -40,6 +40,8 @@ reasons! {
     Kicked = Some(4001), "kicked";
     /// The node stops; the client may reconnect.
     Stopping = Some(1001), "server is stopping";
+    /// The node stops little by little; the client may reconnect at once.
+    Restarting = Some(1012), "server is restarting";
     /// A frame broke the protocol.
     Protocol = Some(1002), "protocol error";
     /// A text message was not UTF-8.

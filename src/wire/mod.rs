@@ -416,12 +416,6 @@ impl Ticket {
     pub fn text(&self) -> &str {
         &self.text
     }
-
-    /// See [`text`](Self::text).
-    #[cfg(feature = "server")]
-    pub(crate) fn into_text(self) -> Box<str> {
-        self.text
-    }
 }
 
 fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {

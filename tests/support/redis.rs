@@ -21,20 +21,20 @@ use std::{
 use redis::Connection;
 
 /// A running Redis. Dropped: killed, and its folder removed.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     shell: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     folder: PathBuf,
     extra: Vec<String>,
 }
 
 impl RedisServer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts with further settings, such as `["--requirepass", "secret"]`.
-    pub fn start_with(extra: &[&str]) -> Self {
+    pub(crate) fn start_with(extra: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("imcore-redis-{}-{number}", std::process::id()));
@@ -51,33 +51,33 @@ impl RedisServer {
     }
 
     /// One server for all tests of a process; each test takes a prefix of its own.
-    pub fn shared() -> &'static RedisServer {
+    pub(crate) fn shared() -> &'static RedisServer {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
         SHARED.get_or_init(RedisServer::start)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }
 
     /// A plain connection, without anything of the code under test.
-    pub fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_connection_with_timeout(Duration::from_secs(5)).unwrap()
     }
 
     /// Kills it; all data is lost.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         drop(self.shell.stdin.take());
         self.shell.wait().unwrap();
     }
 
     /// Starts it again on the same port.
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             if let Some(shell) = launch(self.port, &self.folder, &self.extra) {

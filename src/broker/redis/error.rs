@@ -25,6 +25,9 @@ pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
     let (kind, advice) = match error.kind() {
         redis::ErrorKind::AuthenticationFailed => (ErrorKind::Config, AUTH_ADVICE),
         redis::ErrorKind::InvalidClientConfig => (ErrorKind::Config, "correct the URL"),
+        redis::ErrorKind::Io if error.to_string().contains("certificate") => {
+            (ErrorKind::Config, "its certificate is not trusted; name its issuer in SSL_CERT_FILE")
+        }
         redis::ErrorKind::Io | redis::ErrorKind::Parse => {
             (ErrorKind::Unavailable, "check that it runs and can be reached from here")
         }
@@ -36,7 +39,7 @@ pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
             (ErrorKind::Unavailable, "raise its maxclients or lower the pool sizes")
         }
         _ if text.contains("nknown command") || text.contains("nknown subcommand") => {
-            (ErrorKind::Rejected, "Redis 6.2 or newer is needed")
+            (ErrorKind::Rejected, "Redis 6.2 or newer is needed, with no command renamed")
         }
         _ => by_code(code),
     };

@@ -11,8 +11,9 @@
 //! reported, then the message. What arrives behind a waiting message waits with it, which keeps the
 //! order; one probe covers everything received before it was sent.
 //!
-//! Never sleeps or retries: an error drops both connections, the next call opens new ones, and what
-//! waited then still waits, until every watched client has been read again.
+//! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
+//! drops both connections, and the next call opens new ones. What waited still waits, until every
+//! watched client has been read again.
 
 use std::{
     collections::VecDeque,
@@ -64,6 +65,8 @@ pub(super) struct RedisFeed {
 struct Link {
     listener: Listener,
     data: Connection,
+    /// Whether the data connection has done all it is for since it was last replaced.
+    proven: bool,
     /// The probe under way.
     probe: Option<Probe>,
     last_probe: Instant,
@@ -100,6 +103,17 @@ impl RedisFeed {
         }
         let connector = &self.shared.connector;
         let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
+        let data = self.track(&listener)?;
+        self.ready.push_back(FeedEvent::Listening);
+        let now = Instant::now();
+        let link =
+            Link { listener, data, proven: true, probe: None, last_probe: now, refreshed: now };
+        Ok(Box::new(link))
+    }
+
+    /// Opens a data connection whose tracking notices go to the listener.
+    fn track(&mut self, listener: &Listener) -> Result<Connection> {
+        let connector = &self.shared.connector;
         let mut data = connector.connect()?;
         let mut tracking = cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("REDIRECT").arg(listener.id);
@@ -109,9 +123,25 @@ impl RedisFeed {
             .map_err(|error| error::connect_failed(&connector.address, error))?;
         // From here on no change goes unnoticed; before it, any may have.
         self.watched.mark_all();
-        self.ready.push_back(FeedEvent::Listening);
-        let now = Instant::now();
-        Ok(Box::new(Link { listener, data, probe: None, last_probe: now, refreshed: now }))
+        Ok(data)
+    }
+
+    /// Does what needs the data connection. Should that be lost alone, it is replaced on the spot:
+    /// dropping the listener too would lose messages. Only once in a row, lest an error that a new
+    /// connection does not cure be hidden for ever.
+    fn with_data(
+        &mut self,
+        link: &mut Link,
+        work: impl FnOnce(&mut Self, &mut Link) -> Result<()>,
+    ) -> Result<()> {
+        let Err(error) = work(self, link) else { return Ok(()) };
+        if !std::mem::take(&mut link.proven) {
+            return Err(error);
+        }
+        log::warn!("node feed: {error}; replacing the data connection");
+        link.data = self.track(&link.listener)?;
+        link.probe = None;
+        Ok(())
     }
 
     /// One turn: send a probe if one is due, read clients again if there is leisure, hear one message.
@@ -120,13 +150,13 @@ impl RedisFeed {
         self.watched.apply(&self.watchlist);
         let due = now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
         if link.probe.is_none() && (due || !self.waiting.is_empty()) {
-            self.send_probe(link, now)?;
+            self.with_data(link, |feed, link| feed.send_probe(link, now))?;
         }
         if self.waiting.is_empty()
             && self.watched.any_dirty()
             && now.duration_since(link.refreshed) >= REFRESH_PAUSE
         {
-            self.reread(&mut link.data, IDLE_CHUNK)?;
+            self.with_data(link, |feed, link| feed.reread(&mut link.data, IDLE_CHUNK))?;
             link.refreshed = Instant::now();
             if !self.ready.is_empty() {
                 return Ok(());
@@ -153,7 +183,7 @@ impl RedisFeed {
             Err(malformed) => self.ready.push_back(FeedEvent::Malformed(malformed.as_str())),
             Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
                 if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
-                    self.release(link, probe.covers)?;
+                    self.with_data(link, |feed, link| feed.release(link, probe.covers))?;
                 }
             }
             Ok(Envelope::Probe { .. }) => self.duplicate(),
@@ -198,6 +228,7 @@ impl RedisFeed {
             self.reread(&mut link.data, usize::MAX)?;
             link.refreshed = Instant::now();
         }
+        link.proven = true;
         let covered = self.waiting.drain(..covered).map(FeedEvent::Message);
         self.ready.extend(covered);
         while self.waiting.front().is_some_and(|envelope| !needs_barrier(envelope)) {

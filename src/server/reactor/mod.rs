@@ -3,6 +3,8 @@
 //! Single-threaded; never blocks, never calls the broker. What it needs from outside comes through its
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
+mod upkeep;
+
 use std::{
     collections::VecDeque,
     io,
@@ -18,6 +20,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+use self::upkeep::Drain;
 use super::{
     config::Limits,
     connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
@@ -46,11 +49,6 @@ const BULK_PER_TURN: usize = 64;
 const SCRATCH: usize = 16 << 10;
 /// Ticks in a second.
 const TICKS: u32 = 10;
-/// Parts of a sweep: each looks at that share of the connections.
-const SWEEP_PARTS: u32 = 4;
-/// Time between two sweeps while draining.
-const DRAIN_SWEEP: Duration = Duration::from_millis(100);
-
 /// What a reactor is made of, besides its own state.
 pub(super) struct ReactorParts {
     pub(super) poll: Poll,
@@ -60,6 +58,7 @@ pub(super) struct ReactorParts {
     pub(super) watchlist: Arc<Watchlist>,
     pub(super) nodes: Nodes,
     pub(super) limits: Limits,
+    pub(super) echo: bool,
     pub(super) counters: Arc<Counters>,
     pub(super) live: Arc<AtomicU64>,
 }
@@ -84,7 +83,7 @@ pub(super) struct Reactor {
     now: Ticks,
     sweep_at: Instant,
     sweep_from: usize,
-    drain_until: Option<Instant>,
+    drain: Option<Drain>,
 }
 
 fn ticks(duration: Duration) -> Ticks {
@@ -96,6 +95,7 @@ impl Reactor {
         let limits = &parts.limits;
         let sweep_share = limits.sweep.as_secs_f64();
         let connection_limits = ConnectionLimits {
+            echo: parts.echo,
             message_bytes: limits.inbound_message_bytes,
             // At least one whole message with its header must pass between two looks.
             inbound_bytes: (limits.inbound_rate as f64 * sweep_share)
@@ -123,7 +123,7 @@ impl Reactor {
             now: 0,
             sweep_at: now,
             sweep_from: 0,
-            drain_until: None,
+            drain: None,
             parts,
         }
     }
@@ -134,8 +134,8 @@ impl Reactor {
         let mut carried = false;
         loop {
             carried = self.turn(&mut events, carried)?;
-            if let Some(until) = self.drain_until
-                && (self.connections.is_empty() || Instant::now() >= until)
+            if let Some(drain) = &self.drain
+                && (self.connections.is_empty() || Instant::now() >= drain.until)
             {
                 self.finish();
                 return Ok(());
@@ -156,7 +156,7 @@ impl Reactor {
         self.now = (self.started.elapsed().as_millis() / u128::from(1000 / TICKS)) as Ticks;
         // 2. Sockets: room to write, then bytes to read.
         for key in std::mem::take(&mut self.unread) {
-            self.read(key);
+            self.read(key, true);
         }
         for event in events.iter() {
             if event.token() == WAKE {
@@ -166,8 +166,9 @@ impl Reactor {
             if event.is_writable() {
                 self.mark_urgent(key);
             }
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.read(key);
+            let ended = event.is_read_closed() || event.is_error();
+            if event.is_readable() || ended {
+                self.read(key, ended);
             }
         }
         // 3. Commands: they only enqueue and mark.
@@ -183,9 +184,9 @@ impl Reactor {
             }
         }
         // 4. Flush what is marked: messages to single clients first, then a slice of the rest.
-        for key in std::mem::take(&mut self.urgent) {
-            self.flush(key);
-        }
+        let mut urgent = std::mem::take(&mut self.urgent);
+        urgent.drain(..).for_each(|key| self.flush(key));
+        self.urgent = urgent;
         for _ in 0..BULK_PER_TURN {
             match self.bulk.pop_front() {
                 Some(key) => self.flush(key),
@@ -212,7 +213,11 @@ impl Reactor {
             }
             Command::Channel { sender, channel, frame } => {
                 let mut plan = std::mem::take(&mut self.plan);
-                self.hub.plan(sender, channel.as_deref(), &mut plan);
+                match channel {
+                    Some(channel) => self.hub.plan(sender, &channel, &mut plan),
+                    None => self.hub.plan_for_all(sender, &mut plan),
+                }
+                add(&self.parts.counters.offered, plan.len() as u64);
                 for key in plan.drain(..) {
                     self.enqueue(key, &frame, None);
                     self.mark_bulk(key);
@@ -226,14 +231,14 @@ impl Reactor {
                 }
             }
             Command::Reassert => self.reassert(),
-            Command::Drain => self.drain(),
+            Command::Drain => self.begin_drain(),
         }
     }
 
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
     fn adopt(&mut self, adoption: Adoption) {
         let Adoption { stream, ticket, number, response, leftover } = adoption;
-        if self.drain_until.is_some() {
+        if self.drain.is_some() {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -285,6 +290,7 @@ impl Reactor {
         };
         let receipt =
             content.map(|content| Rc::new(Receipt::new(sender, receiver, Arc::clone(content))));
+        add(&self.parts.counters.offered, keys.len() as u64);
         for key in &keys {
             self.enqueue(*key, frame, receipt.clone());
             self.mark_urgent(*key);
@@ -296,10 +302,13 @@ impl Reactor {
         self.plan.clear();
     }
 
-    /// Offers a message to a connection; one that is too slow for it is closed.
+    /// Gives a message, which is counted as offered, to a connection; one that is too slow for it is
+    /// closed.
     fn enqueue(&mut self, key: Key, frame: &Frame, receipt: Option<Rc<Receipt>>) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        add(&self.parts.counters.offered, 1);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            debug_assert!(false, "the hub names a connection that is not there");
+            return;
+        };
         if !connection.is_open() || !connection.enqueue(frame.clone(), receipt, &self.limits) {
             add(&self.parts.counters.dropped, 1);
             self.close(key, CloseReason::SlowConsumer);
@@ -337,9 +346,9 @@ impl Reactor {
         self.note_phase(key);
     }
 
-    fn read(&mut self, key: Key) {
+    fn read(&mut self, key: Key, to_end: bool) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if connection.read(&mut self.scratch, self.now, &self.limits) == ReadOutcome::More {
+        if connection.read(&mut self.scratch, to_end, self.now, &self.limits) == ReadOutcome::More {
             self.unread.push(key);
         }
         if connection.has_output() {
@@ -366,9 +375,8 @@ impl Reactor {
 
     fn report_opened(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key as usize) else { return };
-        if let Some(ticket) = connection.ticket() {
-            self.report(PresenceChange::Opened { connection: connection.number, ticket });
-        }
+        let (connection, ticket) = (connection.number, connection.ticket().clone());
+        self.report(PresenceChange::Opened { connection, ticket });
     }
 
     fn report(&self, change: PresenceChange) {
@@ -404,88 +412,6 @@ impl Reactor {
         let sender = receipt.sender();
         if let Some(envelope) = Receipt::lost(receipt) {
             self.publish(sender, envelope);
-        }
-    }
-
-    /// One part of a pass over all connections; all of it, and often, while draining.
-    fn sweep(&mut self) {
-        let (parts, pause) = match self.drain_until {
-            None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
-            Some(_) => (1, DRAIN_SWEEP),
-        };
-        self.sweep_at = Instant::now() + pause;
-        let size = self.connections.capacity();
-        let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
-        for key in self.sweep_from..to {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reason = connection.tick(self.now, &self.limits);
-            if let Some(reason) = reason {
-                self.close(key as Key, reason);
-            } else if connection.has_output() {
-                self.mark_urgent(key as Key);
-            }
-            self.note_phase(key as Key);
-        }
-        self.sweep_from = if to == size { 0 } else { to };
-    }
-
-    /// The only place that takes a connection out of hub, poll and slab, and reports it closed.
-    fn reap(&mut self) {
-        for key in std::mem::take(&mut self.ending) {
-            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if connection.is_open() {
-                continue;
-            }
-            let (client, number) = (connection.client, connection.number);
-            let gone = connection.gone();
-            let was_reported = std::mem::replace(&mut connection.reported, false);
-            if gone.is_some() {
-                let _ = self.parts.poll.registry().deregister(connection.stream_mut());
-            }
-            if was_reported {
-                self.report(PresenceChange::Closed { connection: number });
-            }
-            if self.hub.remove(client, key) {
-                self.parts.watchlist.unwatch(client);
-            }
-            if let Some(reason) = gone {
-                let connection = self.connections.remove(key as usize);
-                self.settle_dropped(connection.into_unwritten());
-                self.parts.live.fetch_sub(1, Ordering::Relaxed);
-                self.parts.counters.closed(reason);
-                log::debug!("conn={number} client={client} reason={}", reason.text());
-            }
-        }
-    }
-
-    fn reassert(&mut self) {
-        let reported = self.connections.iter().filter(|(_, connection)| connection.reported);
-        for key in reported.map(|(key, _)| key as Key).collect::<Vec<_>>() {
-            self.report_opened(key);
-        }
-    }
-
-    fn drain(&mut self) {
-        let now = Instant::now();
-        self.drain_until = Some(now + self.parts.limits.drain);
-        self.sweep_at = now;
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key as Key).collect();
-        for key in keys {
-            self.close(key, CloseReason::Stopping);
-        }
-    }
-
-    /// The time to drain is over: every connection that is left ends now.
-    fn finish(&mut self) {
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let connection = self.connections.remove(key);
-            if connection.reported {
-                self.report(PresenceChange::Closed { connection: connection.number });
-            }
-            self.parts.live.fetch_sub(1, Ordering::Relaxed);
-            self.parts.counters.closed(CloseReason::Stopping);
-            self.settle_dropped(connection.into_unwritten());
         }
     }
 }

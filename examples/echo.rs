@@ -1,0 +1,126 @@
+//! A WebSocket echo server made of imcore's own acceptor and reactors, for conformance suites.
+//!
+//! `cargo run --release --example echo -- 127.0.0.1:9001`, then point the suite at
+//! `ws://127.0.0.1:9001/?token=any`. Any token will do, any number of times; messages up to 64 MiB.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use imcore::{
+    ClientId, Envelope, Error, ErrorKind, Result, Ticket,
+    broker::{
+        Broker, EventSubscription, MemoryBroker, PresenceChange, Session, Subscription, Watchlist,
+    },
+    server::{Limits, Server, ServerConfig},
+};
+
+fn main() -> Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".into());
+    let listen = address.parse().map_err(|error| {
+        let detail = format!("{address:?} is not an address like 127.0.0.1:9001");
+        Error::new(ErrorKind::Config, detail).with_source(error)
+    })?;
+    let config = ServerConfig {
+        listen,
+        path: "/".into(),
+        echo: true,
+        limits: Limits {
+            inbound_message_bytes: 64 << 20,
+            inbound_rate: 1 << 30,
+            outbox_bytes: 1 << 30,
+            outbox_age: Duration::from_secs(120),
+            ..Limits::default()
+        },
+        ..ServerConfig::default()
+    };
+    let node = Server::start(config, Arc::new(OpenDoor(MemoryBroker::new())))?;
+    println!("echoing at ws://{}/?token=any", node.local_addr());
+    loop {
+        thread::park();
+    }
+}
+
+/// The in-process broker, with a ticket for every token.
+struct OpenDoor(MemoryBroker);
+
+impl Broker for OpenDoor {
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+        let ticket = Ticket::new(ClientId::Int(1), None);
+        Ok(tokens.iter().map(|_| Some(ticket.text().to_owned())).collect())
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        self.0.put_ticket(token, ticket, life)
+    }
+
+    fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
+        self.0.begin_session(node, lease, supersede)
+    }
+
+    fn renew(&self, session: &Session) -> Result<()> {
+        self.0.renew(session)
+    }
+
+    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+        self.0.report(session, changes)
+    }
+
+    fn end_session(&self, session: &Session) -> Result<()> {
+        self.0.end_session(session)
+    }
+
+    fn reap(&self, limit: usize) -> Result<usize> {
+        self.0.reap(limit)
+    }
+
+    fn online_clients(&self) -> Result<Vec<ClientId>> {
+        self.0.online_clients()
+    }
+
+    fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
+        self.0.are_online(clients)
+    }
+
+    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.0.join(memberships)
+    }
+
+    fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.0.leave(memberships)
+    }
+
+    fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
+        self.0.channel_members(channel)
+    }
+
+    fn clear_channel(&self, channel: &str) -> Result<()> {
+        self.0.clear_channel(channel)
+    }
+
+    fn channels(&self) -> Result<Vec<(String, i64)>> {
+        self.0.channels()
+    }
+
+    fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
+        self.0.channels_of(clients)
+    }
+
+    fn channel_size(&self, channel: &str) -> Result<i64> {
+        self.0.channel_size(channel)
+    }
+
+    fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+        self.0.publish(outgoing)
+    }
+
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+        self.0.subscribe(node, watchlist)
+    }
+
+    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
+        self.0.subscribe_events()
+    }
+}

@@ -1,0 +1,71 @@
+//! One behaviour suite over both brokers, and what is special to Redis.
+//!
+//! `suite` and `feed` hold functions that know only the contract; the table below makes a test of
+//! each per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
+
+mod feed;
+mod memory_only;
+#[cfg(feature = "redis")]
+mod recorded;
+#[cfg(feature = "redis")]
+mod redis_only;
+#[cfg(feature = "redis")]
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod suite;
+mod world;
+
+macro_rules! behaviour {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[test]
+                fn $name() {
+                    super::$module::$name(&super::world::World::memory());
+                }
+            )*
+        }
+
+        #[cfg(feature = "redis")]
+        mod redis {
+            $(
+                #[test]
+                fn $name() {
+                    super::$module::$name(&super::world::World::redis());
+                }
+            )*
+        }
+    };
+}
+
+behaviour! {
+    suite::tickets_are_taken_once,
+    suite::tickets_expire,
+    suite::tickets_keep_the_order_of_tokens,
+    suite::presence_is_counted_per_connection,
+    suite::events_carry_the_ticket_text,
+    suite::repeating_a_report_has_no_effect,
+    suite::the_last_close_leaves_channels,
+    suite::a_new_session_supersedes_the_nodes_former_ones,
+    suite::a_session_beside_others_does_not_supersede,
+    suite::a_lapsed_lease_is_reaped,
+    suite::renewing_keeps_a_session,
+    suite::two_reapers_never_close_twice,
+    suite::an_ended_session_is_lost,
+    suite::a_lost_session_reports_nothing,
+    suite::joining_and_leaving,
+    suite::any_channel_name_will_do,
+    suite::the_system_is_hidden,
+    suite::clearing_a_channel_keeps_who_is_online,
+    suite::nothing_asked_nothing_done,
+    feed::messages_keep_their_order,
+    feed::payloads_arrive_unchanged,
+    feed::a_message_never_overtakes_a_join,
+    feed::a_message_never_overtakes_a_watch,
+    feed::a_message_never_overtakes_a_leave,
+    feed::unwatched_clients_are_not_reported,
+    feed::an_idle_feed_reports_changes,
+    feed::nodes_hear_only_their_own,
+    feed::a_second_process_under_one_name_is_told,
+    feed::a_broadcast_needs_no_watch,
+}

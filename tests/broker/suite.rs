@@ -1,0 +1,369 @@
+//! Tickets, presence, sessions and channels, by the contract alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Barrier},
+    thread,
+    time::Duration,
+};
+
+use imcore::{
+    ErrorKind, Ticket,
+    broker::{PresenceChange, PresenceEvent},
+};
+
+use crate::world::{Events, World, closed, eventually, id, opened, sorted};
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) fn tickets_are_taken_once(world: &World) {
+    let broker = world.broker();
+    let tokens: Vec<String> = (0..100).map(|number| format!("token{number}")).collect();
+    for (number, token) in tokens.iter().enumerate() {
+        broker.put_ticket(token, &Ticket::new(id(number as i64 + 1), None), LONG).unwrap();
+    }
+    let start = Arc::new(Barrier::new(8));
+    let racers: Vec<_> = (0..8)
+        .map(|_| {
+            let (broker, tokens, start) = (world.broker(), tokens.clone(), Arc::clone(&start));
+            thread::spawn(move || {
+                start.wait();
+                let chunks = tokens.chunks(7);
+                chunks.flat_map(|chunk| broker.take_tickets(chunk).unwrap()).flatten().count()
+            })
+        })
+        .collect();
+    let taken: usize = racers.into_iter().map(|racer| racer.join().unwrap()).sum();
+    assert_eq!(taken, 100);
+}
+
+pub(crate) fn tickets_expire(world: &World) {
+    let broker = world.broker();
+    // Looking takes a ticket away, so there is one for each look.
+    let mut number = 0;
+    let ticket = Ticket::new(id(1), None);
+    eventually("a ticket has expired", || {
+        let token = format!("short{number}");
+        number += 1;
+        broker.put_ticket(&token, &ticket, Duration::from_millis(number)).unwrap();
+        let kept = format!("long{number}");
+        broker.put_ticket(&kept, &ticket, LONG).unwrap();
+        thread::sleep(Duration::from_millis(2));
+        let taken = broker.take_tickets(&[token, kept]).unwrap();
+        assert!(taken[1].is_some());
+        taken[0].is_none()
+    });
+}
+
+pub(crate) fn tickets_keep_the_order_of_tokens(world: &World) {
+    let broker = world.broker();
+    let first = Ticket::parse(r#"{ "item2":"10.0.0.1", "item1":"5" }"#).unwrap();
+    let second = Ticket::new(id(6), Some("说"));
+    broker.put_ticket("b", &second, Duration::from_secs(10)).unwrap();
+    broker.put_ticket("a", &first, Duration::from_millis(9_500)).unwrap();
+    let tokens = ["a", "nosuch", "b", "a"].map(String::from);
+    let taken = broker.take_tickets(&tokens).unwrap();
+    assert_eq!(taken, [Some(first.text().into()), None, Some(second.text().into()), None]);
+}
+
+pub(crate) fn presence_is_counted_per_connection(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let elsewhere = broker.begin_session("n2", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(7)), opened(2, id(8))]).unwrap();
+    broker.report(&elsewhere, &[opened(1, id(7))]).unwrap();
+    assert_eq!(sorted(broker.online_clients().unwrap()), [id(7), id(8)]);
+    assert_eq!(broker.are_online(&[id(8), id(9), id(7)]).unwrap(), [true, false, true]);
+    broker.report(&session, &[closed(1), closed(2)]).unwrap();
+    assert_eq!(broker.are_online(&[id(7)]).unwrap(), [true]);
+    assert_eq!(broker.are_online(&[id(8)]).unwrap(), [false]);
+    broker.report(&elsewhere, &[closed(1)]).unwrap();
+    assert_eq!(broker.online_clients().unwrap(), []);
+}
+
+pub(crate) fn events_carry_the_ticket_text(world: &World) {
+    let broker = world.broker();
+    let mut events = Events::of(&*broker);
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let texts = [
+        r#"{"Item1":7,"Item2":"10.0.0.1 \"q\" 说 \n"}"#,
+        r#"{ "item1" : "8" }"#,
+        r#"{"Item1":"0f8fad5b-d9cb-469f-a165-70867728950e","Item2":null}"#,
+    ];
+    let mut changes = Vec::new();
+    for (number, text) in texts.iter().enumerate() {
+        let ticket = Ticket::parse(text).unwrap();
+        changes.push(PresenceChange::Opened { connection: number as u64, ticket });
+    }
+    changes.push(closed(1));
+    broker.report(&session, &changes).unwrap();
+    for text in texts {
+        assert_eq!(events.online(), text);
+    }
+    assert_eq!(events.offline(), texts[1]);
+    broker.report(&session, &[closed(2), closed(0)]).unwrap();
+    assert_eq!(events.offline(), texts[2]);
+    assert_eq!(events.offline(), texts[0]);
+}
+
+pub(crate) fn repeating_a_report_has_no_effect(world: &World) {
+    let broker = world.broker();
+    let mut events = Events::of(&*broker);
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    // Many, so that the open and the close of a connection do not fall into one chunk.
+    let mut changes: Vec<_> = (0..300).map(|number| opened(number, id(1))).collect();
+    changes.extend((0..299).map(closed));
+    for _ in 0..3 {
+        broker.report(&session, &changes).unwrap();
+    }
+    for _ in 0..3 {
+        broker.report(&session, &[opened(299, id(1)), opened(300, id(2))]).unwrap();
+    }
+    for _ in 0..3 {
+        broker.report(&session, &[closed(299)]).unwrap();
+    }
+    let ends = |event: &PresenceEvent| matches!(event, PresenceEvent::Offline(_));
+    let heard: Vec<_> = (0..601).map(|_| events.next()).collect();
+    assert_eq!(heard.iter().filter(|event| ends(event)).count(), 300);
+    assert!(ends(&heard[600]));
+    assert_eq!(broker.online_clients().unwrap(), [id(2)]);
+    // Nothing more was announced than that: the next event is the next change.
+    broker.report(&session, &[closed(300)]).unwrap();
+    assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
+}
+
+pub(crate) fn the_last_close_leaves_channels(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
+    broker.join(&[(id(7), "a"), (id(7), "b"), (id(8), "a")]).unwrap();
+    broker.report(&session, &[closed(1)]).unwrap();
+    assert_eq!(sorted(broker.channels_of(&[id(7)]).unwrap().remove(0)), ["a", "b"]);
+    broker.report(&session, &[closed(2)]).unwrap();
+    assert_eq!(broker.channels_of(&[id(7), id(8)]).unwrap(), [vec![], vec!["a".to_string()]]);
+    assert_eq!(broker.channels().unwrap(), [("a".to_string(), 1)]);
+    assert_eq!(broker.channel_members("a").unwrap(), [id(8)]);
+    assert_eq!(broker.channel_members("b").unwrap(), []);
+}
+
+pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
+    let broker = world.broker();
+    let former = broker.begin_session("n1", LONG, true).unwrap();
+    let other = broker.begin_session("n2", LONG, true).unwrap();
+    broker.report(&former, &[opened(1, id(1)), opened(2, id(2))]).unwrap();
+    broker.report(&other, &[opened(1, id(2)), opened(2, id(3))]).unwrap();
+    broker.join(&[(id(1), "a"), (id(2), "a")]).unwrap();
+    assert_eq!(broker.reap(100).unwrap(), 0);
+
+    let mut events = Events::of(&*broker);
+    let now = broker.begin_session("n1", LONG, true).unwrap();
+    assert_ne!(now.id, former.id);
+    assert_eq!(broker.renew(&former).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(broker.reap(1).unwrap(), 1);
+    assert_eq!(broker.reap(100).unwrap(), 1);
+    assert_eq!(broker.reap(100).unwrap(), 0);
+    assert_eq!(sorted(broker.online_clients().unwrap()), [id(2), id(3)]);
+    assert_eq!(broker.channel_members("a").unwrap(), [id(2)]);
+    let mut gone = [events.offline(), events.offline()];
+    gone.sort();
+    assert_eq!(gone, [1, 2].map(|client| Ticket::new(id(client), Some("m")).text().to_string()));
+    broker.renew(&other).unwrap();
+    broker.renew(&now).unwrap();
+}
+
+pub(crate) fn a_session_beside_others_does_not_supersede(world: &World) {
+    let broker = world.broker();
+    let first = broker.begin_session("n1", LONG, true).unwrap();
+    let second = broker.begin_session("n1", LONG, false).unwrap();
+    broker.renew(&first).unwrap();
+    broker.renew(&second).unwrap();
+}
+
+pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
+    broker.report(&session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
+    let mut reaped = 0;
+    eventually("both are reaped", || {
+        reaped += broker.reap(10).unwrap();
+        reaped == 2
+    });
+    assert_eq!(broker.online_clients().unwrap(), []);
+    let change = [opened(3, id(1))];
+    assert_eq!(broker.report(&session, &change).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(broker.renew(&session).unwrap_err().kind(), ErrorKind::SessionLost);
+}
+
+pub(crate) fn renewing_keeps_a_session(world: &World) {
+    let broker = world.broker();
+    // Two leases of one length; the one that is not renewed tells that the time has passed.
+    let lease = Duration::from_millis(500);
+    let kept = broker.begin_session("n1", lease, true).unwrap();
+    let witness = broker.begin_session("n2", lease, true).unwrap();
+    broker.report(&kept, &[opened(1, id(1))]).unwrap();
+    broker.report(&witness, &[opened(1, id(2))]).unwrap();
+    eventually("the witness has lapsed", || {
+        broker.renew(&kept).unwrap();
+        broker.reap(10).unwrap() == 1
+    });
+    assert_eq!(broker.online_clients().unwrap(), [id(1)]);
+}
+
+pub(crate) fn two_reapers_never_close_twice(world: &World) {
+    const CONNECTIONS: u64 = 3000;
+    let broker = world.broker();
+    for node in ["n1", "n2"] {
+        let session = broker.begin_session(node, LONG, true).unwrap();
+        let changes: Vec<_> =
+            (0..CONNECTIONS / 2).map(|number| opened(number, id(number as i64 + 1))).collect();
+        broker.report(&session, &changes).unwrap();
+        broker.join(&[(id(5), "a"), (id(6), "a")]).unwrap();
+        broker.end_session(&session).unwrap();
+    }
+    let mut events = Events::of(&*broker);
+    let start = Arc::new(Barrier::new(2));
+    let reapers: Vec<_> = (0..2)
+        .map(|_| {
+            let (broker, start) = (world.broker(), Arc::clone(&start));
+            thread::spawn(move || {
+                start.wait();
+                let mut total = 0;
+                loop {
+                    let closed = broker.reap(130).unwrap();
+                    total += closed;
+                    if closed < 130 {
+                        return total;
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut heard: HashMap<String, u32> = HashMap::new();
+    for _ in 0..CONNECTIONS {
+        *heard.entry(events.offline()).or_default() += 1;
+    }
+    let total: usize = reapers.into_iter().map(|reaper| reaper.join().unwrap()).sum();
+    assert_eq!(total, CONNECTIONS as usize);
+    assert_eq!(heard.len(), CONNECTIONS as usize / 2);
+    assert!(heard.values().all(|count| *count == 2));
+    assert_eq!(broker.online_clients().unwrap(), []);
+    assert_eq!(broker.channels().unwrap(), []);
+    assert_eq!(broker.reap(10).unwrap(), 0);
+}
+
+pub(crate) fn an_ended_session_is_lost(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    broker.end_session(&session).unwrap();
+    broker.end_session(&session).unwrap();
+    assert_eq!(broker.renew(&session).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(broker.online_clients().unwrap(), [id(1)]);
+    assert_eq!(broker.reap(10).unwrap(), 1);
+    assert_eq!(broker.online_clients().unwrap(), []);
+    let empty = broker.begin_session("n1", LONG, true).unwrap();
+    broker.end_session(&empty).unwrap();
+    assert_eq!(broker.reap(10).unwrap(), 0);
+}
+
+pub(crate) fn a_lost_session_reports_nothing(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    broker.begin_session("n1", LONG, true).unwrap();
+    let mut events = Events::of(&*broker);
+    let changes = [closed(1), opened(2, id(2))];
+    assert_eq!(broker.report(&session, &changes).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(broker.online_clients().unwrap(), [id(1)]);
+    assert_eq!(broker.reap(10).unwrap(), 1);
+    assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text());
+}
+
+pub(crate) fn joining_and_leaving(world: &World) {
+    let broker = world.broker();
+    broker.join(&[(id(1), "a"), (id(2), "a"), (id(1), "b"), (id(1), "a")]).unwrap();
+    broker.join(&[(id(1), "a")]).unwrap();
+    assert_eq!(sorted(broker.channel_members("a").unwrap()), [id(1), id(2)]);
+    assert_eq!(sorted(broker.channels().unwrap()), [("a".to_string(), 2), ("b".to_string(), 1)]);
+    assert_eq!(broker.channel_size("a").unwrap(), 2);
+    assert_eq!(broker.channel_size("nosuch").unwrap(), 0);
+    let mut of = broker.channels_of(&[id(2), id(9), id(1)]).unwrap();
+    of[2].sort();
+    assert_eq!(of, [vec!["a"], vec![], vec!["a", "b"]]);
+    broker.leave(&[(id(1), "a"), (id(1), "a"), (id(9), "a"), (id(1), "nosuch")]).unwrap();
+    assert_eq!(broker.channel_members("a").unwrap(), [id(2)]);
+    broker.leave(&[(id(1), "b"), (id(2), "a")]).unwrap();
+    assert_eq!(broker.channels().unwrap(), []);
+    assert_eq!(broker.channels_of(&[id(1)]).unwrap(), [Vec::<String>::new()]);
+}
+
+pub(crate) fn any_channel_name_will_do(world: &World) {
+    let broker = world.broker();
+    let names = [
+        "群聊1",
+        "emoji😀",
+        "q'uote\"s",
+        "new\nline",
+        "semi;colon:{x}",
+        "a b",
+        "back\\slash",
+        "%s",
+        "nul\0byte",
+        " ",
+        "\u{2028}",
+    ];
+    let guid = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
+    for name in names {
+        broker.join(&[(id(1), name), (guid, name), (id(-3), name)]).unwrap();
+        let members = sorted(broker.channel_members(name).unwrap());
+        assert_eq!(members, sorted(vec![id(1), guid, id(-3)]), "{name:?}");
+        assert_eq!(broker.channel_size(name).unwrap(), 3);
+    }
+    assert_eq!(sorted(broker.channels_of(&[guid]).unwrap().remove(0)), sorted(names.to_vec()));
+    for name in names {
+        broker.leave(&[(id(1), name), (guid, name), (id(-3), name)]).unwrap();
+    }
+    assert_eq!(broker.channels().unwrap(), []);
+}
+
+pub(crate) fn the_system_is_hidden(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
+    broker.join(&[(id(0), "a"), (id(4), "a")]).unwrap();
+    assert_eq!(broker.online_clients().unwrap(), [id(4)]);
+    assert_eq!(broker.channel_members("a").unwrap(), [id(4)]);
+}
+
+pub(crate) fn clearing_a_channel_keeps_who_is_online(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(250))]).unwrap();
+    let memberships: Vec<_> = (1..=300).map(|number| (id(number), "a")).collect();
+    broker.join(&memberships).unwrap();
+    broker.join(&[(id(3), "b")]).unwrap();
+    broker.clear_channel("a").unwrap();
+    assert_eq!(broker.channel_members("a").unwrap(), [id(250)]);
+    assert_eq!(broker.channel_size("a").unwrap(), 1);
+    assert_eq!(broker.channels_of(&[id(3), id(250)]).unwrap(), [vec!["b"], vec!["a"]]);
+    broker.clear_channel("nosuch").unwrap();
+}
+
+pub(crate) fn nothing_asked_nothing_done(world: &World) {
+    let broker = world.broker();
+    broker.join(&[]).unwrap();
+    broker.join(&[(id(1), "")]).unwrap();
+    broker.leave(&[(id(1), "")]).unwrap();
+    broker.publish(&[]).unwrap();
+    assert_eq!(broker.channels().unwrap(), []);
+    assert_eq!(broker.channel_members("").unwrap(), []);
+    assert_eq!(broker.channel_size("").unwrap(), 0);
+    broker.clear_channel("").unwrap();
+    assert_eq!(broker.are_online(&[]).unwrap(), Vec::<bool>::new());
+    assert_eq!(broker.channels_of(&[]).unwrap(), Vec::<Vec<String>>::new());
+    assert_eq!(broker.take_tickets(&[]).unwrap(), Vec::new());
+    assert_eq!(broker.reap(10).unwrap(), 0);
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[]).unwrap();
+    assert_eq!(broker.reap(0).unwrap(), 0);
+}

@@ -1,0 +1,127 @@
+//! What a behaviour test runs against: a backend of its own, and waiting without sleeping.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use imcore::{
+    ClientId, Ticket,
+    broker::{Broker, EventSubscription, MemoryBroker, PresenceChange, PresenceEvent},
+};
+
+/// Longest wait for anything that is expected to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One backend without any state yet.
+pub(crate) struct World {
+    kind: Kind,
+}
+
+enum Kind {
+    Memory(Arc<MemoryBroker>),
+    #[cfg(feature = "redis")]
+    Redis {
+        url: String,
+        options: imcore::broker::RedisOptions,
+    },
+}
+
+impl World {
+    pub(crate) fn memory() -> Self {
+        World { kind: Kind::Memory(Arc::new(MemoryBroker::new())) }
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis() -> Self {
+        let url = crate::redis_server::RedisServer::shared().url();
+        World { kind: Kind::Redis { url, options: fresh_options() } }
+    }
+
+    /// A broker as a further process would open it.
+    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
+        match &self.kind {
+            Kind::Memory(broker) => Arc::clone(broker) as _,
+            #[cfg(feature = "redis")]
+            Kind::Redis { url, options } => {
+                Arc::new(imcore::broker::RedisBroker::open(url, options.clone()).unwrap())
+            }
+        }
+    }
+}
+
+/// Options with a prefix that no other test has.
+#[cfg(feature = "redis")]
+pub(crate) fn fresh_options() -> imcore::broker::RedisOptions {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    imcore::broker::RedisOptions { prefix: format!("t{number}x"), ..Default::default() }
+}
+
+/// Asks again until the answer is yes.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub(crate) fn id(number: i64) -> ClientId {
+    number.into()
+}
+
+pub(crate) fn opened(connection: u64, client: ClientId) -> PresenceChange {
+    PresenceChange::Opened { connection, ticket: Ticket::new(client, Some("m")) }
+}
+
+pub(crate) fn closed(connection: u64) -> PresenceChange {
+    PresenceChange::Closed { connection }
+}
+
+pub(crate) fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
+}
+
+/// Presence events, subscribed from the start.
+pub(crate) struct Events(Box<dyn EventSubscription>);
+
+impl Events {
+    pub(crate) fn of(broker: &dyn Broker) -> Self {
+        let mut events = Events(broker.subscribe_events());
+        assert_eq!(events.next(), PresenceEvent::Listening);
+        events
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn into_inner(self) -> Box<dyn EventSubscription> {
+        self.0
+    }
+
+    pub(crate) fn next(&mut self) -> PresenceEvent {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(event) = self.0.next(Duration::from_millis(200)).unwrap() {
+                return event;
+            }
+            assert!(Instant::now() < deadline, "no event");
+        }
+    }
+
+    pub(crate) fn online(&mut self) -> String {
+        match self.next() {
+            PresenceEvent::Online(ticket) => ticket.text().into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn offline(&mut self) -> String {
+        match self.next() {
+            PresenceEvent::Offline(ticket) => ticket.text().into(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
