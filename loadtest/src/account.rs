@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Default)]
 pub struct Sequence {
     highest: u32,
-    missing: Option<Box<BTreeSet<u32>>>,
+    missing: BTreeSet<u32>,
 }
 
 /// What one arrival was.
@@ -28,27 +28,22 @@ pub enum Arrival {
 }
 
 impl Sequence {
-    /// A stream whose numbers up to `before` were not meant for this receiver.
-    pub fn after(before: u32) -> Self {
-        Sequence { highest: before, missing: None }
-    }
-
     pub fn arrive(&mut self, number: u32) -> Arrival {
         if number > self.highest {
             if number > self.highest + 1 {
                 let gap = self.highest + 1..number;
-                self.missing.get_or_insert_default().extend(gap);
+                self.missing.extend(gap);
             }
             self.highest = number;
             return Arrival::InOrder;
         }
-        let was_missing = self.missing.as_mut().is_some_and(|missing| missing.remove(&number));
+        let was_missing = self.missing.remove(&number);
         if was_missing { Arrival::Late } else { Arrival::Duplicate }
     }
 
     /// How many of the numbers up to `last` have not arrived.
     pub fn missing_up_to(&self, last: u32) -> u64 {
-        let holes = self.missing.as_ref().map_or(0, |missing| missing.range(..=last).count());
+        let holes = self.missing.range(..=last).count();
         holes as u64 + u64::from(last.saturating_sub(self.highest))
     }
 }
@@ -130,14 +125,6 @@ mod tests {
         assert_eq!(sequence.arrive(3), Arrival::Duplicate);
         assert_eq!(sequence.arrive(1), Arrival::Duplicate);
         assert_eq!(sequence.missing_up_to(4), 1);
-    }
-
-    #[test]
-    fn a_late_joiner_misses_nothing_of_before() {
-        let mut sequence = Sequence::after(10);
-        assert_eq!(sequence.missing_up_to(10), 0);
-        assert_eq!(sequence.arrive(11), Arrival::InOrder);
-        assert_eq!(sequence.missing_up_to(11), 0);
     }
 
     #[test]

@@ -93,6 +93,10 @@ impl DeploymentArgs {
 pub struct CommonArgs {
     #[command(flatten)]
     pub deployment: DeploymentArgs,
+    /// Priority of everything that is started, -20 to 19: keeps other work on a shared machine out of
+    /// latencies; below 0 needs root
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
+    pub nice: i32,
     /// Interleaved runs; minimum, median and maximum are reported
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub runs: usize,

@@ -10,8 +10,3 @@ pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
-
-/// Nanoseconds in so many seconds.
-pub fn seconds(seconds: f64) -> u64 {
-    (seconds * 1e9) as u64
-}

@@ -171,7 +171,9 @@ impl Fleet {
         // A second per hundred connections is far slower than any working deployment.
         let patience = Duration::from_secs(30 + dial.count as u64 / 100);
         let wanted = before + dial.count as u64;
-        self.wait("connections", patience, |state| state.opened() >= wanted || state.refused() > 0)?;
+        self.wait("connections", patience, |state| {
+            state.opened() >= wanted || state.refused() > 0
+        })?;
         self.look(|state| match state.refused() {
             0 => Ok(()),
             count => Err(format!("{count} connects failed: {}", state.troubles())),

@@ -26,10 +26,6 @@ impl Meter {
         Meter { pids }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.pids.is_empty()
-    }
-
     pub fn pids(&self) -> &[u32] {
         &self.pids
     }
@@ -84,7 +80,7 @@ fn thread_ticks(stat: &str) -> Option<(&str, u64)> {
 /// The scheduler's own count, exact to the nanosecond; `stat` counts in ticks of 10 ms.
 #[allow(unsafe_code)]
 fn process_cpu(pid: u32) -> u64 {
-    // The kernel's number for "CPU time of process pid", see clock_getcpuclockid(3).
+    // The kernel's number for "CPU time of process pid" (at most 4194304), see clock_getcpuclockid(3).
     let clock = (!(pid as libc::clockid_t)) << 3 | 2;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the result; an unknown process is an error, not undefined.
@@ -153,6 +149,6 @@ mod tests {
         assert!(memory.rss >= memory.pss && memory.pss >= memory.anonymous);
         assert!(memory.anonymous > 0);
         assert!(!meter.threads().is_empty());
-        assert_eq!(Meter::of(vec![0x3fff_ffff]).cpu(), 0);
+        assert_eq!(Meter::of(vec![4_194_303]).cpu(), 0);
     }
 }

@@ -3,7 +3,10 @@
 //! Each side keeps its clients connected over all runs, so that runs can be interleaved; each counts what
 //! it offers, so that the account covers every message.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    ops::{AddAssign, Range},
+    time::Duration,
+};
 
 use imcore::{ClientId, Envelope, ImClient};
 
@@ -31,13 +34,24 @@ const WINDOW: usize = 256;
 const BATCH: u64 = 250;
 
 /// What one measured stretch cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Slice {
     pub cpu: u64,
     pub wall: u64,
     /// Deliveries or messages.
     pub units: u64,
 }
+
+impl AddAssign for Slice {
+    fn add_assign(&mut self, other: Slice) {
+        self.cpu += other.cpu;
+        self.wall += other.wall;
+        self.units += other.units;
+    }
+}
+
+/// Parts of a run: the sides take turns often, so that other work on the machine disturbs all alike.
+pub const TURNS: u32 = 8;
 
 impl Slice {
     /// Microseconds of CPU time for each unit.
@@ -57,10 +71,7 @@ impl Slice {
 }
 
 /// Measures what `work` costs; it returns the number of units.
-pub fn slice(
-    meter: &Meter,
-    work: impl FnOnce() -> Result<u64, String>,
-) -> Result<Slice, String> {
+pub fn slice(meter: &Meter, work: impl FnOnce() -> Result<u64, String>) -> Result<Slice, String> {
     let (cpu, wall) = (meter.cpu(), clock::now());
     let units = work()?;
     Ok(Slice { cpu: meter.cpu() - cpu, wall: clock::now() - wall, units })
@@ -109,7 +120,12 @@ impl Room {
     }
 
     /// Starts a floor with as many clients.
-    pub fn on_floor(pins: Pins, merging: bool, members: usize, size: usize) -> Result<Self, String> {
+    pub fn on_floor(
+        pins: Pins,
+        merging: bool,
+        members: usize,
+        size: usize,
+    ) -> Result<Self, String> {
         let floor = Floor::start(None, pins.server)?;
         let mut fleet = Fleet::start(None, FIRST, members, pins.clients)?;
         let dial = Dial { floor: Some(floor.address.clone()), ..everybody(FIRST, members) };
@@ -330,8 +346,7 @@ impl Direct {
     /// Receiver and text of the message with this index.
     pub fn message(&self, index: u64, due: u64) -> (i64, String) {
         let receivers = self.receivers as u64;
-        let stamp =
-            Stamp { stream: DIRECT, number: (index / receivers) as u32 + 1, due };
+        let stamp = Stamp { stream: DIRECT, number: (index / receivers) as u32 + 1, due };
         (FIRST + (index % receivers) as i64, stamp.json(self.size))
     }
 

@@ -91,7 +91,8 @@ impl Figure {
 /// Four significant digits are all that a measurement here is good for.
 pub fn number(value: f64) -> String {
     let size = value.abs();
-    let digits = if size >= 1000.0 { 0 } else { 3 - (size.max(0.001).log10().floor() as i32).clamp(0, 3) };
+    let digits =
+        if size >= 1000.0 { 0 } else { 3 - (size.max(0.001).log10().floor() as i32).clamp(0, 3) };
     format!("{value:.*}", digits as usize)
 }
 

@@ -35,7 +35,7 @@ pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
     for run in 0..bench.common.runs {
         let one = once(bench, args, &mut latencies, false)?;
         figures[0].push(one.slice.each());
-        figures[1].push(one.slice.rate());
+        figures[1].push(one.rate);
         figures[2].push(one.redis_cpu);
         figures[3].push(one.memory);
         figures[4].push(one.slice.load());
@@ -59,6 +59,7 @@ pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
 
 struct Once {
     slice: Slice,
+    rate: f64,
     redis_cpu: f64,
     memory: f64,
 }
@@ -85,6 +86,8 @@ fn once(
     let memory = meter.memory().pss;
     let profile = bench.common.perf.as_ref().filter(|_| profiled);
     let profile = profile.map(|file| Profile::start(&meter, file)).transpose()?;
+    // Issuing tickets costs the nodes nothing, so their clock may start before.
+    let cpu = meter.cpu();
     let count = args.clients as u64;
     // Tickets live for ten seconds: with a slow rate they must be issued along the way.
     let prepared = args.rate.is_none() && args.clients <= 20_000;
@@ -101,7 +104,7 @@ fn once(
     fleet.wait("the first connect", Duration::from_secs(60), |state| {
         state.opened() + state.refused() > 0 || prepared && state.prepared() >= args.clients
     })?;
-    let (start, cpu, redis_cpu) = (clock::now(), meter.cpu(), redis.cpu());
+    let (start, redis_cpu) = (clock::now(), redis.cpu());
     let early = fleet.look(|state| state.opened());
     let patience = Duration::from_secs(60 + (count as f64 / args.rate.unwrap_or(500.0)) as u64);
     fleet.wait("connections", patience, |state| state.opened() + state.refused() >= count)?;
@@ -110,7 +113,8 @@ fn once(
         thread::sleep(Duration::from_millis(1));
     }
     let wall = clock::now() - start;
-    let slice = Slice { cpu: meter.cpu() - cpu, wall, units: count - early };
+    let slice = Slice { cpu: meter.cpu() - cpu, wall, units: count };
+    let rate = (count - early) as f64 * 1e9 / wall as f64;
     let redis_cpu = (redis.cpu() - redis_cpu) as f64 / 1e3 / count as f64;
     drop(profile);
     fleet.look(|state| match state.refused() {
@@ -125,5 +129,5 @@ fn once(
     }
     latencies.merge(&fleet.collect()?.connect.recorded());
     let memory = (meter.memory().pss as f64 - memory as f64) / count as f64;
-    Ok(Once { slice, redis_cpu, memory })
+    Ok(Once { slice, rate, redis_cpu, memory })
 }

@@ -1,13 +1,13 @@
 //! Point to point: CPU per message beside the Redis-fed floor's, receipts, latency, and a busy room.
 
-use super::Bench;
+use super::{Bench, threads_note};
 use crate::{
     args::P2pArgs,
     cluster::{Cluster, NodeOptions},
     histogram::Latencies,
     perf::Profile,
     report::Row,
-    sides::{Direct, FIRST},
+    sides::{Direct, FIRST, Slice, TURNS},
     traffic::{self, RoomLoad},
 };
 
@@ -41,12 +41,17 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     row.set("window", args.window);
     server.saturate(args.receivers as u64 * 2, args.window, false)?;
     floor.saturate(args.receivers as u64 * 2, args.window, false)?;
+    let threads = server.meter.threads();
     let mut figures: [Vec<f64>; 7] = Default::default();
     for run in 0..bench.common.runs {
         let redis_cpu = redis.cpu();
-        let a = server.saturate(args.messages, args.window, false)?;
-        figures[6].push((redis.cpu() - redis_cpu) as f64 / 1e3 / args.messages as f64);
-        let b = floor.saturate(args.messages, args.window, false)?;
+        let [mut a, mut b] = [Slice::default(); 2];
+        for _ in 0..TURNS {
+            a += server.saturate(args.messages / u64::from(TURNS), args.window, false)?;
+            b += floor.saturate(args.messages / u64::from(TURNS), args.window, false)?;
+        }
+        let both = (a.units + b.units) as f64;
+        figures[6].push((redis.cpu() - redis_cpu) as f64 / 1e3 / both);
         figures[0].push(a.each() / b.each());
         figures[1].push(a.each());
         figures[2].push(b.each());
@@ -68,6 +73,7 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     row.figure("cores that the server used", "", None, load);
     row.figure("cores that the floor used", "", None, floor_load);
     row.figure("Redis CPU per message", "us", None, redis_cpu);
+    threads_note(&mut row, &server.meter, &threads);
     if let Some(file) = &bench.common.perf {
         let _profile = Profile::start(&server.meter, file)?;
         server.saturate(args.messages * 3, args.window, false)?;
@@ -89,8 +95,11 @@ fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     server.saturate(args.receivers as u64 * 2, args.window, true)?;
     let mut figures: [Vec<f64>; 3] = Default::default();
     for run in 0..bench.common.runs {
-        let without = server.saturate(half, args.window, false)?;
-        let with = server.saturate(half, args.window, true)?;
+        let [mut without, mut with] = [Slice::default(); 2];
+        for _ in 0..TURNS {
+            without += server.saturate(half / u64::from(TURNS), args.window, false)?;
+            with += server.saturate(half / u64::from(TURNS), args.window, true)?;
+        }
         figures[0].push(with.each() / without.each());
         figures[1].push(with.each());
         figures[2].push(without.each());

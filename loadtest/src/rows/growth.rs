@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use super::Bench;
 use crate::{
-    args::DeploymentArgs,
     clock,
     cluster::{Cluster, NodeOptions},
     fleet::Fleet,
     orders::{Sent, SentRoom},
     report::Row,
-    sides::{self, Room, everybody, room_name, slice},
+    sides::{self, Room, Slice, TURNS, everybody, room_name, slice},
     stamp::Stamp,
 };
 
@@ -26,8 +25,7 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
     let options = NodeOptions { phantoms: 1, ..NodeOptions::default() };
     let cluster = Cluster::start(&bench.common.deployment, &options)?;
     let pins = bench.common.deployment.pins();
-    // Even clients belong to the first node. Fleets hold ranges, so the rooms share one range and odd
-    // clients of it connect nowhere; the sockets are those of a range of even clients alone.
+    // Even clients belong to the first node, odd ones to the name that nobody serves.
     let mut here = EvenClients::connect(&cluster, pins.clients)?;
     let mut row = Row::new("cost of a room as it grows");
     row.set("members here", HERE);
@@ -175,11 +173,12 @@ fn rejoin_elsewhere(
 
 /// CPU per delivery with several reactors beside one, in turns.
 pub fn reactors(bench: &Bench, members: usize) -> Result<Row, String> {
-    // Several reactors on one core still show what the split costs; --pin decides.
-    let args: &DeploymentArgs = &bench.common.deployment;
+    // On one core the reactors would not meet; what they cost each other shows on all cores.
+    let mut args = bench.common.deployment.clone();
+    args.pin = false;
     let side = |count| {
         let options = NodeOptions { reactors: Some(count), ..NodeOptions::default() };
-        Room::on_server(args, &options, members, 128)
+        Room::on_server(&args, &options, members, 128)
     };
     let counts = [1, 2, 4];
     let mut rooms = counts.iter().map(|count| side(*count)).collect::<Result<Vec<_>, _>>()?;
@@ -190,8 +189,14 @@ pub fn reactors(bench: &Bench, members: usize) -> Result<Row, String> {
         room.run(3, 1)?;
     }
     for run in 0..bench.common.runs {
-        for (room, costs) in rooms.iter_mut().zip(&mut costs) {
-            costs.push(room.run(30, 1)?.each());
+        let mut slices = [Slice::default(); 3];
+        for _ in 0..TURNS {
+            for (room, slice) in rooms.iter_mut().zip(&mut slices) {
+                *slice += room.run(5, 1)?;
+            }
+        }
+        for (slice, costs) in slices.iter().zip(&mut costs) {
+            costs.push(slice.each());
         }
         bench.progress.say(&format!("reactors run {}", run + 1));
     }

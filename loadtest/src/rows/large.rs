@@ -1,14 +1,18 @@
 //! Large numbers: everybody gone at once, and a cluster of many nodes.
 
 use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use super::Bench;
 use crate::{
-    cluster::{Cluster, NodeOptions},
     clock,
+    cluster::{Cluster, NodeOptions},
     fleet::{Fleet, PER_PROCESS},
     orders::{Dial, Sent, SentRoom},
     report::Row,
@@ -65,25 +69,51 @@ fn disconnect_once(bench: &Bench, row: &mut Row, clients: usize) -> Result<[f64;
     let quiet = new.collect()?.connect;
     phase(&mut new, 2)?;
     thread::sleep(PHASE / 10);
-    let start = Instant::now();
+    let gone = Gone::watch(&cluster)?;
     (0..crowd.pids().len()).try_for_each(|index| crowd.kill(index))?;
     settle(&new, 3 * count)?;
     let storm = new.collect()?.connect;
-    let gone = loop {
-        let online = cluster.im.get_client_list_by_online().map_err(|error| error.to_string())?;
-        if online.len() <= 3 * count {
-            break start.elapsed().as_secs_f64();
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            return Err(format!("{} clients are still online", online.len() - 3 * count));
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
+    let gone = gone.all(clients as u64)?;
     row.latencies.clear();
     row.latency("connect, quiet (last run)", &quiet);
     row.latency("connect, during it (last run)", &storm);
     cluster.check()?;
     Ok([quiet.quantile(0.99), storm.quantile(0.99), gone])
+}
+
+/// Counts offline events and notes when the last one came.
+struct Gone {
+    start: u64,
+    count: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+    _bus: imcore::EventBus,
+}
+
+impl Gone {
+    fn watch(cluster: &Cluster) -> Result<Self, String> {
+        let (count, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (counter, latest) = (Arc::clone(&count), Arc::clone(&last));
+        let offline = move |_client, _meta| {
+            latest.store(clock::now(), Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let bus = cluster.im.event_bus(|_, _| (), offline).map_err(|error| error.to_string())?;
+        Ok(Gone { start: clock::now(), count, last, _bus: bus })
+    }
+
+    /// Seconds until all of `clients` were reported, each exactly once.
+    fn all(&self, clients: u64) -> Result<f64, String> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.count.load(Ordering::Relaxed) < clients && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        match self.count.load(Ordering::Relaxed) {
+            seen if seen == clients => {
+                Ok((self.last.load(Ordering::Relaxed) - self.start) as f64 / 1e9)
+            }
+            seen => Err(format!("{clients} clients went away, {seen} offline events came")),
+        }
+    }
 }
 
 fn settle(fleet: &Fleet, count: usize) -> Result<(), String> {
@@ -138,10 +168,7 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
     for client in 0..direct {
         let client = FIRST + (client * (clients / direct)) as i64;
         let text = raw(DIRECT, 1)?;
-        cluster
-            .im
-            .send_message(0, [client], &text, false)
-            .map_err(|error| error.to_string())?;
+        cluster.im.send_message(0, [client], &text, false).map_err(|error| error.to_string())?;
     }
     let goal = u64::from(broadcasts) * (clients + members) as u64 + direct as u64;
     let _ = fleet.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);

@@ -56,8 +56,7 @@ fn one(
     let args = &bench.common.deployment;
     // Default settings, also of the node's threads; only the clients keep out of its way.
     let cluster = Cluster::start(args, &NodeOptions::default())?;
-    let mut fleet =
-        Fleet::start(Some(&cluster.deployment), FIRST, many, args.pins().clients)?;
+    let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, many, args.pins().clients)?;
     fleet.dial_all(&everybody(FIRST, few))?;
     quiet();
     let before = cluster.meter().memory();

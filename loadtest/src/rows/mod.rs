@@ -8,8 +8,11 @@ mod memory;
 mod room;
 mod scenario;
 
+use std::collections::BTreeMap;
+
 use crate::{
     args::{CommonArgs, ConnectArgs, FanoutArgs, P2pArgs, RowName, RowsArgs, What},
+    meter::Meter,
     progress::Progress,
     report::{Report, Row},
 };
@@ -24,6 +27,7 @@ pub struct Bench {
 pub fn run(what: What) -> Result<bool, String> {
     let mut report = Report::new();
     let common = common_of(&what);
+    be_nice(common.nice)?;
     let bench = Bench { common, progress: Progress::new() };
     let mut add = |row: Row| {
         bench.progress.say("");
@@ -49,6 +53,23 @@ pub fn run(what: What) -> Result<bool, String> {
     }
     report.write(bench.common.json.as_deref(), bench.common.html.as_deref())?;
     Ok(report.balances())
+}
+
+/// CPU seconds by thread since `before`, as a note.
+fn threads_note(row: &mut Row, meter: &Meter, before: &BTreeMap<String, f64>) {
+    let spent = meter.threads().into_iter().filter_map(|(name, seconds)| {
+        let seconds = seconds - before.get(&name).copied().unwrap_or_default();
+        (seconds >= 0.01).then(|| format!("{name} {seconds:.2}"))
+    });
+    row.note(format!("CPU seconds by thread: {}", spent.collect::<Vec<_>>().join(", ")));
+}
+
+fn be_nice(nice: i32) -> Result<(), String> {
+    match nice {
+        0 => Ok(()),
+        _ => rustix::process::setpriority_process(None, nice)
+            .map_err(|error| format!("--nice {nice}: {error}; below 0 needs root")),
+    }
 }
 
 fn common_of(what: &What) -> CommonArgs {

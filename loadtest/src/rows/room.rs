@@ -1,12 +1,12 @@
 //! Fan-out: CPU per delivery on the server beside the floor's, or latency at a rate.
 
-use super::Bench;
+use super::{Bench, threads_note};
 use crate::{
     args::{FanoutArgs, FloorArgs, ProfileArgs},
     cluster::NodeOptions,
     perf::Profile,
     report::Row,
-    sides::Room,
+    sides::{Room, Slice, TURNS},
 };
 
 /// A room on the server and on both floors, in turns.
@@ -29,26 +29,34 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     let options = NodeOptions::default();
     let mut server = Room::on_server(&bench.common.deployment, &options, members, size)?;
     let mut plain = Room::on_floor(pins, false, members, size)?;
-    let mut merging = (in_flight > 1)
-        .then(|| Room::on_floor(pins, true, members, size))
-        .transpose()?;
+    let mut merging =
+        (in_flight > 1).then(|| Room::on_floor(pins, true, members, size)).transpose()?;
     let mut row = Row::new(&format!("fan-out, {in_flight} in flight"));
     row.set("members", members);
     row.set("bytes", size);
     row.set("messages", args.messages);
     server.run(3, 1)?;
+    let threads = server.meter.threads();
     plain.run(3, 1)?;
     let mut figures: [Vec<f64>; 6] = Default::default();
     for run in 0..bench.common.runs {
-        let a = server.run(args.messages, in_flight)?;
-        // The plain floor writes each message by itself whatever is in flight.
-        let b = plain.run(args.messages.min(40), 1)?;
+        let [mut a, mut b, mut c] = [Slice::default(); 3];
+        for _ in 0..TURNS {
+            let messages = args.messages.div_ceil(TURNS);
+            // Whole windows, so that every turn of a merging side is a full one.
+            let windows = messages.div_ceil(in_flight) * in_flight;
+            a += server.run(windows, in_flight)?;
+            // The plain floor writes each message by itself whatever is in flight.
+            b += plain.run(messages, 1)?;
+            if let Some(merging) = &mut merging {
+                c += merging.run(windows, in_flight)?;
+            }
+        }
         figures[0].push(a.each() / b.each());
         figures[1].push(a.each());
         figures[2].push(b.each());
         figures[3].push(a.rate());
-        if let Some(merging) = &mut merging {
-            let c = merging.run(args.messages, in_flight)?;
+        if merging.is_some() {
             figures[4].push(c.each() / b.each());
             figures[5].push(a.each() / c.each());
         }
@@ -71,6 +79,7 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     row.figure("deliveries a second", "/s", None, rate);
     row.figure("merging floor / plain floor", "", None, merging_ratio);
     row.figure("CPU per delivery / merging floor", "", None, to_merging);
+    threads_note(&mut row, &server.meter, &threads);
     if let Some(file) = &bench.common.perf {
         let _profile = Profile::start(&server.meter, file)?;
         server.run(args.messages * 2, in_flight)?;

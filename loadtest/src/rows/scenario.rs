@@ -83,7 +83,8 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let mut churn =
         (profile.churn_rate > 0.0).then(|| Churn::start(&cluster, pins.clients)).transpose()?;
     let (cpu, wall) = (cluster.meter().cpu(), clock::now());
-    let background = room.as_ref().map(|room| room.in_background(profile.room_rate, profile.seconds));
+    let background =
+        room.as_ref().map(|room| room.in_background(profile.room_rate, profile.seconds));
     let mut look = Look::new(&cluster);
     thread::scope(|scope| -> Result<(), String> {
         let sending = direct.as_mut().map(|direct| {
@@ -240,11 +241,11 @@ impl Churn {
     fn finish(mut self, row: &mut Row) -> Result<(), String> {
         let came = (self.next - Self::FIRST) as u64;
         let patience = Duration::from_secs(30);
-        self.fleet.wait("churning clients", patience, |state| {
-            state.opened() + state.refused() >= came
-        })?;
+        self.fleet
+            .wait("churning clients", patience, |state| state.opened() + state.refused() >= came)?;
         self.fleet.hang_up(Self::FIRST, came as usize)?;
-        self.fleet.wait("churning clients to go", patience, |s| s.hung_up() + s.ended() >= s.opened())?;
+        self.fleet
+            .wait("churning clients to go", patience, |s| s.hung_up() + s.ended() >= s.opened())?;
         let (opened, refused, troubles) =
             self.fleet.look(|state| (state.opened(), state.refused(), state.troubles()));
         let deadline = Instant::now() + patience;

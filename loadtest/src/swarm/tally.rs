@@ -126,9 +126,7 @@ impl Tally {
             room: self.room.recorded(),
             receipt: self.receipt.recorded(),
         };
-        for histogram in
-            [&mut self.connect, &mut self.direct, &mut self.room, &mut self.receipt]
-        {
+        for histogram in [&mut self.connect, &mut self.direct, &mut self.room, &mut self.receipt] {
             histogram.clear();
         }
         note
