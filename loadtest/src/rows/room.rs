@@ -12,16 +12,7 @@ use crate::{
 /// A room on the server and on both floors, in turns.
 pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     if let Some(rate) = args.rate {
-        let profile = ProfileArgs {
-            nodes: 1,
-            clients: args.members * args.rooms,
-            direct_rate: 0.0,
-            rooms: args.rooms,
-            room_rate: rate,
-            churn_rate: 0.0,
-            size: args.size,
-            seconds: args.seconds,
-        };
+        let profile = rooms_at(args, rate);
         return super::scenario::mixed(bench, &profile);
     }
     let (members, size, in_flight) = (args.members, args.size, args.in_flight);
@@ -67,13 +58,8 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
             b.each()
         ));
     }
-    let target = match in_flight {
-        1 => Some(1.05),
-        8 => Some(0.18),
-        _ => None,
-    };
     let [ratio, server_cpu, floor_cpu, rate, merging_ratio, to_merging] = figures;
-    row.figure("CPU per delivery / plain floor", "", target, ratio);
+    row.figure("CPU per delivery / plain floor", "", target(in_flight), ratio);
     row.figure("server CPU per delivery", "us", None, server_cpu);
     row.figure("plain floor CPU per delivery", "us", None, floor_cpu);
     row.figure("deliveries a second", "/s", None, rate);
@@ -90,6 +76,29 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
         row.add_account(&merging.audit()?);
     }
     Ok(row)
+}
+
+/// The targets stated for the row's own sizes.
+fn target(in_flight: u32) -> Option<f64> {
+    match in_flight {
+        1 => Some(1.05),
+        8 => Some(0.18),
+        _ => None,
+    }
+}
+
+/// Rooms and nothing else, at a rate.
+fn rooms_at(args: &FanoutArgs, rate: f64) -> ProfileArgs {
+    ProfileArgs {
+        nodes: 1,
+        clients: args.members * args.rooms,
+        direct_rate: 0.0,
+        rooms: args.rooms,
+        room_rate: rate,
+        churn_rate: 0.0,
+        size: args.size,
+        seconds: args.seconds,
+    }
 }
 
 /// The floor alone, so that a machine can be judged before a server is.

@@ -128,13 +128,16 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
         row.add_account(&account);
     }
     let spent = (cluster.meter().cpu() - cpu) as f64;
-    let wall = (clock::now() - wall) as f64;
-    row.figure("cores that the nodes used", "", None, vec![spent / wall]);
-    row.figure("deliveries a second", "/s", None, vec![deliveries as f64 * 1e9 / wall]);
+    totals(&mut row, spent, (clock::now() - wall) as f64, deliveries);
     if let Some(churn) = churn {
         churn.finish(&mut row)?;
     }
     Ok(row)
+}
+
+fn totals(row: &mut Row, cpu: f64, wall: f64, deliveries: u64) {
+    row.figure("cores that the nodes used", "", None, vec![cpu / wall]);
+    row.figure("deliveries a second", "/s", None, vec![deliveries as f64 * 1e9 / wall]);
 }
 
 fn describe(row: &mut Row, profile: &ProfileArgs) {
