@@ -26,8 +26,10 @@ pub enum ErrorKind {
     Overloaded,
     /// The broker answered with an error (wrong type of a key, out of memory, read-only, ...).
     Rejected,
-    /// The node's presence lease is gone: another node has already reported its clients offline.
+    /// The node's presence session was ended: another node reports its clients offline.
     SessionLost,
+    /// The broker lost what the presence session reported, or part of it: nobody reported anything.
+    SessionForgotten,
     /// An operating-system call failed (bind, thread start, ...).
     Io,
 }
@@ -44,6 +46,7 @@ impl ErrorKind {
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Rejected => "rejected by the broker",
             ErrorKind::SessionLost => "presence session lost",
+            ErrorKind::SessionForgotten => "presence session forgotten",
             ErrorKind::Io => "I/O error",
         }
     }

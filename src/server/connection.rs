@@ -40,7 +40,7 @@ pub(super) type Ticks = u32;
 pub(super) struct Connection {
     stream: TcpStream,
     pub(super) client: ClientId,
-    /// The ticket's exact text, which is sent again if the presence session is lost.
+    /// The ticket's exact text, until presence takes it over.
     ticket: Box<str>,
     /// Number of the connection within the node.
     pub(super) number: u64,
@@ -166,9 +166,9 @@ impl Connection {
         &mut self.stream
     }
 
-    /// The ticket it came with.
-    pub(super) fn ticket(&self) -> Option<Ticket> {
-        Ticket::parse(&self.ticket)
+    /// The ticket it came with; to be called once.
+    pub(super) fn take_ticket(&mut self) -> Ticket {
+        Ticket::from_parts(self.client, std::mem::take(&mut self.ticket))
     }
 
     pub(super) fn is_open(&self) -> bool {

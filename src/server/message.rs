@@ -3,7 +3,6 @@
 //! ```text
 //! acceptor --TicketJob--> ticket worker --AcceptorCommand--> acceptor --Command::Adopt--> reactor
 //! feed --Command--> reactors --PresenceChange--> presence, --Outgoing--> publisher
-//! presence --Command::Reassert--> reactors
 //! ```
 
 use std::sync::{
@@ -38,8 +37,6 @@ pub(super) enum Command {
     Channels { client: ClientId, channels: Vec<String> },
     /// From the feed: close all connections of a client.
     ForceOffline(ClientId),
-    /// From presence: the broker forgot this node; report every connection again.
-    Reassert,
     /// From the handle: close everything, then end.
     Drain,
 }

@@ -168,7 +168,6 @@ impl Server {
             node: node.clone(),
             lease: limits.lease,
             queue: presence_queue,
-            reactors: doors.clone(),
             readiness: Arc::clone(&readiness),
             give_up: Arc::clone(&give_up),
         };

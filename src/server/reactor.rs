@@ -241,7 +241,6 @@ impl Reactor {
                     self.close(key, CloseReason::Kicked);
                 }
             }
-            Command::Reassert => self.reassert(),
             Command::Drain => self.begin_drain(),
         }
     }
@@ -385,10 +384,9 @@ impl Reactor {
     }
 
     fn report_opened(&mut self, key: Key) {
-        let Some(connection) = self.connections.get(key as usize) else { return };
-        if let Some(ticket) = connection.ticket() {
-            self.report(PresenceChange::Opened { connection: connection.number, ticket });
-        }
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let (connection, ticket) = (connection.number, connection.take_ticket());
+        self.report(PresenceChange::Opened { connection, ticket });
     }
 
     fn report(&self, change: PresenceChange) {
@@ -476,13 +474,6 @@ impl Reactor {
                 self.parts.counters.closed(reason);
                 log::debug!("conn={number} client={client} reason={}", reason.text());
             }
-        }
-    }
-
-    fn reassert(&mut self) {
-        let reported = self.connections.iter().filter(|(_, connection)| connection.reported);
-        for key in reported.map(|(key, _)| key as Key).collect::<Vec<_>>() {
-            self.report_opened(key);
         }
     }
 
