@@ -112,7 +112,8 @@ pub trait Broker: Send + Sync {
 
     // --- Messages --------------------------------------------------------------------------------
 
-    /// Sends each envelope to the node beside it, in order. A node that does not listen misses it.
+    /// Sends each envelope to the node beside it, in order. A node that does not listen misses it, and
+    /// is told how many it missed once it listens again, see [`FeedEvent::Lost`].
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()>;
 
     /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
@@ -157,6 +158,11 @@ pub enum FeedEvent {
         /// Its channels, in no order.
         channels: Vec<String>,
     },
+    /// So many messages were sent to this node while it could not hear, and none of them will come.
+    ///
+    /// Exact if all senders are helpers and nodes of this library and the broker kept its data; senders
+    /// that do not count what they send (the .NET helper) make it too small by what was heard from them.
+    Lost(u64),
     /// A payload that is no envelope was skipped.
     Malformed(&'static str),
     /// Another process listens under the same node name: every message reaches both. Comes again as

@@ -247,6 +247,8 @@ fn commands_and_effects_equal_the_recorded_ones() {
         drive(&broker, &case);
         cmd("ECHO").arg("end").exec(&mut admin).unwrap();
         let mut commands = monitor.until("end");
+        // Ours alone: how many messages were sent to a node. .NET code never looks at this key.
+        commands.retain(|command| command[0] != "HINCRBY" || command[1] != "im_v2_wsPublished");
         for command in commands.iter_mut().filter(|command| command[0] == "EVAL") {
             command[1] = "<script omitted>".into();
         }

@@ -11,6 +11,12 @@
 //! reported, then the message. What arrives behind a waiting message waits with it, which keeps the
 //! order; one probe covers everything received before it was sent.
 //!
+//! What was lost. Senders count in Redis what they publish to a node, in front of the message, in the same
+//! round trip. Every interval a probe reads that count in one transaction with its own publishing; when it
+//! comes back, exactly what was counted has been heard. A TCP stream loses nothing while it lives, so only
+//! after a reconnect the two are compared, by [`Account`]. The count of receivers that `PUBLISH` returns
+//! would cost nothing, but takes a connection that died without a word for a receiver.
+//!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
@@ -45,6 +51,7 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct RedisFeed {
     shared: Arc<Shared>,
+    node: String,
     topic: String,
     client_key_prefix: String,
     watchlist: Arc<Watchlist>,
@@ -60,6 +67,7 @@ pub(super) struct RedisFeed {
     /// Redis buffers for a subscriber, since the probe stands in the same stream.
     waiting: VecDeque<Envelope>,
     told_duplicate: Option<Instant>,
+    account: Account,
 }
 
 struct Link {
@@ -71,6 +79,8 @@ struct Link {
     probe: Option<Probe>,
     last_probe: Instant,
     refreshed: Instant,
+    /// Whether the next probe must read the count of published messages, however early.
+    settle: bool,
 }
 
 struct Probe {
@@ -78,11 +88,55 @@ struct Probe {
     /// How many of the waiting messages were received before it was sent.
     covers: usize,
     sent: Instant,
+    /// Messages counted by their senders when it was published, if it was read.
+    published: Option<u64>,
+}
+
+/// Compares what was sent to the node with what it heard.
+#[derive(Default)]
+struct Account {
+    /// The count at the last probe before which nothing was missing.
+    settled: Option<u64>,
+    /// Messages heard since.
+    heard: u64,
+    /// Whether the subscription broke since.
+    broken: bool,
+    /// What was missing at the first probe after that.
+    missing: Option<u64>,
+}
+
+impl Account {
+    /// There is a new subscription.
+    fn reconnected(&mut self) {
+        self.broken = self.settled.is_some();
+        self.missing = None;
+    }
+
+    /// A probe came back that was published when `published` messages were counted. Returns what was
+    /// lost, once that is certain: a message counted but not yet published looks lost to one probe, not
+    /// to two.
+    fn probed(&mut self, published: u64) -> Option<u64> {
+        let settled = self.settled.unwrap_or(published);
+        // A Redis that lost its data counts from 0 again.
+        let sent = published.checked_sub(settled).unwrap_or(published);
+        let missing = sent.saturating_sub(self.heard);
+        let lost = match (self.broken, self.missing) {
+            (false, _) => 0,
+            (true, None) if missing > 0 => {
+                self.missing = Some(missing);
+                return None;
+            }
+            (true, first) => first.unwrap_or(0).min(missing),
+        };
+        *self = Account { settled: Some(published), ..Account::default() };
+        Some(lost)
+    }
 }
 
 impl RedisFeed {
     pub(super) fn new(shared: Arc<Shared>, node: &str, watchlist: Arc<Watchlist>) -> Self {
         RedisFeed {
+            node: node.into(),
             topic: shared.names.node_topic(node),
             client_key_prefix: shared.names.client_key_prefix(),
             shared,
@@ -94,6 +148,7 @@ impl RedisFeed {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             told_duplicate: None,
+            account: Account::default(),
         }
     }
 
@@ -106,9 +161,16 @@ impl RedisFeed {
         let data = self.track(&listener)?;
         self.ready.push_back(FeedEvent::Listening);
         let now = Instant::now();
-        let link =
-            Link { listener, data, proven: true, probe: None, last_probe: now, refreshed: now };
-        Ok(Box::new(link))
+        self.account.reconnected();
+        Ok(Box::new(Link {
+            listener,
+            data,
+            proven: true,
+            probe: None,
+            last_probe: now,
+            refreshed: now,
+            settle: true,
+        }))
     }
 
     /// Opens a data connection whose tracking notices go to the listener.
@@ -148,9 +210,10 @@ impl RedisFeed {
     fn step(&mut self, link: &mut Link, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         self.watched.apply(&self.watchlist);
-        let due = now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
+        let due = link.settle
+            || now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
         if link.probe.is_none() && (due || !self.waiting.is_empty()) {
-            self.with_data(link, |feed, link| feed.send_probe(link, now))?;
+            self.with_data(link, |feed, link| feed.send_probe(link, now, due))?;
         }
         if self.waiting.is_empty()
             && self.watched.any_dirty()
@@ -183,16 +246,28 @@ impl RedisFeed {
             Err(malformed) => self.ready.push_back(FeedEvent::Malformed(malformed.as_str())),
             Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
                 if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
+                    self.settle(link, probe.published);
                     self.with_data(link, |feed, link| feed.release(link, probe.covers))?;
                 }
             }
             Ok(Envelope::Probe { .. }) => self.duplicate(),
-            Ok(envelope) if self.waiting.is_empty() && !needs_barrier(&envelope) => {
-                self.ready.push_back(FeedEvent::Message(envelope));
+            Ok(envelope) => {
+                self.account.heard += 1;
+                if self.waiting.is_empty() && !needs_barrier(&envelope) {
+                    self.ready.push_back(FeedEvent::Message(envelope));
+                } else {
+                    self.waiting.push_back(envelope);
+                }
             }
-            Ok(envelope) => self.waiting.push_back(envelope),
         }
         Ok(())
+    }
+
+    fn settle(&mut self, link: &mut Link, published: Option<u64>) {
+        let Some(published) = published else { return };
+        let lost = self.account.probed(published);
+        link.settle = lost.is_none();
+        self.ready.extend(lost.filter(|lost| *lost > 0).map(FeedEvent::Lost));
     }
 
     /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`).
@@ -270,24 +345,40 @@ impl RedisFeed {
         Ok(())
     }
 
-    fn send_probe(&mut self, link: &mut Link, now: Instant) -> Result<()> {
+    /// Publishes a probe, with `count` in one transaction with a look at what was published before it.
+    fn send_probe(&mut self, link: &mut Link, now: Instant, count: bool) -> Result<()> {
         self.probes += 1;
         let number = self.probes;
         let origin = self.origin.unwrap_or_default();
         let payload = Envelope::Probe { origin, number }.encode();
         let address = &self.shared.connector.address;
+        let mut pipeline = redis::pipe();
+        if count {
+            pipeline.atomic();
+            pipeline.cmd("HGET").arg(self.shared.names.published_key()).arg(&self.node);
+        }
+        pipeline.cmd("PUBLISH").arg(&self.topic).arg(payload);
+        // Within a transaction each command is answered twice: MULTI, two QUEUED, then the replies.
+        let answers = if count { 4 } else { 1 };
         // That the data connection answers proves that tracking is still on.
-        let heard_by: i64 = cmd("PUBLISH")
-            .arg(&self.topic)
-            .arg(payload)
-            .query(&mut link.data)
+        let mut replies = exchange(&mut link.data, &pipeline.get_packed_pipeline(), answers)
             .map_err(|error| error::call_failed(address, error))?;
-        if heard_by == 0 {
+        if let Some(error) = replies.iter().find_map(|reply| error::of_reply(address, reply)) {
+            return Err(error);
+        }
+        let mut last = replies.pop().unwrap_or(Value::Nil);
+        let mut published = None;
+        if count {
+            let mut results = reply::items(last).into_iter();
+            published = results.next().map(|count| reply::number(count).max(0) as u64);
+            last = results.next().unwrap_or(Value::Nil);
+        }
+        if reply::number(last) == 0 {
             let detail = format!("Redis at {address} no longer knows the node's subscription");
             return Err(Error::new(ErrorKind::Unavailable, detail));
         }
         link.last_probe = now;
-        link.probe = Some(Probe { number, covers: self.waiting.len(), sent: now });
+        link.probe = Some(Probe { number, covers: self.waiting.len(), sent: now, published });
         Ok(())
     }
 
@@ -329,5 +420,67 @@ impl Subscription for RedisFeed {
                 return Ok(None);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(published: u64) -> Account {
+        let mut account = Account::default();
+        account.reconnected();
+        assert_eq!(account.probed(published), Some(0), "what was before the node is not its loss");
+        account
+    }
+
+    #[test]
+    fn only_what_is_missing_after_a_break_is_lost() {
+        let mut account = listening(100);
+        account.heard = 5;
+        // Three are under way: no break, no loss.
+        assert_eq!(account.probed(108), Some(0));
+        account.heard = 3;
+        account.reconnected();
+        account.heard += 2;
+        assert_eq!(account.probed(120), None);
+        account.heard += 1;
+        assert_eq!(account.probed(121), Some(7));
+        assert_eq!(account.probed(121), Some(0));
+    }
+
+    #[test]
+    fn what_is_counted_but_under_way_is_not_lost() {
+        let mut account = listening(0);
+        account.reconnected();
+        assert_eq!(account.probed(2), None);
+        account.heard = 2;
+        assert_eq!(account.probed(2), Some(0));
+    }
+
+    #[test]
+    fn several_breaks_are_one_account() {
+        let mut account = listening(10);
+        account.heard = 1;
+        account.reconnected();
+        assert_eq!(account.probed(14), None);
+        account.reconnected();
+        account.heard += 1;
+        assert_eq!((account.probed(20), account.probed(20)), (None, Some(8)));
+    }
+
+    #[test]
+    fn a_redis_without_memory_counts_from_nothing() {
+        let mut account = listening(50);
+        account.reconnected();
+        assert_eq!((account.probed(3), account.probed(3)), (None, Some(3)));
+    }
+
+    #[test]
+    fn senders_that_do_not_count_never_make_it_negative() {
+        let mut account = listening(50);
+        account.heard = 9;
+        account.reconnected();
+        assert_eq!(account.probed(51), Some(0));
     }
 }
