@@ -42,6 +42,20 @@ impl Client {
         panic!("no message");
     }
 
+    /// Shows all text messages until none comes for the length of `pause`.
+    pub fn texts(&mut self, pause: Duration, mut see: impl FnMut(&str)) {
+        self.raw().set_read_timeout(Some(pause)).unwrap();
+        loop {
+            match self.0.read() {
+                Ok(Message::Text(text)) => see(&text),
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.raw().set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
     /// The next text message as JSON.
     pub fn json(&mut self) -> serde_json::Value {
         serde_json::from_str(&self.text()).unwrap()
