@@ -158,6 +158,9 @@ pub enum FeedEvent {
         /// Its channels, in no order.
         channels: Vec<String>,
     },
+    /// The broker has lost data since the last event, and with it joins: what is reported of channels from
+    /// here on is what is left. Who wants them back joins again.
+    Forgotten,
     /// So many messages were sent to this node while it could not hear, and none of them will come.
     ///
     /// Exact if all senders are helpers and nodes of this library and the broker kept its data; senders

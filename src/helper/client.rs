@@ -10,10 +10,7 @@ use serde::Serialize;
 use crate::{
     broker::Broker,
     error::{Error, ErrorKind, Result},
-    helper::{
-        event_bus::EventBus,
-        options::{ImClientBuilder, OnSend, SendEvent},
-    },
+    helper::event_bus::EventBus,
     id::{ClientId, IdKind},
     nodes::Nodes,
     token::random_token,
@@ -54,12 +51,28 @@ pub struct ImClient {
     on_send: Option<OnSend>,
 }
 
-impl ImClient {
-    /// Starts to collect settings; the original's `Initialization(options)`.
-    pub fn builder() -> ImClientBuilder {
-        ImClientBuilder::new()
-    }
+/// Called with every send, on the sending thread, before it goes to the broker.
+pub(super) type OnSend = Arc<dyn Fn(&SendEvent<'_>) + Send + Sync>;
 
+/// One envelope on its way to one node, as an [`on_send`](crate::ImClientBuilder::on_send) hook sees it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct SendEvent<'a> {
+    /// The node it goes to, as listed in [`servers`](crate::ImClientBuilder::servers).
+    pub server: &'a str,
+    /// Who sends it.
+    pub sender: ClientId,
+    /// Receivers on that node; empty for a channel message or a broadcast.
+    pub receivers: &'a [ClientId],
+    /// The channel; `None` for a direct message or a broadcast.
+    pub channel: Option<&'a str>,
+    /// The message as JSON: the text that the receivers' sockets get.
+    pub message: &'a str,
+    /// Whether the sender wants receipts.
+    pub receipt: bool,
+}
+
+impl ImClient {
     pub(super) fn from_parts(
         broker: Arc<dyn Broker>,
         nodes: Nodes,

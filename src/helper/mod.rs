@@ -8,9 +8,9 @@ mod event_bus;
 mod facade;
 mod options;
 
-pub use client::ImClient;
+pub use client::{ImClient, SendEvent};
 pub use event_bus::EventBus;
 pub use facade::ImHelper;
+pub use options::ImClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use options::check_path;
-pub use options::{ImClientBuilder, SendEvent};

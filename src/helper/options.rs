@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     broker::Broker,
     error::{Error, Result},
-    helper::client::ImClient,
-    id::{ClientId, IdKind},
+    helper::client::{ImClient, OnSend, SendEvent},
+    id::IdKind,
     nodes::Nodes,
 };
 
@@ -28,29 +28,15 @@ pub struct ImClientBuilder {
     on_send: Option<OnSend>,
 }
 
-/// Called with every send, on the sending thread, before it goes to the broker.
-pub(super) type OnSend = Arc<dyn Fn(&SendEvent<'_>) + Send + Sync>;
-
-/// One envelope on its way to one node, as an [`on_send`](ImClientBuilder::on_send) hook sees it.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct SendEvent<'a> {
-    /// The node it goes to, as listed in [`servers`](ImClientBuilder::servers).
-    pub server: &'a str,
-    /// Who sends it.
-    pub sender: ClientId,
-    /// Receivers on that node; empty for a channel message or a broadcast.
-    pub receivers: &'a [ClientId],
-    /// The channel; `None` for a direct message or a broadcast.
-    pub channel: Option<&'a str>,
-    /// The message as JSON: the text that the receivers' sockets get.
-    pub message: &'a str,
-    /// Whether the sender wants receipts.
-    pub receipt: bool,
+impl ImClient {
+    /// Starts to collect settings; the original's `Initialization(options)`.
+    pub fn builder() -> ImClientBuilder {
+        ImClientBuilder::new()
+    }
 }
 
 impl ImClientBuilder {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         ImClientBuilder {
             servers: Vec::new(),
             broker: None,

@@ -5,9 +5,9 @@
 //! blocks, except in handing a socket over to a reactor that is behind.
 
 use std::{
-    collections::VecDeque,
-    io::{self, Read, Write},
-    net::Shutdown,
+    cell::Cell,
+    io::{self, Read},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,13 +21,15 @@ use mio::{
     event::Event,
     net::{TcpListener, TcpStream},
 };
-use slab::Slab;
 
 use super::{
+    config::Limits,
     frame::Frame,
+    handshakes::{Handshake, Handshakes, Phase, finish_refusal},
     http::{Head, Refusal, Rules, Upgrade, read_head},
     inbox::Inbox,
     message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
+    peer::{PeerAddress, ProxyHeader, proxy_header},
     stats::{Counters, add},
 };
 use crate::wire::Ticket;
@@ -47,79 +49,18 @@ pub(super) struct Acceptor {
     pub(super) inbox: Inbox<AcceptorCommand>,
     pub(super) listener: TcpListener,
     pub(super) rules: Rules,
-    pub(super) max_handshakes: usize,
-    pub(super) max_connections: u64,
-    pub(super) handshake_time: Duration,
+    pub(super) peer_address: PeerAddress,
+    pub(super) limits: Limits,
+    /// Set at the cap on connections, until some places are free again.
+    pub(super) full: Cell<bool>,
+    /// Set while the process is out of descriptors, so that this is said once.
+    pub(super) starved: Cell<bool>,
     pub(super) tickets: SyncSender<TicketJob>,
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
     pub(super) counters: Arc<Counters>,
     /// Connections that reactors hold or are about to.
     pub(super) live: Arc<AtomicU64>,
-}
-
-struct Handshake {
-    stream: TcpStream,
-    serial: u64,
-    /// Whether the acceptor's poll knows the socket.
-    watched: bool,
-    phase: Phase,
-}
-
-enum Phase {
-    /// Reading the request head.
-    Head { bytes: Vec<u8> },
-    /// Waiting for the ticket; what follows the head waits unread in `leftover` and the socket.
-    Ticket { response: String, leftover: Vec<u8> },
-    /// Writing a refusal, then reading until the peer has seen it: closing with unread input would
-    /// reset the connection and take the answer with it.
-    Refused { response: String, written: usize },
-}
-
-/// Handshakes under way, and when each must be over.
-#[derive(Default)]
-struct Handshakes {
-    slab: Slab<Handshake>,
-    /// In the order of their deadlines: the two kinds of deadline have a queue each.
-    heads: Deadlines,
-    refusals: Deadlines,
-    next_serial: u64,
-}
-
-type Deadlines = VecDeque<(Instant, HandshakeId)>;
-
-impl Handshakes {
-    fn get(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
-        self.slab.get_mut(id.key).filter(|handshake| handshake.serial == id.serial)
-    }
-
-    fn id(&self, key: usize) -> Option<HandshakeId> {
-        self.slab.get(key).map(|handshake| HandshakeId { key, serial: handshake.serial })
-    }
-
-    /// The next handshake whose time is over. Those that have ended leave their queue on the way, so that
-    /// it stays as short as the list of handshakes under way, mostly.
-    fn pop_due(&mut self, queue: fn(&mut Self) -> &mut Deadlines) -> Option<HandshakeId> {
-        let now = Instant::now();
-        while let Some(&(at, id)) = queue(self).front() {
-            let ended = self.get(id).is_none();
-            if at > now && !ended {
-                return None;
-            }
-            queue(self).pop_front();
-            if !ended {
-                return Some(id);
-            }
-        }
-        // A queue keeps no room for its longest moment.
-        *queue(self) = Deadlines::new();
-        None
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let first = |queue: &Deadlines| queue.front().map(|(at, _)| *at);
-        first(&self.heads).into_iter().chain(first(&self.refusals)).min()
-    }
 }
 
 impl Acceptor {
@@ -168,11 +109,16 @@ impl Acceptor {
     fn accept(&mut self, handshakes: &mut Handshakes) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((stream, _)) => self.begin(handshakes, stream),
+                Ok((stream, address)) => {
+                    self.starved.set(false);
+                    self.begin(handshakes, stream, address.ip());
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_peer_fault(&error) => {}
                 Err(error) => {
-                    log::warn!("cannot accept connections for now: {error}");
+                    if !self.starved.replace(true) {
+                        log::warn!("cannot accept connections for now: {error}");
+                    }
                     return Some(Instant::now() + ACCEPT_PAUSE);
                 }
             }
@@ -180,18 +126,33 @@ impl Acceptor {
         Some(Instant::now())
     }
 
-    fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream) {
+    fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream, address: IpAddr) {
         let serial = handshakes.next_serial;
         handshakes.next_serial += 1;
-        let phase = Phase::Head { bytes: Vec::new() };
-        let key = handshakes.slab.insert(Handshake { stream, serial, watched: false, phase });
-        let id = HandshakeId { key, serial };
-        handshakes.heads.push_back((Instant::now() + self.handshake_time, id));
-        if handshakes.slab.len() > self.max_handshakes {
-            self.refuse(handshakes, id, Refusal::Full);
-        } else {
-            self.read_head(handshakes, id);
+        let phase = match self.peer_address {
+            PeerAddress::ProxyProtocol => Phase::Proxy { bytes: Vec::new() },
+            PeerAddress::Socket | PeerAddress::ForwardedFor => Phase::Head { bytes: Vec::new() },
+        };
+        let handshake = Handshake { stream, serial, address: None, watched: false, phase };
+        let id = HandshakeId { key: handshakes.slab.insert(handshake), serial };
+        handshakes.heads.push_back((Instant::now() + self.limits.handshake, id));
+        if handshakes.slab.len() > self.limits.handshakes {
+            return self.refuse(handshakes, id, Refusal::Full);
         }
+        if self.peer_address == PeerAddress::Socket && !self.admit(handshakes, id, address) {
+            return;
+        }
+        self.read(handshakes, id);
+    }
+
+    /// Counts a handshake for its address; refuses it if that has too many.
+    fn admit(&self, handshakes: &mut Handshakes, id: HandshakeId, address: IpAddr) -> bool {
+        let limit = self.limits.handshakes_per_address;
+        let admitted = handshakes.identify(id, address) <= limit || limit == 0;
+        if !admitted {
+            self.refuse(handshakes, id, Refusal::AddressBusy);
+        }
+        admitted
     }
 
     /// Has the poll watch a handshake that must wait for its peer. Most heads are there when their
@@ -205,7 +166,7 @@ impl Acceptor {
         let registry = self.poll.registry();
         if let Err(error) = registry.register(&mut handshake.stream, Token(id.key), interest) {
             log::warn!("cannot watch a new socket: {error}");
-            handshakes.slab.remove(id.key);
+            handshakes.remove(id);
         }
     }
 
@@ -213,44 +174,72 @@ impl Acceptor {
         let Some(id) = handshakes.id(key) else { return };
         let Some(handshake) = handshakes.get(id) else { return };
         match &handshake.phase {
-            Phase::Head { .. } => self.read_head(handshakes, id),
+            Phase::Proxy { .. } | Phase::Head { .. } => self.read(handshakes, id),
             // The peer may send frames early; a reactor reads them. Only its end matters here.
             Phase::Ticket { .. } if event.is_error() => {
-                handshakes.slab.remove(id.key);
+                handshakes.remove(id);
             }
             Phase::Ticket { .. } => {}
             Phase::Refused { .. } => self.drive_refusal(handshakes, id),
         }
     }
 
-    fn read_head(&self, handshakes: &mut Handshakes, id: HandshakeId) {
+    /// Reads what there is of the proxy's header and the request head.
+    fn read(&self, handshakes: &mut Handshakes, id: HandshakeId) {
         let mut chunk = [0; 2048];
         loop {
-            let Some(Handshake { stream, phase: Phase::Head { bytes }, .. }) = handshakes.get(id)
-            else {
+            let Some(handshake) = handshakes.get(id) else { return };
+            let (Phase::Proxy { bytes } | Phase::Head { bytes }) = &mut handshake.phase else {
                 return;
             };
-            match stream.read(&mut chunk) {
+            match handshake.stream.read(&mut chunk) {
                 Ok(0) => {
-                    handshakes.slab.remove(id.key);
+                    handshakes.remove(id);
                     return;
                 }
                 Ok(count) => {
                     let seen = bytes.len();
                     bytes.extend_from_slice(&chunk[..count]);
-                    match read_head(bytes, seen, &self.rules) {
-                        Head::Incomplete => {}
-                        Head::Refused(refusal) => return self.refuse(handshakes, id, refusal),
-                        Head::Upgrade(upgrade) => return self.ask_ticket(handshakes, id, upgrade),
-                    }
+                    self.on_bytes(handshakes, id, seen);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.watch(handshakes, id);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    handshakes.slab.remove(id.key);
+                    handshakes.remove(id);
                     return;
+                }
+            }
+        }
+    }
+
+    /// Goes as far as the bytes read so far allow; `seen` of them were there before.
+    fn on_bytes(&self, handshakes: &mut Handshakes, id: HandshakeId, mut seen: usize) {
+        let Some(handshake) = handshakes.get(id) else { return };
+        if let Phase::Proxy { bytes } = &mut handshake.phase {
+            match proxy_header(bytes) {
+                ProxyHeader::Incomplete => return,
+                ProxyHeader::Invalid => return self.refuse(handshakes, id, Refusal::NotHttp),
+                ProxyHeader::Complete { len, address } => {
+                    handshake.phase = Phase::Head { bytes: bytes.split_off(len) };
+                    seen = 0;
+                    if address.is_some_and(|address| !self.admit(handshakes, id, address)) {
+                        return;
+                    }
+                }
+            }
+        }
+        let Some(Handshake { phase: Phase::Head { bytes }, .. }) = handshakes.get(id) else {
+            return;
+        };
+        match read_head(bytes, seen, &self.rules) {
+            Head::Incomplete => {}
+            Head::Refused(refusal) => self.refuse(handshakes, id, refusal),
+            Head::Upgrade(upgrade) => {
+                let forwarded = upgrade.forwarded;
+                if forwarded.is_none_or(|address| self.admit(handshakes, id, address)) {
+                    self.ask_ticket(handshakes, id, upgrade);
                 }
             }
         }
@@ -290,17 +279,32 @@ impl Acceptor {
         match outcome {
             // Others may have taken the last places meanwhile.
             Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
-            Ok(ticket) => self.hand_over(handshakes.slab.remove(id.key), ticket),
+            Ok(ticket) => {
+                if let Some(handshake) = handshakes.remove(id) {
+                    self.hand_over(handshake, ticket);
+                }
+            }
             Err(refusal) => self.refuse(handshakes, id, refusal),
         }
     }
 
+    /// Full at the cap, and until a twentieth of the places is free: a node at its limit must not flap.
     fn is_full(&self) -> bool {
-        self.live.load(Ordering::Relaxed) >= self.max_connections
+        let cap = self.limits.connections as u64;
+        let resume = cap - cap.div_ceil(20);
+        let live = self.live.load(Ordering::Relaxed);
+        let full = live >= cap || (self.full.get() && live > resume);
+        if self.full.replace(full) != full {
+            match full {
+                true => log::warn!("full: {live} connections; more are refused"),
+                false => log::warn!("{live} connections; more are accepted again"),
+            }
+        }
+        full
     }
 
     fn hand_over(&self, handshake: Handshake, ticket: Ticket) {
-        let Handshake { mut stream, serial, watched, phase } = handshake;
+        let Handshake { mut stream, serial, watched, phase, .. } = handshake;
         let Phase::Ticket { response, leftover } = phase else { return };
         if watched && let Err(error) = self.poll.registry().deregister(&mut stream) {
             log::warn!("cannot hand a socket over: {error}");
@@ -323,7 +327,13 @@ impl Acceptor {
     fn refuse(&self, handshakes: &mut Handshakes, id: HandshakeId, refusal: Refusal) {
         let Some(handshake) = handshakes.get(id) else { return };
         add(&self.counters.refused, 1);
-        log::debug!("conn={} refused: {} {}", id.serial, refusal.status(), refusal.why());
+        log::debug!(
+            "conn={} address={} refused: {} {}",
+            id.serial,
+            handshake.address.map_or("unknown".into(), |address| address.to_string()),
+            refusal.status(),
+            refusal.why()
+        );
         handshake.phase = Phase::Refused { response: refusal.response(), written: 0 };
         handshakes.refusals.push_back((Instant::now() + REFUSAL_LINGER, id));
         self.drive_refusal(handshakes, id);
@@ -339,7 +349,7 @@ impl Acceptor {
         match finish_refusal(stream, response.as_bytes(), written) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(handshakes, id),
             Ok(()) | Err(_) => {
-                handshakes.slab.remove(id.key);
+                handshakes.remove(id);
             }
         }
     }
@@ -347,13 +357,15 @@ impl Acceptor {
     fn expire(&self, handshakes: &mut Handshakes) {
         while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.heads) {
             match handshakes.get(id).map(|handshake| &handshake.phase) {
-                Some(Phase::Head { .. }) => self.refuse(handshakes, id, Refusal::TimedOut),
+                Some(Phase::Proxy { .. } | Phase::Head { .. }) => {
+                    self.refuse(handshakes, id, Refusal::TimedOut);
+                }
                 Some(Phase::Ticket { .. }) => self.refuse(handshakes, id, Refusal::NoBroker),
                 Some(Phase::Refused { .. }) | None => {}
             }
         }
         while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.refusals) {
-            handshakes.slab.remove(id.key);
+            handshakes.remove(id);
         }
     }
 
@@ -368,24 +380,6 @@ impl Acceptor {
             }
         }
     }
-}
-
-/// `WouldBlock` as long as there is something to wait for.
-fn finish_refusal(stream: &mut TcpStream, response: &[u8], written: &mut usize) -> io::Result<()> {
-    while *written < response.len() {
-        *written += stream.write(&response[*written..])?;
-        if *written == response.len() {
-            stream.shutdown(Shutdown::Write)?;
-        }
-    }
-    let mut chunk = [0; 4096];
-    // Bounded: a peer that goes on sending has had its answer, and costs one turn little.
-    for _ in 0..16 {
-        if stream.read(&mut chunk)? == 0 {
-            return Ok(());
-        }
-    }
-    Ok(())
 }
 
 /// Errors of `accept` that concern one peer: the next socket may be fine.

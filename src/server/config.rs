@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     helper::check_path,
     nodes::Nodes,
+    server::peer::PeerAddress,
 };
 
 /// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
@@ -26,6 +27,9 @@ pub struct ServerConfig {
     /// Values of the `Origin` header that may connect; empty allows any, as the original does. A browser
     /// sends this header, other clients need not; what has none is let in.
     pub origins: Vec<String>,
+    /// Where a peer's real address comes from. Default: its socket. With another value only the proxy may
+    /// be able to reach the listen address.
+    pub peer_address: PeerAddress,
     /// Send every message from a client back to it instead of dropping it: for conformance tests of the
     /// protocol, not for production. Default false.
     pub echo: bool,
@@ -42,6 +46,7 @@ impl Default for ServerConfig {
             path: "/ws".into(),
             reactors: std::thread::available_parallelism().map_or(1, usize::from),
             origins: Vec::new(),
+            peer_address: PeerAddress::default(),
             echo: false,
             limits: Limits::default(),
         }
@@ -56,6 +61,9 @@ pub struct Limits {
     /// Sockets whose handshake is under way; more are refused with 503. Default 4,096: they are cheap for
     /// a peer to open and cost a buffer each.
     pub handshakes: usize,
+    /// Handshakes under way from one address; more are refused with 429. 0 sets no limit, which suits a
+    /// proxy that hides its clients' addresses. Default 512: one host cannot take all `handshakes`.
+    pub handshakes_per_address: usize,
     /// Bytes of a request head; longer is refused with 431. Default 8 KiB, as most servers.
     pub head_bytes: usize,
     /// Time from accept to the end of the handshake. Default 10 s.
@@ -93,6 +101,7 @@ impl Default for Limits {
         Limits {
             connections: 250_000,
             handshakes: 4096,
+            handshakes_per_address: 512,
             head_bytes: 8 << 10,
             handshake: Duration::from_secs(10),
             inbound_message_bytes: 64 << 10,

@@ -3,31 +3,25 @@
 //! Owned by one reactor. What it reads is only checked and dropped: clients act through the business's
 //! own API. Never blocks, never touches the hub or another connection.
 //!
-//! The protocol library (`tungstenite`) checks everything that comes in. It is built when bytes arrive
-//! and dropped when they end on a frame boundary, so an idle connection pays nothing for it and one
-//! large message leaves no large buffer behind.
+//! What comes in is checked by `inbound`, which exists only while a message is incomplete: an idle
+//! connection pays nothing for it.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
 
-use mio::net::TcpStream;
-use tungstenite::{
-    Error as WsError, Message, WebSocket,
-    protocol::{Role, WebSocketConfig},
-};
-
 use super::{
-    boundary::Boundary,
     frame::Frame,
+    inbound::Inbound,
     outbox::{Flushed, Outbox, Written},
     receipt::Receipt,
     stats::CloseReason,
 };
 use crate::{id::ClientId, wire::Ticket};
+use mio::net::TcpStream;
 
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -39,9 +33,8 @@ pub(super) type Ticks = u32;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    pub(super) client: ClientId,
-    /// The ticket's exact text, until presence takes it over.
-    ticket: Box<str>,
+    /// What it came with; its text is empty once presence has taken it over.
+    ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,
     outbox: Outbox,
@@ -75,46 +68,6 @@ enum Phase {
     Gone { reason: CloseReason },
 }
 
-/// The library at work, and how far the bytes it was given are from a frame boundary.
-#[derive(Debug)]
-struct Inbound {
-    socket: WebSocket<Pipe>,
-    boundary: Boundary,
-}
-
-/// What the library reads from and writes to instead of the socket: bytes that were read, and its
-/// pongs and close replies, which then take their place in the outbox.
-#[derive(Debug, Default)]
-struct Pipe {
-    input: Vec<u8>,
-    taken: usize,
-    output: Vec<u8>,
-}
-
-impl Read for Pipe {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = &self.input[self.taken..];
-        if left.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = left.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&left[..count]);
-        self.taken += count;
-        Ok(count)
-    }
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The limits that a connection checks itself, in its own units.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
@@ -143,8 +96,7 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, ticket: Ticket, number: u64, now: Ticks) -> Self {
         Connection {
             stream,
-            client: ticket.client(),
-            ticket: ticket.into_text(),
+            ticket,
             number,
             outbox: Outbox::default(),
             inbound: None,
@@ -166,9 +118,13 @@ impl Connection {
         &mut self.stream
     }
 
+    pub(super) fn client(&self) -> ClientId {
+        self.ticket.client()
+    }
+
     /// The ticket it came with; to be called once.
     pub(super) fn take_ticket(&mut self) -> Ticket {
-        Ticket::from_parts(self.client, std::mem::take(&mut self.ticket))
+        self.ticket.take()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -289,7 +245,8 @@ impl Connection {
             self.close(CloseReason::Flood, now, limits);
             return;
         }
-        let mut inbound = self.inbound.take().unwrap_or_else(|| Inbound::new(limits));
+        let mut inbound =
+            self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
         let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, limits.echo)))
             .unwrap_or(Some(CloseReason::Internal));
@@ -298,7 +255,7 @@ impl Connection {
             self.outbox.push_control(Frame::raw(&output));
         }
         match end {
-            None if inbound.boundary.is_clean() => {}
+            None if inbound.is_clean() => {}
             None => self.inbound = Some(inbound),
             // The reply to the peer's close frame is queued.
             Some(CloseReason::Peer) => self.begin_closing(CloseReason::Peer, now, limits),
@@ -380,53 +337,6 @@ impl Connection {
     /// What will never be written, when the reactor lets go of the connection.
     pub(super) fn into_unwritten(self) -> Written {
         self.outbox.into_unwritten()
-    }
-}
-
-impl Inbound {
-    fn new(limits: &ConnectionLimits) -> Box<Self> {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(512)
-            .write_buffer_size(0)
-            .max_message_size(Some(limits.message_bytes))
-            .max_frame_size(Some(limits.message_bytes));
-        let socket = WebSocket::from_raw_socket(Pipe::default(), Role::Server, Some(config));
-        Box::new(Inbound { socket, boundary: Boundary::default() })
-    }
-
-    /// Lets the library check `bytes`; the reason to close if they end the connection.
-    fn feed(&mut self, bytes: &[u8], echo: bool) -> Option<CloseReason> {
-        self.boundary.advance(bytes);
-        let pipe = self.socket.get_mut();
-        pipe.input.clear();
-        pipe.input.extend_from_slice(bytes);
-        pipe.taken = 0;
-        loop {
-            match self.socket.read() {
-                Ok(Message::Close(_)) => {
-                    // The reply is written by the next flush, which then says that all is done.
-                    let _ = self.socket.flush();
-                    return Some(CloseReason::Peer);
-                }
-                Ok(message @ (Message::Text(_) | Message::Binary(_))) if echo => {
-                    let _ = self.socket.send(message);
-                }
-                Ok(_) => {}
-                Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return None;
-                }
-                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => {
-                    return Some(CloseReason::Peer);
-                }
-                Err(WsError::Capacity(_)) => return Some(CloseReason::TooBig),
-                Err(WsError::Utf8(_)) => return Some(CloseReason::BadText),
-                Err(_) => return Some(CloseReason::Protocol),
-            }
-        }
-    }
-
-    fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.socket.get_mut().output)
     }
 }
 

@@ -75,6 +75,12 @@ impl Feed {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
             FeedEvent::Listening => self.readiness.listening.store(true, Ordering::Release),
+            FeedEvent::Forgotten => {
+                self.reactors
+                    .all()
+                    .iter()
+                    .try_for_each(|door| door.push(Command::Rejoin).map_err(|_| Ended))?;
+            }
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
                 let node = &self.node;

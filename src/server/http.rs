@@ -3,9 +3,11 @@
 //! Pure: the acceptor hands in what it has read so far. Routing follows the original: the path matches
 //! by whole segments without regard to case, the token is the query parameter `token` in any case.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
 
 use tungstenite::handshake::derive_accept_key;
+
+use super::peer::last_forwarded;
 
 /// Headers that are looked at; a head with more is refused as too large.
 const MAX_HEADERS: usize = 64;
@@ -19,6 +21,8 @@ pub(super) struct Rules {
     pub(super) origins: Vec<String>,
     /// Longest head in bytes.
     pub(super) head_bytes: usize,
+    /// Whether `X-Forwarded-For` is believed.
+    pub(super) forwarded: bool,
 }
 
 /// A request that may become a WebSocket once its ticket is found good.
@@ -30,6 +34,8 @@ pub(super) struct Upgrade {
     pub(super) response: String,
     /// Bytes of the head; what follows it are frames.
     pub(super) head_len: usize,
+    /// The peer's address as a trusted proxy gives it.
+    pub(super) forwarded: Option<IpAddr>,
 }
 
 /// What the bytes read so far amount to.
@@ -59,6 +65,7 @@ pub(super) enum Refusal {
     NotUpgrade,
     Version,
     HeadTooLarge,
+    AddressBusy,
     Full,
     Draining,
     NoBroker,
@@ -89,6 +96,10 @@ impl Refusal {
             ),
             Refusal::NotUpgrade => (UPGRADE, "this endpoint speaks WebSocket only"),
             Refusal::Version => (UPGRADE, "only WebSocket version 13 is supported"),
+            Refusal::AddressBusy => (
+                (429, "Too Many Requests"),
+                "too many handshakes from this address at the same time",
+            ),
             Refusal::HeadTooLarge => {
                 ((431, "Request Header Fields Too Large"), "the request head is too large")
             }
@@ -115,7 +126,7 @@ impl Refusal {
         let extra = match status {
             405 => "Allow: GET\r\n",
             426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            503 => "Retry-After: 1\r\n",
+            429 | 503 => "Retry-After: 1\r\n",
             _ => "",
         };
         let connection = if status == 426 { "Upgrade, close" } else { "close" };
@@ -142,14 +153,11 @@ pub(super) fn read_head(bytes: &[u8], seen: usize, rules: &Rules) -> Head {
     if end + 4 > rules.head_bytes {
         return Head::Refused(Refusal::HeadTooLarge);
     }
-    match judge(&bytes[..end + 4], rules) {
-        Ok((token, response)) => Head::Upgrade(Upgrade { token, response, head_len: end + 4 }),
-        Err(refusal) => Head::Refused(refusal),
-    }
+    judge(&bytes[..end + 4], rules).map_or_else(Head::Refused, Head::Upgrade)
 }
 
-/// Token and response of a request that may be upgraded.
-fn judge(head: &[u8], rules: &Rules) -> Result<(String, String), Refusal> {
+/// A whole head that may be upgraded, or what is wrong with it.
+fn judge(head: &[u8], rules: &Rules) -> Result<Upgrade, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
@@ -195,7 +203,9 @@ fn judge(head: &[u8], rules: &Rules) -> Result<(String, String), Refusal> {
          Sec-WebSocket-Accept: {}\r\n\r\n",
         derive_accept_key(key)
     );
-    Ok((token, response))
+    let forwarded = headers.all("X-Forwarded-For").last().filter(|_| rules.forwarded);
+    let forwarded = forwarded.and_then(last_forwarded);
+    Ok(Upgrade { token, response, head_len: head.len(), forwarded })
 }
 
 struct Headers<'a>(&'a [httparse::Header<'a>]);
@@ -278,6 +288,7 @@ mod tests {
             path: "/ws".into(),
             origins: vec!["https://good.example".into()],
             head_bytes: 1024,
+            forwarded: true,
         };
         read_head(head.as_bytes(), 0, &rules)
     }
@@ -349,6 +360,13 @@ mod tests {
             read(&GOOD.replace("Host: h", "Origin: https://good.example")),
             Head::Upgrade(_)
         ));
+    }
+
+    #[test]
+    fn a_trusted_proxy_names_the_peer() {
+        let head = GOOD.replace("Host: h", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 10.0.0.7");
+        let Head::Upgrade(upgrade) = read(&head) else { panic!() };
+        assert_eq!(upgrade.forwarded, Some([10, 0, 0, 7].into()));
     }
 
     #[test]

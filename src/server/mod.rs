@@ -6,16 +6,21 @@
 //! `presence` (the broker's two directions).
 
 mod acceptor;
+mod assembly;
 mod boundary;
 mod config;
 mod connection;
+mod failure;
 mod feed;
 mod frame;
+mod handshakes;
 mod http;
 mod hub;
+mod inbound;
 mod inbox;
 mod message;
 mod outbox;
+mod peer;
 mod presence;
 mod reactor;
 mod receipt;
@@ -27,34 +32,28 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{channel, sync_channel},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use mio::{Poll, net::TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    broker::{Broker, Watchlist},
+    broker::Broker,
     error::{Error, ErrorKind, Result},
 };
-use acceptor::Acceptor;
-use feed::Feed;
-use http::Rules;
-use inbox::{InboxSender, inbox};
+use assembly::Assembly;
+use inbox::InboxSender;
 use message::{AcceptorCommand, Command, Reactors, Readiness};
-use presence::Presence;
-use reactor::{Reactor, ReactorParts};
 use stats::Counters;
 
 pub use config::{Limits, ServerConfig};
+pub use failure::FailureWatch;
+pub use peer::PeerAddress;
 pub use stats::{CloseReason, ServerStats};
 
-/// Commands that may wait for a reactor, receipts that may wait for the publisher.
-const QUEUE: usize = 8192;
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;
 
@@ -91,117 +90,12 @@ impl Server {
                 format!("cannot listen on {}; choose another listen address", config.listen);
             Error::new(ErrorKind::Io, detail).with_source(error)
         })?;
-        let io = |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
-        let bound = listener.local_addr().map_err(io)?;
+        let failed =
+            |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
+        let bound = listener.local_addr().map_err(failed)?;
         let (nodes, own_index) = config.identity(bound)?;
-        let node = nodes.name(own_index).to_owned();
-        let limits = config.limits.clone();
-
-        let readiness = Arc::new(Readiness::default());
-        let live = Arc::new(AtomicU64::new(0));
-        let watchlist = Arc::new(Watchlist::default());
-        let mut counters = Vec::new();
-        let mut counted = || {
-            let part = Arc::new(Counters::default());
-            counters.push(Arc::clone(&part));
-            part
-        };
-        let (presence_sender, presence_queue) = channel();
-        let (publisher_sender, publisher_queue) = sync_channel(QUEUE);
-        let (ticket_sender, ticket_queue) = sync_channel(limits.handshakes);
-
-        let mut reactors = Vec::new();
-        let mut doors = Vec::new();
-        for _ in 0..config.reactors {
-            let poll = Poll::new().map_err(io)?;
-            let (door, inbox) = inbox(&poll, reactor::WAKE, QUEUE).map_err(io)?;
-            doors.push(door);
-            reactors.push(ReactorParts {
-                poll,
-                inbox,
-                presence: presence_sender.clone(),
-                publisher: publisher_sender.clone(),
-                watchlist: Arc::clone(&watchlist),
-                nodes: nodes.clone(),
-                limits: limits.clone(),
-                echo: config.echo,
-                counters: counted(),
-                live: Arc::clone(&live),
-            });
-        }
-        drop((presence_sender, publisher_sender));
-        let doors = Reactors::new(doors);
-
-        let poll = Poll::new().map_err(io)?;
-        let (acceptor_door, acceptor_inbox) = inbox(&poll, acceptor::WAKE, QUEUE).map_err(io)?;
-        let acceptor = Acceptor {
-            poll,
-            inbox: acceptor_inbox,
-            listener: TcpListener::from_std(listener),
-            rules: Rules {
-                path: config.path.clone(),
-                origins: config.origins.clone(),
-                head_bytes: limits.head_bytes,
-            },
-            max_handshakes: limits.handshakes,
-            max_connections: limits.connections as u64,
-            handshake_time: limits.handshake,
-            tickets: ticket_sender,
-            reactors: doors.clone(),
-            readiness: Arc::clone(&readiness),
-            counters: counted(),
-            live: Arc::clone(&live),
-        };
-        let stop_feed = Arc::new(AtomicBool::new(false));
-        let feed = Feed {
-            node: node.clone(),
-            subscription: broker.subscribe(&node, watchlist),
-            reactors: doors.clone(),
-            readiness: Arc::clone(&readiness),
-            counters: counted(),
-            stop: Arc::clone(&stop_feed),
-            complained: Vec::new(),
-        };
-        let give_up = Arc::new(AtomicBool::new(false));
-        let presence = Presence {
-            broker: Arc::clone(&broker),
-            node: node.clone(),
-            lease: limits.lease,
-            queue: presence_queue,
-            readiness: Arc::clone(&readiness),
-            give_up: Arc::clone(&give_up),
-        };
-
-        let mut threads = Threads::default();
-        for (index, parts) in reactors.into_iter().enumerate() {
-            threads.reactors.push(spawn(&format!("im-reactor-{index}"), move || {
-                report_failure("a reactor", Reactor::new(parts).run());
-            })?);
-        }
-        threads.workers.push(spawn("im-presence", move || presence.run())?);
-        threads.workers.push(spawn("im-receipts", {
-            let (broker, nodes, counters) = (Arc::clone(&broker), nodes.clone(), counted());
-            move || worker::run_publisher(&*broker, &publisher_queue, &nodes, &counters)
-        })?);
-        threads.workers.push(spawn("im-tickets", {
-            let (broker, nodes, door) = (Arc::clone(&broker), nodes.clone(), acceptor_door.clone());
-            move || worker::run_tickets(&*broker, &ticket_queue, &door, &nodes, own_index)
-        })?);
-        threads.feed = Some(spawn("im-feed", move || feed.run())?);
-        threads.acceptor =
-            Some(spawn("im-acceptor", move || report_failure("the acceptor", acceptor.run()))?);
-        Ok(ServerHandle {
-            bound,
-            node,
-            limits,
-            readiness,
-            counters,
-            acceptor: acceptor_door,
-            reactors: doors,
-            stop_feed,
-            give_up,
-            threads,
-        })
+        let assembly = Assembly::new(config, nodes, own_index, broker);
+        assembly.start(listener, bound).map_err(failed)
     }
 }
 
@@ -210,8 +104,9 @@ impl Server {
 pub struct ServerHandle {
     bound: SocketAddr,
     node: String,
-    limits: Limits,
+    linger: Duration,
     readiness: Arc<Readiness>,
+    failure: FailureWatch,
     counters: Vec<Arc<Counters>>,
     acceptor: InboxSender<AcceptorCommand>,
     reactors: Reactors,
@@ -256,6 +151,11 @@ impl ServerHandle {
         true
     }
 
+    /// Tells when a thread of the node fails, which it does not recover from: restart the node then.
+    pub fn failure_watch(&self) -> FailureWatch {
+        self.failure.clone()
+    }
+
     /// What the node has counted so far.
     pub fn stats(&self) -> ServerStats {
         ServerStats::sum(self.counters.iter().map(|part| &**part))
@@ -281,7 +181,7 @@ impl ServerHandle {
         self.stop_feed.store(true, Ordering::Release);
         self.threads.feed.take().into_iter().for_each(join);
         // What the reactors reported last is sent now, or given up if the broker is away.
-        let deadline = Instant::now() + self.limits.linger;
+        let deadline = Instant::now() + self.linger;
         while self.threads.workers.iter().any(|worker| !worker.is_finished()) {
             if Instant::now() >= deadline {
                 self.give_up.store(true, Ordering::Release);
@@ -312,18 +212,6 @@ fn bind(address: SocketAddr, silence: Duration) -> io::Result<std::net::TcpListe
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("cannot start thread {name}")).with_source(error)
-    })
-}
-
-fn report_failure(what: &str, result: io::Result<()>) {
-    if let Err(error) = result {
-        log::error!("{what} ended: {error}");
-    }
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
@@ -23,13 +23,14 @@ use std::{
 use ahash::AHashMap;
 
 use super::{
-    message::Readiness,
-    worker::{BATCH, Work, collect},
+    message::{Readiness, Report},
+    worker::BATCH,
 };
 use crate::{
     backoff::Backoff,
     broker::{Broker, PresenceChange, Session},
     error::{ErrorKind, Result},
+    id::ClientId,
     wire::Ticket,
 };
 
@@ -41,7 +42,7 @@ pub(super) struct Presence {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) node: String,
     pub(super) lease: Duration,
-    pub(super) queue: Receiver<PresenceChange>,
+    pub(super) queue: Receiver<Report>,
     pub(super) readiness: Arc<Readiness>,
     /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
     pub(super) give_up: Arc<AtomicBool>,
@@ -60,6 +61,8 @@ struct Memory {
     held: AHashMap<u64, Box<str>>,
     /// What is still to be reported, in order.
     changes: Vec<PresenceChange>,
+    /// Memberships that the broker has forgotten.
+    members: Vec<(ClientId, String)>,
     renew_at: Instant,
     calm: Calm,
 }
@@ -135,17 +138,37 @@ impl Presence {
             memory.former.iter().try_for_each(|former| self.broker.discard_session(former))?;
             memory.discard = false;
         }
-        let wait = memory.renew_at.saturating_duration_since(Instant::now());
-        match collect(&self.queue, &mut memory.changes, wait) {
-            Work::Batch => {
-                let batch = memory.changes.len().min(BATCH);
-                self.broker.report(&session, &memory.changes[..batch])?;
-                memory.reported(batch);
-                Ok(Turn::Again)
+        if memory.is_idle() {
+            let wait = memory.renew_at.saturating_duration_since(Instant::now());
+            match self.queue.recv_timeout(wait) {
+                Ok(report) => memory.take(report),
+                Err(RecvTimeoutError::Timeout) => return Ok(Turn::Again),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Turn::Ended),
             }
-            Work::Idle => Ok(Turn::Again),
-            Work::Ended => Ok(Turn::Ended),
         }
+        while memory.changes.len() < BATCH
+            && let Ok(report) = self.queue.try_recv()
+        {
+            memory.take(report);
+        }
+        // Before the changes: a client that has left since leaves these channels too.
+        self.rejoin(memory)?;
+        let batch = memory.changes.len().min(BATCH);
+        self.broker.report(&session, &memory.changes[..batch])?;
+        memory.reported(batch);
+        Ok(Turn::Again)
+    }
+
+    fn rejoin(&self, memory: &mut Memory) -> Result<()> {
+        if memory.members.is_empty() {
+            return Ok(());
+        }
+        let members: Vec<_> =
+            memory.members.iter().map(|(client, channel)| (*client, channel.as_str())).collect();
+        self.broker.join(&members)?;
+        log::warn!("the broker lost data; {} memberships were restored", members.len());
+        memory.members = Vec::new();
+        Ok(())
     }
 
     fn begin(&self, memory: &mut Memory) -> Result<()> {
@@ -197,8 +220,20 @@ impl Memory {
             discard: false,
             held: AHashMap::new(),
             changes: Vec::new(),
+            members: Vec::new(),
             renew_at: Instant::now(),
             calm: Calm::new(Instant::now()),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.changes.is_empty() && self.members.is_empty()
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Change(change) => self.changes.push(change),
+            Report::Members(members) => self.members.extend(members),
         }
     }
 
@@ -222,8 +257,8 @@ impl Memory {
     }
 
     /// Puts everything that was reported in front of what is still to be reported.
-    fn session_ended(&mut self, how: Ended, queue: &Receiver<PresenceChange>) {
-        self.changes.extend(queue.try_iter());
+    fn session_ended(&mut self, how: Ended, queue: &Receiver<Report>) {
+        queue.try_iter().for_each(|report| self.take(report));
         if how == Ended::Reaped {
             // Closed since: that it is offline has been told, or will be by whoever reaps.
             self.changes.retain(|change| match change {
@@ -298,7 +333,7 @@ mod tests {
         let mut memory = Memory::new();
         memory.changes = vec![opened(1), opened(2), closed(1)];
         memory.reported(1);
-        sender.send(opened(3)).unwrap();
+        sender.send(Report::Change(opened(3))).unwrap();
         memory.session_ended(how, &queue);
         memory.changes
     }

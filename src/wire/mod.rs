@@ -428,10 +428,10 @@ impl Ticket {
         &self.text
     }
 
-    /// A ticket from the parts of one.
+    /// The same ticket; what is left here keeps the client and has no text.
     #[cfg(feature = "server")]
-    pub(crate) fn from_parts(client: ClientId, text: Box<str>) -> Self {
-        Ticket { client, text }
+    pub(crate) fn take(&mut self) -> Ticket {
+        Ticket { client: self.client, text: std::mem::take(&mut self.text) }
     }
 
     /// See [`text`](Self::text).

@@ -6,7 +6,7 @@ use redis::cmd;
 
 use crate::{
     proxy::Mode,
-    world::{Peer, World, eventually},
+    world::{Peer, World, eventually, patiently},
 };
 
 /// How a fault begins and ends.
@@ -99,8 +99,8 @@ fn hear(world: &World, peers: &mut [Peer], text: &str) {
     // A node may not listen yet, and membership follows; messages of before are skipped.
     for peer in peers {
         eventually("heard", || {
-            world.im.send_message(0, [peer.client], text, false).unwrap();
-            world.im.send_chan_message(0, "room", &to_room).unwrap();
+            patiently(|| world.im.send_message(0, [peer.client], text, false));
+            patiently(|| world.im.send_chan_message(0, "room", &to_room));
             let wanted = [format!("\"{text}\""), format!("\"{to_room}\"")];
             let mut heard = [false; 2];
             peer.socket.texts(Duration::from_millis(100), |got| {

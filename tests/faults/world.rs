@@ -151,9 +151,9 @@ impl World {
         let meta = format!("witness {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let ticket = Ticket::new(1_000_000.into(), Some(&meta));
         let text = ticket.text().to_owned();
-        let session = self.broker.begin_session("witness", LEASE, true).unwrap();
+        let session = patiently(|| self.broker.begin_session("witness", LEASE, true));
         let opened = PresenceChange::Opened { connection: 1, ticket };
-        self.broker.report(&session, &[opened]).unwrap();
+        patiently(|| self.broker.report(&session, &[opened.clone()]));
         eventually("the witness is reaped", || self.log.count(false, &text) == 1);
     }
 }
@@ -190,9 +190,21 @@ pub fn start_node(
 pub fn connect(im: &ImClient, address: std::net::SocketAddr, client: i64) -> Result<Peer, u16> {
     static NUMBER: AtomicI64 = AtomicI64::new(0);
     let meta = format!("connection {}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let url = im.prev_connect_server(client, Some(&meta)).unwrap();
+    let url = patiently(|| im.prev_connect_server(client, Some(&meta)));
     let ticket = Ticket::new(client.into(), Some(&meta)).text().to_owned();
     Ok(Peer { client, ticket, socket: Client::connect(address, &url)? })
+}
+
+/// Repeats a call as business code would: for as long as its error may pass.
+pub fn patiently<T>(call: impl Fn() -> Result<T, imcore::Error>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match call() {
+            Ok(value) => return value,
+            Err(error) => assert!(error.is_retryable() && Instant::now() < deadline, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Asks again until the answer is yes.

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::Parser;
-use imcore::server::{Limits, ServerConfig};
+use clap::{Parser, ValueEnum};
+use imcore::server::{Limits, PeerAddress, ServerConfig};
 use log::LevelFilter;
 
 /// Holds the WebSocket connections of clients and pushes what the business sends to them.
@@ -57,6 +57,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "A,B", value_delimiter = ',', env = "IMSERVER_ORIGINS")]
     pub(crate) origins: Vec<String>,
 
+    /// Where a client's real address comes from, which limits its handshakes
+    #[arg(long, value_name = "FROM", default_value = "socket", env = "IMSERVER_PEER_ADDRESS")]
+    pub(crate) peer_address: AddressSource,
+
     /// Seconds over which a stopping node spreads its closes [default: all at once]
     #[arg(
         long,
@@ -82,6 +86,7 @@ impl Cli {
             path: self.path.clone(),
             reactors: self.reactors.unwrap_or(defaults.reactors),
             origins: self.origins.clone(),
+            peer_address: self.peer_address.into(),
             limits: Limits { drain_over: Duration::from_secs(self.drain), ..defaults.limits },
             ..defaults
         }
@@ -104,5 +109,26 @@ impl Cli {
             .replace("{server}", server)
             .replace("{index}", &index.to_string())
             .replace("{path}", &self.path)
+    }
+}
+
+/// The values of --peer-address.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AddressSource {
+    /// The socket: clients connect directly
+    Socket,
+    /// The PROXY protocol, version 2, which the proxy in front must speak
+    ProxyProtocol,
+    /// The last entry of X-Forwarded-For, which the proxy in front must append
+    ForwardedFor,
+}
+
+impl From<AddressSource> for PeerAddress {
+    fn from(source: AddressSource) -> Self {
+        match source {
+            AddressSource::Socket => PeerAddress::Socket,
+            AddressSource::ProxyProtocol => PeerAddress::ProxyProtocol,
+            AddressSource::ForwardedFor => PeerAddress::ForwardedFor,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 
 mod cli;
+mod descriptors;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -36,7 +37,9 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let broker = broker(cli)?;
-    let node = Server::start(cli.server_config(), Arc::clone(&broker))?;
+    let mut config = cli.server_config();
+    descriptors::fit(&mut config.limits);
+    let node = Server::start(config, Arc::clone(&broker))?;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
         node.server(),
@@ -45,6 +48,11 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
         broker.describe(),
         cli.public_url_of(node.server())
     );
+    let failure = node.failure_watch();
+    std::thread::spawn(move || {
+        failure.wait();
+        let _ = signal_hook::low_level::raise(SIGTERM);
+    });
     signals.forever().next();
     log::info!("stopping; a second signal ends at once");
     std::thread::spawn(move || {
@@ -52,9 +60,13 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
             std::process::exit(130);
         }
     });
+    let failure = node.failure_watch();
     node.shutdown();
     log::info!("stopped");
-    Ok(())
+    match failure.get() {
+        Some(why) => Err(Error::new(ErrorKind::Io, why)),
+        None => Ok(()),
+    }
 }
 
 fn broker(cli: &cli::Cli) -> Result<Arc<dyn Broker>, Error> {

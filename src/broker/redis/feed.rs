@@ -23,7 +23,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -68,6 +68,8 @@ pub(super) struct RedisFeed {
     waiting: VecDeque<Envelope>,
     told_duplicate: Option<Instant>,
     account: Account,
+    /// The data that Redis has lost, as far as it has been told.
+    forgotten: u64,
 }
 
 struct Link {
@@ -81,6 +83,8 @@ struct Link {
     refreshed: Instant,
     /// Whether the next probe must read the count of published messages, however early.
     settle: bool,
+    /// Whether Redis may have lost its data since it was last asked.
+    doubtful: bool,
 }
 
 struct Probe {
@@ -149,6 +153,7 @@ impl RedisFeed {
             waiting: VecDeque::new(),
             told_duplicate: None,
             account: Account::default(),
+            forgotten: 0,
         }
     }
 
@@ -170,6 +175,7 @@ impl RedisFeed {
             last_probe: now,
             refreshed: now,
             settle: true,
+            doubtful: false,
         }))
     }
 
@@ -185,6 +191,7 @@ impl RedisFeed {
             .map_err(|error| error::connect_failed(&connector.address, error))?;
         // From here on no change goes unnoticed; before it, any may have.
         self.watched.mark_all();
+        self.check_memory(&mut data)?;
         Ok(data)
     }
 
@@ -219,7 +226,7 @@ impl RedisFeed {
             && self.watched.any_dirty()
             && now.duration_since(link.refreshed) >= REFRESH_PAUSE
         {
-            self.with_data(link, |feed, link| feed.reread(&mut link.data, IDLE_CHUNK))?;
+            self.with_data(link, |feed, link| feed.reread(link, IDLE_CHUNK))?;
             link.refreshed = Instant::now();
             if !self.ready.is_empty() {
                 return Ok(());
@@ -235,7 +242,7 @@ impl RedisFeed {
 
     fn hear(&mut self, link: &mut Link, message: &Msg) -> Result<()> {
         if message.get_channel_name() == INVALIDATE {
-            self.invalidated(message);
+            link.doubtful |= self.invalidated(message);
             return Ok(());
         }
         let Ok(payload) = std::str::from_utf8(message.get_payload_bytes()) else {
@@ -270,8 +277,8 @@ impl RedisFeed {
         self.ready.extend(lost.filter(|lost| *lost > 0).map(FeedEvent::Lost));
     }
 
-    /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`).
-    fn invalidated(&mut self, message: &Msg) {
+    /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`), and is told.
+    fn invalidated(&mut self, message: &Msg) -> bool {
         match message.get_payload::<Value>() {
             Ok(Value::Array(keys)) => {
                 for key in keys {
@@ -281,8 +288,44 @@ impl RedisFeed {
                         self.watched.mark(client);
                     }
                 }
+                false
             }
-            _ => self.watched.mark_all(),
+            _ => {
+                self.watched.mark_all();
+                true
+            }
+        }
+    }
+
+    /// Asks whether Redis still knows what this process reported; if not, it has lost memberships too,
+    /// and that is told before any is read again.
+    fn check_memory(&mut self, data: &mut Connection) -> Result<()> {
+        let sessions: Vec<_> = self.shared.reports().clone().into_iter().collect();
+        let mut pipeline = redis::pipe();
+        for (session, _) in &sessions {
+            pipeline.cmd("EXISTS").arg(self.shared.names.ended_key(session));
+            pipeline.cmd("HGET").arg(self.shared.names.sessions_key()).arg(session);
+        }
+        let replies = exchange(data, &pipeline.get_packed_pipeline(), pipeline.len())
+            .map_err(|error| error::call_failed(&self.shared.connector.address, error))?;
+        let mut replies = replies.into_iter();
+        let mut lost = false;
+        for (_, known) in sessions {
+            let ended = reply::number(replies.next().unwrap_or(Value::Nil)) == 1;
+            let value = reply::text(replies.next().unwrap_or(Value::Nil));
+            let last = value.split_once(' ').and_then(|(last, _)| last.parse::<u64>().ok());
+            lost |= !ended && last.is_none_or(|last| last < known.acknowledged);
+        }
+        self.tell_forgotten(lost);
+        Ok(())
+    }
+
+    /// Tells once of each loss, whoever found it.
+    fn tell_forgotten(&mut self, found: bool) {
+        let forgotten = self.shared.forgotten.load(Ordering::Acquire);
+        if found || forgotten != self.forgotten {
+            self.forgotten = forgotten;
+            self.ready.push_back(FeedEvent::Forgotten);
         }
     }
 
@@ -300,7 +343,7 @@ impl RedisFeed {
         if covered > 0 {
             // Watched before the message was published, possibly after the last look.
             self.watched.apply(&self.watchlist);
-            self.reread(&mut link.data, usize::MAX)?;
+            self.reread(link, usize::MAX)?;
             link.refreshed = Instant::now();
         }
         link.proven = true;
@@ -313,7 +356,11 @@ impl RedisFeed {
     }
 
     /// Reads and reports the channels of up to `limit` dirty clients, in pipelines of bounded size.
-    fn reread(&mut self, data: &mut Connection, limit: usize) -> Result<()> {
+    fn reread(&mut self, link: &mut Link, limit: usize) -> Result<()> {
+        match std::mem::take(&mut link.doubtful) {
+            true => self.check_memory(&mut link.data)?,
+            false => self.tell_forgotten(false),
+        }
         let address = &self.shared.connector.address;
         let mut left = limit;
         while left > 0 {
@@ -327,7 +374,7 @@ impl RedisFeed {
                 pipeline.cmd("HKEYS").arg(self.shared.names.client_key(*client));
             }
             let packed = pipeline.get_packed_pipeline();
-            let replies = exchange(data, &packed, clients.len())
+            let replies = exchange(&mut link.data, &packed, clients.len())
                 .map_err(|error| error::call_failed(address, error))?;
             for reply in &replies {
                 // A key of a foreign type holds no channels; it must not deafen the node for ever.

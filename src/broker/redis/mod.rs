@@ -15,7 +15,10 @@ mod scripts;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,6 +80,8 @@ struct Shared {
     pool: Pool,
     /// Own sessions that were not ended by ourselves.
     reports: Mutex<HashMap<String, Reports>>,
+    /// How often Redis was found to have forgotten one of them.
+    forgotten: AtomicU64,
 }
 
 impl RedisBroker {
@@ -90,8 +95,10 @@ impl RedisBroker {
         let connector = Connector::new(url, &options)?;
         let names = Names::new(&options.prefix, &options.path, &options.key_prefix);
         let pool = Pool::new(options.pool_size, options.connect_timeout);
-        let reports = Mutex::default();
-        Ok(RedisBroker { shared: Arc::new(Shared { names, options, connector, pool, reports }) })
+        let (reports, forgotten) = (Mutex::default(), AtomicU64::new(0));
+        Ok(RedisBroker {
+            shared: Arc::new(Shared { names, options, connector, pool, reports, forgotten }),
+        })
     }
 
     fn names(&self) -> &Names {
@@ -200,21 +207,27 @@ impl Shared {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
+    fn judge(&self, session: &Session, reply: &Value) -> Result<()> {
+        let (kind, what) = match reply {
+            Value::Int(1) => return Ok(()),
+            Value::Int(-1) => {
+                self.reports().remove(&session.id);
+                (ErrorKind::SessionLost, "was ended")
+            }
+            _ => {
+                self.forgotten.fetch_add(1, Ordering::AcqRel);
+                (ErrorKind::SessionForgotten, "is not, or not fully, known any more")
+            }
+        };
+        Err(Error::new(kind, format!("session {} {what}", session.id)))
+    }
+
     fn publish_raw(&self, topic: &str, payload: &str) -> Result<()> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("PUBLISH").arg(topic).arg(payload);
         self.run(&pipeline).map(drop)
     }
-}
-
-/// What [`scripts::RENEW`] and [`scripts::REPORT`] say of the session.
-fn judge(session: &Session, reply: &Value) -> Result<()> {
-    let (kind, what) = match reply {
-        Value::Int(1) => return Ok(()),
-        Value::Int(-1) => (ErrorKind::SessionLost, "was ended"),
-        _ => (ErrorKind::SessionForgotten, "is not, or not fully, known any more"),
-    };
-    Err(Error::new(kind, format!("session {} {what}", session.id)))
 }
 
 /// How many of the messages go to each node.
@@ -279,7 +292,7 @@ impl Broker for RedisBroker {
             pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
             pipeline.arg(&session.id).arg(millis(session.lease)).arg(known.acknowledged);
         })?;
-        judge(session, &renewed)
+        self.shared.judge(session, &renewed)
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
@@ -319,7 +332,7 @@ impl Broker for RedisBroker {
                 };
             }
         })?;
-        replies.iter().try_for_each(|reply| judge(session, reply))?;
+        replies.iter().try_for_each(|reply| self.shared.judge(session, reply))?;
         if let Some(known) = self.shared.reports().get_mut(&session.id) {
             let all = before.sent + chunks.len() as u64;
             known.acknowledged = known.acknowledged.max(all);

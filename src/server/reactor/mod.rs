@@ -3,6 +3,8 @@
 //! Single-threaded; never blocks, never calls the broker. What it needs from outside comes through its
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
+mod upkeep;
+
 use std::{
     collections::VecDeque,
     io,
@@ -18,13 +20,14 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
+use self::upkeep::Drain;
 use super::{
     config::Limits,
     connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
     frame::Frame,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
-    message::{Adoption, Command, Outgoing},
+    message::{Adoption, Command, Outgoing, Report},
     outbox::Written,
     receipt::Receipt,
     stats::{CloseReason, Counters, add},
@@ -46,16 +49,11 @@ const BULK_PER_TURN: usize = 64;
 const SCRATCH: usize = 16 << 10;
 /// Ticks in a second.
 const TICKS: u32 = 10;
-/// Parts of a sweep: each looks at that share of the connections.
-const SWEEP_PARTS: u32 = 4;
-/// Time between two sweeps while draining.
-const DRAIN_SWEEP: Duration = Duration::from_millis(100);
-
 /// What a reactor is made of, besides its own state.
 pub(super) struct ReactorParts {
     pub(super) poll: Poll,
     pub(super) inbox: Inbox<Command>,
-    pub(super) presence: Sender<PresenceChange>,
+    pub(super) presence: Sender<Report>,
     pub(super) publisher: SyncSender<Outgoing>,
     pub(super) watchlist: Arc<Watchlist>,
     pub(super) nodes: Nodes,
@@ -86,15 +84,6 @@ pub(super) struct Reactor {
     sweep_at: Instant,
     sweep_from: usize,
     drain: Option<Drain>,
-}
-
-/// The end of a reactor: closes are spread over the time set for it, then there is a grace.
-struct Drain {
-    began: Instant,
-    until: Instant,
-    reason: CloseReason,
-    /// Slab places before this one have been told to close.
-    told: usize,
 }
 
 fn ticks(duration: Duration) -> Ticks {
@@ -235,6 +224,7 @@ impl Reactor {
                 }
                 self.plan = plan;
             }
+            Command::Rejoin => self.rejoin(),
             Command::Channels { client, channels } => self.hub.set_channels(client, channels),
             Command::ForceOffline(client) => {
                 for key in self.hub.connections(client).to_vec() {
@@ -390,8 +380,12 @@ impl Reactor {
     }
 
     fn report(&self, change: PresenceChange) {
+        self.tell(Report::Change(change));
+    }
+
+    fn tell(&self, report: Report) {
         // Fails only when the presence thread has ended, which it does after the reactors.
-        let _ = self.parts.presence.send(change);
+        let _ = self.parts.presence.send(report);
     }
 
     /// Tells the sender of a message what became of it.
@@ -422,98 +416,6 @@ impl Reactor {
         let sender = receipt.sender();
         if let Some(envelope) = Receipt::lost(receipt) {
             self.publish(sender, envelope);
-        }
-    }
-
-    /// One part of a pass over all connections; all of it, and often, while draining.
-    fn sweep(&mut self) {
-        self.drain_share();
-        let (parts, pause) = match self.drain {
-            None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
-            Some(_) => (1, DRAIN_SWEEP),
-        };
-        self.sweep_at = Instant::now() + pause;
-        let size = self.connections.capacity();
-        let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
-        for key in self.sweep_from..to {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reason = connection.tick(self.now, &self.limits);
-            if let Some(reason) = reason {
-                self.close(key as Key, reason);
-            } else if connection.has_output() {
-                self.mark_urgent(key as Key);
-            }
-            self.note_phase(key as Key);
-        }
-        self.sweep_from = if to == size { 0 } else { to };
-    }
-
-    /// The only place that takes a connection out of hub, poll and slab, and reports it closed.
-    fn reap(&mut self) {
-        for key in std::mem::take(&mut self.ending) {
-            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if connection.is_open() {
-                continue;
-            }
-            let (client, number) = (connection.client, connection.number);
-            let gone = connection.gone();
-            let was_reported = std::mem::replace(&mut connection.reported, false);
-            if gone.is_some() {
-                let _ = self.parts.poll.registry().deregister(connection.stream_mut());
-            }
-            if was_reported {
-                self.report(PresenceChange::Closed { connection: number });
-            }
-            if self.hub.remove(client, key) {
-                self.parts.watchlist.unwatch(client);
-            }
-            if let Some(reason) = gone {
-                let connection = self.connections.remove(key as usize);
-                self.settle_dropped(connection.into_unwritten());
-                self.parts.live.fetch_sub(1, Ordering::Relaxed);
-                self.parts.counters.closed(reason);
-                log::debug!("conn={number} client={client} reason={}", reason.text());
-            }
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        let began = Instant::now();
-        let Limits { drain, drain_over, .. } = self.parts.limits;
-        let reason = match drain_over.is_zero() {
-            true => CloseReason::Stopping,
-            false => CloseReason::Restarting,
-        };
-        self.drain = Some(Drain { began, until: began + drain_over + drain, reason, told: 0 });
-        self.sweep_at = began;
-    }
-
-    /// Closes as many connections as are due by now.
-    fn drain_share(&mut self) {
-        let size = self.connections.capacity();
-        let Some(drain) = &mut self.drain else { return };
-        let over = self.parts.limits.drain_over.as_secs_f64();
-        let share = (drain.began.elapsed().as_secs_f64() / over).min(1.0);
-        let due = if over == 0.0 { size } else { (size as f64 * share).ceil() as usize };
-        let (from, reason) = (drain.told, drain.reason);
-        drain.told = due;
-        for key in from..due {
-            self.close(key as Key, reason);
-        }
-    }
-
-    /// The time to drain is over: every connection that is left ends now.
-    fn finish(&mut self) {
-        let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let connection = self.connections.remove(key);
-            if connection.reported {
-                self.report(PresenceChange::Closed { connection: connection.number });
-            }
-            self.parts.live.fetch_sub(1, Ordering::Relaxed);
-            self.parts.counters.closed(reason);
-            self.settle_dropped(connection.into_unwritten());
         }
     }
 }

@@ -1,0 +1,25 @@
+//! The page's files, built into the program. Nothing else on the disk is ever served.
+
+/// One file as HTTP serves it.
+pub(crate) struct Asset {
+    pub(crate) content_type: &'static str,
+    pub(crate) body: &'static str,
+}
+
+/// The file at `path`.
+pub(crate) fn find(path: &str) -> Option<Asset> {
+    const HTML: &str = "text/html; charset=utf-8";
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    let (content_type, body) = match path {
+        "/" | "/index.html" => (HTML, include_str!("page/index.html")),
+        "/style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
+        "/icon.svg" | "/favicon.ico" => ("image/svg+xml", include_str!("page/icon.svg")),
+        "/app.js" => (SCRIPT, include_str!("page/app.js")),
+        "/im.js" => (SCRIPT, include_str!("page/im.js")),
+        "/store.js" => (SCRIPT, include_str!("page/store.js")),
+        "/view.js" => (SCRIPT, include_str!("page/view.js")),
+        "/i18n.js" => (SCRIPT, include_str!("page/i18n.js")),
+        _ => return None,
+    };
+    Some(Asset { content_type, body })
+}

@@ -1,0 +1,246 @@
+//! Makes the parts of a node, connects them and starts their threads. Called once, by `Server::start`.
+
+use std::{
+    cell::Cell,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use mio::{Poll, net};
+
+use super::{
+    ServerHandle, Threads,
+    acceptor::{self, Acceptor},
+    config::ServerConfig,
+    failure::FailureWatch,
+    feed::Feed,
+    http::Rules,
+    inbox::{InboxSender, inbox},
+    message::{AcceptorCommand, Outgoing, Reactors, Readiness, Report, TicketJob},
+    peer::PeerAddress,
+    presence::Presence,
+    reactor::{self, Reactor, ReactorParts},
+    stats::Counters,
+    worker,
+};
+use crate::{
+    broker::{Broker, Watchlist},
+    nodes::Nodes,
+};
+
+/// Commands that may wait for a loop, receipts that may wait for the publisher.
+const QUEUE: usize = 8192;
+
+/// What the parts of a node share.
+pub(super) struct Assembly {
+    config: ServerConfig,
+    nodes: Nodes,
+    own_index: usize,
+    broker: Arc<dyn Broker>,
+    readiness: Arc<Readiness>,
+    failure: FailureWatch,
+    watchlist: Arc<Watchlist>,
+    live: Arc<AtomicU64>,
+    stop_feed: Arc<AtomicBool>,
+    give_up: Arc<AtomicBool>,
+    counters: Vec<Arc<Counters>>,
+}
+
+impl Assembly {
+    pub(super) fn new(
+        config: ServerConfig,
+        nodes: Nodes,
+        own_index: usize,
+        broker: Arc<dyn Broker>,
+    ) -> Self {
+        Assembly {
+            config,
+            nodes,
+            own_index,
+            broker,
+            readiness: Arc::default(),
+            failure: FailureWatch::default(),
+            watchlist: Arc::default(),
+            live: Arc::default(),
+            stop_feed: Arc::default(),
+            give_up: Arc::default(),
+            counters: Vec::new(),
+        }
+    }
+
+    /// Starts all threads: those that others send to first.
+    pub(super) fn start(
+        mut self,
+        listener: TcpListener,
+        bound: SocketAddr,
+    ) -> io::Result<ServerHandle> {
+        let (presence_sender, presence_queue) = channel();
+        let (publisher, publisher_queue) = sync_channel(QUEUE);
+        let (tickets, ticket_queue) = sync_channel(self.config.limits.handshakes);
+        let mut threads = Threads::default();
+        let mut doors = Vec::new();
+        for index in 0..self.config.reactors {
+            let (parts, door) = self.reactor(presence_sender.clone(), publisher.clone())?;
+            doors.push(door);
+            let name = format!("im-reactor-{index}");
+            threads.reactors.push(self.spawn(&name, || Reactor::new(parts).run())?);
+        }
+        // The workers end with their last sender.
+        drop((presence_sender, publisher));
+        let reactors = Reactors::new(doors);
+        let (acceptor, acceptor_door) = self.acceptor(listener, tickets, &reactors)?;
+        let presence = self.presence(presence_queue);
+        threads.workers.push(self.spawn("im-presence", || {
+            presence.run();
+            Ok(())
+        })?);
+        threads.workers.push(self.publisher(publisher_queue)?);
+        threads.workers.push(self.tickets(ticket_queue, acceptor_door.clone())?);
+        let feed = self.feed(&reactors);
+        threads.feed = Some(self.spawn("im-feed", || {
+            feed.run();
+            Ok(())
+        })?);
+        threads.acceptor = Some(self.spawn("im-acceptor", || acceptor.run())?);
+        Ok(ServerHandle {
+            bound,
+            node: self.nodes.name(self.own_index).to_owned(),
+            linger: self.config.limits.linger,
+            readiness: self.readiness,
+            failure: self.failure,
+            counters: self.counters,
+            acceptor: acceptor_door,
+            reactors,
+            stop_feed: self.stop_feed,
+            give_up: self.give_up,
+            threads,
+        })
+    }
+
+    fn reactor(
+        &mut self,
+        presence: Sender<Report>,
+        publisher: SyncSender<Outgoing>,
+    ) -> io::Result<(ReactorParts, InboxSender<super::message::Command>)> {
+        let poll = Poll::new()?;
+        let (door, inbox) = inbox(&poll, reactor::WAKE, QUEUE)?;
+        let parts = ReactorParts {
+            poll,
+            inbox,
+            presence,
+            publisher,
+            watchlist: Arc::clone(&self.watchlist),
+            nodes: self.nodes.clone(),
+            limits: self.config.limits.clone(),
+            echo: self.config.echo,
+            counters: self.counted(),
+            live: Arc::clone(&self.live),
+        };
+        Ok((parts, door))
+    }
+
+    fn acceptor(
+        &mut self,
+        listener: TcpListener,
+        tickets: SyncSender<TicketJob>,
+        reactors: &Reactors,
+    ) -> io::Result<(Acceptor, InboxSender<AcceptorCommand>)> {
+        let poll = Poll::new()?;
+        let (door, inbox) = inbox(&poll, acceptor::WAKE, QUEUE)?;
+        let acceptor = Acceptor {
+            poll,
+            inbox,
+            listener: net::TcpListener::from_std(listener),
+            rules: Rules {
+                path: self.config.path.clone(),
+                origins: self.config.origins.clone(),
+                head_bytes: self.config.limits.head_bytes,
+                forwarded: self.config.peer_address == PeerAddress::ForwardedFor,
+            },
+            peer_address: self.config.peer_address,
+            limits: self.config.limits.clone(),
+            full: Cell::new(false),
+            starved: Cell::new(false),
+            tickets,
+            reactors: reactors.clone(),
+            readiness: Arc::clone(&self.readiness),
+            counters: self.counted(),
+            live: Arc::clone(&self.live),
+        };
+        Ok((acceptor, door))
+    }
+
+    fn feed(&mut self, reactors: &Reactors) -> Feed {
+        let node = self.nodes.name(self.own_index);
+        Feed {
+            subscription: self.broker.subscribe(node, Arc::clone(&self.watchlist)),
+            node: node.to_owned(),
+            reactors: reactors.clone(),
+            readiness: Arc::clone(&self.readiness),
+            stop: Arc::clone(&self.stop_feed),
+            complained: Vec::new(),
+            counters: self.counted(),
+        }
+    }
+
+    fn presence(&self, queue: Receiver<Report>) -> Presence {
+        Presence {
+            broker: Arc::clone(&self.broker),
+            node: self.nodes.name(self.own_index).to_owned(),
+            lease: self.config.limits.lease,
+            queue,
+            readiness: Arc::clone(&self.readiness),
+            give_up: Arc::clone(&self.give_up),
+        }
+    }
+
+    fn publisher(&mut self, queue: Receiver<Outgoing>) -> io::Result<JoinHandle<()>> {
+        let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
+        let counters = self.counted();
+        self.spawn("im-receipts", move || {
+            worker::run_publisher(&*broker, &queue, &nodes, &counters);
+            Ok(())
+        })
+    }
+
+    fn tickets(
+        &self,
+        queue: Receiver<TicketJob>,
+        acceptor: InboxSender<AcceptorCommand>,
+    ) -> io::Result<JoinHandle<()>> {
+        let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
+        let own_index = self.own_index;
+        self.spawn("im-tickets", move || {
+            worker::run_tickets(&*broker, &queue, &acceptor, &nodes, own_index);
+            Ok(())
+        })
+    }
+
+    /// Counters for one thread.
+    fn counted(&mut self) -> Arc<Counters> {
+        let part = Arc::new(Counters::default());
+        self.counters.push(Arc::clone(&part));
+        part
+    }
+
+    /// Starts a thread that the node cannot do without.
+    fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let (failure, readiness) = (self.failure.clone(), Arc::clone(&self.readiness));
+        let thread = name.to_owned();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if !failure.guard(&thread, run) {
+                readiness.failed.store(true, Ordering::Release);
+            }
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! Whose connection it is: the real address behind a proxy.
+//!
+//! Pure. Used by the acceptor to limit handshakes per address and to name peers in logs. A proxy is
+//! believed only where the settings say so; anybody could send these headers otherwise.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where a peer's real address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PeerAddress {
+    /// From the socket: clients connect directly.
+    #[default]
+    Socket,
+    /// From the PROXY protocol header, version 2, that the proxy puts in front of every connection.
+    ProxyProtocol,
+    /// From the last entry of `X-Forwarded-For`, which the proxy appends.
+    ForwardedFor,
+}
+
+/// What the first bytes of a connection say about the PROXY protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ProxyHeader {
+    /// More bytes are needed.
+    Incomplete,
+    /// Not a header of version 2.
+    Invalid,
+    /// A header of `len` bytes; no address if the proxy speaks for itself (a health check).
+    Complete { len: usize, address: Option<IpAddr> },
+}
+
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Longest header that is taken: addresses are short, extensions may follow them.
+const MAX_HEADER: usize = 1024;
+
+/// Reads the header at the start of `bytes` (HAProxy's `proxy-protocol.txt`, section 2.2).
+pub(super) fn proxy_header(bytes: &[u8]) -> ProxyHeader {
+    let known = bytes.len().min(SIGNATURE.len());
+    if bytes[..known] != SIGNATURE[..known] {
+        return ProxyHeader::Invalid;
+    }
+    let Some([command, family, high, low]) = bytes.get(12..16) else {
+        return ProxyHeader::Incomplete;
+    };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    if length > MAX_HEADER || !matches!(command, 0x20 | 0x21) {
+        return ProxyHeader::Invalid;
+    }
+    let Some(body) = bytes.get(16..16 + length) else { return ProxyHeader::Incomplete };
+    let address = match (command, family >> 4) {
+        (0x21, 1) => body.first_chunk::<4>().map(|source| IpAddr::V4(Ipv4Addr::from(*source))),
+        (0x21, 2) => body.first_chunk::<16>().map(|source| IpAddr::V6(Ipv6Addr::from(*source))),
+        _ => None,
+    };
+    ProxyHeader::Complete { len: 16 + length, address }
+}
+
+/// The last address of an `X-Forwarded-For` value.
+pub(super) fn last_forwarded(value: &[u8]) -> Option<IpAddr> {
+    let last = value.rsplit(|byte| *byte == b',').next()?;
+    std::str::from_utf8(last).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u16).to_be_bytes();
+        [&SIGNATURE[..], &[command, family], &length, body].concat()
+    }
+
+    #[test]
+    fn reads_both_families_and_the_proxys_own_checks() {
+        let v4 = header(0x21, 0x11, &[10, 0, 0, 7, 10, 0, 0, 1, 1, 2, 3, 4]);
+        let address = Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7)));
+        assert_eq!(proxy_header(&v4), ProxyHeader::Complete { len: 28, address });
+        let v6 = header(0x21, 0x21, &[1; 36]);
+        let address = Some(IpAddr::V6(Ipv6Addr::from([1; 16])));
+        assert_eq!(proxy_header(&v6), ProxyHeader::Complete { len: 52, address });
+        let check = header(0x20, 0, &[]);
+        assert_eq!(proxy_header(&check), ProxyHeader::Complete { len: 16, address: None });
+        for len in 0..v4.len() {
+            assert_eq!(proxy_header(&v4[..len]), ProxyHeader::Incomplete, "{len}");
+        }
+    }
+
+    #[test]
+    fn refuses_anything_else() {
+        for bytes in [&b"GET / HTTP/1.1"[..], b"PROXY TCP4 1.2.3.4", &header(0x31, 0x11, &[0; 12])]
+        {
+            assert_eq!(proxy_header(bytes), ProxyHeader::Invalid);
+        }
+        assert_eq!(proxy_header(&header(0x21, 0x11, &[0; 2000])), ProxyHeader::Invalid);
+    }
+
+    #[test]
+    fn the_last_forwarded_address_is_the_proxys_word() {
+        let last = |value: &str| last_forwarded(value.as_bytes()).map(|ip| ip.to_string());
+        assert_eq!(last("6.6.6.6, 10.0.0.7").as_deref(), Some("10.0.0.7"));
+        assert_eq!(last("::1").as_deref(), Some("::1"));
+        assert_eq!(last("unknown"), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! What a reactor does besides delivering: sweep, reap, drain.
+//!
+//! The second half of `Reactor`, called from its turn alone.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{config::Limits, hub::Key, message::Report, stats::CloseReason},
+    Reactor,
+};
+use crate::broker::PresenceChange;
+
+/// Parts of a sweep: each looks at that share of the connections.
+const SWEEP_PARTS: u32 = 4;
+/// Time between two sweeps while draining.
+const DRAIN_SWEEP: Duration = Duration::from_millis(100);
+
+/// The end of a reactor: closes are spread over the time set for it, then there is a grace.
+pub(super) struct Drain {
+    began: Instant,
+    pub(super) until: Instant,
+    reason: CloseReason,
+    /// Slab places before this one have been told to close.
+    told: usize,
+}
+
+impl Reactor {
+    /// One part of a pass over all connections; all of it, and often, while draining.
+    pub(super) fn sweep(&mut self) {
+        self.drain_share();
+        let (parts, pause) = match self.drain {
+            None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
+            Some(_) => (1, DRAIN_SWEEP),
+        };
+        self.sweep_at = Instant::now() + pause;
+        let size = self.connections.capacity();
+        let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
+        for key in self.sweep_from..to {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let reason = connection.tick(self.now, &self.limits);
+            if let Some(reason) = reason {
+                self.close(key as Key, reason);
+            } else if connection.has_output() {
+                self.mark_urgent(key as Key);
+            }
+            self.note_phase(key as Key);
+        }
+        self.sweep_from = if to == size { 0 } else { to };
+    }
+
+    /// The only place that takes a connection out of hub and slab, and reports it closed. Its socket
+    /// leaves the poll by being closed: nothing else holds a copy of it.
+    pub(super) fn reap(&mut self) {
+        for key in std::mem::take(&mut self.ending) {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if connection.is_open() {
+                continue;
+            }
+            let (client, number) = (connection.client(), connection.number);
+            let gone = connection.gone();
+            let was_reported = std::mem::replace(&mut connection.reported, false);
+            if was_reported {
+                self.report(PresenceChange::Closed { connection: number });
+            }
+            if self.hub.remove(client, key) {
+                self.parts.watchlist.unwatch(client);
+            }
+            if let Some(reason) = gone {
+                let connection = self.connections.remove(key as usize);
+                self.settle_dropped(connection.into_unwritten());
+                self.parts.live.fetch_sub(1, Ordering::Relaxed);
+                self.parts.counters.closed(reason);
+                log::debug!("conn={number} client={client} reason={}", reason.text());
+            }
+        }
+    }
+
+    /// Has everybody joined again to the channels that they are in, as far as is known here.
+    pub(super) fn rejoin(&self) {
+        self.tell(Report::Members(self.hub.memberships()));
+    }
+
+    pub(super) fn begin_drain(&mut self) {
+        let began = Instant::now();
+        let Limits { drain, drain_over, .. } = self.parts.limits;
+        let reason = match drain_over.is_zero() {
+            true => CloseReason::Stopping,
+            false => CloseReason::Restarting,
+        };
+        self.drain = Some(Drain { began, until: began + drain_over + drain, reason, told: 0 });
+        self.sweep_at = began;
+    }
+
+    /// Closes as many connections as are due by now.
+    fn drain_share(&mut self) {
+        let size = self.connections.capacity();
+        let Some(drain) = &mut self.drain else { return };
+        let over = self.parts.limits.drain_over.as_secs_f64();
+        let share = (drain.began.elapsed().as_secs_f64() / over).min(1.0);
+        let due = if over == 0.0 { size } else { (size as f64 * share).ceil() as usize };
+        let (from, reason) = (drain.told, drain.reason);
+        drain.told = due;
+        for key in from..due {
+            self.close(key as Key, reason);
+        }
+    }
+
+    /// The time to drain is over: every connection that is left ends now.
+    pub(super) fn finish(&mut self) {
+        let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
+        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let connection = self.connections.remove(key);
+            if connection.reported {
+                self.report(PresenceChange::Closed { connection: connection.number });
+            }
+            self.parts.live.fetch_sub(1, Ordering::Relaxed);
+            self.parts.counters.closed(reason);
+            self.settle_dropped(connection.into_unwritten());
+        }
+    }
+}

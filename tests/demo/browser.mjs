@@ -1,0 +1,211 @@
+// Drives Chromium over the DevTools protocol through a pipe. Needs Node 20 and nothing else.
+//
+// Knows nothing of the chat. Every wait has a condition and a deadline.
+
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+
+const DEADLINE_MS = 20_000;
+const POLL_MS = 40;
+const FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe",
+];
+
+/** Calls `condition` until it is truthy and returns its value; fails with `what` after the deadline. */
+export async function until(what, condition, deadline = DEADLINE_MS) {
+  const end = Date.now() + deadline;
+  let last;
+  for (;;) {
+    last = await condition();
+    if (last) return last;
+    if (Date.now() > end) throw new Error(`waited ${deadline} ms in vain: ${what}`);
+    await pause(POLL_MS);
+  }
+}
+
+export class Browser {
+  #process;
+  #profile;
+  #next = 1;
+  #waiting = new Map();
+  #listeners = new Set();
+
+  static async launch(path) {
+    const browser = new Browser();
+    browser.#profile = await mkdtemp(join(tmpdir(), "imcore-demo-"));
+    const flags = [...FLAGS, `--user-data-dir=${browser.#profile}`, "about:blank"];
+    browser.#process = spawn(path, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+    browser.#process.on("exit", () => browser.#fail(new Error("the browser ended")));
+    browser.#process.on("error", (error) => browser.#fail(error));
+    browser.#process.stdio[3].on("error", () => {});
+    browser.#read(browser.#process.stdio[4]);
+    return browser;
+  }
+
+  async #read(output) {
+    let rest = "";
+    output.setEncoding("utf8");
+    for await (const chunk of output) {
+      const messages = (rest + chunk).split("\0");
+      rest = messages.pop();
+      for (const message of messages) this.#receive(JSON.parse(message));
+    }
+  }
+
+  #receive({ id, result, error, method, params, sessionId }) {
+    if (method) {
+      for (const listener of this.#listeners) listener(method, params, sessionId);
+      return;
+    }
+    const { resolve, reject, name } = this.#waiting.get(id) ?? {};
+    this.#waiting.delete(id);
+    if (error) reject?.(new Error(`${name}: ${error.message}`));
+    else resolve?.(result);
+  }
+
+  #fail(error) {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+
+  send(method, params = {}, sessionId = undefined) {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject, name: method });
+      this.#process.stdio[3].write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
+    });
+  }
+
+  listen(listener) {
+    this.#listeners.add(listener);
+  }
+
+  /** A page in a context of its own: no shared storage, like another person's browser. */
+  async open(url, size) {
+    const { browserContextId } = await this.send("Target.createBrowserContext");
+    const { targetId } = await this.send("Target.createTarget", { url: "about:blank", browserContextId });
+    const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
+    const page = new Page(this, sessionId, browserContextId);
+    await page.prepare(size);
+    await page.send("Page.navigate", { url });
+    return page;
+  }
+
+  async close() {
+    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
+    this.send("Browser.close").catch(() => {});
+    await Promise.race([ended, pause(5000).then(() => this.#process.kill("SIGKILL"))]);
+    await rm(this.#profile, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+export class Page {
+  /** Exceptions and refused resources; a correct page has none. */
+  problems = [];
+  #browser;
+  #session;
+  #context;
+
+  constructor(browser, session, context) {
+    this.#browser = browser;
+    this.#session = session;
+    this.#context = context;
+    browser.listen((method, params, sessionId) => {
+      if (sessionId !== session) return;
+      if (method === "Runtime.exceptionThrown") {
+        const { exception, text } = params.exceptionDetails;
+        this.problems.push(exception?.description ?? text);
+      }
+      // Requests fail while the server is away; that is the page's business, not a problem.
+      if (method === "Log.entryAdded" && params.entry.level === "error" && params.entry.source !== "network") {
+        this.problems.push(`${params.entry.source}: ${params.entry.text}`);
+      }
+    });
+  }
+
+  send(method, params) {
+    return this.#browser.send(method, params, this.#session);
+  }
+
+  async prepare(size) {
+    for (const domain of ["Page", "Runtime", "Log"]) await this.send(`${domain}.enable`);
+    await this.resize(size);
+    await this.dark(false);
+    await this.send("Emulation.setFocusEmulationEnabled", { enabled: true });
+    await this.send("Emulation.setLocaleOverride", { locale: "en-GB" });
+  }
+
+  resize({ width, height, phone = false, scale = 1 }) {
+    return this.send("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: scale, mobile: phone });
+  }
+
+  /** Colours of the page; movement is off in any case, so that nothing is caught half-way. */
+  dark(on) {
+    const features = [
+      { name: "prefers-color-scheme", value: on ? "dark" : "light" },
+      { name: "prefers-reduced-motion", value: "reduce" },
+    ];
+    return this.send("Emulation.setEmulatedMedia", { features });
+  }
+
+  /** Runs a function in the page; arguments and result travel as JSON. */
+  async run(body, ...parameters) {
+    const expression = `(${body})(${parameters.map((value) => JSON.stringify(value)).join(",")})`;
+    const answer = await this.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+    if (answer.exceptionDetails) throw new Error(answer.exceptionDetails.exception?.description ?? "exception in the page");
+    return answer.result.value;
+  }
+
+  until(what, body, ...parameters) {
+    return until(what, () => this.run(body, ...parameters));
+  }
+
+  /** Waits for a visible element that matches and holds `text`, and clicks where it is. */
+  async click(selector, text = "") {
+    const place = await this.until(`something to click: ${selector} ${text}`, (wanted, holds) => {
+      const element = [...document.querySelectorAll(wanted)].find(
+        (found) => found.checkVisibility({ visibilityProperty: true }) && found.textContent.includes(holds),
+      );
+      if (!element) return null;
+      element.scrollIntoView({ block: "nearest" });
+      const { x, y, width, height } = element.getBoundingClientRect();
+      const [left, top] = [x + width / 2, y + height / 2];
+      // Something may still cover it, for example a drawer that is sliding away.
+      const hit = document.elementFromPoint(left, top);
+      return hit && (element.contains(hit) || hit.contains(element)) ? { x: left, y: top } : null;
+    }, selector, text);
+    for (const type of ["mousePressed", "mouseReleased"]) {
+      await this.send("Input.dispatchMouseEvent", { type, ...place, button: "left", clickCount: 1 });
+    }
+  }
+
+  /** Replaces what is in a field, as a user would. */
+  async fill(selector, text) {
+    // More than once if need be: Chromium drops input until a new page has been painted.
+    await until(`${selector} takes "${text}"`, async () => {
+      await this.click(selector);
+      await this.run((wanted) => document.querySelector(wanted).select(), selector);
+      await this.send("Input.insertText", { text });
+      return this.run((wanted) => document.querySelector(wanted).value, selector).then((value) => value === text);
+    });
+  }
+
+  async press(key, code = key, number = 13) {
+    const common = { key, code, windowsVirtualKeyCode: number };
+    await this.send("Input.dispatchKeyEvent", { type: "keyDown", ...common, text: key === "Enter" ? "\r" : undefined });
+    await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...common });
+  }
+
+  async screenshot(file) {
+    const { data } = await this.send("Page.captureScreenshot", { format: "png" });
+    await writeFile(file, Buffer.from(data, "base64"));
+  }
+
+  close() {
+    return this.#browser.send("Target.disposeBrowserContext", { browserContextId: this.#context });
+  }
+}

@@ -1,0 +1,344 @@
+// Two people use the demo in a real browser; whatever they should see is waited for.
+//
+//   cargo build --release --example chat
+//   node tests/demo/check.mjs [--redis URL] [--shots DIRECTORY] [--docs]
+//
+// With --redis each person's page comes from a node of its own; give a Redis that holds nothing else.
+// --shots keeps a picture of every stage; --docs renews the two pictures in docs/images. CHROMIUM and
+// CHAT_BIN name other programs than the default ones.
+
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Browser } from "./browser.mjs";
+import { Demo } from "./server.mjs";
+
+const DESKTOP = { width: 1280, height: 800 };
+const PHONE = { width: 360, height: 720, phone: true, scale: 2 };
+const IMAGES = fileURLToPath(new URL("../../docs/images/", import.meta.url));
+const { values: options } = parseArgs({
+  options: { redis: { type: "string" }, shots: { type: "string" }, docs: { type: "boolean" } },
+});
+
+/** One person at one page: the gestures of the story. */
+class Person {
+  static all = [];
+
+  static async arrive(browser, url, nick, size) {
+    const person = new Person();
+    person.page = await browser.open(url, size);
+    person.nick = nick;
+    Person.all.push(person);
+    return person;
+  }
+
+  async enter() {
+    await this.page.fill("#nick", this.nick);
+    await this.page.press("Enter");
+    await this.online();
+  }
+
+  online() {
+    return this.page.until(`${this.nick} is online`, () => document.getElementById("state").dataset.state === "online");
+  }
+
+  /** Clicks an item of one of the lists and waits for its conversation. */
+  async open(list, name) {
+    await this.page.click(list.split(" ").map((id) => `#list-${id} .item`).join(), name);
+    await this.page.until(`${this.nick} is in ${name}`, (wanted) => document.getElementById("thread-name").textContent === wanted, name);
+  }
+
+  async joinNew(name) {
+    await this.page.click("[data-action=new-room]");
+    await this.page.fill("#room-name", name);
+    await this.page.press("Enter");
+    await this.page.until(`${this.nick} is in ${name}`, (wanted) => document.getElementById("thread-name").textContent === wanted, name);
+  }
+
+  async say(text) {
+    await this.page.fill("#text", text);
+    await this.page.press("Enter");
+    await this.sees(text);
+  }
+
+  sees(text) {
+    return this.page.until(`${this.nick} sees "${text}"`, (wanted) =>
+      [...document.querySelectorAll("#messages .bubble, #messages .notice")].some((found) => found.textContent === wanted), text);
+  }
+
+  /** The number beside a room in the list. */
+  seesCount(name, count) {
+    return this.page.until(`${this.nick} sees ${count} in ${name}`, (room, wanted) =>
+      [...document.querySelectorAll("#list-rooms .item, #list-more .item")].some((item) =>
+        item.querySelector(".item-label").textContent === room
+        && item.querySelector(".item-note").textContent === wanted),
+      name, String(count));
+  }
+
+  seesUnread(list, label, count) {
+    return this.page.until(`${this.nick} has ${count} unread from ${label}`, (where, who, wanted) =>
+      [...document.querySelectorAll(`#${where} .item`)].some((item) =>
+        item.querySelector(".item-label").textContent === who && item.querySelector(".badge").textContent === wanted),
+      list, label, String(count));
+  }
+
+  seesState(state) {
+    return this.page.until(`${this.nick}'s last message is ${state}`, (wanted) =>
+      [...document.querySelectorAll("#messages .message-state")].at(-1)?.dataset.state === wanted, state);
+  }
+
+  id() {
+    return this.page.run(() => document.getElementById("me-id").title);
+  }
+
+  async shot(name) {
+    if (options.shots) await this.page.screenshot(join(options.shots, `${name}.png`));
+  }
+}
+
+async function roomsAndCounts(heron, fox) {
+  await heron.open("rooms", "lobby");
+  await fox.open("rooms", "lobby");
+  await heron.seesCount("lobby", 2);
+  await fox.seesCount("lobby", 2);
+  await heron.say("Morning! Is the new node up?");
+  await fox.sees("Morning! Is the new node up?");
+  await fox.say("It is. Took over its third of the clients without a hiccup.");
+  await fox.say("Dashboard: http://127.0.0.1:9090/nodes");
+  await heron.sees("Dashboard: http://127.0.0.1:9090/nodes");
+
+  await heron.joinNew("release");
+  await fox.seesCount("release", 1);
+  await fox.open("more", "release");
+  await heron.seesCount("release", 2);
+  await heron.sees("red fox joined");
+  await heron.shot("blank-room");
+  await fox.page.click("#leave");
+  await heron.seesCount("release", 1);
+  await heron.sees("red fox left");
+  await fox.open("rooms", "lobby");
+  await heron.open("rooms", "lobby");
+}
+
+async function textStaysText(heron, fox) {
+  const hostile = "<img src=x onerror=\"document.title='owned'\">";
+  await heron.open("rooms", "release");
+  await fox.open("more", "release");
+  await fox.say(hostile);
+  await heron.sees(hostile);
+  const injected = await heron.page.run(() => document.querySelectorAll("#messages img").length);
+  if (injected) throw new Error("a message became markup");
+  await fox.say('{"msg":{"type":"welcome"}}');
+  await heron.sees('{"msg":{"type":"welcome"}}');
+  await fox.page.click("#leave");
+  await fox.open("rooms", "lobby");
+}
+
+async function privateMessages(browser, url, heron, fox) {
+  await heron.open("online members", "red fox");
+  await heron.say("Can you tag it after lunch?");
+  await heron.seesState("delivered");
+  await fox.seesUnread("list-direct", "blue heron", 1);
+  await fox.shot("unread");
+  await fox.open("direct", "blue heron");
+  await fox.sees("Can you tag it after lunch?");
+  await fox.say("Will do.");
+  await heron.sees("Will do.");
+  await heron.shot("direct");
+
+  const owl = await Person.arrive(browser, url, "grey owl", DESKTOP);
+  await owl.enter();
+  await heron.open("online members", "grey owl");
+  await heron.say("Hello?");
+  await heron.seesState("delivered");
+  await owl.page.close();
+  await heron.page.until("the owl is gone", () => document.getElementById("thread-sub").textContent.startsWith("Offline"));
+  await heron.say("Are you still there?");
+  await heron.seesState("offline");
+  await heron.shot("direct-offline");
+}
+
+async function broadcast(heron, fox) {
+  await fox.open("all", "Everyone");
+  await fox.say("Maintenance at 18:00: the push nodes restart one by one.");
+  await heron.seesUnread("list-all", "Everyone", 1);
+}
+
+/** What a page written for the original does: its field names, its envelope, its double decoding. */
+async function originalPage(fox) {
+  const shown = await fox.page.run(async () => {
+    const post = (route, fields) =>
+      fetch(`/ws/${route}`, { method: "POST", body: new URLSearchParams(fields) }).then((answer) => answer.json());
+    const [reader, writer] = [await post("pre-connect", {}), await post("pre-connect", {})];
+    const socket = new WebSocket(reader.server);
+    await new Promise((resolve) => { socket.onopen = resolve; });
+    const received = new Promise((resolve) => {
+      socket.onmessage = ({ data }) => {
+        const message = JSON.parse(JSON.parse(data));
+        if (message.type === "chanmsg") resolve(message);
+      };
+    });
+    await post("subscr-channel", { websocketid: reader.websocketId, channel: "old" });
+    const message = { type: "chanmsg", sender: 1, senderNick: "old page", chan: "old", time: 5, msg: { type: "text", content: "hi" } };
+    await post("send-channelmsg", { websocketId: writer.websocketId, channel: "old", message: JSON.stringify(message) });
+    const { senderNick, msg, sender } = await received;
+    socket.close();
+    return { senderNick, content: msg.content, honest: sender === writer.websocketId };
+  });
+  if (shown.senderNick !== "old page" || shown.content !== "hi" || !shown.honest) {
+    throw new Error(`the original's page would show ${JSON.stringify(shown)}`);
+  }
+}
+
+async function restart(demo, heron, fox) {
+  await heron.open("rooms", "lobby");
+  await fox.open("rooms", "lobby");
+  await demo.stop("SIGKILL");
+  for (const { nick, page } of [heron, fox]) {
+    await page.until(`${nick} notices`, () => !document.getElementById("banner").hidden);
+  }
+  await heron.shot("reconnecting");
+  await demo.start();
+  await heron.online();
+  await fox.online();
+  await heron.seesCount("lobby", 2);
+  await fox.seesCount("lobby", 2);
+  await heron.say("Back again.");
+  await fox.sees("Back again.");
+  await fox.say("So am I.");
+  await heron.sees("So am I.");
+}
+
+async function kick(url, fox) {
+  await fetch(`${url}ws/offline?websocketId=${await fox.id()}`);
+  await fox.page.until("the fox is told", () => document.getElementById("kicked-dialog").open);
+  await fox.shot("kicked");
+  const state = await fox.page.run(() => document.getElementById("state").dataset.state);
+  if (state !== "kicked") throw new Error(`kicked, but the page is ${state}`);
+  await fox.page.click("[data-action=reconnect]");
+  await fox.online();
+}
+
+async function languages(fox) {
+  await fox.page.click(".me [data-action=language]");
+  await fox.page.until("Chinese", () => document.documentElement.lang === "zh-CN" && document.querySelector("#list-all .item-label").textContent === "所有人");
+  await fox.shot("chinese");
+  await fox.page.click(".me [data-action=language]");
+  await fox.page.until("English", () => document.querySelector("#list-all .item-label").textContent === "Everyone");
+}
+
+/** The lobby as one would like to show it, and no pixel wider than a phone. */
+async function pictures(browser, [url, otherUrl], heron, fox) {
+  const owl = await Person.arrive(browser, url, "grey owl", DESKTOP);
+  const newt = await Person.arrive(browser, otherUrl, "amber newt", DESKTOP);
+  await owl.enter();
+  await newt.enter();
+  await owl.joinNew("design");
+  await newt.joinNew("reading club");
+  await heron.open("rooms", "lobby");
+  await fox.open("rooms", "lobby");
+  await heron.say("Rolling restart is done. Did anybody lose a connection?");
+  await owl.open("rooms", "lobby");
+  await owl.say("Lost it, and had it back before I could click anything.");
+  await owl.say("Rooms were rejoined as well.");
+  await fox.say("Same here, not a single click.");
+  await newt.open("rooms", "lobby");
+  await newt.open("members", "blue heron");
+  await newt.say("Do you have a minute?");
+  await heron.seesUnread("list-direct", "amber newt", 1);
+  await heron.say("Then the demo is ready. Open it on your phones, too.");
+  await fox.sees("Then the demo is ready. Open it on your phones, too.");
+  await heron.seesCount("lobby", 4);
+  await heron.shot("desktop");
+  await heron.page.dark(true);
+  await heron.shot("desktop-dark");
+  await heron.page.dark(false);
+  if (options.docs) await heron.page.screenshot(join(IMAGES, "chat-desktop.png"));
+
+  await fox.page.resize(PHONE);
+  await fox.page.until("fits a phone", () => document.documentElement.scrollWidth <= innerWidth);
+  await fox.page.run(() => { document.getElementById("log").scrollTop = 1e6; });
+  await fox.shot("phone-thread");
+  if (options.docs) await fox.page.screenshot(join(IMAGES, "chat-phone.png"));
+  await fox.page.click(".people-toggle");
+  await fox.page.until("the drawer is open", () => document.getElementById("people").getBoundingClientRect().right <= innerWidth + 0.5);
+  await fox.shot("phone-people");
+  await fox.page.click(".people-close");
+  await fox.page.click(".back");
+  await fox.page.until("the list", () => document.body.dataset.pane === "list");
+  await fox.page.click("#list-rooms .item", "lobby");
+  await fox.page.until("the thread", () => document.body.dataset.pane === "thread");
+  await fox.page.run(() => history.back());
+  await fox.page.until("the list again", () => document.body.dataset.pane === "list");
+  await heron.say("Unread on the phone.");
+  await fox.seesUnread("list-rooms", "lobby", 1);
+  await fox.page.until("the list fits a phone", () => document.documentElement.scrollWidth <= innerWidth);
+  await fox.shot("phone-list");
+  await fox.page.dark(true);
+  await fox.shot("phone-list-dark");
+  await fox.page.dark(false);
+  await owl.page.close();
+  await newt.page.close();
+}
+
+async function reloadKeeps(heron) {
+  await heron.page.send("Page.reload");
+  await heron.page.until("reloaded", () => document.querySelectorAll("#messages .bubble").length > 3);
+  await heron.online();
+  await heron.seesCount("lobby", 2);
+}
+
+async function story(browser, demo) {
+  const [url, otherUrl] = demo.urls;
+  const heron = await Person.arrive(browser, url, "blue heron", DESKTOP);
+  const fox = await Person.arrive(browser, otherUrl, "red fox", DESKTOP);
+  await heron.page.until("the welcome", () => document.getElementById("welcome")?.checkVisibility() && document.activeElement.id === "nick");
+  await heron.shot("welcome");
+  const steps = [
+    ["both enter", async () => { await heron.enter(); await fox.enter(); }],
+    ["rooms and counts", () => roomsAndCounts(heron, fox)],
+    ["text stays text", () => textStaysText(heron, fox)],
+    ["private messages and receipts", () => privateMessages(browser, otherUrl, heron, fox)],
+    ["broadcast", () => broadcast(heron, fox)],
+    ["a page for the original", () => originalPage(fox)],
+    ["restart of the server", () => restart(demo, heron, fox)],
+    ["kick", () => kick(url, fox)],
+    ["languages", () => languages(fox)],
+    ["pictures", () => pictures(browser, demo.urls, heron, fox)],
+    ["reload", () => reloadKeeps(heron)],
+  ];
+  for (const [name, step] of steps) {
+    const began = Date.now();
+    try {
+      await step();
+    } catch (error) {
+      for (const person of Person.all) await person.shot(`failed-${person.nick.replace(" ", "-")}`).catch(() => {});
+      throw new Error(`${name}: ${error.message}`);
+    }
+    console.log(`ok  ${name} (${Date.now() - began} ms)`);
+  }
+  const problems = [...heron.page.problems, ...fox.page.problems];
+  if (problems.length) throw new Error(`the pages complained: ${problems.join("; ")}`);
+}
+
+async function main() {
+  if (options.shots) await mkdir(options.shots, { recursive: true });
+  if (options.docs) await mkdir(IMAGES, { recursive: true });
+  const demo = await Demo.prepare(options.redis);
+  const browser = await Browser.launch(process.env.CHROMIUM ?? "/usr/bin/chromium");
+  try {
+    await demo.start();
+    await story(browser, demo);
+    await demo.stop("SIGTERM");
+    console.log("ok  clean end");
+  } finally {
+    await browser.close();
+    await demo.stop("SIGKILL");
+  }
+}
+
+main().catch((error) => {
+  console.error(`FAILED  ${error.message}`);
+  process.exitCode = 1;
+});
