@@ -306,6 +306,10 @@ impl RedisFeed {
             pipeline.cmd("EXISTS").arg(self.shared.names.ended_key(session));
             pipeline.cmd("HGET").arg(self.shared.names.sessions_key()).arg(session);
         }
+        if sessions.is_empty() {
+            self.tell_forgotten(false);
+            return Ok(());
+        }
         let replies = exchange(data, &pipeline.get_packed_pipeline(), pipeline.len())
             .map_err(|error| error::call_failed(&self.shared.connector.address, error))?;
         let mut replies = replies.into_iter();
