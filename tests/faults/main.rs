@@ -4,13 +4,16 @@
 //! must not happen any more is known from a witness that is reaped last.
 #![cfg(all(feature = "cli", feature = "redis"))]
 
+mod loss;
 mod outages;
+mod presence;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod spin;
 mod world;
 #[path = "../support/ws.rs"]
 mod ws;

@@ -62,11 +62,16 @@ impl World {
     }
 
     pub fn on(redis: RedisServer, nodes: usize) -> World {
+        World::with(redis, nodes, |_| {})
+    }
+
+    /// A world whose nodes have changed settings.
+    pub fn with(redis: RedisServer, nodes: usize, change: fn(&mut ServerConfig)) -> World {
         let links: Vec<_> = (0..nodes).map(|_| Proxy::start(redis.port)).collect();
         let log = EventLog::start(&redis);
         let servers = names(nodes);
         let started: Vec<_> = (0..nodes)
-            .map(|index| start_node(&servers, index, &links[index].url(), |_| {}))
+            .map(|index| start_node(&servers, index, &links[index].url(), change))
             .collect();
         let broker = RedisBroker::open(&redis.url(), impatient()).unwrap();
         let im = ImClient::builder().servers(servers).redis(redis.url()).build().unwrap();
@@ -99,7 +104,7 @@ impl World {
         assert!(self.is_right(open, closed), "{:#?}", self.log.all());
     }
 
-    fn is_right(&self, open: &[&Peer], closed: &[&Peer]) -> bool {
+    pub fn is_right(&self, open: &[&Peer], closed: &[&Peer]) -> bool {
         let mut counts = BTreeMap::new();
         for peer in open {
             *counts.entry(peer.client.to_string()).or_insert(0i64) += 1;
@@ -146,7 +151,7 @@ impl World {
         cmd("KEYS").arg(pattern).query(&mut self.redis.connect()).unwrap()
     }
 
-    fn witness(&self) {
+    pub fn witness(&self) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let meta = format!("witness {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let ticket = Ticket::new(1_000_000.into(), Some(&meta));

@@ -48,6 +48,7 @@ struct Shared {
 struct State {
     mode: Mode,
     pairs: Vec<Arc<Pair>>,
+    connections: u64,
     stopped: bool,
 }
 
@@ -71,7 +72,7 @@ impl Proxy {
     pub fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let state = State { mode: Mode::Pass, pairs: Vec::new(), stopped: false };
+        let state = State { mode: Mode::Pass, pairs: Vec::new(), connections: 0, stopped: false };
         let shared = Arc::new(Shared { target, state: state.into(), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -105,6 +106,11 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// How many connections were ever made to it.
+    pub fn connections(&self) -> u64 {
+        self.shared.lock().connections
+    }
+
     /// Forwards again. What was swallowed or cut stays so.
     pub fn heal(&self) {
         self.set(Mode::Pass);
@@ -125,6 +131,7 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream) {
+        self.lock().connections += 1;
         if self.lock().mode == Mode::Cut {
             return;
         }

@@ -110,10 +110,13 @@ struct Account {
 }
 
 impl Account {
-    /// There is a new subscription.
-    fn reconnected(&mut self) {
+    /// There is a new subscription. `from_nothing`: Redis lost the count since the last one.
+    fn reconnected(&mut self, from_nothing: bool) {
         self.broken = self.settled.is_some();
         self.missing = None;
+        if from_nothing && self.broken {
+            (self.settled, self.heard) = (Some(0), 0);
+        }
     }
 
     /// A probe came back that was published when `published` messages were counted. Returns what was
@@ -121,9 +124,8 @@ impl Account {
     /// to two.
     fn probed(&mut self, published: u64) -> Option<u64> {
         let settled = self.settled.unwrap_or(published);
-        // A Redis that lost its data counts from 0 again.
-        let sent = published.checked_sub(settled).unwrap_or(published);
-        let missing = sent.saturating_sub(self.heard);
+        // Less than before: Redis went back to an old snapshot, and nobody knows what was sent.
+        let missing = published.saturating_sub(settled).saturating_sub(self.heard);
         let lost = match (self.broken, self.missing) {
             (false, _) => 0,
             (true, None) if missing > 0 => {
@@ -163,10 +165,11 @@ impl RedisFeed {
         }
         let connector = &self.shared.connector;
         let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
-        let data = self.track(&listener)?;
+        let mut data = self.track(&listener)?;
+        let from_nothing = self.mark_count(&mut data)?;
         self.ready.push_back(FeedEvent::Listening);
         let now = Instant::now();
-        self.account.reconnected();
+        self.account.reconnected(from_nothing);
         Ok(Box::new(Link {
             listener,
             data,
@@ -297,6 +300,20 @@ impl RedisFeed {
         }
     }
 
+    /// Leaves a mark beside the count of messages. True if there was none: the count has begun anew.
+    fn mark_count(&self, data: &mut Connection) -> Result<bool> {
+        let mark = format!("{}#", self.node);
+        let key = self.shared.names.published_key();
+        match cmd("HSETNX").arg(key).arg(mark).arg(1).query::<bool>(data) {
+            Ok(is_new) => Ok(is_new),
+            Err(error) if error.is_io_error() => {
+                Err(error::call_failed(&self.shared.connector.address, error))
+            }
+            // Out of memory or read-only: that must not deafen the node.
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Asks whether Redis still knows what this process reported; if not, it has lost memberships too,
     /// and that is told before any is read again.
     fn check_memory(&mut self, data: &mut Connection) -> Result<()> {
@@ -362,7 +379,11 @@ impl RedisFeed {
     /// Reads and reports the channels of up to `limit` dirty clients, in pipelines of bounded size.
     fn reread(&mut self, link: &mut Link, limit: usize) -> Result<()> {
         match std::mem::take(&mut link.doubtful) {
-            true => self.check_memory(&mut link.data)?,
+            true => {
+                self.check_memory(&mut link.data)?;
+                // After `FLUSHALL` too the mark must be there, lest the next reconnect mistake it.
+                self.mark_count(&mut link.data)?;
+            }
             false => self.tell_forgotten(false),
         }
         let address = &self.shared.connector.address;
@@ -480,7 +501,7 @@ mod tests {
 
     fn listening(published: u64) -> Account {
         let mut account = Account::default();
-        account.reconnected();
+        account.reconnected(true);
         assert_eq!(account.probed(published), Some(0), "what was before the node is not its loss");
         account
     }
@@ -492,7 +513,7 @@ mod tests {
         // Three are under way: no break, no loss.
         assert_eq!(account.probed(108), Some(0));
         account.heard = 3;
-        account.reconnected();
+        account.reconnected(false);
         account.heard += 2;
         assert_eq!(account.probed(120), None);
         account.heard += 1;
@@ -503,7 +524,7 @@ mod tests {
     #[test]
     fn what_is_counted_but_under_way_is_not_lost() {
         let mut account = listening(0);
-        account.reconnected();
+        account.reconnected(false);
         assert_eq!(account.probed(2), None);
         account.heard = 2;
         assert_eq!(account.probed(2), Some(0));
@@ -513,25 +534,33 @@ mod tests {
     fn several_breaks_are_one_account() {
         let mut account = listening(10);
         account.heard = 1;
-        account.reconnected();
+        account.reconnected(false);
         assert_eq!(account.probed(14), None);
-        account.reconnected();
+        account.reconnected(false);
         account.heard += 1;
         assert_eq!((account.probed(20), account.probed(20)), (None, Some(8)));
     }
 
     #[test]
     fn a_redis_without_memory_counts_from_nothing() {
-        let mut account = listening(50);
-        account.reconnected();
+        let mut account = listening(0);
+        account.heard = 30;
+        account.reconnected(true);
         assert_eq!((account.probed(3), account.probed(3)), (None, Some(3)));
+    }
+
+    #[test]
+    fn a_redis_of_yesterday_knows_nothing() {
+        let mut account = listening(50);
+        account.reconnected(false);
+        assert_eq!(account.probed(3), Some(0));
     }
 
     #[test]
     fn senders_that_do_not_count_never_make_it_negative() {
         let mut account = listening(50);
         account.heard = 9;
-        account.reconnected();
+        account.reconnected(false);
         assert_eq!(account.probed(51), Some(0));
     }
 }
