@@ -4,6 +4,7 @@
 //! must not happen any more is known from a witness that is reaped last.
 #![cfg(all(feature = "cli", feature = "redis"))]
 
+mod kill;
 mod loss;
 mod outages;
 mod presence;
@@ -13,6 +14,7 @@ mod process;
 mod proxy;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod slow;
 mod spin;
 mod world;
 #[path = "../support/ws.rs"]
