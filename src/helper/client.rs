@@ -124,7 +124,8 @@ impl ImClient {
     /// The receivers' sockets get the message's JSON text. With `receipt` the sender's own sockets get,
     /// for each receiver other than itself, `{"content", "receipt", "to", "status"}`. Sender 0 (or the
     /// all-zero GUID) is the system and gets no receipts. Messages of one thread to one receiver keep
-    /// their order. Delivery is at most once: who is offline misses the message.
+    /// their order; receipts come in no promised order. Delivery is at most once: who is offline misses
+    /// the message.
     ///
     /// # Errors
     /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; nothing was sent then.
@@ -162,7 +163,8 @@ impl ImClient {
 
     /// Sends `message` to all members of `channel`; a sender with one connection does not get its own.
     ///
-    /// Reaches everybody who joined before this call and is connected, without reading the member list.
+    /// Reaches everybody who joined before this call, is connected and has not left when the node hands the
+    /// message on, without reading the member list.
     ///
     /// # Errors
     /// [`Encode`](ErrorKind::Encode); [`Argument`](ErrorKind::Argument) for an empty name, which would

@@ -1,9 +1,20 @@
 //! Nodes, helper and clients together, over real sockets and both brokers.
 
+mod channels;
+mod faults;
+mod frames;
+mod handshakes;
+mod life;
+mod messages;
+mod presence;
+mod proxies;
+#[cfg(feature = "redis")]
+mod recorded;
 #[cfg(feature = "redis")]
 #[path = "../support/redis.rs"]
 mod redis_server;
-mod suite;
+#[cfg(feature = "redis")]
+mod stage;
 mod world;
 #[path = "../support/ws.rs"]
 mod ws;
@@ -32,8 +43,68 @@ macro_rules! behaviour {
 }
 
 behaviour! {
-    suite::a_message_reaches_its_receivers_on_all_nodes,
-    suite::receipts_tell_what_became_of_a_message,
-    suite::channel_messages_reach_members_on_all_nodes,
-    suite::force_offline_closes_every_connection,
+    messages::a_message_reaches_its_receivers_on_all_nodes,
+    messages::no_receivers_and_unknown_receivers_are_no_errors,
+    messages::a_receiver_listed_often_gets_one_message,
+    messages::receipts_tell_what_became_of_a_message,
+    messages::the_system_and_oneself_are_told_nothing,
+    messages::receipts_are_one_per_receiver_not_per_connection,
+    messages::own_messages_come_back_only_to_several_connections,
+    messages::guids_and_integers_live_on_one_node,
+    messages::text_of_any_kind_survives,
+    messages::large_messages_arrive_whole,
+    messages::what_has_no_json_form_is_not_sent,
+    messages::the_send_hook_sees_every_send,
+    messages::order_holds_per_thread_and_receiver_under_load,
+    channels::channel_messages_reach_members_on_all_nodes,
+    channels::both_directions_of_membership_agree,
+    channels::clearing_a_channel_keeps_who_is_online,
+    channels::who_joined_before_connecting_gets_channel_messages,
+    channels::channels_are_left_with_the_last_connection,
+    channels::the_sender_of_a_channel_message_hears_it_on_several_connections,
+    channels::a_broadcast_reaches_everybody,
+    channels::channel_names_may_hold_any_characters,
+    channels::an_empty_channel_name_is_refused,
+    channels::membership_and_messages_keep_their_order,
+    presence::who_is_online_can_be_asked,
+    presence::force_offline_closes_every_connection,
+    presence::what_was_sent_before_force_offline_still_arrives,
+    presence::events_tell_of_every_connection_in_order,
+    presence::short_visits_have_both_events,
+    presence::who_reacts_to_the_online_event_reaches_the_client,
+    presence::a_stopped_event_bus_calls_nobody,
+    handshakes::a_token_opens_one_connection,
+    handshakes::a_token_expires,
+    handshakes::one_of_many_who_use_a_token_at_once_gets_in,
+    handshakes::a_client_of_another_node_is_told_so,
+    handshakes::paths_and_queries_match_as_the_original,
+    handshakes::offers_of_extensions_and_protocols_are_ignored,
+    handshakes::what_is_no_upgrade_is_refused_with_a_reason,
+    handshakes::origins_are_checked_if_some_are_set,
+    handshakes::a_head_may_come_byte_by_byte,
+    handshakes::a_full_node_says_so_and_takes_clients_again,
+    handshakes::too_many_handshakes_are_refused,
+    handshakes::a_socket_without_a_request_is_closed_in_time,
+    handshakes::a_peer_that_goes_during_its_handshake_costs_nothing,
+    frames::broken_frames_close_with_a_protocol_error,
+    frames::what_is_too_big_closes_with_1009,
+    frames::text_that_is_not_utf8_closes_with_1007,
+    frames::a_close_frame_is_answered_with_its_code,
+    frames::messages_of_clients_are_dropped_and_pings_answered,
+    frames::frames_right_behind_the_request_are_read,
+    frames::a_client_that_leaves_without_a_word_is_noticed,
+    faults::a_flood_is_closed_with_1008,
+    faults::a_steady_talker_is_no_flood,
+    faults::a_client_that_never_reads_is_closed_and_others_get_everything,
+    faults::a_slow_client_that_reads_on_is_told_1013,
+    faults::a_stuck_client_is_closed_though_its_outbox_is_small,
+    faults::a_silent_peer_is_closed_and_one_that_answers_is_not,
+    faults::faults_at_the_same_moment_cost_a_bystander_nothing,
+    life::shutdown_closes_clients_and_leaves_no_trace,
+    life::shutdown_sends_what_is_queued_first,
+    life::the_books_balance,
+    life::presence_counts_survive_a_storm_of_visits,
+    proxies::one_address_cannot_take_all_handshakes,
+    proxies::a_proxy_s_header_tells_who_the_peer_is,
+    proxies::the_last_forwarded_address_counts,
 }

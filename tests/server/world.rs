@@ -8,7 +8,7 @@ use std::{
 use imcore::{
     ClientId, ImClient,
     broker::{Broker, MemoryBroker},
-    server::{Limits, Server, ServerConfig, ServerHandle},
+    server::{CloseReason, Limits, Server, ServerConfig, ServerHandle},
 };
 
 use crate::ws::{Client, PATIENCE};
@@ -27,6 +27,7 @@ pub struct World {
     pub im: ImClient,
     pub broker: Arc<dyn Broker>,
     /// Redis names of this world start with it.
+    #[cfg(feature = "redis")]
     pub prefix: String,
 }
 
@@ -37,6 +38,7 @@ impl World {
 
     /// A world whose nodes have changed settings.
     pub fn with(backend: Backend, nodes: usize, change: impl Fn(&mut ServerConfig)) -> World {
+        #[cfg(feature = "redis")]
         let prefix = fresh_prefix();
         let memory = Arc::new(MemoryBroker::new());
         let open = || -> Arc<dyn Broker> {
@@ -55,7 +57,11 @@ impl World {
                     server: Some(name.clone()),
                     servers: servers.clone(),
                     reactors: 2,
-                    limits: Limits { linger: Duration::from_millis(200), ..Limits::default() },
+                    limits: Limits {
+                        linger: Duration::from_millis(200),
+                        sweep: Duration::from_millis(200),
+                        ..Limits::default()
+                    },
                     ..ServerConfig::default()
                 };
                 change(&mut config);
@@ -67,12 +73,25 @@ impl World {
         }
         let broker = open();
         let im = ImClient::builder().servers(servers).broker(Arc::clone(&broker)).build().unwrap();
-        World { nodes: started, im, broker, prefix }
+        World {
+            nodes: started,
+            im,
+            broker,
+            #[cfg(feature = "redis")]
+            prefix,
+        }
     }
 
     /// The node that owns `client`.
     pub fn node_of(&self, client: impl Into<ClientId>) -> &ServerHandle {
         &self.nodes[client.into().node_of(self.nodes.len())]
+    }
+
+    /// Redis keys of this world that are the original's or belong to a session.
+    #[cfg(feature = "redis")]
+    pub fn redis_keys(&self) -> Vec<String> {
+        let mut redis = crate::redis_server::RedisServer::shared().connect();
+        redis::cmd("KEYS").arg(format!("{}*", self.prefix)).query(&mut redis).unwrap()
     }
 
     /// Connects `client` with a fresh token and waits until it counts as online.
@@ -83,11 +102,33 @@ impl World {
         connection
     }
 
+    /// Waits until all nodes together hold `count` connections.
+    pub fn wait_for_connections(&self, count: u64) {
+        eventually("the number of connections", || {
+            self.nodes.iter().map(|node| node.stats().connections).sum::<u64>() == count
+        });
+    }
+
+    /// Connections that ended for `reason`, over all nodes.
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        let all = self.nodes.iter().flat_map(|node| node.stats().closed);
+        all.filter(|(other, _)| *other == reason).map(|(_, count)| count).sum()
+    }
+
     /// Connects `client` with a fresh token; the status if it is refused.
     pub fn try_connect(&self, client: impl Into<ClientId>) -> Result<Client, u16> {
         let client = client.into();
         let url = self.im.prev_connect_server(client, Some("meta")).unwrap();
         Client::connect(self.node_of(client).local_addr(), &url)
+    }
+}
+
+/// Nodes take a moment to stop; nobody waits for it here, as `life` is about that.
+impl Drop for World {
+    fn drop(&mut self) {
+        for node in self.nodes.drain(..) {
+            std::thread::spawn(|| node.shutdown());
+        }
     }
 }
 
@@ -113,6 +154,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use tungstenite::{Error, Message, WebSocket, client::IntoClientRequest};
 
 /// Longest wait for anything that is expected to happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One open connection.
 pub struct Client(pub WebSocket<TcpStream>);
@@ -94,6 +94,12 @@ impl Client {
         }
     }
 
+    /// Leaves with a close frame and waits for the answer.
+    pub fn leave(mut self) {
+        self.0.close(None).unwrap();
+        self.closed();
+    }
+
     /// The bare socket, for bytes that no library would send.
     pub fn raw(&mut self) -> &mut TcpStream {
         self.0.get_mut()
@@ -108,4 +114,50 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A frame as a client must send it: with a mask. `first` holds the FIN bit, reserved bits and opcode.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x12, 0x9a, 0x00, 0xff];
+    let mut bytes = header(first, 0x80, payload.len() as u64);
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// First two bytes of a frame and the length that follows them; `mask_bit` is 0x80 or 0.
+pub fn header(first: u8, mask_bit: u8, length: u64) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match length {
+        0..=125 => bytes.push(mask_bit | length as u8),
+        126..=0xffff => {
+            bytes.push(mask_bit | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(mask_bit | 127);
+            bytes.extend(length.to_be_bytes());
+        }
+    }
+    bytes
+}
+
+/// An upgrade request, up to and with the empty line.
+pub fn request(target: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// Reads a response head, up to and with the empty line, and nothing behind it.
+pub fn response_head(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a whole response head");
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
 }

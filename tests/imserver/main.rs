@@ -1,0 +1,11 @@
+//! The program as an operator sees it: flags, exit codes, signals, and nodes that die.
+
+mod cluster;
+mod deaths;
+mod flags;
+mod process;
+#[path = "../support/redis.rs"]
+mod redis_server;
+mod signals;
+#[path = "../support/ws.rs"]
+mod ws;

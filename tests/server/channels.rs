@@ -1,0 +1,226 @@
+//! Channels and broadcasts: membership, its life, and who gets what.
+
+use std::collections::HashSet;
+
+use imcore::{ClientId, Envelope, ErrorKind};
+
+use crate::world::{Backend, World, eventually};
+
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort();
+    list
+}
+
+fn ids<const N: usize>(ids: [i64; N]) -> Vec<ClientId> {
+    sorted(ids.map(ClientId::from).to_vec())
+}
+
+pub fn channel_messages_reach_members_on_all_nodes(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut members: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
+    let mut outsider = world.connect(7);
+    world.im.join_chan_clients("room", 1..=6).unwrap();
+    world.im.send_chan_message(1, "room", "hello").unwrap();
+    for member in &mut members[1..] {
+        assert_eq!(member.text(), "\"hello\"");
+    }
+    world.im.leave_chan(2, ["room"]).unwrap();
+    world.im.send_chan_message(0, "room", "again").unwrap();
+    for (index, member) in members.iter_mut().enumerate() {
+        match index {
+            1 => member.silent(),
+            _ => assert_eq!(member.text(), "\"again\""),
+        }
+    }
+    outsider.silent();
+}
+
+pub fn both_directions_of_membership_agree(backend: Backend) {
+    let world = World::new(backend, 3);
+    let im = &world.im;
+    im.join_chan(1, ["a", "b", "a"]).unwrap();
+    im.join_chan_clients("a", [1, 2, 3]).unwrap();
+    im.join_chan(2, Vec::<String>::new()).unwrap();
+    im.join_chan_clients("empty", Vec::<i64>::new()).unwrap();
+    assert_eq!(sorted(im.get_chan_client_list("a").unwrap()), ids([1, 2, 3]));
+    assert_eq!(im.get_chan_client_list("b").unwrap(), ids([1]));
+    assert_eq!(sorted(im.get_chan_list_by_client_id(1).unwrap()), ["a", "b"]);
+    assert_eq!(im.get_chan_list_by_client_id(3).unwrap(), ["a"]);
+    assert_eq!(sorted(im.get_chan_list().unwrap()), [("a".into(), 3), ("b".into(), 1)]);
+    assert_eq!(im.get_chan_online("a").unwrap(), 3);
+    im.leave_chan_clients("a", [1, 3, 3, 77]).unwrap();
+    im.leave_chan(1, ["b", "never joined"]).unwrap();
+    assert_eq!(im.get_chan_client_list("a").unwrap(), ids([2]));
+    assert_eq!(im.get_chan_list().unwrap(), [("a".into(), 1)]);
+    assert!(im.get_chan_list_by_client_id(1).unwrap().is_empty());
+    assert_eq!(im.get_chan_online("b").unwrap(), 0);
+    assert!(im.get_chan_client_list("b").unwrap().is_empty());
+}
+
+pub fn clearing_a_channel_keeps_who_is_online(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut online = world.connect(1);
+    world.im.join_chan_clients("room", 1..=250).unwrap();
+    world.im.join_chan(2, ["other"]).unwrap();
+    world.im.clear_chan_client("room").unwrap();
+    assert_eq!(world.im.get_chan_client_list("room").unwrap(), ids([1]));
+    assert_eq!(world.im.get_chan_online("room").unwrap(), 1);
+    assert_eq!(world.im.get_chan_list_by_client_id(2).unwrap(), ["other"]);
+    world.im.send_chan_message(0, "room", "still in").unwrap();
+    assert_eq!(online.text(), "\"still in\"");
+    world.im.clear_chan_client("no such").unwrap();
+}
+
+pub fn who_joined_before_connecting_gets_channel_messages(backend: Backend) {
+    let world = World::new(backend, 3);
+    world.im.join_chan(1, ["room"]).unwrap();
+    let mut client = world.connect(1);
+    world.im.send_chan_message(0, "room", "welcome").unwrap();
+    assert_eq!(client.text(), "\"welcome\"");
+    // Also right after the handshake, before anybody could know that the client is online. (Each has a
+    // channel of its own: a node that lags may hand on a message to who joined just after it.)
+    for id in 10..40 {
+        let own = format!("hall {id}");
+        world.im.join_chan(id, [&own]).unwrap();
+        let mut client = world.try_connect(id).unwrap();
+        world.im.send_chan_message(0, &own, &id).unwrap();
+        assert_eq!(client.json(), id);
+    }
+}
+
+pub fn channels_are_left_with_the_last_connection(backend: Backend) {
+    let world = World::new(backend, 3);
+    let phone = world.connect(1);
+    let mut laptop = world.connect(1);
+    world.im.join_chan(1, ["a", "b"]).unwrap();
+    world.im.join_chan_clients("b", [2]).unwrap();
+    phone.leave();
+    world.wait_for_connections(1);
+    world.im.send_chan_message(0, "a", "one device left").unwrap();
+    assert_eq!(laptop.text(), "\"one device left\"");
+    assert_eq!(sorted(world.im.get_chan_list_by_client_id(1).unwrap()), ["a", "b"]);
+    laptop.leave();
+    eventually("left", || world.im.get_chan_list_by_client_id(1).unwrap().is_empty());
+    assert_eq!(world.im.get_chan_list().unwrap(), [("b".into(), 1)]);
+    assert_eq!(world.im.get_chan_client_list("b").unwrap(), ids([2]));
+    // Coming back is not joining.
+    let mut back = world.connect(1);
+    world.im.send_chan_message(0, "b", "not for 1").unwrap();
+    back.silent();
+}
+
+pub fn the_sender_of_a_channel_message_hears_it_on_several_connections(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut first = world.connect(1);
+    let mut other = world.connect(2);
+    world.im.join_chan_clients("room", [1, 2]).unwrap();
+    world.im.send_chan_message(1, "room", "one").unwrap();
+    assert_eq!(other.text(), "\"one\"");
+    world.im.send_chan_message(0, "room", "two").unwrap();
+    assert_eq!(other.text(), "\"two\"");
+    assert_eq!(first.text(), "\"two\"");
+    let mut second = world.connect(1);
+    world.im.send_chan_message(1, "room", "three").unwrap();
+    for client in [&mut first, &mut second, &mut other] {
+        assert_eq!(client.text(), "\"three\"");
+    }
+    // Who is not a member may send as well.
+    world.im.send_chan_message(99, "room", "four").unwrap();
+    assert_eq!(other.text(), "\"four\"");
+}
+
+pub fn a_broadcast_reaches_everybody(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut clients: Vec<_> = [1, 2, 3, 3, 4].iter().map(|id| world.connect(*id)).collect();
+    world.im.send_broadcast_message("to all").unwrap();
+    for client in &mut clients {
+        assert_eq!(client.text(), "\"to all\"");
+    }
+    // From a client, as a .NET helper may send it: not to its only connection, but to both of two.
+    let broadcast = |sender: i64, content: &str| Envelope::Channel {
+        sender: sender.into(),
+        channel: None,
+        content: content.into(),
+    };
+    for sender in [1, 3] {
+        let outgoing = ["node-0", "node-1", "node-2"].map(|node| (node, broadcast(sender, "x")));
+        world.broker.publish(&outgoing).unwrap();
+        for (id, client) in [1, 2, 3, 3, 4].iter().zip(&mut clients) {
+            match (id, sender) {
+                (1, 1) => {}
+                _ => assert_eq!(client.text(), "x", "{id} of {sender}"),
+            }
+        }
+    }
+    clients.iter_mut().for_each(|client| client.silent());
+}
+
+pub fn channel_names_may_hold_any_characters(backend: Backend) {
+    let world = World::new(backend, 2);
+    let mut client = world.connect(1);
+    let long = "n".repeat(5000);
+    let names = [
+        "群聊",
+        "a b",
+        "q'uote\"s",
+        "new\nline",
+        "😀",
+        "back\\slash",
+        "{tag}",
+        "*",
+        "'..KEYS[1]",
+        "\0",
+        " ",
+        &long,
+    ];
+    world.im.join_chan(1, names).unwrap();
+    for name in names {
+        world.im.send_chan_message(0, name, name).unwrap();
+        assert_eq!(client.json(), name);
+        assert_eq!(world.im.get_chan_client_list(name).unwrap(), ids([1]));
+    }
+    let listed: HashSet<_> = world.im.get_chan_list_by_client_id(1).unwrap().into_iter().collect();
+    assert_eq!(listed, names.map(str::to_owned).into());
+    assert_eq!(world.im.get_chan_list().unwrap().len(), names.len());
+    world.im.leave_chan(1, names).unwrap();
+    assert!(world.im.get_chan_list().unwrap().is_empty());
+}
+
+pub fn an_empty_channel_name_is_refused(backend: Backend) {
+    let world = World::new(backend, 2);
+    let mut client = world.connect(1);
+    let im = &world.im;
+    let failures = [
+        im.join_chan(1, ["a", ""]),
+        im.join_chan_clients("", [1]),
+        im.leave_chan(1, [""]),
+        im.leave_chan_clients("", [1]),
+        im.send_chan_message(0, "", "would be a broadcast"),
+    ];
+    for failure in failures {
+        assert_eq!(failure.unwrap_err().kind(), ErrorKind::Argument);
+    }
+    assert!(im.get_chan_list().unwrap().is_empty(), "nothing of a refused call was done");
+    client.silent();
+}
+
+/// One client joins and leaves over and over: a message right after a join comes, one right after a
+/// leave does not. (One between a join and a leave may or may not: who has left when the node hands
+/// a message on does not get it.)
+pub fn membership_and_messages_keep_their_order(backend: Backend) {
+    let world = World::new(backend, 2);
+    let mut client = world.connect(1);
+    let mut witness = world.connect(2);
+    world.im.join_chan(2, ["room"]).unwrap();
+    for round in 0..150 {
+        world.im.join_chan(1, ["room"]).unwrap();
+        world.im.send_chan_message(0, "room", &(round, "in")).unwrap();
+        assert_eq!(client.json(), serde_json::json!([round, "in"]), "joined before it was sent");
+        world.im.leave_chan(1, ["room"]).unwrap();
+        world.im.send_chan_message(0, "room", &(round, "out")).unwrap();
+        world.im.send_message(0, [1], &round, false).unwrap();
+        assert_eq!(client.json(), round, "left before it was sent");
+        assert_eq!(witness.json(), serde_json::json!([round, "in"]));
+        assert_eq!(witness.json(), serde_json::json!([round, "out"]));
+    }
+}

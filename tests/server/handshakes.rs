@@ -1,0 +1,289 @@
+//! What may become a connection: tokens, request heads, limits; and what the refused are told.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Barrier,
+    thread,
+    time::Duration,
+};
+
+use imcore::{Envelope, Ticket};
+
+use crate::{
+    world::{Backend, World, eventually},
+    ws::{Client, exchange, request, response_head},
+};
+
+/// A path with a fresh token for `client`.
+fn target(world: &World, client: i64) -> String {
+    let url = world.im.prev_connect_server(client, None).unwrap();
+    url.split_once("/ws").map(|(_, query)| format!("/ws{query}")).unwrap()
+}
+
+/// Sends `head` and returns status and body; a refusal is whole, ends the connection and says why in
+/// one line.
+fn refusal(world: &World, head: &str) -> (u16, String) {
+    read_refusal(&exchange(world.nodes[0].local_addr(), head.as_bytes()))
+}
+
+fn read_refusal(answer: &str) -> (u16, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    assert_eq!(length.parse(), Ok(body.len()), "{answer}");
+    assert!(head.lines().any(|line| line.starts_with("Connection:") && line.ends_with("close")));
+    let reason = body.strip_suffix('\n').unwrap();
+    assert!(reason.len() > 5 && !reason.contains('\n'), "{body:?} is not one line");
+    (status, reason.to_owned())
+}
+
+pub fn a_token_opens_one_connection(backend: Backend) {
+    let world = World::new(backend, 1);
+    for missing in ["/ws", "/ws?token=", "/ws?Token", "/ws?other=1"] {
+        let (status, reason) = refusal(&world, &request(missing));
+        assert_eq!(status, 401, "{missing}");
+        assert!(reason.contains("missing"), "{reason}");
+    }
+    for wrong in ["nonsense", "..%2f", "%00", "a b", &"f".repeat(128), "中"] {
+        let wrong = wrong.replace(' ', "%20");
+        assert_eq!(refusal(&world, &request(&format!("/ws?token={wrong}"))).0, 401, "{wrong}");
+    }
+    let used = target(&world, 1);
+    let mut client =
+        Client::connect(world.nodes[0].local_addr(), &format!("ws://x{used}")).unwrap();
+    assert_eq!(refusal(&world, &request(&used)).0, 401);
+    let twice = target(&world, 1).replace("token=", "token=x&token=");
+    assert_eq!(refusal(&world, &request(&twice)).0, 401, "joined as the original does");
+    client.silent();
+    eventually("one is online", || world.im.get_client_list_by_online().unwrap().len() == 1);
+}
+
+pub fn a_token_expires(backend: Backend) {
+    let world = World::new(backend, 1);
+    let short = Duration::from_millis(1);
+    eventually("too late", || {
+        let token = imcore_token();
+        world.broker.put_ticket(&token, &Ticket::new(1.into(), None), short).unwrap();
+        Client::connect(world.nodes[0].local_addr(), &format!("ws://x/ws?token={token}")).err()
+            == Some(401)
+    });
+}
+
+fn imcore_token() -> String {
+    crate::world::fresh_prefix()
+}
+
+pub fn one_of_many_who_use_a_token_at_once_gets_in(backend: Backend) {
+    const THREADS: usize = 6;
+    let world = World::new(backend, 2);
+    for round in 0..10 {
+        let client = 2 * round;
+        let url = format!("ws://x{}", target(&world, client));
+        let start = Barrier::new(THREADS);
+        let outcomes: Vec<Result<Client, u16>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        Client::connect(world.nodes[0].local_addr(), &url)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let refused: Vec<_> =
+            outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+        assert_eq!(refused, [&401; THREADS - 1]);
+    }
+}
+
+pub fn a_client_of_another_node_is_told_so(backend: Backend) {
+    let world = World::new(backend, 3);
+    let url = world.im.prev_connect_server(1, None).unwrap();
+    assert_eq!(Client::connect(world.nodes[0].local_addr(), &url).err(), Some(421));
+    let (status, reason) = refusal(&world, &request(&target(&world, 2)));
+    assert_eq!(status, 421);
+    assert!(reason.contains("servers"), "{reason}");
+    assert!(world.im.get_client_list_by_online().unwrap().is_empty());
+}
+
+pub fn paths_and_queries_match_as_the_original(backend: Backend) {
+    let world = World::new(backend, 1);
+    let variants: [fn(&str) -> String; 8] = [
+        |target| target.replace("/ws?", "/WS?"),
+        |target| target.replace("/ws?", "/ws/?"),
+        |target| target.replace("/ws?", "/ws/room/1?"),
+        |target| target.replace("token=", "TOKEN="),
+        |target| target.replace("token=", "a=1&token=") + "&b=2",
+        |target| target.replace("token=", "%74oken="),
+        |target| {
+            let (path, token) = target.split_once('=').unwrap();
+            let encoded: String = token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            format!("{path}={encoded}")
+        },
+        |target| target.replace("/ws?", "/ws?&&x&="),
+    ];
+    for (index, variant) in variants.iter().enumerate() {
+        let target = variant(&target(&world, 1)).replace("&=token", "&token");
+        let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        stream.write_all(request(&target).as_bytes()).unwrap();
+        let head = response_head(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{index}: {target} {head}");
+        // The key of RFC 6455's own example, and nothing that was not asked for.
+        assert!(head.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        assert!(!head.to_ascii_lowercase().contains("sec-websocket-protocol"));
+        assert!(!head.to_ascii_lowercase().contains("sec-websocket-extensions"));
+    }
+    for other in ["/", "/wsx", "/w", "/other", "/xws", "*"] {
+        let head = request(&target(&world, 1).replace("/ws", other));
+        let status = refusal(&world, &head).0;
+        assert!(status == 404 || other == "*" && status == 400, "{other} {status}");
+    }
+}
+
+pub fn offers_of_extensions_and_protocols_are_ignored(backend: Backend) {
+    let world = World::new(backend, 1);
+    let extra = "Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Extensions: \
+                 permessage-deflate; client_max_window_bits\r\nOrigin: https://any.example\r\n\r\n";
+    let head = request(&target(&world, 1)).replace("\r\n\r\n", &format!("\r\n{extra}"));
+    let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = response_head(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert_eq!(answer.lines().filter(|line| line.starts_with("Sec-")).count(), 1, "{answer}");
+}
+
+pub fn what_is_no_upgrade_is_refused_with_a_reason(backend: Backend) {
+    let world = World::new(backend, 1);
+    let good = || request(&target(&world, 1));
+    let without = |header: &str| {
+        let good = good();
+        let lines = good.split("\r\n").filter(|line| !line.starts_with(header));
+        lines.collect::<Vec<_>>().join("\r\n")
+    };
+    let long =
+        |bytes: usize| good().replace("\r\n\r\n", &format!("\r\nX: {}\r\n\r\n", "x".repeat(bytes)));
+    let cases = [
+        ("plain GET", 426, "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        ("no Upgrade", 426, without("Upgrade:")),
+        ("no Connection", 426, without("Connection:")),
+        ("keep-alive", 426, good().replace("Connection: Upgrade", "Connection: keep-alive")),
+        ("h2c", 426, good().replace("Upgrade: websocket", "Upgrade: h2c")),
+        ("HTTP/1.0", 426, good().replace("HTTP/1.1", "HTTP/1.0")),
+        ("version 8", 426, good().replace("Version: 13", "Version: 8")),
+        ("no version", 426, without("Sec-WebSocket-Version:")),
+        ("no key", 400, without("Sec-WebSocket-Key:")),
+        ("short key", 400, good().replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhl")),
+        ("bad key", 400, good().replace("dGhlIHNhbXBsZSBub25jZQ==", "!!!!IHNhbXBsZSBub25jZQ==")),
+        ("POST", 405, good().replace("GET ", "POST ")),
+        ("plain POST", 405, "POST /ws HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody".to_owned()),
+        ("9 KiB head", 431, long(9 << 10)),
+        ("endless head", 431, good().replace("\r\n\r\n", &"y".repeat(20 << 10))),
+        ("many headers", 431, good().replace("\r\n\r\n", &("\r\nA: b".repeat(200) + "\r\n\r\n"))),
+        ("garbage", 400, "\x16\x03\x01 hello TLS".to_owned()),
+        ("lower case", 400, "get /ws http/1.1\r\n\r\n".to_owned()),
+        ("no HTTP", 400, "HELLO\r\n\r\n".to_owned()),
+        ("no version number", 400, "GET /ws\r\n\r\n".to_owned()),
+        ("header without colon", 400, good().replace("Host: x", "Host")),
+        ("NUL in a header", 400, good().replace("Host: x", "Host: \0")),
+    ];
+    for (name, expected, head) in &cases {
+        let (status, reason) = refusal(&world, head);
+        assert_eq!(status, *expected, "{name}: {reason}");
+    }
+    assert_eq!(world.nodes[0].stats().refused, cases.len() as u64);
+    assert_eq!(world.nodes[0].stats().opened, 0);
+    // An upgrade in other words is still one.
+    let head = good().replace("Connection: Upgrade", "connection: keep-alive, UPGRADE");
+    let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    stream.write_all(head.replace("websocket", "h2c,WebSocket").as_bytes()).unwrap();
+    assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
+}
+
+pub fn origins_are_checked_if_some_are_set(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        config.origins = vec!["https://im.example.com".into(), "https://b.example".into()];
+    });
+    let with = |origin: &str| {
+        let lines = format!("\r\nOrigin: {origin}\r\n\r\n");
+        let head = request(&target(&world, 1)).replace("\r\n\r\n", &lines);
+        let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        response_head(&mut stream)[9..12].parse::<u16>().unwrap()
+    };
+    assert_eq!(with("https://im.example.com"), 101);
+    assert_eq!(with("HTTPS://IM.EXAMPLE.COM"), 101);
+    for wrong in ["https://evil.example", "https://im.example.com.evil.example", "null", ""] {
+        assert_eq!(with(wrong), 403, "{wrong:?}");
+    }
+    // Only browsers send the header; they cannot leave it out.
+    world.connect(1).silent();
+}
+
+pub fn a_head_may_come_byte_by_byte(backend: Backend) {
+    let world = World::new(backend, 1);
+    let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    for byte in request(&target(&world, 1)).bytes() {
+        stream.write_all(&[byte]).unwrap();
+    }
+    assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
+}
+
+pub fn a_full_node_says_so_and_takes_clients_again(backend: Backend) {
+    let world = World::with(backend, 1, |config| config.limits.connections = 1);
+    let client = world.connect(1);
+    let (status, reason) = refusal(&world, &request(&target(&world, 2)));
+    assert_eq!((status, reason.as_str()), (503, "this node is full"));
+    client.leave();
+    eventually("room again", || world.try_connect(2).is_ok());
+}
+
+pub fn too_many_handshakes_are_refused(backend: Backend) {
+    let world = World::with(backend, 1, |config| config.limits.handshakes = 2);
+    let address = world.nodes[0].local_addr();
+    let idle = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    let (status, reason) = refusal(&world, &request("/ws?token=x"));
+    assert_eq!((status, reason.as_str()), (503, "this node is full"));
+    drop(idle);
+    eventually("room again", || world.try_connect(1).is_ok());
+}
+
+pub fn a_socket_without_a_request_is_closed_in_time(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        config.limits.handshake = Duration::from_millis(150);
+    });
+    let mut bystander = world.connect(1);
+    for start in ["", "GET /ws?token=x HTTP/1.1\r\nHost: x\r\n"] {
+        let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        stream.set_read_timeout(Some(crate::ws::PATIENCE)).unwrap();
+        stream.write_all(start.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(read_refusal(&answer).0, 408);
+    }
+    bystander.silent();
+}
+
+pub fn a_peer_that_goes_during_its_handshake_costs_nothing(backend: Backend) {
+    let world = World::with(backend, 1, |config| config.limits.handshakes = 4);
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        stream.write_all(&request(&target(&world, 1)).as_bytes()[..40]).unwrap();
+        drop(stream);
+        let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        // Gone before the ticket is taken, perhaps: then online for a moment, and offline again.
+        stream.write_all(request(&target(&world, 1)).as_bytes()).unwrap();
+    }
+    eventually("room again", || world.try_connect(2).is_ok());
+    eventually("all gone", || world.im.get_client_list_by_online().unwrap().is_empty());
+    let message = Envelope::Direct {
+        sender: 0.into(),
+        receivers: vec![1.into()],
+        content: "x".into(),
+        receipt: false,
+    };
+    world.broker.publish(&[("node-0", message)]).unwrap();
+    world.connect(3).silent();
+}

@@ -1,0 +1,146 @@
+//! The end of a node, and whether its books are right.
+
+use std::{collections::HashMap, sync::mpsc::channel, thread};
+
+use imcore::{ClientId, server::CloseReason};
+
+use crate::{
+    world::{Backend, World, eventually},
+    ws::PATIENCE,
+};
+
+pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
+    let mut world = World::new(backend, 2);
+    let (sender, seen) = channel();
+    let bus = world
+        .im
+        .event_bus(|_, _| {}, move |client, meta| sender.send((client, meta)).unwrap())
+        .unwrap();
+    eventually("listening", || bus.is_listening());
+    let mut here: Vec<_> = [2, 4, 4].map(|id| world.connect(id)).into();
+    let mut elsewhere = world.connect(1);
+    world.im.join_chan_clients("room", [1, 2, 4]).unwrap();
+    world.im.join_chan(4, ["own"]).unwrap();
+    world.im.send_message(0, [2, 4, 4], "goodbye", false).unwrap();
+    for client in &mut here {
+        assert_eq!(client.text(), "\"goodbye\"");
+    }
+    let node = world.nodes.remove(0);
+    let address = node.local_addr();
+    let clients = thread::spawn(move || here.iter_mut().map(|client| client.closed()).collect());
+    node.shutdown();
+    let codes: Vec<_> = clients.join().unwrap();
+    assert_eq!(codes, [Some(1001); 3]);
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+    let mut gone: Vec<(ClientId, Option<String>)> =
+        (0..3).map(|_| seen.recv_timeout(PATIENCE).unwrap()).collect();
+    gone.sort_unstable();
+    assert_eq!(gone, [2, 4, 4].map(|id| (id.into(), Some("meta".to_owned()))));
+    assert_eq!(world.im.get_client_list_by_online().unwrap(), [ClientId::from(1)]);
+    assert_eq!(world.im.get_chan_list().unwrap(), [("room".to_owned(), 1)]);
+    assert_eq!(world.im.get_chan_client_list("room").unwrap(), [ClientId::from(1)]);
+    // The other node goes on.
+    world.im.send_chan_message(0, "room", "still here").unwrap();
+    assert_eq!(elsewhere.text(), "\"still here\"");
+    let last = world.nodes.remove(0);
+    let client = thread::spawn(move || elsewhere.closed());
+    last.shutdown();
+    assert_eq!(client.join().unwrap(), Some(1001));
+    assert!(world.im.get_client_list_by_online().unwrap().is_empty());
+    assert!(world.im.get_chan_list().unwrap().is_empty());
+    #[cfg(feature = "redis")]
+    if matches!(backend, Backend::Redis) {
+        assert_eq!(world.redis_keys(), Vec::<String>::new());
+    }
+}
+
+/// What the node is handed before it stops is written before the close frame.
+pub fn shutdown_sends_what_is_queued_first(backend: Backend) {
+    let mut world = World::new(backend, 1);
+    let mut client = world.connect(1);
+    let mut witness = world.connect(2);
+    for number in 0..200 {
+        world.im.send_message(0, [1], &number, false).unwrap();
+    }
+    // The witness's reactor may be another, but the feed had handed on all the others by then.
+    world.im.send_message(0, [2], "mark", false).unwrap();
+    assert_eq!(witness.text(), "\"mark\"");
+    let node = world.nodes.remove(0);
+    let reader = thread::spawn(move || {
+        for number in 0..200 {
+            assert_eq!(client.json(), number);
+        }
+        client.closed()
+    });
+    drop(witness);
+    node.shutdown();
+    assert_eq!(reader.join().unwrap(), Some(1001));
+}
+
+pub fn the_books_balance(backend: Backend) {
+    let world = World::new(backend, 2);
+    let mut clients: Vec<_> = [1, 2, 3, 4, 4].iter().map(|id| world.connect(*id)).collect();
+    world.im.join_chan_clients("room", [1, 2, 3]).unwrap();
+    for number in 0..50 {
+        world.im.send_message(1, [2, 4, 99], &number, true).unwrap();
+        world.im.send_chan_message(1, "room", &number).unwrap();
+        world.im.send_broadcast_message(&number).unwrap();
+    }
+    let expected = HashMap::from([(1, 50 * (3 + 1)), (2, 150), (3, 100), (4, 100)]);
+    for (id, client) in [1, 2, 3, 4, 4].iter().zip(&mut clients) {
+        for _ in 0..expected[id] {
+            client.text();
+        }
+        client.silent();
+    }
+    world.im.force_offline(4).unwrap();
+    for kicked in &mut clients[3..] {
+        assert_eq!(kicked.closed(), Some(4001));
+    }
+    clients.remove(0).leave();
+    drop(clients);
+    world.wait_for_connections(0);
+    let stats: Vec<_> = world.nodes.iter().map(|node| node.stats()).collect();
+    for stats in &stats {
+        assert_eq!(stats.offered, stats.delivered + stats.dropped, "{stats:?}");
+        assert_eq!(stats.opened, stats.closed.iter().map(|(_, count)| count).sum::<u64>());
+        assert_eq!((stats.dropped, stats.receipts_dropped, stats.malformed), (0, 0, 0));
+    }
+    // 4 has two connections.
+    assert_eq!(stats.iter().map(|stats| stats.offered).sum::<u64>(), 200 + 150 + 100 + 2 * 100);
+    assert_eq!(stats.iter().map(|stats| stats.opened).sum::<u64>(), 5);
+    assert_eq!(world.closed(CloseReason::Kicked), 2);
+    assert_eq!(world.closed(CloseReason::Peer), 1);
+    assert_eq!(world.closed(CloseReason::Lost), 2);
+}
+
+pub fn presence_counts_survive_a_storm_of_visits(backend: Backend) {
+    let world = World::new(backend, 2);
+    let stays: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
+    world.im.join_chan_clients("room", 1..=20).unwrap();
+    thread::scope(|scope| {
+        for thread in 0..4_i64 {
+            let world = &world;
+            scope.spawn(move || {
+                for visit in 0..25 {
+                    // Ids are shared by threads and by those who stay.
+                    let client = world.try_connect(1 + (thread + visit) % 8).unwrap();
+                    if visit % 2 == 0 { client.leave() } else { drop(client) }
+                }
+            });
+        }
+    });
+    world.wait_for_connections(4);
+    let mut online = Vec::new();
+    eventually("only those who stayed", || {
+        online = world.im.get_client_list_by_online().unwrap();
+        online.len() == 4
+    });
+    online.sort_unstable();
+    assert_eq!(online, [1, 2, 3, 4].map(ClientId::from));
+    // 5 to 8 were in and left with their last visit; 9 to 20 never came.
+    assert_eq!(world.im.get_chan_online("room").unwrap(), 16);
+    drop(stays);
+    eventually("nobody", || world.im.get_client_list_by_online().unwrap().is_empty());
+    assert_eq!(world.im.get_chan_online("room").unwrap(), 12);
+}

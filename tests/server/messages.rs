@@ -1,0 +1,307 @@
+//! Direct messages: who gets them, who is told about it, in which order, and what text survives.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use imcore::{ClientId, ErrorKind, ImClient};
+use serde::{Serialize, Serializer, ser::Error as _};
+use serde_json::{Value, json};
+
+use crate::{
+    world::{Backend, World},
+    ws::Client,
+};
+
+/// A GUID that the node `owner` of three owns, and that differs from others by `number`.
+fn guid(number: u32, owner: u32) -> ClientId {
+    format!("8f14e45f-ceea-467f-a9b1-{number:08x}{owner:04x}").parse().unwrap()
+}
+
+pub fn a_message_reaches_its_receivers_on_all_nodes(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut clients: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
+    let mut outsider = world.connect(7);
+    world.im.send_message(0, 1..=6, "hello", false).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.text(), "\"hello\"");
+    }
+    outsider.silent();
+}
+
+pub fn no_receivers_and_unknown_receivers_are_no_errors(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut bystander = world.connect(1);
+    world.im.send_message(0, Vec::<ClientId>::new(), "nobody", true).unwrap();
+    world.im.send_message(0, [100, 101, 102], "not there", true).unwrap();
+    world.im.send_message(0, [100, 1], "there", false).unwrap();
+    assert_eq!(bystander.text(), "\"there\"");
+    bystander.silent();
+}
+
+pub fn a_receiver_listed_often_gets_one_message(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut sender = world.connect(9);
+    let mut receivers = [world.connect(1), world.connect(2)];
+    world.im.send_message(9, [1, 2, 1, 1, 2], "once", true).unwrap();
+    for receiver in &mut receivers {
+        assert_eq!(receiver.text(), "\"once\"");
+    }
+    let mut about = [sender.json()["to"].clone(), sender.json()["to"].clone()];
+    about.sort_by_key(Value::as_i64);
+    assert_eq!(about, [json!(1), json!(2)]);
+    world.im.send_message(0, [1, 2, 9], "end", false).unwrap();
+    for client in receivers.iter_mut().chain([&mut sender]) {
+        assert_eq!(client.text(), "\"end\"");
+    }
+}
+
+pub fn receipts_tell_what_became_of_a_message(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut sender = world.connect(1);
+    let mut receiver = world.connect(2);
+    world.im.send_message(1, [2, 3], "hi", true).unwrap();
+    assert_eq!(receiver.text(), "\"hi\"");
+    let mut receipts = [sender.json(), sender.json()];
+    receipts.sort_by_key(|receipt| receipt["to"].as_i64());
+    assert_eq!(
+        receipts,
+        [
+            json!({ "content": "\"hi\"", "receipt": "发送成功", "to": 2, "status": "sent" }),
+            json!({ "content": "\"hi\"", "receipt": "用户不在线", "to": 3, "status": "offline" }),
+        ]
+    );
+    // None is sent that was not asked for.
+    world.im.send_message(1, [2, 3], "no receipt", false).unwrap();
+    assert_eq!(receiver.text(), "\"no receipt\"");
+    sender.silent();
+}
+
+pub fn the_system_and_oneself_are_told_nothing(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut system = world.connect(0);
+    let mut phone = world.connect(1);
+    let mut laptop = world.connect(1);
+    let mut other = world.connect(2);
+    world.im.send_message(0, [2, 3], "from the system", true).unwrap();
+    assert_eq!(other.text(), "\"from the system\"");
+    world.im.send_message(1, [1, 2], "from one", true).unwrap();
+    assert_eq!(other.text(), "\"from one\"");
+    for device in [&mut phone, &mut laptop] {
+        assert_eq!(device.text(), "\"from one\"");
+        // About the other, but not about oneself.
+        assert_eq!(device.json()["to"], 2);
+    }
+    // A receipt takes the way over the broker; one that follows it shows that none was before it.
+    world.im.send_message(1, [99], "late", true).unwrap();
+    for device in [&mut phone, &mut laptop] {
+        assert_eq!(device.json()["content"], "\"late\"");
+    }
+    system.silent();
+}
+
+pub fn receipts_are_one_per_receiver_not_per_connection(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut sender = world.connect(4);
+    let mut devices: Vec<_> = (0..3).map(|_| world.connect(5)).collect();
+    for text in ["first", "second"] {
+        world.im.send_message(4, [5], text, true).unwrap();
+        for device in &mut devices {
+            assert_eq!(device.json(), text);
+        }
+    }
+    for text in ["\"first\"", "\"second\""] {
+        let receipt = sender.json();
+        assert_eq!((&receipt["content"], &receipt["status"]), (&json!(text), &json!("sent")));
+    }
+}
+
+pub fn own_messages_come_back_only_to_several_connections(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut phone = world.connect(1);
+    world.im.send_message(1, [1], "to myself", true).unwrap();
+    world.im.send_message(0, [1], "mark", false).unwrap();
+    assert_eq!(phone.text(), "\"mark\"");
+    let mut laptop = world.connect(1);
+    laptop.silent();
+    world.im.send_message(1, [1], "to my devices", true).unwrap();
+    assert_eq!(phone.text(), "\"to my devices\"");
+    assert_eq!(laptop.text(), "\"to my devices\"");
+    laptop.leave();
+    world.wait_for_connections(1);
+    world.im.send_message(1, [1], "alone again", true).unwrap();
+    world.im.send_message(0, [1], "mark", false).unwrap();
+    assert_eq!(phone.text(), "\"mark\"");
+}
+
+pub fn guids_and_integers_live_on_one_node(backend: Backend) {
+    let world = World::new(backend, 3);
+    let ids = [guid(1, 0), guid(2, 1), guid(3, 0xffff), 3.into(), (-3).into(), i64::MIN.into()];
+    let mut clients: Vec<_> = ids.iter().map(|id| world.connect(*id)).collect();
+    world.im.send_message(guid(1, 0), ids, "mixed", true).unwrap();
+    for (id, client) in ids.iter().zip(&mut clients).skip(1) {
+        assert_eq!(client.text(), "\"mixed\"", "{id}");
+    }
+    let mut about: Vec<ClientId> = (1..ids.len())
+        .map(|_| serde_json::from_value(clients[0].json()["to"].clone()).unwrap())
+        .collect();
+    about.sort_unstable();
+    let mut others = ids[1..].to_vec();
+    others.sort_unstable();
+    assert_eq!(about, others);
+    let mut online = world.im.get_client_list_by_online().unwrap();
+    online.sort_unstable();
+    let mut all = ids.to_vec();
+    all.sort_unstable();
+    assert_eq!(online, all);
+}
+
+pub fn text_of_any_kind_survives(backend: Backend) {
+    let world = World::new(backend, 1);
+    let mut sender = world.connect(1);
+    let mut receiver = world.connect(2);
+    let nested = serde_json::to_string(&json!({ "a": "\"b\"" })).unwrap();
+    let controls: String = (0..0x20_u8).map(char::from).chain(['\u{7f}', '\u{85}']).collect();
+    let messages = [
+        json!("你好，世界"),
+        json!("😀 👩‍👩‍👧 e\u{301}"),
+        json!("\"quotes\" 'single' \\back/slash <b>&amp;"),
+        json!("line\u{2028}and\u{2029}paragraph"),
+        json!(nested),
+        json!(controls),
+        json!(null),
+        json!(""),
+        json!([1.5, -0.0, u64::MAX, i64::MIN, 1e300, true]),
+        json!({ "deep": { "list": [null, [], {}], "键": "值" } }),
+        json!("\u{feff}bom \u{10ffff}"),
+        json!("__FreeIM__(ForceOffline)2"),
+    ];
+    for message in &messages {
+        world.im.send_message(1, [2], message, true).unwrap();
+        let text = receiver.text();
+        assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), message);
+        assert_eq!(sender.json()["content"], json!(text), "the receipt holds the text as sent");
+    }
+}
+
+pub fn large_messages_arrive_whole(backend: Backend) {
+    let world = World::new(backend, 2);
+    let mut sender = world.connect(1);
+    let mut receiver = world.connect(2);
+    for size in [125, 126, 65_535, 65_536, 64 << 10, 1 << 20, 3 << 20] {
+        let text = "x\u{4f60}".repeat(size / 4);
+        world.im.send_message(1, [2], &text, true).unwrap();
+        assert!(receiver.json() == json!(text), "{size} bytes");
+        assert_eq!(sender.json()["status"], "sent");
+    }
+}
+
+struct NoJson;
+
+impl Serialize for NoJson {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("has no JSON form"))
+    }
+}
+
+pub fn what_has_no_json_form_is_not_sent(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut receiver = world.connect(1);
+    world.im.join_chan(1, ["room"]).unwrap();
+    let failures = [
+        world.im.send_message(0, [1], &NoJson, true),
+        world.im.send_message(0, [1], &HashMap::from([([1, 2], 3)]), true),
+        world.im.send_chan_message(0, "room", &NoJson),
+        world.im.send_broadcast_message(&NoJson),
+    ];
+    for failure in failures {
+        let error = failure.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+        assert!(!error.is_retryable());
+    }
+    world.im.send_message(0, [1], "mark", false).unwrap();
+    assert_eq!(receiver.text(), "\"mark\"");
+}
+
+pub fn the_send_hook_sees_every_send(backend: Backend) {
+    let world = World::new(backend, 3);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let im = ImClient::builder()
+        .servers(["node-0", "node-1", "node-2"])
+        .broker(Arc::clone(&world.broker))
+        .on_send({
+            let seen = Arc::clone(&seen);
+            move |event| {
+                seen.lock().unwrap().push(format!(
+                    "{} {} {:?} {:?} {} {}",
+                    event.server,
+                    event.sender,
+                    event.receivers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    event.channel,
+                    event.message,
+                    event.receipt
+                ));
+            }
+        })
+        .build()
+        .unwrap();
+    let take = || std::mem::take(&mut *seen.lock().unwrap());
+    im.send_message(9, [4, 1, 3, 4], "a", true).unwrap();
+    assert_eq!(
+        take(),
+        [
+            "node-1 9 [\"4\", \"1\"] None \"a\" true".to_owned(),
+            "node-0 9 [\"3\"] None \"a\" true".to_owned()
+        ]
+    );
+    im.send_chan_message(9, "room", "b").unwrap();
+    im.send_broadcast_message("c").unwrap();
+    let expected = [("9", "Some(\"room\")", "\"b\""), ("0", "None", "\"c\"")].map(
+        |(sender, channel, message)| {
+            [0, 1, 2].map(|node| format!("node-{node} {sender} [] {channel} {message} false"))
+        },
+    );
+    assert_eq!(take(), expected.concat());
+    im.send_message(9, [1], &NoJson, true).unwrap_err();
+    im.send_message(9, Vec::<i64>::new(), "nobody", true).unwrap();
+    im.join_chan(1, ["room"]).unwrap();
+    assert!(take().is_empty());
+}
+
+pub fn order_holds_per_thread_and_receiver_under_load(backend: Backend) {
+    const THREADS: usize = 4;
+    const MESSAGES: usize = 400;
+    let world = World::new(backend, 3);
+    let clients: Vec<Client> = (1..=6).map(|id| world.connect(id)).collect();
+    world.im.join_chan_clients("room", 1..=6).unwrap();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let im = &world.im;
+            scope.spawn(move || {
+                for number in 0..MESSAGES {
+                    // Messages to a client and to its channel share one order.
+                    match number % 3 {
+                        0 => im.send_chan_message(0, "room", &[thread, number]),
+                        1 => im.send_message(0, 1..=6, &[thread, number], false),
+                        _ => im.send_broadcast_message(&[thread, number]),
+                    }
+                    .unwrap();
+                }
+            });
+        }
+        for mut client in clients {
+            scope.spawn(move || {
+                let mut next = [0; THREADS];
+                for _ in 0..THREADS * MESSAGES {
+                    let [thread, number]: [usize; 2] =
+                        serde_json::from_str(&client.text()).unwrap();
+                    assert_eq!(number, next[thread], "of thread {thread}");
+                    next[thread] += 1;
+                }
+                client.silent();
+            });
+        }
+    });
+}
