@@ -27,7 +27,7 @@ use super::{
     worker::BATCH,
 };
 use crate::{
-    backoff::Backoff,
+    backoff::{self, Backoff},
     broker::{Broker, PresenceChange, Session},
     error::{ErrorKind, Result},
     id::ClientId,
@@ -305,7 +305,8 @@ impl Calm {
     }
 
     fn is_calm(&self, lease: Duration) -> bool {
-        self.since.elapsed() >= lease
+        // Everybody has tried once more within the longest pause, and has then renewed.
+        self.since.elapsed() >= lease + backoff::LONGEST
     }
 }
 

@@ -158,7 +158,7 @@ impl World {
         let text = ticket.text().to_owned();
         let session = patiently(|| self.broker.begin_session("witness", LEASE, true));
         let opened = PresenceChange::Opened { connection: 1, ticket };
-        patiently(|| self.broker.report(&session, &[opened.clone()]));
+        patiently(|| self.broker.report(&session, std::slice::from_ref(&opened)));
         eventually("the witness is reaped", || self.log.count(false, &text) == 1);
     }
 }
