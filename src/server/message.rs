@@ -21,9 +21,9 @@ use crate::{
 
 /// To a reactor.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum Command<S = TcpStream> {
     /// From the acceptor: a socket whose ticket was good.
-    Adopt(Box<Adoption>),
+    Adopt(Box<Adoption<S>>),
     /// From the feed: a message for those of the receivers that are here.
     Direct {
         sender: ClientId,
@@ -46,8 +46,8 @@ pub(super) enum Command {
 
 /// A socket on its way from the acceptor to a reactor.
 #[derive(Debug)]
-pub(super) struct Adoption {
-    pub(super) stream: TcpStream,
+pub(super) struct Adoption<S = TcpStream> {
+    pub(super) stream: S,
     pub(super) ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,

@@ -13,6 +13,8 @@ use super::{frame::Frame, receipt::Receipt};
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
+/// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
+const FRAME_COST: usize = 64;
 
 /// Frames that wait for the socket, in order.
 #[derive(Debug, Default)]
@@ -58,6 +60,18 @@ impl Outbox {
     /// Bytes that are not written.
     pub(super) fn pending(&self) -> usize {
         self.pending as usize
+    }
+
+    /// Messages that are not written in full.
+    #[cfg(test)]
+    pub(super) fn messages(&self) -> usize {
+        self.chunks.iter().filter(|chunk| chunk.message).count()
+    }
+
+    /// Memory that the unwritten frames hold, which is what a limit is about: many small ones weigh more
+    /// than their bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.pending() + self.chunks.len() * FRAME_COST
     }
 
     /// Queues a message.
@@ -133,14 +147,18 @@ impl Outbox {
         }
     }
 
-    /// Drops every frame that is not begun, so that a last control frame still comes out whole.
-    /// Returns the messages among them and their receipts.
+    /// Drops every message that is not begun, so that a last control frame still comes out whole, and after
+    /// the handshake response if that waits here too. Returns the messages and their receipts.
     pub(super) fn abandon(&mut self) -> Written {
-        let kept = usize::from(self.head_written > 0);
+        let mut begun = self.head_written > 0;
         let mut dropped = Written::default();
-        for chunk in self.chunks.drain(kept..) {
+        for chunk in std::mem::take(&mut self.chunks) {
+            if std::mem::take(&mut begun) || !chunk.message {
+                self.chunks.push_back(chunk);
+                continue;
+            }
             self.pending -= chunk.frame.bytes().len() as u32;
-            dropped.messages += u64::from(chunk.message);
+            dropped.messages += 1;
             dropped.receipts.extend(chunk.receipt);
         }
         dropped
@@ -203,6 +221,18 @@ mod tests {
             assert_eq!(stream.taken, expected);
             assert_eq!((written.messages, outbox.pending()), (200, 0));
         }
+    }
+
+    #[test]
+    fn abandoning_keeps_the_handshake_response() {
+        let mut outbox = Outbox::default();
+        outbox.push_control(Frame::raw(b"101"));
+        outbox.push_message(Frame::text("first"), None);
+        assert_eq!(outbox.abandon().messages, 1);
+        outbox.push_control(Frame::close(1013, ""));
+        let mut stream = Narrow { taken: Vec::new(), room: 100, step: 100 };
+        outbox.flush(&mut stream, &mut Written::default()).unwrap();
+        assert_eq!(stream.taken, b"101\x88\x02\x03\xf5");
     }
 
     #[test]

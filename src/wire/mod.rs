@@ -3,6 +3,8 @@
 //! Byte-compatible with FreeIM and ImCore for .NET in both directions. Pure: no I/O, no clock. Used
 //! by the Redis broker, the helper and the server; knows none of them.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lenient;
 #[cfg(test)]
 mod recorded_tests;
@@ -443,6 +445,7 @@ impl Ticket {
 
 fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Strict {
         #[serde(rename = "Item1")]
         client: ClientId,
@@ -455,12 +458,17 @@ fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
     {
         return Some((client, meta));
     }
-    let json = object(ticket)?;
-    let meta = match json.member("Item2") {
-        None | Some(Json::Null) => None,
-        Some(meta) => Some(text(meta)?),
-    };
-    Some((id_member(&json, "Item1")?, meta))
+    let Json::Object(members) = Json::parse(ticket)? else { return None };
+    let (mut client, mut meta) = (ClientId::Int(0), None);
+    // The last of a name wins, but a subscriber converts them all.
+    for (name, value) in &members {
+        if name.eq_ignore_ascii_case("Item1") {
+            client = id(value)?;
+        } else if name.eq_ignore_ascii_case("Item2") {
+            meta = if *value == Json::Null { None } else { Some(text(value)?) };
+        }
+    }
+    Some((client, meta))
 }
 
 /// What became of a message for one receiver, as its sender is told.
@@ -581,6 +589,9 @@ mod tests {
             "{\"Item1\":5,\"Item2\":{}}",
             "7|{\"Item1\":5}",
             "{\"Item1\":5,\"Item2\":[\"a\"]}",
+            "{\"Item1\":5,\"Item2\":\"a\",\"item2\":{}}",
+            "{\"Item1\":5,\"item2\":{},\"Item2\":\"a\"}",
+            "{\"Item1\":010,\"Item2\":\"a\"}",
         ] {
             assert_eq!(Ticket::parse(text), None, "{text}");
         }

@@ -149,8 +149,9 @@ impl RedisBroker {
     fn end(&self, session: &Session, how: &str) -> Result<()> {
         let names = self.names();
         self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::END).arg(3).arg(names.sessions_key());
+            pipeline.cmd("EVAL").arg(scripts::END).arg(4).arg(names.sessions_key());
             pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
+            pipeline.arg(names.connections_key(&session.id));
             pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
         })?;
         self.shared.reports().remove(&session.id);

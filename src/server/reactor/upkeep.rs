@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    super::{config::Limits, hub::Key, message::Report, stats::CloseReason},
+    super::{config::Limits, connection::Socket, hub::Key, message::Report, stats::CloseReason},
     Reactor,
 };
 use crate::broker::PresenceChange;
@@ -27,7 +27,7 @@ pub(super) struct Drain {
     told: usize,
 }
 
-impl Reactor {
+impl<S: Socket> Reactor<S> {
     /// One part of a pass over all connections; all of it, and often, while draining.
     pub(super) fn sweep(&mut self) {
         self.drain_share();
