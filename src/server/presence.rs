@@ -37,6 +37,9 @@ use crate::{
 /// Connections per step of reaping, so that the broker is never held up for long.
 const REAP_STEP: usize = 100;
 
+/// Memberships restored between two looks at the lease.
+const JOIN_STEP: usize = 4096;
+
 /// What the presence thread works with.
 pub(super) struct Presence {
     pub(super) broker: Arc<dyn Broker>,
@@ -151,8 +154,10 @@ impl Presence {
         {
             memory.take(report);
         }
-        // Before the changes: a client that has left since leaves these channels too.
-        self.rejoin(memory)?;
+        if !memory.members.is_empty() {
+            // Before the changes: a client that has left since leaves these channels too.
+            return self.rejoin(memory).map(|()| Turn::Again);
+        }
         let batch = memory.changes.len().min(BATCH);
         self.broker.report(&session, &memory.changes[..batch])?;
         memory.reported(batch);
@@ -160,14 +165,12 @@ impl Presence {
     }
 
     fn rejoin(&self, memory: &mut Memory) -> Result<()> {
-        if memory.members.is_empty() {
-            return Ok(());
-        }
-        let members: Vec<_> =
-            memory.members.iter().map(|(client, channel)| (*client, channel.as_str())).collect();
-        self.broker.join(&members)?;
-        log::warn!("the broker lost data; {} memberships were restored", members.len());
-        memory.members = Vec::new();
+        let rest = memory.members.len().saturating_sub(JOIN_STEP);
+        let step: Vec<_> =
+            memory.members[rest..].iter().map(|(client, name)| (*client, name.as_str())).collect();
+        self.broker.join(&step)?;
+        log::warn!("the broker lost data; {} memberships were restored", step.len());
+        memory.members.truncate(rest);
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 //!
 //! `docs/reliability.md` is the table of these faults. Tests wait for conditions with a deadline; what
 //! must not happen any more is known from a witness that is reaped last.
-#![cfg(all(feature = "cli", feature = "redis"))]
 
 mod kill;
 mod loss;

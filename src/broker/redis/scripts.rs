@@ -46,7 +46,7 @@ if ARGV[7] == '1' then
   local sessions = redis.call('HGETALL', KEYS[1])
   for i = 1, #sessions, 2 do
     local value = sessions[i + 1]
-    if string.sub(value, string.find(value, ' ', 1, true) + 1) == ARGV[1] then
+    if string.sub(value, (string.find(value, ' ', 1, true) or 0) + 1) == ARGV[1] then
       redis.call('SET', ARGV[6] .. sessions[i], 'loud', 'EX', ARGV[4], 'NX')
       redis.call('DEL', ARGV[5] .. sessions[i])
     end
