@@ -22,7 +22,7 @@ use super::{
     receipt::Receipt,
     stats::CloseReason,
 };
-use crate::wire::Ticket;
+use crate::{id::ClientId, wire::Ticket};
 
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -46,7 +46,7 @@ impl Socket for TcpStream {
 #[derive(Debug)]
 pub(super) struct Connection<S = TcpStream> {
     stream: S,
-    /// What it came with; sent again if the presence session is lost.
+    /// What it came with; its text is empty once presence has taken it over.
     ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,
@@ -131,9 +131,13 @@ impl<S: Socket> Connection<S> {
         &mut self.stream
     }
 
-    /// The ticket it came with.
-    pub(super) fn ticket(&self) -> &Ticket {
-        &self.ticket
+    pub(super) fn client(&self) -> ClientId {
+        self.ticket.client()
+    }
+
+    /// The ticket it came with; to be called once.
+    pub(super) fn take_ticket(&mut self) -> Ticket {
+        self.ticket.take()
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -133,6 +133,17 @@ impl Hub {
         entry.channels = after.into();
     }
 
+    /// Every client with each of its channels.
+    pub(super) fn memberships(&self) -> Vec<(ClientId, String)> {
+        let of = |(client, entry): (&ClientId, &Client)| {
+            let client = *client;
+            let names: Vec<_> =
+                entry.channels.iter().map(|name| (client, name.to_string())).collect();
+            names
+        };
+        self.clients.iter().flat_map(of).collect()
+    }
+
     /// Where a message from `sender` to `receiver` goes.
     pub(super) fn direct(&self, sender: ClientId, receiver: ClientId) -> Recipient<'_> {
         match self.clients.get(&receiver).map(|client| client.connections.as_slice()) {

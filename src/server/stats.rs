@@ -67,6 +67,7 @@ pub(super) struct Counters {
     pub(super) receipts_dropped: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) malformed: AtomicU64,
+    pub(super) lost: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
@@ -102,6 +103,8 @@ pub struct ServerStats {
     pub refused: u64,
     /// Payloads from the broker that were skipped.
     pub malformed: u64,
+    /// Messages that were sent to this node while it could not hear, by the count of their senders.
+    pub lost: u64,
     /// Ended connections by reason, in the order of [`CloseReason::ALL`].
     pub closed: Vec<(CloseReason, u64)>,
 }
@@ -121,6 +124,7 @@ impl ServerStats {
             sum.receipts_dropped += get(&part.receipts_dropped);
             sum.refused += get(&part.refused);
             sum.malformed += get(&part.malformed);
+            sum.lost += get(&part.lost);
             for ((_, count), counter) in sum.closed.iter_mut().zip(&part.closed) {
                 *count += get(counter);
             }

@@ -89,7 +89,7 @@ impl Names {
         format!("{}ListChan", self.key)
     }
 
-    /// Hash, ours: presence session -> name of its node.
+    /// Hash, ours: presence session -> number of its last report, a blank, name of its node.
     pub(crate) fn sessions_key(&self) -> String {
         format!("{}Sessions", self.key)
     }
@@ -99,7 +99,18 @@ impl Names {
         format!("{}Lease{session}", self.key)
     }
 
-    /// Hash, ours: connection of the session -> its ticket text.
+    /// String with a long life, ours: exists once the session was ended, also after it is forgotten. Its
+    /// connections go with events (`loud`) or without (`quiet`).
+    pub(crate) fn ended_key(&self, session: &str) -> String {
+        format!("{}Ended{session}", self.key)
+    }
+
+    /// Hash, ours: node -> messages that were ever published to it.
+    pub(crate) fn published_key(&self) -> String {
+        format!("{}Published", self.key)
+    }
+
+    /// Hash, ours: connection of the session -> client, a blank, ticket text.
     pub(crate) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)
     }
@@ -417,6 +428,18 @@ impl Ticket {
     /// The exact text, as stored and as sent in events.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same ticket; what is left here keeps the client and has no text.
+    #[cfg(feature = "server")]
+    pub(crate) fn take(&mut self) -> Ticket {
+        Ticket { client: self.client, text: std::mem::take(&mut self.text) }
+    }
+
+    /// See [`text`](Self::text).
+    #[cfg(feature = "server")]
+    pub(crate) fn into_text(self) -> Box<str> {
+        self.text
     }
 }
 

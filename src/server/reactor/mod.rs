@@ -29,7 +29,7 @@ use super::{
     frame::Frame,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
-    message::{Adoption, Command, Outgoing},
+    message::{Adoption, Command, Outgoing, Report},
     outbox::Written,
     receipt::Receipt,
     stats::{CloseReason, Counters, add},
@@ -56,7 +56,7 @@ const TICKS: u32 = 10;
 pub(super) struct ReactorParts<S = TcpStream> {
     pub(super) poll: Poll,
     pub(super) inbox: Inbox<Command<S>>,
-    pub(super) presence: Sender<PresenceChange>,
+    pub(super) presence: Sender<Report>,
     pub(super) publisher: SyncSender<Outgoing>,
     pub(super) watchlist: Arc<Watchlist>,
     pub(super) nodes: Nodes,
@@ -248,13 +248,13 @@ impl<S: Socket> Reactor<S> {
                 }
                 self.plan = plan;
             }
+            Command::Rejoin => self.rejoin(),
             Command::Channels { client, channels } => self.hub.set_channels(client, channels),
             Command::ForceOffline(client) => {
                 for key in self.hub.connections(client).to_vec() {
                     self.close(key, CloseReason::Kicked);
                 }
             }
-            Command::Reassert => self.reassert(),
             Command::Drain => self.begin_drain(),
         }
     }
@@ -398,14 +398,18 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn report_opened(&mut self, key: Key) {
-        let Some(connection) = self.connections.get(key as usize) else { return };
-        let (connection, ticket) = (connection.number, connection.ticket().clone());
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let (connection, ticket) = (connection.number, connection.take_ticket());
         self.report(PresenceChange::Opened { connection, ticket });
     }
 
     fn report(&self, change: PresenceChange) {
+        self.tell(Report::Change(change));
+    }
+
+    fn tell(&self, report: Report) {
         // Fails only when the presence thread has ended, which it does after the reactors.
-        let _ = self.parts.presence.send(change);
+        let _ = self.parts.presence.send(report);
     }
 
     /// Tells the sender of a message what became of it.

@@ -27,7 +27,7 @@ use crate::{
         frame::Frame,
         hub::Key,
         inbox::inbox,
-        message::{Adoption, Command, Outgoing},
+        message::{Adoption, Command, Outgoing, Report},
         stats::Counters,
     },
     wire::{Envelope, Ticket},
@@ -43,7 +43,7 @@ pub(super) struct World {
     pub(super) counters: Arc<Counters>,
     pub(super) live: Arc<AtomicU64>,
     pub(super) watchlist: Arc<Watchlist>,
-    pub(super) presence: Receiver<PresenceChange>,
+    pub(super) presence: Receiver<Report>,
     publisher: Receiver<Outgoing>,
     pub(super) seed: u64,
     /// Every connection there ever was; its place is its number.
@@ -124,7 +124,7 @@ impl World {
             25 if chance.once_in(4) => self.reactor.obey(Command::ForceOffline(client.into())),
             26..=27 => self.reactor.now += chance.below(8) as u32,
             28..=29 => self.reactor.sweep(),
-            30 => self.reactor.reassert(),
+            30 => self.reactor.rejoin(),
             _ if self.peers.is_empty() => {}
             _ => {
                 let recent = self.peers.len().min(24);
@@ -303,17 +303,22 @@ impl World {
                 self.untold.push(id);
             }
         }
-        for change in self.presence.try_iter() {
-            match change {
-                // A reassertion tells it again.
-                PresenceChange::Opened { connection, .. } => {
+        for report in self.presence.try_iter() {
+            match report {
+                Report::Change(PresenceChange::Opened { connection, ticket }) => {
                     assert!(self.peers[connection as usize].got().response, "open before the 101");
-                    assert!(!self.closed.contains(&connection), "open after it was closed");
-                    self.opened.insert(connection);
+                    assert!(!ticket.text().is_empty(), "its ticket was taken before");
+                    assert!(self.opened.insert(connection), "opened twice");
                 }
-                PresenceChange::Closed { connection } => {
+                Report::Change(PresenceChange::Closed { connection }) => {
                     assert!(self.opened.contains(&connection), "closed but never opened");
                     assert!(self.closed.insert(connection), "closed twice");
+                }
+                Report::Change(other) => panic!("{other:?}"),
+                Report::Members(members) => {
+                    for (_, channel) in members {
+                        assert!((0..CHANNELS).any(|known| channel == channel_name(known)));
+                    }
                 }
             }
         }
