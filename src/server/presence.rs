@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::{
+    calls::Call,
     message::{Command, Reactors, Readiness},
+    stats::add,
+    vitals::Pulse,
     worker::{Work, collect},
 };
 use crate::{
@@ -33,6 +36,7 @@ pub(super) struct Presence {
     pub(super) queue: Receiver<PresenceChange>,
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) pulse: Arc<Pulse>,
     /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
     pub(super) give_up: Arc<AtomicBool>,
 }
@@ -92,7 +96,9 @@ impl Presence {
     }
 
     fn begin(&self, supersede: bool) -> Result<Session> {
-        self.broker.begin_session(&self.node, self.lease, supersede)
+        let session = self.broker.begin_session(&self.node, self.lease, supersede)?;
+        self.pulse.renewed.touch();
+        Ok(session)
     }
 
     /// Sends what is queued, or waits for it; renews and reaps when it is time.
@@ -103,14 +109,16 @@ impl Presence {
         renew_at: &mut Instant,
     ) -> Result<Turn> {
         if Instant::now() >= *renew_at {
-            self.broker.renew(session)?;
+            self.pulse.time(Call::Renew, || self.broker.renew(session))?;
+            self.pulse.renewed.touch();
             self.reap()?;
             *renew_at = Instant::now() + self.lease / 3;
         }
         let wait = renew_at.saturating_duration_since(Instant::now());
         match collect(&self.queue, changes, wait) {
             Work::Batch => {
-                self.broker.report(session, changes)?;
+                self.pulse.time(Call::Report, || self.broker.report(session, changes))?;
+                add(&self.pulse.presence_done, changes.len() as u64);
                 changes.clear();
                 Ok(Turn::Again)
             }

@@ -26,7 +26,7 @@ use redis::{Connection, Msg, Value, cmd};
 use super::{Shared, error, listener::Listener, pool::exchange, reply};
 use crate::{
     broker::{
-        contract::{FeedEvent, Subscription, Watchlist},
+        contract::{Echo, FeedEvent, Subscription, Watchlist},
         ordered::{IDLE_CHUNK, Watched},
     },
     error::{Error, ErrorKind, Result},
@@ -60,6 +60,8 @@ pub(super) struct RedisFeed {
     /// Redis buffers for a subscriber, since the probe stands in the same stream.
     waiting: VecDeque<Envelope>,
     told_duplicate: Option<Instant>,
+    /// The last probe that came back, over all connections.
+    echo: Option<Echo>,
 }
 
 struct Link {
@@ -94,6 +96,7 @@ impl RedisFeed {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             told_duplicate: None,
+            echo: None,
         }
     }
 
@@ -183,6 +186,8 @@ impl RedisFeed {
             Err(malformed) => self.ready.push_back(FeedEvent::Malformed(malformed.as_str())),
             Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
                 if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
+                    let at = Instant::now();
+                    self.echo = Some(Echo { at, took: at.duration_since(probe.sent) });
                     self.with_data(link, |feed, link| feed.release(link, probe.covers))?;
                 }
             }
@@ -310,6 +315,10 @@ fn needs_barrier(envelope: &Envelope) -> bool {
 }
 
 impl Subscription for RedisFeed {
+    fn last_echo(&self) -> Option<Echo> {
+        self.echo
+    }
+
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
         let deadline = Instant::now() + timeout;
         loop {
