@@ -15,7 +15,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use imcore::ImClient;
@@ -515,4 +515,66 @@ fn sighup_reloads_what_can_change_and_names_what_cannot() {
     file.write(&settings(next, r#", "log_format": "json""#));
     process.signal("HUP");
     process.says("\"message\":\"settings read again; changed: log, log_format\"");
+}
+
+// --- The page ------------------------------------------------------------------------------------
+
+/// Connections come and go, and messages with them, until told to stop.
+fn keep_busy(node: SocketAddr, im: &ImClient, stop: &AtomicBool) {
+    let mut clients = std::collections::VecDeque::new();
+    let mut round = 0_u32;
+    while !stop.load(Ordering::Relaxed) {
+        round += 1;
+        let wanted = 60 + (40.0 * (f64::from(round) / 90.0).sin()) as usize;
+        if clients.len() < wanted {
+            let url = im.prev_connect_server(i64::from(round), None).unwrap();
+            let client = Client::connect(node, &url).unwrap();
+            client.0.get_ref().set_nonblocking(true).unwrap();
+            clients.push_back((round, client));
+        } else if let Some((id, client)) = clients.pop_front() {
+            client.0.get_ref().set_nonblocking(false).unwrap();
+            match id % 3 {
+                0 => im.force_offline(i64::from(id)).unwrap(),
+                1 => drop(client),
+                _ => client.leave(),
+            }
+        }
+        let count = 3 + (2.5 * (f64::from(round) / 37.0).sin()) as usize;
+        (0..count).for_each(|_| im.send_broadcast_message("tick").unwrap());
+        for (_, client) in &mut clients {
+            while client.0.read().is_ok() {}
+        }
+        if round % 20 == 0 {
+            let _ = Client::connect(node, "ws://x/ws?token=none");
+            im.send_message(1, (1..50).map(i64::from), "receipt", true).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Needs Node and Chromium: `cargo test --test admin -- --ignored`. `ADMIN_SHOTS` names a folder for
+/// pictures.
+#[test]
+#[ignore = "needs Node and Chromium"]
+fn the_page_shows_the_node() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let admin = ["--admin", "127.0.0.1:0", "--admin-token", TOKEN];
+    let args = ["--listen", "127.0.0.1:0", "--server", "im-1", "--redis", &url];
+    let process = Process::start(&[&args[..], &admin].concat());
+    let page = format!("http://{}/", admin_of(&process));
+    let node = process.address();
+    let im = ImClient::builder().servers(["im-1"]).redis(&url).build().unwrap();
+    eventually("ready", || Client::connect(node, "ws://x/ws?token=none").err() == Some(401));
+    let stop = AtomicBool::new(false);
+    let status = std::thread::scope(|scope| {
+        scope.spawn(|| keep_busy(node, &im, &stop));
+        let mut check = Command::new("node");
+        check.arg(root().join("tests/admin_page.mjs")).args([&page, TOKEN]);
+        check.args(std::env::var_os("ADMIN_SHOTS"));
+        let status = check.status();
+        stop.store(true, Ordering::Relaxed);
+        status.unwrap()
+    });
+    assert!(status.success());
 }
