@@ -25,8 +25,6 @@ const TOKEN_LENGTH: usize = 16;
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) redis: Option<String>,
-    pub(crate) prefix: String,
-    pub(crate) key_prefix: String,
     public_url: String,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<String>,
@@ -43,12 +41,9 @@ impl Config {
             environment: cli.environment.clone(),
             file: cli.config.as_deref().map(File::read).transpose()?,
         };
-        let text = |name: &str| layers.get(name).map(|given| given.text().to_owned());
         let config = Config {
             server: server_config(&layers)?,
-            redis: text("redis"),
-            prefix: text("prefix").unwrap_or_default(),
-            key_prefix: text("key_prefix").unwrap_or_default(),
+            redis: layers.text("redis"),
             public_url: public_url(&layers)?,
             admin: layers.parse("admin", "an address with a port", |text| text.parse().ok())?,
             admin_token: admin_token(&layers)?,
@@ -103,9 +98,9 @@ impl Config {
     #[cfg(feature = "redis")]
     pub(crate) fn redis_options(&self) -> imcore::broker::RedisOptions {
         imcore::broker::RedisOptions {
-            prefix: self.prefix.clone(),
+            prefix: self.layers.text("prefix").unwrap_or_default(),
             path: self.server.path.clone(),
-            key_prefix: self.key_prefix.clone(),
+            key_prefix: self.layers.text("key_prefix").unwrap_or_default(),
             ..Default::default()
         }
     }
@@ -176,16 +171,15 @@ fn config_error(detail: String) -> Error {
 fn server_config(layers: &Layers) -> Result<ServerConfig, Error> {
     let defaults = ServerConfig::default();
     let list = |name: &str| layers.get(name).map_or_else(Vec::new, |given| given.texts);
-    let text = |name: &str| layers.get(name).map(|given| given.text().to_owned());
     let address = "an address with a port";
     let from = "socket, proxy-protocol or forwarded-for";
     Ok(ServerConfig {
         listen: layers
             .parse("listen", address, |text| text.parse().ok())?
             .unwrap_or(defaults.listen),
-        server: text("server"),
+        server: layers.text("server"),
         servers: list("servers"),
-        path: text("path").unwrap_or(defaults.path),
+        path: layers.text("path").unwrap_or(defaults.path),
         reactors: layers
             .parse("reactors", "a whole number", |text| text.parse().ok())?
             .unwrap_or(defaults.reactors),

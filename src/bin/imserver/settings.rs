@@ -261,6 +261,11 @@ impl Layers {
         Some(Given { texts: vec![default], source: Source::Default })
     }
 
+    /// The value of a setting that is any text.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.get(name).map(|given| given.text().to_owned())
+    }
+
     /// The value of a setting, read by `read`; says what was expected if that fails.
     pub(crate) fn parse<T>(
         &self,
