@@ -72,8 +72,16 @@ impl Broker for OpenDoor {
         self.0.end_session(session)
     }
 
+    fn discard_session(&self, session: &Session) -> Result<()> {
+        self.0.discard_session(session)
+    }
+
     fn reap(&self, limit: usize) -> Result<usize> {
         self.0.reap(limit)
+    }
+
+    fn reap_ended(&self, limit: usize) -> Result<usize> {
+        self.0.reap_ended(limit)
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {

@@ -8,7 +8,7 @@ use std::{
 
 const FIRST: Duration = Duration::from_millis(50);
 /// Bounds the time until a recovered broker is noticed.
-const LONGEST: Duration = Duration::from_secs(2);
+pub(crate) const LONGEST: Duration = Duration::from_secs(2);
 /// How long an interruption may be overlooked.
 const CHECK: Duration = Duration::from_millis(50);
 

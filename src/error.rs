@@ -18,16 +18,19 @@ pub enum ErrorKind {
     Argument,
     /// The message could not be turned into JSON. Nothing was sent.
     Encode,
-    /// The broker cannot be reached, or refused the connection. Retrying later may succeed.
+    /// The broker cannot be reached, or refuses all connections or all writes for now (out of memory,
+    /// read-only, still loading, ...). Retrying later may succeed.
     Unavailable,
     /// The broker did not answer within the deadline; whether the call took effect is unknown.
     Timeout,
     /// A bounded queue is full. Nothing was sent; slow down and retry.
     Overloaded,
-    /// The broker answered with an error (wrong type of a key, out of memory, read-only, ...).
+    /// The broker answered with an error (wrong type of a key, no permission, ...).
     Rejected,
-    /// The node's presence lease is gone: another node has already reported its clients offline.
+    /// The node's presence session was ended: another node reports its clients offline.
     SessionLost,
+    /// The broker lost what the presence session reported, or part of it: nobody reported anything.
+    SessionForgotten,
     /// An operating-system call failed (bind, thread start, ...).
     Io,
 }
@@ -44,6 +47,7 @@ impl ErrorKind {
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Rejected => "rejected by the broker",
             ErrorKind::SessionLost => "presence session lost",
+            ErrorKind::SessionForgotten => "presence session forgotten",
             ErrorKind::Io => "I/O error",
         }
     }

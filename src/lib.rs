@@ -79,9 +79,14 @@
 mod backoff;
 pub mod broker;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod id;
 mod nodes;
+#[cfg(test)]
+mod seeded;
 #[cfg(feature = "server")]
 pub mod server;
 mod token;

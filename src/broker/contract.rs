@@ -43,25 +43,41 @@ pub trait Broker: Send + Sync {
     /// connections are left to [`reap`](Broker::reap).
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session>;
 
-    /// Prolongs the session by its lease. [`SessionLost`](crate::ErrorKind::SessionLost) when it ended.
+    /// Prolongs the session by its lease, also when that has run out and nobody has noticed.
+    ///
+    /// [`SessionLost`](crate::ErrorKind::SessionLost) when it was ended: its connections are, or will
+    /// be, reported offline. [`SessionForgotten`](crate::ErrorKind::SessionForgotten) when the broker
+    /// lost what was reported, all of it or what came last, as after a restart from an old snapshot.
+    /// Then begin another session, report there what is still open as
+    /// [`Restored`](PresenceChange::Restored), and [`discard_session`](Broker::discard_session) this
+    /// one: counts are right again, and nobody hears of it.
     fn renew(&self, session: &Session) -> Result<()>;
 
     /// Records that connections opened and closed, in order, and publishes one event for each.
     ///
     /// Repeating a change has no effect, nor has repeating a whole call that failed, within a minute.
     /// When a client's last connection on any node closes, the
-    /// client leaves all its channels. [`SessionLost`](crate::ErrorKind::SessionLost), with no
-    /// effect, when the session ended.
+    /// client leaves all its channels. Errors as of [`renew`](Broker::renew), with no effect. A call
+    /// that was given up has no effect either once a later one has succeeded, however late it arrives.
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()>;
 
     /// Ends an own session; connections that it still holds are left to [`reap`](Broker::reap).
     fn end_session(&self, session: &Session) -> Result<()>;
 
-    /// Closes up to `limit` connections that ended sessions left behind, as
+    /// Ends an own session as [`end_session`](Broker::end_session) does, but what it still holds goes
+    /// without events: every connection of it was reported by another session or has been reported closed.
+    fn discard_session(&self, session: &Session) -> Result<()>;
+
+    /// Ends every session whose lease has run out, and closes up to `limit` connections that ended
+    /// sessions left behind, as
     /// [`report`](Broker::report) would, each exactly once over all callers.
     ///
-    /// Returns how many; fewer than `limit` means that nothing is left for now.
+    /// Returns how many; fewer than `limit` means that nothing is left for now. A node must not call it
+    /// soon after an outage: the leases of all other nodes have run out too, and they are alive.
     fn reap(&self, limit: usize) -> Result<usize>;
+
+    /// As [`reap`](Broker::reap), but spares sessions that nobody has ended.
+    fn reap_ended(&self, limit: usize) -> Result<usize>;
 
     // --- Presence, seen by the business ----------------------------------------------------------
 
@@ -96,7 +112,8 @@ pub trait Broker: Send + Sync {
 
     // --- Messages --------------------------------------------------------------------------------
 
-    /// Sends each envelope to the node beside it, in order. A node that does not listen misses it.
+    /// Sends each envelope to the node beside it, in order. A node that does not listen misses it, and
+    /// is told how many it missed once it listens again, see [`FeedEvent::Lost`].
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()>;
 
     /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
@@ -156,6 +173,14 @@ pub enum FeedEvent {
         /// Its channels, in no order.
         channels: Vec<String>,
     },
+    /// The broker has lost data since the last event, and with it joins: what is reported of channels from
+    /// here on is what is left. Who wants them back joins again.
+    Forgotten,
+    /// So many messages were sent to this node while it could not hear, and none of them will come.
+    ///
+    /// Exact if all senders are helpers and nodes of this library and the broker kept its data; senders
+    /// that do not count what they send (the .NET helper) make it too small by what was heard from them.
+    Lost(u64),
     /// A payload that is no envelope was skipped.
     Malformed(&'static str),
     /// Another process listens under the same node name: every message reaches both. Comes again as
@@ -182,7 +207,8 @@ pub enum PresenceEvent {
     Offline(Ticket),
 }
 
-/// A node's claim on its connections, see [`Broker::begin_session`].
+/// A node's claim on its connections, see [`Broker::begin_session`]. To be used with the broker that began
+/// it, one call at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Session {
     /// Unique over all nodes and times; starts with the node's name.
@@ -206,6 +232,14 @@ pub enum PresenceChange {
         /// Number of the connection.
         connection: u64,
         /// The ticket it came with; its text is the event.
+        ticket: Ticket,
+    },
+    /// As `Opened`, for a connection that was reported before in a session that the broker has forgotten:
+    /// counted, but no event.
+    Restored {
+        /// Number of the connection.
+        connection: u64,
+        /// The ticket it came with.
         ticket: Ticket,
     },
     /// The connection ended.

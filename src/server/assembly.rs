@@ -22,7 +22,7 @@ use super::{
     feed::Feed,
     http::Rules,
     inbox::{InboxSender, inbox},
-    message::{AcceptorCommand, Outgoing, Reactors, Readiness, TicketJob},
+    message::{AcceptorCommand, Outgoing, Reactors, Readiness, Report, TicketJob},
     peer::PeerAddress,
     presence::Presence,
     reactor::{self, Reactor, ReactorParts},
@@ -31,7 +31,7 @@ use super::{
     worker,
 };
 use crate::{
-    broker::{Broker, PresenceChange, Watchlist},
+    broker::{Broker, Watchlist},
     nodes::Nodes,
 };
 
@@ -98,7 +98,7 @@ impl Assembly {
         drop((presence_sender, publisher));
         let reactors = Reactors::new(doors);
         let (acceptor, acceptor_door) = self.acceptor(listener, tickets, &reactors)?;
-        let presence = self.presence(presence_queue, &reactors);
+        let presence = self.presence(presence_queue);
         threads.workers.push(self.spawn("im-presence", || {
             presence.run();
             Ok(())
@@ -135,7 +135,7 @@ impl Assembly {
 
     fn reactor(
         &mut self,
-        presence: Sender<PresenceChange>,
+        presence: Sender<Report>,
         publisher: SyncSender<Outgoing>,
     ) -> io::Result<(ReactorParts, InboxSender<super::message::Command>)> {
         let poll = Poll::new()?;
@@ -200,13 +200,12 @@ impl Assembly {
         }
     }
 
-    fn presence(&self, queue: Receiver<PresenceChange>, reactors: &Reactors) -> Presence {
+    fn presence(&self, queue: Receiver<Report>) -> Presence {
         Presence {
             broker: Arc::clone(&self.broker),
             node: self.nodes.name(self.own_index).to_owned(),
             lease: self.config.limits.lease,
             queue,
-            reactors: reactors.clone(),
             readiness: Arc::clone(&self.readiness),
             pulse: Arc::clone(&self.pulse),
             give_up: Arc::clone(&self.give_up),

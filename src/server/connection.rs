@@ -7,11 +7,13 @@
 //! connection pays nothing for it.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     net::Shutdown,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
+
+use mio::{event::Source, net::TcpStream};
 
 use super::{
     frame::Frame,
@@ -20,8 +22,7 @@ use super::{
     receipt::Receipt,
     stats::CloseReason,
 };
-use crate::wire::Ticket;
-use mio::net::TcpStream;
+use crate::{id::ClientId, wire::Ticket};
 
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -29,11 +30,23 @@ const READS_PER_TURN: usize = 4;
 /// Moments in the reactor's own time: tenths of a second since it started.
 pub(super) type Ticks = u32;
 
+/// What a connection reads and writes: a TCP socket, or a simulated one.
+pub(super) trait Socket: Read + Write + Source {
+    /// Ends our side; what was written before still arrives.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
 /// One socket of a client, from the 101 response on.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    /// What it came with; sent again if the presence session is lost.
+pub(super) struct Connection<S = TcpStream> {
+    stream: S,
+    /// What it came with; its text is empty once presence has taken it over.
     ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,
@@ -92,8 +105,8 @@ pub(super) enum ReadOutcome {
     More,
 }
 
-impl Connection {
-    pub(super) fn new(stream: TcpStream, ticket: Ticket, number: u64, now: Ticks) -> Self {
+impl<S: Socket> Connection<S> {
+    pub(super) fn new(stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
         Connection {
             stream,
             ticket,
@@ -114,13 +127,17 @@ impl Connection {
     }
 
     /// The socket, to be registered and deregistered.
-    pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
+    pub(super) fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// The ticket it came with.
-    pub(super) fn ticket(&self) -> &Ticket {
-        &self.ticket
+    pub(super) fn client(&self) -> ClientId {
+        self.ticket.client()
+    }
+
+    /// The ticket it came with; to be called once.
+    pub(super) fn take_ticket(&mut self) -> Ticket {
+        self.ticket.take()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -129,6 +146,12 @@ impl Connection {
 
     pub(super) fn has_output(&self) -> bool {
         !self.outbox.is_empty()
+    }
+
+    /// Bytes and messages that are not written.
+    #[cfg(test)]
+    pub(super) fn unwritten(&self) -> (usize, usize) {
+        (self.outbox.pending(), self.outbox.messages())
     }
 
     /// Why it ended, once nothing more can be done with it.
@@ -153,12 +176,16 @@ impl Connection {
         receipt: Option<Rc<Receipt>>,
         limits: &ConnectionLimits,
     ) -> bool {
-        let waiting = self.outbox.pending();
-        if waiting > 0 && waiting + frame.bytes().len() > limits.outbox_bytes {
+        if !self.has_room(frame.bytes().len(), limits) {
             return false;
         }
         self.outbox.push_message(frame, receipt);
         true
+    }
+
+    /// Whether the outbox may take this much more.
+    fn has_room(&self, bytes: usize, limits: &ConnectionLimits) -> bool {
+        self.outbox.is_empty() || self.outbox.weight() + bytes <= limits.outbox_bytes
     }
 
     /// Writes what the socket takes.
@@ -174,7 +201,7 @@ impl Connection {
                 self.mark_due = Ticks::MAX;
                 if let Phase::Closing { reason, until, shut: false } = self.phase {
                     // Our FIN follows the close frame; the peer's ends the connection.
-                    self.phase = match self.stream.shutdown(Shutdown::Write) {
+                    self.phase = match self.stream.shutdown_write() {
                         Ok(()) => Phase::Closing { reason, until, shut: true },
                         Err(_) => Phase::Gone { reason },
                     };
@@ -248,6 +275,11 @@ impl Connection {
             .unwrap_or(Some(CloseReason::Internal));
         let output = inbound.take_output();
         if !output.is_empty() {
+            if !self.has_room(output.len(), limits) {
+                // It asks faster than it reads the answers.
+                self.close(CloseReason::Flood, now, limits);
+                return;
+            }
             self.outbox.push_control(Frame::raw(&output));
         }
         match end {
@@ -338,10 +370,77 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use mio::{Interest, Registry, Token};
+
     use super::*;
+
+    /// A socket whose peer reads nothing.
+    #[derive(Debug)]
+    struct Deaf;
+
+    impl Read for Deaf {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Write for Deaf {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Source for Deaf {
+        fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Socket for Deaf {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        echo: false,
+        message_bytes: 1024,
+        inbound_bytes: 4096,
+        ping_after: 100,
+        pong_within: 100,
+        outbox_bytes: 1 << 16,
+        outbox_age: 100,
+        linger: 10,
+    };
+
+    #[test]
+    fn a_peer_that_pings_and_does_not_read_is_bounded() {
+        let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
+        let mut answered = 0;
+        while connection.is_open() {
+            connection.receive(b"\x89\x80\0\0\0\0", 0, &LIMITS);
+            connection.tick(0, &LIMITS);
+            assert!(connection.outbox.weight() <= LIMITS.outbox_bytes + 100);
+            answered += 1;
+        }
+        assert!(answered > 100, "well-behaved peers are not close to it");
+    }
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
+        let size = size_of::<Connection>();
+        assert!(size <= 192, "{size}");
     }
 }

@@ -51,7 +51,7 @@ impl Feed {
             match self.subscription.next(STOP_CHECK) {
                 Ok(event) => {
                     if event == Some(FeedEvent::Listening) && !backoff.is_first() {
-                        log::warn!("listening again; messages sent meanwhile are lost");
+                        log::info!("node {} listens again", self.node);
                     }
                     backoff.reset();
                     self.pulse.heard(self.subscription.last_echo());
@@ -78,6 +78,17 @@ impl Feed {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
             FeedEvent::Listening => self.readiness.listening.store(true, Ordering::Release),
+            FeedEvent::Forgotten => {
+                self.reactors
+                    .all()
+                    .iter()
+                    .try_for_each(|door| door.push(Command::Rejoin).map_err(|_| Ended))?;
+            }
+            FeedEvent::Lost(count) => {
+                add(&self.counters.lost, count);
+                let node = &self.node;
+                log::warn!("{count} messages were sent to node {node} while it could not hear");
+            }
             FeedEvent::Malformed(why) => {
                 add(&self.counters.malformed, 1);
                 // Once per kind: a broken publisher must not fill the disk.

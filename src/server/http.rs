@@ -161,8 +161,9 @@ fn judge(head: &[u8], rules: &Rules) -> Result<Upgrade, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::NotHttp),
+        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
+        // It takes bare line feeds for line ends: then the head was over before what we take for its end.
+        Ok(_) => return Err(Refusal::NotHttp),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
         Err(_) => return Err(Refusal::NotHttp),
     }
@@ -189,10 +190,10 @@ fn judge(head: &[u8], rules: &Rules) -> Result<Upgrade, Refusal> {
         return Err(Refusal::Version);
     }
     let key = headers.only("Sec-WebSocket-Key").filter(|key| is_key(key)).ok_or(Refusal::BadKey)?;
-    if let Some(origin) = headers.only("Origin")
-        && !rules.origins.is_empty()
-        && !rules.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
-    {
+    let may_connect = |origin: &[u8]| {
+        rules.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
+    };
+    if !rules.origins.is_empty() && !headers.all("Origin").all(may_connect) {
         return Err(Refusal::Origin);
     }
     let token = token(query).filter(|token| !token.is_empty()).ok_or(Refusal::NoToken)?;
@@ -352,7 +353,10 @@ mod tests {
         assert_eq!(refused("Version: 13", "Version: 8"), Refusal::Version);
         assert_eq!(refused("dGhlIHNhbXBsZSBub25jZQ==", "short"), Refusal::BadKey);
         assert_eq!(refused("Host: h", "Origin: https://evil.example"), Refusal::Origin);
+        let two = "Origin: https://good.example\r\nOrigin: https://evil.example";
+        assert_eq!(refused("Host: h", two), Refusal::Origin);
         assert_eq!(refused("Host: h", "Bad Header"), Refusal::NotHttp);
+        assert_eq!(refused("Host: h\r\n", "Host: h\n\n"), Refusal::NotHttp);
         assert_eq!(refused("GET", "\u{16}\u{3}\u{1}"), Refusal::NotHttp);
         assert_eq!(refused("Host: h", &format!("X: {}", "x".repeat(1024))), Refusal::HeadTooLarge);
         assert_eq!(refused("Host: h", &"A: b\r\n".repeat(70)[..418]), Refusal::HeadTooLarge);

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! acceptor --TicketJob--> ticket worker --AcceptorCommand--> acceptor --Command::Adopt--> reactor
-//! feed --Command--> reactors --PresenceChange--> presence, --Outgoing--> publisher
-//! presence --Command::Reassert--> reactors
+//! feed --Command--> reactors --Report--> presence, --Outgoing--> publisher
 //! ```
 
 use std::{
@@ -18,15 +17,16 @@ use mio::net::TcpStream;
 
 use super::{frame::Frame, http::Refusal, inbox::InboxSender};
 use crate::{
+    broker::PresenceChange,
     id::ClientId,
     wire::{Envelope, Ticket},
 };
 
 /// To a reactor.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum Command<S = TcpStream> {
     /// From the acceptor: a socket whose ticket was good.
-    Adopt(Box<Adoption>),
+    Adopt(Box<Adoption<S>>),
     /// From the feed: a message for those of the receivers that are here.
     Direct {
         sender: ClientId,
@@ -39,18 +39,18 @@ pub(super) enum Command {
     Channel { sender: ClientId, channel: Option<Arc<str>>, frame: Frame },
     /// From the feed: all channels of a client from here on.
     Channels { client: ClientId, channels: Vec<String> },
+    /// From the feed: the broker lost data; the channels of all clients are as they were up to here.
+    Rejoin,
     /// From the feed: close all connections of a client.
     ForceOffline(ClientId),
-    /// From presence: the broker forgot this node; report every connection again.
-    Reassert,
     /// From the handle: close everything, then end.
     Drain,
 }
 
 /// A socket on its way from the acceptor to a reactor.
 #[derive(Debug)]
-pub(super) struct Adoption {
-    pub(super) stream: TcpStream,
+pub(super) struct Adoption<S = TcpStream> {
+    pub(super) stream: S,
     pub(super) ticket: Ticket,
     /// Number of the connection within the node.
     pub(super) number: u64,
@@ -81,6 +81,15 @@ pub(super) enum AcceptorCommand {
     Verdict { handshake: HandshakeId, outcome: Result<Ticket, Refusal> },
     /// From the handle: accept no more, refuse what is under way, then end.
     Stop,
+}
+
+/// To presence.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// A connection opened or ended.
+    Change(PresenceChange),
+    /// Clients and channels that they are in, which the broker has forgotten.
+    Members(Vec<(ClientId, String)>),
 }
 
 /// To the publisher: an envelope for a node, by its place in the list.

@@ -74,6 +74,11 @@ fn message_metrics(page: &mut Page, stats: &ServerStats) {
             stats.receipts_dropped,
         ),
         (
+            "imcore_feed_lost_total",
+            "Messages that were sent to this node while it could not hear, by the count of their senders.",
+            stats.lost,
+        ),
+        (
             "imcore_feed_malformed_total",
             "Payloads from the broker that were skipped.",
             stats.malformed,

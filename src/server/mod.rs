@@ -14,6 +14,8 @@ mod connection;
 mod failure;
 mod feed;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshakes;
 mod http;
 mod hub;

@@ -13,11 +13,13 @@ use super::{frame::Frame, receipt::Receipt};
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
+/// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
+const FRAME_COST: usize = 64;
 
 /// Frames that wait for the socket, in order.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    chunks: VecDeque<Chunk>,
+    chunks: Chunks,
     /// Bytes of the first chunk that are written.
     head_written: u32,
     /// Bytes that are not written, over all chunks.
@@ -30,6 +32,45 @@ struct Chunk {
     receipt: Option<Rc<Receipt>>,
     /// Whether the frame is a message, which is accounted for, or protocol traffic.
     message: bool,
+}
+
+/// A queue that takes no memory of its own for one chunk: most flushes find no more, and a burst to every
+/// connection must not leave the heap full of small holes.
+#[derive(Debug, Default)]
+struct Chunks {
+    first: Option<Chunk>,
+    /// Only together with `first`; never empty.
+    #[expect(clippy::box_collection, reason = "one word in every idle connection instead of four")]
+    rest: Option<Box<VecDeque<Chunk>>>,
+}
+
+impl Chunks {
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+    }
+
+    fn push_back(&mut self, chunk: Chunk) {
+        match &mut self.first {
+            None => self.first = Some(chunk),
+            Some(_) => self.rest.get_or_insert_default().push_back(chunk),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Chunk> {
+        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+        std::mem::replace(&mut self.first, next)
+    }
 }
 
 /// What a flush came to.
@@ -58,6 +99,18 @@ impl Outbox {
     /// Bytes that are not written.
     pub(super) fn pending(&self) -> usize {
         self.pending as usize
+    }
+
+    /// Messages that are not written in full.
+    #[cfg(test)]
+    pub(super) fn messages(&self) -> usize {
+        self.chunks.iter().filter(|chunk| chunk.message).count()
+    }
+
+    /// Memory that the unwritten frames hold, which is what a limit is about: many small ones weigh more
+    /// than their bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.pending() + self.chunks.len() * FRAME_COST
     }
 
     /// Queues a message.
@@ -99,23 +152,23 @@ impl Outbox {
     }
 
     fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
-        let head = &self.chunks[0].frame.bytes()[self.head_written as usize..];
+        let mut frames = self.chunks.iter().map(|chunk| chunk.frame.bytes());
+        let head = &frames.next().unwrap_or_default()[self.head_written as usize..];
         if self.chunks.len() == 1 {
             return stream.write(head);
         }
         let mut slices = [IoSlice::new(&[]); BATCH];
         slices[0] = IoSlice::new(head);
-        let count = self.chunks.len().min(BATCH);
-        for (slice, chunk) in slices[1..count].iter_mut().zip(self.chunks.iter().skip(1)) {
-            *slice = IoSlice::new(chunk.frame.bytes());
+        for (slice, frame) in slices[1..].iter_mut().zip(frames) {
+            *slice = IoSlice::new(frame);
         }
-        stream.write_vectored(&slices[..count])
+        stream.write_vectored(&slices[..self.chunks.len().min(BATCH)])
     }
 
     fn advance(&mut self, count: usize, written: &mut Written) {
         self.pending -= count as u32;
         let mut count = count + self.head_written as usize;
-        while let Some(chunk) = self.chunks.front() {
+        while let Some(chunk) = &self.chunks.first {
             let len = chunk.frame.bytes().len();
             if count < len {
                 break;
@@ -127,29 +180,30 @@ impl Outbox {
             }
         }
         self.head_written = count as u32;
-        if self.chunks.is_empty() {
-            // Idle connections are the many: none keeps a buffer for its busiest moment.
-            self.chunks = VecDeque::new();
-        }
     }
 
-    /// Drops every frame that is not begun, so that a last control frame still comes out whole.
-    /// Returns the messages among them and their receipts.
+    /// Drops every message that is not begun, so that a last control frame still comes out whole, and after
+    /// the handshake response if that waits here too. Returns the messages and their receipts.
     pub(super) fn abandon(&mut self) -> Written {
-        let kept = usize::from(self.head_written > 0);
+        let mut begun = self.head_written > 0;
         let mut dropped = Written::default();
-        for chunk in self.chunks.drain(kept..) {
+        let mut chunks = std::mem::take(&mut self.chunks);
+        while let Some(chunk) = chunks.pop_front() {
+            if std::mem::take(&mut begun) || !chunk.message {
+                self.chunks.push_back(chunk);
+                continue;
+            }
             self.pending -= chunk.frame.bytes().len() as u32;
-            dropped.messages += u64::from(chunk.message);
+            dropped.messages += 1;
             dropped.receipts.extend(chunk.receipt);
         }
         dropped
     }
 
     /// Everything that will never be written, when the connection ends.
-    pub(super) fn into_unwritten(self) -> Written {
+    pub(super) fn into_unwritten(mut self) -> Written {
         let mut dropped = Written::default();
-        for chunk in self.chunks {
+        while let Some(chunk) = self.chunks.pop_front() {
             dropped.messages += u64::from(chunk.message);
             dropped.receipts.extend(chunk.receipt);
         }
@@ -203,6 +257,18 @@ mod tests {
             assert_eq!(stream.taken, expected);
             assert_eq!((written.messages, outbox.pending()), (200, 0));
         }
+    }
+
+    #[test]
+    fn abandoning_keeps_the_handshake_response() {
+        let mut outbox = Outbox::default();
+        outbox.push_control(Frame::raw(b"101"));
+        outbox.push_message(Frame::text("first"), None);
+        assert_eq!(outbox.abandon().messages, 1);
+        outbox.push_control(Frame::close(1013, ""));
+        let mut stream = Narrow { taken: Vec::new(), room: 100, step: 100 };
+        outbox.flush(&mut stream, &mut Written::default()).unwrap();
+        assert_eq!(stream.taken, b"101\x88\x02\x03\xf5");
     }
 
     #[test]

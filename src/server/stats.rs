@@ -80,6 +80,7 @@ pub(super) struct Counters {
     /// Not a count but the number now, which the acceptor writes once a turn.
     pub(super) handshakes: AtomicU64,
     refused: [AtomicU64; REFUSALS.len()],
+    pub(super) lost: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
@@ -125,6 +126,8 @@ pub struct ServerStats {
     pub refusals: Vec<(u16, u64)>,
     /// Payloads from the broker that were skipped.
     pub malformed: u64,
+    /// Messages that were sent to this node while it could not hear, by the count of their senders.
+    pub lost: u64,
     /// Ended connections by reason, in the order of [`CloseReason::ALL`].
     pub closed: Vec<(CloseReason, u64)>,
     /// Commands that wait for each reactor: a number that stays high means that it cannot keep up.
@@ -173,6 +176,7 @@ impl ServerStats {
             for ((_, count), counter) in sum.refusals.iter_mut().zip(&part.refused) {
                 *count += get(counter);
             }
+            sum.lost += get(&part.lost);
             for ((_, count), counter) in sum.closed.iter_mut().zip(&part.closed) {
                 *count += get(counter);
             }

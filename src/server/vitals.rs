@@ -45,12 +45,14 @@ impl Vitals {
     pub fn stats(&self) -> ServerStats {
         let pulse = &self.pulse;
         // Before what is queued, so that the difference is not negative.
-        let presence_done = pulse.presence_done.load(Ordering::Relaxed);
+        let presence_taken = pulse.presence_taken.load(Ordering::Relaxed);
+        let presence_backlog = pulse.presence_backlog.load(Ordering::Relaxed);
         let receipts_done = pulse.receipts_done.load(Ordering::Relaxed);
         let sum = ServerStats::sum(self.counters.iter().map(|part| &**part));
         let heard_ago = pulse.heard.age();
         ServerStats {
-            presence_waiting: sum.presence_waiting.saturating_sub(presence_done),
+            presence_waiting: sum.presence_waiting.saturating_sub(presence_taken)
+                + presence_backlog,
             receipts_waiting: sum.receipts_waiting.saturating_sub(receipts_done),
             inboxes: self.inboxes.iter().map(|inbox| inbox.get()).collect(),
             calls: Call::ALL.iter().map(|call| pulse.calls[*call as usize].read(*call)).collect(),
@@ -75,8 +77,10 @@ pub(super) struct Pulse {
     heard: Moment,
     /// Nanoseconds that the last echo took.
     lag: AtomicU64,
-    /// Presence changes that the broker knows, receipts that were sent or given up.
-    pub(super) presence_done: AtomicU64,
+    /// Reports that the presence thread has taken from its queue, and what it has still to tell.
+    presence_taken: AtomicU64,
+    presence_backlog: AtomicU64,
+    /// Receipts that were sent or given up.
     pub(super) receipts_done: AtomicU64,
 }
 
@@ -87,6 +91,12 @@ impl Pulse {
         let result = work();
         self.calls[call as usize].record(began.elapsed(), result.is_err());
         result
+    }
+
+    /// How far the presence thread is with its queue.
+    pub(super) fn presence(&self, taken: u64, backlog: usize) {
+        self.presence_taken.store(taken, Ordering::Relaxed);
+        self.presence_backlog.store(backlog as u64, Ordering::Relaxed);
     }
 
     /// The feed works, as its last echo proves; a feed without echoes cannot be deaf.

@@ -80,11 +80,9 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, depth: u32) -> Option<Json> {
-        if depth > MAX_DEPTH {
-            return None;
-        }
         self.skip_blank()?;
         match self.peek()? {
+            b'{' | b'[' if depth == MAX_DEPTH => None,
             b'{' => self.object(depth),
             b'[' => self.array(depth),
             quote @ (b'"' | b'\'') => self.string(quote).map(Json::String),
@@ -158,6 +156,10 @@ impl Reader<'_> {
             self.at += 1;
         }
         let text = std::str::from_utf8(&self.bytes[start..self.at]).ok()?;
+        // The original takes a leading zero for octal: read as decimal, the number would be another.
+        if let [b'0', b'0'..=b'9', ..] = text.as_bytes() {
+            return None;
+        }
         text.parse::<f64>().ok()?;
         Some(Json::Number(text.to_owned()))
     }
@@ -256,7 +258,7 @@ mod tests {
         let deep = "[".repeat(100_000);
         for text in [
             "", "{", "[", "hello", "{}x", "{\"a\"}", "{\"a\":}", "\"a", "1e", "--", "/*", "{:1}",
-            &deep,
+            "010", &deep,
         ] {
             assert_eq!(Json::parse(text), None, "{:.20}", text);
         }

@@ -3,6 +3,8 @@
 //! Byte-compatible with FreeIM and ImCore for .NET in both directions. Pure: no I/O, no clock. Used
 //! by the Redis broker, the helper and the server; knows none of them.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod lenient;
 #[cfg(test)]
 mod recorded_tests;
@@ -87,7 +89,7 @@ impl Names {
         format!("{}ListChan", self.key)
     }
 
-    /// Hash, ours: presence session -> name of its node.
+    /// Hash, ours: presence session -> number of its last report, a blank, name of its node.
     pub(crate) fn sessions_key(&self) -> String {
         format!("{}Sessions", self.key)
     }
@@ -97,7 +99,18 @@ impl Names {
         format!("{}Lease{session}", self.key)
     }
 
-    /// Hash, ours: connection of the session -> its ticket text.
+    /// String with a long life, ours: exists once the session was ended, also after it is forgotten. Its
+    /// connections go with events (`loud`) or without (`quiet`).
+    pub(crate) fn ended_key(&self, session: &str) -> String {
+        format!("{}Ended{session}", self.key)
+    }
+
+    /// Hash, ours: node -> messages that were ever published to it.
+    pub(crate) fn published_key(&self) -> String {
+        format!("{}Published", self.key)
+    }
+
+    /// Hash, ours: connection of the session -> client, a blank, ticket text.
     pub(crate) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)
     }
@@ -416,10 +429,23 @@ impl Ticket {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// The same ticket; what is left here keeps the client and has no text.
+    #[cfg(feature = "server")]
+    pub(crate) fn take(&mut self) -> Ticket {
+        Ticket { client: self.client, text: std::mem::take(&mut self.text) }
+    }
+
+    /// See [`text`](Self::text).
+    #[cfg(feature = "server")]
+    pub(crate) fn into_text(self) -> Box<str> {
+        self.text
+    }
 }
 
 fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Strict {
         #[serde(rename = "Item1")]
         client: ClientId,
@@ -432,12 +458,17 @@ fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
     {
         return Some((client, meta));
     }
-    let json = object(ticket)?;
-    let meta = match json.member("Item2") {
-        None | Some(Json::Null) => None,
-        Some(meta) => Some(text(meta)?),
-    };
-    Some((id_member(&json, "Item1")?, meta))
+    let Json::Object(members) = Json::parse(ticket)? else { return None };
+    let (mut client, mut meta) = (ClientId::Int(0), None);
+    // The last of a name wins, but a subscriber converts them all.
+    for (name, value) in &members {
+        if name.eq_ignore_ascii_case("Item1") {
+            client = id(value)?;
+        } else if name.eq_ignore_ascii_case("Item2") {
+            meta = if *value == Json::Null { None } else { Some(text(value)?) };
+        }
+    }
+    Some((client, meta))
 }
 
 /// What became of a message for one receiver, as its sender is told.
@@ -558,6 +589,9 @@ mod tests {
             "{\"Item1\":5,\"Item2\":{}}",
             "7|{\"Item1\":5}",
             "{\"Item1\":5,\"Item2\":[\"a\"]}",
+            "{\"Item1\":5,\"Item2\":\"a\",\"item2\":{}}",
+            "{\"Item1\":5,\"item2\":{},\"Item2\":\"a\"}",
+            "{\"Item1\":010,\"Item2\":\"a\"}",
         ] {
             assert_eq!(Ticket::parse(text), None, "{text}");
         }

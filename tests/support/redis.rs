@@ -76,6 +76,19 @@ impl RedisServer {
         self.shell.wait().unwrap();
     }
 
+    /// Its data as of now.
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
+        redis::cmd("SAVE").exec(&mut self.connect()).unwrap();
+        fs::read(self.folder.join("dump.rdb")).unwrap()
+    }
+
+    /// Starts it again on the same port with the data of a snapshot.
+    pub(crate) fn start_again_from(&mut self, snapshot: &[u8]) {
+        fs::create_dir_all(&self.folder).unwrap();
+        fs::write(self.folder.join("dump.rdb"), snapshot).unwrap();
+        self.start_again();
+    }
+
     /// Starts it again on the same port.
     pub(crate) fn start_again(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -18,7 +18,11 @@ pub struct Client(pub WebSocket<TcpStream>);
 impl Client {
     /// Connects to `address` with the path and query of `url`; the status if it is refused.
     pub fn connect(address: SocketAddr, url: &str) -> Result<Client, u16> {
-        let stream = TcpStream::connect(address).unwrap();
+        Client::upgrade(TcpStream::connect(address).unwrap(), url)
+    }
+
+    /// Makes a WebSocket of a connected socket; the status if it is refused.
+    pub fn upgrade(stream: TcpStream, url: &str) -> Result<Client, u16> {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         match tungstenite::client(url.into_client_request().unwrap(), stream) {
             Ok((socket, _)) => Ok(Client(socket)),
@@ -40,6 +44,20 @@ impl Client {
             }
         }
         panic!("no message");
+    }
+
+    /// Shows all text messages until none comes for the length of `pause`.
+    pub fn texts(&mut self, pause: Duration, mut see: impl FnMut(&str)) {
+        self.raw().set_read_timeout(Some(pause)).unwrap();
+        loop {
+            match self.0.read() {
+                Ok(Message::Text(text)) => see(&text),
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        self.raw().set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
     /// The next text message as JSON.

@@ -94,9 +94,7 @@ impl Broker for MemoryBroker {
     fn renew(&self, session: &Session) -> Result<()> {
         let mut state = self.shared.lock();
         let now = Instant::now();
-        let held = state.live_session(session, now)?;
-        held.until = Some(now + session.lease);
-        Ok(())
+        state.renew(session, now)
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
@@ -104,12 +102,23 @@ impl Broker for MemoryBroker {
     }
 
     fn end_session(&self, session: &Session) -> Result<()> {
-        self.shared.lock().end_session(session);
+        self.shared.lock().end_session(session, true);
+        Ok(())
+    }
+
+    fn discard_session(&self, session: &Session) -> Result<()> {
+        self.shared.lock().end_session(session, false);
         Ok(())
     }
 
     fn reap(&self, limit: usize) -> Result<usize> {
-        Ok(self.shared.lock().reap(limit, Instant::now()))
+        let mut state = self.shared.lock();
+        state.end_lapsed(Instant::now());
+        Ok(state.reap(limit))
+    }
+
+    fn reap_ended(&self, limit: usize) -> Result<usize> {
+        Ok(self.shared.lock().reap(limit))
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {

@@ -45,16 +45,12 @@ pub(super) struct State {
 pub(super) struct SessionState {
     node: String,
     /// When the lease ends; `None` once the session was ended.
-    pub(super) until: Option<Instant>,
+    until: Option<Instant>,
+    /// Whether its end is told.
+    loud: bool,
     connections: AHashMap<u64, Ticket>,
     /// Connections that opened and closed within one report.
     closed: AHashMap<u64, Instant>,
-}
-
-impl SessionState {
-    fn lives(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
-    }
 }
 
 // --- Tickets -------------------------------------------------------------------------------------
@@ -94,20 +90,23 @@ impl State {
         let state = SessionState {
             node: node.into(),
             until: Some(now + session.lease),
+            loud: true,
             connections: AHashMap::new(),
             closed: AHashMap::new(),
         };
         self.sessions.insert(session.id.clone(), state);
     }
 
-    pub(super) fn live_session(
-        &mut self,
-        session: &Session,
-        now: Instant,
-    ) -> Result<&mut SessionState> {
-        self.sessions.get_mut(&session.id).filter(|state| state.lives(now)).ok_or_else(|| {
+    /// The session, unless it was ended. One whose lease has run out unnoticed is still good.
+    fn own_session(&mut self, session: &Session) -> Result<&mut SessionState> {
+        self.sessions.get_mut(&session.id).filter(|state| state.until.is_some()).ok_or_else(|| {
             Error::new(ErrorKind::SessionLost, format!("session {} has ended", session.id))
         })
+    }
+
+    pub(super) fn renew(&mut self, session: &Session, now: Instant) -> Result<()> {
+        self.own_session(session)?.until = Some(now + session.lease);
+        Ok(())
     }
 
     pub(super) fn report(
@@ -116,13 +115,17 @@ impl State {
         changes: &[PresenceChange],
         now: Instant,
     ) -> Result<()> {
-        self.live_session(session, now)?;
+        self.own_session(session)?;
         let mut opened_here = AHashSet::new();
         for change in changes {
             match change {
                 PresenceChange::Opened { connection, ticket } => {
                     opened_here.insert(*connection);
-                    self.open(session, *connection, ticket);
+                    self.open(session, *connection, ticket, true);
+                }
+                PresenceChange::Restored { connection, ticket } => {
+                    opened_here.insert(*connection);
+                    self.open(session, *connection, ticket, false);
                 }
                 PresenceChange::Closed { connection } => {
                     if opened_here.contains(connection) {
@@ -135,14 +138,16 @@ impl State {
         Ok(())
     }
 
-    fn open(&mut self, session: &Session, connection: u64, ticket: &Ticket) {
+    fn open(&mut self, session: &Session, connection: u64, ticket: &Ticket, loud: bool) {
         let Some(state) = self.sessions.get_mut(&session.id) else { return };
         if state.closed.contains_key(&connection) || state.connections.contains_key(&connection) {
             return;
         }
         state.connections.insert(connection, ticket.clone());
         *self.online.entry(ticket.client()).or_default() += 1;
-        self.announce(|| PresenceEvent::Online(ticket.clone()));
+        if loud {
+            self.announce(|| PresenceEvent::Online(ticket.clone()));
+        }
     }
 
     fn remember_closed(&mut self, session: &Session, connection: u64, now: Instant) {
@@ -155,6 +160,7 @@ impl State {
     fn close(&mut self, session: &str, connection: u64) {
         let Some(state) = self.sessions.get_mut(session) else { return };
         let Some(ticket) = state.connections.remove(&connection) else { return };
+        let loud = state.loud;
         let client = ticket.client();
         let left = self.online.get(&client).map_or(0, |count| count - 1);
         if left > 0 {
@@ -165,23 +171,31 @@ impl State {
                 self.leave(client, &channel);
             }
         }
-        self.announce(|| PresenceEvent::Offline(ticket.clone()));
+        if loud {
+            self.announce(|| PresenceEvent::Offline(ticket.clone()));
+        }
     }
 
-    pub(super) fn end_session(&mut self, session: &Session) {
+    pub(super) fn end_session(&mut self, session: &Session, loud: bool) {
         if let Some(state) = self.sessions.get_mut(&session.id) {
-            state.until = None;
+            (state.until, state.loud) = (None, loud);
             if state.connections.is_empty() {
                 self.sessions.remove(&session.id);
             }
         }
     }
 
-    pub(super) fn reap(&mut self, limit: usize, now: Instant) -> usize {
+    pub(super) fn end_lapsed(&mut self, now: Instant) {
+        for state in self.sessions.values_mut() {
+            state.until = state.until.filter(|until| now < *until);
+        }
+    }
+
+    pub(super) fn reap(&mut self, limit: usize) -> usize {
         let ended: Vec<String> = self
             .sessions
             .iter()
-            .filter(|(_, state)| !state.lives(now))
+            .filter(|(_, state)| state.until.is_none())
             .map(|(id, _)| id.clone())
             .collect();
         let mut closed = 0;

@@ -35,6 +35,9 @@ pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
         _ if text.contains("DB index") => {
             (ErrorKind::Config, "the server has no such database; change the number in the URL")
         }
+        _ if text.contains("redirect to does not exist") => {
+            (ErrorKind::Unavailable, "the connection that is to hear of changes is gone")
+        }
         _ if text.contains("max number of clients") => {
             (ErrorKind::Unavailable, "raise its maxclients or lower the pool sizes")
         }
@@ -60,10 +63,11 @@ fn by_code(code: &str) -> (ErrorKind, &'static str) {
             (ErrorKind::Unavailable, "it is a replica; the URL must lead to the primary")
         }
         "BUSY" => (ErrorKind::Unavailable, "a slow script blocks it"),
-        "OOM" => (ErrorKind::Rejected, "it is out of memory; raise its maxmemory"),
+        "OOM" => (ErrorKind::Unavailable, "it is out of memory; raise its maxmemory"),
         "NOPERM" => (ErrorKind::Rejected, "the user lacks permission; extend its ACL"),
         "WRONGTYPE" => (ErrorKind::Rejected, "a key has a foreign type; is the prefix shared?"),
-        "MISCONF" => (ErrorKind::Rejected, "it cannot save to disk and refuses writes"),
+        "MISCONF" => (ErrorKind::Unavailable, "it cannot save to disk and refuses writes"),
+        "NOREPLICAS" => (ErrorKind::Unavailable, "it has too few replicas and refuses writes"),
         _ => (ErrorKind::Rejected, "it refused the command"),
     }
 }

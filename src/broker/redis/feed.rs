@@ -11,13 +11,19 @@
 //! reported, then the message. What arrives behind a waiting message waits with it, which keeps the
 //! order; one probe covers everything received before it was sent.
 //!
+//! What was lost. Senders count in Redis what they publish to a node, in front of the message, in the same
+//! round trip. Every interval a probe reads that count in one transaction with its own publishing; when it
+//! comes back, exactly what was counted has been heard. A TCP stream loses nothing while it lives, so only
+//! after a reconnect the two are compared, by [`Account`]. The count of receivers that `PUBLISH` returns
+//! would cost nothing, but takes a connection that died without a word for a receiver.
+//!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -45,6 +51,7 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct RedisFeed {
     shared: Arc<Shared>,
+    node: String,
     topic: String,
     client_key_prefix: String,
     watchlist: Arc<Watchlist>,
@@ -62,6 +69,9 @@ pub(super) struct RedisFeed {
     told_duplicate: Option<Instant>,
     /// The last probe that came back, over all connections.
     echo: Option<Echo>,
+    account: Account,
+    /// The data that Redis has lost, as far as it has been told.
+    forgotten: u64,
 }
 
 struct Link {
@@ -73,6 +83,10 @@ struct Link {
     probe: Option<Probe>,
     last_probe: Instant,
     refreshed: Instant,
+    /// Whether the next probe must read the count of published messages, however early.
+    settle: bool,
+    /// Whether Redis may have lost its data since it was last asked.
+    doubtful: bool,
 }
 
 struct Probe {
@@ -80,11 +94,57 @@ struct Probe {
     /// How many of the waiting messages were received before it was sent.
     covers: usize,
     sent: Instant,
+    /// Messages counted by their senders when it was published, if it was read.
+    published: Option<u64>,
+}
+
+/// Compares what was sent to the node with what it heard.
+#[derive(Default)]
+struct Account {
+    /// The count at the last probe before which nothing was missing.
+    settled: Option<u64>,
+    /// Messages heard since.
+    heard: u64,
+    /// Whether the subscription broke since.
+    broken: bool,
+    /// What was missing at the first probe after that.
+    missing: Option<u64>,
+}
+
+impl Account {
+    /// There is a new subscription. `from_nothing`: Redis lost the count since the last one.
+    fn reconnected(&mut self, from_nothing: bool) {
+        self.broken = self.settled.is_some();
+        self.missing = None;
+        if from_nothing && self.broken {
+            (self.settled, self.heard) = (Some(0), 0);
+        }
+    }
+
+    /// A probe came back that was published when `published` messages were counted. Returns what was
+    /// lost, once that is certain: a message counted but not yet published looks lost to one probe, not
+    /// to two.
+    fn probed(&mut self, published: u64) -> Option<u64> {
+        let settled = self.settled.unwrap_or(published);
+        // Less than before: Redis went back to an old snapshot, and nobody knows what was sent.
+        let missing = published.saturating_sub(settled).saturating_sub(self.heard);
+        let lost = match (self.broken, self.missing) {
+            (false, _) => 0,
+            (true, None) if missing > 0 => {
+                self.missing = Some(missing);
+                return None;
+            }
+            (true, first) => first.unwrap_or(0).min(missing),
+        };
+        *self = Account { settled: Some(published), ..Account::default() };
+        Some(lost)
+    }
 }
 
 impl RedisFeed {
     pub(super) fn new(shared: Arc<Shared>, node: &str, watchlist: Arc<Watchlist>) -> Self {
         RedisFeed {
+            node: node.into(),
             topic: shared.names.node_topic(node),
             client_key_prefix: shared.names.client_key_prefix(),
             shared,
@@ -97,6 +157,8 @@ impl RedisFeed {
             waiting: VecDeque::new(),
             told_duplicate: None,
             echo: None,
+            account: Account::default(),
+            forgotten: 0,
         }
     }
 
@@ -106,12 +168,21 @@ impl RedisFeed {
         }
         let connector = &self.shared.connector;
         let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
-        let data = self.track(&listener)?;
+        let mut data = self.track(&listener)?;
+        let from_nothing = self.mark_count(&mut data)?;
         self.ready.push_back(FeedEvent::Listening);
         let now = Instant::now();
-        let link =
-            Link { listener, data, proven: true, probe: None, last_probe: now, refreshed: now };
-        Ok(Box::new(link))
+        self.account.reconnected(from_nothing);
+        Ok(Box::new(Link {
+            listener,
+            data,
+            proven: true,
+            probe: None,
+            last_probe: now,
+            refreshed: now,
+            settle: true,
+            doubtful: false,
+        }))
     }
 
     /// Opens a data connection whose tracking notices go to the listener.
@@ -126,6 +197,7 @@ impl RedisFeed {
             .map_err(|error| error::connect_failed(&connector.address, error))?;
         // From here on no change goes unnoticed; before it, any may have.
         self.watched.mark_all();
+        self.check_memory(&mut data)?;
         Ok(data)
     }
 
@@ -151,15 +223,16 @@ impl RedisFeed {
     fn step(&mut self, link: &mut Link, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         self.watched.apply(&self.watchlist);
-        let due = now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
+        let due = link.settle
+            || now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
         if link.probe.is_none() && (due || !self.waiting.is_empty()) {
-            self.with_data(link, |feed, link| feed.send_probe(link, now))?;
+            self.with_data(link, |feed, link| feed.send_probe(link, now, due))?;
         }
         if self.waiting.is_empty()
             && self.watched.any_dirty()
             && now.duration_since(link.refreshed) >= REFRESH_PAUSE
         {
-            self.with_data(link, |feed, link| feed.reread(&mut link.data, IDLE_CHUNK))?;
+            self.with_data(link, |feed, link| feed.reread(link, IDLE_CHUNK))?;
             link.refreshed = Instant::now();
             if !self.ready.is_empty() {
                 return Ok(());
@@ -175,7 +248,7 @@ impl RedisFeed {
 
     fn hear(&mut self, link: &mut Link, message: &Msg) -> Result<()> {
         if message.get_channel_name() == INVALIDATE {
-            self.invalidated(message);
+            link.doubtful |= self.invalidated(message);
             return Ok(());
         }
         let Ok(payload) = std::str::from_utf8(message.get_payload_bytes()) else {
@@ -188,20 +261,32 @@ impl RedisFeed {
                 if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
                     let at = Instant::now();
                     self.echo = Some(Echo { at, took: at.duration_since(probe.sent) });
+                    self.settle(link, probe.published);
                     self.with_data(link, |feed, link| feed.release(link, probe.covers))?;
                 }
             }
             Ok(Envelope::Probe { .. }) => self.duplicate(),
-            Ok(envelope) if self.waiting.is_empty() && !needs_barrier(&envelope) => {
-                self.ready.push_back(FeedEvent::Message(envelope));
+            Ok(envelope) => {
+                self.account.heard += 1;
+                if self.waiting.is_empty() && !needs_barrier(&envelope) {
+                    self.ready.push_back(FeedEvent::Message(envelope));
+                } else {
+                    self.waiting.push_back(envelope);
+                }
             }
-            Ok(envelope) => self.waiting.push_back(envelope),
         }
         Ok(())
     }
 
-    /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`).
-    fn invalidated(&mut self, message: &Msg) {
+    fn settle(&mut self, link: &mut Link, published: Option<u64>) {
+        let Some(published) = published else { return };
+        let lost = self.account.probed(published);
+        link.settle = lost.is_none();
+        self.ready.extend(lost.filter(|lost| *lost > 0).map(FeedEvent::Lost));
+    }
+
+    /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`), and is told.
+    fn invalidated(&mut self, message: &Msg) -> bool {
         match message.get_payload::<Value>() {
             Ok(Value::Array(keys)) => {
                 for key in keys {
@@ -211,8 +296,62 @@ impl RedisFeed {
                         self.watched.mark(client);
                     }
                 }
+                false
             }
-            _ => self.watched.mark_all(),
+            _ => {
+                self.watched.mark_all();
+                true
+            }
+        }
+    }
+
+    /// Leaves a mark beside the count of messages. True if there was none: the count has begun anew.
+    fn mark_count(&self, data: &mut Connection) -> Result<bool> {
+        let mark = format!("{}#", self.node);
+        let key = self.shared.names.published_key();
+        match cmd("HSETNX").arg(key).arg(mark).arg(1).query::<bool>(data) {
+            Ok(is_new) => Ok(is_new),
+            Err(error) if error.is_io_error() => {
+                Err(error::call_failed(&self.shared.connector.address, error))
+            }
+            // Out of memory or read-only: that must not deafen the node.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Asks whether Redis still knows what this process reported; if not, it has lost memberships too,
+    /// and that is told before any is read again.
+    fn check_memory(&mut self, data: &mut Connection) -> Result<()> {
+        let sessions: Vec<_> = self.shared.reports().clone().into_iter().collect();
+        let mut pipeline = redis::pipe();
+        for (session, _) in &sessions {
+            pipeline.cmd("EXISTS").arg(self.shared.names.ended_key(session));
+            pipeline.cmd("HGET").arg(self.shared.names.sessions_key()).arg(session);
+        }
+        if sessions.is_empty() {
+            self.tell_forgotten(false);
+            return Ok(());
+        }
+        let replies = exchange(data, &pipeline.get_packed_pipeline(), pipeline.len())
+            .map_err(|error| error::call_failed(&self.shared.connector.address, error))?;
+        let mut replies = replies.into_iter();
+        let mut lost = false;
+        for (_, known) in sessions {
+            let ended = reply::number(replies.next().unwrap_or(Value::Nil)) == 1;
+            let value = reply::text(replies.next().unwrap_or(Value::Nil));
+            let last = value.split_once(' ').and_then(|(last, _)| last.parse::<u64>().ok());
+            lost |= !ended && last.is_none_or(|last| last < known.acknowledged);
+        }
+        self.tell_forgotten(lost);
+        Ok(())
+    }
+
+    /// Tells once of each loss, whoever found it.
+    fn tell_forgotten(&mut self, found: bool) {
+        let forgotten = self.shared.forgotten.load(Ordering::Acquire);
+        if found || forgotten != self.forgotten {
+            self.forgotten = forgotten;
+            self.ready.push_back(FeedEvent::Forgotten);
         }
     }
 
@@ -230,7 +369,7 @@ impl RedisFeed {
         if covered > 0 {
             // Watched before the message was published, possibly after the last look.
             self.watched.apply(&self.watchlist);
-            self.reread(&mut link.data, usize::MAX)?;
+            self.reread(link, usize::MAX)?;
             link.refreshed = Instant::now();
         }
         link.proven = true;
@@ -243,7 +382,15 @@ impl RedisFeed {
     }
 
     /// Reads and reports the channels of up to `limit` dirty clients, in pipelines of bounded size.
-    fn reread(&mut self, data: &mut Connection, limit: usize) -> Result<()> {
+    fn reread(&mut self, link: &mut Link, limit: usize) -> Result<()> {
+        match std::mem::take(&mut link.doubtful) {
+            true => {
+                self.check_memory(&mut link.data)?;
+                // After `FLUSHALL` too the mark must be there, lest the next reconnect mistake it.
+                self.mark_count(&mut link.data)?;
+            }
+            false => self.tell_forgotten(false),
+        }
         let address = &self.shared.connector.address;
         let mut left = limit;
         while left > 0 {
@@ -257,7 +404,7 @@ impl RedisFeed {
                 pipeline.cmd("HKEYS").arg(self.shared.names.client_key(*client));
             }
             let packed = pipeline.get_packed_pipeline();
-            let replies = exchange(data, &packed, clients.len())
+            let replies = exchange(&mut link.data, &packed, clients.len())
                 .map_err(|error| error::call_failed(address, error))?;
             for reply in &replies {
                 // A key of a foreign type holds no channels; it must not deafen the node for ever.
@@ -275,24 +422,40 @@ impl RedisFeed {
         Ok(())
     }
 
-    fn send_probe(&mut self, link: &mut Link, now: Instant) -> Result<()> {
+    /// Publishes a probe, with `count` in one transaction with a look at what was published before it.
+    fn send_probe(&mut self, link: &mut Link, now: Instant, count: bool) -> Result<()> {
         self.probes += 1;
         let number = self.probes;
         let origin = self.origin.unwrap_or_default();
         let payload = Envelope::Probe { origin, number }.encode();
         let address = &self.shared.connector.address;
+        let mut pipeline = redis::pipe();
+        if count {
+            pipeline.atomic();
+            pipeline.cmd("HGET").arg(self.shared.names.published_key()).arg(&self.node);
+        }
+        pipeline.cmd("PUBLISH").arg(&self.topic).arg(payload);
+        // Within a transaction each command is answered twice: MULTI, two QUEUED, then the replies.
+        let answers = if count { 4 } else { 1 };
         // That the data connection answers proves that tracking is still on.
-        let heard_by: i64 = cmd("PUBLISH")
-            .arg(&self.topic)
-            .arg(payload)
-            .query(&mut link.data)
+        let mut replies = exchange(&mut link.data, &pipeline.get_packed_pipeline(), answers)
             .map_err(|error| error::call_failed(address, error))?;
-        if heard_by == 0 {
+        if let Some(error) = replies.iter().find_map(|reply| error::of_reply(address, reply)) {
+            return Err(error);
+        }
+        let mut last = replies.pop().unwrap_or(Value::Nil);
+        let mut published = None;
+        if count {
+            let mut results = reply::items(last).into_iter();
+            published = results.next().map(|count| reply::number(count).max(0) as u64);
+            last = results.next().unwrap_or(Value::Nil);
+        }
+        if reply::number(last) == 0 {
             let detail = format!("Redis at {address} no longer knows the node's subscription");
             return Err(Error::new(ErrorKind::Unavailable, detail));
         }
         link.last_probe = now;
-        link.probe = Some(Probe { number, covers: self.waiting.len(), sent: now });
+        link.probe = Some(Probe { number, covers: self.waiting.len(), sent: now, published });
         Ok(())
     }
 
@@ -338,5 +501,75 @@ impl Subscription for RedisFeed {
                 return Ok(None);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(published: u64) -> Account {
+        let mut account = Account::default();
+        account.reconnected(true);
+        assert_eq!(account.probed(published), Some(0), "what was before the node is not its loss");
+        account
+    }
+
+    #[test]
+    fn only_what_is_missing_after_a_break_is_lost() {
+        let mut account = listening(100);
+        account.heard = 5;
+        // Three are under way: no break, no loss.
+        assert_eq!(account.probed(108), Some(0));
+        account.heard = 3;
+        account.reconnected(false);
+        account.heard += 2;
+        assert_eq!(account.probed(120), None);
+        account.heard += 1;
+        assert_eq!(account.probed(121), Some(7));
+        assert_eq!(account.probed(121), Some(0));
+    }
+
+    #[test]
+    fn what_is_counted_but_under_way_is_not_lost() {
+        let mut account = listening(0);
+        account.reconnected(false);
+        assert_eq!(account.probed(2), None);
+        account.heard = 2;
+        assert_eq!(account.probed(2), Some(0));
+    }
+
+    #[test]
+    fn several_breaks_are_one_account() {
+        let mut account = listening(10);
+        account.heard = 1;
+        account.reconnected(false);
+        assert_eq!(account.probed(14), None);
+        account.reconnected(false);
+        account.heard += 1;
+        assert_eq!((account.probed(20), account.probed(20)), (None, Some(8)));
+    }
+
+    #[test]
+    fn a_redis_without_memory_counts_from_nothing() {
+        let mut account = listening(0);
+        account.heard = 30;
+        account.reconnected(true);
+        assert_eq!((account.probed(3), account.probed(3)), (None, Some(3)));
+    }
+
+    #[test]
+    fn a_redis_of_yesterday_knows_nothing() {
+        let mut account = listening(50);
+        account.reconnected(false);
+        assert_eq!(account.probed(3), Some(0));
+    }
+
+    #[test]
+    fn senders_that_do_not_count_never_make_it_negative() {
+        let mut account = listening(50);
+        account.heard = 9;
+        account.reconnected(false);
+        assert_eq!(account.probed(51), Some(0));
     }
 }

@@ -13,7 +13,14 @@ mod pool;
 mod reply;
 mod scripts;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{Pipeline, Value};
 
@@ -37,6 +44,9 @@ const REPORT_CHUNK: usize = 128;
 
 /// Connections closed by one run of the reaping script.
 const REAP_CHUNK: usize = 100;
+
+/// How long the end of a session stays known: longer than any node may be paused and come back.
+const END_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Members looked at by one run of the clearing script.
 const CLEAR_CHUNK: usize = 100;
@@ -68,6 +78,10 @@ struct Shared {
     options: RedisOptions,
     connector: Connector,
     pool: Pool,
+    /// Own sessions that were not ended by ourselves.
+    reports: Mutex<HashMap<String, Reports>>,
+    /// How often Redis was found to have forgotten one of them.
+    forgotten: AtomicU64,
 }
 
 impl RedisBroker {
@@ -81,7 +95,10 @@ impl RedisBroker {
         let connector = Connector::new(url, &options)?;
         let names = Names::new(&options.prefix, &options.path, &options.key_prefix);
         let pool = Pool::new(options.pool_size, options.connect_timeout);
-        Ok(RedisBroker { shared: Arc::new(Shared { names, options, connector, pool }) })
+        let (reports, forgotten) = (Mutex::default(), AtomicU64::new(0));
+        Ok(RedisBroker {
+            shared: Arc::new(Shared { names, options, connector, pool, reports, forgotten }),
+        })
     }
 
     fn names(&self) -> &Names {
@@ -119,18 +136,61 @@ impl RedisBroker {
     }
 
     /// The keys and first arguments that [`scripts::REPORT`] and [`scripts::REAP`] have in common.
-    fn presence_script(&self, pipeline: &mut Pipeline, script: &str, session: &str, reap: bool) {
+    fn presence_script(&self, pipeline: &mut Pipeline, script: &str, session: &str) {
         let names = self.names();
-        pipeline.cmd("EVAL").arg(script).arg(if reap { 6 } else { 5 });
-        pipeline.arg(names.lease_key(session)).arg(names.connections_key(session));
+        pipeline.cmd("EVAL").arg(script).arg(6);
+        pipeline.arg(names.ended_key(session)).arg(names.connections_key(session));
         pipeline.arg(names.online_key()).arg(names.channel_list_key());
-        pipeline.arg(names.closed_key(session));
-        if reap {
-            pipeline.arg(names.sessions_key());
-        }
+        pipeline.arg(names.closed_key(session)).arg(names.sessions_key());
         pipeline.arg(names.channel_key("")).arg(names.client_key_prefix());
-        pipeline.arg(names.online_topic()).arg(names.offline_topic());
+        pipeline.arg(names.online_topic()).arg(names.offline_topic()).arg(session);
     }
+
+    fn end(&self, session: &Session, how: &str) -> Result<()> {
+        let names = self.names();
+        self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::END).arg(4).arg(names.sessions_key());
+            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
+            pipeline.arg(names.connections_key(&session.id));
+            pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
+        })?;
+        self.shared.reports().remove(&session.id);
+        Ok(())
+    }
+
+    fn reap_sessions(&self, limit: usize, lapsed: bool) -> Result<usize> {
+        let names = self.names();
+        let ended = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::ENDED).arg(1).arg(names.sessions_key());
+            pipeline.arg(names.lease_key("")).arg(names.ended_key(""));
+            pipeline.arg(END_LIFE.as_secs()).arg(i32::from(lapsed));
+        })?;
+        let mut closed = 0;
+        for session in reply::texts(ended) {
+            // At least once, for a session without connections.
+            loop {
+                let chunk = REAP_CHUNK.min(limit - closed);
+                let here = self.one(|pipeline| {
+                    self.presence_script(pipeline, scripts::REAP, &session);
+                    pipeline.arg(chunk);
+                })?;
+                let here = reply::number(here).max(0) as usize;
+                closed += here;
+                if here < chunk || closed >= limit {
+                    break;
+                }
+            }
+        }
+        Ok(closed)
+    }
+}
+
+/// Numbers of the reports of an own session, which grow by one per run of the report script.
+#[derive(Default, Clone, Copy)]
+struct Reports {
+    sent: u64,
+    /// The last whose reply came. Redis must know it, or it has lost what was reported.
+    acknowledged: u64,
 }
 
 impl Shared {
@@ -144,6 +204,26 @@ impl Shared {
         }
     }
 
+    fn reports(&self) -> MutexGuard<'_, HashMap<String, Reports>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
+    fn judge(&self, session: &Session, reply: &Value) -> Result<()> {
+        let (kind, what) = match reply {
+            Value::Int(1) => return Ok(()),
+            Value::Int(-1) => {
+                self.reports().remove(&session.id);
+                (ErrorKind::SessionLost, "was ended")
+            }
+            _ => {
+                self.forgotten.fetch_add(1, Ordering::AcqRel);
+                (ErrorKind::SessionForgotten, "is not, or not fully, known any more")
+            }
+        };
+        Err(Error::new(kind, format!("session {} {what}", session.id)))
+    }
+
     fn publish_raw(&self, topic: &str, payload: &str) -> Result<()> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("PUBLISH").arg(topic).arg(payload);
@@ -151,8 +231,16 @@ impl Shared {
     }
 }
 
-fn session_lost(session: &Session) -> Error {
-    Error::new(ErrorKind::SessionLost, format!("session {} has ended", session.id))
+/// How many of the messages go to each node.
+fn count_by_node<'a>(outgoing: &[(&'a str, Envelope)]) -> Vec<(&'a str, u64)> {
+    let mut counts: Vec<(&str, u64)> = Vec::new();
+    for (node, _) in outgoing {
+        match counts.iter_mut().find(|(counted, _)| counted == node) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((node, 1)),
+        }
+    }
+    counts
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -190,18 +278,22 @@ impl Broker for RedisBroker {
         self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(scripts::BEGIN).arg(2);
             pipeline.arg(names.sessions_key()).arg(names.lease_key(&session.id));
-            pipeline.arg(node).arg(&session.id).arg(millis(lease));
-            pipeline.arg(names.lease_key("")).arg(i32::from(supersede));
+            pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
+            pipeline.arg(names.lease_key("")).arg(names.ended_key("")).arg(i32::from(supersede));
         })?;
+        self.shared.reports().insert(session.id.clone(), Reports::default());
         Ok(session)
     }
 
     fn renew(&self, session: &Session) -> Result<()> {
+        let names = self.names();
+        let known = self.shared.reports().get(&session.id).copied().unwrap_or_default();
         let renewed = self.one(|pipeline| {
-            pipeline.cmd("PEXPIRE").arg(self.names().lease_key(&session.id));
-            pipeline.arg(millis(session.lease));
+            pipeline.cmd("EVAL").arg(scripts::RENEW).arg(3).arg(names.sessions_key());
+            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
+            pipeline.arg(&session.id).arg(millis(session.lease)).arg(known.acknowledged);
         })?;
-        if renewed == Value::Int(1) { Ok(()) } else { Err(session_lost(session)) }
+        self.shared.judge(session, &renewed)
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
@@ -213,14 +305,26 @@ impl Broker for RedisBroker {
                     opened.insert(*connection);
                     ("o", *connection, Some(ticket))
                 }
+                PresenceChange::Restored { connection, ticket } => {
+                    opened.insert(*connection);
+                    ("r", *connection, Some(ticket))
+                }
                 PresenceChange::Closed { connection } => {
                     (if opened.contains(connection) { "x" } else { "c" }, *connection, None)
                 }
             });
         }
-        let chunks: Vec<_> = tagged.chunks(REPORT_CHUNK).collect();
-        let replies = self.each(&chunks, |pipeline, chunk| {
-            self.presence_script(pipeline, scripts::REPORT, &session.id, false);
+        let chunks: Vec<_> = tagged.chunks(REPORT_CHUNK).zip(1..).collect();
+        let before = {
+            let mut reports = self.shared.reports();
+            let known = reports.entry(session.id.clone()).or_default();
+            let before = *known;
+            known.sent += chunks.len() as u64;
+            before
+        };
+        let replies = self.each(&chunks, |pipeline, (chunk, number)| {
+            self.presence_script(pipeline, scripts::REPORT, &session.id);
+            pipeline.arg(before.acknowledged).arg(before.sent + number);
             for (what, connection, ticket) in *chunk {
                 pipeline.arg(*what).arg(*connection);
                 match ticket {
@@ -229,45 +333,28 @@ impl Broker for RedisBroker {
                 };
             }
         })?;
-        if replies.iter().all(|reply| *reply == Value::Int(1)) {
-            Ok(())
-        } else {
-            Err(session_lost(session))
+        replies.iter().try_for_each(|reply| self.shared.judge(session, reply))?;
+        if let Some(known) = self.shared.reports().get_mut(&session.id) {
+            let all = before.sent + chunks.len() as u64;
+            known.acknowledged = known.acknowledged.max(all);
         }
-    }
-
-    fn end_session(&self, session: &Session) -> Result<()> {
-        let names = self.names();
-        self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::END).arg(3).arg(names.sessions_key());
-            pipeline.arg(names.lease_key(&session.id)).arg(names.connections_key(&session.id));
-            pipeline.arg(&session.id);
-        })?;
         Ok(())
     }
 
+    fn end_session(&self, session: &Session) -> Result<()> {
+        self.end(session, "loud")
+    }
+
+    fn discard_session(&self, session: &Session) -> Result<()> {
+        self.end(session, "quiet")
+    }
+
     fn reap(&self, limit: usize) -> Result<usize> {
-        let names = self.names();
-        let ended = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::ENDED).arg(1).arg(names.sessions_key());
-            pipeline.arg(names.lease_key(""));
-        })?;
-        let mut closed = 0;
-        for session in reply::texts(ended) {
-            while closed < limit {
-                let chunk = REAP_CHUNK.min(limit - closed);
-                let here = self.one(|pipeline| {
-                    self.presence_script(pipeline, scripts::REAP, &session, true);
-                    pipeline.arg(&session).arg(chunk);
-                })?;
-                let here = reply::number(here).max(0) as usize;
-                closed += here;
-                if here < chunk {
-                    break;
-                }
-            }
-        }
-        Ok(closed)
+        self.reap_sessions(limit, true)
+    }
+
+    fn reap_ended(&self, limit: usize) -> Result<usize> {
+        self.reap_sessions(limit, false)
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
@@ -366,9 +453,25 @@ impl Broker for RedisBroker {
     }
 
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
-        self.each(outgoing, |pipeline, (node, envelope)| {
-            pipeline.cmd("PUBLISH").arg(self.names().node_topic(node)).arg(envelope.encode());
-        })?;
+        let names = self.names();
+        for chunk in outgoing.chunks(PIPELINE) {
+            let mut pipeline = Pipeline::with_capacity(chunk.len() + 1);
+            let counts = count_by_node(chunk);
+            // Before the messages: a node that compares must not have heard more than was counted.
+            for (node, count) in &counts {
+                pipeline.cmd("HINCRBY").arg(names.published_key()).arg(*node).arg(*count);
+            }
+            for (node, envelope) in chunk {
+                pipeline.cmd("PUBLISH").arg(names.node_topic(node)).arg(envelope.encode());
+            }
+            let replies = self.shared.pool.run(&self.shared.connector, &pipeline)?;
+            let address = &self.shared.connector.address;
+            // A Redis out of memory refuses to count, but still carries messages.
+            let mut published = replies.iter().skip(counts.len());
+            if let Some(error) = published.find_map(|reply| error::of_reply(address, reply)) {
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

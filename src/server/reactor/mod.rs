@@ -3,6 +3,8 @@
 //! Single-threaded; never blocks, never calls the broker. What it needs from outside comes through its
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
+#[cfg(test)]
+mod simulation;
 mod upkeep;
 
 use std::{
@@ -17,17 +19,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
 use slab::Slab;
 
 use self::upkeep::Drain;
 use super::{
     config::Limits,
-    connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
+    connection::{Connection, ConnectionLimits, ReadOutcome, Socket, Ticks},
     frame::Frame,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
-    message::{Adoption, Command, Outgoing},
+    message::{Adoption, Command, Outgoing, Report},
     outbox::Written,
     receipt::Receipt,
     stats::{CloseReason, Counters, add},
@@ -49,11 +51,12 @@ const BULK_PER_TURN: usize = 64;
 const SCRATCH: usize = 16 << 10;
 /// Ticks in a second.
 const TICKS: u32 = 10;
+
 /// What a reactor is made of, besides its own state.
-pub(super) struct ReactorParts {
+pub(super) struct ReactorParts<S = TcpStream> {
     pub(super) poll: Poll,
-    pub(super) inbox: Inbox<Command>,
-    pub(super) presence: Sender<PresenceChange>,
+    pub(super) inbox: Inbox<Command<S>>,
+    pub(super) presence: Sender<Report>,
     pub(super) publisher: SyncSender<Outgoing>,
     pub(super) watchlist: Arc<Watchlist>,
     pub(super) nodes: Nodes,
@@ -64,10 +67,10 @@ pub(super) struct ReactorParts {
 }
 
 /// One event loop and all it owns.
-pub(super) struct Reactor {
-    parts: ReactorParts,
+pub(super) struct Reactor<S = TcpStream> {
+    parts: ReactorParts<S>,
     limits: ConnectionLimits,
-    connections: Slab<Connection>,
+    connections: Slab<Connection<S>>,
     hub: Hub,
     /// Connections with something to flush, each listed once; bulk is taken in slices.
     urgent: Vec<Key>,
@@ -86,12 +89,33 @@ pub(super) struct Reactor {
     drain: Option<Drain>,
 }
 
+/// What the poll says of a socket.
+#[derive(Debug)]
+struct Ready {
+    key: Key,
+    writable: bool,
+    readable: bool,
+    /// The peer has closed its side, or the socket is broken.
+    ended: bool,
+}
+
+impl Ready {
+    fn of(event: &Event) -> Self {
+        Ready {
+            key: event.token().0 as Key,
+            writable: event.is_writable(),
+            readable: event.is_readable(),
+            ended: event.is_read_closed() || event.is_error(),
+        }
+    }
+}
+
 fn ticks(duration: Duration) -> Ticks {
     (duration.as_millis() as u32 / (1000 / TICKS)).max(1)
 }
 
-impl Reactor {
-    pub(super) fn new(parts: ReactorParts) -> Self {
+impl<S: Socket> Reactor<S> {
+    pub(super) fn new(parts: ReactorParts<S>) -> Self {
         let limits = &parts.limits;
         let sweep_share = limits.sweep.as_secs_f64();
         let connection_limits = ConnectionLimits {
@@ -154,20 +178,20 @@ impl Reactor {
             return Err(error);
         }
         self.now = (self.started.elapsed().as_millis() / u128::from(1000 / TICKS)) as Ticks;
+        Ok(self.work(events.iter().filter(|event| event.token() != WAKE).map(Ready::of)))
+    }
+
+    /// The turn after the wait; here a simulation comes in.
+    fn work(&mut self, ready: impl Iterator<Item = Ready>) -> bool {
         // 2. Sockets: room to write, then bytes to read.
         for key in std::mem::take(&mut self.unread) {
             self.read(key, true);
         }
-        for event in events.iter() {
-            if event.token() == WAKE {
-                continue;
-            }
-            let key = event.token().0 as Key;
-            if event.is_writable() {
+        for Ready { key, writable, readable, ended } in ready {
+            if writable {
                 self.mark_urgent(key);
             }
-            let ended = event.is_read_closed() || event.is_error();
-            if event.is_readable() || ended {
+            if readable || ended {
                 self.read(key, ended);
             }
         }
@@ -200,10 +224,10 @@ impl Reactor {
         }
         // 6. Let go of what is gone.
         self.reap();
-        Ok(more || !self.bulk.is_empty() || !self.urgent.is_empty() || !self.unread.is_empty())
+        more || !self.bulk.is_empty() || !self.urgent.is_empty() || !self.unread.is_empty()
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Command<S>) {
         match command {
             Command::Adopt(adoption) => self.adopt(*adoption),
             Command::Direct { sender, receivers, frame, receipt } => {
@@ -224,19 +248,19 @@ impl Reactor {
                 }
                 self.plan = plan;
             }
+            Command::Rejoin => self.rejoin(),
             Command::Channels { client, channels } => self.hub.set_channels(client, channels),
             Command::ForceOffline(client) => {
                 for key in self.hub.connections(client).to_vec() {
                     self.close(key, CloseReason::Kicked);
                 }
             }
-            Command::Reassert => self.reassert(),
             Command::Drain => self.begin_drain(),
         }
     }
 
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
-    fn adopt(&mut self, adoption: Adoption) {
+    fn adopt(&mut self, adoption: Adoption<S>) {
         let Adoption { stream, ticket, number, response, leftover } = adoption;
         if self.drain.is_some() {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
@@ -374,14 +398,18 @@ impl Reactor {
     }
 
     fn report_opened(&mut self, key: Key) {
-        let Some(connection) = self.connections.get(key as usize) else { return };
-        let (connection, ticket) = (connection.number, connection.ticket().clone());
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let (connection, ticket) = (connection.number, connection.take_ticket());
         self.report(PresenceChange::Opened { connection, ticket });
     }
 
     fn report(&self, change: PresenceChange) {
+        self.tell(Report::Change(change));
+    }
+
+    fn tell(&self, report: Report) {
         // Fails only when the presence thread has ended, which it does after the reactors.
-        let _ = self.parts.presence.send(change);
+        let _ = self.parts.presence.send(report);
         add(&self.parts.counters.presence_queued, 1);
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    super::{config::Limits, hub::Key, stats::CloseReason},
+    super::{config::Limits, connection::Socket, hub::Key, message::Report, stats::CloseReason},
     Reactor,
 };
 use crate::broker::PresenceChange;
@@ -27,7 +27,7 @@ pub(super) struct Drain {
     told: usize,
 }
 
-impl Reactor {
+impl<S: Socket> Reactor<S> {
     /// One part of a pass over all connections; all of it, and often, while draining.
     pub(super) fn sweep(&mut self) {
         self.drain_share();
@@ -59,7 +59,7 @@ impl Reactor {
             if connection.is_open() {
                 continue;
             }
-            let (client, number) = (connection.ticket().client(), connection.number);
+            let (client, number) = (connection.client(), connection.number);
             let gone = connection.gone();
             let was_reported = std::mem::replace(&mut connection.reported, false);
             if was_reported {
@@ -78,11 +78,9 @@ impl Reactor {
         }
     }
 
-    pub(super) fn reassert(&mut self) {
-        let reported = self.connections.iter().filter(|(_, connection)| connection.reported);
-        for key in reported.map(|(key, _)| key as Key).collect::<Vec<_>>() {
-            self.report_opened(key);
-        }
+    /// Has everybody joined again to the channels that they are in, as far as is known here.
+    pub(super) fn rejoin(&self) {
+        self.tell(Report::Members(self.hub.memberships()));
     }
 
     pub(super) fn begin_drain(&mut self) {

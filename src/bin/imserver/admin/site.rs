@@ -146,6 +146,7 @@ impl Site {
                 "heard_age_seconds": seconds(stats.heard_ago),
                 "lag_seconds": seconds(stats.feed_lag),
                 "malformed": stats.malformed,
+                "lost": stats.lost,
             },
             "lease": { "held": stats.lease_held, "age_seconds": seconds(stats.lease_age) },
             "broker": { "address": self.broker, "calls": calls.collect::<Map<_, _>>() },

@@ -1,0 +1,149 @@
+//! The brokers through their public contract: one hop, pipelines, the ordered feed.
+//!
+//! `cargo bench --bench brokers`; the Redis half starts a `redis-server` of its own. Wall time: compare
+//! runs on a quiet machine only. Reading and writing envelopes is not public by itself; `publish` on
+//! Redis includes the writing and the feed the reading.
+#![allow(missing_docs)]
+
+#[path = "../tests/support/redis.rs"]
+mod redis_server;
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use imcore::{
+    ClientId, Envelope, Ticket,
+    broker::{
+        Broker, FeedEvent, MemoryBroker, PresenceChange, RedisBroker, RedisOptions, Subscription,
+        Watchlist,
+    },
+};
+use redis_server::RedisServer;
+
+const NODE: &str = "bench:1";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn direct(receiver: i64) -> Envelope {
+    Envelope::Direct {
+        sender: 0.into(),
+        receivers: vec![receiver.into()],
+        content: format!("\"{}\"", "x".repeat(126)),
+        receipt: false,
+    }
+}
+
+fn to_channel() -> Envelope {
+    Envelope::Channel {
+        sender: 0.into(),
+        channel: Some("room".into()),
+        content: format!("\"{}\"", "x".repeat(126)),
+    }
+}
+
+/// A subscription that hears, and the list of the clients it watches.
+fn listening(broker: &dyn Broker) -> (Box<dyn Subscription>, Arc<Watchlist>) {
+    let watchlist = Arc::new(Watchlist::default());
+    let mut feed = broker.subscribe(NODE, Arc::clone(&watchlist));
+    loop {
+        if feed.next(PATIENCE).expect("the broker is there") == Some(FeedEvent::Listening) {
+            return (feed, watchlist);
+        }
+    }
+}
+
+/// Reads until `count` messages have come.
+fn hear(feed: &mut dyn Subscription, count: usize) {
+    let mut heard = 0;
+    while heard < count {
+        let event = feed.next(PATIENCE).expect("the broker is there").expect("a message");
+        heard += usize::from(matches!(event, FeedEvent::Message(_)));
+    }
+}
+
+/// One hop, a burst in one call, and a join that a channel message must not overtake.
+fn hops(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
+    let mut group = criterion.benchmark_group(name);
+    let (mut feed, watchlist) = listening(broker);
+    for burst in [1usize, 64, 512] {
+        group.throughput(Throughput::Elements(burst as u64));
+        group.bench_function(format!("publish and hear {burst}"), |bencher| {
+            bencher.iter_batched(
+                || (0..burst as i64).map(|id| (NODE, direct(id))).collect::<Vec<_>>(),
+                |batch| {
+                    broker.publish(&batch).expect("the broker is there");
+                    hear(&mut *feed, burst);
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    let client = ClientId::Int(7);
+    watchlist.watch(client);
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("ordered feed: join, message, leave", |bencher| {
+        bencher.iter(|| {
+            broker.join(&[(client, "room")]).expect("the broker is there");
+            broker.publish(&[(NODE, to_channel())]).expect("the broker is there");
+            hear(&mut *feed, 1);
+            broker.leave(&[(client, "room")]).expect("the broker is there");
+        });
+    });
+    group.finish();
+}
+
+/// What a connect costs at the broker: a ticket put and taken, a connection opened and closed.
+fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
+    const BATCH: u64 = 64;
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(BATCH));
+    let tokens: Vec<_> = (0..BATCH).map(|number| format!("token{number}")).collect();
+    let ticket = Ticket::new(7.into(), Some("bench"));
+    group.bench_function("take 64 tickets", |bencher| {
+        bencher.iter_batched(
+            || {
+                for token in &tokens {
+                    broker.put_ticket(token, &ticket, PATIENCE).expect("the broker is there");
+                }
+            },
+            |()| black_box(broker.take_tickets(&tokens).expect("the broker is there")),
+            BatchSize::PerIteration,
+        );
+    });
+    let session = broker.begin_session(NODE, Duration::from_secs(600), true).expect("a session");
+    let mut next = 0;
+    group.bench_function("report 64 opened and closed", |bencher| {
+        bencher.iter(|| {
+            let numbers = next..next + BATCH;
+            next += BATCH;
+            let opened: Vec<_> = numbers
+                .clone()
+                .map(|connection| PresenceChange::Opened {
+                    connection,
+                    ticket: Ticket::new((connection as i64).into(), None),
+                })
+                .collect();
+            let closed: Vec<_> =
+                numbers.map(|connection| PresenceChange::Closed { connection }).collect();
+            broker.report(&session, &opened).expect("the broker is there");
+            broker.report(&session, &closed).expect("the broker is there");
+        });
+    });
+    group.finish();
+}
+
+fn memory(criterion: &mut Criterion) {
+    let broker = MemoryBroker::new();
+    hops(criterion, "memory", &broker);
+    connects(criterion, "memory", &broker);
+}
+
+fn redis(criterion: &mut Criterion) {
+    let server = RedisServer::start();
+    let broker =
+        RedisBroker::open(&server.url(), RedisOptions::default()).expect("a usable address");
+    hops(criterion, "redis", &broker);
+    connects(criterion, "redis", &broker);
+}
+
+criterion_group!(benches, memory, redis);
+criterion_main!(benches);

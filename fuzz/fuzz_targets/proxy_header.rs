@@ -1,0 +1,4 @@
+//! See `proxy_header` in `imcore::fuzzing`, which says what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| imcore::fuzzing::proxy_header(data));

@@ -1,0 +1,154 @@
+//! The account: what became of every message that was offered.
+//!
+//! [`Sequence`] follows one stream at one receiver and knows exactly what is missing, what came twice
+//! and what came late. [`Account`] sums up and says whether offered = delivered + dropped. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::AddAssign,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What arrived of one numbered stream (1, 2, 3, ...) at one receiver.
+#[derive(Debug, Default)]
+pub struct Sequence {
+    highest: u32,
+    missing: BTreeSet<u32>,
+}
+
+/// What one arrival was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    InOrder,
+    /// It arrived, but after a later one.
+    Late,
+    Duplicate,
+}
+
+impl Sequence {
+    pub fn arrive(&mut self, number: u32) -> Arrival {
+        if number > self.highest {
+            if number > self.highest + 1 {
+                let gap = self.highest + 1..number;
+                self.missing.extend(gap);
+            }
+            self.highest = number;
+            return Arrival::InOrder;
+        }
+        let was_missing = self.missing.remove(&number);
+        if was_missing { Arrival::Late } else { Arrival::Duplicate }
+    }
+
+    /// How many of the numbers up to `last` have not arrived.
+    pub fn missing_up_to(&self, last: u32) -> u64 {
+        let holes = self.missing.range(..=last).count();
+        holes as u64 + u64::from(last.saturating_sub(self.highest))
+    }
+}
+
+/// Offered = delivered + dropped, with the reason of every drop.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub offered: u64,
+    pub delivered: u64,
+    /// Reason -> messages. A reason is something that the receiver saw, such as a close code.
+    pub dropped: BTreeMap<String, u64>,
+    /// Not arrived although the receiver stayed connected: never balanced.
+    pub lost: u64,
+    pub duplicates: u64,
+    pub misordered: u64,
+    /// Arrived at somebody it was not meant for, or is no test message.
+    pub stray: u64,
+}
+
+impl Account {
+    /// Whether every message is accounted for and none came twice, out of order or to the wrong one.
+    pub fn balances(&self) -> bool {
+        let dropped: u64 = self.dropped.values().sum();
+        self.offered == self.delivered + dropped
+            && self.lost == 0
+            && self.duplicates == 0
+            && self.misordered == 0
+            && self.stray == 0
+    }
+}
+
+impl AddAssign<&Account> for Account {
+    fn add_assign(&mut self, other: &Account) {
+        self.offered += other.offered;
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.misordered += other.misordered;
+        self.stray += other.stray;
+        for (reason, count) in &other.dropped {
+            *self.dropped.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dropped: u64 = self.dropped.values().sum();
+        write!(f, "offered {} = delivered {} + dropped {dropped}", self.offered, self.delivered)?;
+        for (reason, count) in &self.dropped {
+            write!(f, " [{reason}: {count}]")?;
+        }
+        let wrong = [
+            ("lost", self.lost),
+            ("duplicates", self.duplicates),
+            ("out of order", self.misordered),
+            ("stray", self.stray),
+        ];
+        for (name, count) in wrong {
+            write!(f, ", {name} {count}")?;
+        }
+        f.write_str(if self.balances() { ": balanced" } else { ": DOES NOT BALANCE" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_knows_late_from_twice() {
+        let mut sequence = Sequence::default();
+        assert_eq!(sequence.arrive(1), Arrival::InOrder);
+        assert_eq!(sequence.arrive(4), Arrival::InOrder);
+        assert_eq!(sequence.missing_up_to(4), 2);
+        assert_eq!(sequence.missing_up_to(2), 1);
+        assert_eq!(sequence.missing_up_to(6), 4);
+        assert_eq!(sequence.arrive(3), Arrival::Late);
+        assert_eq!(sequence.arrive(3), Arrival::Duplicate);
+        assert_eq!(sequence.arrive(1), Arrival::Duplicate);
+        assert_eq!(sequence.missing_up_to(4), 1);
+    }
+
+    #[test]
+    fn an_account_balances_only_when_all_is_explained() {
+        let mut account = Account { offered: 10, delivered: 9, ..Account::default() };
+        assert!(!account.balances());
+        account.dropped.insert("closed 1013".into(), 1);
+        assert!(account.balances());
+        for wrong in [
+            Account { duplicates: 1, ..Account::default() },
+            Account { misordered: 1, ..Account::default() },
+            Account { stray: 1, ..Account::default() },
+            Account { lost: 1, offered: 1, ..Account::default() },
+        ] {
+            let mut sum = account.clone();
+            sum += &wrong;
+            assert!(!sum.balances(), "{sum}");
+        }
+        let twice = {
+            let mut sum = account.clone();
+            sum += &account;
+            sum
+        };
+        assert_eq!(twice.dropped["closed 1013"], 2);
+        assert!(twice.balances());
+    }
+}

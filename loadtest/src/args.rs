@@ -1,0 +1,314 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures imcore: its own child processes by default, or a running deployment.
+///
+/// Every figure that compares is a ratio of CPU time to a floor server's in the same run. Ends with 1
+/// when a message is unaccounted for.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Ramp up connections: rate, latency, CPU and memory of each
+    Connect(ConnectArgs),
+    /// Messages to rooms: CPU per delivery beside the floor's, or latency at a rate
+    Fanout(FanoutArgs),
+    /// Messages to single clients: CPU per message beside the floor's, or latency at a rate
+    P2p(P2pArgs),
+    /// Connects and disconnects while messages flow
+    Churn(TrafficArgs),
+    /// Rooms, single clients and churn together
+    Mixed(TrafficArgs),
+    /// The same for long, watching memory
+    Soak(TrafficArgs),
+    /// The floor alone: CPU per delivery, plain, merging and from Redis
+    Floor(FloorArgs),
+    /// The rows of the table of targets in docs/performance.md
+    Rows(RowsArgs),
+    /// A small run of everything in a few seconds, for continuous integration
+    Smoke(CommonArgs),
+    /// A scenario from a file: a JSON object with the fields of `mixed`
+    Scenario(ScenarioArgs),
+    #[command(hide = true)]
+    Swarm(SwarmArgs),
+    #[command(hide = true)]
+    FloorServer(FloorServerArgs),
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Args)]
+pub struct DeploymentArgs {
+    /// Measure a running deployment on this Redis instead of child processes
+    #[arg(long, value_name = "URL", requires = "servers")]
+    pub redis: Option<String>,
+    /// The running deployment's nodes, in its order
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', requires = "redis")]
+    pub servers: Vec<String>,
+    /// Process ids of its nodes, if they run here, to measure CPU and memory
+    #[arg(long, value_name = "PIDS", value_delimiter = ',', requires = "redis")]
+    pub pids: Vec<u32>,
+    /// Its prefix
+    #[arg(long, default_value = "im_v2")]
+    pub prefix: String,
+    /// Its WebSocket path
+    #[arg(long, default_value = "/ws")]
+    pub path: String,
+    /// Its public address template
+    #[arg(long, default_value = "ws://{server}{path}")]
+    pub public_url: String,
+    /// The server to start [default: imserver beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub imserver: Option<PathBuf>,
+    /// A further flag for each started node; may be repeated
+    #[arg(long = "node-arg", value_name = "FLAG", allow_hyphen_values = true)]
+    pub node_args: Vec<String>,
+    /// Server on the first core, everything else on the second (rows do so by default)
+    #[arg(long)]
+    pub pin: bool,
+}
+
+/// Which core runs what.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pins {
+    pub server: Option<usize>,
+    pub clients: Option<usize>,
+}
+
+impl DeploymentArgs {
+    pub fn pins(&self) -> Pins {
+        if self.pin { Pins { server: Some(0), clients: Some(1) } } else { Pins::default() }
+    }
+}
+
+/// What every measuring command takes.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    #[command(flatten)]
+    pub deployment: DeploymentArgs,
+    /// Priority of everything that is started, -20 to 19: keeps other work on a shared machine out of
+    /// latencies; below 0 needs root
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
+    pub nice: i32,
+    /// Interleaved runs; minimum, median and maximum are reported
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub runs: usize,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the result as a self-contained HTML page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Afterwards, profile the server in one more slice: `perf record` into this file
+    #[arg(long, value_name = "FILE")]
+    pub perf: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConnectArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Connections
+    #[arg(long, default_value_t = 15_000)]
+    pub clients: usize,
+    /// Connections a second [default: as fast as the nodes take them]
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Connects under way at the same time
+    #[arg(long, default_value_t = 256)]
+    pub window: usize,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct FanoutArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Members of each room
+    #[arg(long, default_value_t = 10_000)]
+    pub members: usize,
+    /// Rooms, with --rate
+    #[arg(long, default_value_t = 1)]
+    pub rooms: usize,
+    /// Messages in flight: the next goes out when all deliveries of an earlier one are in
+    #[arg(long, default_value_t = 1)]
+    pub in_flight: u32,
+    /// Messages in each run
+    #[arg(long, default_value_t = 40)]
+    pub messages: u32,
+    /// Bytes of a message
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+    /// Open loop instead: messages a second over all rooms; reports latency
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Length of each run with --rate, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct P2pArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Clients that get messages
+    #[arg(long, default_value_t = 1000)]
+    pub receivers: usize,
+    /// Messages in each run
+    #[arg(long, default_value_t = 60_000)]
+    pub messages: u64,
+    /// Messages that may be under way when saturating
+    #[arg(long, default_value_t = 4000)]
+    pub window: u64,
+    /// Bytes of a message
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+    /// Ask for receipts; compares with the same messages without
+    #[arg(long)]
+    pub receipts: bool,
+    /// Open loop instead: messages a second; reports latency beside the floor's
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Length of each run with --rate, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TrafficArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+}
+
+/// A traffic profile; each rate is open loop.
+#[derive(Debug, Clone, Args, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProfileArgs {
+    /// Nodes to start
+    #[arg(long, default_value_t = 1)]
+    pub nodes: usize,
+    /// Clients that stay connected
+    #[arg(long, default_value_t = 5000)]
+    pub clients: usize,
+    /// Messages a second to single clients
+    #[arg(long, default_value_t = 500.0)]
+    pub direct_rate: f64,
+    /// Rooms; the clients are spread over them
+    #[arg(long, default_value_t = 10)]
+    pub rooms: usize,
+    /// Messages a second over all rooms
+    #[arg(long, default_value_t = 20.0)]
+    pub room_rate: f64,
+    /// Connects, and as many disconnects, a second
+    #[arg(long, default_value_t = 100.0)]
+    pub churn_rate: f64,
+    /// Bytes of a message
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+    /// Length in seconds
+    #[arg(long, default_value_t = 20.0)]
+    pub seconds: f64,
+}
+
+impl Default for ProfileArgs {
+    fn default() -> Self {
+        ProfileArgs {
+            nodes: 1,
+            clients: 5000,
+            direct_rate: 500.0,
+            rooms: 10,
+            room_rate: 20.0,
+            churn_rate: 100.0,
+            size: 128,
+            seconds: 20.0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ScenarioArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// The scenario, for example {"clients": 20000, "room_rate": 5, "seconds": 60}
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct FloorArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Sockets
+    #[arg(long, default_value_t = 10_000)]
+    pub members: usize,
+    /// Messages in each run
+    #[arg(long, default_value_t = 40)]
+    pub messages: u32,
+    /// Bytes of a message
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RowsArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Which; all if none is named
+    #[arg(value_enum)]
+    pub rows: Vec<RowName>,
+    /// A tenth of the connections and messages: does it work at all?
+    #[arg(long)]
+    pub quick: bool,
+    /// Seconds between the broadcast and the memory reading of `memory`
+    #[arg(long, default_value_t = 60)]
+    pub settle: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowName {
+    /// Memory per idle connection, and after a 64 KiB broadcast
+    Memory,
+    /// Room of 10,000, one message in flight
+    Fanout,
+    /// The same with eight in flight
+    Fanout8,
+    /// Point to point from Redis, saturated
+    P2p,
+    /// With receipts, beside without
+    P2pReceipts,
+    /// At 2,000 messages a second: p50 and p99
+    P2pLatency,
+    /// Point to point beside a busy room
+    P2pUnderRoom,
+    /// Connects with ticket, presence and event
+    Connect,
+    /// Join and room message as the room grows
+    RoomCost,
+    /// 15,000 sockets gone at once
+    MassDisconnect,
+    /// 200,000 connections over 12 nodes
+    Cluster,
+    /// Fan-out with 1, 2 and 4 reactors
+    Reactors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SwarmArgs {
+    #[arg(long)]
+    pub deployment: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct FloorServerArgs {
+    #[arg(long, requires = "topic")]
+    pub redis: Option<String>,
+    #[arg(long)]
+    pub topic: Option<String>,
+}

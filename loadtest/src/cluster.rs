@@ -1,0 +1,249 @@
+//! The deployment under test: nodes and a Redis of our own, or a running one by URL.
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use imcore::ImClient;
+
+use crate::{
+    args::DeploymentArgs,
+    child::{Tethered, tail},
+    meter::Meter,
+    orders::Deployment,
+    swarm::{helper, parse},
+};
+
+/// Longest wait for a node or a Redis to come up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What nodes are started with.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    pub nodes: usize,
+    /// Entries of the servers list that nobody serves: they own clients without costing anything.
+    pub phantoms: usize,
+    pub reactors: Option<usize>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        NodeOptions { nodes: 1, phantoms: 0, reactors: None }
+    }
+}
+
+/// A deployment, reachable through its helper. Dropped: own children are killed.
+pub struct Cluster {
+    pub deployment: Deployment,
+    pub im: ImClient,
+    nodes: Vec<Tethered>,
+    redis: Option<Tethered>,
+    folder: Option<PathBuf>,
+    foreign: Vec<u32>,
+}
+
+impl Cluster {
+    /// Starts what `args` ask for, and waits until clients can connect to every node.
+    pub fn start(args: &DeploymentArgs, options: &NodeOptions) -> Result<Self, String> {
+        let mut cluster = match &args.redis {
+            Some(redis) => Cluster::running(args, redis)?,
+            None => Cluster::own(args, options)?,
+        };
+        let real = cluster.deployment.servers.len() - options.phantoms;
+        for index in 0..real {
+            cluster.wait_ready(index)?;
+        }
+        if args.redis.is_some() {
+            cluster.foreign = args.pids.clone();
+        }
+        Ok(cluster)
+    }
+
+    fn running(args: &DeploymentArgs, redis: &str) -> Result<Self, String> {
+        let deployment = Deployment {
+            redis: redis.to_owned(),
+            servers: args.servers.clone(),
+            prefix: args.prefix.clone(),
+            path: args.path.clone(),
+            public_url: args.public_url.clone(),
+        };
+        let im = helper(&deployment)?;
+        Ok(Cluster { deployment, im, nodes: vec![], redis: None, folder: None, foreign: vec![] })
+    }
+
+    fn own(args: &DeploymentArgs, options: &NodeOptions) -> Result<Self, String> {
+        let imserver = find_imserver(args)?;
+        let folder = fresh_folder()?;
+        let pins = args.pins();
+        let (redis, url) = start_redis(&folder, pins.clients)?;
+        let servers: Vec<_> =
+            (0..options.nodes).map(|_| free_address()).collect::<Result<_, _>>()?;
+        let phantoms = (0..options.phantoms).map(|index| format!("nobody-{index}:1"));
+        let deployment = Deployment {
+            redis: url,
+            servers: servers.iter().cloned().chain(phantoms).collect(),
+            prefix: args.prefix.clone(),
+            path: args.path.clone(),
+            public_url: "ws://{server}{path}".into(),
+        };
+        let list = deployment.servers.join(",");
+        let mut nodes = Vec::new();
+        for (index, server) in servers.iter().enumerate() {
+            let mut arguments = vec![
+                format!("--listen={server}"),
+                format!("--server={server}"),
+                format!("--servers={list}"),
+                format!("--redis={}", deployment.redis),
+                format!("--prefix={}", args.prefix),
+                format!("--path={}", args.path),
+                "--log=warn".to_owned(),
+            ];
+            arguments.extend(options.reactors.map(|count| format!("--reactors={count}")));
+            arguments.extend(args.node_args.iter().cloned());
+            let log = folder.join(format!("node-{index}.log"));
+            nodes.push(Tethered::start(&imserver, &arguments, &log, pins.server)?);
+        }
+        let im = helper(&deployment)?;
+        let (redis, folder) = (Some(redis), Some(folder));
+        Ok(Cluster { deployment, im, nodes, redis, folder, foreign: vec![] })
+    }
+
+    /// A node takes clients once it hears the broker: try until one gets in.
+    fn wait_ready(&self, index: usize) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        // A client that no scenario uses, owned by this node.
+        let client = (i64::MAX / 2) / self.deployment.servers.len() as i64
+            * self.deployment.servers.len() as i64
+            + index as i64;
+        let server = &self.deployment.servers[index];
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            match self.try_connect(client) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+            if self.nodes.get(index).is_some_and(|node| !node.is_running()) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let log = self.folder.as_ref().map(|folder| folder.join(format!("node-{index}.log")));
+        let log = log.map(|log| tail(&log)).unwrap_or_default();
+        Err(format!("node {server} does not take clients: {last}\n  {log}"))
+    }
+
+    fn try_connect(&self, client: i64) -> Result<(), String> {
+        let url = self.im.prev_connect_server(client, None).map_err(|error| error.to_string())?;
+        let (address, request) = parse(&url)?;
+        let io = |error: std::io::Error| format!("{address}: {error}");
+        let mut stream =
+            TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(io)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(io)?;
+        stream.write_all(&request).map_err(io)?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).map_err(io)?;
+        match &status[9..] {
+            b"101" => Ok(()),
+            other => Err(format!("{address}: HTTP {}", String::from_utf8_lossy(other))),
+        }
+    }
+
+    /// Measures all nodes together.
+    pub fn meter(&self) -> Meter {
+        match self.nodes.is_empty() {
+            true => Meter::of(self.foreign.clone()),
+            false => Meter::of(self.nodes.iter().map(|node| node.pid).collect()),
+        }
+    }
+
+    /// Measures the Redis of our own; nothing for a running deployment.
+    pub fn redis_meter(&self) -> Meter {
+        Meter::of(self.redis.iter().map(|redis| redis.pid).collect())
+    }
+
+    /// Fails when a node has ended.
+    pub fn check(&self) -> Result<(), String> {
+        match self.nodes.iter().position(|node| !node.is_running()) {
+            None => Ok(()),
+            Some(index) => {
+                let log = self.folder.as_ref().map(|f| tail(&f.join(format!("node-{index}.log"))));
+                Err(format!("node {index} has ended:\n  {}", log.unwrap_or_default()))
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.nodes.clear();
+        self.redis = None;
+        if let Some(folder) = &self.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+fn find_imserver(args: &DeploymentArgs) -> Result<PathBuf, String> {
+    if let Some(path) = &args.imserver {
+        return path
+            .canonicalize()
+            .map_err(|error| format!("--imserver {}: {error}", path.display()));
+    }
+    let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
+    let beside = own.with_file_name("imserver");
+    if beside.exists() {
+        return Ok(beside);
+    }
+    Err(format!(
+        "there is no {}; build it with `cargo build --release --bin imserver`, or name one with \
+         --imserver PATH",
+        beside.display()
+    ))
+}
+
+/// A folder of this run's own below the system's temporary one.
+pub fn fresh_folder() -> Result<PathBuf, String> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("imcore-loadtest-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// An address that nobody listens on. Another process may take it first, which then shows at bind.
+pub fn free_address() -> Result<String, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("a port: {error}"))?;
+    Ok(listener.local_addr().map_err(|error| error.to_string())?.to_string())
+}
+
+/// A Redis of our own: nothing on disk, and room for bursts to subscribers.
+pub fn start_redis(folder: &Path, core: Option<usize>) -> Result<(Tethered, String), String> {
+    let address = free_address()?;
+    let port = address.rsplit(':').next().unwrap_or_default().to_owned();
+    let log = folder.join("redis.log");
+    let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+    let limit = ["--client-output-buffer-limit", "pubsub 1gb 1gb 60"];
+    let arguments: Vec<_> = arguments.into_iter().chain(limit).map(str::to_owned).collect();
+    let redis = Tethered::start("redis-server", &arguments, &log, core)?;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline && redis.is_running() {
+        if let Ok(mut stream) = TcpStream::connect(&address) {
+            let mut answer = [0; 5];
+            if stream.write_all(b"PING\r\n").is_ok()
+                && stream.read_exact(&mut answer).is_ok()
+                && &answer == b"+PONG"
+            {
+                return Ok((redis, format!("redis://{address}")));
+            }
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let log = tail(&log);
+    Err(format!("redis-server does not start; is it installed (6.2 or newer)?\n  {log}"))
+}

@@ -1,0 +1,71 @@
+//! The floor server and the conductor's hold on it.
+
+mod resp;
+pub mod server;
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use crate::{child::on_core, frame, meter::Meter};
+
+/// A running floor process. Dropped: it ends.
+pub struct Floor {
+    process: Child,
+    input: Option<ChildStdin>,
+    /// Where its clients connect.
+    pub address: String,
+}
+
+impl Floor {
+    /// Starts one; with `redis` (URL and topic) it is fed from there.
+    pub fn start(redis: Option<(&str, &str)>, core: Option<usize>) -> Result<Self, String> {
+        let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
+        let mut command = Command::new(own);
+        command.arg("floor-server");
+        if let Some((url, topic)) = redis {
+            command.args(["--redis", url, "--topic", topic]);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = on_core(core, || {
+            command.spawn().map_err(|error| format!("cannot start the floor: {error}"))
+        })?;
+        let mut line = String::new();
+        let output = process.stdout.as_mut().ok_or("a floor without output")?;
+        BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
+        let input = process.stdin.take();
+        Ok(Floor { process, input, address: line.trim().to_owned() })
+    }
+
+    pub fn meter(&self) -> Meter {
+        Meter::of(vec![self.process.id()])
+    }
+
+    /// Writes these payloads to every socket; `merging`: what arrives together in one write.
+    pub fn send(
+        &mut self,
+        payloads: impl Iterator<Item = String>,
+        merging: bool,
+    ) -> Result<(), String> {
+        let mut input = Vec::new();
+        for payload in payloads {
+            let frame = frame::text(payload.as_bytes());
+            input.push(if merging { server::MERGING } else { server::PLAIN });
+            input.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+            input.extend_from_slice(&frame);
+        }
+        let pipe = self.input.as_mut().ok_or("the floor was told to end")?;
+        pipe.write_all(&input).map_err(|error| format!("the floor is gone: {error}"))
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        self.input = None;
+        // It may be in the middle of writing to clients that read no more.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,103 @@
+//! What the conductor and its client processes say to each other: one JSON object per line.
+//!
+//! Orders go down a swarm's standard input, notes come up its standard output. Counts in notes are totals
+//! since the start, so that the newest note is the whole truth and none has to be added up.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{account::Account, histogram::Recorded};
+
+/// How to reach the deployment, for a swarm's own helper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployment {
+    pub redis: String,
+    pub servers: Vec<String>,
+    pub prefix: String,
+    pub path: String,
+    pub public_url: String,
+}
+
+/// From the conductor to a swarm.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Order {
+    /// Connect clients `first`, `first + 1`, ...
+    Dial(Dial),
+    /// Drop the sockets of these clients without a word.
+    Hangup { first: i64, count: usize },
+    /// Count a message of `stream` as complete when so many clients of this swarm have it.
+    Expect { stream: u32, members: u32 },
+    /// Send latencies, then forget them.
+    Collect,
+    /// What was sent; tell what became of it.
+    Audit(Sent),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dial {
+    pub first: i64,
+    pub count: usize,
+    /// Connections a second; `None` is as fast as `window` allows.
+    pub rate: Option<f64>,
+    /// Connections under way at the same time.
+    pub window: usize,
+    /// Issue all tickets before the first connect, so that issuing is no part of the measured time.
+    pub prepared: bool,
+    /// A floor server instead of the deployment: no ticket, no handshake.
+    pub floor: Option<String>,
+}
+
+/// Everything that was sent to clients of one swarm.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Sent {
+    /// Client -> messages sent to it alone.
+    pub direct: Vec<(i64, u32)>,
+    /// Room, its members, and messages sent to it.
+    pub rooms: Vec<SentRoom>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SentRoom {
+    pub stream: u32,
+    pub first: i64,
+    pub count: usize,
+    pub messages: u32,
+}
+
+/// From a swarm to the conductor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Note {
+    Status(Status),
+    Latencies(LatencyNote),
+    Audit(Account),
+    /// The swarm cannot go on.
+    Failed(String),
+}
+
+/// Totals of one swarm since its start.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Status {
+    pub opened: u64,
+    /// Reason -> connects that failed.
+    pub refused: BTreeMap<String, u64>,
+    /// Reason -> open connections that ended, hang-ups by order aside.
+    pub ended: BTreeMap<String, u64>,
+    pub hung_up: u64,
+    pub delivered: u64,
+    pub receipts_sent: u64,
+    pub receipts_offline: u64,
+    /// Room -> messages that every expected member has.
+    pub complete: BTreeMap<u32, u64>,
+    /// Prepared tickets that wait for the first connect.
+    pub prepared: usize,
+}
+
+/// Distributions since the last [`Order::Collect`].
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct LatencyNote {
+    pub connect: Recorded,
+    pub direct: Recorded,
+    pub room: Recorded,
+    pub receipt: Recorded,
+}

@@ -1,0 +1,133 @@
+//! Connects with ticket, presence and event: CPU and memory of each, rate, latency.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::Bench;
+use crate::{
+    args::ConnectArgs,
+    clock,
+    cluster::{Cluster, NodeOptions},
+    fleet::Fleet,
+    histogram::Latencies,
+    orders::Dial,
+    perf::Profile,
+    report::Row,
+    sides::{FIRST, Slice},
+};
+
+/// Connects everybody once per run, on a fresh deployment each time.
+pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
+    let mut row = Row::new("connect");
+    row.set("clients", args.clients);
+    row.set("window", args.window);
+    if let Some(rate) = args.rate {
+        row.set("rate", rate);
+    }
+    let mut figures: [Vec<f64>; 5] = Default::default();
+    let mut latencies = Latencies::default();
+    for run in 0..bench.common.runs {
+        let one = once(bench, args, &mut latencies, false)?;
+        figures[0].push(one.slice.each());
+        figures[1].push(one.rate);
+        figures[2].push(one.redis_cpu);
+        figures[3].push(one.memory);
+        figures[4].push(one.slice.load());
+        bench.progress.say(&format!("connect run {}: {:.1} us", run + 1, one.slice.each()));
+    }
+    let [cpu, rate, redis, memory, load] = figures;
+    row.figure("server CPU per connection", "us", Some(50.0), cpu);
+    let target = args.rate.is_none().then_some(12_000.0);
+    row.figure("connections a second, to the last online event", "/s", target, rate);
+    row.more_is_better();
+    row.figure("Redis CPU per connection", "us", None, redis);
+    row.figure("Pss per connection, from none", "B", None, memory);
+    row.figure("cores that the server used", "", None, load);
+    row.latency("connect", &latencies);
+    row.note("every connect raised exactly one online event");
+    if bench.common.perf.is_some() {
+        once(bench, args, &mut latencies, true)?;
+    }
+    Ok(row)
+}
+
+struct Once {
+    slice: Slice,
+    rate: f64,
+    redis_cpu: f64,
+    memory: f64,
+}
+
+fn once(
+    bench: &Bench,
+    args: &ConnectArgs,
+    latencies: &mut Latencies,
+    profiled: bool,
+) -> Result<Once, String> {
+    let deployment = &bench.common.deployment;
+    let cluster = Cluster::start(deployment, &NodeOptions::default())?;
+    let clients = deployment.pins().clients;
+    let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, args.clients, clients)?;
+    let events = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&events);
+    let online = move |client, _meta| {
+        if client >= imcore::ClientId::Int(FIRST) && client < imcore::ClientId::Int(i64::MAX / 4) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let _bus = cluster.im.event_bus(online, |_, _| ()).map_err(|error| error.to_string())?;
+    let (meter, redis) = (cluster.meter(), cluster.redis_meter());
+    let memory = meter.memory().pss;
+    let profile = bench.common.perf.as_ref().filter(|_| profiled);
+    let profile = profile.map(|file| Profile::start(&meter, file)).transpose()?;
+    // Issuing tickets costs the nodes nothing, so their clock may start before.
+    let cpu = meter.cpu();
+    let count = args.clients as u64;
+    // Tickets live for ten seconds: with a slow rate they must be issued along the way.
+    let prepared = args.rate.is_none() && args.clients <= 20_000;
+    let dial = Dial {
+        first: FIRST,
+        count: args.clients,
+        rate: args.rate,
+        window: args.window,
+        prepared,
+        floor: None,
+    };
+    fleet.dial(&dial)?;
+    // Issuing the tickets is the business's work and not measured.
+    fleet.wait("the first connect", Duration::from_secs(60), |state| {
+        state.opened() + state.refused() > 0 || prepared && state.prepared() >= args.clients
+    })?;
+    let (start, redis_cpu) = (clock::now(), redis.cpu());
+    let early = fleet.look(|state| state.opened());
+    let patience = Duration::from_secs(60 + (count as f64 / args.rate.unwrap_or(500.0)) as u64);
+    fleet.wait("connections", patience, |state| state.opened() + state.refused() >= count)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while events.load(Ordering::Relaxed) < count && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let wall = clock::now() - start;
+    let slice = Slice { cpu: meter.cpu() - cpu, wall, units: count };
+    let rate = (count - early) as f64 * 1e9 / wall as f64;
+    let redis_cpu = (redis.cpu() - redis_cpu) as f64 / 1e3 / count as f64;
+    drop(profile);
+    fleet.look(|state| match state.refused() {
+        0 => Ok(()),
+        refused => Err(format!("{refused} connects failed: {}", state.troubles())),
+    })?;
+    // One event too many may still be on its way.
+    thread::sleep(Duration::from_millis(500));
+    match events.load(Ordering::Relaxed) {
+        seen if seen == count => {}
+        seen => return Err(format!("{count} connects raised {seen} online events")),
+    }
+    latencies.merge(&fleet.collect()?.connect.recorded());
+    let memory = (meter.memory().pss as f64 - memory as f64) / count as f64;
+    Ok(Once { slice, rate, redis_cpu, memory })
+}

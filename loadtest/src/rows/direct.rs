@@ -1,0 +1,206 @@
+//! Point to point: CPU per message beside the Redis-fed floor's, receipts, latency, and a busy room.
+
+use super::{Bench, threads_note};
+use crate::{
+    args::P2pArgs,
+    cluster::{Cluster, NodeOptions},
+    histogram::Latencies,
+    perf::Profile,
+    report::Row,
+    sides::{Direct, FIRST, Slice, TURNS},
+    traffic::{self, RoomLoad},
+};
+
+/// Clients that get the receipts.
+const SENDERS: usize = 100;
+/// Messages a second to the busy room.
+const ROOM_RATE: f64 = 5.0;
+
+pub fn p2p(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
+    match (args.rate, args.receipts) {
+        (Some(rate), receipts) => latency(bench, args, rate, receipts),
+        (None, true) => receipts(bench, args),
+        (None, false) => saturated(bench, args),
+    }
+}
+
+fn describe(row: &mut Row, args: &P2pArgs) {
+    row.set("receivers", args.receivers);
+    row.set("bytes", args.size);
+}
+
+fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
+    let pins = bench.common.deployment.pins();
+    let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
+    let redis = cluster.redis_meter();
+    let mut server = Direct::on_server(&cluster, pins, args.receivers, 0, args.size)?;
+    let mut floor = Direct::on_floor(&cluster, pins, args.receivers, args.size)?;
+    let mut row = Row::new("point to point from Redis, saturated");
+    describe(&mut row, args);
+    row.set("messages", args.messages);
+    row.set("window", args.window);
+    server.saturate(args.receivers as u64 * 2, args.window, false)?;
+    floor.saturate(args.receivers as u64 * 2, args.window, false)?;
+    let threads = server.meter.threads();
+    let mut figures: [Vec<f64>; 7] = Default::default();
+    for run in 0..bench.common.runs {
+        let redis_cpu = redis.cpu();
+        let [mut a, mut b] = [Slice::default(); 2];
+        for _ in 0..TURNS {
+            a += server.saturate(args.messages / u64::from(TURNS), args.window, false)?;
+            b += floor.saturate(args.messages / u64::from(TURNS), args.window, false)?;
+        }
+        let both = (a.units + b.units) as f64;
+        figures[6].push((redis.cpu() - redis_cpu) as f64 / 1e3 / both);
+        figures[0].push(a.each() / b.each());
+        figures[1].push(a.each());
+        figures[2].push(b.each());
+        figures[3].push(a.rate());
+        figures[4].push(a.load());
+        figures[5].push(b.load());
+        bench.progress.say(&format!(
+            "p2p run {}: server {:.2} us, floor {:.2} us per message",
+            run + 1,
+            a.each(),
+            b.each()
+        ));
+    }
+    let [ratio, cpu, floor_cpu, rate, load, floor_load, redis_cpu] = figures;
+    row.figure("CPU per message / Redis-fed floor", "", Some(1.25), ratio);
+    row.figure("server CPU per message", "us", None, cpu);
+    row.figure("floor CPU per message", "us", None, floor_cpu);
+    row.figure("messages a second", "/s", None, rate);
+    row.figure("cores that the server used", "", None, load);
+    row.figure("cores that the floor used", "", None, floor_load);
+    row.figure("Redis CPU per message", "us", None, redis_cpu);
+    threads_note(&mut row, &server.meter, &threads);
+    if let Some(file) = &bench.common.perf {
+        let _profile = Profile::start(&server.meter, file)?;
+        server.saturate(args.messages * 3, args.window, false)?;
+    }
+    row.add_account(&server.audit()?);
+    row.add_account(&floor.audit()?);
+    Ok(row)
+}
+
+fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
+    let pins = bench.common.deployment.pins();
+    let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
+    let mut server = Direct::on_server(&cluster, pins, args.receivers, SENDERS, args.size)?;
+    let mut row = Row::new("point to point with receipts");
+    describe(&mut row, args);
+    row.set("messages", args.messages);
+    row.set("senders", SENDERS);
+    let half = args.messages / 2;
+    server.saturate(args.receivers as u64 * 2, args.window, true)?;
+    let mut figures: [Vec<f64>; 3] = Default::default();
+    for run in 0..bench.common.runs {
+        let [mut without, mut with] = [Slice::default(); 2];
+        for _ in 0..TURNS {
+            without += server.saturate(half / u64::from(TURNS), args.window, false)?;
+            with += server.saturate(half / u64::from(TURNS), args.window, true)?;
+        }
+        figures[0].push(with.each() / without.each());
+        figures[1].push(with.each());
+        figures[2].push(without.each());
+        let (with, without) = (with.each(), without.each());
+        bench.progress.say(&format!("receipts run {}: {with:.2} / {without:.2} us", run + 1));
+    }
+    let [ratio, with, without] = figures;
+    row.figure("CPU per message with receipts / without", "", Some(2.2), ratio);
+    row.figure("server CPU per message with its receipt", "us", None, with);
+    row.figure("server CPU per message without", "us", None, without);
+    if let Some(file) = &bench.common.perf {
+        let _profile = Profile::start(&server.meter, file)?;
+        server.saturate(args.messages, args.window, true)?;
+    }
+    let offline = server.fleet.look(|state| state.receipts_offline());
+    row.note(format!("receipts that said offline: {offline} (all receivers stay connected)"));
+    row.add_account(&server.audit()?);
+    Ok(row)
+}
+
+/// Latency at a rate, on the server and on the floor in turns.
+fn latency(bench: &Bench, args: &P2pArgs, rate: f64, receipts: bool) -> Result<Row, String> {
+    let pins = bench.common.deployment.pins();
+    let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
+    let senders = if receipts { SENDERS } else { 0 };
+    let mut server = Direct::on_server(&cluster, pins, args.receivers, senders, args.size)?;
+    let mut floor = Direct::on_floor(&cluster, pins, args.receivers, args.size)?;
+    let mut row = Row::new("point to point, latency at a rate");
+    describe(&mut row, args);
+    row.set("rate", rate);
+    row.set("seconds", args.seconds);
+    let (mut ours, mut theirs) = (Latencies::default(), Latencies::default());
+    let mut figures: [Vec<f64>; 6] = Default::default();
+    traffic::direct(&mut server, rate, 1.0, receipts)?;
+    traffic::direct(&mut floor, rate, 1.0, false)?;
+    for run in 0..bench.common.runs {
+        let a = traffic::direct(&mut server, rate, args.seconds, receipts)?;
+        let b = traffic::direct(&mut floor, rate, args.seconds, false)?;
+        for (index, share) in [(0, 0.5), (1, 0.99)] {
+            figures[index].push(a.quantile(share) / b.quantile(share));
+            figures[2 + index].push(a.quantile(share));
+            figures[4 + index].push(b.quantile(share));
+        }
+        ours.merge(&a.recorded());
+        theirs.merge(&b.recorded());
+        bench.progress.say(&format!("latency run {}", run + 1));
+    }
+    let [p50, p99, server_p50, server_p99, floor_p50, floor_p99] = figures;
+    row.figure("p50 / Redis-fed floor", "", Some(1.2), p50);
+    row.figure("p99 / Redis-fed floor", "", Some(1.5), p99);
+    row.figure("server p50", "us", None, server_p50);
+    row.figure("floor p50", "us", None, floor_p50);
+    row.figure("server p99", "us", None, server_p99);
+    row.figure("floor p99", "us", None, floor_p99);
+    row.latency("server", &ours);
+    row.latency("Redis-fed floor", &theirs);
+    row.add_account(&server.audit()?);
+    row.add_account(&floor.audit()?);
+    Ok(row)
+}
+
+/// Latency of single messages with and without a busy room on the same node, in turns.
+pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, String> {
+    const RECEIVERS: usize = 1000;
+    const RATE: f64 = 1000.0;
+    let pins = bench.common.deployment.pins();
+    let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
+    let mut server = Direct::on_server(&cluster, pins, RECEIVERS, 0, 128)?;
+    let first = FIRST + 1_000_000;
+    let mut room = RoomLoad::fill(&cluster, pins, 1, first, members, 128)?;
+    let mut row = Row::new("point to point under a busy room");
+    row.set("receivers", RECEIVERS);
+    row.set("rate", RATE);
+    row.set("room members", members);
+    row.set("room messages a second", ROOM_RATE);
+    let (mut quiet, mut busy) = (Latencies::default(), Latencies::default());
+    let mut figures: [Vec<f64>; 4] = Default::default();
+    traffic::direct(&mut server, RATE, 1.0, false)?;
+    for run in 0..bench.common.runs {
+        let a = traffic::direct(&mut server, RATE, seconds, false)?;
+        let background = room.in_background(ROOM_RATE, seconds);
+        let b = traffic::direct(&mut server, RATE, seconds, false)?;
+        room.settle(background)?;
+        figures[0].push(b.quantile(0.99) / a.quantile(0.99));
+        figures[1].push(a.quantile(0.99));
+        figures[2].push(b.quantile(0.99));
+        figures[3].push(b.quantile(0.99) - a.quantile(0.99));
+        quiet.merge(&a.recorded());
+        busy.merge(&b.recorded());
+        bench.progress.say(&format!("under room run {}", run + 1));
+    }
+    let [ratio, without, with, added] = figures;
+    row.figure("p99 with the room / without", "", None, ratio);
+    row.figure("p99 without the room", "us", None, without);
+    row.figure("p99 with the room", "us", None, with);
+    row.figure("p99 that the room adds", "us", None, added);
+    row.latency("without the room", &quiet);
+    row.latency("with the room", &busy);
+    row.latency("room message to its members", &room.fleet.collect()?.room);
+    row.note("the clients of the room share their core with the receivers and Redis");
+    row.add_account(&server.audit()?);
+    row.add_account(&room.audit()?);
+    Ok(row)
+}

@@ -1,0 +1,192 @@
+//! Large numbers: everybody gone at once, and a cluster of many nodes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::Bench;
+use crate::{
+    clock,
+    cluster::{Cluster, NodeOptions},
+    fleet::{Fleet, PER_PROCESS},
+    orders::{Dial, Sent, SentRoom},
+    report::Row,
+    sides::{FIRST, everybody, join, room_name},
+    stamp::{DIRECT, Stamp},
+};
+
+/// New connects a second while the others go.
+const CONNECT_RATE: f64 = 200.0;
+/// Time of each phase.
+const PHASE: Duration = Duration::from_secs(5);
+
+/// p99 of new connects while `clients` sockets go away at once, beside a quiet time.
+pub fn mass_disconnect(bench: &Bench, clients: usize) -> Result<Row, String> {
+    let mut row = Row::new("mass disconnect");
+    row.set("clients", clients);
+    row.set("new connects a second", CONNECT_RATE);
+    let mut figures: [Vec<f64>; 4] = Default::default();
+    for run in 0..bench.common.runs {
+        let [quiet, storm, gone] = disconnect_once(bench, &mut row, clients)?;
+        figures[0].push(storm / quiet);
+        figures[1].push(quiet);
+        figures[2].push(storm);
+        figures[3].push(gone);
+        bench.progress.say(&format!("mass disconnect run {}: {storm:.0} / {quiet:.0} us", run + 1));
+    }
+    let [ratio, quiet, storm, gone] = figures;
+    row.figure("p99 of new connects during it / quiet", "", Some(5.0), ratio);
+    row.figure("p99 of connects, quiet", "us", None, quiet);
+    row.figure("p99 of connects, during it", "us", None, storm);
+    row.figure("seconds until the last client was shown offline", "s", None, gone);
+    Ok(row)
+}
+
+fn disconnect_once(bench: &Bench, row: &mut Row, clients: usize) -> Result<[f64; 3], String> {
+    let args = &bench.common.deployment;
+    let cluster = Cluster::start(args, &NodeOptions::default())?;
+    let core = args.pins().clients;
+    let mut crowd = Fleet::start(Some(&cluster.deployment), FIRST, clients, core)?;
+    crowd.dial_all(&everybody(FIRST, clients))?;
+    let count = (CONNECT_RATE * PHASE.as_secs_f64()) as usize;
+    let first = FIRST + 5_000_000;
+    let mut new = Fleet::start(Some(&cluster.deployment), first, 3 * count, core)?;
+    let phase = |new: &mut Fleet, number: usize| -> Result<(), String> {
+        let rate = Some(CONNECT_RATE);
+        let dial = Dial { rate, ..everybody(first + (number * count) as i64, count) };
+        new.dial(&dial)
+    };
+    phase(&mut new, 0)?;
+    settle(&new, count)?;
+    new.collect()?;
+    phase(&mut new, 1)?;
+    settle(&new, 2 * count)?;
+    let quiet = new.collect()?.connect;
+    phase(&mut new, 2)?;
+    thread::sleep(PHASE / 10);
+    let gone = Gone::watch(&cluster)?;
+    (0..crowd.pids().len()).try_for_each(|index| crowd.kill(index))?;
+    settle(&new, 3 * count)?;
+    let storm = new.collect()?.connect;
+    let gone = gone.all(clients as u64)?;
+    row.latencies.clear();
+    row.latency("connect, quiet (last run)", &quiet);
+    row.latency("connect, during it (last run)", &storm);
+    cluster.check()?;
+    Ok([quiet.quantile(0.99), storm.quantile(0.99), gone])
+}
+
+/// Counts offline events and notes when the last one came.
+struct Gone {
+    start: u64,
+    count: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+    _bus: imcore::EventBus,
+}
+
+impl Gone {
+    fn watch(cluster: &Cluster) -> Result<Self, String> {
+        let (count, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (counter, latest) = (Arc::clone(&count), Arc::clone(&last));
+        let offline = move |_client, _meta| {
+            latest.store(clock::now(), Ordering::Relaxed);
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let bus = cluster.im.event_bus(|_, _| (), offline).map_err(|error| error.to_string())?;
+        Ok(Gone { start: clock::now(), count, last, _bus: bus })
+    }
+
+    /// Seconds until all of `clients` were reported, each exactly once.
+    fn all(&self, clients: u64) -> Result<f64, String> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.count.load(Ordering::Relaxed) < clients && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        match self.count.load(Ordering::Relaxed) {
+            seen if seen == clients => {
+                Ok((self.last.load(Ordering::Relaxed) - self.start) as f64 / 1e9)
+            }
+            seen => Err(format!("{clients} clients went away, {seen} offline events came")),
+        }
+    }
+}
+
+fn settle(fleet: &Fleet, count: usize) -> Result<(), String> {
+    fleet.wait("new connects", Duration::from_secs(60), |state| {
+        (state.opened() + state.refused()) as usize >= count
+    })?;
+    fleet.look(|state| match state.refused() {
+        0 => Ok(()),
+        refused => Err(format!("{refused} new connects failed: {}", state.troubles())),
+    })
+}
+
+/// Many connections over many nodes: broadcasts, a room over all nodes, direct messages.
+pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, String> {
+    const DIRECT_EACH: usize = 20_000;
+    const ROOM: usize = 20_000;
+    let mut args = bench.common.deployment.clone();
+    // So many processes use every core.
+    args.pin = false;
+    let options = NodeOptions { nodes, reactors: Some(1), ..NodeOptions::default() };
+    let cluster = Cluster::start(&args, &options)?;
+    let mut row = Row::new("cluster");
+    row.set("connections", clients);
+    row.set("nodes", nodes);
+    let empty = cluster.meter().memory().pss;
+    let mut fleet =
+        Fleet::start_split(Some(&cluster.deployment), FIRST, clients, PER_PROCESS, None)?;
+    let (start, cpu) = (clock::now(), cluster.meter().cpu());
+    fleet.dial_all(&everybody(FIRST, clients))?;
+    let wall = (clock::now() - start) as f64 / 1e9;
+    let cpu = (cluster.meter().cpu() - cpu) as f64 / 1e3;
+    row.figure("connections a second, all nodes", "/s", None, vec![clients as f64 / wall]);
+    row.figure("server CPU per connection", "us", None, vec![cpu / clients as f64]);
+    let pss = (cluster.meter().memory().pss - empty) as f64 / clients as f64;
+    row.figure("Pss per connection, from none", "B", None, vec![pss]);
+    let (everyone, room) = (1, 2);
+    let broadcasts = 3;
+    for number in 1..=broadcasts {
+        let text = raw(everyone, number)?;
+        cluster.im.send_broadcast_message(&text).map_err(|error| error.to_string())?;
+    }
+    let members = ROOM.min(clients);
+    join(&cluster.im, &room_name(room), FIRST, members)?;
+    for number in 1..=broadcasts {
+        let text = raw(room, number)?;
+        cluster
+            .im
+            .send_chan_message(0, &room_name(room), &text)
+            .map_err(|error| error.to_string())?;
+    }
+    let direct = DIRECT_EACH.min(clients);
+    for client in 0..direct {
+        let client = FIRST + (client * (clients / direct)) as i64;
+        let text = raw(DIRECT, 1)?;
+        cluster.im.send_message(0, [client], &text, false).map_err(|error| error.to_string())?;
+    }
+    let goal = u64::from(broadcasts) * (clients + members) as u64 + direct as u64;
+    let _ = fleet.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);
+    let sent = Sent {
+        direct: (0..direct).map(|i| (FIRST + (i * (clients / direct)) as i64, 1)).collect(),
+        rooms: [(everyone, clients), (room, members)]
+            .map(|(stream, count)| SentRoom { stream, first: FIRST, count, messages: broadcasts })
+            .into(),
+    };
+    row.add_account(&fleet.audit(&sent)?);
+    let latencies = fleet.collect()?;
+    row.latency("connect", &latencies.connect);
+    row.latency("direct", &latencies.direct);
+    cluster.check()?;
+    Ok(row)
+}
+
+fn raw(stream: u32, number: u32) -> Result<Box<serde_json::value::RawValue>, String> {
+    let text = Stamp { stream, number, due: clock::now() }.json(128);
+    serde_json::value::RawValue::from_string(text).map_err(|error| error.to_string())
+}

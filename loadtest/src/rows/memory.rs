@@ -1,0 +1,84 @@
+//! Memory per idle connection: the slope between two numbers of connections on one node, then after
+//! a large broadcast to all.
+
+use std::{thread, time::Duration};
+
+use super::Bench;
+use crate::{
+    clock,
+    cluster::{Cluster, NodeOptions},
+    fleet::Fleet,
+    meter::Memory,
+    orders::{Sent, SentRoom},
+    report::Row,
+    sides::{FIRST, everybody},
+    stamp::Stamp,
+};
+
+/// Size of the broadcast.
+const BROADCAST: usize = 64 << 10;
+const STREAM: u32 = 1;
+
+/// Bytes per connection between `few` and `many`, and after the broadcast and `settle` seconds.
+pub fn idle(bench: &Bench, few: usize, many: usize, settle: u64) -> Result<Row, String> {
+    let mut row = Row::new("memory per idle connection");
+    row.set("connections", format!("{few}..{many}"));
+    row.set("broadcast", BROADCAST);
+    row.set("settle", format!("{settle}s"));
+    let mut figures: [Vec<f64>; 5] = Default::default();
+    for run in 0..bench.common.runs {
+        let [before, full, after] = one(bench, &mut row, few, many, settle)?;
+        let slope = |to: u64, from: u64| (to as f64 - from as f64) / (many - few) as f64;
+        let pss = slope(full.pss, before.pss);
+        figures[0].push(pss);
+        figures[1].push(slope(full.rss, before.rss));
+        figures[2].push(slope(full.anonymous, before.anonymous));
+        figures[3].push(slope(after.pss, before.pss));
+        figures[4].push(after.pss as f64 / full.pss as f64);
+        bench.progress.say(&format!("memory run {}: {pss:.0} B per connection", run + 1));
+    }
+    let [pss, rss, anonymous, after, growth] = figures;
+    row.figure("Pss per connection", "B", Some(600.0), pss);
+    row.figure("RSS per connection", "B", None, rss);
+    row.figure("anonymous Pss per connection", "B", None, anonymous);
+    row.figure("Pss per connection after the broadcast", "B", None, after);
+    row.figure("Pss of the node after / before the broadcast", "", Some(1.1), growth);
+    Ok(row)
+}
+
+fn one(
+    bench: &Bench,
+    row: &mut Row,
+    few: usize,
+    many: usize,
+    settle: u64,
+) -> Result<[Memory; 3], String> {
+    let args = &bench.common.deployment;
+    // Default settings, also of the node's threads; only the clients keep out of its way.
+    let cluster = Cluster::start(args, &NodeOptions::default())?;
+    let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, many, args.pins().clients)?;
+    fleet.dial_all(&everybody(FIRST, few))?;
+    quiet();
+    let before = cluster.meter().memory();
+    fleet.dial_all(&everybody(FIRST + few as i64, many - few))?;
+    quiet();
+    let full = cluster.meter().memory();
+    let stamp = Stamp { stream: STREAM, number: 1, due: clock::now() };
+    let text = serde_json::value::RawValue::from_string(stamp.json(BROADCAST));
+    let text = text.map_err(|error| error.to_string())?;
+    cluster.im.send_broadcast_message(&text).map_err(|error| error.to_string())?;
+    fleet.wait("the broadcast", Duration::from_secs(120), |state| {
+        state.delivered() + state.ended() >= many as u64
+    })?;
+    thread::sleep(Duration::from_secs(settle));
+    let after = cluster.meter().memory();
+    let room = SentRoom { stream: STREAM, first: FIRST, count: many, messages: 1 };
+    row.add_account(&fleet.audit(&Sent { direct: vec![], rooms: vec![room] })?);
+    cluster.check()?;
+    Ok([before, full, after])
+}
+
+/// Presence reports and buffers of the connects themselves are over after this.
+fn quiet() {
+    thread::sleep(Duration::from_secs(3));
+}

@@ -1,0 +1,155 @@
+//! What each subcommand measures: one function per row of the table of targets, and the free scenarios.
+
+mod connect;
+mod direct;
+mod growth;
+mod large;
+mod memory;
+mod room;
+mod scenario;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    args::{CommonArgs, ConnectArgs, FanoutArgs, P2pArgs, RowName, RowsArgs, What},
+    meter::Meter,
+    progress::Progress,
+    report::{Report, Row},
+};
+
+/// What every measurement needs: settings, and where progress goes.
+pub struct Bench {
+    pub common: CommonArgs,
+    pub progress: Progress,
+}
+
+/// Runs a subcommand; whether every account balances.
+pub fn run(what: What) -> Result<bool, String> {
+    let mut report = Report::new();
+    let common = common_of(&what);
+    be_nice(common.nice)?;
+    let bench = Bench { common, progress: Progress::new() };
+    let mut add = |row: Row| {
+        bench.progress.say("");
+        println!("{}\n", row.text());
+        report.rows.push(row);
+    };
+    match what {
+        What::Connect(args) => add(connect::ramp(&bench, &args)?),
+        What::Fanout(args) => add(room::fanout(&bench, &args)?),
+        What::P2p(args) => add(direct::p2p(&bench, &args)?),
+        What::Churn(args) => add(scenario::churn(&bench, args.profile)?),
+        What::Mixed(args) => add(scenario::mixed(&bench, &args.profile)?),
+        What::Soak(args) => add(scenario::soak(&bench, &args.profile)?),
+        What::Scenario(args) => add(scenario::from_file(&bench, &args.file)?),
+        What::Floor(args) => add(room::floor(&bench, &args)?),
+        What::Smoke(_) => scenario::smoke(&bench)?.into_iter().for_each(add),
+        What::Rows(args) => {
+            for name in chosen(&args) {
+                add(row(&bench, &args, name)?);
+            }
+        }
+        What::Swarm(_) | What::FloorServer(_) => {}
+    }
+    report.write(bench.common.json.as_deref(), bench.common.html.as_deref())?;
+    Ok(report.balances())
+}
+
+/// CPU seconds by thread since `before`, as a note.
+fn threads_note(row: &mut Row, meter: &Meter, before: &BTreeMap<String, f64>) {
+    let spent = meter.threads().into_iter().filter_map(|(name, seconds)| {
+        let seconds = seconds - before.get(&name).copied().unwrap_or_default();
+        (seconds >= 0.01).then(|| format!("{name} {seconds:.2}"))
+    });
+    row.note(format!("CPU seconds by thread: {}", spent.collect::<Vec<_>>().join(", ")));
+}
+
+fn be_nice(nice: i32) -> Result<(), String> {
+    match nice {
+        0 => Ok(()),
+        _ => rustix::process::setpriority_process(None, nice)
+            .map_err(|error| format!("--nice {nice}: {error}; below 0 needs root")),
+    }
+}
+
+fn common_of(what: &What) -> CommonArgs {
+    let mut common = match what {
+        What::Connect(args) => args.common.clone(),
+        What::Fanout(args) => args.common.clone(),
+        What::P2p(args) => args.common.clone(),
+        What::Churn(args) | What::Mixed(args) | What::Soak(args) => args.common.clone(),
+        What::Scenario(args) => args.common.clone(),
+        What::Floor(args) => args.common.clone(),
+        What::Rows(args) => args.common.clone(),
+        What::Smoke(args) => args.clone(),
+        What::Swarm(_) | What::FloorServer(_) => unreachable!("child roles measure nothing"),
+    };
+    // Rows compare CPU times, which needs the server on a core of its own.
+    common.deployment.pin |= matches!(what, What::Rows(_) | What::Floor(_));
+    common.runs = common.runs.max(1);
+    common
+}
+
+fn chosen(args: &RowsArgs) -> Vec<RowName> {
+    use RowName::*;
+    if !args.rows.is_empty() {
+        return args.rows.clone();
+    }
+    vec![
+        Memory,
+        Fanout,
+        Fanout8,
+        P2p,
+        P2pReceipts,
+        P2pLatency,
+        P2pUnderRoom,
+        Connect,
+        RoomCost,
+        MassDisconnect,
+        Cluster,
+        Reactors,
+    ]
+}
+
+fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
+    // A tenth of everything under --quick.
+    let part = |whole: usize| if args.quick { whole / 10 } else { whole };
+    let fanout = |in_flight| FanoutArgs {
+        common: bench.common.clone(),
+        members: part(10_000),
+        rooms: 1,
+        in_flight,
+        messages: 40,
+        size: 128,
+        rate: None,
+        seconds: 0.0,
+    };
+    let p2p = |receipts, rate| P2pArgs {
+        common: bench.common.clone(),
+        receivers: 1000,
+        messages: part(100_000) as u64,
+        window: 4000,
+        size: 128,
+        receipts,
+        rate,
+        seconds: if args.quick { 2.0 } else { 10.0 },
+    };
+    match name {
+        RowName::Memory => memory::idle(bench, part(2000), part(18_000), args.settle),
+        RowName::Fanout => room::fanout(bench, &fanout(1)),
+        RowName::Fanout8 => room::fanout(bench, &fanout(8)),
+        RowName::P2p => direct::p2p(bench, &p2p(false, None)),
+        RowName::P2pReceipts => direct::p2p(bench, &p2p(true, None)),
+        RowName::P2pLatency => direct::p2p(bench, &p2p(false, Some(2000.0))),
+        RowName::P2pUnderRoom => direct::under_room(bench, part(10_000), p2p(false, None).seconds),
+        RowName::Connect => {
+            let common = bench.common.clone();
+            let clients = part(15_000);
+            connect::ramp(bench, &ConnectArgs { common, clients, rate: None, window: 256 })
+        }
+        RowName::RoomCost => growth::room_cost(bench, args.quick),
+        RowName::MassDisconnect => large::mass_disconnect(bench, part(15_000)),
+        RowName::Cluster => large::cluster(bench, part(200_000), 12),
+        RowName::Reactors => growth::reactors(bench, part(10_000)),
+    }
+}

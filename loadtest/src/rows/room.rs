@@ -1,0 +1,124 @@
+//! Fan-out: CPU per delivery on the server beside the floor's, or latency at a rate.
+
+use super::{Bench, threads_note};
+use crate::{
+    args::{FanoutArgs, FloorArgs, ProfileArgs},
+    cluster::NodeOptions,
+    perf::Profile,
+    report::Row,
+    sides::{Room, Slice, TURNS},
+};
+
+/// A room on the server and on both floors, in turns.
+pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
+    if let Some(rate) = args.rate {
+        let profile = rooms_at(args, rate);
+        return super::scenario::mixed(bench, &profile);
+    }
+    let (members, size, in_flight) = (args.members, args.size, args.in_flight);
+    let pins = bench.common.deployment.pins();
+    let options = NodeOptions::default();
+    let mut server = Room::on_server(&bench.common.deployment, &options, members, size)?;
+    let mut plain = Room::on_floor(pins, false, members, size)?;
+    let mut merging =
+        (in_flight > 1).then(|| Room::on_floor(pins, true, members, size)).transpose()?;
+    let mut row = Row::new(&format!("fan-out, {in_flight} in flight"));
+    row.set("members", members);
+    row.set("bytes", size);
+    row.set("messages", args.messages);
+    server.run(3, 1)?;
+    let threads = server.meter.threads();
+    plain.run(3, 1)?;
+    let mut figures: [Vec<f64>; 6] = Default::default();
+    for run in 0..bench.common.runs {
+        let [mut a, mut b, mut c] = [Slice::default(); 3];
+        for _ in 0..TURNS {
+            let messages = args.messages.div_ceil(TURNS);
+            // Whole windows, so that every turn of a merging side is a full one.
+            let windows = messages.div_ceil(in_flight) * in_flight;
+            a += server.run(windows, in_flight)?;
+            // The plain floor writes each message by itself whatever is in flight.
+            b += plain.run(messages, 1)?;
+            if let Some(merging) = &mut merging {
+                c += merging.run(windows, in_flight)?;
+            }
+        }
+        figures[0].push(a.each() / b.each());
+        figures[1].push(a.each());
+        figures[2].push(b.each());
+        figures[3].push(a.rate());
+        if merging.is_some() {
+            figures[4].push(c.each() / b.each());
+            figures[5].push(a.each() / c.each());
+        }
+        bench.progress.say(&format!(
+            "fan-out run {}: server {:.2} us, floor {:.2} us per delivery",
+            run + 1,
+            a.each(),
+            b.each()
+        ));
+    }
+    let [ratio, server_cpu, floor_cpu, rate, merging_ratio, to_merging] = figures;
+    row.figure("CPU per delivery / plain floor", "", target(in_flight), ratio);
+    row.figure("server CPU per delivery", "us", None, server_cpu);
+    row.figure("plain floor CPU per delivery", "us", None, floor_cpu);
+    row.figure("deliveries a second", "/s", None, rate);
+    row.figure("merging floor / plain floor", "", None, merging_ratio);
+    row.figure("CPU per delivery / merging floor", "", None, to_merging);
+    threads_note(&mut row, &server.meter, &threads);
+    if let Some(file) = &bench.common.perf {
+        let _profile = Profile::start(&server.meter, file)?;
+        server.run(args.messages * 2, in_flight)?;
+    }
+    row.add_account(&server.audit()?);
+    row.add_account(&plain.audit()?);
+    if let Some(merging) = &mut merging {
+        row.add_account(&merging.audit()?);
+    }
+    Ok(row)
+}
+
+/// The targets stated for the row's own sizes.
+fn target(in_flight: u32) -> Option<f64> {
+    match in_flight {
+        1 => Some(1.05),
+        8 => Some(0.18),
+        _ => None,
+    }
+}
+
+/// Rooms and nothing else, at a rate.
+fn rooms_at(args: &FanoutArgs, rate: f64) -> ProfileArgs {
+    ProfileArgs {
+        nodes: 1,
+        clients: args.members * args.rooms,
+        direct_rate: 0.0,
+        rooms: args.rooms,
+        room_rate: rate,
+        churn_rate: 0.0,
+        size: args.size,
+        seconds: args.seconds,
+    }
+}
+
+/// The floor alone, so that a machine can be judged before a server is.
+pub fn floor(bench: &Bench, args: &FloorArgs) -> Result<Row, String> {
+    let pins = bench.common.deployment.pins();
+    let mut plain = Room::on_floor(pins, false, args.members, args.size)?;
+    let mut merging = Room::on_floor(pins, true, args.members, args.size)?;
+    let mut row = Row::new("floor");
+    row.set("members", args.members);
+    row.set("bytes", args.size);
+    let mut figures: [Vec<f64>; 2] = Default::default();
+    plain.run(3, 1)?;
+    for _ in 0..bench.common.runs {
+        figures[0].push(plain.run(args.messages, 1)?.each());
+        figures[1].push(merging.run(args.messages, 8)?.each());
+    }
+    let [one, eight] = figures;
+    row.figure("plain, CPU per delivery", "us", None, one);
+    row.figure("merging, 8 in flight, CPU per delivery", "us", None, eight);
+    row.add_account(&plain.audit()?);
+    row.add_account(&merging.audit()?);
+    Ok(row)
+}

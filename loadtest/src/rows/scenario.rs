@@ -1,0 +1,315 @@
+//! Free scenarios: traffic of all kinds at rates, for as long as wanted; and the smoke run.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::Bench;
+use crate::{
+    args::{FanoutArgs, P2pArgs, ProfileArgs},
+    clock,
+    cluster::{Cluster, NodeOptions},
+    fleet::Fleet,
+    orders::Dial,
+    pace,
+    report::{Row, Sample, number},
+    sides::{Direct, FIRST, everybody},
+    traffic::RoomLoad,
+};
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// Share of memory that a soak may end above its middle.
+const GROWTH: f64 = 1.1;
+
+/// Connects and disconnects are the point: the rest of the profile is light.
+pub fn churn(bench: &Bench, mut profile: ProfileArgs) -> Result<Row, String> {
+    profile.churn_rate = profile.churn_rate.max(1.0);
+    let mut row = mixed(bench, &profile)?;
+    row.name = "churn".into();
+    Ok(row)
+}
+
+/// A scenario from a file; what it leaves out has the defaults of `mixed`.
+pub fn from_file(bench: &Bench, file: &Path) -> Result<Row, String> {
+    let name = file.display();
+    let text = fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let profile = serde_json::from_str(&text)
+        .map_err(|error| format!("{name}: {error}; for example {{\"clients\": 1000}}"))?;
+    let mut row = mixed(bench, &profile)?;
+    row.name = format!("scenario {name}");
+    Ok(row)
+}
+
+/// Like `mixed`, and memory must not grow once everything is warm.
+pub fn soak(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
+    let mut row = mixed(bench, profile)?;
+    row.name = "soak".into();
+    let half = &row.series[row.series.len() / 2..];
+    if let (Some(first), Some(last)) = (half.first(), half.last())
+        && first.rss_mib > 0.0
+    {
+        let growth = last.rss_mib / first.rss_mib;
+        row.figure("memory at the end / in the middle", "", Some(GROWTH), vec![growth]);
+    }
+    Ok(row)
+}
+
+/// Everything at once, each part at its rate.
+pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
+    let args = &bench.common.deployment;
+    let pins = args.pins();
+    let options = NodeOptions { nodes: profile.nodes, ..NodeOptions::default() };
+    let cluster = Cluster::start(args, &options)?;
+    let mut row = Row::new("mixed");
+    describe(&mut row, profile);
+    let receivers = if profile.direct_rate > 0.0 { (profile.clients / 5).max(1) } else { 0 };
+    let in_rooms = profile.clients - receivers;
+    let rooms = if profile.room_rate > 0.0 { profile.rooms.clamp(1, in_rooms.max(1)) } else { 0 };
+    let mut direct = (receivers > 0)
+        .then(|| Direct::on_server(&cluster, pins, receivers, 0, profile.size))
+        .transpose()?;
+    let first = FIRST + 10_000_000;
+    let mut room = (rooms > 0)
+        .then(|| RoomLoad::fill(&cluster, pins, rooms, first, in_rooms / rooms, profile.size))
+        .transpose()?;
+    let mut churn =
+        (profile.churn_rate > 0.0).then(|| Churn::start(&cluster, pins.clients)).transpose()?;
+    let (cpu, wall) = (cluster.meter().cpu(), clock::now());
+    let background =
+        room.as_ref().map(|room| room.in_background(profile.room_rate, profile.seconds));
+    let mut look = Look::new(&cluster);
+    thread::scope(|scope| -> Result<(), String> {
+        let sending = direct.as_mut().map(|direct| {
+            let (rate, seconds) = (profile.direct_rate, profile.seconds);
+            let state = direct.fleet.watcher();
+            let sending = scope.spawn(move || {
+                pace::open_loop(rate, seconds, |_, due| direct.send_one(due, false))
+            });
+            (sending, state)
+        });
+        let deadline = Instant::now() + Duration::from_secs_f64(profile.seconds);
+        pace::until(deadline, LOOK, || {
+            if let Some(churn) = &mut churn {
+                churn.turn(profile.churn_rate * LOOK.as_secs_f64())?;
+            }
+            let delivered = sending.as_ref().map_or(0, |(_, state)| state.delivered())
+                + room.as_ref().map_or(0, |room| room.fleet.look(|state| state.delivered()));
+            row.series.push(look.sample(delivered, profile.clients));
+            show(bench, &row.series);
+            cluster.check()
+        })?;
+        if let Some((sending, _)) = sending {
+            sending.join().map_err(|_| "the sending thread panicked")??;
+        }
+        Ok(())
+    })?;
+    if let (Some(room), Some(background)) = (&mut room, background) {
+        room.settle(background)?;
+    }
+    let mut deliveries = 0;
+    if let Some(direct) = &mut direct {
+        direct.settle()?;
+        row.latency("direct", &direct.fleet.collect()?.direct);
+        row.add_account(&direct.audit()?);
+        deliveries += direct.sent;
+    }
+    if let Some(room) = &mut room {
+        row.latency("room", &room.fleet.collect()?.room);
+        let account = room.audit()?;
+        deliveries += account.offered;
+        row.add_account(&account);
+    }
+    let spent = (cluster.meter().cpu() - cpu) as f64;
+    totals(&mut row, spent, (clock::now() - wall) as f64, deliveries);
+    if let Some(churn) = churn {
+        churn.finish(&mut row)?;
+    }
+    Ok(row)
+}
+
+fn totals(row: &mut Row, cpu: f64, wall: f64, deliveries: u64) {
+    row.figure("cores that the nodes used", "", None, vec![cpu / wall]);
+    row.figure("deliveries a second", "/s", None, vec![deliveries as f64 * 1e9 / wall]);
+}
+
+fn describe(row: &mut Row, profile: &ProfileArgs) {
+    row.set("nodes", profile.nodes);
+    row.set("clients", profile.clients);
+    row.set("direct/s", profile.direct_rate);
+    row.set("rooms", profile.rooms);
+    row.set("room/s", profile.room_rate);
+    row.set("churn/s", profile.churn_rate);
+    row.set("bytes", profile.size);
+    row.set("seconds", profile.seconds);
+}
+
+fn show(bench: &Bench, series: &[Sample]) {
+    let Some(now) = series.last() else { return };
+    bench.progress.live(&format!(
+        "{:>6.0} s  {:>9} deliveries/s  nodes {} cores, {} MiB  Redis {} cores",
+        now.second,
+        number(now.deliveries_per_second),
+        number(now.server_cores),
+        number(now.rss_mib),
+        number(now.redis_cores)
+    ));
+}
+
+/// Looks at the deployment at intervals.
+struct Look<'a> {
+    cluster: &'a Cluster,
+    start: u64,
+    last: (u64, u64, u64, u64),
+}
+
+impl<'a> Look<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let now = clock::now();
+        let last = (now, cluster.meter().cpu(), cluster.redis_meter().cpu(), 0);
+        Look { cluster, start: now, last }
+    }
+
+    fn sample(&mut self, delivered: u64, connections: usize) -> Sample {
+        let meter = self.cluster.meter();
+        let now = (clock::now(), meter.cpu(), self.cluster.redis_meter().cpu(), delivered);
+        let passed = (now.0 - self.last.0).max(1) as f64;
+        let sample = Sample {
+            second: (now.0 - self.start) as f64 / 1e9,
+            server_cores: (now.1 - self.last.1) as f64 / passed,
+            redis_cores: (now.2 - self.last.2) as f64 / passed,
+            rss_mib: meter.memory().rss as f64 / 1048576.0,
+            deliveries_per_second: now.3.saturating_sub(self.last.3) as f64 * 1e9 / passed,
+            connections: connections as f64,
+        };
+        self.last = now;
+        sample
+    }
+}
+
+/// Clients that come and go; each must raise one online and one offline event.
+struct Churn {
+    fleet: Fleet,
+    next: i64,
+    gone: i64,
+    online: Arc<AtomicU64>,
+    offline: Arc<AtomicU64>,
+    _bus: imcore::EventBus,
+}
+
+impl Churn {
+    const FIRST: i64 = FIRST + 100_000_000;
+    /// Clients over the whole run, all in one process: only the present ones hold a socket.
+    const MOST: usize = 10_000_000;
+
+    fn start(cluster: &Cluster, core: Option<usize>) -> Result<Self, String> {
+        let deployment = Some(&cluster.deployment);
+        let fleet = Fleet::start_split(deployment, Self::FIRST, Self::MOST, Self::MOST, core)?;
+        let (online, offline) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let count = |counter: &Arc<AtomicU64>| {
+            let counter = Arc::clone(counter);
+            move |client, _meta: Option<String>| {
+                let own = Self::FIRST..Self::FIRST + Self::MOST as i64;
+                if matches!(client, imcore::ClientId::Int(id) if own.contains(&id)) {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let bus = cluster.im.event_bus(count(&online), count(&offline));
+        let bus = bus.map_err(|error| error.to_string())?;
+        Ok(Churn { fleet, next: Self::FIRST, gone: Self::FIRST, online, offline, _bus: bus })
+    }
+
+    /// `count` come, spread over the time until the next turn; those of the turn before last go.
+    fn turn(&mut self, count: f64) -> Result<(), String> {
+        let count = count.max(1.0) as usize;
+        let rate = Some(count as f64 / LOOK.as_secs_f64());
+        self.fleet.dial(&Dial { rate, ..everybody(self.next, count) })?;
+        self.next += count as i64;
+        let stay = 2 * count as i64;
+        let leaving = (self.next - stay - self.gone).max(0);
+        self.fleet.hang_up(self.gone, leaving as usize)?;
+        self.gone += leaving;
+        Ok(())
+    }
+
+    /// Everybody leaves; then the events must add up.
+    fn finish(mut self, row: &mut Row) -> Result<(), String> {
+        let came = (self.next - Self::FIRST) as u64;
+        let patience = Duration::from_secs(30);
+        self.fleet
+            .wait("churning clients", patience, |state| state.opened() + state.refused() >= came)?;
+        self.fleet.hang_up(Self::FIRST, came as usize)?;
+        self.fleet
+            .wait("churning clients to go", patience, |s| s.hung_up() + s.ended() >= s.opened())?;
+        let (opened, refused, troubles) =
+            self.fleet.look(|state| (state.opened(), state.refused(), state.troubles()));
+        let deadline = Instant::now() + patience;
+        let seen = || (self.online.load(Ordering::Relaxed), self.offline.load(Ordering::Relaxed));
+        while seen() != (opened, opened) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let (online, offline) = seen();
+        row.latency("connect", &self.fleet.collect()?.connect);
+        row.note(format!(
+            "churn: {opened} came and went ({refused} refused), {online} online and {offline} offline \
+             events"
+        ));
+        if refused > 0 || (online, offline) != (opened, opened) {
+            return Err(format!(
+                "{opened} connections raised {online} online and {offline} offline events; {troubles}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A small run of everything: a floor, a room, single messages with receipts, churn; well below 20 s.
+pub fn smoke(bench: &Bench) -> Result<Vec<Row>, String> {
+    let mut common = bench.common.clone();
+    common.runs = 1;
+    let small = Bench { common: common.clone(), progress: crate::progress::Progress::new() };
+    let fanout = FanoutArgs {
+        common: common.clone(),
+        members: 300,
+        rooms: 1,
+        in_flight: 8,
+        messages: 40,
+        size: 128,
+        rate: None,
+        seconds: 0.0,
+    };
+    let p2p = P2pArgs {
+        common,
+        receivers: 100,
+        messages: 4000,
+        window: 1000,
+        size: 128,
+        receipts: true,
+        rate: None,
+        seconds: 0.0,
+    };
+    let profile = ProfileArgs {
+        nodes: 2,
+        clients: 400,
+        direct_rate: 200.0,
+        rooms: 4,
+        room_rate: 20.0,
+        churn_rate: 60.0,
+        size: 200,
+        seconds: 4.0,
+    };
+    Ok(vec![
+        super::room::fanout(&small, &fanout)?,
+        super::direct::p2p(&small, &p2p)?,
+        super::direct::p2p(&small, &P2pArgs { receipts: false, ..p2p.clone() })?,
+        mixed(&small, &profile)?,
+    ])
+}

@@ -1,0 +1,178 @@
+//! What a swarm counts: arrivals, latencies, completed room messages, and the audit at the end.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::socket::Socket;
+use crate::{
+    account::{Account, Arrival, Sequence},
+    histogram::Latencies,
+    orders::{LatencyNote, Sent, Status},
+    stamp::{DIRECT, Stamp},
+};
+
+#[derive(Default)]
+pub struct Tally {
+    pub status: Status,
+    /// Counts up with everything that the conductor may wait for.
+    pub changes: u64,
+    /// Something happened that the conductor surely waits for.
+    pub urgent: bool,
+    pub connect: Latencies,
+    direct: Latencies,
+    room: Latencies,
+    receipt: Latencies,
+    rooms: HashMap<u32, Progress>,
+    duplicates: u64,
+    misordered: u64,
+    stray: u64,
+}
+
+/// Members that have each of a room's latest messages.
+struct Progress {
+    members: u32,
+    /// Number of the message that `counts` begins with.
+    first: u32,
+    counts: VecDeque<u32>,
+}
+
+impl Tally {
+    pub fn note(&mut self) {
+        self.changes += 1;
+        self.urgent = true;
+    }
+
+    pub fn refuse(&mut self, reason: String) {
+        *self.status.refused.entry(reason).or_default() += 1;
+        self.note();
+    }
+
+    pub fn expect(&mut self, stream: u32, members: u32) {
+        let progress = Progress { members, first: 1, counts: VecDeque::new() };
+        self.rooms.insert(stream, progress);
+    }
+
+    /// A text message has arrived.
+    pub fn message(
+        &mut self,
+        _client: i64,
+        sequences: &mut Vec<(u32, Sequence)>,
+        payload: &[u8],
+        now: u64,
+    ) {
+        let Some(stamp) = Stamp::read(payload) else { return self.receipt(payload, now) };
+        let place = sequences.iter().position(|(stream, _)| *stream == stamp.stream);
+        let place = place.unwrap_or_else(|| {
+            sequences.push((stamp.stream, Sequence::default()));
+            sequences.len() - 1
+        });
+        match sequences[place].1.arrive(stamp.number) {
+            Arrival::InOrder => {}
+            Arrival::Late => self.misordered += 1,
+            Arrival::Duplicate => {
+                self.duplicates += 1;
+                return;
+            }
+        }
+        self.status.delivered += 1;
+        self.changes += 1;
+        let latency = now.saturating_sub(stamp.due);
+        if stamp.stream == DIRECT {
+            self.direct.record(latency);
+        } else {
+            self.room.record(latency);
+            self.advance(stamp);
+        }
+    }
+
+    fn advance(&mut self, stamp: Stamp) {
+        let Some(progress) = self.rooms.get_mut(&stamp.stream) else { return };
+        let Some(index) = stamp.number.checked_sub(progress.first) else { return };
+        let index = index as usize;
+        if index >= progress.counts.len() {
+            progress.counts.resize(index + 1, 0);
+        }
+        progress.counts[index] += 1;
+        while progress.counts.front() == Some(&progress.members) {
+            progress.counts.pop_front();
+            progress.first += 1;
+            *self.status.complete.entry(stamp.stream).or_default() += 1;
+            self.urgent = true;
+        }
+    }
+
+    /// A receipt holds the message's own text, with its quotes escaped.
+    fn receipt(&mut self, payload: &[u8], now: u64) {
+        let Some(quoted) = payload.strip_prefix(b"{\"content\":\"\\") else {
+            self.stray += 1;
+            return;
+        };
+        let Some(stamp) = Stamp::read(quoted) else {
+            self.stray += 1;
+            return;
+        };
+        if payload.ends_with(b"\"status\":\"sent\"}") {
+            self.status.receipts_sent += 1;
+        } else {
+            self.status.receipts_offline += 1;
+        }
+        self.receipt.record(now.saturating_sub(stamp.due));
+        self.changes += 1;
+    }
+
+    pub fn collect(&mut self) -> LatencyNote {
+        let note = LatencyNote {
+            connect: self.connect.recorded(),
+            direct: self.direct.recorded(),
+            room: self.room.recorded(),
+            receipt: self.receipt.recorded(),
+        };
+        for histogram in [&mut self.connect, &mut self.direct, &mut self.room, &mut self.receipt] {
+            histogram.clear();
+        }
+        note
+    }
+
+    /// Compares what was sent with what each client has.
+    pub fn audit(&self, sent: &Sent, sockets: &[Socket]) -> Account {
+        let mut account = Account {
+            delivered: self.status.delivered,
+            duplicates: self.duplicates,
+            misordered: self.misordered,
+            stray: self.stray,
+            ..Account::default()
+        };
+        // A client that connected again has one socket per connection.
+        let mut by_client: HashMap<i64, Vec<&Socket>> = HashMap::new();
+        for socket in sockets {
+            by_client.entry(socket.client).or_default().push(socket);
+        }
+        for (client, messages) in &sent.direct {
+            settle(&mut account, by_client.get(client), DIRECT, *messages);
+        }
+        for room in &sent.rooms {
+            for client in room.first..room.first + room.count as i64 {
+                settle(&mut account, by_client.get(&client), room.stream, room.messages);
+            }
+        }
+        account
+    }
+}
+
+/// Offers `messages` to one client: what it does not have was lost, or dropped because it was gone.
+fn settle(account: &mut Account, sockets: Option<&Vec<&Socket>>, stream: u32, messages: u32) {
+    account.offered += u64::from(messages);
+    let sockets = sockets.map_or(&[][..], |sockets| sockets);
+    let missing = |socket: &&Socket| {
+        let found = socket.sequences.iter().find(|(own, _)| *own == stream);
+        found.map_or(u64::from(messages), |(_, sequence)| sequence.missing_up_to(messages))
+    };
+    let Some(best) = sockets.iter().min_by_key(|socket| missing(socket)) else {
+        *account.dropped.entry("never connected".into()).or_default() += u64::from(messages);
+        return;
+    };
+    match missing(best) {
+        0 => {}
+        count if best.is_open() => account.lost += count,
+        count => *account.dropped.entry(best.end_reason().to_owned()).or_default() += count,
+    }
+}

@@ -1,0 +1,129 @@
+//! Open-loop traffic: direct messages and room messages at a rate, through the helper.
+
+use std::{
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use imcore::ImClient;
+use serde_json::value::RawValue;
+
+use crate::{
+    account::Account,
+    args::Pins,
+    cluster::Cluster,
+    fleet::Fleet,
+    histogram::Latencies,
+    orders::{Sent, SentRoom},
+    pace,
+    sides::{Direct, everybody, join, room_name},
+    stamp::Stamp,
+};
+
+/// A stamped text as the helper takes it: JSON that is finished.
+fn raw(text: String) -> Result<Box<RawValue>, String> {
+    RawValue::from_string(text).map_err(|error| error.to_string())
+}
+
+/// Sends direct messages at `rate` for `seconds`, waits for the last, and returns their latencies.
+pub fn direct(
+    side: &mut Direct,
+    rate: f64,
+    seconds: f64,
+    receipts: bool,
+) -> Result<Latencies, String> {
+    side.fleet.collect()?;
+    pace::open_loop(rate, seconds, |_, due| side.send_one(due, receipts))?;
+    side.settle()?;
+    Ok(side.fleet.collect()?.direct)
+}
+
+/// Rooms with their members connected, for load at a rate.
+pub struct RoomLoad {
+    im: ImClient,
+    pub fleet: Fleet,
+    first: i64,
+    rooms: usize,
+    /// Members of each room.
+    members: usize,
+    size: usize,
+    sent: u64,
+}
+
+/// Room messages on their way out on a thread of their own.
+pub struct Background(JoinHandle<Result<u64, String>>);
+
+impl RoomLoad {
+    /// Connects `rooms * members` clients and joins each to one room.
+    pub fn fill(
+        cluster: &Cluster,
+        pins: Pins,
+        rooms: usize,
+        first: i64,
+        members: usize,
+        size: usize,
+    ) -> Result<Self, String> {
+        let count = rooms * members;
+        let mut fleet = Fleet::start(Some(&cluster.deployment), first, count, pins.clients)?;
+        fleet.dial_all(&everybody(first, count))?;
+        let im = cluster.im.clone();
+        for room in 0..rooms {
+            join(&im, &room_name(room as u32 + 1), first + (room * members) as i64, members)?;
+        }
+        Ok(RoomLoad { im, fleet, first, rooms, members, size, sent: 0 })
+    }
+
+    /// Sends at `rate` over all rooms for `seconds`.
+    pub fn in_background(&self, rate: f64, seconds: f64) -> Background {
+        let (im, rooms, size, sent) = (self.im.clone(), self.rooms as u64, self.size, self.sent);
+        Background(thread::spawn(move || {
+            pace::open_loop(rate, seconds, |index, due| {
+                let index = sent + index;
+                let stream = (index % rooms) as u32 + 1;
+                let number = (index / rooms) as u32 + 1;
+                let text = raw(Stamp { stream, number, due }.json(size))?;
+                im.send_chan_message(0, &room_name(stream), &text)
+                    .map_err(|error| format!("sending to a room: {error}"))
+            })
+        }))
+    }
+
+    /// Waits until all is sent and delivered.
+    pub fn settle(&mut self, background: Background) -> Result<(), String> {
+        self.sent += background.0.join().map_err(|_| "a sending thread panicked")??;
+        let goal = self.sent * self.members as u64;
+        // What does not come is found by the audit.
+        let _ = self.fleet.wait("the last room messages", Duration::from_secs(10), |state| {
+            state.delivered() >= goal
+        });
+        Ok(())
+    }
+
+    /// Deliveries that were offered so far.
+    pub fn audit(&mut self) -> Result<Account, String> {
+        let (rooms, count) = (self.rooms as u64, self.members);
+        let sent = (0..rooms)
+            .map(|room| SentRoom {
+                stream: room as u32 + 1,
+                first: self.first + (room * count as u64) as i64,
+                count,
+                messages: (self.sent / rooms + u64::from(room < self.sent % rooms)) as u32,
+            })
+            .collect();
+        self.fleet.audit(&Sent { direct: Vec::new(), rooms: sent })
+    }
+}
+
+impl Direct {
+    /// Sends the next message through the helper.
+    pub fn send_one(&mut self, due: u64, receipt: bool) -> Result<(), String> {
+        let (receiver, text) = self.message(self.sent, due);
+        let sender = self.sender(self.sent, receipt);
+        self.im
+            .send_message(sender, [receiver], &raw(text)?, receipt)
+            .map_err(|error| format!("sending: {error}"))?;
+        self.sent += 1;
+        self.receipts += u64::from(receipt);
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Random choices for tests that replay from their seed.
+
+/// A sequence that depends on its seed alone (SplitMix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Seeded(u64);
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        Seeded(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Less than `bound`, which is not 0.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// True once in `times`.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// The seeds to run: `count` of them from a fixed start, or those that `variable` names, which is how a
+/// failure is replayed (`VARIABLE=17`) and a longer search is made (`VARIABLE=1000..9000`).
+pub(crate) fn seeds(variable: &str, count: u64) -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var(variable) else { return 0..count };
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{variable}={text}"));
+    match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&text)..number(&text) + 1,
+    }
+}
+
+/// Says how to replay, if the test fails while it lives.
+pub(crate) struct Replay {
+    pub(crate) variable: &'static str,
+    pub(crate) seed: u64,
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay with {}={}", self.variable, self.seed);
+        }
+    }
+}

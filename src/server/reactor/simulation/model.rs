@@ -1,0 +1,361 @@
+//! What must come of a run: a model of who is here and who is owed what, beside the real reactor.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, channel, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use mio::{Poll, Token};
+
+use super::{
+    super::{Reactor, ReactorParts, Ready},
+    line::{Line, Wire},
+    peer::{Peer, RESPONSE},
+};
+use crate::{
+    broker::{PresenceChange, Watchlist},
+    id::ClientId,
+    nodes::Nodes,
+    seeded::Seeded,
+    server::{
+        config::Limits,
+        frame::Frame,
+        hub::Key,
+        inbox::inbox,
+        message::{Adoption, Command, Outgoing, Report},
+        stats::Counters,
+    },
+    wire::{Envelope, Ticket},
+};
+
+const CLIENTS: i64 = 8;
+pub(super) const CHANNELS: usize = 3;
+pub(super) const OUTBOX: usize = 4096;
+pub(super) const LARGEST: usize = 6000;
+
+pub(super) struct World {
+    pub(super) reactor: Reactor<Wire>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) live: Arc<AtomicU64>,
+    pub(super) watchlist: Arc<Watchlist>,
+    pub(super) presence: Receiver<Report>,
+    publisher: Receiver<Outgoing>,
+    pub(super) seed: u64,
+    /// Every connection there ever was; its place is its number.
+    pub(super) peers: Vec<Peer>,
+    /// Text and sender of every message.
+    pub(super) messages: Vec<(String, i64)>,
+    pub(super) offered: u64,
+    /// Channels that a client has joined, and those of them that the reactor was told of.
+    pub(super) joined: BTreeMap<i64, BTreeSet<usize>>,
+    pub(super) told: BTreeMap<i64, BTreeSet<usize>>,
+    /// Clients whose channels the feed has still to report.
+    pub(super) untold: Vec<i64>,
+    pub(super) watched: BTreeSet<ClientId>,
+    /// Receipts that are due by message and receiver, and those that came.
+    pub(super) due: BTreeSet<(usize, i64)>,
+    pub(super) receipts: BTreeMap<(usize, i64), bool>,
+    pub(super) opened: BTreeSet<u64>,
+    pub(super) closed: BTreeSet<u64>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let poll = Poll::new().unwrap();
+        let (_, commands) = inbox(&poll, Token(0), 1).unwrap();
+        let (presence_sender, presence) = channel();
+        let (publisher_sender, publisher) = sync_channel(1 << 16);
+        let (counters, live) = (Arc::new(Counters::default()), Arc::new(AtomicU64::new(0)));
+        let watchlist = Arc::new(Watchlist::default());
+        let mut reactor = Reactor::new(ReactorParts {
+            poll,
+            inbox: commands,
+            presence: presence_sender,
+            publisher: publisher_sender,
+            watchlist: Arc::clone(&watchlist),
+            nodes: Nodes::new(vec!["node".into()]).unwrap(),
+            limits: limits(),
+            echo: false,
+            counters: Arc::clone(&counters),
+            live: Arc::clone(&live),
+        });
+        // Small, so that one message takes several reads.
+        reactor.scratch = vec![0; 48].into();
+        World {
+            reactor,
+            counters,
+            live,
+            watchlist,
+            presence,
+            publisher,
+            seed,
+            peers: Vec::new(),
+            messages: Vec::new(),
+            offered: 0,
+            joined: BTreeMap::new(),
+            told: BTreeMap::new(),
+            untold: Vec::new(),
+            watched: BTreeSet::new(),
+            due: BTreeSet::new(),
+            receipts: BTreeMap::new(),
+            opened: BTreeSet::new(),
+            closed: BTreeSet::new(),
+        }
+    }
+
+    /// Something happens, at the business, at a peer, or with time.
+    pub(super) fn act(&mut self, chance: &mut Seeded) {
+        let client = 1 + chance.below(CLIENTS as usize) as i64;
+        match chance.below(50) {
+            0..=2 => self.connect(client, chance),
+            3..=12 => self.send_direct(client, chance),
+            13..=18 => self.send_to_channel(client, chance),
+            19..=21 => {
+                let channels = (0..CHANNELS).filter(|_| chance.once_in(2)).collect();
+                self.joined.insert(client, channels);
+                self.untold.push(client);
+            }
+            22..=24 => self.tell_channels(),
+            25 if chance.once_in(4) => self.reactor.obey(Command::ForceOffline(client.into())),
+            26..=27 => self.reactor.now += chance.below(8) as u32,
+            28..=29 => self.reactor.sweep(),
+            30 => self.reactor.rejoin(),
+            _ if self.peers.is_empty() => {}
+            _ => {
+                let recent = self.peers.len().min(24);
+                let index = self.peers.len() - 1 - chance.below(recent);
+                self.peers[index].act(chance);
+            }
+        }
+        self.check_outboxes();
+    }
+
+    fn connect(&mut self, client: i64, chance: &mut Seeded) {
+        let number = self.peers.len() as u64;
+        let seed = self.seed.wrapping_mul(0x1_0000_0001) ^ number;
+        let room = if chance.once_in(4) { 0 } else { chance.below(5000) };
+        let mut peer = Peer::new(client, Line::new(seed, room), chance);
+        let stream = Wire(peer.line.clone());
+        peer.act(chance);
+        self.peers.push(peer);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        let leftover = match chance.once_in(8) {
+            true => vec![0x81, 0x80, 0, 0, 0, 0],
+            false => Vec::new(),
+        };
+        self.reactor.obey(Command::Adopt(Box::new(Adoption {
+            stream,
+            ticket: Ticket::new(client.into(), None),
+            number,
+            response: Frame::raw(RESPONSE),
+            leftover,
+        })));
+    }
+
+    /// A new message; its text names it.
+    fn message(&mut self, sender: i64, chance: &mut Seeded) -> (usize, Frame) {
+        let id = self.messages.len();
+        let length = match chance.below(16) {
+            0 => chance.below(LARGEST - 20),
+            _ => chance.below(200),
+        };
+        let text = format!("{id} {}", "x".repeat(length));
+        let frame = Frame::text(&text);
+        self.messages.push((text, sender));
+        (id, frame)
+    }
+
+    fn send_direct(&mut self, sender: i64, chance: &mut Seeded) {
+        let (id, frame) = self.message(sender, chance);
+        let wants = chance.once_in(2);
+        let receivers: Vec<i64> =
+            (1..=CLIENTS).filter(|_| chance.once_in(CLIENTS as usize / 2)).collect();
+        for receiver in &receivers {
+            let connections = self.connections_of(*receiver);
+            if *receiver == sender && connections.len() == 1 {
+                continue;
+            }
+            self.owe(id, &connections);
+            if wants && *receiver != sender {
+                self.due.insert((id, *receiver));
+            }
+        }
+        let receipt = wants.then(|| self.messages[id].0.as_str().into());
+        let receivers = receivers.into_iter().map(ClientId::Int).collect();
+        self.reactor.obey(Command::Direct { sender: sender.into(), receivers, frame, receipt });
+    }
+
+    pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {
+        let (id, frame) = self.message(sender, chance);
+        let channel = (!chance.once_in(4)).then(|| chance.below(CHANNELS));
+        let own = self.connections_of(sender);
+        let mut connections = self.members(channel);
+        if own.len() == 1 {
+            connections.retain(|number| *number != own[0]);
+        }
+        self.owe(id, &connections);
+        let channel = channel.map(|channel| channel_name(channel).into());
+        self.reactor.obey(Command::Channel { sender: sender.into(), channel, frame });
+    }
+
+    /// The hub's connections of a client, by number.
+    fn connections_of(&self, client: i64) -> Vec<usize> {
+        let peers = self.peers.iter().enumerate();
+        peers
+            .filter(|(_, peer)| peer.in_hub && peer.client == client)
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// The connections that a channel reaches; `None` is everybody.
+    pub(super) fn members(&self, channel: Option<usize>) -> Vec<usize> {
+        let joined = |client| match channel {
+            Some(channel) => self.told.get(&client).is_some_and(|all| all.contains(&channel)),
+            None => true,
+        };
+        let clients = (1..=CLIENTS).filter(|client| joined(*client));
+        clients.flat_map(|client| self.connections_of(client)).collect()
+    }
+
+    /// A message is about to be offered to these connections.
+    fn owe(&mut self, id: usize, numbers: &[usize]) {
+        let open: BTreeSet<u64> = self.open().map(|(number, _)| number).collect();
+        self.offered += numbers.len() as u64;
+        for number in numbers {
+            if open.contains(&(*number as u64)) {
+                self.peers[*number].expected.push(id);
+            }
+        }
+    }
+
+    /// The reactor's open connections: number and key.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u64, Key)> {
+        let open = self.reactor.connections.iter().filter(|(_, connection)| connection.is_open());
+        open.map(|(key, connection)| (connection.number, key as Key))
+    }
+
+    pub(super) fn tell_channels(&mut self) {
+        for client in std::mem::take(&mut self.untold) {
+            let channels = self.joined.get(&client).cloned().unwrap_or_default();
+            let names = channels.iter().map(|channel| channel_name(*channel)).collect();
+            self.reactor.obey(Command::Channels { client: client.into(), channels: names });
+            if !self.connections_of(client).is_empty() {
+                self.told.insert(client, channels);
+            }
+        }
+    }
+
+    /// The reactor works on what the sockets tell, some of it later.
+    pub(super) fn turn(&mut self, chance: &mut Seeded) {
+        self.work(|| chance.below(4));
+    }
+
+    /// One turn; a socket's news come if `delay` is 0, news of nothing if it is 3.
+    pub(super) fn work(&mut self, mut delay: impl FnMut() -> usize) -> bool {
+        // As long as no test says so, the clock makes no sweep.
+        if self.reactor.drain.is_none() {
+            self.reactor.sweep_at = Instant::now() + Duration::from_secs(3600);
+        }
+        let mut ready = Vec::new();
+        for (key, connection) in &self.reactor.connections {
+            let mut line = self.peers[connection.number as usize].line.borrow_mut();
+            let (now, spurious) = match delay() {
+                0 => (true, false),
+                other => (false, other == 3),
+            };
+            ready.push(Ready {
+                key: key as Key,
+                writable: spurious || now && std::mem::take(&mut line.writable),
+                readable: spurious || now && std::mem::take(&mut line.readable),
+                ended: now && line.ended,
+            });
+        }
+        let more = self.reactor.work(ready.into_iter());
+        let open: BTreeSet<u64> = self.open().map(|(number, _)| number).collect();
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            peer.in_hub &= open.contains(&(number as u64));
+        }
+        for client in 1..=CLIENTS {
+            if self.connections_of(client).is_empty() {
+                self.told.remove(&client);
+            }
+        }
+        self.collect();
+        self.check_hub();
+        self.check_outboxes();
+        more
+    }
+
+    /// Takes what the reactor tells others.
+    pub(super) fn collect(&mut self) {
+        for (client, watch) in self.watchlist.take() {
+            let changed = match watch {
+                true => self.watched.insert(client),
+                false => self.watched.remove(&client),
+            };
+            assert!(changed, "{client} is watched twice, or unwatched twice");
+            if let (true, ClientId::Int(id)) = (watch, client) {
+                self.untold.push(id);
+            }
+        }
+        for report in self.presence.try_iter() {
+            match report {
+                Report::Change(PresenceChange::Opened { connection, ticket }) => {
+                    assert!(self.peers[connection as usize].got().response, "open before the 101");
+                    assert!(!ticket.text().is_empty(), "its ticket was taken before");
+                    assert!(self.opened.insert(connection), "opened twice");
+                }
+                Report::Change(PresenceChange::Closed { connection }) => {
+                    assert!(self.opened.contains(&connection), "closed but never opened");
+                    assert!(self.closed.insert(connection), "closed twice");
+                }
+                Report::Change(other) => panic!("{other:?}"),
+                Report::Members(members) => {
+                    for (_, channel) in members {
+                        assert!((0..CHANNELS).any(|known| channel == channel_name(known)));
+                    }
+                }
+            }
+        }
+        let receipts: Vec<_> = self.publisher.try_iter().collect();
+        receipts.into_iter().for_each(|(_, envelope)| self.take_receipt(envelope));
+    }
+
+    fn take_receipt(&mut self, envelope: Envelope) {
+        let Envelope::Direct { sender: ClientId::Int(to), receivers, content, .. } = envelope
+        else {
+            panic!("{envelope:?}");
+        };
+        let json: serde_json::Value = serde_json::from_str(&content).unwrap();
+        let text = json["content"].as_str().unwrap();
+        let id: usize = text.split_once(' ').unwrap().0.parse().unwrap();
+        assert_eq!(text, self.messages[id].0);
+        assert_eq!(receivers, [ClientId::Int(self.messages[id].1)]);
+        let sent = json["status"] == "sent";
+        assert!(self.due.contains(&(id, to)), "a receipt that nobody wants");
+        assert_eq!(self.receipts.insert((id, to), sent), None, "a second receipt");
+    }
+}
+
+pub(super) fn channel_name(channel: usize) -> String {
+    format!("channel-{channel}")
+}
+
+fn limits() -> Limits {
+    Limits {
+        inbound_message_bytes: 1024,
+        inbound_rate: 4096,
+        ping_after: Duration::from_secs(3),
+        pong_within: Duration::from_secs(2),
+        outbox_bytes: OUTBOX,
+        outbox_age: Duration::from_secs(2),
+        linger: Duration::from_secs(1),
+        sweep: Duration::from_secs(1),
+        ..Limits::default()
+    }
+}

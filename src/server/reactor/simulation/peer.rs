@@ -1,0 +1,202 @@
+//! One client's end of a connection: what it sends, and what it has got.
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+
+use super::line::Line;
+use crate::seeded::Seeded;
+
+/// What the server sends first, in place of a handshake response.
+pub(super) const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+/// Close codes that the server may choose whatever the peer does.
+const ALWAYS: [u16; 4] = [1001, 1008, 1013, 4001];
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) client: i64,
+    pub(super) line: Rc<RefCell<Line>>,
+    /// Messages that were offered while the connection was open.
+    pub(super) expected: Vec<usize>,
+    /// Whether the hub should know it.
+    pub(super) in_hub: bool,
+    unsent: VecDeque<u8>,
+    /// Payloads of the pings it sent.
+    pings: Vec<Vec<u8>>,
+    /// Pings of the server that it has seen.
+    answered: usize,
+    /// Answers no pings.
+    mute: bool,
+    /// Sends no more: it has sent a close frame or broken the protocol.
+    done: bool,
+    /// The close code that this must have led to.
+    fault: Option<u16>,
+}
+
+/// What a byte stream from the server holds.
+#[derive(Debug, Default)]
+pub(super) struct Got {
+    pub(super) response: bool,
+    pub(super) messages: Vec<String>,
+    pongs: Vec<Vec<u8>>,
+    pings: usize,
+    close: Option<u16>,
+    /// Ends within a frame.
+    partial: bool,
+}
+
+impl Peer {
+    pub(super) fn new(client: i64, line: Line, chance: &mut Seeded) -> Self {
+        Peer {
+            client,
+            line: Rc::new(RefCell::new(line)),
+            expected: Vec::new(),
+            in_hub: true,
+            unsent: VecDeque::new(),
+            pings: Vec::new(),
+            answered: 0,
+            mute: chance.once_in(12),
+            done: false,
+            fault: None,
+        }
+    }
+
+    /// Does one thing that a client may do to its server.
+    pub(super) fn act(&mut self, chance: &mut Seeded) {
+        match chance.below(40) {
+            0..=9 => self.line.borrow_mut().make_room(1 + chance.below(3000)),
+            10..=17 => self.say(chance),
+            18..=30 => self.transmit(1 + chance.below(200)),
+            31..=35 => self.answer(),
+            36 if chance.once_in(4) => self.line.borrow_mut().end(true),
+            37 if chance.once_in(4) => {
+                self.done = true;
+                self.line.borrow_mut().end(false);
+            }
+            _ => {}
+        }
+    }
+
+    /// Behaves from now on: reads everything, answers, says goodbye when the server does.
+    pub(super) fn settle(&mut self) {
+        let ended = self.line.borrow().ended;
+        if !ended {
+            self.line.borrow_mut().make_room(1 << 20);
+            self.mute = false;
+            self.answer();
+            self.transmit(usize::MAX);
+            if self.line.borrow().shut {
+                self.line.borrow_mut().end(false);
+            }
+        }
+    }
+
+    /// Whether the server has answered all pings.
+    pub(super) fn is_answered(&self) -> bool {
+        self.got().pongs.len() == self.pings.len()
+    }
+
+    fn say(&mut self, chance: &mut Seeded) {
+        if self.done {
+            return;
+        }
+        let size = chance.below(80);
+        match chance.below(32) {
+            0..=9 => self.frame(0x81, &vec![b'a'; size]),
+            10..=13 => self.frame(0x82, &vec![0xff; chance.below(1000)]),
+            14..=17 => {
+                self.frame(0x01, &[0xe4]);
+                self.ping(chance);
+                self.frame(0x80, &[0xb8, 0xad]);
+            }
+            18..=22 => self.ping(chance),
+            23..=26 => self.frame(0x8a, &vec![b'p'; size]),
+            27 => self.end_with(0x88, b"\x0f\xa0bye", 4000),
+            28 => self.end_with(0x83, b"reserved", 1002),
+            29 => self.end_with(0x81, b"\xed\xa0\x80", 1007),
+            30 => self.end_with(0x82, &[0; 1025], 1009),
+            _ => self.end_with(0x89, &[0; 126], 1002),
+        }
+    }
+
+    fn ping(&mut self, chance: &mut Seeded) {
+        let payload = chance.next().to_be_bytes()[..1 + chance.below(8)].to_vec();
+        self.frame(0x89, &payload);
+        self.pings.push(payload);
+    }
+
+    fn end_with(&mut self, first: u8, payload: &[u8], code: u16) {
+        self.frame(first, payload);
+        self.fault = Some(code);
+        self.done = true;
+    }
+
+    fn frame(&mut self, first: u8, payload: &[u8]) {
+        const MASK: [u8; 4] = [7, 77, 177, 250];
+        self.unsent.push_back(first);
+        match payload.len() {
+            len @ 0..=125 => self.unsent.push_back(0x80 | len as u8),
+            len => self.unsent.extend([0x80 | 126, (len >> 8) as u8, len as u8]),
+        }
+        self.unsent.extend(MASK);
+        self.unsent.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    }
+
+    fn transmit(&mut self, most: usize) {
+        let mut line = self.line.borrow_mut();
+        let count = self.unsent.len().min(most);
+        if count > 0 && !line.ended {
+            line.arrive(self.unsent.drain(..count));
+        }
+    }
+
+    /// Answers the server's pings.
+    fn answer(&mut self) {
+        let pings = self.got().pings;
+        if !self.mute && !self.done && pings > self.answered {
+            self.answered = pings;
+            self.frame(0x8a, b"");
+        }
+    }
+
+    /// Reads what the server has written and checks its form: whole frames in order, pongs as asked, one
+    /// close frame with a code that fits, nothing after it.
+    pub(super) fn got(&self) -> Got {
+        let line = self.line.borrow();
+        let mut got = Got::default();
+        let Some(mut rest) = line.output.strip_prefix(RESPONSE) else {
+            assert!(RESPONSE.starts_with(&line.output), "not a handshake response");
+            return got;
+        };
+        got.response = true;
+        while let Some((first, payload, after)) = split_frame(rest) {
+            assert_eq!(got.close, None, "a frame after the close frame");
+            match first {
+                0x81 => got.messages.push(String::from_utf8(payload.to_vec()).unwrap()),
+                0x89 => got.pings += 1,
+                0x8a => got.pongs.push(payload.to_vec()),
+                0x88 => got.close = Some(u16::from_be_bytes([payload[0], payload[1]])),
+                _ => panic!("frame {first:#x}"),
+            }
+            rest = after;
+        }
+        got.partial = !rest.is_empty();
+        assert!(self.pings.starts_with(&got.pongs), "pongs do not follow the pings");
+        if let Some(code) = got.close {
+            assert!(ALWAYS.contains(&code) || self.fault == Some(code), "close code {code}");
+            assert!(!got.partial, "bytes after the close frame");
+        }
+        if line.shut {
+            assert!(got.close.is_some(), "FIN without a close frame");
+        }
+        got
+    }
+}
+
+/// The first frame of `bytes`, if it is whole, and what follows.
+fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (head, length) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        length => (2, usize::from(length)),
+    };
+    let payload = bytes.get(head..head + length)?;
+    Some((bytes[0], payload, &bytes[head + length..]))
+}

@@ -1,0 +1,142 @@
+//! No silent deafness: what a node could not hear, it counts. And callers are told in time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use imcore::{ImClient, broker::RedisBroker};
+
+use crate::{
+    proxy::{Mode, Proxy},
+    redis_server::RedisServer,
+    world::{World, eventually, impatient, patiently},
+};
+
+fn send(world: &World, count: usize) {
+    for number in 0..count {
+        patiently(|| world.im.send_message(0, [1], &number, false));
+    }
+}
+
+#[test]
+fn what_was_sent_to_a_deaf_node_is_counted() {
+    // Cut: Redis knows that nobody listens. Swallowed: Redis believes that it delivers.
+    for mode in [Mode::Cut, Mode::Swallow] {
+        let world = World::new(1);
+        let mut peer = world.connect(1);
+        send(&world, 5);
+        (0..5).for_each(|number| assert_eq!(peer.socket.text(), number.to_string()));
+        let mut lost = 0;
+        for _ in 0..2 {
+            world.links[0].set(mode);
+            send(&world, 40);
+            world.im.send_chan_message(0, "room", "lost too").unwrap();
+            world.im.send_broadcast_message("lost too").unwrap();
+            lost += 42;
+            eventually("deaf", || !world.nodes[0].is_ready());
+            world.links[0].heal();
+            eventually("counted", || world.nodes[0].stats().lost == lost);
+            // Half a second of healthy probes adds nothing.
+            send(&world, 5);
+            (0..5).for_each(|number| assert_eq!(peer.socket.text(), number.to_string()));
+        }
+        world.links[0].set(Mode::Cut);
+        eventually("deaf", || !world.nodes[0].is_ready());
+        world.links[0].heal();
+        assert!(world.nodes[0].wait_ready(crate::ws::PATIENCE));
+        send(&world, 1);
+        assert_eq!(peer.socket.text(), "0");
+        assert_eq!(world.nodes[0].stats().lost, lost, "nothing was sent meanwhile");
+    }
+}
+
+#[test]
+fn after_a_restart_of_redis_what_it_knows_is_counted() {
+    let mut world = World::new(1);
+    let _peer = world.connect(1);
+    send(&world, 30);
+    world.set_links(Mode::Cut);
+    world.redis.stop();
+    assert!(world.im.send_message(0, [1], "refused", false).unwrap_err().is_retryable());
+    world.redis.start_again();
+    send(&world, 7);
+    world.set_links(Mode::Pass);
+    eventually("counted", || world.nodes[0].stats().lost == 7);
+}
+
+/// Every message is heard or counted, while two threads send and the link breaks all the time.
+#[test]
+fn heard_and_lost_make_sent() {
+    let world = World::new(1);
+    let mut peer = world.connect(1);
+    let sent = AtomicU64::new(0);
+    let heard = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let end = Instant::now() + Duration::from_secs(8);
+                while Instant::now() < end {
+                    world.im.send_message(0, [1], "x", false).unwrap();
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_micros(300));
+                }
+            });
+        }
+        let reader = scope.spawn(|| {
+            let mut heard = 0u64;
+            // Longer than any break.
+            peer.socket.texts(Duration::from_secs(6), |_| heard += 1);
+            heard
+        });
+        for mode in [Mode::Cut, Mode::Swallow, Mode::Stall, Mode::Cut] {
+            world.links[0].set(mode);
+            eventually("deaf", || !world.nodes[0].is_ready());
+            world.links[0].heal();
+            assert!(world.nodes[0].wait_ready(crate::ws::PATIENCE));
+            thread::sleep(Duration::from_millis(300));
+        }
+        reader.join().unwrap()
+    });
+    let (sent, lost) = (sent.load(Ordering::Relaxed), world.nodes[0].stats().lost);
+    println!("sent {sent}, heard {heard}, counted as lost {lost}");
+    assert!(lost > 0 && heard > 0);
+    assert_eq!(heard + lost, sent);
+}
+
+#[test]
+fn callers_are_told_in_time() {
+    let redis = RedisServer::start();
+    for mode in [Mode::Cut, Mode::Stall, Mode::Swallow, Mode::CutAnswers] {
+        let link = Proxy::start(redis.port);
+        let options = impatient();
+        let deadline = options.connect_timeout + options.call_timeout;
+        let broker = RedisBroker::open(&link.url(), options).unwrap();
+        let im = ImClient::builder().servers(["a", "b"]).broker(Arc::new(broker)).build().unwrap();
+        im.send_broadcast_message("works").unwrap();
+        link.set(mode);
+        let many: Vec<_> = (0..5000).collect();
+        let calls: [(&str, &dyn Fn() -> imcore::Result<()>); 8] = [
+            ("message", &|| im.send_message(0, [1, 2], "x", true)),
+            ("broadcast", &|| im.send_broadcast_message("x")),
+            ("kick", &|| im.force_offline(1)),
+            ("connect", &|| im.prev_connect_server(1, None).map(drop)),
+            ("join many", &|| im.join_chan_clients("room", many.iter().copied())),
+            ("online", &|| im.has_online_many(many.iter().copied()).map(drop)),
+            ("all online", &|| im.get_client_list_by_online().map(drop)),
+            ("channels", &|| im.get_chan_list().map(drop)),
+        ];
+        for (name, call) in calls {
+            let began = Instant::now();
+            let error = call().unwrap_err();
+            assert!(error.is_retryable(), "{name} {mode:?}: {error}");
+            let took = began.elapsed();
+            assert!(took < deadline + Duration::from_secs(3), "{name} {mode:?}: {took:?}");
+        }
+        link.heal();
+        patiently(|| im.has_online(1));
+    }
+}

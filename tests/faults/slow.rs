@@ -1,0 +1,134 @@
+//! Peers that read slowly or not at all: they are cut, the others get everything, memory stays bounded.
+
+use std::{
+    env,
+    io::Read,
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use imcore::{
+    ImClient,
+    server::{CloseReason, ServerConfig},
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    process::Process,
+    redis_server::RedisServer,
+    world::{World, eventually, names},
+    ws::Client,
+};
+
+/// A client whose kernel takes next to nothing off the server's hands.
+fn narrow(im: &ImClient, address: SocketAddr, client: i64) -> Client {
+    let url = im.prev_connect_server(client, None).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    // On the loopback segments are so large that each kernel would buffer megabytes.
+    socket.set_tcp_mss(1400).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Client::upgrade(TcpStream::from(socket), &url).unwrap()
+}
+
+#[test]
+fn clients_that_never_read_cost_little_memory_and_nobody_else() {
+    const MESSAGE: usize = 16 << 10;
+    // More for a measurement by hand.
+    let slow = env::var("IMCORE_SLOW_CLIENTS").map_or(2000, |count| count.parse().unwrap());
+    let redis = RedisServer::start();
+    let node = Process::start("node-0", &names(1), &redis.url(), &[]);
+    eventually("ready", || {
+        Client::connect(node.address, "ws://x/ws?token=none").err() == Some(401)
+    });
+    let im = ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap();
+    let stuck: Vec<_> = (0..slow).map(|number| narrow(&im, node.address, 1000 + number)).collect();
+    let readers: Vec<_> = (1..=8)
+        .map(|client| {
+            let url = im.prev_connect_server(client, None).unwrap();
+            Client::connect(node.address, &url).unwrap()
+        })
+        .collect();
+    let everybody = (1..=8).chain((0..slow).map(|number| 1000 + number));
+    im.join_chan_clients("busy", everybody).unwrap();
+    eventually("all online", || im.get_client_list_by_online().unwrap().len() == 8 + slow as usize);
+    let before = node.memory();
+
+    let text = "x".repeat(MESSAGE);
+    let began = Instant::now();
+    let read: Vec<_> = readers.iter().map(|_| AtomicUsize::new(0)).collect();
+    let count = thread::scope(|scope| {
+        let readers: Vec<_> = readers
+            .into_iter()
+            .zip(&read)
+            .map(|(reader, read)| scope.spawn(move || read_all(reader, read)))
+            .collect();
+        let mut count = 0usize;
+        eventually("all slow ones are cut", || {
+            for _ in 0..8 {
+                im.send_chan_message(0, "busy", &text).unwrap();
+                count += 1;
+            }
+            // A sender that outruns everybody would make slow clients of them all.
+            eventually("bystanders get everything", || {
+                read.iter().all(|read| read.load(Ordering::Acquire) == count)
+            });
+            im.get_client_list_by_online().unwrap().len() == 8
+        });
+        im.send_chan_message(0, "busy", "end").unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        count
+    });
+    let (peak, mib) = (node.peak_memory(), |bytes: u64| bytes >> 20);
+    println!(
+        "{slow} clients that never read, {count} messages of {} KiB in {:.1} s: {} MiB before, {} MiB at most",
+        MESSAGE >> 10,
+        began.elapsed().as_secs_f64(),
+        mib(before),
+        mib(peak)
+    );
+    // What waits is shared: without that it would be up to 1 MiB for each.
+    assert!(peak < before + (160 << 20), "{} MiB", mib(peak));
+    drop(stuck);
+}
+
+/// Counts messages up to the last.
+fn read_all(mut reader: Client, read: &AtomicUsize) {
+    while reader.text() != "\"end\"" {
+        read.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[test]
+fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
+    let hasty = |config: &mut ServerConfig| {
+        config.limits.outbox_age = Duration::from_secs(1);
+        config.limits.sweep = Duration::from_millis(200);
+        // Out of reach: only its age is to count.
+        config.limits.outbox_bytes = 64 << 20;
+    };
+    let world = World::with(RedisServer::start(), 1, hasty);
+    let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
+    let mut other = world.connect(2);
+    eventually("online", || world.im.has_online(1).unwrap());
+    // Far more than the kernels take.
+    let text = "x".repeat(8 << 20);
+    world.im.send_message(0, [1], &text, false).unwrap();
+    let cut = || {
+        let closed = world.nodes[0].stats().closed;
+        closed.iter().any(|(reason, count)| *reason == CloseReason::SlowConsumer && *count == 1)
+    };
+    eventually("cut", || {
+        let _ = slow.raw().read(&mut [0]);
+        cut()
+    });
+    eventually("offline", || !world.im.has_online(1).unwrap());
+    world.im.send_message(0, [2], "all the same", false).unwrap();
+    assert_eq!(other.socket.text(), "\"all the same\"");
+    eventually("every message is accounted for", || {
+        let stats = world.nodes[0].stats();
+        stats.offered == stats.delivered + stats.dropped
+    });
+}

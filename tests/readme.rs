@@ -1,0 +1,88 @@
+//! The README and its Chinese translation stay in step: same outline, same commands, same tables.
+
+use std::{fs, path::Path};
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+fn both() -> [String; 2] {
+    [read("README.md"), read("README.zh-CN.md")]
+}
+
+/// The lines outside code blocks, and the blocks with their language.
+fn split(text: &str) -> (Vec<&str>, Vec<Vec<&str>>) {
+    let (mut prose, mut blocks) = (Vec::new(), Vec::new());
+    let mut block: Option<Vec<&str>> = None;
+    for line in text.lines() {
+        match (&mut block, line.starts_with("```")) {
+            (None, true) => block = Some(vec![line]),
+            (Some(_), true) => blocks.extend(block.take()),
+            (Some(lines), false) => lines.push(line),
+            (None, false) => prose.push(line),
+        }
+    }
+    assert!(block.is_none(), "a code block has no end");
+    (prose, blocks)
+}
+
+/// A line of code without its comment, which is translated.
+fn code(line: &str) -> &str {
+    let end = [" # ", " // "].iter().filter_map(|mark| line.find(mark)).min();
+    line[..end.unwrap_or(line.len())].trim_end()
+}
+
+/// The code spans of one line, in the order of their text: a translation may move them.
+fn spans(line: &str) -> Vec<&str> {
+    let mut spans: Vec<_> = line.split('`').skip(1).step_by(2).collect();
+    spans.sort_unstable();
+    spans
+}
+
+#[test]
+fn both_have_the_same_outline() {
+    let [english, chinese] = both().map(|text| {
+        let level =
+            |line: &&str| line.find("# ").filter(|at| line[..*at].chars().all(|c| c == '#'));
+        split(&text).0.iter().filter_map(level).collect::<Vec<_>>()
+    });
+    assert_eq!(english, chinese);
+}
+
+#[test]
+fn both_have_the_same_code() {
+    let [english, chinese] = both();
+    let (english, chinese) = (split(&english).1, split(&chinese).1);
+    assert_eq!(english.len(), chinese.len());
+    for (english, chinese) in english.iter().zip(&chinese) {
+        assert_eq!(english.len(), chinese.len(), "{english:?}");
+        for (english, chinese) in english.iter().zip(chinese) {
+            assert_eq!(code(english), code(chinese));
+        }
+    }
+}
+
+#[test]
+fn both_have_the_same_tables() {
+    let [english, chinese] = both();
+    let rows = |text| split(text).0.into_iter().filter(|line| line.starts_with('|')).collect();
+    let (english, chinese): (Vec<&str>, Vec<&str>) = (rows(&english), rows(&chinese));
+    assert_eq!(english.len(), chinese.len());
+    assert!(english.iter().any(|row| row.contains("`--listen ADDR`")), "the flags are a table");
+    for (english, chinese) in english.into_iter().zip(chinese) {
+        assert_eq!(spans(english), spans(chinese));
+        let digits = |row: &str| row.chars().filter(char::is_ascii_digit).collect::<String>();
+        assert_eq!(digits(english), digits(chinese), "{english}");
+        // `\|` stands for a bar within a cell.
+        let cells = |row: &str| row.replace("\\|", "").matches('|').count();
+        assert_eq!(cells(english), cells(chinese), "{english}");
+    }
+}
+
+#[test]
+fn each_leads_to_the_other_at_once() {
+    let top = |text: &str| text.lines().take(5).collect::<String>();
+    let [english, chinese] = both();
+    assert!(top(&english).contains("(README.zh-CN.md)"));
+    assert!(top(&chinese).contains("(README.md)"));
+}
