@@ -7,7 +7,7 @@
 use std::{
     mem,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -139,6 +139,21 @@ pub trait Subscription: Send {
     /// are then reported again. The caller paces the attempts, for as long as the node lives: an
     /// error of any kind may pass, even a refused password.
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>>;
+
+    /// The last proof that this subscription hears what is published; `None` where there is nothing to
+    /// prove, because publisher and subscriber share memory.
+    fn last_echo(&self) -> Option<Echo> {
+        None
+    }
+}
+
+/// A message that a subscription published to itself, and heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Echo {
+    /// When it was heard.
+    pub at: Instant,
+    /// Time from publishing to hearing it, with all that was waiting in front of it.
+    pub took: Duration,
 }
 
 /// What a node's feed says.

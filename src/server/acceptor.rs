@@ -30,7 +30,7 @@ use super::{
     inbox::Inbox,
     message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
     peer::{PeerAddress, ProxyHeader, proxy_header},
-    stats::{Counters, add},
+    stats::Counters,
 };
 use crate::wire::Ticket;
 
@@ -102,6 +102,7 @@ impl Acceptor {
                 accept_at = self.accept(&mut handshakes);
             }
             self.expire(&mut handshakes);
+            self.counters.handshakes.store(handshakes.slab.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -326,7 +327,7 @@ impl Acceptor {
 
     fn refuse(&self, handshakes: &mut Handshakes, id: HandshakeId, refusal: Refusal) {
         let Some(handshake) = handshakes.get(id) else { return };
-        add(&self.counters.refused, 1);
+        self.counters.refused(refusal.status());
         log::debug!(
             "conn={} address={} refused: {} {}",
             id.serial,
@@ -371,6 +372,7 @@ impl Acceptor {
 
     /// Tells everybody who is waiting; what cannot be written at once is given up.
     fn stop(&self, mut handshakes: Handshakes) {
+        self.counters.handshakes.store(0, Ordering::Relaxed);
         let ids: Vec<_> =
             (0..handshakes.slab.capacity()).filter_map(|key| handshakes.id(key)).collect();
         for id in ids {

@@ -27,6 +27,7 @@ use super::{
     presence::Presence,
     reactor::{self, Reactor, ReactorParts},
     stats::Counters,
+    vitals::{Pulse, Vitals},
     worker,
 };
 use crate::{
@@ -50,6 +51,7 @@ pub(super) struct Assembly {
     stop_feed: Arc<AtomicBool>,
     give_up: Arc<AtomicBool>,
     counters: Vec<Arc<Counters>>,
+    pulse: Arc<Pulse>,
 }
 
 impl Assembly {
@@ -71,6 +73,7 @@ impl Assembly {
             stop_feed: Arc::default(),
             give_up: Arc::default(),
             counters: Vec::new(),
+            pulse: Arc::default(),
         }
     }
 
@@ -108,13 +111,20 @@ impl Assembly {
             Ok(())
         })?);
         threads.acceptor = Some(self.spawn("im-acceptor", || acceptor.run())?);
+        let vitals = Vitals {
+            readiness: Arc::clone(&self.readiness),
+            failure: self.failure.clone(),
+            counters: self.counters.into(),
+            inboxes: reactors.all().iter().map(InboxSender::depth).collect(),
+            pulse: self.pulse,
+        };
         Ok(ServerHandle {
             bound,
             node: self.nodes.name(self.own_index).to_owned(),
             linger: self.config.limits.linger,
             readiness: self.readiness,
             failure: self.failure,
-            counters: self.counters,
+            vitals,
             acceptor: acceptor_door,
             reactors,
             stop_feed: self.stop_feed,
@@ -185,6 +195,7 @@ impl Assembly {
             readiness: Arc::clone(&self.readiness),
             stop: Arc::clone(&self.stop_feed),
             complained: Vec::new(),
+            pulse: Arc::clone(&self.pulse),
             counters: self.counted(),
         }
     }
@@ -196,15 +207,16 @@ impl Assembly {
             lease: self.config.limits.lease,
             queue,
             readiness: Arc::clone(&self.readiness),
+            pulse: Arc::clone(&self.pulse),
             give_up: Arc::clone(&self.give_up),
         }
     }
 
     fn publisher(&mut self, queue: Receiver<Outgoing>) -> io::Result<JoinHandle<()>> {
         let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
-        let counters = self.counted();
+        let (counters, pulse) = (self.counted(), Arc::clone(&self.pulse));
         self.spawn("im-receipts", move || {
-            worker::run_publisher(&*broker, &queue, &nodes, &counters);
+            worker::run_publisher(&*broker, &queue, &nodes, &counters, &pulse);
             Ok(())
         })
     }
@@ -215,9 +227,9 @@ impl Assembly {
         acceptor: InboxSender<AcceptorCommand>,
     ) -> io::Result<JoinHandle<()>> {
         let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
-        let own_index = self.own_index;
+        let (own_index, pulse) = (self.own_index, Arc::clone(&self.pulse));
         self.spawn("im-tickets", move || {
-            worker::run_tickets(&*broker, &queue, &acceptor, &nodes, own_index);
+            worker::run_tickets(&*broker, &queue, &acceptor, &nodes, own_index, &pulse);
             Ok(())
         })
     }

@@ -153,8 +153,11 @@ impl Limits {
 }
 
 impl ServerConfig {
-    /// Checks everything that needs no socket.
-    pub(super) fn validate(&self) -> Result<()> {
+    /// Checks everything that needs no socket; [`Server::start`](super::Server::start) does it too.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config), beginning with the name of the setting.
+    pub fn validate(&self) -> Result<()> {
         check_path(&self.path)?;
         if self.reactors == 0 || self.reactors > 1024 {
             return Err(Error::config(format!(

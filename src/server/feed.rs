@@ -15,6 +15,7 @@ use super::{
     frame::Frame,
     message::{Command, Reactors, Readiness},
     stats::{Counters, add},
+    vitals::Pulse,
 };
 use crate::{
     backoff::Backoff,
@@ -33,6 +34,7 @@ pub(super) struct Feed {
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
     pub(super) counters: Arc<Counters>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) stop: Arc<AtomicBool>,
     /// Kinds of malformed payloads that were logged.
     pub(super) complained: Vec<&'static str>,
@@ -52,6 +54,7 @@ impl Feed {
                         log::info!("node {} listens again", self.node);
                     }
                     backoff.reset();
+                    self.pulse.heard(self.subscription.last_echo());
                     if event.is_some_and(|event| self.on_event(event).is_err()) {
                         return;
                     }

@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
@@ -32,6 +32,26 @@ struct Bell {
     waker: Waker,
     /// Set by the first push after the loop last looked; later pushes need not wake it again.
     rung: AtomicBool,
+    depth: Arc<Depth>,
+}
+
+/// How many items wait. Each side counts for itself, so that they never write the same cache line.
+#[derive(Debug, Default)]
+pub(super) struct Depth {
+    pushed: Counted,
+    popped: Counted,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Counted(AtomicU64);
+
+impl Depth {
+    /// Items that wait now, give or take those on their way in.
+    pub(super) fn get(&self) -> u64 {
+        let popped = self.popped.0.load(Ordering::Relaxed);
+        self.pushed.0.load(Ordering::Relaxed).saturating_sub(popped)
+    }
 }
 
 impl Bell {
@@ -53,7 +73,7 @@ pub(super) fn inbox<T>(
 ) -> io::Result<(InboxSender<T>, Inbox<T>)> {
     let (sender, receiver) = sync_channel(capacity);
     let waker = Waker::new(poll.registry(), token)?;
-    let bell = Arc::new(Bell { waker, rung: AtomicBool::new(false) });
+    let bell = Arc::new(Bell { waker, rung: AtomicBool::new(false), depth: Arc::default() });
     Ok((InboxSender { queue: sender, bell: Arc::clone(&bell) }, Inbox { queue: receiver, bell }))
 }
 
@@ -64,6 +84,11 @@ impl<T> Clone for InboxSender<T> {
 }
 
 impl<T> InboxSender<T> {
+    /// Where to read how many items wait.
+    pub(super) fn depth(&self) -> Arc<Depth> {
+        Arc::clone(&self.bell.depth)
+    }
+
     /// Pushes, waiting while the inbox is full. Never called by a loop: two full loops would wait for
     /// each other. Gives the item back when the loop has ended.
     pub(super) fn push(&self, item: T) -> Result<(), T> {
@@ -75,6 +100,9 @@ impl<T> InboxSender<T> {
             }
             Err(TrySendError::Disconnected(item)) => Err(item),
         };
+        if result.is_ok() {
+            self.bell.depth.pushed.0.fetch_add(1, Ordering::Relaxed);
+        }
         self.bell.ring();
         result
     }
@@ -88,7 +116,11 @@ impl<T> Inbox<T> {
 
     /// The next item; `None` when there is none now.
     pub(super) fn pop(&self) -> Option<T> {
-        self.queue.try_recv().ok()
+        let item = self.queue.try_recv().ok()?;
+        let popped = &self.bell.depth.popped.0;
+        // The loop is the only writer, so this needs no locked instruction.
+        popped.store(popped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Some(item)
     }
 }
 
@@ -120,6 +152,9 @@ mod tests {
             seen += std::iter::from_fn(|| inbox.pop()).count();
         }
         pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        assert_eq!(sender.depth().get(), 0);
+        sender.push(1).unwrap();
+        assert_eq!(sender.depth().get(), 1);
     }
 
     #[test]

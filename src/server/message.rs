@@ -5,9 +5,12 @@
 //! feed --Command--> reactors --Report--> presence, --Outgoing--> publisher
 //! ```
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use mio::net::TcpStream;
@@ -133,13 +136,63 @@ pub(super) struct Readiness {
     pub(super) session: AtomicBool,
     /// A thread is gone for good.
     pub(super) failed: AtomicBool,
+    /// Told to stop; presence goes on reporting until the last client is gone.
+    pub(super) stopping: AtomicBool,
 }
 
 impl Readiness {
     /// Whether a client that connects now can be reached and is shown online.
     pub(super) fn is_ready(&self) -> bool {
-        self.listening.load(Ordering::Acquire)
-            && self.session.load(Ordering::Acquire)
-            && !self.failed.load(Ordering::Acquire)
+        self.reason().is_none()
+    }
+
+    /// Why not; the gravest reason first.
+    pub(super) fn reason(&self) -> Option<NotReady> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        [
+            (is(&self.failed), NotReady::Failed),
+            (is(&self.stopping), NotReady::Stopping),
+            (!is(&self.listening), NotReady::NotListening),
+            (!is(&self.session), NotReady::NoLease),
+        ]
+        .into_iter()
+        .find_map(|(holds, why)| holds.then_some(why))
+    }
+}
+
+/// Why clients cannot connect to a node now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// A thread of the node has failed: it must be restarted.
+    Failed,
+    /// The node was told to stop.
+    Stopping,
+    /// The subscription is not proven: the node would not hear what is sent to its clients.
+    NotListening,
+    /// The presence lease is not held: clients would not be shown online.
+    NoLease,
+}
+
+impl NotReady {
+    /// One word for metrics and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NotReady::Failed => "failed",
+            NotReady::Stopping => "stopping",
+            NotReady::NotListening => "subscription",
+            NotReady::NoLease => "lease",
+        }
+    }
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotReady::Failed => "failed: a thread of this node has ended; restart it",
+            NotReady::Stopping => "stopping",
+            NotReady::NotListening => "subscription: this node does not hear the broker",
+            NotReady::NoLease => "lease: this node does not hold its presence lease",
+        })
     }
 }

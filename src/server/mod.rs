@@ -8,6 +8,7 @@
 mod acceptor;
 mod assembly;
 mod boundary;
+mod calls;
 mod config;
 mod connection;
 mod failure;
@@ -21,12 +22,14 @@ mod hub;
 mod inbound;
 mod inbox;
 mod message;
+mod metrics;
 mod outbox;
 mod peer;
 mod presence;
 mod reactor;
 mod receipt;
 mod stats;
+mod vitals;
 mod worker;
 
 use std::{
@@ -49,12 +52,15 @@ use crate::{
 use assembly::Assembly;
 use inbox::InboxSender;
 use message::{AcceptorCommand, Command, Reactors, Readiness};
-use stats::Counters;
 
+pub use calls::CallStats;
 pub use config::{Limits, ServerConfig};
 pub use failure::FailureWatch;
+pub use message::NotReady;
+pub use metrics::{PROMETHEUS_TYPE, prometheus};
 pub use peer::PeerAddress;
 pub use stats::{CloseReason, ServerStats};
+pub use vitals::Vitals;
 
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;
@@ -109,7 +115,7 @@ pub struct ServerHandle {
     linger: Duration,
     readiness: Arc<Readiness>,
     failure: FailureWatch,
-    counters: Vec<Arc<Counters>>,
+    vitals: Vitals,
     acceptor: InboxSender<AcceptorCommand>,
     reactors: Reactors,
     stop_feed: Arc<AtomicBool>,
@@ -160,7 +166,12 @@ impl ServerHandle {
 
     /// What the node has counted so far.
     pub fn stats(&self) -> ServerStats {
-        ServerStats::sum(self.counters.iter().map(|part| &**part))
+        self.vitals.stats()
+    }
+
+    /// The same and more for whoever watches the node from outside, also while it stops.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 
     /// Stops accepting, closes every connection (code 1001, or 1012 if the closes are
@@ -172,7 +183,7 @@ impl ServerHandle {
 
     fn stop(&mut self) {
         let Some(acceptor) = self.threads.acceptor.take() else { return };
-        self.readiness.session.store(false, Ordering::Release);
+        self.readiness.stopping.store(true, Ordering::Release);
         let _ = self.acceptor.push(AcceptorCommand::Stop);
         join(acceptor);
         for door in self.reactors.all() {

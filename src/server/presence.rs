@@ -23,7 +23,9 @@ use std::{
 use ahash::AHashMap;
 
 use super::{
+    calls::Call,
     message::{Readiness, Report},
+    vitals::Pulse,
     worker::BATCH,
 };
 use crate::{
@@ -47,6 +49,7 @@ pub(super) struct Presence {
     pub(super) lease: Duration,
     pub(super) queue: Receiver<Report>,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) pulse: Arc<Pulse>,
     /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
     pub(super) give_up: Arc<AtomicBool>,
 }
@@ -62,6 +65,8 @@ struct Memory {
     discard: bool,
     /// Connections that the broker knows to be open -> ticket text.
     held: AHashMap<u64, Box<str>>,
+    /// Reports that were taken from the queue so far.
+    taken: u64,
     /// What is still to be reported, in order.
     changes: Vec<PresenceChange>,
     /// Memberships that the broker has forgotten.
@@ -87,6 +92,7 @@ impl Presence {
         let mut backoff = Backoff::default();
         let mut memory = Memory::new();
         loop {
+            self.pulse.presence(memory.taken, memory.changes.len() + memory.members.len());
             match self.turn(&mut memory) {
                 Ok(Turn::Again) => {
                     if !self.readiness.session.swap(true, Ordering::AcqRel) && !backoff.is_first() {
@@ -131,7 +137,8 @@ impl Presence {
             None => return self.begin(memory).map(|()| Turn::Again),
         };
         if Instant::now() >= memory.renew_at {
-            self.broker.renew(&session)?;
+            self.pulse.time(Call::Renew, || self.broker.renew(&session))?;
+            self.pulse.renewed.touch();
             memory.calm.renewed(Instant::now(), self.lease);
             memory.renew_at = Instant::now() + self.lease / 3;
             self.reap(memory.calm.is_calm(self.lease))?;
@@ -159,7 +166,8 @@ impl Presence {
             return self.rejoin(memory).map(|()| Turn::Again);
         }
         let batch = memory.changes.len().min(BATCH);
-        self.broker.report(&session, &memory.changes[..batch])?;
+        let changes = &memory.changes[..batch];
+        self.pulse.time(Call::Report, || self.broker.report(&session, changes))?;
         memory.reported(batch);
         Ok(Turn::Again)
     }
@@ -181,6 +189,7 @@ impl Presence {
         }
         let supersede = memory.former.is_empty();
         memory.session = Some(self.broker.begin_session(&self.node, self.lease, supersede)?);
+        self.pulse.renewed.touch();
         memory.discard |= memory.ended == Some(Ended::Forgotten);
         memory.ended = None;
         memory.renew_at = Instant::now();
@@ -222,6 +231,7 @@ impl Memory {
             former: Vec::new(),
             discard: false,
             held: AHashMap::new(),
+            taken: 0,
             changes: Vec::new(),
             members: Vec::new(),
             renew_at: Instant::now(),
@@ -234,6 +244,7 @@ impl Memory {
     }
 
     fn take(&mut self, report: Report) {
+        self.taken += 1;
         match report {
             Report::Change(change) => self.changes.push(change),
             Report::Members(members) => self.members.extend(members),

@@ -3,7 +3,12 @@
 //! Each loop has counters of its own, so that counting never makes two cores share a cache line;
 //! readers add them up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{calls::CallStats, message::NotReady};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal;)*) => {
@@ -56,6 +61,9 @@ reasons! {
     SlowConsumer = Some(1013), "slow consumer";
 }
 
+/// Every status that a handshake is refused with.
+const REFUSALS: [u16; 11] = [400, 401, 403, 404, 405, 408, 421, 426, 429, 431, 503];
+
 /// Counters of one loop.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -65,8 +73,13 @@ pub(super) struct Counters {
     pub(super) delivered: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) receipts_dropped: AtomicU64,
-    pub(super) refused: AtomicU64,
     pub(super) malformed: AtomicU64,
+    /// Handed to the presence thread and to the publisher; these count what they have done with it.
+    pub(super) presence_queued: AtomicU64,
+    pub(super) receipts_queued: AtomicU64,
+    /// Not a count but the number now, which the acceptor writes once a turn.
+    pub(super) handshakes: AtomicU64,
+    refused: [AtomicU64; REFUSALS.len()],
     pub(super) lost: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
@@ -79,6 +92,12 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
 impl Counters {
     pub(super) fn closed(&self, reason: CloseReason) {
         add(&self.closed[reason as usize], 1);
+    }
+
+    pub(super) fn refused(&self, status: u16) {
+        let place = REFUSALS.iter().position(|known| *known == status);
+        debug_assert!(place.is_some(), "{status} is not listed");
+        add(&self.refused[place.unwrap_or(0)], 1);
     }
 }
 
@@ -99,20 +118,48 @@ pub struct ServerStats {
     pub dropped: u64,
     /// Receipts that could not be sent because the broker was away or too slow.
     pub receipts_dropped: u64,
+    /// Handshakes under way.
+    pub handshakes: u64,
     /// Handshakes that were turned away.
     pub refused: u64,
+    /// Those by HTTP status, in ascending order.
+    pub refusals: Vec<(u16, u64)>,
     /// Payloads from the broker that were skipped.
     pub malformed: u64,
     /// Messages that were sent to this node while it could not hear, by the count of their senders.
     pub lost: u64,
     /// Ended connections by reason, in the order of [`CloseReason::ALL`].
     pub closed: Vec<(CloseReason, u64)>,
+    /// Commands that wait for each reactor: a number that stays high means that it cannot keep up.
+    pub inboxes: Vec<u64>,
+    /// Openings and ends of connections that the broker does not know of yet.
+    pub presence_waiting: u64,
+    /// Receipts that wait to be sent.
+    pub receipts_waiting: u64,
+    /// How long the node's calls to the broker took.
+    pub calls: Vec<CallStats>,
+    /// Whether the node hears the broker.
+    pub listening: bool,
+    /// Time since that was last proven; `None` if it never was.
+    pub heard_ago: Option<Duration>,
+    /// Time that a message took through the broker when it was last proven.
+    pub feed_lag: Option<Duration>,
+    /// Whether the presence lease is held.
+    pub lease_held: bool,
+    /// Time since the lease was last renewed; `None` if there never was one.
+    pub lease_age: Option<Duration>,
+    /// Why clients cannot connect; `None` if they can.
+    pub not_ready: Option<NotReady>,
+    /// Time since the node started.
+    pub uptime: Duration,
 }
 
 impl ServerStats {
+    /// What the threads counted. The waiting are those ever queued: whoever has done with them subtracts.
     pub(super) fn sum<'a>(parts: impl Iterator<Item = &'a Counters>) -> Self {
         let mut sum = ServerStats {
             closed: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
+            refusals: REFUSALS.iter().map(|status| (*status, 0)).collect(),
             ..ServerStats::default()
         };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -122,13 +169,19 @@ impl ServerStats {
             sum.delivered += get(&part.delivered);
             sum.dropped += get(&part.dropped);
             sum.receipts_dropped += get(&part.receipts_dropped);
-            sum.refused += get(&part.refused);
             sum.malformed += get(&part.malformed);
+            sum.handshakes += get(&part.handshakes);
+            sum.presence_waiting += get(&part.presence_queued);
+            sum.receipts_waiting += get(&part.receipts_queued);
+            for ((_, count), counter) in sum.refusals.iter_mut().zip(&part.refused) {
+                *count += get(counter);
+            }
             sum.lost += get(&part.lost);
             for ((_, count), counter) in sum.closed.iter_mut().zip(&part.closed) {
                 *count += get(counter);
             }
         }
+        sum.refused = sum.refusals.iter().map(|(_, count)| count).sum();
         let ended: u64 = sum.closed.iter().map(|(_, count)| count).sum();
         sum.connections = sum.opened.saturating_sub(ended);
         sum

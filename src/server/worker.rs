@@ -4,18 +4,17 @@
 //! their queue has no sender any more.
 
 use std::{
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::Duration,
 };
 
 use super::{
+    calls::Call,
     http::Refusal,
     inbox::InboxSender,
     message::{AcceptorCommand, Outgoing, TicketJob},
     stats::{Counters, add},
+    vitals::Pulse,
 };
 use crate::{broker::Broker, nodes::Nodes, wire::Ticket};
 
@@ -54,6 +53,7 @@ pub(super) fn run_tickets(
     acceptor: &InboxSender<AcceptorCommand>,
     nodes: &Nodes,
     own_index: usize,
+    pulse: &Pulse,
 ) {
     let mut jobs = Vec::new();
     loop {
@@ -64,7 +64,8 @@ pub(super) fn run_tickets(
         }
         let (handshakes, tokens): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
-        let texts = broker.take_tickets(&tokens).unwrap_or_else(|error| {
+        let texts = pulse.time(Call::Tickets, || broker.take_tickets(&tokens));
+        let texts = texts.unwrap_or_else(|error| {
             log::debug!("tickets cannot be taken: {error}");
             Vec::new()
         });
@@ -103,7 +104,8 @@ pub(super) fn run_publisher(
     broker: &dyn Broker,
     queue: &Receiver<Outgoing>,
     nodes: &Nodes,
-    counters: &Arc<Counters>,
+    counters: &Counters,
+    pulse: &Pulse,
 ) {
     let mut batch = Vec::new();
     let mut failing = false;
@@ -115,7 +117,8 @@ pub(super) fn run_publisher(
         }
         let outgoing: Vec<_> =
             batch.drain(..).map(|(node, envelope)| (nodes.name(node), envelope)).collect();
-        let result = broker.publish(&outgoing);
+        let result = pulse.time(Call::Publish, || broker.publish(&outgoing));
+        add(&pulse.receipts_done, outgoing.len() as u64);
         if let Err(error) = &result {
             add(&counters.receipts_dropped, outgoing.len() as u64);
             if !failing {

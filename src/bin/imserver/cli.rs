@@ -1,134 +1,123 @@
-//! Flags and environment of `imserver`, turned into the library's settings.
+//! The command line: flags and environment, and what the program does instead of running a node.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+};
 
-use clap::{Parser, ValueEnum};
-use imcore::server::{Limits, PeerAddress, ServerConfig};
-use log::LevelFilter;
+use clap::{
+    Arg, ArgAction, Command, ValueHint,
+    builder::{PossibleValuesParser, ValueParser},
+};
+use clap_complete::Shell;
+use imcore::{Error, ErrorKind};
 
-/// Holds the WebSocket connections of clients and pushes what the business sends to them.
-///
-/// Every flag can also be given as an environment variable; a flag wins.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+use crate::settings::{SETTINGS, variable};
+
+const ABOUT: &str =
+    "Holds the WebSocket connections of clients and pushes what the business sends to them.";
+
+const LAYERS: &str = "\
+Each setting is looked up as a flag, then as an environment variable, then in the configuration file, \
+then by its default: the first that is given wins. An empty variable counts as not given. Keys of the \
+file are the flags with _ for -, and `limits` with times in seconds.
+
+SIGHUP reads the configuration file again; log, log_format and admin_token change at once. SIGINT or \
+SIGTERM stops in good order; a second one ends at once.";
+
+/// What was asked for on the command line and in the environment.
+#[derive(Debug, Clone)]
 pub(crate) struct Cli {
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6001", env = "IMSERVER_LISTEN")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) flags: BTreeMap<&'static str, String>,
+    pub(crate) environment: BTreeMap<&'static str, String>,
+    /// The configuration file.
+    pub(crate) config: Option<String>,
+    /// Only check the settings and show them.
+    pub(crate) check: bool,
+    /// Only print a completion script.
+    pub(crate) completions: Option<Shell>,
+}
 
-    /// This node's identity: its entry in --servers [default: the listen address]
-    #[arg(long, value_name = "NAME", env = "IMSERVER_SERVER")]
-    pub(crate) server: Option<String>,
-
-    /// Identities of all nodes, the same list in the same order everywhere [default: this node alone]
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',', env = "IMSERVER_SERVERS")]
-    pub(crate) servers: Vec<String>,
-
-    /// Redis, for example redis://user:password@127.0.0.1:6379/0 [default: the in-process broker]
-    #[arg(long, value_name = "URL", env = "IMSERVER_REDIS", hide_env_values = true)]
-    pub(crate) redis: Option<String>,
-
-    /// First part of every Redis name; wsim for ImCore and FreeIM 1. The path is appended
-    #[arg(long, value_name = "TEXT", default_value = "im_v2", env = "IMSERVER_PREFIX")]
-    pub(crate) prefix: String,
-
-    /// Put in front of Redis keys but not of topics, like prefix= in the .NET connection string
-    #[arg(long, value_name = "TEXT", default_value = "", env = "IMSERVER_KEY_PREFIX")]
-    pub(crate) key_prefix: String,
-
-    /// Path of the WebSocket endpoint
-    #[arg(long, value_name = "PATH", default_value = "/ws", env = "IMSERVER_PATH")]
-    pub(crate) path: String,
-
-    /// Address that clients connect to, as the helper issues it; only shown here
-    #[arg(
-        long,
-        value_name = "TEMPLATE",
-        default_value = "ws://{server}{path}",
-        env = "IMSERVER_PUBLIC_URL"
-    )]
-    pub(crate) public_url: String,
-
-    /// Event-loop threads [default: one per core]
-    #[arg(long, value_name = "N", env = "IMSERVER_REACTORS")]
-    pub(crate) reactors: Option<usize>,
-
-    /// Origins that may connect, separated by commas [default: any]
-    #[arg(long, value_name = "A,B", value_delimiter = ',', env = "IMSERVER_ORIGINS")]
-    pub(crate) origins: Vec<String>,
-
-    /// Where a client's real address comes from, which limits its handshakes
-    #[arg(long, value_name = "FROM", default_value = "socket", env = "IMSERVER_PEER_ADDRESS")]
-    pub(crate) peer_address: AddressSource,
-
-    /// Seconds over which a stopping node spreads its closes [default: all at once]
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        default_value_t = 0,
-        hide_default_value = true,
-        env = "IMSERVER_DRAIN"
-    )]
-    pub(crate) drain: u64,
-
-    /// What to log: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "IMSERVER_LOG")]
-    pub(crate) log: LevelFilter,
+/// The command line as clap knows it.
+pub(crate) fn command() -> Command {
+    let settings = SETTINGS.iter().map(|setting| {
+        let flag = setting.flag();
+        let mut help = format!("{} [env: {}]", setting.help, setting.variable());
+        if !setting.default.is_empty() {
+            help += &format!(" [default: {}]", setting.default);
+        }
+        let values = match setting.choices {
+            [] => ValueParser::string(),
+            choices => PossibleValuesParser::new(choices).into(),
+        };
+        let flag = flag.trim_start_matches('-').to_owned();
+        Arg::new(setting.name)
+            .long(flag)
+            .value_name(setting.value_name)
+            .value_parser(values)
+            .help(help)
+    });
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .help("Configuration file, JSON; deploy/imserver.example.json shows all keys [env: IMSERVER_CONFIG]");
+    let check = Arg::new("check")
+        .long("check")
+        .action(ArgAction::SetTrue)
+        .help("Check all settings, show what they come to, and exit");
+    let completions = Arg::new("completions")
+        .long("completions")
+        .value_name("SHELL")
+        .value_parser(clap::value_parser!(Shell))
+        .help("Print a completion script, and exit");
+    Command::new("imserver")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(LAYERS)
+        .max_term_width(100)
+        .args(settings)
+        .args([config, check, completions])
 }
 
 impl Cli {
-    pub(crate) fn server_config(&self) -> ServerConfig {
-        let defaults = ServerConfig::default();
-        ServerConfig {
-            listen: self.listen,
-            server: self.server.clone(),
-            servers: self.servers.clone(),
-            path: self.path.clone(),
-            reactors: self.reactors.unwrap_or(defaults.reactors),
-            origins: self.origins.clone(),
-            peer_address: self.peer_address.into(),
-            limits: Limits { drain_over: Duration::from_secs(self.drain), ..defaults.limits },
-            ..defaults
-        }
-    }
-
-    #[cfg(feature = "redis")]
-    pub(crate) fn redis_options(&self) -> imcore::broker::RedisOptions {
-        imcore::broker::RedisOptions {
-            prefix: self.prefix.clone(),
-            path: self.path.clone(),
-            key_prefix: self.key_prefix.clone(),
-            ..Default::default()
-        }
-    }
-
-    /// The public address of this node.
-    pub(crate) fn public_url_of(&self, server: &str) -> String {
-        let index = self.servers.iter().position(|name| name == server).unwrap_or(0);
-        self.public_url
-            .replace("{server}", server)
-            .replace("{index}", &index.to_string())
-            .replace("{path}", &self.path)
+    /// Reads the command line; ends the program on a mistake and after `--help`.
+    pub(crate) fn read() -> Result<Cli, Error> {
+        let matches = command().get_matches();
+        let text = |name: &str| matches.get_one::<String>(name).cloned();
+        let flags = SETTINGS.iter().filter_map(|setting| Some((setting.name, text(setting.name)?)));
+        let environment = SETTINGS.iter().filter_map(|setting| {
+            from_environment(setting.name)
+                .map(|found| found.map(|text| (setting.name, text)))
+                .transpose()
+        });
+        Ok(Cli {
+            flags: flags.collect(),
+            environment: environment.collect::<Result<_, _>>()?,
+            config: match text("config") {
+                Some(path) => Some(path),
+                None => from_environment("config")?,
+            },
+            check: matches.get_flag("check"),
+            completions: matches.get_one::<Shell>("completions").copied(),
+        })
     }
 }
 
-/// The values of --peer-address.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum AddressSource {
-    /// The socket: clients connect directly
-    Socket,
-    /// The PROXY protocol, version 2, which the proxy in front must speak
-    ProxyProtocol,
-    /// The last entry of X-Forwarded-For, which the proxy in front must append
-    ForwardedFor,
+fn from_environment(name: &str) -> Result<Option<String>, Error> {
+    let variable = variable(name);
+    let found = std::env::var_os(&variable).filter(|value| value != OsStr::new(""));
+    found.map(OsString::into_string).transpose().map_err(|_| {
+        Error::new(ErrorKind::Config, format!("{variable}: the value is not UTF-8 text"))
+    })
 }
 
-impl From<AddressSource> for PeerAddress {
-    fn from(source: AddressSource) -> Self {
-        match source {
-            AddressSource::Socket => PeerAddress::Socket,
-            AddressSource::ProxyProtocol => PeerAddress::ProxyProtocol,
-            AddressSource::ForwardedFor => PeerAddress::ForwardedFor,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn fit(limits: &mut Limits) {
     let Some(current) = getrlimit(Resource::Nofile).current else { return };
     let fitting = usize::try_from(current.saturating_sub(OWN)).unwrap_or(usize::MAX).max(1);
     if fitting < limits.connections {
-        log::info!(
+        log::warn!(
             "up to {fitting} connections: the limit of open files is {current}; raise it (ulimit -n, or \
              LimitNOFILE in a systemd unit) for more"
         );

@@ -1,62 +1,103 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
+//!
+//! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
+//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works with.
 
+mod admin;
 mod cli;
+mod config;
 mod descriptors;
+mod file;
+mod limits;
+mod logging;
+mod reload;
+mod settings;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{io::Write, process::ExitCode, sync::Arc};
 
-use clap::Parser;
+use admin::{Admin, Site};
+use cli::Cli;
+use config::Config;
 use imcore::{
     Error, ErrorKind,
     broker::{Broker, MemoryBroker},
-    server::Server,
+    server::{Server, ServerHandle},
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
 fn main() -> ExitCode {
-    match run(&cli::Cli::parse()) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("imserver: {error}");
+            logging::last_words(&error.to_string());
             // 2 is the usual code for a usage error: restarting does not help.
             ExitCode::from(if error.kind() == ErrorKind::Config { 2 } else { 1 })
         }
     }
 }
 
-fn run(cli: &cli::Cli) -> Result<(), Error> {
-    simple_logger::SimpleLogger::new()
-        .with_level(cli.log)
-        .with_utc_timestamps()
-        .init()
-        .map_err(|error| Error::new(ErrorKind::Io, "cannot start logging").with_source(error))?;
+fn run() -> Result<(), Error> {
+    let cli = Cli::read()?;
+    if let Some(shell) = cli.completions {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut cli::command(), "imserver", &mut script);
+        return print(&script);
+    }
+    let config = Config::load(&cli)?;
+    let broker = broker(&config)?;
+    if cli.check {
+        return print(config.show(&broker.describe()).as_bytes());
+    }
+    logging::start(config.log, config.log_format)?;
+    serve(&cli, config, broker)
+}
+
+/// Runs the node until a signal, or until it fails.
+fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), Error> {
     // Before anything starts, so that no signal is missed.
-    let mut signals = Signals::new([SIGINT, SIGTERM])
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
-    let broker = broker(cli)?;
-    let mut config = cli.server_config();
-    descriptors::fit(&mut config.limits);
-    let node = Server::start(config, Arc::clone(&broker))?;
-    log::info!(
-        "node {} listens on {}, path {}, broker {}; clients connect to {}",
+    let mut values = config.values();
+    descriptors::fit(&mut config.server.limits);
+    let admin = config.admin.map(Admin::bind).transpose()?;
+    let node = Server::start(config.server.clone(), Arc::clone(&broker))
+        .map_err(|error| config.with_source(&error))?;
+    let site = Arc::new(Site::new(
         node.server(),
-        node.local_addr(),
-        cli.path,
         broker.describe(),
-        cli.public_url_of(node.server())
-    );
+        config.server.limits.connections,
+        node.vitals(),
+        config.admin_token.clone(),
+        config.admin,
+    ));
+    welcome(&config, &node, &*broker, admin.as_ref());
+    if let Some(admin) = admin {
+        admin.serve(Arc::clone(&site)).map_err(|error| {
+            Error::new(ErrorKind::Io, "cannot start the admin listener").with_source(error)
+        })?;
+    }
     let failure = node.failure_watch();
     std::thread::spawn(move || {
         failure.wait();
         let _ = signal_hook::low_level::raise(SIGTERM);
     });
-    signals.forever().next();
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        reload::reload(cli, &mut values, &site);
+    }
+    stop(node, signals)
+}
+
+/// Stops the node in good order; a second signal ends the program at once.
+fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
     log::info!("stopping; a second signal ends at once");
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        if signals.forever().any(|signal| signal != SIGHUP) {
             std::process::exit(130);
         }
     });
@@ -69,15 +110,55 @@ fn run(cli: &cli::Cli) -> Result<(), Error> {
     }
 }
 
-fn broker(cli: &cli::Cli) -> Result<Arc<dyn Broker>, Error> {
-    match &cli.redis {
+/// Says what listens where, and within which limits.
+fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Option<&Admin>) {
+    let server = &config.server;
+    log::info!(
+        "node {} listens on {}, path {}, broker {}; clients connect to {}",
+        node.server(),
+        node.local_addr(),
+        server.path,
+        broker.describe(),
+        config.public_url_of(node.server())
+    );
+    let limits = &server.limits;
+    log::info!(
+        "{} reactors; up to {} connections and {} handshakes at a time, {} KiB waiting for each client; \
+         lease {:?}",
+        server.reactors,
+        limits.connections,
+        limits.handshakes,
+        limits.outbox_bytes >> 10,
+        limits.lease
+    );
+    if let Some(Ok(address)) = admin.map(Admin::local_addr) {
+        let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
+        log::info!("admin at http://{address}/, {token}");
+    }
+}
+
+fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
+    match &config.redis {
         None => Ok(Arc::new(MemoryBroker::new())),
         #[cfg(feature = "redis")]
-        Some(url) => Ok(Arc::new(imcore::broker::RedisBroker::open(url, cli.redis_options())?)),
+        Some(url) => match imcore::broker::RedisBroker::open(url, config.redis_options()) {
+            Ok(broker) => Ok(Arc::new(broker)),
+            Err(error) => Err(config.name_redis(&error)),
+        },
         #[cfg(not(feature = "redis"))]
         Some(_) => Err(Error::new(
             ErrorKind::Config,
-            "--redis: this build has no Redis support; build it with the feature redis",
+            "redis: this build has no Redis support; build it with the feature redis",
         )),
+    }
+}
+
+/// Prints what was asked for; whoever reads it may stop at any time.
+fn print(bytes: &[u8]) -> Result<(), Error> {
+    match std::io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::Io, "cannot print").with_source(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }

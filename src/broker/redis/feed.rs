@@ -26,7 +26,7 @@ use redis::{Connection, Msg, Value, cmd};
 use super::{Shared, account::Account, error, listener::Listener, pool::exchange, reply};
 use crate::{
     broker::{
-        contract::{FeedEvent, Subscription, Watchlist},
+        contract::{Echo, FeedEvent, Subscription, Watchlist},
         ordered::{IDLE_CHUNK, Watched},
     },
     error::{Error, ErrorKind, Result},
@@ -61,6 +61,8 @@ pub(super) struct RedisFeed {
     /// Redis buffers for a subscriber, since the probe stands in the same stream.
     waiting: VecDeque<Envelope>,
     told_duplicate: Option<Instant>,
+    /// The last probe that came back, over all connections.
+    echo: Option<Echo>,
     account: Account,
     /// The data that Redis has lost, as far as it has been told.
     forgotten: u64,
@@ -105,6 +107,7 @@ impl RedisFeed {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             told_duplicate: None,
+            echo: None,
             account: Account::default(),
             forgotten: 0,
         }
@@ -207,6 +210,8 @@ impl RedisFeed {
             Err(malformed) => self.ready.push_back(FeedEvent::Malformed(malformed.as_str())),
             Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
                 if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
+                    let at = Instant::now();
+                    self.echo = Some(Echo { at, took: at.duration_since(probe.sent) });
                     self.settle(link, probe.published);
                     self.with_data(link, |feed, link| feed.release(link, probe.covers))?;
                 }
@@ -424,6 +429,10 @@ fn needs_barrier(envelope: &Envelope) -> bool {
 }
 
 impl Subscription for RedisFeed {
+    fn last_echo(&self) -> Option<Echo> {
+        self.echo
+    }
+
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
         let deadline = Instant::now() + timeout;
         loop {

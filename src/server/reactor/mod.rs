@@ -410,13 +410,16 @@ impl<S: Socket> Reactor<S> {
     fn tell(&self, report: Report) {
         // Fails only when the presence thread has ended, which it does after the reactors.
         let _ = self.parts.presence.send(report);
+        add(&self.parts.counters.presence_queued, 1);
     }
 
     /// Tells the sender of a message what became of it.
     fn publish(&self, sender: ClientId, envelope: Envelope) {
         let node = sender.node_of(self.parts.nodes.len());
-        if self.parts.publisher.try_send((node, envelope)).is_err() {
-            add(&self.parts.counters.receipts_dropped, 1);
+        let counters = &self.parts.counters;
+        match self.parts.publisher.try_send((node, envelope)) {
+            Ok(()) => add(&counters.receipts_queued, 1),
+            Err(_) => add(&counters.receipts_dropped, 1),
         }
     }
 

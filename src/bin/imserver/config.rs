@@ -1,0 +1,245 @@
+//! From what was given to what holds: checked settings, before anything is opened.
+
+use std::net::SocketAddr;
+
+use imcore::{
+    Error, ErrorKind,
+    server::{Limits, PeerAddress, ServerConfig},
+};
+use log::LevelFilter;
+
+use crate::{
+    cli::Cli,
+    file::File,
+    limits::{LIMITS, seconds},
+    logging::Format,
+    reload::Values,
+    settings::{Kind, Layers, SETTINGS, Source, mistake, place, setting},
+};
+
+/// Fewest characters of an admin token: it must not be guessed.
+const TOKEN_LENGTH: usize = 16;
+
+/// All settings, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) redis: Option<String>,
+    public_url: String,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin_token: Option<String>,
+    pub(crate) log: LevelFilter,
+    pub(crate) log_format: Format,
+    layers: Layers,
+}
+
+impl Config {
+    /// Puts the layers together and checks everything that needs no socket.
+    pub(crate) fn load(cli: &Cli) -> Result<Config, Error> {
+        let layers = Layers {
+            flags: cli.flags.clone(),
+            environment: cli.environment.clone(),
+            file: cli.config.as_deref().map(File::read).transpose()?,
+        };
+        let config = Config {
+            server: server_config(&layers)?,
+            redis: layers.text("redis"),
+            public_url: public_url(&layers)?,
+            admin: layers.parse("admin", "an address with a port", |text| text.parse().ok())?,
+            admin_token: admin_token(&layers)?,
+            log: layers
+                .parse("log", "a level", |text| text.parse().ok())?
+                .unwrap_or(LevelFilter::Info),
+            log_format: layers
+                .parse("log_format", "text or json", Format::parse)?
+                .unwrap_or_default(),
+            layers,
+        };
+        config.server.validate().map_err(|error| config.with_source(&error))?;
+        if let Some(admin) = config.admin
+            && !admin.ip().is_loopback()
+            && config.admin_token.is_none()
+        {
+            return Err(config_error(format!(
+                "admin: {admin} can be reached from other machines and needs a token; set \
+                 IMSERVER_ADMIN_TOKEN=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",
+                admin.port()
+            )));
+        }
+        Ok(config)
+    }
+
+    /// Says where the setting comes from that an error of the library begins with.
+    pub(crate) fn with_source(&self, error: &Error) -> Error {
+        let text = error.to_string();
+        let detail = text.strip_prefix("bad configuration: ").unwrap_or(&text);
+        let name = detail.split(':').next().unwrap_or_default();
+        let source = match self.layers.get(name) {
+            Some(given) if given.source != Source::Default => {
+                format!(" ({} was given)", place(setting(name), &given.source).0)
+            }
+            _ => match &self.layers.file {
+                Some(file) if name.starts_with("limits.") => format!(" (it is from {})", file.path),
+                _ => String::new(),
+            },
+        };
+        Error::new(error.kind(), format!("{detail}{source}"))
+    }
+
+    /// Puts the setting's name in front of what the Redis broker finds wrong with it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn name_redis(&self, error: &Error) -> Error {
+        let text = error.to_string();
+        let detail = text.strip_prefix("bad configuration: ").unwrap_or(&text);
+        let place = place(setting("redis"), &self.source("redis")).0;
+        Error::new(error.kind(), format!("{place}: {detail}"))
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_options(&self) -> imcore::broker::RedisOptions {
+        imcore::broker::RedisOptions {
+            prefix: self.layers.text("prefix").unwrap_or_default(),
+            path: self.server.path.clone(),
+            key_prefix: self.layers.text("key_prefix").unwrap_or_default(),
+            ..Default::default()
+        }
+    }
+
+    /// The public address of this node.
+    pub(crate) fn public_url_of(&self, server: &str) -> String {
+        let index = self.server.servers.iter().position(|name| name == server).unwrap_or(0);
+        self.public_url
+            .replace("{server}", server)
+            .replace("{index}", &index.to_string())
+            .replace("{path}", &self.server.path)
+    }
+
+    fn source(&self, name: &str) -> Source {
+        self.layers.get(name).map_or(Source::Default, |given| given.source)
+    }
+
+    /// Every setting with its value and source: for comparison, so secrets are as they are.
+    pub(crate) fn values(&self) -> Values {
+        let settings = SETTINGS.iter().map(|setting| {
+            let given = self.layers.get(setting.name);
+            let source = self.source(setting.name);
+            let value = match (setting.name, given) {
+                (_, Some(given)) => given.texts.join(","),
+                ("reactors", None) => self.server.reactors.to_string(),
+                ("drain", None) => self.server.limits.drain_over.as_secs_f64().to_string(),
+                (_, None) => String::new(),
+            };
+            (setting.name.to_owned(), (value, source))
+        });
+        let limits = LIMITS.iter().map(|limit| {
+            let file = self.layers.file.as_ref();
+            let file = file.filter(|file| file.limits.contains_key(limit.name));
+            let source = match file.map(|file| Source::File(file.path.clone())) {
+                Some(source) => source,
+                // By its other name.
+                None if limit.name == "drain_over" => self.source("drain"),
+                None => Source::Default,
+            };
+            (format!("limits.{}", limit.name), (limit.show(&self.server.limits), source))
+        });
+        settings.chain(limits).collect()
+    }
+
+    /// All settings for a person, without secrets; `broker` is how the broker describes itself.
+    pub(crate) fn show(&self, broker: &str) -> String {
+        let values = self.values();
+        let names = SETTINGS.iter().map(|setting| setting.name.to_owned());
+        let names = names.chain(LIMITS.iter().map(|limit| format!("limits.{}", limit.name)));
+        let line = |name: String| {
+            let (value, source) = &values[&name];
+            let shown = match (setting(&name).kind, name.as_str()) {
+                (_, "redis") => broker,
+                (Kind::Secret, _) if !value.is_empty() => "(not shown)",
+                _ if value.is_empty() => "-",
+                _ => value,
+            };
+            format!("{name:<30} {shown:<34} {source}\n")
+        };
+        names.map(line).collect()
+    }
+}
+
+fn config_error(detail: String) -> Error {
+    Error::new(ErrorKind::Config, detail)
+}
+
+fn server_config(layers: &Layers) -> Result<ServerConfig, Error> {
+    let defaults = ServerConfig::default();
+    let list = |name: &str| layers.get(name).map_or_else(Vec::new, |given| given.texts);
+    let address = "an address with a port";
+    let from = "socket, proxy-protocol or forwarded-for";
+    Ok(ServerConfig {
+        listen: layers
+            .parse("listen", address, |text| text.parse().ok())?
+            .unwrap_or(defaults.listen),
+        server: layers.text("server"),
+        servers: list("servers"),
+        path: layers.text("path").unwrap_or(defaults.path),
+        reactors: layers
+            .parse("reactors", "a whole number", |text| text.parse().ok())?
+            .unwrap_or(defaults.reactors),
+        origins: list("origins"),
+        peer_address: layers.parse("peer_address", from, peer_address)?.unwrap_or_default(),
+        limits: limits(layers)?,
+        echo: defaults.echo,
+    })
+}
+
+fn peer_address(text: &str) -> Option<PeerAddress> {
+    match text {
+        "socket" => Some(PeerAddress::Socket),
+        "proxy-protocol" => Some(PeerAddress::ProxyProtocol),
+        "forwarded-for" => Some(PeerAddress::ForwardedFor),
+        _ => None,
+    }
+}
+
+/// `drain` is `limits.drain_over` by a shorter name, from when it was the only limit with a flag.
+fn limits(layers: &Layers) -> Result<Limits, Error> {
+    let mut limits = Limits::default();
+    if let Some(file) = &layers.file {
+        for limit in LIMITS {
+            if let Some(number) = file.limits.get(limit.name) {
+                limit.set(&mut limits, *number, &file.path)?;
+            }
+        }
+        if file.values.contains_key("drain") && file.limits.contains_key("drain_over") {
+            return Err(config_error(format!(
+                "{}: drain and limits.drain_over are the same setting; leave one out",
+                file.path
+            )));
+        }
+    }
+    let read = |text: &str| text.parse().ok().and_then(seconds);
+    if let Some(drain) = layers.parse("drain", "a number of seconds up to 30 days", read)? {
+        limits.drain_over = drain;
+    }
+    Ok(limits)
+}
+
+fn public_url(layers: &Layers) -> Result<String, Error> {
+    let read = |text: &str| {
+        let scheme = text.starts_with("ws://") || text.starts_with("wss://");
+        scheme.then(|| text.to_owned())
+    };
+    Ok(layers.parse("public_url", "ws:// or wss://", read)?.unwrap_or_default())
+}
+
+fn admin_token(layers: &Layers) -> Result<Option<String>, Error> {
+    let Some(given) = layers.get("admin_token") else { return Ok(None) };
+    let token = given.text();
+    let sendable = token.bytes().all(|byte| byte.is_ascii_graphic());
+    match sendable && token.len() >= TOKEN_LENGTH {
+        true => Ok(Some(token.to_owned())),
+        false => Err(mistake(
+            "admin_token",
+            &given,
+            &format!("at least {TOKEN_LENGTH} letters, digits or signs without blanks"),
+        )),
+    }
+}

@@ -1,0 +1,45 @@
+//! What SIGHUP does: reads the configuration file again and applies what can change while a node runs.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    admin::Site,
+    cli::Cli,
+    config::Config,
+    logging,
+    settings::{RELOADED, Source},
+};
+
+/// Values of all settings, with their sources.
+pub(crate) type Values = BTreeMap<String, (String, Source)>;
+
+/// Reads the settings again. What holds stays as it is if they are not good.
+pub(crate) fn reload(cli: &Cli, running: &mut Values, site: &Site) {
+    let fresh = match Config::load(cli) {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            log::error!("the settings stay as they are: {error}");
+            return;
+        }
+    };
+    let after = fresh.values();
+    let (changed, waiting): (Vec<_>, Vec<_>) = after
+        .iter()
+        .filter(|(name, (value, _))| running.get(*name).is_none_or(|(old, _)| old != value))
+        .map(|(name, _)| name.as_str())
+        .partition(|name| RELOADED.contains(name));
+    logging::change(fresh.log, fresh.log_format);
+    site.set_token(fresh.admin_token.clone());
+    log::info!("settings read again; changed: {}", list(&changed));
+    if !waiting.is_empty() {
+        log::warn!("these wait for the next start: {}", list(&waiting));
+    }
+    // The others are compared with what the node runs with, however often they are read.
+    for name in RELOADED {
+        running.extend(after.get(name).map(|value| (name.to_owned(), value.clone())));
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}

@@ -1,0 +1,111 @@
+//! How long a node's calls to its broker take: a histogram for each kind of call.
+//!
+//! Buckets are fixed, so that recording is three additions without a lock, and the histograms of several
+//! nodes can be added up.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::stats::add;
+
+/// What calls of one kind to the broker took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallStats {
+    /// Which: `tickets`, `report`, `renew` or `publish`.
+    pub call: &'static str,
+    /// Calls that have ended, well or not.
+    pub count: u64,
+    /// Of those, calls that failed.
+    pub errors: u64,
+    /// Time that all of them took together.
+    pub total: Duration,
+    /// How many took at most that long: each bound with the calls up to it, without those that took longer
+    /// than the last.
+    pub buckets: Vec<(Duration, u64)>,
+}
+
+/// The calls that a node makes as long as it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Tickets,
+    Report,
+    Renew,
+    Publish,
+}
+
+impl Call {
+    pub(super) const ALL: &[Call] = &[Call::Tickets, Call::Report, Call::Renew, Call::Publish];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Call::Tickets => "tickets",
+            Call::Report => "report",
+            Call::Renew => "renew",
+            Call::Publish => "publish",
+        }
+    }
+}
+
+/// Bounds of the histogram in microseconds: from a local Redis to the broker's own deadlines.
+const BOUNDS: [u64; 13] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000,
+];
+
+/// How long calls of one kind took; written by the thread that makes them.
+#[derive(Debug, Default)]
+pub(super) struct CallTimes {
+    /// Calls whose time is up to the bound and above the one before; the last has no bound.
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    errors: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl CallTimes {
+    pub(super) fn record(&self, took: Duration, failed: bool) {
+        let place = BOUNDS.partition_point(|bound| Duration::from_micros(*bound) < took);
+        add(&self.buckets[place], 1);
+        add(&self.errors, u64::from(failed));
+        add(&self.nanos, took.as_nanos() as u64);
+    }
+
+    pub(super) fn read(&self, call: Call) -> CallStats {
+        let mut count = 0;
+        let mut counts = self.buckets.iter().map(|bucket| {
+            count += bucket.load(Ordering::Relaxed);
+            count
+        });
+        let bounds = BOUNDS.iter().map(|bound| Duration::from_micros(*bound));
+        let buckets = bounds.zip(counts.by_ref()).collect();
+        let count = counts.next().unwrap_or_default();
+        CallStats {
+            call: call.as_str(),
+            count,
+            errors: self.errors.load(Ordering::Relaxed),
+            total: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
+            buckets,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_fall_into_cumulative_buckets() {
+        let times = CallTimes::default();
+        times.record(Duration::from_micros(250), false);
+        times.record(Duration::from_micros(251), true);
+        times.record(Duration::from_secs(9), false);
+        let stats = times.read(Call::Renew);
+        assert_eq!((stats.call, stats.count, stats.errors), ("renew", 3, 1));
+        assert_eq!(stats.buckets[0], (Duration::from_micros(250), 1));
+        assert_eq!(stats.buckets[1].1, 2);
+        assert_eq!(stats.buckets.last().unwrap().1, 2, "nine seconds are above every bound");
+        assert_eq!(stats.total, Duration::from_micros(9_000_501));
+    }
+}

@@ -1,0 +1,161 @@
+//! What can be asked about a running node from any thread, also while it stops.
+//!
+//! Reading takes no lock that a loop takes. The node's threads write their part with relaxed atomics:
+//! [`Pulse`] once per call to the broker, `Counters` (in `stats`) in the loops.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    calls::{Call, CallTimes},
+    failure::FailureWatch,
+    inbox::Depth,
+    message::{NotReady, Readiness},
+    stats::{Counters, ServerStats},
+};
+use crate::{broker::Echo, error::Result};
+
+/// A view of one node, cheap to clone; it outlives the node.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) failure: FailureWatch,
+    pub(super) counters: Arc<[Arc<Counters>]>,
+    pub(super) inboxes: Arc<[Arc<Depth>]>,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+impl Vitals {
+    /// Why clients cannot connect, the gravest reason first; `None` if they can.
+    pub fn not_ready(&self) -> Option<NotReady> {
+        self.readiness.reason()
+    }
+
+    /// Why the node has failed, if it has: it must be restarted then.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.get()
+    }
+
+    /// What the node has counted so far, and how it is now.
+    pub fn stats(&self) -> ServerStats {
+        let pulse = &self.pulse;
+        // Before what is queued, so that the difference is not negative.
+        let presence_taken = pulse.presence_taken.load(Ordering::Relaxed);
+        let presence_backlog = pulse.presence_backlog.load(Ordering::Relaxed);
+        let receipts_done = pulse.receipts_done.load(Ordering::Relaxed);
+        let sum = ServerStats::sum(self.counters.iter().map(|part| &**part));
+        let heard_ago = pulse.heard.age();
+        ServerStats {
+            presence_waiting: sum.presence_waiting.saturating_sub(presence_taken)
+                + presence_backlog,
+            receipts_waiting: sum.receipts_waiting.saturating_sub(receipts_done),
+            inboxes: self.inboxes.iter().map(|inbox| inbox.get()).collect(),
+            calls: Call::ALL.iter().map(|call| pulse.calls[*call as usize].read(*call)).collect(),
+            listening: self.readiness.listening.load(Ordering::Acquire),
+            feed_lag: heard_ago.map(|_| Duration::from_nanos(pulse.lag.load(Ordering::Relaxed))),
+            heard_ago,
+            lease_held: self.readiness.session.load(Ordering::Acquire),
+            lease_age: pulse.renewed.age(),
+            not_ready: self.not_ready(),
+            uptime: pulse.renewed.since.elapsed(),
+            ..sum
+        }
+    }
+}
+
+/// What the threads that call the broker say about it. Each field has one writer.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    calls: [CallTimes; Call::ALL.len()],
+    /// When the presence lease was last begun or renewed.
+    pub(super) renewed: Moment,
+    heard: Moment,
+    /// Nanoseconds that the last echo took.
+    lag: AtomicU64,
+    /// Reports that the presence thread has taken from its queue, and what it has still to tell.
+    presence_taken: AtomicU64,
+    presence_backlog: AtomicU64,
+    /// Receipts that were sent or given up.
+    pub(super) receipts_done: AtomicU64,
+}
+
+impl Pulse {
+    /// Makes a call to the broker and records how it went.
+    pub(super) fn time<T>(&self, call: Call, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let began = Instant::now();
+        let result = work();
+        self.calls[call as usize].record(began.elapsed(), result.is_err());
+        result
+    }
+
+    /// How far the presence thread is with its queue.
+    pub(super) fn presence(&self, taken: u64, backlog: usize) {
+        self.presence_taken.store(taken, Ordering::Relaxed);
+        self.presence_backlog.store(backlog as u64, Ordering::Relaxed);
+    }
+
+    /// The feed works, as its last echo proves; a feed without echoes cannot be deaf.
+    pub(super) fn heard(&self, echo: Option<Echo>) {
+        let (at, took) = echo.map_or((Instant::now(), Duration::ZERO), |echo| (echo.at, echo.took));
+        self.heard.set(at);
+        self.lag.store(took.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+/// A point in time that one thread sets and others read.
+#[derive(Debug)]
+pub(super) struct Moment {
+    since: Instant,
+    /// Milliseconds from `since`, and one more; 0 is never.
+    at: AtomicU64,
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Moment { since: Instant::now(), at: AtomicU64::new(0) }
+    }
+}
+
+impl Moment {
+    pub(super) fn touch(&self) {
+        self.set(Instant::now());
+    }
+
+    fn set(&self, at: Instant) {
+        let millis = at.saturating_duration_since(self.since).as_millis() as u64;
+        self.at.store(millis + 1, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let millis = self.at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.since.elapsed().saturating_sub(Duration::from_millis(millis)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn failed_calls_count_and_pass_their_error_on() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.time(Call::Tickets, || Ok(7)).unwrap(), 7);
+        assert!(pulse.time::<()>(Call::Tickets, || Err(Error::config("x"))).is_err());
+        let stats = pulse.calls[Call::Tickets as usize].read(Call::Tickets);
+        assert_eq!((stats.count, stats.errors), (2, 1));
+    }
+
+    #[test]
+    fn an_age_runs_from_the_last_touch() {
+        let moment = Moment::default();
+        assert_eq!(moment.age(), None);
+        moment.touch();
+        assert!(moment.age().unwrap() < Duration::from_secs(5));
+    }
+}
