@@ -97,7 +97,7 @@ mod wire;
 pub use error::{Error, ErrorKind, Result};
 pub use helper::{EventBus, ImClient, ImClientBuilder, ImHelper, SendEvent};
 pub use id::{ClientId, IdKind};
-pub use wire::{Envelope, ReceiptStatus, Ticket};
+pub use wire::{Envelope, Ticket};
 
 /// Compiles the program in the README.
 #[cfg(all(doctest, feature = "redis"))]

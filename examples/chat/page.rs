@@ -15,7 +15,9 @@ pub(crate) fn find(path: &str) -> Option<Asset> {
         "/style.css" => ("text/css; charset=utf-8", include_str!("page/style.css")),
         "/icon.svg" | "/favicon.ico" => ("image/svg+xml", include_str!("page/icon.svg")),
         "/app.js" => (SCRIPT, include_str!("page/app.js")),
-        "/im.js" => (SCRIPT, include_str!("page/im.js")),
+        "/api.js" => (SCRIPT, include_str!("page/api.js")),
+        // The client that everybody's page may use.
+        "/im.js" => (SCRIPT, include_str!("../../client/im.js")),
         "/store.js" => (SCRIPT, include_str!("page/store.js")),
         "/view.js" => (SCRIPT, include_str!("page/view.js")),
         "/i18n.js" => (SCRIPT, include_str!("page/i18n.js")),

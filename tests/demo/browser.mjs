@@ -132,7 +132,7 @@ export class Page {
   }
 
   async prepare(size) {
-    for (const domain of ["Page", "Runtime", "Log"]) await this.send(`${domain}.enable`);
+    for (const domain of ["Page", "Runtime", "Log", "Network"]) await this.send(`${domain}.enable`);
     await this.resize(size);
     await this.dark(false);
     await this.send("Emulation.setFocusEmulationEnabled", { enabled: true });
@@ -150,6 +150,12 @@ export class Page {
       { name: "prefers-reduced-motion", value: "reduce" },
     ];
     return this.send("Emulation.setEmulatedMedia", { features });
+  }
+
+  /** Takes the page's network away or gives it back; the page gets the events of it. */
+  network(isThere) {
+    const unlimited = { latency: 0, downloadThroughput: -1, uploadThroughput: -1 };
+    return this.send("Network.emulateNetworkConditions", { offline: !isThere, ...unlimited });
   }
 
   /** Runs a function in the page; arguments and result travel as JSON. */

@@ -40,7 +40,7 @@ class Person {
   }
 
   online() {
-    return this.page.until(`${this.nick} is online`, () => document.getElementById("state").dataset.state === "online");
+    return this.page.until(`${this.nick} is online`, () => document.getElementById("state").dataset.state === "open");
   }
 
   /** Clicks an item of one of the lists and waits for its conversation. */
@@ -210,6 +210,22 @@ async function restart(demo, heron, fox) {
   await heron.sees("So am I.");
 }
 
+/** No network for a while: noticed at once, and at once back when it returns. */
+async function networkAway(heron, fox) {
+  await heron.page.network(false);
+  await heron.page.until("the heron notices", () =>
+    document.getElementById("state").dataset.state === "offline" && !document.getElementById("banner").hidden);
+  await heron.shot("offline");
+  await heron.page.network(true);
+  await heron.online();
+  await heron.page.until("the banner is gone", () => document.getElementById("banner").hidden);
+  await heron.seesCount("lobby", 2);
+  await fox.say("You were away.");
+  await heron.sees("You were away.");
+  await heron.say("Only for a moment.");
+  await fox.sees("Only for a moment.");
+}
+
 async function kick(url, fox) {
   await fetch(`${url}ws/offline?websocketId=${await fox.id()}`);
   await fox.page.until("the fox is told", () => document.getElementById("kicked-dialog").open);
@@ -303,6 +319,7 @@ async function story(browser, demo) {
     ["broadcast", () => broadcast(heron, fox)],
     ["a page for the original", () => originalPage(fox)],
     ["restart of the server", () => restart(demo, heron, fox)],
+    ["network away and back", () => networkAway(heron, fox)],
     ["kick", () => kick(url, fox)],
     ["languages", () => languages(fox)],
     ["pictures", () => pictures(browser, demo.urls, heron, fox)],

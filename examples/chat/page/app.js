@@ -1,7 +1,8 @@
 // Ties store, view and connection together: what happens when something is clicked or arrives.
 
+import { call, decode } from "./api.js";
 import { applyLanguage, onLanguage, switchLanguage, t } from "./i18n.js";
-import { call, Connection } from "./im.js";
+import { ImClient } from "./im.js";
 import { ALL, roomKey, Store } from "./store.js";
 import { setAvatar, View } from "./view.js";
 
@@ -10,15 +11,13 @@ const FIRST_ROOM = "lobby";
 const LAST_NICK = "imcore.nick";
 /** Hints reach all pages at once; the pages' questions should not reach the web API at once. */
 const REFRESH_SPREAD_MS = 250;
-const REJOIN_PAUSE_MS = 1000;
 
 const $ = (id) => document.getElementById(id);
 const store = new Store();
 const view = new View(store);
-const connection = new Connection();
+const client = new ImClient({ getUrl, rejoin, rooms: store.joined, decode });
 let drawDue = false;
 let refreshTimer = 0;
-let rejoinTimer = 0;
 /** Joins the first room once per sign-in, not again after it was left. */
 let isNewcomer = false;
 
@@ -47,11 +46,11 @@ async function attempt(work) {
 function enter(nick) {
   localStorage.setItem(LAST_NICK, nick);
   store.setMe({ nick });
-  connection.start(store.me);
+  client.connect();
 }
 
 function signOut() {
-  connection.stop();
+  client.close();
   store.reset();
   store.save();
   closeDialogs();
@@ -59,38 +58,44 @@ function signOut() {
   prepareWelcome();
 }
 
-connection.addEventListener("identity", ({ detail }) => store.setMe({ id: detail }));
-connection.addEventListener("state", ({ detail }) => {
-  view.drawConnection(connection);
-  clearTimeout(rejoinTimer);
-  if (detail === "online") cameOnline();
-});
-connection.addEventListener("message", ({ detail }) => {
+/** Connects as whoever this page is now; the web API gives an id to those who have none. */
+async function getUrl({ signal }) {
+  try {
+    const { id, nick } = store.me;
+    const ticket = await call("pre-connect", { websocketId: id, nick });
+    if (!signal.aborted) store.setMe({ id: String(ticket.websocketId) });
+    return ticket.server;
+  } catch (error) {
+    // An id that the web API does not take will never do; it gives a new one.
+    if (error.status === 400 && !signal.aborted) store.setMe({ id: null });
+    throw error;
+  }
+}
+
+/** The server forgets the rooms of a client whose last connection ends. */
+function rejoin(rooms) {
+  return Promise.all(rooms.map((channel) => call("subscr-channel", { websocketId: store.me.id, channel })));
+}
+
+client.addEventListener("state", () => view.drawConnection(client));
+client.addEventListener("open", cameOnline);
+client.addEventListener("rejoined", refresh);
+client.addEventListener("message", ({ detail }) => {
+  // Other programs may push what is not meant for this page.
+  if (typeof detail !== "object" || detail === null) return;
   if (detail.type === "changed") scheduleRefresh();
   else store.receive(detail, isSeen);
 });
-connection.addEventListener("receipt", ({ detail: { message, to, status } }) => {
-  store.settle(`direct:${to}`, message.id, status === "sent" ? "delivered" : "offline");
+client.addEventListener("receipt", ({ detail: { content, to, status } }) => {
+  store.settle(`direct:${to}`, content?.id, status === "sent" ? "delivered" : "offline");
 });
 
 async function cameOnline() {
   if (isNewcomer && store.joined.size === 0) {
     isNewcomer = false;
     await join(FIRST_ROOM, { openIt: !isNarrow() });
-  } else {
-    await rejoin();
   }
   refresh();
-}
-
-/** The server forgets the rooms of a client whose last connection ends. */
-async function rejoin() {
-  const rooms = [...store.joined];
-  const results = await Promise.allSettled(
-    rooms.map((channel) => call("subscr-channel", { websocketId: store.me.id, channel })),
-  );
-  const failed = results.some(({ status }) => status === "rejected");
-  if (failed && connection.state === "online") rejoinTimer = setTimeout(rejoin, REJOIN_PAUSE_MS);
 }
 
 function scheduleRefresh() {
@@ -262,8 +267,8 @@ const ACTIONS = {
   leave,
   back: backToList,
   people: () => togglePeople(),
-  retry: () => connection.retryNow(),
-  reconnect: () => connection.start(store.me),
+  retry: () => client.connect(),
+  reconnect: () => client.connect(),
   jump: () => view.toEnd(),
 };
 
@@ -318,25 +323,23 @@ function start() {
     togglePeople(false);
     setPane(state?.pane === "thread" && store.active ? "thread" : "list");
   });
-  addEventListener("online", () => connection.retryNow());
   addEventListener("pagehide", () => store.save());
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
-    connection.retryNow();
     if (store.active && isSeen(store.active)) store.markRead(store.active);
   });
-  setInterval(() => connection.state === "waiting" && view.drawConnection(connection), 500);
+  setInterval(() => client.state === "waiting" && view.drawConnection(client), 500);
 
   store.onChange(draw);
   onLanguage(() => {
-    view.drawConnection(connection);
+    view.drawConnection(client);
     draw();
   });
-  view.drawConnection(connection);
+  view.drawConnection(client);
   prepareWelcome();
   if (store.me.nick) {
     setPane(store.active ? "thread" : "list");
-    connection.start(store.me);
+    client.connect();
   }
 }
 

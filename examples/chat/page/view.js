@@ -139,10 +139,11 @@ export class View {
   drawConnection({ state, retryAt }) {
     $("state").dataset.state = state;
     setText($("state-text"), t(`state.${state}`));
-    const broken = state === "waiting" || (state === "connecting" && !$("banner").hidden);
+    const broken = ["waiting", "offline", "failed"].includes(state) || (state === "connecting" && !$("banner").hidden);
     $("banner").hidden = !broken;
     const seconds = state === "waiting" ? Math.ceil((retryAt - Date.now()) / 1000) : 0;
-    setText($("banner-text"), t("state.banner", { n: Math.max(0, seconds) }));
+    const text = ["offline", "failed"].includes(state) ? `state.banner.${state}` : "state.banner";
+    setText($("banner-text"), t(text, { n: Math.max(0, seconds) }));
     const dialog = $("kicked-dialog");
     if (state === "kicked" && !dialog.open) dialog.showModal();
     if (state !== "kicked" && dialog.open) dialog.close();

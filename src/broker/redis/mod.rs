@@ -4,6 +4,7 @@
 //! on a pooled connection (a long batch: one per thousand commands); none is repeated here. Commands,
 //! keys and payloads are those of the .NET original wherever it has any.
 
+mod account;
 mod error;
 mod events;
 mod feed;

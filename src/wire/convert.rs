@@ -1,0 +1,67 @@
+//! Ids and texts as the original converts them, to JSON and from it.
+
+use std::fmt::Write as _;
+
+use super::lenient::Json;
+use crate::id::ClientId;
+
+/// A payload as an object, read leniently.
+pub(super) fn object(payload: &str) -> Option<Json> {
+    Json::parse(payload).filter(|json| matches!(json, Json::Object(_)))
+}
+
+/// The id in a member; a missing one is 0, a null or unreadable one is an error.
+pub(super) fn id_member(json: &Json, name: &str) -> Option<ClientId> {
+    json.member(name).map_or(Some(ClientId::Int(0)), id)
+}
+
+/// Ids as the original converts them: numbers round half to even, `true` is 1.
+pub(super) fn id(json: &Json) -> Option<ClientId> {
+    match json {
+        Json::String(text) => ClientId::parse_text(text),
+        Json::Bool(value) => Some(ClientId::Int(i64::from(*value))),
+        Json::Number(number) => {
+            let rounded = || {
+                let value = number.parse::<f64>().ok()?.round_ties_even();
+                (value.abs() < i64::MAX as f64 && number.contains(['.', 'e', 'E']))
+                    .then_some(value as i64)
+            };
+            number.parse().ok().or_else(rounded).map(ClientId::Int)
+        }
+        _ => None,
+    }
+}
+
+/// The text of a scalar; null, lists and objects have none.
+pub(super) fn text(json: &Json) -> Option<String> {
+    match json {
+        Json::String(text) | Json::Number(text) => Some(text.clone()),
+        Json::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// An id in JSON: a number, or the GUID as a string.
+pub(super) fn push_id(out: &mut String, id: ClientId) {
+    let _ = match id {
+        ClientId::Int(id) => write!(out, "{id}"),
+        ClientId::Guid(_) => write!(out, "\"{id}\""),
+    };
+}
+
+/// A JSON string with exactly the original's escapes: those of serde_json, and U+0085, U+2028, U+2029.
+pub(super) fn push_string(out: &mut String, text: &str) {
+    let json = serde_json::to_string(text).expect("a str is always valid JSON");
+    const SEPARATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+    if !json.contains(SEPARATORS) {
+        out.push_str(&json);
+        return;
+    }
+    for character in json.chars() {
+        if SEPARATORS.contains(&character) {
+            let _ = write!(out, "\\u{:04x}", character as u32);
+        } else {
+            out.push(character);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What travels to a node: direct messages, channel messages, commands, probes.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::{
+    convert::{id, id_member, object, push_id, push_string, text},
+    lenient::Json,
+};
+use crate::id::ClientId;
+
+/// Control words in front of a payload, as the original writes them.
+const FORCE_OFFLINE: &str = "__FreeIM__(ForceOffline)";
+const CHAN_MESSAGE: &str = "__FreeIM__(ChanMessage)";
+/// Ours: a node's message to itself, see [`Envelope::Probe`].
+const PROBE: &str = "__FreeIM__(Probe)";
+
+/// What travels to a node through the broker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Envelope {
+    /// A message for some clients of the node.
+    Direct {
+        /// Who sends it; the system's messages get no receipts.
+        sender: ClientId,
+        /// Receivers, in order; one listed twice gets it twice.
+        receivers: Vec<ClientId>,
+        /// The text that each receiver's socket gets: the JSON of the message value.
+        content: String,
+        /// Whether the sender wants to be told what became of it, per receiver.
+        receipt: bool,
+    },
+    /// A message for all members of a channel on the node, or for everybody on it.
+    Channel {
+        /// Who sends it.
+        sender: ClientId,
+        /// The channel; `None` is a broadcast.
+        channel: Option<String>,
+        /// The text that each receiver's socket gets.
+        content: String,
+    },
+    /// Close all connections of a client.
+    ForceOffline {
+        /// The client to cut.
+        client: ClientId,
+    },
+    /// A node's message to itself: proof that its subscription hears, and a barrier in the feed.
+    Probe {
+        /// Tells the node's own probes from those of a second process under the same name.
+        origin: u64,
+        /// Counts up by one.
+        number: u64,
+    },
+}
+
+/// Why a payload was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// Not an object that can be read as an envelope.
+    Unparsable,
+    /// A control word that this version does not know.
+    UnknownCommand,
+}
+
+impl Malformed {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Malformed::Unparsable => "payload is not an envelope",
+            Malformed::UnknownCommand => "unknown control word",
+        }
+    }
+}
+
+impl Envelope {
+    /// The payload as the .NET helper would write it.
+    pub(crate) fn encode(&self) -> String {
+        let mut out = String::with_capacity(64);
+        match self {
+            Envelope::Direct { sender, receivers, content, receipt } => {
+                out.push_str("{\"Item1\":");
+                push_id(&mut out, *sender);
+                out.push_str(",\"Item2\":[");
+                for (index, receiver) in receivers.iter().enumerate() {
+                    if index > 0 {
+                        out.push(',');
+                    }
+                    push_id(&mut out, *receiver);
+                }
+                out.push_str("],\"Item3\":");
+                push_string(&mut out, content);
+                out.push_str(",\"Item4\":");
+                out.push_str(if *receipt { "true}" } else { "false}" });
+            }
+            Envelope::Channel { sender, channel, content } => {
+                out.push_str(CHAN_MESSAGE);
+                out.push_str("{\"Item1\":");
+                push_id(&mut out, *sender);
+                out.push_str(",\"Item2\":");
+                match channel {
+                    Some(channel) => push_string(&mut out, channel),
+                    None => out.push_str("null"),
+                }
+                out.push_str(",\"Item3\":");
+                push_string(&mut out, content);
+                out.push('}');
+            }
+            Envelope::ForceOffline { client } => {
+                let _ = write!(out, "{FORCE_OFFLINE}{client}");
+            }
+            Envelope::Probe { origin, number } => {
+                let _ = write!(out, "{PROBE}{origin}:{number}");
+            }
+        }
+        out
+    }
+
+    /// Reads what any version of the .NET helper writes, as leniently as the .NET server does.
+    pub(crate) fn decode(payload: &str) -> Result<Envelope, Malformed> {
+        let payload = strip_number(payload);
+        if let Some(body) = payload.strip_prefix(CHAN_MESSAGE) {
+            return decode_channel(body).ok_or(Malformed::Unparsable);
+        }
+        if let Some(id) = payload.strip_prefix(FORCE_OFFLINE) {
+            let client = ClientId::parse_text(id).ok_or(Malformed::Unparsable)?;
+            return Ok(Envelope::ForceOffline { client });
+        }
+        if let Some(probe) = payload.strip_prefix(PROBE) {
+            let parts = probe.split_once(':');
+            let numbers = parts.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+            let (origin, number) = numbers.ok_or(Malformed::Unparsable)?;
+            return Ok(Envelope::Probe { origin, number });
+        }
+        if payload.starts_with("__") {
+            return Err(Malformed::UnknownCommand);
+        }
+        decode_direct(payload).ok_or(Malformed::Unparsable)
+    }
+}
+
+/// CSRedis-era publishers put `number|` in front of every payload.
+fn strip_number(payload: &str) -> &str {
+    match payload.split_once('|') {
+        Some((number, rest)) if number.len() <= 24 && number.trim().parse::<i64>().is_ok() => rest,
+        _ => payload,
+    }
+}
+
+fn decode_direct(payload: &str) -> Option<Envelope> {
+    #[derive(Deserialize)]
+    struct Strict {
+        #[serde(rename = "Item1")]
+        sender: ClientId,
+        #[serde(rename = "Item2")]
+        receivers: Vec<ClientId>,
+        #[serde(rename = "Item3")]
+        content: String,
+        #[serde(rename = "Item4")]
+        receipt: bool,
+    }
+
+    // Serde reads a struct from a JSON array too; the contract does not.
+    if payload.starts_with('{')
+        && let Ok(Strict { sender, receivers, content, receipt }) = serde_json::from_str(payload)
+    {
+        return Some(Envelope::Direct { sender, receivers, content, receipt });
+    }
+    let json = object(payload)?;
+    let receivers = match json.member("Item2")? {
+        Json::Array(ids) => ids,
+        list @ Json::Object(_) => match list.member("$values")? {
+            Json::Array(ids) => ids,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Envelope::Direct {
+        sender: id_member(&json, "Item1")?,
+        receivers: receivers.iter().map(id).collect::<Option<_>>()?,
+        content: text(json.member("Item3")?)?,
+        receipt: match json.member("Item4") {
+            None => false,
+            Some(Json::Bool(wanted)) => *wanted,
+            Some(Json::Number(number)) => number.parse::<f64>().ok()? != 0.0,
+            Some(Json::String(word)) => word.trim().to_ascii_lowercase().parse().ok()?,
+            Some(_) => return None,
+        },
+    })
+}
+
+fn decode_channel(payload: &str) -> Option<Envelope> {
+    #[derive(Deserialize)]
+    struct Strict {
+        #[serde(rename = "Item1")]
+        sender: ClientId,
+        #[serde(rename = "Item2")]
+        channel: Option<String>,
+        #[serde(rename = "Item3")]
+        content: String,
+    }
+
+    if payload.starts_with('{')
+        && let Ok(Strict { sender, channel, content }) = serde_json::from_str(payload)
+    {
+        return Some(Envelope::Channel { sender, channel: non_empty(channel), content });
+    }
+    let json = object(payload)?;
+    let channel = match json.member("Item2") {
+        None | Some(Json::Null) => None,
+        Some(name) => Some(text(name)?),
+    };
+    Some(Envelope::Channel {
+        sender: id_member(&json, "Item1")?,
+        channel: non_empty(channel),
+        content: text(json.member("Item3")?)?,
+    })
+}
+
+fn non_empty(channel: Option<String>) -> Option<String> {
+    channel.filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn direct(payload: &str) -> Option<(ClientId, Vec<ClientId>, String, bool)> {
+        match Envelope::decode(payload).ok()? {
+            Envelope::Direct { sender, receivers, content, receipt } => {
+                Some((sender, receivers, content, receipt))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn separators_are_escaped_as_the_original_does() {
+        let envelope = Envelope::Direct {
+            sender: 1.into(),
+            receivers: vec![2.into()],
+            content: "\"a\u{2028}\u{85}\u{7f}<\"".into(),
+            receipt: false,
+        };
+        let payload = envelope.encode();
+        assert_eq!(
+            payload,
+            "{\"Item1\":1,\"Item2\":[2],\"Item3\":\"\\\"a\\u2028\\u0085\u{7f}<\\\"\",\"Item4\":false}"
+        );
+        assert_eq!(Envelope::decode(&payload), Ok(envelope));
+    }
+
+    #[test]
+    fn the_number_of_old_publishers_is_stripped() {
+        let (_, receivers, content, _) =
+            direct(r#"17|{"Item1":0,"Item2":[2],"Item3":"a|b","Item4":false}"#).unwrap();
+        assert_eq!((receivers, content.as_str()), (vec![2.into()], "a|b"));
+    }
+
+    #[test]
+    fn unknown_commands_are_told_from_garbage() {
+        assert_eq!(Envelope::decode("__FreeIM__(New)x"), Err(Malformed::UnknownCommand));
+        assert_eq!(Envelope::decode("__freeim__(forceoffline)2"), Err(Malformed::UnknownCommand));
+        for payload in ["", "hello", "[]", "null", "{}", "0\r\n", "__FreeIM__(ForceOffline)abc"] {
+            assert_eq!(Envelope::decode(payload), Err(Malformed::Unparsable), "{payload}");
+        }
+    }
+}

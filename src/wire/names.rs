@@ -1,0 +1,121 @@
+//! Names of Redis keys and topics under one prefix.
+
+use crate::id::ClientId;
+
+/// Names of Redis keys and topics under one prefix.
+///
+/// The prefix is a constant (`im_v2` for FreeIM 2, `wsim` before) followed by the WebSocket path with
+/// every `/` turned into `_`. `key_prefix` stands in front of keys but not of topics, as the `prefix=`
+/// option of the original's Redis client does.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    topic: String,
+    key: String,
+}
+
+impl Names {
+    pub(crate) fn new(prefix: &str, path: &str, key_prefix: &str) -> Self {
+        let topic = format!("{prefix}{}", path.replace('/', "_"));
+        Names { key: format!("{key_prefix}{topic}"), topic }
+    }
+
+    /// Topic that one node listens to.
+    pub(crate) fn node_topic(&self, node: &str) -> String {
+        format!("{}Server{node}", self.topic)
+    }
+
+    /// Topic of "a connection opened".
+    pub(crate) fn online_topic(&self) -> String {
+        format!("evt_{}Online", self.topic)
+    }
+
+    /// Topic of "a connection ended".
+    pub(crate) fn offline_topic(&self) -> String {
+        format!("evt_{}Offline", self.topic)
+    }
+
+    /// Topic, ours: private to one event subscriber, which tells itself there that it still hears.
+    pub(crate) fn probe_topic(&self, subscriber: u64) -> String {
+        format!("{}Probe{subscriber:016x}", self.topic)
+    }
+
+    /// String with a short life: what a connect token stands for.
+    pub(crate) fn token_key(&self, token: &str) -> String {
+        format!("{}Token{token}", self.key)
+    }
+
+    /// Hash: client -> number of its open connections.
+    pub(crate) fn online_key(&self) -> String {
+        format!("{}Online", self.key)
+    }
+
+    /// Hash: member of the channel -> 0.
+    pub(crate) fn channel_key(&self, channel: &str) -> String {
+        format!("{}Chan{channel}", self.key)
+    }
+
+    /// Hash: channel of the client -> 0.
+    pub(crate) fn client_key(&self, client: ClientId) -> String {
+        format!("{}{client}", self.client_key_prefix())
+    }
+
+    /// What every [`client_key`](Self::client_key) starts with.
+    pub(crate) fn client_key_prefix(&self) -> String {
+        format!("{}Client", self.key)
+    }
+
+    /// Hash: channel -> number of its members.
+    pub(crate) fn channel_list_key(&self) -> String {
+        format!("{}ListChan", self.key)
+    }
+
+    /// Hash, ours: presence session -> number of its last report, a blank, name of its node.
+    pub(crate) fn sessions_key(&self) -> String {
+        format!("{}Sessions", self.key)
+    }
+
+    /// String with a life, ours: exists as long as the session's node renews its lease.
+    pub(crate) fn lease_key(&self, session: &str) -> String {
+        format!("{}Lease{session}", self.key)
+    }
+
+    /// String with a long life, ours: exists once the session was ended, also after it is forgotten. Its
+    /// connections go with events (`loud`) or without (`quiet`).
+    pub(crate) fn ended_key(&self, session: &str) -> String {
+        format!("{}Ended{session}", self.key)
+    }
+
+    /// Hash, ours: node -> messages that were ever published to it.
+    pub(crate) fn published_key(&self) -> String {
+        format!("{}Published", self.key)
+    }
+
+    /// Hash, ours: connection of the session -> client, a blank, ticket text.
+    pub(crate) fn connections_key(&self, session: &str) -> String {
+        format!("{}Connections{session}", self.key)
+    }
+
+    /// Sorted set, ours: connections of the session that opened and closed within one report -> when.
+    pub(crate) fn closed_key(&self, session: &str) -> String {
+        format!("{}Closed{session}", self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_path() {
+        for (path, prefix) in
+            [("/ws", "im_v2_ws"), ("/im/ws", "im_v2_im_ws"), ("/", "im_v2_"), ("", "im_v2")]
+        {
+            let names = Names::new("im_v2", path, "");
+            assert_eq!(names.online_key(), format!("{prefix}Online"));
+        }
+        let names = Names::new("im_v2", "/ws", "app1:");
+        assert_eq!(names.client_key(7.into()), "app1:im_v2_wsClient7");
+        assert_eq!(names.node_topic("n:1"), "im_v2_wsServern:1");
+        assert_eq!(names.online_topic(), "evt_im_v2_wsOnline");
+    }
+}

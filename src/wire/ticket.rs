@@ -1,0 +1,132 @@
+//! What a connect token stands for, which is also what presence events say.
+
+use serde::Deserialize;
+
+use super::{
+    convert::{id, push_id, push_string, text},
+    lenient::Json,
+};
+use crate::id::ClientId;
+
+/// What a connect token stands for: who may connect, and the business's note about the connection.
+///
+/// The text is stored under the token and sent on, byte for byte, as the online and offline event.
+/// A .NET subscriber ends its process on an event it cannot parse, so a `Ticket` only ever holds
+/// text that such a subscriber reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ticket {
+    client: ClientId,
+    text: Box<str>,
+}
+
+impl Ticket {
+    /// A ticket for `client` with the business's `meta` data (address, device, ...), as the original writes it.
+    pub fn new(client: ClientId, meta: Option<&str>) -> Self {
+        let mut text = String::with_capacity(48);
+        text.push_str("{\"Item1\":");
+        push_id(&mut text, client);
+        text.push_str(",\"Item2\":");
+        match meta {
+            Some(meta) => push_string(&mut text, meta),
+            None => text.push_str("null"),
+        }
+        text.push('}');
+        Ticket { client, text: text.into() }
+    }
+
+    /// Reads a stored ticket or an event; `None` unless a .NET subscriber could read it too.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (client, _) = read_ticket(text)?;
+        Some(Ticket { client, text: text.into() })
+    }
+
+    /// Who may connect with it.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// The business's note about the connection.
+    pub fn meta(&self) -> Option<String> {
+        read_ticket(&self.text).and_then(|(_, meta)| meta)
+    }
+
+    /// The exact text, as stored and as sent in events.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same ticket; what is left here keeps the client and has no text.
+    #[cfg(feature = "server")]
+    pub(crate) fn take(&mut self) -> Ticket {
+        Ticket { client: self.client, text: std::mem::take(&mut self.text) }
+    }
+
+    /// See [`text`](Self::text).
+    #[cfg(feature = "server")]
+    pub(crate) fn into_text(self) -> Box<str> {
+        self.text
+    }
+}
+
+fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        #[serde(rename = "Item1")]
+        client: ClientId,
+        #[serde(rename = "Item2")]
+        meta: Option<String>,
+    }
+
+    if ticket.starts_with('{')
+        && let Ok(Strict { client, meta }) = serde_json::from_str(ticket)
+    {
+        return Some((client, meta));
+    }
+    let Json::Object(members) = Json::parse(ticket)? else { return None };
+    let (mut client, mut meta) = (ClientId::Int(0), None);
+    // The last of a name wins, but a subscriber converts them all.
+    for (name, value) in &members {
+        if name.eq_ignore_ascii_case("Item1") {
+            client = id(value)?;
+        } else if name.eq_ignore_ascii_case("Item2") {
+            meta = if *value == Json::Null { None } else { Some(text(value)?) };
+        }
+    }
+    Some((client, meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_convert_as_in_the_original() {
+        for (json, id) in [("2.0", 2), ("2.5", 2), ("3.5", 4), ("true", 1), ("\" 7\"", 7)] {
+            let ticket = Ticket::parse(&format!("{{\"Item1\":{json}}}"));
+            assert_eq!(ticket.map(|ticket| ticket.client()), Some(ClientId::Int(id)), "{json}");
+        }
+        for json in ["null", "9223372036854775808", "1e300", "[1]", "\"x\""] {
+            assert_eq!(Ticket::parse(&format!("{{\"Item1\":{json}}}")), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_kills_a_subscriber_is_refused() {
+        for text in [
+            "",
+            "null",
+            "5",
+            "hello",
+            "[2,\"m\"]",
+            "{\"Item1\":5,\"Item2\":{}}",
+            "7|{\"Item1\":5}",
+            "{\"Item1\":5,\"Item2\":[\"a\"]}",
+            "{\"Item1\":5,\"Item2\":\"a\",\"item2\":{}}",
+            "{\"Item1\":5,\"item2\":{},\"Item2\":\"a\"}",
+            "{\"Item1\":010,\"Item2\":\"a\"}",
+        ] {
+            assert_eq!(Ticket::parse(text), None, "{text}");
+        }
+    }
+}
