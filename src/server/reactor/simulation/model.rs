@@ -121,7 +121,9 @@ impl World {
                 self.untold.push(client);
             }
             22..=24 => self.tell_channels(),
-            25 if chance.once_in(4) => self.reactor.obey(Command::ForceOffline(client.into())),
+            25 if chance.once_in(4) => {
+                self.reactor.obey(Command::ForceOffline(client.into()));
+            }
             26..=27 => self.reactor.now += chance.below(8) as u32,
             28..=29 => self.reactor.sweep(),
             30 => self.reactor.rejoin(),
