@@ -13,7 +13,7 @@ import { Browser } from "./demo/browser.mjs";
 const [url, token, folder] = process.argv.slice(2);
 const browser = await Browser.launch(process.env.CHROMIUM ?? "chromium");
 try {
-  const page = await browser.open(url, { width: 1240, height: 940 });
+  const page = await browser.open(url, { width: 1240, height: 968 });
   const text = (id) => page.run((wanted) => document.getElementById(wanted).textContent, id);
 
   // A wrong token is asked for again, the right one shows the node.
