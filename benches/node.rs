@@ -1,7 +1,7 @@
 //! A whole node in this process: broker, feed, reactor, sockets; beside bare writes to socket pairs.
 //!
-//! `cargo bench --bench node`. Hub, outbox, frame and inbox are private and out of reach one by one;
-//! what they cost together is the difference between the two figures here.
+//! `cargo bench --bench node`. What the parts of the server cost together is the difference between the
+//! two figures here; one by one they are in `parts`.
 #![allow(missing_docs)]
 
 use std::{

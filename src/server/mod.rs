@@ -24,6 +24,9 @@ mod inbox;
 mod message;
 mod metrics;
 mod outbox;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod parts;
 mod peer;
 mod presence;
 mod reactor;
