@@ -3,6 +3,7 @@
 mod cluster;
 mod deaths;
 mod flags;
+mod pressure;
 mod process;
 #[path = "../support/redis.rs"]
 mod redis_server;

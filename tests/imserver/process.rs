@@ -20,7 +20,19 @@ pub struct Process {
 
 impl Process {
     pub fn start(args: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_imserver"))
+        Process::launch(Command::new(env!("CARGO_BIN_EXE_imserver")), args)
+    }
+
+    /// Starts it with a limit of open files.
+    pub fn start_with_descriptors(limit: u32, args: &[&str]) -> Process {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_imserver"));
+        Process::launch(shell, args)
+    }
+
+    fn launch(mut command: Command, args: &[&str]) -> Process {
+        let mut child = command
             .args(args)
             .args(["--reactors", "2"])
             .stdin(Stdio::null())
