@@ -126,10 +126,11 @@ impl Room {
         members: usize,
         size: usize,
     ) -> Result<Self, String> {
-        let floor = Floor::start(None, pins.server)?;
+        let mut floor = Floor::start(None, pins.server)?;
         let mut fleet = Fleet::start(None, FIRST, members, pins.clients)?;
         let dial = Dial { floor: Some(floor.address.clone()), ..everybody(FIRST, members) };
         fleet.dial_all(&dial)?;
+        floor.accepted(members)?;
         fleet.expect(STREAM, FIRST, members)?;
         let meter = floor.meter();
         let writer = if merging { Writer::Merging(floor) } else { Writer::Plain(floor) };
@@ -269,10 +270,11 @@ impl Direct {
         deployment.servers = vec![NAME.into()];
         let path = deployment.path.replace('/', "_");
         let topic = format!("{}{path}Server{NAME}", deployment.prefix);
-        let floor = Floor::start(Some((&deployment.redis, &topic)), pins.server)?;
+        let mut floor = Floor::start(Some((&deployment.redis, &topic)), pins.server)?;
         let mut fleet = Fleet::start(None, FIRST, receivers, pins.clients)?;
         let dial = Dial { floor: Some(floor.address.clone()), ..everybody(FIRST, receivers) };
         fleet.dial_all(&dial)?;
+        floor.accepted(receivers)?;
         Ok(Direct {
             im: crate::swarm::helper(&deployment)?,
             servers: deployment.servers,

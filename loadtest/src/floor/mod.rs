@@ -6,7 +6,7 @@ pub mod server;
 use std::{
     env,
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use crate::{child::on_core, frame, meter::Meter};
@@ -15,6 +15,7 @@ use crate::{child::on_core, frame, meter::Meter};
 pub struct Floor {
     process: Child,
     input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
     /// Where its clients connect.
     pub address: String,
 }
@@ -33,10 +34,24 @@ impl Floor {
             command.spawn().map_err(|error| format!("cannot start the floor: {error}"))
         })?;
         let mut line = String::new();
-        let output = process.stdout.as_mut().ok_or("a floor without output")?;
-        BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
+        let mut output = BufReader::new(process.stdout.take().ok_or("a floor without output")?);
+        output.read_line(&mut line).map_err(|error| error.to_string())?;
         let input = process.stdin.take();
-        Ok(Floor { process, input, address: line.trim().to_owned() })
+        Ok(Floor { process, input, output, address: line.trim().to_owned() })
+    }
+
+    /// Waits until it has accepted `clients` more sockets: without a handshake, a client cannot know.
+    pub fn accepted(&mut self, clients: usize) -> Result<(), String> {
+        let mut line = String::new();
+        for _ in 0..clients {
+            line.clear();
+            match self.output.read_line(&mut line) {
+                Ok(0) => return Err("the floor is gone".into()),
+                Ok(_) => {}
+                Err(error) => return Err(format!("the floor is gone: {error}")),
+            }
+        }
+        Ok(())
     }
 
     pub fn meter(&self) -> Meter {

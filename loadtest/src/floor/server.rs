@@ -1,8 +1,9 @@
 //! The floor: a server without protocol logic, the least that the kernel allows for a delivery.
 //!
 //! Runs as a child of the conductor (`loadtest floor-server`). One thread accepts sockets, each of which
-//! says its client's number; the main thread takes finished frames from standard input and writes them
-//! to every socket, or takes messages from a Redis subscription and writes each to its receiver.
+//! says its client's number, and tells the conductor of each by an empty line; the main thread takes
+//! finished frames from standard input and writes them to every socket, or takes messages from a Redis
+//! subscription and writes each to its receiver.
 
 use std::{
     collections::HashMap,
@@ -61,6 +62,8 @@ fn accept(listener: &TcpListener, sockets: &Shared) {
             let place = sockets.all.len();
             sockets.place.insert(i64::from_le_bytes(client), place);
             sockets.all.push(stream);
+            // One byte, so that all of them fit the pipe before anybody reads it.
+            println!();
         }
     }
 }
