@@ -5,11 +5,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Shared, state::State};
+use super::{
+    Shared,
+    queues::{Feed, Listener, Wake},
+    state::State,
+};
 use crate::{
     broker::{
         contract::{EventSubscription, FeedEvent, PresenceEvent, Subscription, Watchlist},
@@ -19,51 +23,8 @@ use crate::{
     wire::Envelope,
 };
 
-/// Events that wait for one subscriber before it has lost them.
-const EVENT_CAPACITY: usize = 4096;
-
 /// Nobody wakes the feed when the watchlist changes, so it looks that often.
 const WATCHLIST_TICK: Duration = Duration::from_millis(50);
-
-/// Tells a waiting subscriber that something arrived, and waiting publishers that there is room.
-pub(super) struct Wake {
-    pub(super) arrived: Condvar,
-    pub(super) space: Condvar,
-}
-
-impl Wake {
-    fn new() -> Arc<Self> {
-        Arc::new(Wake { arrived: Condvar::new(), space: Condvar::new() })
-    }
-}
-
-/// One node's queue.
-pub(super) struct Feed {
-    id: u64,
-    pub(super) node: String,
-    pub(super) queue: VecDeque<Envelope>,
-    pub(super) watched: Watched,
-    pub(super) wake: Arc<Wake>,
-}
-
-/// The queue of one event subscriber.
-pub(super) struct Listener {
-    id: u64,
-    queue: VecDeque<PresenceEvent>,
-    wake: Arc<Wake>,
-}
-
-impl Listener {
-    /// A subscriber that lags too far loses everything and is told so, as on Redis, which cuts it.
-    pub(super) fn push(&mut self, event: PresenceEvent) {
-        if self.queue.len() >= EVENT_CAPACITY {
-            self.queue.clear();
-            self.queue.push_back(PresenceEvent::Listening);
-        }
-        self.queue.push_back(event);
-        self.wake.arrived.notify_one();
-    }
-}
 
 pub(super) struct MemoryFeed {
     shared: Arc<Shared>,

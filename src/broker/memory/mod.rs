@@ -5,6 +5,7 @@
 //! the process, and nothing runs in the background: what has expired is dropped when it is met.
 
 mod feed;
+mod queues;
 mod state;
 
 use std::{

@@ -9,7 +9,7 @@ use std::{
 
 use ahash::{AHashMap, AHashSet};
 
-use super::feed::{Feed, Listener, Wake};
+use super::queues::{Feed, Listener, Wake};
 use crate::{
     broker::contract::{PresenceChange, PresenceEvent, Session},
     error::{Error, ErrorKind, Result},

@@ -1,0 +1,54 @@
+//! What waits for the subscribers of a `MemoryBroker`. Kept in `State`, under the broker's mutex.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar},
+};
+
+use crate::{
+    broker::{contract::PresenceEvent, ordered::Watched},
+    wire::Envelope,
+};
+
+/// Events that wait for one subscriber before it has lost them.
+const EVENT_CAPACITY: usize = 4096;
+
+/// Tells a waiting subscriber that something arrived, and waiting publishers that there is room.
+pub(super) struct Wake {
+    pub(super) arrived: Condvar,
+    pub(super) space: Condvar,
+}
+
+impl Wake {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Wake { arrived: Condvar::new(), space: Condvar::new() })
+    }
+}
+
+/// One node's queue.
+pub(super) struct Feed {
+    pub(super) id: u64,
+    pub(super) node: String,
+    pub(super) queue: VecDeque<Envelope>,
+    pub(super) watched: Watched,
+    pub(super) wake: Arc<Wake>,
+}
+
+/// The queue of one event subscriber.
+pub(super) struct Listener {
+    pub(super) id: u64,
+    pub(super) queue: VecDeque<PresenceEvent>,
+    pub(super) wake: Arc<Wake>,
+}
+
+impl Listener {
+    /// A subscriber that lags too far loses everything and is told so, as on Redis, which cuts it.
+    pub(super) fn push(&mut self, event: PresenceEvent) {
+        if self.queue.len() >= EVENT_CAPACITY {
+            self.queue.clear();
+            self.queue.push_back(PresenceEvent::Listening);
+        }
+        self.queue.push_back(event);
+        self.wake.arrived.notify_one();
+    }
+}
