@@ -1,9 +1,10 @@
 //! The server: one node that holds WebSocket connections and pushes to them.
 //!
 //! [`Server::start`] binds, starts the threads and returns a [`ServerHandle`]; the threads end with it.
-//! Reading order of the files: `message` (what crosses threads), `reactor` and `connection` (the life of
-//! a socket), `hub`, `outbox`, `frame`; then `acceptor` and `http` (how a socket gets there), `feed` and
-//! `presence` (the broker's two directions).
+//! Reading order of the files: `message` (what crosses threads), `reactor`, `connection` and `inbound` (the
+//! life of a socket), `hub`, `outbox`, `frame`; then `acceptor`, `handshakes` and `http` (how a socket gets
+//! there), `feed`, `presence` and `worker` (the broker's two directions); `assembly` puts them together.
+//! The rest counts (`stats`, `calls`, `vitals`, `metrics`) or is small.
 
 mod acceptor;
 mod assembly;
