@@ -126,7 +126,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// The socket, to be registered and deregistered.
+    /// The socket, to be registered.
     pub(super) fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }

@@ -84,7 +84,8 @@ impl Hub {
     pub(super) fn remove(&mut self, client: ClientId, key: Key) -> bool {
         let Some(entry) = self.clients.get_mut(&client) else { return false };
         let mut keys = entry.connections.as_slice().to_vec();
-        keys.retain(|other| *other != key);
+        let Some(place) = keys.iter().position(|other| *other == key) else { return false };
+        keys.remove(place);
         forget_plans(&mut self.channels, &entry.channels);
         match keys[..] {
             [] => {

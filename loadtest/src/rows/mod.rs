@@ -10,6 +10,8 @@ mod scenario;
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
+
 use crate::{
     args::{CommonArgs, ConnectArgs, FanoutArgs, P2pArgs, RowName, RowsArgs, What},
     meter::Meter,
@@ -91,24 +93,10 @@ fn common_of(what: &What) -> CommonArgs {
 }
 
 fn chosen(args: &RowsArgs) -> Vec<RowName> {
-    use RowName::*;
-    if !args.rows.is_empty() {
-        return args.rows.clone();
+    match args.rows.is_empty() {
+        true => RowName::value_variants().to_vec(),
+        false => args.rows.clone(),
     }
-    vec![
-        Memory,
-        Fanout,
-        Fanout8,
-        P2p,
-        P2pReceipts,
-        P2pLatency,
-        P2pUnderRoom,
-        Connect,
-        RoomCost,
-        MassDisconnect,
-        Cluster,
-        Reactors,
-    ]
 }
 
 fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
