@@ -1,6 +1,7 @@
 //! The result of a run: what was measured, against which target, on which machine. JSON and HTML.
 
 mod html;
+mod plot;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -126,6 +127,11 @@ impl Row {
         }
     }
 
+    /// For a run that is too small to be held against them.
+    pub fn drop_targets(&mut self) {
+        self.figures.iter_mut().for_each(|figure| figure.target = None);
+    }
+
     pub fn latency(&mut self, name: &str, latencies: &Latencies) {
         let (microseconds, curve) = (latencies.percentiles(), latencies.curve());
         self.latencies.push(NamedLatency { name: name.to_owned(), microseconds, curve });
@@ -155,7 +161,8 @@ impl Row {
             ));
         }
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
-        lines.extend(self.account.iter().map(|account| format!("  account: {account}")));
+        let accounts = self.account.iter();
+        lines.extend(accounts.map(|sum| format!("  account: {sum}: {}", sum.verdict())));
         lines.join("\n")
     }
 }

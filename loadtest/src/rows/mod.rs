@@ -63,7 +63,10 @@ fn threads_note(row: &mut Row, meter: &Meter, before: &BTreeMap<String, f64>) {
         let seconds = seconds - before.get(&name).copied().unwrap_or_default();
         (seconds >= 0.01).then(|| format!("{name} {seconds:.2}"))
     });
-    row.note(format!("CPU seconds by thread: {}", spent.collect::<Vec<_>>().join(", ")));
+    let spent: Vec<_> = spent.collect();
+    if !spent.is_empty() {
+        row.note(format!("CPU seconds by thread: {}", spent.join(", ")));
+    }
 }
 
 fn be_nice(nice: i32) -> Result<(), String> {
