@@ -56,6 +56,26 @@ impl ErrorKind {
 /// An error of this library: a [kind](ErrorKind) to act on, a sentence for a person, and the cause.
 ///
 /// One pointer wide, so that `Result`s stay small.
+///
+/// ```
+/// use std::{thread::sleep, time::Duration};
+/// use imcore::Error;
+///
+/// /// Goes on trying for as long as that may help.
+/// fn patiently<T>(call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+///     let mut pause = Duration::from_millis(50);
+///     loop {
+///         match call() {
+///             Err(error) if error.is_retryable() && pause < Duration::from_secs(2) => {
+///                 sleep(pause);
+///                 pause *= 2;
+///             }
+///             other => return other,
+///         }
+///     }
+/// }
+/// assert_eq!(patiently(|| Ok(1)).unwrap(), 1);
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {

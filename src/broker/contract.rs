@@ -130,6 +130,24 @@ pub trait Broker: Send + Sync {
 /// Before a channel message come the [`Channels`](FeedEvent::Channels) of every watched client that
 /// joined or left a channel before the message was published. Changes are also reported while no
 /// message comes. Messages keep the order in which they were published.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use imcore::broker::{Broker, FeedEvent, MemoryBroker, Watchlist};
+///
+/// let broker = MemoryBroker::new();
+/// let watchlist = Arc::new(Watchlist::default());
+/// let mut feed = broker.subscribe("node-a", Arc::clone(&watchlist));
+/// assert_eq!(feed.next(Duration::ZERO)?, Some(FeedEvent::Listening));
+///
+/// watchlist.watch(42.into());
+/// broker.join(&[(42.into(), "lobby")])?;
+/// let Some(FeedEvent::Channels { channels, .. }) = feed.next(Duration::from_secs(1))? else {
+///     panic!("a membership comes before the messages that it decides about")
+/// };
+/// assert_eq!(channels, ["lobby"]);
+/// # Ok::<(), imcore::Error>(())
+/// ```
 pub trait Subscription: Send {
     /// Waits up to `timeout` for the next event; `None` if there was none. A call that has to connect
     /// or to read channels may take longer, by the broker's own time limits.

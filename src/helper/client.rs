@@ -95,6 +95,17 @@ impl ImClient {
     /// `meta` is the business's note about the connection (address, device, ...); it comes back in the
     /// online and offline events. Hand the address to the client over your own authenticated API: who
     /// holds it connects as `client`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// // In the web API, once the user has logged in; the page opens a WebSocket there.
+    /// let url = im.prev_connect_server(42, Some(r#"{"device": "phone"}"#))?;
+    /// assert!(url.starts_with("ws://127.0.0.1:6001/ws?token="));
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn prev_connect_server(
         &self,
         client: impl Into<ClientId>,
@@ -112,6 +123,15 @@ impl ImClient {
     }
 
     /// Closes all connections of `client` with close code 4001: "do not reconnect".
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.force_offline(42)?; // no effect if 42 is not there
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn force_offline(&self, client: impl Into<ClientId>) -> Result<()> {
         let client = client.into();
         self.broker.publish(&[(self.nodes.owner(client), Envelope::ForceOffline { client })])
@@ -129,6 +149,17 @@ impl ImClient {
     ///
     /// # Errors
     /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; nothing was sent then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// // Any JSON: a string, a map, or a type of yours that implements `Serialize`.
+    /// im.send_message(7, [42, 43], &serde_json::json!({ "text": "hello" }), true)?;
+    /// im.send_message(0, [42], "from the system", false)?;
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn send_message<C: Into<ClientId>>(
         &self,
         sender: impl Into<ClientId>,
@@ -169,6 +200,17 @@ impl ImClient {
     /// # Errors
     /// [`Encode`](ErrorKind::Encode); [`Argument`](ErrorKind::Argument) for an empty name, which would
     /// be a broadcast on the wire.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_chan(42, ["lobby"])?;
+    /// im.send_chan_message(7, "lobby", "hello, everybody here")?;
+    /// assert!(im.send_chan_message(7, "", "hello").is_err());
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn send_chan_message(
         &self,
         sender: impl Into<ClientId>,
@@ -228,6 +270,15 @@ impl ImClient {
     }
 
     /// Whether each of `clients` has a connection, in their order.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// assert_eq!(im.has_online_many([1, 2, 3])?, [false, false, false]);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn has_online_many<C: Into<ClientId>>(
         &self,
         clients: impl IntoIterator<Item = C>,
@@ -245,6 +296,20 @@ impl ImClient {
     ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) if the thread cannot be started.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// let events = im.event_bus(
+    ///     |client, meta| println!("{client} is online: {meta:?}"),
+    ///     |client, _| println!("one connection less of {client}"),
+    /// )?;
+    /// assert!(events.is_listening());
+    /// events.stop(); // or keep it, or detach()
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn event_bus(
         &self,
         online: impl Fn(ClientId, Option<String>) + Send + 'static,
@@ -261,6 +326,17 @@ impl ImClient {
     ///
     /// # Errors
     /// [`Argument`](ErrorKind::Argument) for an empty name; nothing is joined then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_chan(42, ["lobby", "news"])?;
+    /// assert_eq!(im.get_chan_list_by_client_id(42)?.len(), 2);
+    /// assert_eq!(im.get_chan_client_list("lobby")?, [42.into()]);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn join_chan<S: AsRef<str>>(
         &self,
         client: impl Into<ClientId>,
@@ -305,6 +381,17 @@ impl ImClient {
     }
 
     /// Ends the membership of all members of the channel that are not online.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_chan_clients("lobby", [42, 43])?; // neither has connected
+    /// im.clear_chan_client("lobby")?;
+    /// assert_eq!(im.get_chan_online("lobby")?, 0);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn clear_chan_client(&self, channel: &str) -> Result<()> {
         self.broker.clear_channel(channel)
     }

@@ -10,6 +10,21 @@ use crate::{
 };
 
 /// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
+///
+/// ```
+/// use imcore::server::{Limits, ServerConfig};
+///
+/// let config = ServerConfig {
+///     listen: ([0, 0, 0, 0], 6001).into(),
+///     server: Some("im-1".into()),
+///     servers: vec!["im-0".into(), "im-1".into(), "im-2".into()],
+///     origins: vec!["https://example.com".into()],
+///     limits: Limits { connections: 50_000, ..Limits::default() },
+///     ..ServerConfig::default()
+/// };
+/// config.validate()?;
+/// # Ok::<(), imcore::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Address that the node binds. Port 0 lets the system choose. Default `127.0.0.1:6001`.
