@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Figure, NamedLatency, Report, Row, Sample, number,
-    plot::{Line, Scale, plot, range},
+    plot::{Line, Scale, escape, plot, range},
 };
 
 const STYLE: &str = include_str!("page.css");
@@ -175,8 +175,4 @@ fn grouped(number: &str) -> String {
     let (whole, fraction) = number.split_at(number.find('.').unwrap_or(number.len()));
     let groups: Vec<_> = whole.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",") + fraction
-}
-
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Figure, html::escape};
+use super::Figure;
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 230.0;
@@ -194,6 +194,10 @@ pub fn range(figure: &Figure) -> String {
         at(target),
         RANGE_HEIGHT - 1.0
     )
+}
+
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod large;
 mod memory;
 mod room;
 mod scenario;
+mod smoke;
 
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ pub fn run(what: What) -> Result<bool, String> {
         What::Soak(args) => add(scenario::soak(&bench, &args.profile)?),
         What::Scenario(args) => add(scenario::from_file(&bench, &args.file)?),
         What::Floor(args) => add(room::floor(&bench, &args)?),
-        What::Smoke(_) => scenario::smoke(&bench)?.into_iter().for_each(add),
+        What::Smoke(_) => smoke::run(&bench)?.into_iter().for_each(add),
         What::Rows(args) => {
             for name in chosen(&args) {
                 add(row(&bench, &args, name)?);
