@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Report, Row, Sample, number};
+use crate::meter::Holding;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;\
 color:#222;background:#fff}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;\
@@ -104,6 +105,17 @@ fn series(out: &mut String, series: &[Sample]) {
     out.push_str(&plot("CPU, cores", &cpu));
     out.push_str(&plot("Resident memory of the nodes, MiB", &[line("", |s| s.rss_mib)]));
     out.push_str(&plot("Connections", &[line("", |s| s.connections)]));
+    let each = |value: fn(&Holding) -> f64| {
+        let nodes = series.iter().map(|s| s.nodes.len()).min().unwrap_or_default();
+        let node = |index| {
+            let points = series.iter().map(|s| (s.second, value(&s.nodes[index])));
+            (format!("node {index}"), points.collect())
+        };
+        (0..nodes).map(node).collect::<Vec<Line>>()
+    };
+    out.push_str(&plot("Resident memory of each node, MiB", &each(|node| node.rss_mib)));
+    out.push_str(&plot("Descriptors of each node", &each(|node| node.descriptors as f64)));
+    out.push_str(&plot("Threads of each node", &each(|node| node.threads as f64)));
 }
 
 /// One SVG plot, y from zero.
