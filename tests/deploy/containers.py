@@ -119,7 +119,7 @@ class Container:
         is a folder that can be written to."""
         self.name = name
         self.user, self.environment = user, environment
-        self.folder = pathlib.Path(scratch) / name
+        self.folder = scratch / name
         for part in ("upper/etc", "upper/proc", f"upper{volume}", "volume", "work", "root"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         self.put_files(hosts, put or {})

@@ -23,15 +23,10 @@ def call(*words, **more):
 
 def machine(scratch):
     """This machine's files, with changes kept apart."""
-    root = scratch / "machine"
-    layers = scratch / "layers"
-    for folder in (root, layers):
+    # In memory: the upper layer of an overlay cannot be on another overlay, which a CI machine's root may be.
+    root, upper, work = (scratch / name for name in ("root", "upper", "work"))
+    for folder in (root, upper, work):
         folder.mkdir()
-    # On a file system of its own: the upper layer of an overlay cannot be on another overlay.
-    call("mount", "-t", "tmpfs", "layers", layers)
-    upper, work = layers / "upper", layers / "work"
-    upper.mkdir()
-    work.mkdir()
     call("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", root)
     for folder in ("dev", "proc"):
         call("mount", "--rbind", f"/{folder}", root / folder)
@@ -73,32 +68,38 @@ def run(root, folder, environment, text):
     call("chroot", root, "sh", "-c", f"cd {folder} && {command}", env={**os.environ, **environment})
 
 
-def build(result):
-    stages = dockerfile.read(FILE)
+def build(result, scratch):
     roots = {}
-    with tempfile.TemporaryDirectory(prefix="imcore-image-") as scratch:
-        for stage in stages:
-            is_last = stage is stages[-1]
-            assert is_last == (stage.base == "scratch"), f"no stand-in for {stage.base}"
-            if not is_last:
-                rust = subprocess.check_output(["rustc", "--version"], text=True).strip()
-                print(f"{stage.name}: FROM {stage.base}, for which this machine stands in, with {rust}")
-            root = result if is_last else machine(pathlib.Path(scratch))
-            roots[stage.name] = root
-            folder = "/"
-            for word, text in stage.steps:
-                print(f"{stage.name or 'image'}: {word} {' '.join(text.split())}", flush=True)
-                if word == "WORKDIR":
-                    folder = text
-                    (root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
-                elif word == "COPY":
-                    copy(roots, root, folder, text)
-                elif word == "RUN":
-                    run(root, folder, stage.environment(), text)
-        # All mounts below it, so that nothing of them is removed with the folder.
-        for name in ("machine", "layers"):
-            call("umount", "--recursive", "--lazy", pathlib.Path(scratch) / name)
+    stages = dockerfile.read(FILE)
+    for stage in stages:
+        is_last = stage is stages[-1]
+        assert is_last == (stage.base == "scratch"), f"no stand-in for {stage.base}"
+        if not is_last:
+            rust = subprocess.check_output(["rustc", "--version"], text=True).strip()
+            print(f"{stage.name}: FROM {stage.base}, for which this machine stands in, with {rust}")
+        root = roots[stage.name] = result if is_last else machine(scratch)
+        folder = "/"
+        for word, text in stage.steps:
+            print(f"{stage.name or 'image'}: {word} {' '.join(text.split())}", flush=True)
+            if word == "WORKDIR":
+                folder = text
+                (root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            elif word == "COPY":
+                copy(roots, root, folder, text)
+            elif word == "RUN":
+                run(root, folder, stage.environment(), text)
+
+
+def main():
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="imcore-image-"))
+    # All mounts are within one, and the folder is removed only once it is empty: nothing that is mounted goes with it.
+    call("mount", "-t", "tmpfs", "image", scratch)
+    try:
+        build(pathlib.Path(sys.argv[1]).resolve(), scratch)
+    finally:
+        call("umount", "--recursive", "--lazy", scratch)
+        scratch.rmdir()
 
 
 if __name__ == "__main__":
-    build(pathlib.Path(sys.argv[1]).resolve())
+    main()

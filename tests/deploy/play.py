@@ -6,7 +6,6 @@ namespace of its own."""
 import json
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,8 +67,8 @@ def alone(network, tree, scratch):
 
 def over_tls(network, tree, scratch):
     step("rediss:// with the authority among the CA certificates, and without")
-    folder = pathlib.Path(scratch) / "tls"
-    folder.mkdir(mode=0o755)
+    folder = scratch / "tls"
+    folder.mkdir()
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     quiet = {"cwd": folder, "stderr": subprocess.DEVNULL}
     call("openssl", "req", "-x509", *key, "-subj", "/CN=test", "-keyout", "ca.key", "-out", "ca.pem", **quiet)
@@ -165,17 +164,17 @@ def stop(services, ports, nodes, running):
 def main():
     tree, file = sys.argv[1:]
     network = Network()
-    scratch = tempfile.mkdtemp(prefix="imcore-containers-")
-    # Other users look into it: containers do not run as root.
-    pathlib.Path(scratch).chmod(0o755)
-    call("mount", "-t", "tmpfs", "containers", scratch)
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="imcore-containers-"))
+    # Containers do not run as root and must get through to theirs.
+    call("mount", "-t", "tmpfs", "-o", "mode=755", "containers", scratch)
     try:
         alone(network, tree, scratch)
         over_tls(network, tree, scratch)
         compose(network, tree, scratch, file)
     finally:
-        call("umount", "--lazy", scratch)
-        shutil.rmtree(scratch)
+        # Removed only once it is empty: nothing that is mounted goes with it.
+        call("umount", "--recursive", "--lazy", scratch)
+        scratch.rmdir()
 
 
 if __name__ == "__main__":
