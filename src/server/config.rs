@@ -193,10 +193,15 @@ impl ServerConfig {
             if self.servers.is_empty() { vec![server.clone()] } else { self.servers.clone() };
         let nodes = Nodes::new(servers)?;
         let index = nodes.position(&server).ok_or_else(|| {
+            let names: Vec<_> = nodes.iter().collect();
+            let hint = match self.server {
+                Some(_) => "",
+                None => "; it was not given, so the listen address was taken",
+            };
             Error::config(format!(
-                "server: {server:?} is not in servers {:?}; clients of this node would get no \
-                 messages. Add it there, or set server to one of them",
-                nodes.iter().collect::<Vec<_>>()
+                "server: {server:?} is not in servers {names:?}; clients of this node would get no \
+                 messages. Set server to this node's entry, for example {:?}, or add it there{hint}",
+                names[0]
             ))
         })?;
         Ok((nodes, index))

@@ -6,6 +6,7 @@ use super::{
     Figure, NamedLatency, Report, Row, Sample, number,
     plot::{Line, Scale, escape, plot, range},
 };
+use crate::meter::Holding;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -166,8 +167,18 @@ fn series(out: &mut String, series: &[Sample]) {
     over_seconds("Deliveries a second, over seconds", &[line("", |s| s.deliveries_per_second)]);
     let cpu = [line("nodes", |s| s.server_cores), line("Redis", |s| s.redis_cores)];
     over_seconds("CPU, cores", &cpu);
-    over_seconds("Resident memory of the nodes, MiB", &[line("", |s| s.rss_mib)]);
     over_seconds("Connections", &[line("", |s| s.connections)]);
+    let nodes = series.iter().map(|s| s.nodes.len()).min().unwrap_or_default();
+    let each = |value: fn(&Holding) -> f64| {
+        let node = |index| {
+            let points = series.iter().map(|s| (s.second, value(&s.nodes[index])));
+            (format!("node {index}"), points.collect())
+        };
+        (0..nodes).map(node).collect::<Vec<Line>>()
+    };
+    over_seconds("Resident memory of each node, MiB", &each(|node| node.rss_mib));
+    over_seconds("Descriptors of each node", &each(|node| node.descriptors as f64));
+    over_seconds("Threads of each node", &each(|node| node.threads as f64));
 }
 
 /// A number with a separator between thousands.

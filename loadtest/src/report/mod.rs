@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     account::Account,
     histogram::{Latencies, Percentiles},
-    meter::Machine,
+    meter::{Holding, Machine},
 };
 
 /// Everything that one invocation measured.
@@ -58,7 +58,7 @@ pub struct NamedLatency {
 }
 
 /// One look at the deployment while it works.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Sample {
     pub second: f64,
     /// Cores that the nodes use.
@@ -67,6 +67,8 @@ pub struct Sample {
     pub rss_mib: f64,
     pub deliveries_per_second: f64,
     pub connections: f64,
+    /// Each node by itself.
+    pub nodes: Vec<Holding>,
 }
 
 impl Figure {

@@ -13,6 +13,9 @@ const RIGHT: f64 = 26.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 30.0;
 
+/// Colours that lines take turns with.
+const COLOURS: usize = 6;
+
 const RANGE_WIDTH: f64 = 180.0;
 const RANGE_HEIGHT: f64 = 16.0;
 
@@ -150,10 +153,10 @@ pub fn plot(title: &str, (x_scale, y_scale): (Scale, Scale), lines: &[Line]) -> 
             x_scale.text(tick)
         );
     }
-    for (index, (_, points)) in lines.iter().enumerate() {
+    for ((_, points), colour) in lines.iter().zip((0..COLOURS).cycle()) {
         let places: Vec<_> =
             points.iter().map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y))).collect();
-        let _ = write!(out, "<polyline class=line{index} points=\"{}\"/>", places.join(" "));
+        let _ = write!(out, "<polyline class=line{colour} points=\"{}\"/>", places.join(" "));
     }
     legend(&mut out, lines);
     out.push_str("</svg>");
@@ -166,9 +169,8 @@ fn legend(out: &mut String, lines: &[Line]) {
         return;
     }
     out.push_str(&format!("<text x={} y=12 text-anchor=end>", WIDTH - RIGHT));
-    for (index, (name, _)) in lines.iter().enumerate() {
-        let gap = if index == 0 { "" } else { " dx=10" };
-        let _ = write!(out, "<tspan class=name{index}{gap}>{}</tspan>", escape(name));
+    for ((name, _), colour) in lines.iter().zip((0..COLOURS).cycle()) {
+        let _ = write!(out, "<tspan class=name{colour} dx=10>{}</tspan>", escape(name));
     }
     out.push_str("</text>");
 }

@@ -114,6 +114,30 @@ impl Config {
             .replace("{path}", &self.server.path)
     }
 
+    /// What is allowed and yet most likely a mistake: a default identity by which clients elsewhere cannot
+    /// find this node.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let ServerConfig { listen, server: None, servers, .. } = &self.server else { return None };
+        let named =
+            format!("this node is called {listen}, its listen address, as server is not given;");
+        let port = listen.port();
+        if listen.ip().is_unspecified() && self.public_url.contains("{server}") {
+            return Some(format!(
+                "{named} no client can connect to that. Set server to the address or name that helpers have \
+                 in their list, for example --server 10.0.0.1:{port}"
+            ));
+        }
+        let here = |name: &str| name.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
+        let elsewhere = servers.iter().find(|name| !here(name))?;
+        listen.ip().is_loopback().then(|| {
+            format!(
+                "{named} only this machine can connect to that, while {elsewhere} seems to be another. Set \
+                 server to this node's name, and listen to an address for all, for example \
+                 --listen 0.0.0.0:{port} --server 10.0.0.1:{port}"
+            )
+        })
+    }
+
     fn source(&self, name: &str) -> Source {
         self.layers.get(name).map_or(Source::Default, |given| given.source)
     }

@@ -1,15 +1,18 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
 //! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
-//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works with.
+//! holds), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with.
 
 mod admin;
 mod cli;
 mod config;
 mod descriptors;
 mod file;
+mod health;
+mod json;
 mod limits;
 mod logging;
+mod process;
 mod reload;
 mod settings;
 
@@ -29,22 +32,29 @@ use signal_hook::{
 };
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            logging::last_words(&error.to_string());
-            // 2 is the usual code for a usage error: restarting does not help.
-            ExitCode::from(if error.kind() == ErrorKind::Config { 2 } else { 1 })
-        }
-    }
+    run().unwrap_or_else(|error| {
+        logging::last_words(&error.to_string());
+        // 2 is the usual code for a usage error: restarting does not help.
+        ExitCode::from(if error.kind() == ErrorKind::Config { 2 } else { 1 })
+    })
 }
 
-fn run() -> Result<(), Error> {
+fn run() -> Result<ExitCode, Error> {
     let cli = Cli::read()?;
     if let Some(shell) = cli.completions {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut cli::command(), "imserver", &mut script);
         return print(&script);
+    }
+    if let Some(question) = &cli.health {
+        return match health::ask(&cli, question) {
+            Ok(word) => print(format!("{word}\n").as_bytes()),
+            Err(why) => {
+                logging::last_words(&why);
+                // Whatever is wrong: to Docker, other codes have no meaning.
+                Ok(ExitCode::FAILURE)
+            }
+        };
     }
     let config = Config::load(&cli)?;
     let broker = broker(&config)?;
@@ -52,7 +62,8 @@ fn run() -> Result<(), Error> {
         return print(config.show(&broker.describe()).as_bytes());
     }
     logging::start(config.log, config.log_format)?;
-    serve(&cli, config, broker)
+    serve(&cli, config, broker)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the node until a signal, or until it fails.
@@ -74,6 +85,9 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         config.admin,
     ));
     welcome(&config, &node, &*broker, admin.as_ref());
+    if let Some(doubt) = config.doubt() {
+        log::warn!("{doubt}");
+    }
     if let Some(admin) = admin {
         admin.serve(Arc::clone(&site)).map_err(|error| {
             Error::new(ErrorKind::Io, "cannot start the admin listener").with_source(error)
@@ -154,11 +168,11 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
 }
 
 /// Prints what was asked for; whoever reads it may stop at any time.
-fn print(bytes: &[u8]) -> Result<(), Error> {
+fn print(bytes: &[u8]) -> Result<ExitCode, Error> {
     match std::io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::new(ErrorKind::Io, "cannot print").with_source(error))
         }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
 }

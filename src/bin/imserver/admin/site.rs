@@ -10,6 +10,7 @@ use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
 use super::http::{Request, Response};
+use crate::process;
 
 const PAGE: &str = include_str!("page.html");
 const PLACES: &str = "there are /, /health/live, /health/ready, /metrics and /stats";
@@ -65,7 +66,7 @@ impl Site {
                 None if path == "/metrics" => Response {
                     status: 200,
                     content_type: PROMETHEUS_TYPE,
-                    body: prometheus(&self.vitals.stats(), &self.node),
+                    body: prometheus(&self.vitals.stats(), &self.node) + &process::metrics(),
                 },
                 None if path == "/stats" => Response {
                     status: 200,
