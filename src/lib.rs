@@ -95,7 +95,7 @@ mod token;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
-pub use helper::{EventBus, ImClient, ImClientBuilder, ImHelper, SendEvent};
+pub use helper::{Batch, EventBus, ImClient, ImClientBuilder, ImHelper, SendEvent};
 pub use id::{ClientId, IdKind};
 pub use wire::{Envelope, Ticket};
 

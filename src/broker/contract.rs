@@ -34,6 +34,20 @@ pub trait Broker: Send + Sync {
     /// order of `tokens`.
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>>;
 
+    // --- Requests --------------------------------------------------------------------------------
+
+    /// Stores `claim` under `key` for `life`, unless something is there already, which is returned then.
+    ///
+    /// Of all callers on all nodes, one is the first. Claims should be unique, so that whoever repeats
+    /// an own one after an error knows it when it is returned. Keys are any text.
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>>;
+
+    /// Puts `outcome` in the place of the own `claim`, for `life`; with a life of zero nothing stays
+    /// there, and the key is free.
+    ///
+    /// Returns false, and changes nothing, if that claim is not there any more.
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool>;
+
     // --- Presence, seen by a node ----------------------------------------------------------------
 
     /// Opens a presence session for `node`, which lives for `lease` after each

@@ -273,6 +273,23 @@ impl Broker for RedisBroker {
         Ok(replies.into_iter().map(text).collect())
     }
 
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        let there = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::CLAIM).arg(1).arg(self.names().request_key(key));
+            pipeline.arg(claim).arg(millis(life));
+        })?;
+        Ok((there != Value::Nil).then(|| reply::text(there)))
+    }
+
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        let settled = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::SETTLE).arg(1).arg(self.names().request_key(key));
+            pipeline.arg(claim).arg(outcome);
+            pipeline.arg(if life.is_zero() { 0 } else { millis(life) });
+        })?;
+        Ok(reply::number(settled) == 1)
+    }
+
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
         let session = Session::new(node, lease)?;
         let names = self.names();
