@@ -18,9 +18,9 @@ use crate::{
 
 /// Carries messages to nodes and keeps tickets, presence and channels.
 ///
-/// All methods may be called from many threads at once. Errors of kind
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) pass; the
-/// same call may be repeated, and [`report`](Broker::report) may be repeated without double effect.
+/// All methods may be called from many threads at once. Errors that are
+/// [retryable](crate::Error::is_retryable) pass; the same call may be repeated, and
+/// [`report`](Broker::report) without double effect.
 pub trait Broker: Send + Sync {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;

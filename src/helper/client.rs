@@ -17,9 +17,6 @@ use crate::{
     wire::{Envelope, Ticket},
 };
 
-/// How long a connect token can be used, as in the original.
-const TICKET_LIFE: Duration = Duration::from_secs(10);
-
 /// The business side of imcore: issues connect addresses, sends, manages channels, watches presence.
 ///
 /// A clone is another handle to the same client and costs a few pointers. All methods may be called
@@ -73,6 +70,9 @@ pub struct SendEvent<'a> {
 }
 
 impl ImClient {
+    /// How long a connect address can be used, as in the original.
+    pub const TICKET_LIFE: Duration = Duration::from_secs(10);
+
     pub(super) fn from_parts(
         broker: Arc<dyn Broker>,
         nodes: Nodes,
@@ -90,7 +90,8 @@ impl ImClient {
 
     // --- Connecting ------------------------------------------------------------------------------
 
-    /// Issues the address at which `client` may connect once within 10 seconds.
+    /// Issues the address at which `client` may connect once within
+    /// [`TICKET_LIFE`](Self::TICKET_LIFE).
     ///
     /// `meta` is the business's note about the connection (address, device, ...); it comes back in the
     /// online and offline events. Hand the address to the client over your own authenticated API: who
@@ -102,7 +103,7 @@ impl ImClient {
     ) -> Result<String> {
         let client = client.into();
         let token = random_token()?;
-        self.broker.put_ticket(&token, &Ticket::new(client, meta), TICKET_LIFE)?;
+        self.broker.put_ticket(&token, &Ticket::new(client, meta), Self::TICKET_LIFE)?;
         let index = client.node_of(self.nodes.len());
         let url = self
             .url_template

@@ -56,7 +56,8 @@ const CLEAR_CHUNK: usize = 100;
 ///
 /// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
 /// [`Unavailable`](ErrorKind::Unavailable) at once while nobody listens, with
-/// [`Timeout`](ErrorKind::Timeout) after the call timeout, and with
+/// [`Timeout`](ErrorKind::Timeout) after the call timeout, with
+/// [`Interrupted`](ErrorKind::Interrupted) when the connection breaks meanwhile, and with
 /// [`Overloaded`](ErrorKind::Overloaded) when all connections of the pool stay busy. A call is never
 /// repeated here.
 ///
