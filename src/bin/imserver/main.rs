@@ -1,9 +1,11 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
 //! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
-//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works with; `web` is HTTP.
+//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works
+//! with, `api` what business code does; both stand on `web`.
 
 mod admin;
+mod api;
 mod cli;
 mod config;
 mod descriptors;
@@ -12,13 +14,12 @@ mod limits;
 mod logging;
 mod reload;
 mod settings;
-// The admin listener alone does not use all of it.
-#[allow(dead_code)]
 mod web;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 use admin::Site;
+use api::Api;
 use cli::Cli;
 use config::Config;
 use imcore::{
@@ -30,7 +31,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use web::Listener;
+use web::{Access, Listener};
 
 fn main() -> ExitCode {
     match run() {
@@ -66,20 +67,30 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let mut values = config.values();
     descriptors::fit(&mut config.server.limits);
-    let admin = config.admin.map(|address| Listener::bind("admin", address)).transpose()?;
+    let listen =
+        |name, address: Option<_>| address.map(|address| Listener::bind(name, address)).transpose();
+    let admin = listen("admin", config.admin)?;
+    let api = listen("api", config.api)?;
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
         .map_err(|error| config.with_source(&error))?;
-    let site = Arc::new(Site::new(
+    let im = config.im_client(node.server(), Arc::clone(&broker))?;
+    let access = Access::new("api_key", config.api_key.clone(), config.api);
+    let api_site = Arc::new(Api::new(im, access));
+    let admin_site = Arc::new(Site::new(
         node.server(),
         broker.describe(),
         config.server.limits.connections,
         node.vitals(),
+        config.api.map(|_| Arc::clone(api_site.stats())),
         config.admin_token.clone(),
         config.admin,
     ));
-    welcome(&config, &node, &*broker, admin.as_ref());
+    welcome(&config, &node, &*broker, admin.as_ref(), api.as_ref());
     if let Some(admin) = admin {
-        admin.serve(Arc::clone(&site))?;
+        admin.serve(Arc::clone(&admin_site))?;
+    }
+    if let Some(api) = api {
+        api.serve(Arc::clone(&api_site))?;
     }
     let failure = node.failure_watch();
     std::thread::spawn(move || {
@@ -90,7 +101,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         if signal != SIGHUP {
             break;
         }
-        reload::reload(cli, &mut values, &site);
+        reload::reload(cli, &mut values, admin_site.access(), api_site.access());
     }
     stop(node, signals)
 }
@@ -113,7 +124,13 @@ fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
 }
 
 /// Says what listens where, and within which limits.
-fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Option<&Listener>) {
+fn welcome(
+    config: &Config,
+    node: &ServerHandle,
+    broker: &dyn Broker,
+    admin: Option<&Listener>,
+    api: Option<&Listener>,
+) {
     let server = &config.server;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
@@ -136,6 +153,10 @@ fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Opt
     if let Some(Ok(address)) = admin.map(Listener::local_addr) {
         let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
         log::info!("admin at http://{address}/, {token}");
+    }
+    if let Some(Ok(address)) = api.map(Listener::local_addr) {
+        let key = if config.api_key.is_some() { "asks for its key" } else { "open" };
+        log::info!("API at http://{address}/openapi.json, {key}");
     }
 }
 

@@ -1,11 +1,14 @@
 //! What the admin listener answers: who may ask, and what there is.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
-use crate::web::{self, Access, CHALLENGE, Limits, Request, Response};
+use crate::{
+    api::Stats,
+    web::{self, Access, CHALLENGE, Limits, Request, Response},
+};
 
 const PAGE: &str = include_str!("page.html");
 /// What the page may do: it is whole in itself and asks only here.
@@ -19,6 +22,8 @@ pub(crate) struct Site {
     broker: String,
     connections: usize,
     vitals: Vitals,
+    /// What the API counts, where there is one.
+    api: Option<Arc<Stats>>,
     access: Access,
 }
 
@@ -29,11 +34,12 @@ impl Site {
         broker: String,
         connections: usize,
         vitals: Vitals,
+        api: Option<Arc<Stats>>,
         token: Option<String>,
         address: Option<SocketAddr>,
     ) -> Site {
         let access = Access::new("admin_token", token, address);
-        Site { node: node.to_owned(), broker, connections, vitals, access }
+        Site { node: node.to_owned(), broker, connections, vitals, api, access }
     }
 
     /// Who may ask.
@@ -53,6 +59,11 @@ impl Site {
             None => Response::line(200, "ready"),
             Some(why) => Response::line(503, &why.to_string()),
         }
+    }
+
+    fn metrics(&self) -> String {
+        let node = prometheus(&self.vitals.stats(), &self.node);
+        node + &self.api.as_ref().map_or_else(String::new, |api| api.prometheus())
     }
 
     fn stats(&self) -> Value {
@@ -135,9 +146,7 @@ impl web::Site for Site {
             "/" => Response::new(200, "text/html; charset=utf-8", PAGE)
                 .with("Content-Security-Policy", PAGE_POLICY)
                 .with("X-Frame-Options", "DENY"),
-            "/metrics" => {
-                Response::new(200, PROMETHEUS_TYPE, prometheus(&self.vitals.stats(), &self.node))
-            }
+            "/metrics" => Response::new(200, PROMETHEUS_TYPE, self.metrics()),
             "/stats" => Response::new(200, "application/json", self.stats().to_string()),
             _ => Response::line(404, PLACES),
         }

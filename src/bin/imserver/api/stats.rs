@@ -1,0 +1,74 @@
+//! How often each operation was asked for, what came of it, and how long it took.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Counted by the threads of the API, shown by the admin listener.
+#[derive(Default)]
+pub(crate) struct Stats(Mutex<BTreeMap<&'static str, Counts>>);
+
+#[derive(Default)]
+struct Counts {
+    by_status: BTreeMap<u16, u64>,
+    time: Duration,
+}
+
+impl Stats {
+    /// One answer of `operation`.
+    pub(super) fn count(&self, operation: &'static str, status: u16, took: Duration) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = counts.entry(operation).or_default();
+        *counts.by_status.entry(status).or_default() += 1;
+        counts.time += took;
+    }
+
+    /// All counts in the text exposition format of Prometheus.
+    pub(crate) fn prometheus(&self) -> String {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut page = String::from(
+            "# HELP imcore_api_requests_total Requests to the API, by operation and HTTP status.\n\
+             # TYPE imcore_api_requests_total counter\n",
+        );
+        for (operation, Counts { by_status, .. }) in &*counts {
+            for (status, count) in by_status {
+                let labels = format!("operation=\"{operation}\",status=\"{status}\"");
+                let _ = writeln!(page, "imcore_api_requests_total{{{labels}}} {count}");
+            }
+        }
+        page += "# HELP imcore_api_request_seconds Time that the operations of the API took.\n\
+                 # TYPE imcore_api_request_seconds summary\n";
+        for (operation, Counts { by_status, time }) in &*counts {
+            let label = format!("{{operation=\"{operation}\"}}");
+            let (sum, count) = (time.as_secs_f64(), by_status.values().sum::<u64>());
+            let _ = writeln!(page, "imcore_api_request_seconds_sum{label} {sum}");
+            let _ = writeln!(page, "imcore_api_request_seconds_count{label} {count}");
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up() {
+        let stats = Stats::default();
+        stats.count("join", 204, Duration::from_millis(500));
+        stats.count("join", 204, Duration::from_millis(250));
+        stats.count("join", 400, Duration::ZERO);
+        let text = stats.prometheus();
+        for line in [
+            "imcore_api_requests_total{operation=\"join\",status=\"204\"} 2\n",
+            "imcore_api_requests_total{operation=\"join\",status=\"400\"} 1\n",
+            "imcore_api_request_seconds_sum{operation=\"join\"} 0.75\n",
+            "imcore_api_request_seconds_count{operation=\"join\"} 3\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}
