@@ -40,6 +40,7 @@ fn build() -> Value {
     }
     // Written by hand and checked by the tests.
     let mut schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
+    schemas["ClientIdText"]["pattern"] = format!("^({}|{GUID})$", integer_pattern()).into();
     let codes = Code::ALL.map(|code| code.parts().1);
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
     let responses = Code::ALL.map(|code| (code.parts().1.to_owned(), problem(code)));
@@ -66,6 +67,23 @@ fn build() -> Value {
             },
         },
     })
+}
+
+const GUID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+
+/// A regular expression for the 64-bit integers, each in its one text.
+fn integer_pattern() -> String {
+    let largest = i64::MAX.to_string();
+    let shorter = largest.len() - 2;
+    let mut pattern = format!("{}|0|-?([1-9][0-9]{{0,{shorter}}}|{largest}", i64::MIN);
+    // As long as the largest, the same up to one digit, and there a smaller one.
+    for (index, digit) in largest.char_indices().filter(|(_, digit)| *digit != '0') {
+        let (before, below) = (&largest[..index], digit as u8 - 1);
+        let from = if index == 0 { '1' } else { '0' };
+        let left = largest.len() - 1 - index;
+        pattern += &format!("|{before}[{from}-{}][0-9]{{{left}}}", below as char);
+    }
+    pattern + ")"
 }
 
 fn reference(schema: &str) -> Value {

@@ -1,8 +1,6 @@
 //! From bodies, paths and queries to values that are good: every limit of the API is enforced here, and
 //! the document states the same ones. Pure.
 
-use std::fmt;
-
 use imcore::ClientId;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
@@ -46,41 +44,28 @@ impl Id {
 }
 
 impl<'de> Deserialize<'de> for Id {
+    /// From the text itself, as no number type of JSON readers holds all that may stand there.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = Id;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a client id: a 64-bit integer, or a string with one or with a GUID")
-            }
-
-            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Id, E> {
-                Ok(Id(id.into()))
-            }
-
-            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Id, E> {
-                let too_large = |_| E::invalid_value(de::Unexpected::Unsigned(id), &self);
-                i64::try_from(id).map(|id| Id(id.into())).map_err(too_large)
-            }
-
-            fn visit_f64<E: de::Error>(self, id: f64) -> Result<Id, E> {
-                // Some languages write whole numbers so. Beyond this, doubles skip some.
-                const EXACT: f64 = 9_007_199_254_740_992.0;
-                if id.fract() == 0.0 && id.abs() < EXACT {
-                    return Ok(Id((id as i64).into()));
-                }
-                Err(E::invalid_value(de::Unexpected::Float(id), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
-                Id::parse(text).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        let text = value.get();
+        let id = match serde_json::from_str::<String>(text) {
+            Ok(text) => Id::parse(&text).ok(),
+            Err(_) => text.parse().ok().or_else(|| whole(text)).map(|id: i64| Id(id.into())),
+        };
+        id.ok_or_else(|| {
+            let text: String = text.chars().take(64).collect();
+            de::Error::custom(format!(
+                "{text} is not a client id: expected a 64-bit integer, or a string with one or with a GUID"
+            ))
+        })
     }
+}
+
+/// A whole number that is written with a fraction or an exponent, as some languages do.
+fn whole(text: &str) -> Option<i64> {
+    let number: f64 = text.contains(['.', 'e', 'E']).then(|| text.parse().ok())??;
+    let fits = number.fract() == 0.0 && number.abs() < i64::MAX as f64;
+    fits.then_some(number as i64)
 }
 
 /// Text of so many characters.
@@ -226,6 +211,8 @@ mod tests {
         for (text, id) in [
             ("42", "42"),
             ("-42.0", "-42"),
+            ("1851858646950989.0", "1851858646950989"),
+            ("1e3", "1000"),
             ("\"42\"", "42"),
             ("9223372036854775807", "9223372036854775807"),
             ("\"-9223372036854775808\"", "-9223372036854775808"),
