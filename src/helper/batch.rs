@@ -86,7 +86,7 @@ impl<'a> Batch<'a> {
         message: &(impl Serialize + ?Sized),
     ) -> Result<()> {
         check_channel(channel)?;
-        self.to_all_nodes(sender.into(), Some(channel), message)
+        self.add_for_all_nodes(sender.into(), Some(channel), message)
     }
 
     /// Adds what [`ImClient::send_broadcast_message`] would send.
@@ -94,7 +94,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// [`Encode`](ErrorKind::Encode); the batch stays as it was.
     pub fn broadcast_message(&mut self, message: &(impl Serialize + ?Sized)) -> Result<()> {
-        self.to_all_nodes(self.im.id_kind.system(), None, message)
+        self.add_for_all_nodes(self.im.id_kind.system(), None, message)
     }
 
     /// Sends everything in the order in which it was added. Blocks for one round trip to the broker, or one
@@ -113,7 +113,7 @@ impl<'a> Batch<'a> {
         self.im.broker().publish(&self.outgoing)
     }
 
-    fn to_all_nodes(
+    fn add_for_all_nodes(
         &mut self,
         sender: ClientId,
         channel: Option<&str>,
