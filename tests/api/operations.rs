@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, api_of},
     http::{self, begin},
-    process::eventually,
+    process::{Process, eventually},
+    redis_server::RedisServer,
 };
 
 /// A good call of every operation: its path, and the body where there is one.
@@ -189,6 +190,27 @@ fn messages_reach_clients_on_all_nodes() {
     let states: Vec<_> = online["clients"].as_array().unwrap().iter().collect();
     let state = |id: &str, online: bool| json!({ "client": id, "online": online });
     assert_eq!(states, [&state("3", false), &state("2", true), &state("1", true)]);
+}
+
+#[test]
+fn addresses_and_system_ids_follow_the_settings() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let node = ["--listen", "127.0.0.1:0", "--server", "im-1", "--servers", "im-0,im-1"];
+    let template = ["--public-url", "wss://{server}.example/{index}{path}", "--path", "/chat"];
+    let api = ["--api", "127.0.0.1:0", "--redis", &url, "--prefix", "wsim"];
+    let process = Process::start(&[&node[..], &template, &api].concat());
+    let api = api_of(&process);
+    let answer = http::ask(api, "POST /v1/connections", "", Some("{\"client\": 8}"));
+    let text = answer.json()["url"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("wss://im-0.example/0/chat?token="), "{text}");
+
+    let mut connection = redis.connect();
+    let mut listener = connection.as_pubsub();
+    listener.subscribe("wsim_chatServerim-0").unwrap();
+    assert_eq!(http::ask(api, "POST /v1/broadcast", "", Some("{\"message\": 1}")).status, 202);
+    let payload: String = listener.get_message().unwrap().get_payload().unwrap();
+    assert!(payload.contains("\"00000000-0000-0000-0000-000000000000\""), "{payload}");
 }
 
 #[test]

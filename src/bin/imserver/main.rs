@@ -66,7 +66,8 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let mut values = config.values();
-    descriptors::fit(&mut config.server.limits);
+    let others = if config.api.is_some() { api::DESCRIPTORS } else { 0 };
+    descriptors::fit(&mut config.server.limits, others);
     let listen =
         |name, address: Option<_>| address.map(|address| Listener::bind(name, address)).transpose();
     let admin = listen("admin", config.admin)?;

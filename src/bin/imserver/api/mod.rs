@@ -29,6 +29,11 @@ use crate::web::{Access, Limits, Request, Response, Site};
 
 pub(crate) use stats::Stats;
 
+/// Connections at a time.
+const CONNECTIONS: usize = 256;
+/// Descriptors that the API may take.
+pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + events::LISTENERS) as u64;
+
 /// The API of one node, over the broker that all nodes share: each node's answers the same.
 pub(crate) struct Api {
     im: ImClient,
@@ -73,7 +78,7 @@ impl Api {
 impl Site for Api {
     fn limits(&self) -> Limits {
         Limits {
-            connections: 256,
+            connections: CONNECTIONS,
             head: 16 << 10,
             body: input::BODY,
             request: Duration::from_secs(10),
