@@ -1,4 +1,4 @@
-//! What each operation does: reads its input, makes one call of the library, writes the answer.
+//! What each operation does: reads its input, calls the library, writes the answer.
 //!
 //! Ids are strings in every answer: JavaScript would round numbers above 2^53, and GUIDs are strings
 //! anyway.
