@@ -98,5 +98,7 @@ fn sighup_changes_the_key_and_metrics_count_requests() {
     let metrics = ask(admin, "GET /metrics", "", None).body;
     let sample = "imcore_api_requests_total{operation=\"listOnlineClients\",status=\"200\"} 2\n";
     assert!(metrics.contains(sample), "{metrics}");
+    let refused = "imcore_api_requests_total{operation=\"listOnlineClients\",status=\"401\"} 1\n";
+    assert!(metrics.contains(refused), "{metrics}");
     std::fs::remove_file(&path).unwrap();
 }

@@ -18,7 +18,7 @@ use crate::web::{Body, Request, Response};
 /// How long an answer is kept.
 pub(super) const ANSWER_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long a claim stands: longer than any request takes, so that only a node that died leaves one.
-const CLAIM_LIFE: Duration = Duration::from_secs(60);
+const CLAIM_LIFE: Duration = Duration::from_secs(120);
 
 /// What is stored under a key: a claim, and later the answer.
 #[derive(Serialize, Deserialize)]

@@ -29,6 +29,8 @@ use crate::web::{Access, Limits, Request, Response, Site};
 
 pub(crate) use stats::Stats;
 
+/// What requests that fit no operation are counted as.
+const NONE: &str = "none";
 /// Connections at a time.
 const CONNECTIONS: usize = 256;
 /// Descriptors that the API may take.
@@ -54,6 +56,35 @@ impl Api {
 
     pub(crate) fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// Whether a request may be carried out, as far as its head tells.
+    fn check(
+        &self,
+        request: &Request,
+        found: Result<&Operation, NoOperation>,
+    ) -> Result<(), Response> {
+        if !matches!(found, Ok(Operation { kind: Kind::Public, .. })) {
+            let check = self.access.check(request);
+            check.map_err(|denied| problem::refusal(denied.status, &denied.why))?;
+        }
+        let problem = match found {
+            Ok(operation) => {
+                let json = request.media_type().as_deref() == Some("application/json");
+                if operation.body.is_none() || json {
+                    return Ok(());
+                }
+                let detail = "send JSON, as Content-Type: application/json";
+                Problem::new(Code::UnsupportedMediaType, detail)
+            }
+            Err(NoOperation::Path(problem)) => problem,
+            Err(NoOperation::Method(allow)) => {
+                let detail = format!("this path has {allow}");
+                let problem = Problem::new(Code::MethodNotAllowed, detail);
+                return Err(problem.into_response().with("Allow", allow));
+            }
+        };
+        Err(problem.into_response())
     }
 
     fn carry_out(
@@ -90,26 +121,11 @@ impl Site for Api {
 
     fn admit(&self, request: &Request) -> Result<(), Response> {
         let found = operations::find(request);
-        if !matches!(&found, Ok((operation, _)) if operation.kind == Kind::Public) {
-            let check = self.access.check(request);
-            check.map_err(|denied| problem::refusal(denied.status, &denied.why))?;
-        }
-        match found {
-            Ok((operation, _)) => {
-                let json = request.media_type().as_deref() == Some("application/json");
-                if operation.body.is_none() || json {
-                    return Ok(());
-                }
-                let detail = "send JSON, as Content-Type: application/json";
-                Err(Problem::new(Code::UnsupportedMediaType, detail).into_response())
-            }
-            Err(NoOperation::Path(problem)) => Err(problem.into_response()),
-            Err(NoOperation::Method(allow)) => {
-                let detail = format!("this path has {allow}");
-                let problem = Problem::new(Code::MethodNotAllowed, detail);
-                Err(problem.into_response().with("Allow", allow))
-            }
-        }
+        let operation = found.as_ref().map_or(NONE, |(operation, _)| operation.id);
+        self.check(request, found.map(|(operation, _)| operation)).map_err(|response| {
+            self.stats.count(operation, response.status, None);
+            response
+        })
     }
 
     fn answer(&self, request: &Request) -> Response {
@@ -119,11 +135,12 @@ impl Site for Api {
         let began = Instant::now();
         let outcome = self.carry_out(operation, params, request);
         let response = outcome.unwrap_or_else(Problem::into_response);
-        self.stats.count(operation.id, response.status, began.elapsed());
+        self.stats.count(operation.id, response.status, Some(began.elapsed()));
         response
     }
 
     fn refusal(&self, status: u16, why: &str) -> Response {
+        self.stats.count(NONE, status, None);
         problem::refusal(status, why)
     }
 }

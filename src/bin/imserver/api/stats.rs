@@ -14,16 +14,19 @@ pub(crate) struct Stats(Mutex<BTreeMap<&'static str, Counts>>);
 #[derive(Default)]
 struct Counts {
     by_status: BTreeMap<u16, u64>,
+    /// Of those that were carried out, not refused at the door.
+    carried_out: u64,
     time: Duration,
 }
 
 impl Stats {
-    /// One answer of `operation`.
-    pub(super) fn count(&self, operation: &'static str, status: u16, took: Duration) {
+    /// One answer of `operation`; `took` is how long that worked, if it was begun.
+    pub(super) fn count(&self, operation: &'static str, status: u16, took: Option<Duration>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = counts.entry(operation).or_default();
         *counts.by_status.entry(status).or_default() += 1;
-        counts.time += took;
+        counts.carried_out += u64::from(took.is_some());
+        counts.time += took.unwrap_or_default();
     }
 
     /// All counts in the text exposition format of Prometheus.
@@ -41,11 +44,11 @@ impl Stats {
         }
         page += "# HELP imcore_api_request_seconds Time that the operations of the API took.\n\
                  # TYPE imcore_api_request_seconds summary\n";
-        for (operation, Counts { by_status, time }) in &*counts {
+        for (operation, Counts { carried_out, time, .. }) in &*counts {
             let label = format!("{{operation=\"{operation}\"}}");
-            let (sum, count) = (time.as_secs_f64(), by_status.values().sum::<u64>());
+            let sum = time.as_secs_f64();
             let _ = writeln!(page, "imcore_api_request_seconds_sum{label} {sum}");
-            let _ = writeln!(page, "imcore_api_request_seconds_count{label} {count}");
+            let _ = writeln!(page, "imcore_api_request_seconds_count{label} {carried_out}");
         }
         page
     }
@@ -58,15 +61,15 @@ mod tests {
     #[test]
     fn counts_add_up() {
         let stats = Stats::default();
-        stats.count("join", 204, Duration::from_millis(500));
-        stats.count("join", 204, Duration::from_millis(250));
-        stats.count("join", 400, Duration::ZERO);
+        stats.count("join", 204, Some(Duration::from_millis(500)));
+        stats.count("join", 204, Some(Duration::from_millis(250)));
+        stats.count("join", 401, None);
         let text = stats.prometheus();
         for line in [
             "imcore_api_requests_total{operation=\"join\",status=\"204\"} 2\n",
-            "imcore_api_requests_total{operation=\"join\",status=\"400\"} 1\n",
+            "imcore_api_requests_total{operation=\"join\",status=\"401\"} 1\n",
             "imcore_api_request_seconds_sum{operation=\"join\"} 0.75\n",
-            "imcore_api_request_seconds_count{operation=\"join\"} 3\n",
+            "imcore_api_request_seconds_count{operation=\"join\"} 2\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
