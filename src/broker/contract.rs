@@ -18,9 +18,9 @@ use crate::{
 
 /// Carries messages to nodes and keeps tickets, presence and channels.
 ///
-/// All methods may be called from many threads at once. Errors of kind
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) pass; the
-/// same call may be repeated, and [`report`](Broker::report) may be repeated without double effect.
+/// All methods may be called from many threads at once. Errors that are
+/// [retryable](crate::Error::is_retryable) pass; the same call may be repeated, and
+/// [`report`](Broker::report) without double effect.
 pub trait Broker: Send + Sync {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;
@@ -33,6 +33,20 @@ pub trait Broker: Send + Sync {
     /// Takes the tickets out, each at most once over all callers; the stored text, unchecked, in the
     /// order of `tokens`.
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>>;
+
+    // --- Requests --------------------------------------------------------------------------------
+
+    /// Stores `claim` under `key` for `life`, unless something is there already, which is returned then.
+    ///
+    /// Of all callers on all nodes, one is the first. Claims should be unique, so that whoever repeats
+    /// an own one after an error knows it when it is returned. Keys are any text.
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>>;
+
+    /// Puts `outcome` in the place of the own `claim`, for `life`; with a life of zero nothing stays
+    /// there, and the key is free.
+    ///
+    /// Returns false, and changes nothing, if that claim is not there any more.
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool>;
 
     // --- Presence, seen by a node ----------------------------------------------------------------
 

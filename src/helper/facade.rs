@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    helper::{client::ImClient, event_bus::EventBus},
+    helper::{batch::Batch, client::ImClient, event_bus::EventBus},
     id::ClientId,
 };
 
@@ -83,6 +83,11 @@ impl ImHelper {
     /// See [`ImClient::send_broadcast_message`].
     pub fn send_broadcast_message(message: &(impl Serialize + ?Sized)) -> Result<()> {
         Self::client()?.send_broadcast_message(message)
+    }
+
+    /// See [`ImClient::batch`].
+    pub fn batch() -> Result<Batch<'static>> {
+        Ok(Self::client()?.batch())
     }
 
     /// See [`ImClient::get_client_list_by_online`].

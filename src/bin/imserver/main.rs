@@ -1,9 +1,11 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
 //! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
-//! holds), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with.
+//! holds), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with,
+//! `api` what business code does; the listeners of both stand on `web`.
 
 mod admin;
+mod api;
 mod cli;
 mod config;
 mod descriptors;
@@ -15,10 +17,12 @@ mod logging;
 mod process;
 mod reload;
 mod settings;
+mod web;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
-use admin::{Admin, Site};
+use admin::Site;
+use api::Api;
 use cli::Cli;
 use config::Config;
 use imcore::{
@@ -30,6 +34,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
+use web::{Access, Listener};
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -72,26 +77,35 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let mut values = config.values();
-    descriptors::fit(&mut config.server.limits);
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let others = if config.api.is_some() { api::DESCRIPTORS } else { 0 };
+    descriptors::fit(&mut config.server.limits, others);
+    let listen =
+        |name, address: Option<_>| address.map(|address| Listener::bind(name, address)).transpose();
+    let admin = listen("admin", config.admin)?;
+    let api = listen("api", config.api)?;
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
         .map_err(|error| config.with_source(&error))?;
-    let site = Arc::new(Site::new(
+    let im = config.im_client(node.server(), Arc::clone(&broker))?;
+    let access = Access::new("api_key", config.api_key.clone(), config.api);
+    let api_site = Arc::new(Api::new(im, access));
+    let admin_site = Arc::new(Site::new(
         node.server(),
         broker.describe(),
         config.server.limits.connections,
         node.vitals(),
+        config.api.map(|_| Arc::clone(api_site.stats())),
         config.admin_token.clone(),
         config.admin,
     ));
-    welcome(&config, &node, &*broker, admin.as_ref());
+    welcome(&config, &node, &*broker, admin.as_ref(), api.as_ref());
     if let Some(doubt) = config.doubt() {
         log::warn!("{doubt}");
     }
     if let Some(admin) = admin {
-        admin.serve(Arc::clone(&site)).map_err(|error| {
-            Error::new(ErrorKind::Io, "cannot start the admin listener").with_source(error)
-        })?;
+        admin.serve(Arc::clone(&admin_site))?;
+    }
+    if let Some(api) = api {
+        api.serve(Arc::clone(&api_site))?;
     }
     let failure = node.failure_watch();
     std::thread::spawn(move || {
@@ -102,7 +116,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         if signal != SIGHUP {
             break;
         }
-        reload::reload(cli, &mut values, &site);
+        reload::reload(cli, &mut values, admin_site.access(), api_site.access());
     }
     stop(node, signals)
 }
@@ -125,7 +139,13 @@ fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
 }
 
 /// Says what listens where, and within which limits.
-fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Option<&Admin>) {
+fn welcome(
+    config: &Config,
+    node: &ServerHandle,
+    broker: &dyn Broker,
+    admin: Option<&Listener>,
+    api: Option<&Listener>,
+) {
     let server = &config.server;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
@@ -145,9 +165,13 @@ fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Opt
         limits.outbox_bytes >> 10,
         limits.lease
     );
-    if let Some(Ok(address)) = admin.map(Admin::local_addr) {
+    if let Some(Ok(address)) = admin.map(Listener::local_addr) {
         let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
         log::info!("admin at http://{address}/, {token}");
+    }
+    if let Some(Ok(address)) = api.map(Listener::local_addr) {
+        let key = if config.api_key.is_some() { "asks for its key" } else { "open" };
+        log::info!("API at http://{address}/openapi.json, {key}");
     }
 }
 
