@@ -6,11 +6,17 @@
 //   node examples/api/app.mjs 8080
 
 import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const API = process.env.IMSERVER_API ?? "http://127.0.0.1:7001";
 const KEY = process.env.IMSERVER_API_KEY ?? "";
+
+const FILES = {
+  "/": ["page.html", "text/html; charset=utf-8"],
+  "/im.js": ["../../client/im.js", "text/javascript; charset=utf-8"],
+};
 
 class Refused extends Error {
   constructor(status, text) {
@@ -79,18 +85,29 @@ async function route(path, body) {
   }
 }
 
+async function file(path) {
+  const [name, type] = FILES[path] ?? [];
+  if (!name) throw new Refused(404, "there is nothing here");
+  return [type, await readFile(new URL(name, import.meta.url))];
+}
+
+async function answer(request) {
+  const path = request.url.split("?")[0];
+  if (request.method === "GET") return file(path);
+  let text = "";
+  for await (const chunk of request.setEncoding("utf8")) text += chunk;
+  return ["application/json", JSON.stringify((await route(path, JSON.parse(text))) ?? {})];
+}
+
 const server = createServer(async (request, response) => {
-  let [status, answer] = [200, {}];
+  let [status, type, body] = [200];
   try {
-    let text = "";
-    for await (const chunk of request.setEncoding("utf8")) text += chunk;
-    answer = (await route(request.url, JSON.parse(text))) ?? {};
+    [type, body] = await answer(request);
   } catch (error) {
     status = error.status ?? (error instanceof SyntaxError ? 400 : 502);
-    answer = { error: error.message };
+    [type, body] = ["application/json", JSON.stringify({ error: error.message })];
   }
-  const body = Buffer.from(JSON.stringify(answer));
-  response.writeHead(status, { "Content-Type": "application/json", "Content-Length": body.length });
+  response.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(body) });
   response.end(body);
 });
 

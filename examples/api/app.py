@@ -6,6 +6,7 @@ Browsers and apps talk to this service; it alone talks to imserver's API.
     imserver --api 127.0.0.1:7001
     python3 examples/api/app.py 8080
 
+    GET  /?user=1                                                  -> a page for user 1
     POST /login             {"user": 1}                           -> {"url": "ws://..."}
     POST /rooms/lobby/join  {"user": 1}
     POST /rooms/lobby/say   {"user": 1, "text": "hello, all"}
@@ -23,10 +24,17 @@ import urllib.error
 import urllib.request
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 API = os.environ.get("IMSERVER_API", "http://127.0.0.1:7001")
 KEY = os.environ.get("IMSERVER_API_KEY", "")
+
+HERE = Path(__file__).resolve().parent
+FILES = {
+    "/": (HERE / "page.html", "text/html; charset=utf-8"),
+    "/im.js": (HERE.parent.parent / "client" / "im.js", "text/javascript; charset=utf-8"),
+}
 
 
 def im(method, path, body=None):
@@ -76,6 +84,13 @@ def kick(user):
 
 
 class Service(BaseHTTPRequestHandler):
+    def do_GET(self):
+        file, kind = FILES.get(self.path.split("?")[0], (None, None))
+        if file:
+            self.send(200, kind, file.read_bytes())
+        else:
+            self.answer(404, {"error": "there is nothing here"})
+
     def do_POST(self):
         try:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -101,9 +116,11 @@ class Service(BaseHTTPRequestHandler):
             self.answer(502, {"error": f"imserver: {error}"})
 
     def answer(self, status, body):
-        data = json.dumps(body or {}).encode()
+        self.send(status, "application/json", json.dumps(body or {}).encode())
+
+    def send(self, status, kind, data):
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -83,6 +83,14 @@ fn a_day_at_the_chat(language: &str, file: &str) {
     assert_eq!(users[2].json()["status"], "sent");
     assert_eq!(app.post("/say", &json!({ "user": "x" })).status, 400);
     assert_eq!(app.post("/nowhere", &json!({ "user": 1 })).status, 404);
+    for (path, status, kind) in [
+        ("/?user=1", 200, "text/html; charset=utf-8"),
+        ("/im.js", 200, "text/javascript; charset=utf-8"),
+        ("/app.py", 404, "application/json"),
+    ] {
+        let answer = http::ask(app.1, &format!("GET {path}"), "", None);
+        assert_eq!((answer.status, answer.header("Content-Type")), (status, Some(kind)), "{path}");
+    }
     app.done("/kick", &json!({ "user": 2 }));
     assert_eq!(users[1].closed(), Some(4001));
     users[0].silent();
