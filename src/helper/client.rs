@@ -44,7 +44,7 @@ const TICKET_LIFE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct ImClient {
     broker: Arc<dyn Broker>,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     /// `{server}` and `{index}` are still to be filled in.
     url_template: Arc<str>,
     id_kind: IdKind,

@@ -7,6 +7,7 @@ mod client;
 mod event_bus;
 mod facade;
 mod options;
+mod overview;
 
 pub use client::{ImClient, SendEvent};
 pub use event_bus::EventBus;
@@ -14,3 +15,4 @@ pub use facade::ImHelper;
 pub use options::ImClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use options::check_path;
+pub use overview::{Connection, Node};

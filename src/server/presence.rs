@@ -22,12 +22,7 @@ use std::{
 
 use ahash::AHashMap;
 
-use super::{
-    calls::Call,
-    message::{Readiness, Report},
-    vitals::Pulse,
-    worker::BATCH,
-};
+use super::{calls::Call, message::Report, vitals::Vitals, worker::BATCH};
 use crate::{
     backoff::{self, Backoff},
     broker::{Broker, PresenceChange, Session},
@@ -48,8 +43,7 @@ pub(super) struct Presence {
     pub(super) node: String,
     pub(super) lease: Duration,
     pub(super) queue: Receiver<Report>,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) vitals: Vitals,
     /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
     pub(super) give_up: Arc<AtomicBool>,
 }
@@ -92,17 +86,19 @@ impl Presence {
         let mut backoff = Backoff::default();
         let mut memory = Memory::new();
         loop {
-            self.pulse.presence(memory.taken, memory.changes.len() + memory.members.len());
+            self.vitals.pulse.presence(memory.taken, memory.changes.len() + memory.members.len());
             match self.turn(&mut memory) {
                 Ok(Turn::Again) => {
-                    if !self.readiness.session.swap(true, Ordering::AcqRel) && !backoff.is_first() {
+                    if !self.vitals.readiness.session.swap(true, Ordering::AcqRel)
+                        && !backoff.is_first()
+                    {
                         log::info!("presence is kept again");
                     }
                     backoff.reset();
                 }
                 Ok(Turn::Ended) => return self.end(memory.session),
                 Err(error) => {
-                    self.readiness.session.store(false, Ordering::Release);
+                    self.vitals.readiness.session.store(false, Ordering::Release);
                     match error.kind() {
                         ErrorKind::SessionLost => {
                             log::warn!(
@@ -137,8 +133,9 @@ impl Presence {
             None => return self.begin(memory).map(|()| Turn::Again),
         };
         if Instant::now() >= memory.renew_at {
-            self.pulse.time(Call::Renew, || self.broker.renew(&session))?;
-            self.pulse.renewed.touch();
+            let status = self.vitals.status();
+            self.vitals.pulse.time(Call::Renew, || self.broker.renew(&session, &status))?;
+            self.vitals.pulse.renewed.touch();
             memory.calm.renewed(Instant::now(), self.lease);
             memory.renew_at = Instant::now() + self.lease / 3;
             self.reap(memory.calm.is_calm(self.lease))?;
@@ -167,7 +164,7 @@ impl Presence {
         }
         let batch = memory.changes.len().min(BATCH);
         let changes = &memory.changes[..batch];
-        self.pulse.time(Call::Report, || self.broker.report(&session, changes))?;
+        self.vitals.pulse.time(Call::Report, || self.broker.report(&session, changes))?;
         memory.reported(batch);
         Ok(Turn::Again)
     }
@@ -189,7 +186,7 @@ impl Presence {
         }
         let supersede = memory.former.is_empty();
         memory.session = Some(self.broker.begin_session(&self.node, self.lease, supersede)?);
-        self.pulse.renewed.touch();
+        self.vitals.pulse.renewed.touch();
         memory.discard |= memory.ended == Some(Ended::Forgotten);
         memory.ended = None;
         memory.renew_at = Instant::now();
