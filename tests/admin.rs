@@ -39,7 +39,8 @@ fn admin_of(process: &Process) -> SocketAddr {
 fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
-    write!(stream, "{request} HTTP/1.1\r\n{headers}\r\n").unwrap();
+    let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
+    write!(stream, "{request} HTTP/1.1\r\n{host}{headers}\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");

@@ -1,7 +1,7 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
 //! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
-//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works with.
+//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works with; `web` is HTTP.
 
 mod admin;
 mod cli;
@@ -12,10 +12,13 @@ mod limits;
 mod logging;
 mod reload;
 mod settings;
+// The admin listener alone does not use all of it.
+#[allow(dead_code)]
+mod web;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
-use admin::{Admin, Site};
+use admin::Site;
 use cli::Cli;
 use config::Config;
 use imcore::{
@@ -27,6 +30,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
+use web::Listener;
 
 fn main() -> ExitCode {
     match run() {
@@ -62,7 +66,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let mut values = config.values();
     descriptors::fit(&mut config.server.limits);
-    let admin = config.admin.map(Admin::bind).transpose()?;
+    let admin = config.admin.map(|address| Listener::bind("admin", address)).transpose()?;
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
         .map_err(|error| config.with_source(&error))?;
     let site = Arc::new(Site::new(
@@ -75,9 +79,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     ));
     welcome(&config, &node, &*broker, admin.as_ref());
     if let Some(admin) = admin {
-        admin.serve(Arc::clone(&site)).map_err(|error| {
-            Error::new(ErrorKind::Io, "cannot start the admin listener").with_source(error)
-        })?;
+        admin.serve(Arc::clone(&site))?;
     }
     let failure = node.failure_watch();
     std::thread::spawn(move || {
@@ -111,7 +113,7 @@ fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
 }
 
 /// Says what listens where, and within which limits.
-fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Option<&Admin>) {
+fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Option<&Listener>) {
     let server = &config.server;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
@@ -131,7 +133,7 @@ fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Opt
         limits.outbox_bytes >> 10,
         limits.lease
     );
-    if let Some(Ok(address)) = admin.map(Admin::local_addr) {
+    if let Some(Ok(address)) = admin.map(Listener::local_addr) {
         let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
         log::info!("admin at http://{address}/, {token}");
     }

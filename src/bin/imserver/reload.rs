@@ -29,7 +29,7 @@ pub(crate) fn reload(cli: &Cli, running: &mut Values, site: &Site) {
         .map(|(name, _)| name.as_str())
         .partition(|name| RELOADED.contains(name));
     logging::change(fresh.log, fresh.log_format);
-    site.set_token(fresh.admin_token.clone());
+    site.access().set_secret(fresh.admin_token.clone());
     log::info!("settings read again; changed: {}", list(&changed));
     if !waiting.is_empty() {
         log::warn!("these wait for the next start: {}", list(&waiting));

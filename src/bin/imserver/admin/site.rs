@@ -1,17 +1,16 @@
 //! What the admin listener answers: who may ask, and what there is.
 
-use std::{
-    hint::black_box,
-    net::{IpAddr, SocketAddr},
-    sync::{PoisonError, RwLock},
-};
+use std::{net::SocketAddr, time::Duration};
 
 use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
-use super::http::{Request, Response};
+use crate::web::{self, Access, CHALLENGE, Limits, Request, Response};
 
 const PAGE: &str = include_str!("page.html");
+/// What the page may do: it is whole in itself and asks only here.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+                           script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
 const PLACES: &str = "there are /, /health/live, /health/ready, /metrics and /stats";
 
 /// The node that is asked about, and who may ask.
@@ -20,9 +19,7 @@ pub(crate) struct Site {
     broker: String,
     connections: usize,
     vitals: Vitals,
-    token: RwLock<Option<String>>,
-    /// Whether only this machine can reach the listener.
-    loopback: bool,
+    access: Access,
 }
 
 impl Site {
@@ -35,46 +32,13 @@ impl Site {
         token: Option<String>,
         address: Option<SocketAddr>,
     ) -> Site {
-        let loopback = address.is_some_and(|address| address.ip().is_loopback());
-        let token = RwLock::new(token);
-        Site { node: node.to_owned(), broker, connections, vitals, token, loopback }
+        let access = Access::new("admin_token", token, address);
+        Site { node: node.to_owned(), broker, connections, vitals, access }
     }
 
-    /// Asks for another token from now on; for none only where nobody else can ask.
-    pub(crate) fn set_token(&self, token: Option<String>) {
-        if token.is_some() || self.loopback {
-            *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
-        }
-    }
-
-    pub(super) fn answer(&self, request: &Request) -> Response {
-        if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            return Response::line(405, "only GET and HEAD");
-        }
-        match request.path.as_str() {
-            // Health checks and the page itself carry no token, and tell nothing but the state.
-            "/health/live" => self.live(),
-            "/health/ready" => self.ready(),
-            "/" => Response {
-                status: 200,
-                content_type: "text/html; charset=utf-8",
-                body: PAGE.to_owned(),
-            },
-            path => match self.refusal(request) {
-                Some(refusal) => refusal,
-                None if path == "/metrics" => Response {
-                    status: 200,
-                    content_type: PROMETHEUS_TYPE,
-                    body: prometheus(&self.vitals.stats(), &self.node),
-                },
-                None if path == "/stats" => Response {
-                    status: 200,
-                    content_type: "application/json",
-                    body: self.stats().to_string(),
-                },
-                None => Response::line(404, PLACES),
-            },
-        }
+    /// Who may ask.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     fn live(&self) -> Response {
@@ -88,23 +52,6 @@ impl Site {
         match self.vitals.not_ready() {
             None => Response::line(200, "ready"),
             Some(why) => Response::line(503, &why.to_string()),
-        }
-    }
-
-    /// The answer to somebody who may not ask.
-    fn refusal(&self, request: &Request) -> Option<Response> {
-        match &*self.token.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(token) => {
-                let given = request.bearer.as_deref().unwrap_or_default();
-                let good = same(token.as_bytes(), given.as_bytes());
-                (!good).then(|| Response::line(401, "give the token as Authorization: Bearer"))
-            }
-            // A page from elsewhere could have its own name lead here and read the answers.
-            None => {
-                let foreign = request.host.as_deref().is_some_and(|host| !is_local(host));
-                let text = "without a token only under a name of this machine; set admin_token";
-                foreign.then(|| Response::line(403, text))
-            }
         }
     }
 
@@ -154,6 +101,49 @@ impl Site {
     }
 }
 
+impl web::Site for Site {
+    fn limits(&self) -> Limits {
+        // Probes and scrapers come once in a while: nothing is kept for them.
+        Limits {
+            connections: 32,
+            head: 8 << 10,
+            body: 0,
+            request: Duration::from_secs(5),
+            answer: Duration::from_secs(5),
+            idle: Duration::ZERO,
+        }
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Response> {
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            return Err(Response::line(405, "only GET and HEAD").with("Allow", "GET, HEAD"));
+        }
+        // Health checks and the page itself carry no token, and tell nothing but the state.
+        if matches!(request.path.as_str(), "/" | "/health/live" | "/health/ready") {
+            return Ok(());
+        }
+        self.access.check(request).map_err(|denied| {
+            let response = Response::line(denied.status, &denied.why);
+            if denied.status == 401 { response.with(CHALLENGE.0, CHALLENGE.1) } else { response }
+        })
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        match request.path.as_str() {
+            "/health/live" => self.live(),
+            "/health/ready" => self.ready(),
+            "/" => Response::new(200, "text/html; charset=utf-8", PAGE)
+                .with("Content-Security-Policy", PAGE_POLICY)
+                .with("X-Frame-Options", "DENY"),
+            "/metrics" => {
+                Response::new(200, PROMETHEUS_TYPE, prometheus(&self.vitals.stats(), &self.node))
+            }
+            "/stats" => Response::new(200, "application/json", self.stats().to_string()),
+            _ => Response::line(404, PLACES),
+        }
+    }
+}
+
 fn connections(stats: &ServerStats, limit: usize) -> Value {
     let closed =
         stats.closed.iter().map(|(reason, count)| (reason.text().to_owned(), json!(count)));
@@ -166,47 +156,4 @@ fn connections(stats: &ServerStats, limit: usize) -> Value {
         "handshakes": stats.handshakes,
         "refused": refused.collect::<Map<_, _>>(),
     })
-}
-
-/// Whether two secrets are the same, in a time that does not tell how much of them is.
-fn same(secret: &[u8], given: &[u8]) -> bool {
-    let differing = secret.iter().enumerate().fold(0u8, |found, (at, byte)| {
-        black_box(found | (byte ^ given.get(at).copied().unwrap_or(!byte)))
-    });
-    black_box(differing) == 0 && secret.len() == given.len()
-}
-
-/// Whether a `Host` header names this machine as only itself does.
-fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_the_same_or_not() {
-        assert!(same(b"0123456789abcdef", b"0123456789abcdef"));
-        for given in [&b""[..], b"0123456789abcdeg", b"0123456789abcde", b"0123456789abcdef0"] {
-            assert!(!same(b"0123456789abcdef", given));
-        }
-    }
-
-    #[test]
-    fn names_of_this_machine() {
-        for host in
-            ["localhost", "LOCALHOST:9001", "127.0.0.1:9001", "127.9.9.9", "[::1]:9001", "[::1]"]
-        {
-            assert!(is_local(host), "{host}");
-        }
-        for host in ["evil.example", "localhost.evil.example:80", "10.0.0.1", "", "0.0.0.0:9001"] {
-            assert!(!is_local(host), "{host}");
-        }
-    }
 }

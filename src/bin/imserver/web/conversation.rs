@@ -1,0 +1,227 @@
+//! One connection: requests are read and answered in turn until one side has enough. Runs on a thread of
+//! its own, which may wait.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpStream},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Limits, Site,
+    body::BodyReader,
+    guests::Place,
+    head::{self, Framing, Head, Refusal},
+    message::{Body, Response},
+};
+
+/// What a peer may send after the last answer before it is cut: closing with unread input would reset
+/// the connection and take the answer with it.
+const IGNORED: usize = 64 << 10;
+
+/// One connection and what it has sent ahead.
+pub(super) struct Conversation<'a, S> {
+    stream: &'a TcpStream,
+    site: &'a S,
+    place: &'a Place,
+    limits: Limits,
+    buffer: Vec<u8>,
+    /// When the step under way must be done.
+    until: Instant,
+}
+
+/// What a request comes to.
+struct Answer {
+    response: Response,
+    with_body: bool,
+    /// Whether the connection ends with it.
+    last: bool,
+}
+
+/// Why there is no request.
+enum Failure {
+    /// It gets this answer, and the connection ends.
+    Refused(Refusal),
+    Gone(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::TimedOut => {
+                Failure::Refused(Refusal { status: 408, why: "the request takes too long" })
+            }
+            _ => Failure::Gone(error),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Refused(refusal)
+    }
+}
+
+impl<'a, S: Site> Conversation<'a, S> {
+    pub(super) fn new(stream: &'a TcpStream, site: &'a S, place: &'a Place) -> Self {
+        let limits = site.limits();
+        let until = Instant::now() + limits.request;
+        Conversation { stream, site, place, limits, buffer: Vec::new(), until }
+    }
+
+    /// To the end. Whatever goes wrong with the peer ends here.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        loop {
+            let answer = match self.exchange() {
+                Ok(answer) => answer,
+                Err(Failure::Refused(Refusal { status, why })) => {
+                    let response = self.site.refusal(status, why);
+                    Answer { response, with_body: true, last: true }
+                }
+                Err(Failure::Gone(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok(());
+                }
+                Err(Failure::Gone(error)) => return Err(error),
+            };
+            let last = answer.last;
+            self.tell(answer)?;
+            self.place.wait();
+            if last || !self.another_begins()? {
+                return self.end();
+            }
+        }
+    }
+
+    /// Reads one request and has it answered.
+    fn exchange(&mut self) -> Result<Answer, Failure> {
+        let Head { mut request, len, framing, keep_alive, expects_continue } = self.read_head()?;
+        self.buffer.drain(..len);
+        let with_body = request.method != "HEAD";
+        let last = !keep_alive || self.limits.idle.is_zero();
+        if let Err(response) = self.site.admit(&request) {
+            // What is left of the body would be taken for the next request.
+            let last = last || framing != Framing::Nothing;
+            return Ok(Answer { response, with_body, last });
+        }
+        let body = BodyReader::new(framing, self.limits.body)?;
+        if expects_continue && !body.is_done() && self.buffer.is_empty() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        request.body = self.read_body(body)?;
+        if !self.place.is_kept() {
+            return Err(Failure::Gone(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let response = self.site.answer(&request);
+        let last = last || matches!(response.body, Body::Stream(_));
+        Ok(Answer { response, with_body, last })
+    }
+
+    fn read_head(&mut self) -> Result<Head, Failure> {
+        loop {
+            let seen = self.buffer.len().min(self.limits.head);
+            if let Some(head) = head::read(&self.buffer[..seen])? {
+                return Ok(head);
+            }
+            if seen == self.limits.head {
+                return Err(Refusal { status: 431, why: "the request head is too long" }.into());
+            }
+            self.fill()?;
+        }
+    }
+
+    fn read_body(&mut self, mut body: BodyReader) -> Result<Vec<u8>, Failure> {
+        loop {
+            let taken = body.take(&self.buffer)?;
+            self.buffer.drain(..taken);
+            if body.is_done() {
+                return Ok(body.into_body());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Waits for the first byte of the next request; false if none comes.
+    fn another_begins(&mut self) -> io::Result<bool> {
+        if self.buffer.is_empty() {
+            self.until = Instant::now() + self.limits.idle;
+            match self.fill() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        self.until = Instant::now() + self.limits.request;
+        Ok(true)
+    }
+
+    fn tell(&mut self, answer: Answer) -> io::Result<()> {
+        let Answer { response, with_body, last } = answer;
+        self.until = Instant::now() + self.limits.answer;
+        let mut bytes = response.head(last);
+        match response.body {
+            Body::Whole(body) if with_body => {
+                bytes.extend_from_slice(&body);
+                self.write(&bytes)
+            }
+            Body::Stream(pieces) if with_body => {
+                self.write(&bytes)?;
+                for piece in pieces {
+                    self.until = Instant::now() + self.limits.answer;
+                    self.write(&piece)?;
+                }
+                Ok(())
+            }
+            _ => self.write(&bytes),
+        }
+    }
+
+    /// Says that no more comes, and waits a moment for the peer to have read it.
+    fn end(&mut self) -> io::Result<()> {
+        self.until = Instant::now() + self.limits.request;
+        self.stream.shutdown(Shutdown::Write)?;
+        let mut ignored = 0;
+        while ignored < IGNORED {
+            self.buffer.clear();
+            if self.fill().is_err() {
+                break;
+            }
+            ignored += self.buffer.len();
+        }
+        Ok(())
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+
+    /// Waits for more bytes, of which there is at least one.
+    fn fill(&mut self) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        match self.stream.read(&mut chunk) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.buffer.extend_from_slice(&chunk[..count]);
+                Ok(())
+            }
+            // How a time-out is called differs from system to system.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.stream.set_write_timeout(Some(self.left()?))?;
+            match self.stream.write(bytes)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => bytes = &bytes[count..],
+            }
+        }
+        Ok(())
+    }
+}
