@@ -77,7 +77,11 @@ impl Vitals {
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: stats.uptime.as_secs_f64(),
-            not_ready: stats.not_ready.map(|why| why.as_str().to_owned()),
+            // Whoever hears it sees by that that the lease is held.
+            not_ready: stats
+                .not_ready
+                .filter(|why| *why != NotReady::NoLease)
+                .map(|why| why.as_str().to_owned()),
             connections: stats.connections,
             connections_limit: self.connections_limit,
             handshakes: stats.handshakes,

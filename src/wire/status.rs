@@ -15,7 +15,7 @@ pub struct NodeStatus {
     pub version: String,
     /// Time since the node started. Smaller than before: it was restarted, and counts from nothing.
     pub uptime_seconds: f64,
-    /// Why clients cannot connect: `failed`, `stopping`, `subscription` or `lease`; `None` if they can.
+    /// Why clients cannot connect: `failed`, `stopping` or `subscription`; `None` if they can.
     pub not_ready: Option<String>,
     /// Connections that are open now.
     pub connections: u64,

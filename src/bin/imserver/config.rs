@@ -1,9 +1,10 @@
 //! From what was given to what holds: checked settings, before anything is opened.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use imcore::{
-    Error, ErrorKind,
+    Error, ErrorKind, ImClient,
+    broker::Broker,
     server::{Limits, PeerAddress, ServerConfig},
 };
 use log::LevelFilter;
@@ -112,6 +113,13 @@ impl Config {
             .replace("{server}", server)
             .replace("{index}", &index.to_string())
             .replace("{path}", &self.server.path)
+    }
+
+    /// A helper for the cluster of the node called `node`, over that node's own broker.
+    pub(crate) fn helper(&self, node: &str, broker: Arc<dyn Broker>) -> Result<ImClient, Error> {
+        let alone = self.server.servers.is_empty().then(|| node.to_owned());
+        let servers = self.server.servers.iter().cloned().chain(alone);
+        ImClient::builder().servers(servers).broker(broker).build()
     }
 
     fn source(&self, name: &str) -> Source {
