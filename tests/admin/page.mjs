@@ -13,6 +13,7 @@ import { createInterface } from "node:readline";
 import { Browser } from "../demo/browser.mjs";
 
 const [url, token, client, folder] = process.argv.slice(2);
+const hostile = "<img src=x onerror='hacked = 1'>";
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 async function step(what) {
@@ -55,24 +56,37 @@ async function seeTheCluster() {
   await page.until("a rate", () => Number(document.getElementById("delivered").textContent.replaceAll(",", "")) > 1);
   await page.until("a line", () => document.querySelectorAll("#chart-messages path").length >= 6);
   await page.until("small lines", () => document.querySelectorAll("#nodes .spark path").length === 3);
-  await says("#rooms li:first-child", "<i>many</i>499");
+  await says("#rooms li:first-child", "announcements128");
+  await says("#rooms", hostile);
   await says("#rooms-note", "rooms, ");
+  await says("#limit", "of 240");
 }
 
 async function seeTheClient() {
-  await page.fill("#client-id", "no id");
-  await page.press("Enter");
-  await says("#found", "is not a client id");
   await page.fill("#client-id", client);
   await page.press("Enter");
   await says("#found .who", `${client}onlinelives on im-2`);
-  await says("#found", "2 connections");
+  await says("#found", "3 connections");
   await says("#found .devices", "Pixel 9");
-  // What clients and rooms are called stays text.
-  await says("#found .devices", "<script>hacked = 1</script>");
-  await says("#found .chips", "<img src=x onerror='hacked = 1'>");
   await says("#found .chips", "群聊1");
-  assert.equal(await page.run(() => document.querySelectorAll("main :is(script, img)").length + Number("hacked" in window)), 0);
+}
+
+/** What clients and rooms are called stays text. */
+async function seeTheHostileClient() {
+  await page.fill("#client-id", "4711");
+  await page.press("Enter");
+  await says("#found .devices", `<script>hacked = 1</script>\">${hostile}`);
+  await says("#found .chips", hostile);
+  await page.click(`#rooms li:has([title*=hacked]) button`, "Send");
+  await says("#ask-message-title", hostile);
+  await page.click("#ask-message button", "Cancel");
+  assert.equal(await page.run(() => document.querySelectorAll("main :is(script, img), dialog img").length + Number("hacked" in window)), 0);
+}
+
+async function seeNobody() {
+  await page.fill("#client-id", "no id");
+  await page.press("Enter");
+  await says("#found", "is not a client id");
 }
 
 async function write(button, message, done) {
@@ -85,7 +99,8 @@ async function write(button, message, done) {
 
 async function kick() {
   await page.click("#found button", "Kick");
-  await says("#ask-kick-what", "Closes 2 connections with code 4001");
+  await says("#ask-kick-what", "Closes 3 connections with code 4001");
+  await picture("admin-kick");
   await page.click("#ask-kick button", "Cancel");
   await says("#found .who", "online");
   await page.click("#found button", "Kick");
@@ -98,28 +113,33 @@ async function seeThisNode() {
   await says("#own-name", "Connections of im-0");
   await says("#closed", "kicked");
   for (const call of ["tickets", "report", "renew", "publish"]) await says("#calls", call);
+  await page.until("a rate", () => document.getElementById("own-delivered").textContent !== "–");
+  await picture("admin-node");
   await page.until("the lease", () => /Presence lease\s*held/.test(document.getElementById("feed").textContent));
   await page.click("nav a", "Cluster");
 }
 
+async function picture(name) {
+  if (folder) await page.screenshot(join(folder, `${name}.png`));
+}
+
 async function takePictures() {
-  const height = () => page.run(() => document.documentElement.scrollHeight);
-  const desktop = { width: 1280, height: 1000 }, phone = { width: 390, height: 800, phone: true, scale: 2 };
-  const pause = (seconds) => page.run((wait) => new Promise((next) => setTimeout(next, wait * 1000)), seconds);
-  await pause(Number(process.env.ADMIN_PAUSE ?? 120));
-  await page.resize({ ...desktop, height: await height() });
-  await page.screenshot(join(folder, "admin.png"));
+  const desktop = { width: 1280, height: 1000 };
+  for (let seconds = 0; seconds < 120; seconds++) {
+    await page.run(() => new Promise((next) => setTimeout(next, 1000)));
+    await step("a second passes");
+  }
+  await page.run(() => document.activeElement.blur());
+  await page.resize({ ...desktop, height: await page.run(() => document.documentElement.scrollHeight) });
+  await picture("admin");
   await page.dark(true);
-  await page.screenshot(join(folder, "admin-dark.png"));
+  await picture("admin-dark");
+  await page.resize({ width: 390, height: 1200, phone: true, scale: 2 });
+  await page.run(() => scrollTo(0, 0));
+  await picture("admin-phone-dark");
   await page.dark(false);
-  await page.resize(phone);
-  await page.resize({ ...phone, height: await height() });
-  await page.screenshot(join(folder, "admin-phone.png"));
+  await picture("admin-phone");
   await page.resize(desktop);
-  await page.click("nav a", "This node");
-  await pause(12);
-  await page.screenshot(join(folder, "admin-node.png"));
-  await page.click("nav a", "Cluster");
 }
 
 async function fitsEverywhere() {
@@ -139,6 +159,9 @@ try {
   await seeTheCluster();
   await seeTheClient();
   if (folder) await takePictures();
+  await seeTheHostileClient();
+  await seeNobody();
+  await seeTheClient();
   await write("#found button", '{"text": "from the page"}', `Sent to client ${client}.`);
   await step("sent to the client");
   await write("#rooms li:has([title='lobby']) button", "plain <b>text</b>", "Sent to room lobby.");
@@ -155,11 +178,14 @@ try {
   await step("kill");
   await says("#state", "2 of 3 nodes ready");
   await says("#nodes tr:nth-child(2) td:nth-child(2)", "silentnot heard since ");
-  if (folder) await page.screenshot(join(folder, "admin-silent.png"));
+  await picture("admin-silent");
   await step("redis away");
   await page.until("says that the broker is away", () => /No news for .*: broker unavailable/.test(document.getElementById("trouble").textContent));
+  await says("#state", "no news");
+  await picture("admin-away");
   await step("redis back");
   await page.until("goes on", () => document.getElementById("trouble").hidden);
+  await says("#state", "2 of 3 nodes ready");
   assert.deepEqual(page.problems, []);
 } finally {
   await browser.close();

@@ -11,15 +11,24 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{TOKEN, cluster::Fleet, eventually, root, ws::Client};
+use crate::{TOKEN, cluster::Fleet, eventually, root, settings::ConfigFile, ws::Client};
 
 /// Lives on im-2, and is larger than a browser's numbers.
 const CLIENT: i64 = 9_007_199_254_740_995;
-const METAS: [&str; 2] = [
-    "Pixel 9 · Firefox · 10.0.0.7 <script>hacked = 1</script>",
-    "laptop \"><img src=x onerror='hacked = 1'>",
-];
-const ROOMS: [&str; 4] = ["lobby", "群聊1", "<img src=x onerror='hacked = 1'>", "team:design"];
+const METAS: [&str; 3] =
+    ["laptop · Firefox · 10.0.0.7", "Pixel 9 · app 4.2 · 10.0.0.9", "iPad · Safari · 10.0.0.9"];
+const ROOMS: [&str; 6] = ["lobby", "news", "群聊1", "team:design", "order 4711", "release 0.2"];
+/// What somebody may call himself and his room who means no good.
+const HOSTILE: [i64; 2] = [4711, 4714];
+const HOSTILE_META: &str = "<script>hacked = 1</script>\"><img src=x onerror='hacked = 1'>";
+const HOSTILE_ROOM: &str = "<img src=x onerror='hacked = 1'>";
+
+/// Reads what has come, and so answers pings.
+fn catch_up(client: &mut Client) {
+    client.raw().set_nonblocking(true).unwrap();
+    while client.0.read().is_ok() {}
+    client.raw().set_nonblocking(false).unwrap();
+}
 
 /// Connections come and go, and messages with them, until told to stop.
 fn keep_busy(fleet: &Fleet, stop: &AtomicBool) {
@@ -43,11 +52,7 @@ fn keep_busy(fleet: &Fleet, stop: &AtomicBool) {
         }
         let count = 3 + (2.5 * wave(37.0)) as usize;
         (0..count).for_each(|_| fleet.im.send_broadcast_message("tick").unwrap());
-        for (_, client) in &mut clients {
-            client.0.get_ref().set_nonblocking(true).unwrap();
-            while client.0.read().is_ok() {}
-            client.0.get_ref().set_nonblocking(false).unwrap();
-        }
+        clients.iter_mut().for_each(|(_, client)| catch_up(client));
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -104,16 +109,20 @@ fn gets(device: &mut Client, message: &Value) {
 #[test]
 #[ignore = "needs Node and Chromium"]
 fn the_page_shows_the_cluster() {
-    let mut fleet = Fleet::start(&["--admin-token", TOKEN]);
+    let file = ConfigFile::new(r#"{ "limits": { "connections": 80 } }"#);
+    let mut fleet = Fleet::start(&["--admin-token", TOKEN, "--config", file.path()]);
     let mut devices = METAS.map(|meta| fleet.connect(CLIENT, Some(meta)));
     fleet.im.join_chan(CLIENT, ROOMS).unwrap();
-    fleet.im.join_chan_clients("<i>many</i>", 1..500).unwrap();
+    let mut hostile = HOSTILE.map(|client| fleet.connect(client, Some(HOSTILE_META)));
+    fleet.im.join_chan_clients(HOSTILE_ROOM, HOSTILE).unwrap();
+    fleet.im.join_chan_clients("announcements", 1_000_000..1_000_128).unwrap();
     let mut script = Script::start(&fleet);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| keep_busy(&fleet, &stop));
         let _stop = Stop(&stop);
         script.follow("quiet", |step| match step {
+            "a second passes" => devices.iter_mut().chain(&mut hostile).for_each(catch_up),
             "sent to the client" => {
                 let message = json!({ "text": "from the page" });
                 devices.iter_mut().for_each(|device| gets(device, &message));

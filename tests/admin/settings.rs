@@ -12,10 +12,10 @@ use std::{
 use crate::{Process, TOKEN, admin_of, ask, eventually, get, outcome, root, ws::Client};
 
 /// A configuration file of its own.
-struct ConfigFile(PathBuf);
+pub struct ConfigFile(PathBuf);
 
 impl ConfigFile {
-    fn new(text: &str) -> ConfigFile {
+    pub fn new(text: &str) -> ConfigFile {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("imcore-config-{}-{number}.json", std::process::id());
@@ -28,7 +28,7 @@ impl ConfigFile {
         fs::write(&self.0, text).unwrap();
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }

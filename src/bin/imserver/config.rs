@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use imcore::{
-    Error, ErrorKind, ImClient,
+    Error, ErrorKind, IdKind, ImClient,
     broker::Broker,
     server::{Limits, PeerAddress, ServerConfig},
 };
@@ -106,6 +106,27 @@ impl Config {
         }
     }
 
+    /// A helper for the cluster of the node called `server`, over its own `broker`.
+    pub(crate) fn im_client(
+        &self,
+        server: &str,
+        broker: Arc<dyn Broker>,
+    ) -> Result<ImClient, Error> {
+        let servers = match self.server.servers.as_slice() {
+            [] => vec![server.to_owned()],
+            servers => servers.to_vec(),
+        };
+        // Those who use the older prefix have GUIDs, and .NET nodes that read nothing else.
+        let guids = self.layers.text("prefix").as_deref() == Some("wsim");
+        ImClient::builder()
+            .servers(servers)
+            .broker(broker)
+            .path(self.server.path.as_str())
+            .public_url(self.public_url.as_str())
+            .id_kind(if guids { IdKind::Guid } else { IdKind::Int })
+            .build()
+    }
+
     /// The public address of this node.
     pub(crate) fn public_url_of(&self, server: &str) -> String {
         let index = self.server.servers.iter().position(|name| name == server).unwrap_or(0);
@@ -113,13 +134,6 @@ impl Config {
             .replace("{server}", server)
             .replace("{index}", &index.to_string())
             .replace("{path}", &self.server.path)
-    }
-
-    /// A helper for the cluster of the node called `node`, over that node's own broker.
-    pub(crate) fn helper(&self, node: &str, broker: Arc<dyn Broker>) -> Result<ImClient, Error> {
-        let alone = self.server.servers.is_empty().then(|| node.to_owned());
-        let servers = self.server.servers.iter().cloned().chain(alone);
-        ImClient::builder().servers(servers).broker(broker).build()
     }
 
     fn source(&self, name: &str) -> Source {

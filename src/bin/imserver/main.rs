@@ -71,7 +71,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         .map_err(|error| config.with_source(&error))?;
     let site = Arc::new(Site::new(
         node.server(),
-        config.helper(node.server(), Arc::clone(&broker))?,
+        config.im_client(node.server(), Arc::clone(&broker))?,
         config.server.limits.connections,
         node.vitals(),
         config.admin_token.clone(),

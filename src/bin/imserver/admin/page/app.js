@@ -14,7 +14,12 @@ const troubles = new Map();
 function showTroubles() {
   const [trouble] = troubles.values();
   $("trouble").hidden = !trouble;
-  document.body.classList.toggle("stale", troubles.has("cluster"));
+  const stale = troubles.has("cluster");
+  document.body.classList.toggle("stale", stale);
+  if (stale) {
+    put("state", "no news");
+    $("state").className = "pill bad";
+  }
   if (trouble) put("trouble", `No news for ${span((Date.now() - trouble.heard) / 1000)}: ${trouble.why}. Trying on.`);
 }
 

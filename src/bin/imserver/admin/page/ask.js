@@ -42,5 +42,12 @@ export function choice(id) {
   const dialog = $(id);
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue), { once: true }));
+  return new Promise((done) => {
+    dialog.addEventListener("close", function ended() {
+      // The event of the time before may come late.
+      if (dialog.open) return;
+      dialog.removeEventListener("close", ended);
+      done(dialog.returnValue);
+    });
+  });
 }

@@ -138,6 +138,7 @@ export function showRooms({ count, members, largest }) {
       return;
     }
     const send = button("Send …", "plain", () => write({ room: name }));
+    send.setAttribute("aria-label", `Send to room ${name}`);
     const title = el("b", "", name);
     title.title = name;
     const row = el("li", "", title, el("span", "", whole(size)), send, meter(size / most));
