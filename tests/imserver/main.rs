@@ -7,6 +7,7 @@ mod pressure;
 mod process;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod rights;
 mod signals;
 #[path = "../support/ws.rs"]
 mod ws;
