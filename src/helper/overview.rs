@@ -37,23 +37,17 @@ impl ImClient {
     /// A node speaks with each renewal of its lease, that is every third of it, and is silent once that has
     /// run out: after 7 s by default. Two round trips to the broker, however many nodes there are.
     pub fn nodes(&self) -> Result<Vec<Node>> {
-        let mut heard = self.broker().statuses()?;
-        heard.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut nodes: Vec<Node> = Vec::new();
-        for (index, server) in self.nodes.iter().enumerate() {
-            let own: Vec<_> = heard.extract_if(.., |(name, _)| name == server).collect();
-            let absent = own.is_empty().then(|| (server.to_owned(), None));
-            nodes.extend(own.into_iter().chain(absent).map(|(server, status)| Node {
-                server,
-                index: Some(index),
-                status,
-            }));
-        }
-        nodes.extend(heard.into_iter().map(|(server, status)| Node {
+        let heard = self.broker().statuses()?;
+        let silent = self.nodes.iter().filter(|name| heard.iter().all(|(other, _)| other != name));
+        let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
+        let node = |(server, status): (String, Option<NodeStatus>)| Node {
+            index: self.nodes.position(&server),
             server,
-            index: None,
             status,
-        }));
+        };
+        let mut nodes: Vec<_> = heard.into_iter().chain(silent).map(node).collect();
+        let place = |node: &Node| (node.index.unwrap_or(usize::MAX), node.server.clone());
+        nodes.sort_by_cached_key(place);
         Ok(nodes)
     }
 
@@ -69,7 +63,7 @@ impl ImClient {
     /// case for a node with 250,000. A client that is offline costs one round trip. Made for an
     /// operator's tool; to know whether somebody is online, ask [`has_online`](Self::has_online).
     ///
-    /// What opens or closes while it looks may be missing, or shown once more.
+    /// What opens or closes while it looks may be missing, or shown still.
     pub fn connections_of(&self, client: impl Into<ClientId>) -> Result<Vec<Connection>> {
         let client = client.into();
         let server = self.server_of(client);
