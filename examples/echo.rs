@@ -56,6 +56,14 @@ impl Broker for OpenDoor {
         self.0.put_ticket(token, ticket, life)
     }
 
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        self.0.claim(key, claim, life)
+    }
+
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        self.0.settle(key, claim, outcome, life)
+    }
+
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
         self.0.begin_session(node, lease, supersede)
     }

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The broker did not answer within the deadline; whether the call took effect is unknown.
     Timeout,
+    /// The connection to the broker broke during the call; whether it took effect is unknown.
+    Interrupted,
     /// A bounded queue is full. Nothing was sent; slow down and retry.
     Overloaded,
     /// The broker answered with an error (wrong type of a key, no permission, ...).
@@ -44,6 +46,7 @@ impl ErrorKind {
             ErrorKind::Encode => "message cannot be encoded",
             ErrorKind::Unavailable => "broker unavailable",
             ErrorKind::Timeout => "broker timeout",
+            ErrorKind::Interrupted => "broker call interrupted",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Rejected => "rejected by the broker",
             ErrorKind::SessionLost => "presence session lost",
@@ -56,6 +59,26 @@ impl ErrorKind {
 /// An error of this library: a [kind](ErrorKind) to act on, a sentence for a person, and the cause.
 ///
 /// One pointer wide, so that `Result`s stay small.
+///
+/// ```
+/// use std::{thread::sleep, time::Duration};
+/// use imcore::Error;
+///
+/// /// Goes on trying for as long as that may help.
+/// fn patiently<T>(call: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+///     let mut pause = Duration::from_millis(50);
+///     loop {
+///         match call() {
+///             Err(error) if error.is_retryable() && pause < Duration::from_secs(2) => {
+///                 sleep(pause);
+///                 pause *= 2;
+///             }
+///             other => return other,
+///         }
+///     }
+/// }
+/// assert_eq!(patiently(|| Ok(1)).unwrap(), 1);
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -86,10 +109,16 @@ impl Error {
 
     /// Whether the same call may succeed later without any change by the caller.
     ///
-    /// After [`ErrorKind::Timeout`] the first attempt may have taken effect, so a retried message
-    /// can arrive twice.
+    /// After [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`] the first attempt may have taken effect,
+    /// so a retried message can arrive twice.
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Overloaded)
+        matches!(
+            self.kind(),
+            ErrorKind::Unavailable
+                | ErrorKind::Timeout
+                | ErrorKind::Interrupted
+                | ErrorKind::Overloaded
+        )
     }
 
     pub(crate) fn argument(detail: impl Into<String>) -> Self {

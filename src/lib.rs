@@ -4,7 +4,8 @@
 //! so either side can be exchanged without the other. Two parts:
 //!
 //! - **The helper** ([`ImClient`], or [`ImHelper`] for one per process) is for the business's own web
-//!   API. Every call blocks for one round trip to the broker.
+//!   API. Every call blocks for one round trip to the broker. Business code in other languages uses the
+//!   program's API over HTTP, which does the same.
 //! - **The server** ([`server::Server`], or the program `imserver`) holds the clients' sockets. It only
 //!   pushes: what clients *do* goes to the business's API, so the server outlives every release of the
 //!   business code.
@@ -95,7 +96,9 @@ mod token;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
-pub use helper::{Connection, EventBus, ImClient, ImClientBuilder, ImHelper, Node, SendEvent};
+pub use helper::{
+    Batch, Connection, EventBus, ImClient, ImClientBuilder, ImHelper, Node, SendEvent,
+};
 pub use id::{ClientId, IdKind};
 pub use wire::{Envelope, NodeStatus, Ticket};
 

@@ -56,9 +56,13 @@ fn the_facade_does_what_the_client_does() {
     ImHelper::send_message(2, [1], "direct", false).unwrap();
     ImHelper::send_chan_message(2, "b", "channel").unwrap();
     ImHelper::send_broadcast_message("broadcast").unwrap();
+    let mut batch = ImHelper::batch().unwrap();
+    batch.message(2, [1], "batched", false).unwrap();
+    batch.send().unwrap();
     assert_eq!(client.text(), "\"direct\"");
     assert_eq!(client.text(), "\"channel\"");
     assert_eq!(client.text(), "\"broadcast\"");
+    assert_eq!(client.text(), "\"batched\"");
     ImHelper::leave_chan(1, ["a"]).unwrap();
     ImHelper::leave_chan_clients("b", [1]).unwrap();
     assert!(ImHelper::get_chan_list().unwrap().is_empty());

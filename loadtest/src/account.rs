@@ -73,6 +73,11 @@ impl Account {
             && self.misordered == 0
             && self.stray == 0
     }
+
+    /// [`balances`](Self::balances) in words.
+    pub fn verdict(&self) -> &'static str {
+        if self.balances() { "balanced" } else { "DOES NOT BALANCE" }
+    }
 }
 
 impl AddAssign<&Account> for Account {
@@ -105,7 +110,7 @@ impl fmt::Display for Account {
         for (name, count) in wrong {
             write!(f, ", {name} {count}")?;
         }
-        f.write_str(if self.balances() { ": balanced" } else { ": DOES NOT BALANCE" })
+        Ok(())
     }
 }
 

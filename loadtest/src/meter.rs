@@ -21,6 +21,14 @@ pub struct Memory {
     pub anonymous: u64,
 }
 
+/// What one process holds at a moment; a soak is judged by how this changes.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+pub struct Holding {
+    pub rss_mib: f64,
+    pub descriptors: u64,
+    pub threads: u64,
+}
+
 impl Meter {
     pub fn of(pids: Vec<u32>) -> Self {
         Meter { pids }
@@ -51,6 +59,11 @@ impl Meter {
         sum
     }
 
+    /// What each process holds, in the order of the processes.
+    pub fn holdings(&self) -> Vec<Holding> {
+        self.pids.iter().map(|pid| holding(*pid)).collect()
+    }
+
     /// CPU seconds by thread name, exact to a tick (usually 10 ms).
     pub fn threads(&self) -> BTreeMap<String, f64> {
         let tick = rustix::param::clock_ticks_per_second() as f64;
@@ -65,6 +78,20 @@ impl Meter {
             }
         }
         by_name
+    }
+}
+
+fn holding(pid: u32) -> Holding {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0u64)
+    };
+    Holding {
+        rss_mib: field("VmRSS:") as f64 / 1024.0,
+        descriptors: fs::read_dir(format!("/proc/{pid}/fd"))
+            .map_or(0, |files| files.count() as u64),
+        threads: field("Threads:"),
     }
 }
 
@@ -149,6 +176,8 @@ mod tests {
         assert!(memory.rss >= memory.pss && memory.pss >= memory.anonymous);
         assert!(memory.anonymous > 0);
         assert!(!meter.threads().is_empty());
+        let [holding] = meter.holdings()[..] else { panic!("one process, one holding") };
+        assert!(holding.rss_mib > 0.0 && holding.descriptors >= 3 && holding.threads >= 1);
         assert_eq!(Meter::of(vec![4_194_303]).cpu(), 0);
     }
 }

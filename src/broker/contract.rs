@@ -18,9 +18,9 @@ use crate::{
 
 /// Carries messages to nodes and keeps tickets, presence and channels.
 ///
-/// All methods may be called from many threads at once. Errors of kind
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) pass; the
-/// same call may be repeated, and [`report`](Broker::report) may be repeated without double effect.
+/// All methods may be called from many threads at once. Errors that are
+/// [retryable](crate::Error::is_retryable) pass; the same call may be repeated, and
+/// [`report`](Broker::report) without double effect.
 pub trait Broker: Send + Sync {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;
@@ -33,6 +33,20 @@ pub trait Broker: Send + Sync {
     /// Takes the tickets out, each at most once over all callers; the stored text, unchecked, in the
     /// order of `tokens`.
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>>;
+
+    // --- Requests --------------------------------------------------------------------------------
+
+    /// Stores `claim` under `key` for `life`, unless something is there already, which is returned then.
+    ///
+    /// Of all callers on all nodes, one is the first. Claims should be unique, so that whoever repeats
+    /// an own one after an error knows it when it is returned. Keys are any text.
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>>;
+
+    /// Puts `outcome` in the place of the own `claim`, for `life`; with a life of zero nothing stays
+    /// there, and the key is free.
+    ///
+    /// Returns false, and changes nothing, if that claim is not there any more.
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool>;
 
     // --- Presence, seen by a node ----------------------------------------------------------------
 
@@ -141,6 +155,24 @@ pub trait Broker: Send + Sync {
 /// Before a channel message come the [`Channels`](FeedEvent::Channels) of every watched client that
 /// joined or left a channel before the message was published. Changes are also reported while no
 /// message comes. Messages keep the order in which they were published.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use imcore::broker::{Broker, FeedEvent, MemoryBroker, Watchlist};
+///
+/// let broker = MemoryBroker::new();
+/// let watchlist = Arc::new(Watchlist::default());
+/// let mut feed = broker.subscribe("node-a", Arc::clone(&watchlist));
+/// assert_eq!(feed.next(Duration::ZERO)?, Some(FeedEvent::Listening));
+///
+/// watchlist.watch(42.into());
+/// broker.join(&[(42.into(), "lobby")])?;
+/// let Some(FeedEvent::Channels { channels, .. }) = feed.next(Duration::from_secs(1))? else {
+///     panic!("a membership comes before the messages that it decides about")
+/// };
+/// assert_eq!(channels, ["lobby"]);
+/// # Ok::<(), imcore::Error>(())
+/// ```
 pub trait Subscription: Send {
     /// Waits up to `timeout` for the next event; `None` if there was none. A call that has to connect
     /// or to read channels may take longer, by the broker's own time limits.

@@ -3,22 +3,19 @@
 //! Called on any business thread; each call is at most one blocking round trip to the broker. Holds no
 //! state of its own besides settings and broker.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     broker::Broker,
-    error::{Error, ErrorKind, Result},
-    helper::event_bus::EventBus,
+    error::{Error, Result},
+    helper::{batch::Batch, event_bus::EventBus},
     id::{ClientId, IdKind},
     nodes::Nodes,
     token::random_token,
     wire::{Envelope, Ticket},
 };
-
-/// How long a connect token can be used, as in the original.
-const TICKET_LIFE: Duration = Duration::from_secs(10);
 
 /// The business side of imcore: issues connect addresses, sends, manages channels, watches presence.
 ///
@@ -47,8 +44,8 @@ pub struct ImClient {
     pub(super) nodes: Nodes,
     /// `{server}` and `{index}` are still to be filled in.
     url_template: Arc<str>,
-    id_kind: IdKind,
-    on_send: Option<OnSend>,
+    pub(super) id_kind: IdKind,
+    pub(super) on_send: Option<OnSend>,
 }
 
 /// Called with every send, on the sending thread, before it goes to the broker.
@@ -73,6 +70,9 @@ pub struct SendEvent<'a> {
 }
 
 impl ImClient {
+    /// How long a connect address can be used, as in the original.
+    pub const TICKET_LIFE: Duration = Duration::from_secs(10);
+
     pub(super) fn from_parts(
         broker: Arc<dyn Broker>,
         nodes: Nodes,
@@ -90,11 +90,23 @@ impl ImClient {
 
     // --- Connecting ------------------------------------------------------------------------------
 
-    /// Issues the address at which `client` may connect once within 10 seconds.
+    /// Issues the address at which `client` may connect once within
+    /// [`TICKET_LIFE`](Self::TICKET_LIFE).
     ///
     /// `meta` is the business's note about the connection (address, device, ...); it comes back in the
     /// online and offline events. Hand the address to the client over your own authenticated API: who
     /// holds it connects as `client`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// // In the web API, once the user has logged in; the page opens a WebSocket there.
+    /// let url = im.prev_connect_server(42, Some(r#"{"device": "phone"}"#))?;
+    /// assert!(url.starts_with("ws://127.0.0.1:6001/ws?token="));
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn prev_connect_server(
         &self,
         client: impl Into<ClientId>,
@@ -102,7 +114,7 @@ impl ImClient {
     ) -> Result<String> {
         let client = client.into();
         let token = random_token()?;
-        self.broker.put_ticket(&token, &Ticket::new(client, meta), TICKET_LIFE)?;
+        self.broker.put_ticket(&token, &Ticket::new(client, meta), Self::TICKET_LIFE)?;
         let index = client.node_of(self.nodes.len());
         let url = self
             .url_template
@@ -112,6 +124,15 @@ impl ImClient {
     }
 
     /// Closes all connections of `client` with close code 4001: "do not reconnect".
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.force_offline(42)?; // no effect if 42 is not there
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn force_offline(&self, client: impl Into<ClientId>) -> Result<()> {
         let client = client.into();
         self.broker.publish(&[(self.nodes.owner(client), Envelope::ForceOffline { client })])
@@ -128,7 +149,18 @@ impl ImClient {
     /// the message.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; nothing was sent then.
+    /// [`Encode`](crate::ErrorKind::Encode) if `message` is not serialisable; nothing was sent then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// // Any JSON: a string, a map, or a type of yours that implements `Serialize`.
+    /// im.send_message(7, [42, 43], &serde_json::json!({ "text": "hello" }), true)?;
+    /// im.send_message(0, [42], "from the system", false)?;
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn send_message<C: Into<ClientId>>(
         &self,
         sender: impl Into<ClientId>,
@@ -136,29 +168,9 @@ impl ImClient {
         message: &(impl Serialize + ?Sized),
         receipt: bool,
     ) -> Result<()> {
-        let sender = sender.into();
-        let content = encode(message)?;
-        let mut seen = HashSet::new();
-        let mut by_node: Vec<(usize, Vec<ClientId>)> = Vec::new();
-        for receiver in receivers {
-            let receiver = receiver.into();
-            if !seen.insert(receiver) {
-                continue;
-            }
-            let node = receiver.node_of(self.nodes.len());
-            match by_node.iter_mut().find(|(index, _)| *index == node) {
-                Some((_, receivers)) => receivers.push(receiver),
-                None => by_node.push((node, vec![receiver])),
-            }
-        }
-        let outgoing: Vec<_> = by_node
-            .into_iter()
-            .map(|(node, receivers)| {
-                let content = content.clone();
-                (self.nodes.name(node), Envelope::Direct { sender, receivers, content, receipt })
-            })
-            .collect();
-        self.send(&outgoing)
+        let mut batch = self.batch();
+        batch.message(sender, receivers, message, receipt)?;
+        batch.send()
     }
 
     /// Sends `message` to all members of `channel`; a sender with one connection does not get its own.
@@ -167,52 +179,40 @@ impl ImClient {
     /// message on, without reading the member list.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode); [`Argument`](ErrorKind::Argument) for an empty name, which would
-    /// be a broadcast on the wire.
+    /// [`Encode`](crate::ErrorKind::Encode); [`Argument`](crate::ErrorKind::Argument) for an empty name,
+    /// which would be a broadcast on the wire.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_chan(42, ["lobby"])?;
+    /// im.send_chan_message(7, "lobby", "hello, everybody here")?;
+    /// assert!(im.send_chan_message(7, "", "hello").is_err());
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn send_chan_message(
         &self,
         sender: impl Into<ClientId>,
         channel: &str,
         message: &(impl Serialize + ?Sized),
     ) -> Result<()> {
-        check_channel(channel)?;
-        self.send_to_all_nodes(sender.into(), Some(channel), message)
+        let mut batch = self.batch();
+        batch.chan_message(sender, channel, message)?;
+        batch.send()
     }
 
     /// Sends `message` to every connection of every node.
     pub fn send_broadcast_message(&self, message: &(impl Serialize + ?Sized)) -> Result<()> {
-        self.send_to_all_nodes(self.id_kind.system(), None, message)
+        let mut batch = self.batch();
+        batch.broadcast_message(message)?;
+        batch.send()
     }
 
-    fn send_to_all_nodes(
-        &self,
-        sender: ClientId,
-        channel: Option<&str>,
-        message: &(impl Serialize + ?Sized),
-    ) -> Result<()> {
-        let content = encode(message)?;
-        let outgoing: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|node| {
-                let (channel, content) = (channel.map(str::to_owned), content.clone());
-                (node, Envelope::Channel { sender, channel, content })
-            })
-            .collect();
-        self.send(&outgoing)
-    }
-
-    fn send(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
-        if outgoing.is_empty() {
-            return Ok(());
-        }
-        if let Some(hook) = &self.on_send {
-            outgoing
-                .iter()
-                .filter_map(|(node, sent)| send_event(node, sent))
-                .for_each(|e| hook(&e));
-        }
-        self.broker.publish(outgoing)
+    /// Starts to collect messages that are sent together, in one round trip.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch::new(self)
     }
 
     // --- Presence --------------------------------------------------------------------------------
@@ -228,6 +228,15 @@ impl ImClient {
     }
 
     /// Whether each of `clients` has a connection, in their order.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// assert_eq!(im.has_online_many([1, 2, 3])?, [false, false, false]);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn has_online_many<C: Into<ClientId>>(
         &self,
         clients: impl IntoIterator<Item = C>,
@@ -244,7 +253,21 @@ impl ImClient {
     /// to subscribe is made before this returns.
     ///
     /// # Errors
-    /// [`Io`](ErrorKind::Io) if the thread cannot be started.
+    /// [`Io`](crate::ErrorKind::Io) if the thread cannot be started.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// let events = im.event_bus(
+    ///     |client, meta| println!("{client} is online: {meta:?}"),
+    ///     |client, _| println!("one connection less of {client}"),
+    /// )?;
+    /// assert!(events.is_listening());
+    /// events.stop(); // or keep it, or detach()
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn event_bus(
         &self,
         online: impl Fn(ClientId, Option<String>) + Send + 'static,
@@ -260,7 +283,18 @@ impl ImClient {
     /// A client leaves its channels when its last connection ends.
     ///
     /// # Errors
-    /// [`Argument`](ErrorKind::Argument) for an empty name; nothing is joined then.
+    /// [`Argument`](crate::ErrorKind::Argument) for an empty name; nothing is joined then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_chan(42, ["lobby", "news"])?;
+    /// assert_eq!(im.get_chan_list_by_client_id(42)?.len(), 2);
+    /// assert_eq!(im.get_chan_client_list("lobby")?, [42.into()]);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn join_chan<S: AsRef<str>>(
         &self,
         client: impl Into<ClientId>,
@@ -281,7 +315,7 @@ impl ImClient {
     /// Ends the membership of one client in many channels. Leaving twice has no effect.
     ///
     /// # Errors
-    /// [`Argument`](ErrorKind::Argument) for an empty name; nothing is left then.
+    /// [`Argument`](crate::ErrorKind::Argument) for an empty name; nothing is left then.
     pub fn leave_chan<S: AsRef<str>>(
         &self,
         client: impl Into<ClientId>,
@@ -305,6 +339,17 @@ impl ImClient {
     }
 
     /// Ends the membership of all members of the channel that are not online.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_chan_clients("lobby", [42, 43])?; // neither has connected
+    /// im.clear_chan_client("lobby")?;
+    /// assert_eq!(im.get_chan_online("lobby")?, 0);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn clear_chan_client(&self, channel: &str) -> Result<()> {
         self.broker.clear_channel(channel)
     }
@@ -357,37 +402,9 @@ impl fmt::Debug for ImClient {
     }
 }
 
-fn encode(message: &(impl Serialize + ?Sized)) -> Result<String> {
-    serde_json::to_string(message).map_err(|error| {
-        Error::new(ErrorKind::Encode, "the message has no JSON form").with_source(error)
-    })
-}
-
-fn check_channel(channel: &str) -> Result<()> {
+pub(super) fn check_channel(channel: &str) -> Result<()> {
     if channel.is_empty() {
         return Err(Error::argument("channel: the name is empty"));
     }
     Ok(())
-}
-
-fn send_event<'a>(server: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
-    match envelope {
-        Envelope::Direct { sender, receivers, content, receipt } => Some(SendEvent {
-            server,
-            sender: *sender,
-            receivers,
-            channel: None,
-            message: content,
-            receipt: *receipt,
-        }),
-        Envelope::Channel { sender, channel, content } => Some(SendEvent {
-            server,
-            sender: *sender,
-            receivers: &[],
-            channel: channel.as_deref(),
-            message: content,
-            receipt: false,
-        }),
-        Envelope::ForceOffline { .. } | Envelope::Probe { .. } => None,
-    }
 }

@@ -24,6 +24,21 @@ use crate::{
 const STOP_CHECK: Duration = Duration::from_millis(200);
 
 /// A running event subscription; dropping it stops the callbacks.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use imcore::{ImClient, broker::MemoryBroker};
+/// # let broker = Arc::new(MemoryBroker::new());
+/// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+/// use std::sync::mpsc::channel;
+///
+/// // Callbacks run one at a time on the bus's thread; work that takes longer goes elsewhere.
+/// let (queue, work) = channel();
+/// let events = im.event_bus(move |client, _| drop(queue.send(client)), |_, _| {})?;
+/// events.stop();
+/// assert_eq!(work.iter().count(), 0);
+/// # Ok::<(), imcore::Error>(())
+/// ```
 #[must_use = "dropping the handle stops the events; keep it, or call detach()"]
 #[derive(Debug)]
 pub struct EventBus {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     helper::{
+        batch::Batch,
         client::ImClient,
         event_bus::EventBus,
         overview::{Connection, Node},
@@ -87,6 +88,11 @@ impl ImHelper {
     /// See [`ImClient::send_broadcast_message`].
     pub fn send_broadcast_message(message: &(impl Serialize + ?Sized)) -> Result<()> {
         Self::client()?.send_broadcast_message(message)
+    }
+
+    /// See [`ImClient::batch`].
+    pub fn batch() -> Result<Batch<'static>> {
+        Ok(Self::client()?.batch())
     }
 
     /// See [`ImClient::get_client_list_by_online`].

@@ -3,12 +3,14 @@
 //! Synchronous and thread-safe. Depends on the broker alone; a build without the `server` feature holds
 //! neither event loop nor WebSocket code.
 
+mod batch;
 mod client;
 mod event_bus;
 mod facade;
 mod options;
 mod overview;
 
+pub use batch::Batch;
 pub use client::{ImClient, SendEvent};
 pub use event_bus::EventBus;
 pub use facade::ImHelper;

@@ -108,6 +108,18 @@ impl ImClientBuilder {
     ///
     /// `{server}` is the node's name, `{index}` its place in the list counted from 0, `{path}` the
     /// path: `wss://im.example.com/node{index}{path}` suits nodes behind one proxy.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// let im = ImClient::builder()
+    ///     .servers(["node-a", "node-b"])
+    ///     .public_url("wss://im.example.com/{index}{path}")
+    ///     .broker(Arc::new(MemoryBroker::new()))
+    ///     .build()?;
+    /// assert!(im.prev_connect_server(3, None)?.starts_with("wss://im.example.com/1/ws?token="));
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn public_url(mut self, template: impl Into<String>) -> Self {
         self.public_url = template.into();
         self
@@ -122,6 +134,18 @@ impl ImClientBuilder {
 
     /// Calls `hook` once per node for every message, channel message and broadcast, before it is
     /// sent, on the sending thread.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// let im = ImClient::builder()
+    ///     .servers(["127.0.0.1:6001"])
+    ///     .broker(Arc::new(MemoryBroker::new()))
+    ///     .on_send(|send| println!("{} -> {:?} by {}", send.sender, send.receivers, send.server))
+    ///     .build()?;
+    /// im.send_message(7, [42], "hello", false)?;
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn on_send(mut self, hook: impl Fn(&SendEvent<'_>) + Send + Sync + 'static) -> Self {
         self.on_send = Some(Arc::new(hook));
         self

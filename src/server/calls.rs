@@ -14,7 +14,7 @@ use super::stats::add;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallStats {
-    /// Which: `tickets`, `report`, `renew` or `publish`.
+    /// Which: `tickets`, `begin`, `renew`, `report`, `join`, `reap`, `discard`, `end` or `publish`.
     pub call: &'static str,
     /// Calls that have ended, well or not.
     pub count: u64,
@@ -27,26 +27,35 @@ pub struct CallStats {
     pub buckets: Vec<(Duration, u64)>,
 }
 
-/// The calls that a node makes as long as it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
-    Tickets,
-    Report,
-    Renew,
-    Publish,
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// Every kind of call that a node makes to its broker; its feed is no call but has an age and a lag.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Call { $($(#[$doc])* $name,)* }
+
+        impl Call {
+            pub(super) const ALL: &[Call] = &[$(Call::$name,)*];
+
+            fn as_str(self) -> &'static str {
+                match self { $(Call::$name => $text,)* }
+            }
+        }
+    };
 }
 
-impl Call {
-    pub(super) const ALL: &[Call] = &[Call::Tickets, Call::Report, Call::Renew, Call::Publish];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Call::Tickets => "tickets",
-            Call::Report => "report",
-            Call::Renew => "renew",
-            Call::Publish => "publish",
-        }
-    }
+calls! {
+    Tickets = "tickets";
+    Begin = "begin";
+    Renew = "renew";
+    Report = "report";
+    /// Memberships that the broker has lost.
+    Join = "join";
+    /// Connections of ended sessions, a step at a time.
+    Reap = "reap";
+    /// A session of this node from before the broker lost its data.
+    Discard = "discard";
+    End = "end";
+    Publish = "publish";
 }
 
 /// Bounds of the histogram in microseconds: from a local Redis to the broker's own deadlines.

@@ -10,6 +10,21 @@ use crate::{
 };
 
 /// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
+///
+/// ```
+/// use imcore::server::{Limits, ServerConfig};
+///
+/// let config = ServerConfig {
+///     listen: ([0, 0, 0, 0], 6001).into(),
+///     server: Some("im-1".into()),
+///     servers: vec!["im-0".into(), "im-1".into(), "im-2".into()],
+///     origins: vec!["https://example.com".into()],
+///     limits: Limits { connections: 50_000, ..Limits::default() },
+///     ..ServerConfig::default()
+/// };
+/// config.validate()?;
+/// # Ok::<(), imcore::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Address that the node binds. Port 0 lets the system choose. Default `127.0.0.1:6001`.
@@ -178,10 +193,15 @@ impl ServerConfig {
             if self.servers.is_empty() { vec![server.clone()] } else { self.servers.clone() };
         let nodes = Nodes::new(servers)?;
         let index = nodes.position(&server).ok_or_else(|| {
+            let names: Vec<_> = nodes.iter().collect();
+            let hint = match self.server {
+                Some(_) => "",
+                None => "; it was not given, so the listen address was taken",
+            };
             Error::config(format!(
-                "server: {server:?} is not in servers {:?}; clients of this node would get no \
-                 messages. Add it there, or set server to one of them",
-                nodes.iter().collect::<Vec<_>>()
+                "server: {server:?} is not in servers {names:?}; clients of this node would get no \
+                 messages. Set server to this node's entry, for example {:?}, or add it there{hint}",
+                names[0]
             ))
         })?;
         Ok((nodes, index))

@@ -11,6 +11,19 @@ use super::stats::ServerStats;
 pub const PROMETHEUS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics of the node named `node` in the text exposition format of Prometheus.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig}};
+/// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+/// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
+/// use imcore::server::{PROMETHEUS_TYPE, prometheus};
+///
+/// let body = prometheus(&node.stats(), node.server());
+/// assert!(body.contains("# TYPE imcore_connections gauge"));
+/// println!("Content-Type: {PROMETHEUS_TYPE}\r\n\r\n{body}");
+/// # Ok::<(), imcore::Error>(())
+/// ```
 pub fn prometheus(stats: &ServerStats, node: &str) -> String {
     let mut page = Page::default();
     node_metrics(&mut page, stats, node);

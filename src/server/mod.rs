@@ -164,11 +164,36 @@ impl ServerHandle {
     }
 
     /// Tells when a thread of the node fails, which it does not recover from: restart the node then.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig}};
+    /// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+    /// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
+    /// std::thread::spawn({
+    ///     let failure = node.failure_watch();
+    ///     move || {
+    ///         failure.wait();
+    ///         std::process::exit(1); // whoever started this process starts it again
+    ///     }
+    /// });
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn failure_watch(&self) -> FailureWatch {
         self.failure.clone()
     }
 
     /// What the node has counted so far.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig}};
+    /// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+    /// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
+    /// let stats = node.stats();
+    /// println!("{} connections, {} of {} messages delivered", stats.connections, stats.delivered, stats.offered);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
     pub fn stats(&self) -> ServerStats {
         self.vitals.stats()
     }

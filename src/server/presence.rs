@@ -142,7 +142,9 @@ impl Presence {
         }
         if memory.discard && !memory.changes.iter().any(is_restored) {
             // Only now: a client whose count had fallen to nothing would have left its channels.
-            memory.former.iter().try_for_each(|former| self.broker.discard_session(former))?;
+            for former in &memory.former {
+                self.vitals.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
+            }
             memory.discard = false;
         }
         if memory.is_idle() {
@@ -173,7 +175,7 @@ impl Presence {
         let rest = memory.members.len().saturating_sub(JOIN_STEP);
         let step: Vec<_> =
             memory.members[rest..].iter().map(|(client, name)| (*client, name.as_str())).collect();
-        self.broker.join(&step)?;
+        self.vitals.pulse.time(Call::Join, || self.broker.join(&step))?;
         log::warn!("the broker lost data; {} memberships were restored", step.len());
         memory.members.truncate(rest);
         Ok(())
@@ -182,10 +184,11 @@ impl Presence {
     fn begin(&self, memory: &mut Memory) -> Result<()> {
         if memory.ended == Some(Ended::Reaped) {
             // Whoever ended it may still be at it: no client may be online again before it was offline.
-            while self.broker.reap_ended(REAP_STEP)? == REAP_STEP {}
+            while self.reap_step(false)? == REAP_STEP {}
         }
         let supersede = memory.former.is_empty();
-        memory.session = Some(self.broker.begin_session(&self.node, self.lease, supersede)?);
+        let begin = || self.broker.begin_session(&self.node, self.lease, supersede);
+        memory.session = Some(self.vitals.pulse.time(Call::Begin, begin)?);
         self.vitals.pulse.renewed.touch();
         memory.discard |= memory.ended == Some(Ended::Forgotten);
         memory.ended = None;
@@ -197,10 +200,7 @@ impl Presence {
         let deadline = Instant::now() + self.lease / 3;
         let mut total = 0;
         loop {
-            let count = match lapsed {
-                true => self.broker.reap(REAP_STEP)?,
-                false => self.broker.reap_ended(REAP_STEP)?,
-            };
+            let count = self.reap_step(lapsed)?;
             total += count;
             if count < REAP_STEP || Instant::now() >= deadline {
                 break;
@@ -212,9 +212,18 @@ impl Presence {
         Ok(())
     }
 
+    /// Clears away some connections of ended sessions, or of `lapsed` ones as well: how many.
+    fn reap_step(&self, lapsed: bool) -> Result<usize> {
+        self.vitals.pulse.time(Call::Reap, || match lapsed {
+            true => self.broker.reap(REAP_STEP),
+            false => self.broker.reap_ended(REAP_STEP),
+        })
+    }
+
     fn end(&self, session: Option<Session>) {
-        let ended = session.map_or(Ok(()), |session| self.broker.end_session(&session));
-        if let Err(error) = ended {
+        let Some(session) = session else { return };
+        if let Err(error) = self.vitals.pulse.time(Call::End, || self.broker.end_session(&session))
+        {
             log::warn!("the presence lease is left to expire: {error}");
         }
     }

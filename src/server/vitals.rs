@@ -21,6 +21,22 @@ use super::{
 use crate::{broker::Echo, error::Result, wire::NodeStatus};
 
 /// A view of one node, cheap to clone; it outlives the node.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig}};
+/// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+/// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
+/// let vitals = node.vitals();
+/// std::thread::spawn(move || loop {
+///     match vitals.not_ready() {
+///         None => println!("ready"),
+///         Some(why) => println!("{why}"),
+///     }
+///     std::thread::sleep(Duration::from_secs(5));
+/// });
+/// # Ok::<(), imcore::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Vitals {
     pub(super) readiness: Arc<Readiness>,

@@ -44,6 +44,11 @@ impl Names {
         format!("{}Token{token}", self.key)
     }
 
+    /// String with a life, ours: who carries out the request with this idempotency key, or what came of it.
+    pub(crate) fn request_key(&self, key: &str) -> String {
+        format!("{}Request{key}", self.key)
+    }
+
     /// Hash: client -> number of its open connections.
     pub(crate) fn online_key(&self) -> String {
         format!("{}Online", self.key)

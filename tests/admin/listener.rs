@@ -5,12 +5,13 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
 };
 
 use imcore::ImClient;
 
 use crate::{
-    LONG, Process, TOKEN, admin_of, ask, eventually, get, metrics, node, outcome,
+    LONG, Process, TOKEN, address_in, admin_of, ask, eventually, get, metrics, node, outcome,
     redis_server::RedisServer, root, stats, ws::Client,
 };
 
@@ -87,7 +88,7 @@ fn metrics_add_up() {
     assert_eq!(seen["imcore_messages_delivered_total"], 12.0);
     assert_eq!((seen["imcore_messages_dropped_total"], seen["imcore_messages_queued"]), (0.0, 0.0));
     assert_eq!(seen["imcore_reactor_inbox_commands{reactor=\"1\"}"], 0.0);
-    for call in ["tickets", "report", "renew", "publish"] {
+    for call in ["tickets", "begin", "renew", "report", "reap", "publish"] {
         let count = seen[&format!("imcore_broker_call_seconds_count{{call=\"{call}\"}}")];
         let last =
             seen[&format!("imcore_broker_call_seconds_bucket{{call=\"{call}\",le=\"+Inf\"}}")];
@@ -106,7 +107,9 @@ fn metrics_add_up() {
 #[test]
 fn the_dashboard_names_metrics_that_exist() {
     let redis = RedisServer::start();
-    let (_node, admin) = node(&redis, &[]);
+    let (node, admin) = node(&redis, &["--api", "127.0.0.1:0"]);
+    // What the API counts is there once it was asked.
+    assert_eq!(get(address_in(&node, "API at http://"), "/v1/clients").0, 200);
     let names: BTreeSet<_> = metrics(admin)
         .into_keys()
         .map(|sample| sample.split('{').next().unwrap().to_owned())
@@ -118,7 +121,8 @@ fn the_dashboard_names_metrics_that_exist() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let words =
                 target["expr"].as_str().unwrap().split(|c: char| !c.is_alphanumeric() && c != '_');
-            let found: Vec<_> = words.filter(|word| word.starts_with("imcore_")).collect();
+            let ours = |word: &&str| word.starts_with("imcore_") || word.starts_with("process_");
+            let found: Vec<_> = words.filter(ours).collect();
             assert!(!found.is_empty(), "{target}");
             used.extend(found.into_iter().map(str::to_owned));
         }
@@ -127,7 +131,54 @@ fn the_dashboard_names_metrics_that_exist() {
     assert!(missing.is_empty(), "{missing:?}");
     // What is counted is also shown; these say what a dashboard does not draw.
     let unseen: Vec<_> = names.difference(&used).collect();
-    assert_eq!(unseen, ["imcore_node_info", "imcore_uptime_seconds"]);
+    let known = ["imcore_node_info", "imcore_uptime_seconds", "imserver_build_info"];
+    let places = ["process_start_time_seconds", "process_virtual_memory_bytes"];
+    assert_eq!(unseen, [&known[..], &places].concat().iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_the_process_takes_is_in_the_metrics() {
+    let redis = RedisServer::start();
+    let (process, admin) = node(&redis, &[]);
+    let before = metrics(admin);
+    let idle: Vec<_> = (0..50).map(|_| TcpStream::connect(process.address()).unwrap()).collect();
+    let open = "process_open_fds";
+    eventually("the sockets count", || metrics(admin)[open] >= before[open] + 50.0);
+    drop(idle);
+    eventually("no more", || metrics(admin)[open] < before[open] + 50.0);
+    let after = metrics(admin);
+    assert!(after[open] <= after["process_max_fds"]);
+    assert!(after["process_cpu_seconds_total"] > before["process_cpu_seconds_total"]);
+    let start = "process_start_time_seconds";
+    assert_eq!((after[start], after["process_threads"] > 4.0), (before[start], true));
+    let resident = after["process_resident_memory_bytes"] / 1024.0;
+    let seen = process.memory() as f64;
+    assert!((seen / 2.0..seen * 2.0).contains(&resident), "{resident} KiB, {seen} KiB");
+    let build = concat!("imserver_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
+    assert_eq!(after[build], 1.0);
+}
+
+/// Prometheus' own judgement; Debian has `promtool` in the package `prometheus`.
+#[test]
+fn promtool_finds_nothing_wrong() {
+    let redis = RedisServer::start();
+    let (_node, admin) = node(&redis, &[]);
+    let check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut check) = check else {
+        // Not `eprintln`, which the test harness keeps to itself when a test passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: promtool is not installed");
+        return;
+    };
+    let text = get(admin, "/metrics").1;
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 // --- Who may ask ---------------------------------------------------------------------------------

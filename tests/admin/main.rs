@@ -28,12 +28,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The address that a process says after these words.
+fn address_in(process: &Process, words: &str) -> SocketAddr {
+    process.says(words);
+    let log = process.log();
+    let rest = &log[log.find(words).unwrap() + words.len()..];
+    rest.split('/').next().unwrap().parse().unwrap()
+}
+
 /// Where a process says that its admin listener is.
 fn admin_of(process: &Process) -> SocketAddr {
-    process.says("admin at http://");
-    let log = process.log();
-    let rest = &log[log.find("admin at http://").unwrap() + "admin at http://".len()..];
-    rest.split('/').next().unwrap().parse().unwrap()
+    address_in(process, "admin at http://")
 }
 
 /// Status and body of the answer to a request with these further header lines.
@@ -41,7 +46,7 @@ fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
-    write!(stream, "{request} HTTP/1.1\r\n{host}{headers}\r\n").unwrap();
+    write!(stream, "{request} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");

@@ -42,6 +42,8 @@ behaviour! {
     suite::tickets_are_taken_once,
     suite::tickets_expire,
     suite::tickets_keep_the_order_of_tokens,
+    suite::a_request_is_claimed_once,
+    suite::claims_expire_and_are_released,
     suite::presence_is_counted_per_connection,
     suite::events_carry_the_ticket_text,
     suite::repeating_a_report_has_no_effect,

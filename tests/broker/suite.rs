@@ -66,6 +66,41 @@ pub(crate) fn tickets_keep_the_order_of_tokens(world: &World) {
     assert_eq!(taken, [Some(first.text().into()), None, Some(second.text().into()), None]);
 }
 
+pub(crate) fn a_request_is_claimed_once(world: &World) {
+    let start = Barrier::new(8);
+    let first: Vec<bool> = thread::scope(|scope| {
+        let race = |number: usize| {
+            let (broker, start) = (world.broker(), &start);
+            scope.spawn(move || {
+                start.wait();
+                broker.claim("键 1", &format!("claim {number}"), LONG).unwrap().is_none()
+            })
+        };
+        let racers: Vec<_> = (0..8).map(race).collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    });
+    assert_eq!(first.iter().filter(|first| **first).count(), 1, "{first:?}");
+    let winner = format!("claim {}", first.iter().position(|first| *first).unwrap());
+    let broker = world.broker();
+    assert_eq!(broker.claim("键 1", &winner, LONG).unwrap().as_ref(), Some(&winner));
+    assert!(!broker.settle("键 1", "another claim", "stolen", LONG).unwrap());
+    assert!(broker.settle("键 1", &winner, "done \0 好", LONG).unwrap());
+    assert_eq!(broker.claim("键 1", "late", LONG).unwrap().as_deref(), Some("done \0 好"));
+    assert!(!broker.settle("键 1", &winner, "twice", LONG).unwrap());
+    assert_eq!(broker.claim("键 2", "late", LONG).unwrap(), None, "keys are apart");
+}
+
+pub(crate) fn claims_expire_and_are_released(world: &World) {
+    let broker = world.broker();
+    assert_eq!(broker.claim("a", "first", Duration::from_millis(1)).unwrap(), None);
+    eventually("a claim has expired", || broker.claim("a", "second", LONG).unwrap().is_none());
+    assert!(!broker.settle("a", "first", "too late", LONG).unwrap());
+    assert!(broker.settle("a", "second", "", Duration::ZERO).unwrap());
+    assert_eq!(broker.claim("a", "third", LONG).unwrap(), None);
+    assert!(broker.settle("a", "third", "done", Duration::from_millis(1)).unwrap());
+    eventually("an outcome has expired", || broker.claim("a", "fourth", LONG).unwrap().is_none());
+}
+
 pub(crate) fn presence_is_counted_per_connection(world: &World) {
     let broker = world.broker();
     let session = broker.begin_session("n1", LONG, true).unwrap();

@@ -50,3 +50,36 @@ fn the_log_names_node_and_address_but_no_password() {
     process.says("until the broker is back");
     assert!(!process.log().contains("secret"), "{}", process.log());
 }
+
+#[test]
+fn a_name_that_nobody_can_use_is_doubted() {
+    let free = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let doubt = |args: &[&str]| {
+        let process = Process::start(args);
+        process.says(" reactors; up to ");
+        // Said after that line and before this one.
+        process.signal("TERM");
+        process.says("stopping");
+        let log = process.log();
+        log.lines().find(|line| line.contains("is called")).map(str::to_owned)
+    };
+    let text = doubt(&["--listen", "0.0.0.0:0"]).expect("nobody can connect to 0.0.0.0");
+    assert!(text.contains("WARN") && text.contains("--server 10.0.0.1:"), "{text}");
+    let local = format!("127.0.0.1:{}", free());
+    let text = doubt(&["--listen", &local, "--servers", &format!("{local},10.0.0.2:6001")]);
+    let text = text.expect("the other one is elsewhere");
+    assert!(text.contains(&local) && text.contains("while 10.0.0.2:6001 seems"), "{text}");
+    // All on this machine, named, or under an address that does not hold the name.
+    let local = format!("127.0.0.1:{}", free());
+    assert_eq!(doubt(&["--listen", &local, "--servers", &format!("{local},127.0.0.1:1")]), None);
+    assert_eq!(doubt(&["--listen", "0.0.0.0:0", "--server", "im-0"]), None);
+    assert_eq!(doubt(&["--listen", "0.0.0.0:0", "--public-url", "wss://x.example/ws"]), None);
+    let args = ["--listen", "127.0.0.1:0", "--servers", "im-0,im-1"];
+    let (code, message) = outcome(&args);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("Set server to this node's entry, for example \"im-0\""), "{message}");
+    assert!(message.contains("not given, so the listen address was taken"), "{message}");
+}

@@ -3,6 +3,7 @@
 mod cluster;
 mod deaths;
 mod flags;
+mod health;
 mod pressure;
 mod process;
 #[path = "../support/redis.rs"]

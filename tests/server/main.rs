@@ -47,6 +47,8 @@ behaviour! {
     messages::a_message_reaches_its_receivers_on_all_nodes,
     messages::no_receivers_and_unknown_receivers_are_no_errors,
     messages::a_receiver_listed_often_gets_one_message,
+    messages::a_batch_goes_out_in_order,
+    messages::a_batch_that_is_dropped_sends_nothing,
     messages::receipts_tell_what_became_of_a_message,
     messages::the_system_and_oneself_are_told_nothing,
     messages::receipts_are_one_per_receiver_not_per_connection,

@@ -41,6 +41,42 @@ pub fn no_receivers_and_unknown_receivers_are_no_errors(backend: Backend) {
     bystander.silent();
 }
 
+pub fn a_batch_goes_out_in_order(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut clients: Vec<_> = (1..=3).map(|id| world.connect(id)).collect();
+    world.im.join_chan_clients("room", [1, 2, 3]).unwrap();
+    let mut batch = world.im.batch();
+    for round in 0..500 {
+        batch.message(0, [3, 1, 2], &round, false).unwrap();
+        batch.chan_message(0, "room", &json!({ "room": round })).unwrap();
+        batch.broadcast_message(&json!([round])).unwrap();
+    }
+    batch.send().unwrap();
+    for client in &mut clients {
+        for round in 0..500 {
+            assert_eq!(client.json(), json!(round));
+            assert_eq!(client.json(), json!({ "room": round }));
+            assert_eq!(client.json(), json!([round]));
+        }
+    }
+}
+
+pub fn a_batch_that_is_dropped_sends_nothing(backend: Backend) {
+    let world = World::new(backend, 1);
+    let mut client = world.connect(1);
+    let mut batch = world.im.batch();
+    batch.message(0, [1], "never", false).unwrap();
+    drop(batch);
+    let mut batch = world.im.batch();
+    batch.message(0, [1], "sent", false).unwrap();
+    let error = batch.chan_message(0, "", "no name").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument);
+    batch.send().unwrap();
+    world.im.batch().send().unwrap();
+    assert_eq!(client.text(), "\"sent\"");
+    client.silent();
+}
+
 pub fn a_receiver_listed_often_gets_one_message(backend: Backend) {
     let world = World::new(backend, 3);
     let mut sender = world.connect(9);

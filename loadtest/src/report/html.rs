@@ -1,31 +1,23 @@
-//! The HTML page: tables and inline SVG plots, nothing from elsewhere.
+//! The HTML page: a summary, then each row with its tables and plots; nothing from elsewhere.
 
 use std::fmt::Write;
 
-use super::{Report, Row, Sample, number};
+use super::{
+    Figure, NamedLatency, Report, Row, Sample, number,
+    plot::{Line, Scale, escape, plot, range},
+};
+use crate::meter::Holding;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;\
-color:#222;background:#fff}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;\
-border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}.met{color:#17692b}\
-.missed{color:#a3261b;font-weight:600}svg{margin:.6em 1em .6em 0}svg text{font:11px system-ui,sans-serif;\
-fill:#555}code{font-size:90%}";
-const COLOURS: [&str; 6] = ["#1f5fa8", "#c2571a", "#2f7d32", "#7b3fa0", "#8a6d00", "#555555"];
-const WIDTH: f64 = 420.0;
-const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 60.0;
-const BOTTOM: f64 = 32.0;
-const TOP: f64 = 24.0;
-
-/// One line of a plot.
-type Line<'a> = (String, Vec<(f64, f64)>);
+const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
     let machine = &report.machine;
     let mut out = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>imcore: {}</title>\
-         <style>{STYLE}</style><h1>imcore load test</h1><p><code>{}</code><br>{} cores, {}, {} GiB, \
-         Linux {}, Redis {}</p>",
+        "<!doctype html><html lang=en><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\"><title>imcore: {}</title>\
+         <style>{STYLE}</style><h1>imcore load report</h1><p><code>{}</code></p>\
+         <p class=soft>{} cores \u{b7} {} \u{b7} {} GiB \u{b7} Linux {} \u{b7} Redis {}</p>",
         escape(&report.tool),
         escape(&report.command),
         machine.cores,
@@ -34,126 +26,164 @@ pub fn page(report: &Report) -> String {
         escape(&machine.kernel),
         escape(&machine.redis)
     );
+    summary(&mut out, report);
     report.rows.iter().for_each(|row| section(&mut out, row));
     out.push_str("</html>\n");
     out
 }
 
-fn section(out: &mut String, row: &Row) {
-    let _ = write!(out, "<h2>{}</h2><p>", escape(&row.name));
-    for (name, value) in &row.settings {
-        let _ = write!(out, "{} <code>{}</code> &nbsp; ", escape(name), escape(value));
+fn summary(out: &mut String, report: &Report) {
+    let verdicts: Vec<bool> =
+        report.rows.iter().flat_map(|row| &row.figures).filter_map(Figure::met).collect();
+    let met = verdicts.iter().filter(|met| **met).count();
+    let accounts: Vec<_> = report.rows.iter().filter_map(|row| row.account.as_ref()).collect();
+    let sum = |count: fn(&crate::account::Account) -> u64| -> u64 {
+        accounts.iter().map(|account| count(account)).sum()
+    };
+    let lost =
+        sum(|account| account.lost + account.duplicates + account.misordered + account.stray);
+    let count = |count| grouped(&sum(count).to_string());
+    let balance = if report.balances() { "every account balances" } else { "NOT BALANCED" };
+    let cells = [
+        (count(|account| account.offered), "messages offered to sockets".to_owned()),
+        (count(|account| account.delivered), "delivered".to_owned()),
+        (grouped(&lost.to_string()), format!("lost, doubled or out of order; {balance}")),
+        (format!("{met} of {}", verdicts.len()), "targets met".to_owned()),
+    ];
+    let cells = &cells[..cells.len() - usize::from(verdicts.is_empty())];
+    out.push_str("<div class=summary>");
+    for (value, name) in cells {
+        let _ = write!(out, "<div><b>{value}</b><span>{name}</span></div>");
     }
-    out.push_str("</p>");
+    out.push_str("</div>");
+}
+
+fn section(out: &mut String, row: &Row) {
+    let _ = write!(out, "<section><h2>{}</h2><div class=settings>", escape(&row.name));
+    for (name, value) in &row.settings {
+        let _ = write!(out, "<span>{} {}</span>", escape(name), escape(value));
+    }
+    out.push_str("</div>");
     figures(out, row);
+    latencies(out, &row.latencies);
     for note in &row.notes {
-        let _ = write!(out, "<p>{}</p>", escape(note));
+        let _ = write!(out, "<p class=note>{}</p>", escape(note));
     }
     if let Some(account) = &row.account {
         let class = if account.balances() { "met" } else { "missed" };
-        let _ = write!(out, "<p class={class}>{}</p>", escape(&account.to_string()));
+        let _ = write!(
+            out,
+            "<p class=account><span class=\"badge {class}\">{}</span> {}</p>",
+            account.verdict(),
+            escape(&account.to_string())
+        );
     }
-    let curves: Vec<Line> =
-        row.latencies.iter().map(|l| (l.name.clone(), log_latency(&l.curve))).collect();
-    if !curves.is_empty() {
-        out.push_str(&plot("Latency: microseconds (log10) over nines", &curves));
-    }
-    if row.series.len() > 1 {
-        series(out, &row.series);
-    }
-    for (name, points) in &row.curves {
-        let points = points.iter().map(|(x, y)| (x.max(1.0).log10(), *y)).collect();
-        out.push_str(&plot(&format!("{name} over size (log10)"), &[(String::new(), points)]));
-    }
+    out.push_str("<div class=plots>");
+    plots(out, row);
+    out.push_str("</div></section>");
 }
 
 fn figures(out: &mut String, row: &Row) {
     if row.figures.is_empty() {
         return;
     }
-    out.push_str("<table><tr><th><th>min<th>median<th>max<th><th>target");
+    // Columns that would be empty or say the same three times are left out.
+    let repeated = row.figures.iter().any(|figure| figure.runs.len() > 1);
+    let targets = row.figures.iter().any(|figure| figure.target.is_some());
+    let values = if repeated { "<th>least<th>median<th>most" } else { "<th>value" };
+    let target = if targets { "<th>target<th><th>" } else { "" };
+    let _ = write!(out, "<div class=scroll><table><tr><th>{values}<th class=unit>unit{target}");
     for figure in &row.figures {
-        let (class, target) = match (figure.met(), figure.target) {
-            (Some(met), Some(target)) => {
-                let sign = if figure.at_least { "&ge;" } else { "&le;" };
-                (if met { "met" } else { "missed" }, format!("{sign} {target}"))
-            }
-            _ => ("", String::new()),
+        let [min, median, max] =
+            [figure.min, figure.median, figure.max].map(|value| grouped(&number(value)));
+        let values = match repeated {
+            true => format!("<td>{min}<td class=median>{median}<td>{max}"),
+            false => format!("<td class=median>{median}"),
         };
-        let [min, median, max] = [figure.min, figure.median, figure.max].map(number);
         let _ = write!(
             out,
-            "<tr><td>{}<td>{min}<td class=\"{class}\">{median}<td>{max}<td>{}<td>{target}",
+            "<tr><td>{}{values}<td class=unit>{}{}",
             escape(&figure.name),
-            escape(&figure.unit)
+            escape(&figure.unit),
+            if targets { target_cells(figure) } else { String::new() }
         );
     }
-    out.push_str("</table>");
+    out.push_str("</table></div>");
 }
 
-fn log_latency(curve: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    curve.iter().map(|(nines, value)| (*nines, value.max(1.0).log10())).collect()
+fn target_cells(figure: &Figure) -> String {
+    let (Some(met), Some(target)) = (figure.met(), figure.target) else {
+        return "<td><td><td>".into();
+    };
+    let sign = if figure.at_least { "\u{2265}" } else { "\u{2264}" };
+    let class = if met { "met" } else { "missed" };
+    format!(
+        "<td>{sign} {}<td>{}<td><span class=\"badge {class}\">{class}</span>",
+        grouped(&target.to_string()),
+        range(figure)
+    )
+}
+
+fn latencies(out: &mut String, latencies: &[NamedLatency]) {
+    if latencies.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<div class=scroll><table><tr><th>latency, \u{b5}s<th>50 %<th>90 %<th>99 %<th>99.9 %<th>most\
+         <th>count",
+    );
+    for NamedLatency { name, microseconds: p, .. } in latencies {
+        let _ = write!(out, "<tr><td>{}", escape(name));
+        for value in [p.p50, p.p90, p.p99, p.p999, p.max] {
+            let _ = write!(out, "<td>{}", grouped(&number(value)));
+        }
+        let _ = write!(out, "<td class=unit>{}", grouped(&p.count.to_string()));
+    }
+    out.push_str("</table></div>");
+}
+
+fn plots(out: &mut String, row: &Row) {
+    let curves: Vec<Line> =
+        row.latencies.iter().map(|l| (l.name.clone(), l.curve.clone())).collect();
+    if !curves.is_empty() {
+        out.push_str(&plot("Latency by percentile", (Scale::Nines, Scale::Time), &curves));
+    }
+    if row.series.len() > 1 {
+        series(out, &row.series);
+    }
+    for (name, points) in &row.curves {
+        let line = (String::new(), points.clone());
+        out.push_str(&plot(&format!("{name}, over size"), (Scale::Log, Scale::Linear), &[line]));
+    }
 }
 
 fn series(out: &mut String, series: &[Sample]) {
     let line = |name: &str, value: fn(&Sample) -> f64| {
         (name.to_owned(), series.iter().map(|s| (s.second, value(s))).collect())
     };
-    out.push_str(&plot("Deliveries a second", &[line("", |s| s.deliveries_per_second)]));
+    let mut over_seconds = |title: &str, lines: &[Line]| {
+        out.push_str(&plot(title, (Scale::Linear, Scale::Linear), lines));
+    };
+    over_seconds("Deliveries a second, over seconds", &[line("", |s| s.deliveries_per_second)]);
     let cpu = [line("nodes", |s| s.server_cores), line("Redis", |s| s.redis_cores)];
-    out.push_str(&plot("CPU, cores", &cpu));
-    out.push_str(&plot("Resident memory of the nodes, MiB", &[line("", |s| s.rss_mib)]));
-    out.push_str(&plot("Connections", &[line("", |s| s.connections)]));
+    over_seconds("CPU, cores", &cpu);
+    over_seconds("Connections", &[line("", |s| s.connections)]);
+    let nodes = series.iter().map(|s| s.nodes.len()).min().unwrap_or_default();
+    let each = |value: fn(&Holding) -> f64| {
+        let node = |index| {
+            let points = series.iter().map(|s| (s.second, value(&s.nodes[index])));
+            (format!("node {index}"), points.collect())
+        };
+        (0..nodes).map(node).collect::<Vec<Line>>()
+    };
+    over_seconds("Resident memory of each node, MiB", &each(|node| node.rss_mib));
+    over_seconds("Descriptors of each node", &each(|node| node.descriptors as f64));
+    over_seconds("Threads of each node", &each(|node| node.threads as f64));
 }
 
-/// One SVG plot, y from zero.
-fn plot(title: &str, lines: &[Line]) -> String {
-    let points = || lines.iter().flat_map(|(_, points)| points);
-    let most = |value: fn(&(f64, f64)) -> f64| points().map(value).fold(0.0, f64::max);
-    let (x_most, y_most) = (most(|p| p.0).max(1e-9), most(|p| p.1).max(1e-9) * 1.05);
-    let least = points().map(|p| p.0).fold(f64::INFINITY, f64::min);
-    let x_least = if least.is_finite() && least < x_most { least } else { 0.0 };
-    let x = |value: f64| LEFT + (value - x_least) / (x_most - x_least) * (WIDTH - LEFT - 12.0);
-    let y = |value: f64| HEIGHT - BOTTOM - value / y_most * (HEIGHT - BOTTOM - TOP);
-    let mut out = format!(
-        "<svg role=img width={WIDTH} height={HEIGHT} viewBox=\"0 0 {WIDTH} {HEIGHT}\">\
-         <text x={LEFT} y=14>{}</text>",
-        escape(title)
-    );
-    for step in 0..=4 {
-        let part = f64::from(step) / 4.0;
-        let (at_y, at_x) = (y(y_most * part), x(x_least + (x_most - x_least) * part));
-        let _ = write!(
-            out,
-            "<path d=\"M{LEFT} {at_y:.1}H{WIDTH}\" stroke=#e4e4e4 />\
-             <text x={} y={:.1} text-anchor=end>{}</text>\
-             <text x={at_x:.1} y={} text-anchor=middle>{}</text>",
-            LEFT - 6.0,
-            at_y + 4.0,
-            number(y_most * part),
-            HEIGHT - BOTTOM + 16.0,
-            number(x_least + (x_most - x_least) * part)
-        );
-    }
-    for (index, (name, points)) in lines.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
-        let _ = write!(out, "<path fill=none stroke-width=1.6 stroke={colour} d=\"");
-        for (step, (at_x, at_y)) in points.iter().enumerate() {
-            let verb = if step == 0 { 'M' } else { 'L' };
-            let _ = write!(out, "{verb}{:.1} {:.1}", x(*at_x), y(*at_y));
-        }
-        let _ = write!(
-            out,
-            "\"/><text x={} y={} style=\"fill:{colour}\">{}</text>",
-            LEFT + 8.0,
-            TOP + 14.0 + 13.0 * index as f64,
-            escape(name)
-        );
-    }
-    out.push_str("</svg>");
-    out
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// A number with a separator between thousands.
+fn grouped(number: &str) -> String {
+    let (whole, fraction) = number.split_at(number.find('.').unwrap_or(number.len()));
+    let groups: Vec<_> = whole.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",") + fraction
 }

@@ -1,6 +1,7 @@
 //! The result of a run: what was measured, against which target, on which machine. JSON and HTML.
 
 mod html;
+mod plot;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::{
     account::Account,
     histogram::{Latencies, Percentiles},
-    meter::Machine,
+    meter::{Holding, Machine},
 };
 
 /// Everything that one invocation measured.
@@ -57,7 +58,7 @@ pub struct NamedLatency {
 }
 
 /// One look at the deployment while it works.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Sample {
     pub second: f64,
     /// Cores that the nodes use.
@@ -66,6 +67,8 @@ pub struct Sample {
     pub rss_mib: f64,
     pub deliveries_per_second: f64,
     pub connections: f64,
+    /// Each node by itself.
+    pub nodes: Vec<Holding>,
 }
 
 impl Figure {
@@ -126,6 +129,11 @@ impl Row {
         }
     }
 
+    /// For a run that is too small to be held against them.
+    pub fn drop_targets(&mut self) {
+        self.figures.iter_mut().for_each(|figure| figure.target = None);
+    }
+
     pub fn latency(&mut self, name: &str, latencies: &Latencies) {
         let (microseconds, curve) = (latencies.percentiles(), latencies.curve());
         self.latencies.push(NamedLatency { name: name.to_owned(), microseconds, curve });
@@ -155,7 +163,8 @@ impl Row {
             ));
         }
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
-        lines.extend(self.account.iter().map(|account| format!("  account: {account}")));
+        let accounts = self.account.iter();
+        lines.extend(accounts.map(|sum| format!("  account: {sum}: {}", sum.verdict())));
         lines.join("\n")
     }
 }

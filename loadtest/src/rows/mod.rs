@@ -7,6 +7,7 @@ mod large;
 mod memory;
 mod room;
 mod scenario;
+mod smoke;
 
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ pub fn run(what: What) -> Result<bool, String> {
         What::Soak(args) => add(scenario::soak(&bench, &args.profile)?),
         What::Scenario(args) => add(scenario::from_file(&bench, &args.file)?),
         What::Floor(args) => add(room::floor(&bench, &args)?),
-        What::Smoke(_) => scenario::smoke(&bench)?.into_iter().for_each(add),
+        What::Smoke(_) => smoke::run(&bench)?.into_iter().for_each(add),
         What::Rows(args) => {
             for name in chosen(&args) {
                 add(row(&bench, &args, name)?);
@@ -63,7 +64,10 @@ fn threads_note(row: &mut Row, meter: &Meter, before: &BTreeMap<String, f64>) {
         let seconds = seconds - before.get(&name).copied().unwrap_or_default();
         (seconds >= 0.01).then(|| format!("{name} {seconds:.2}"))
     });
-    row.note(format!("CPU seconds by thread: {}", spent.collect::<Vec<_>>().join(", ")));
+    let spent: Vec<_> = spent.collect();
+    if !spent.is_empty() {
+        row.note(format!("CPU seconds by thread: {}", spent.join(", ")));
+    }
 }
 
 fn be_nice(nice: i32) -> Result<(), String> {

@@ -1,4 +1,4 @@
-//! Free scenarios: traffic of all kinds at rates, for as long as wanted; and the smoke run.
+//! Free scenarios: traffic of all kinds at rates, for as long as wanted.
 
 use std::{
     fs,
@@ -13,10 +13,11 @@ use std::{
 
 use super::Bench;
 use crate::{
-    args::{FanoutArgs, P2pArgs, ProfileArgs},
+    args::ProfileArgs,
     clock,
     cluster::{Cluster, NodeOptions},
     fleet::Fleet,
+    meter::Holding,
     orders::Dial,
     pace,
     report::{Row, Sample, number},
@@ -26,8 +27,10 @@ use crate::{
 
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// Share of memory that a soak may end above its middle.
+/// What a soak may hold in the end: memory beside its middle, descriptors beside its start (connections to
+/// Redis are opened as they are needed).
 const GROWTH: f64 = 1.1;
+const LEAK: f64 = 1.01;
 
 /// Connects and disconnects are the point: the rest of the profile is light.
 pub fn churn(bench: &Bench, mut profile: ProfileArgs) -> Result<Row, String> {
@@ -48,17 +51,31 @@ pub fn from_file(bench: &Bench, file: &Path) -> Result<Row, String> {
     Ok(row)
 }
 
-/// Like `mixed`, and memory must not grow once everything is warm.
+/// Like `mixed`, and what the nodes hold must not grow once everything is warm. The first look is before the
+/// traffic and the last one after it, with the same clients: descriptors must be the same again.
 pub fn soak(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let mut row = mixed(bench, profile)?;
     row.name = "soak".into();
-    let half = &row.series[row.series.len() / 2..];
-    if let (Some(first), Some(last)) = (half.first(), half.last())
-        && first.rss_mib > 0.0
-    {
-        let growth = last.rss_mib / first.rss_mib;
-        row.figure("memory at the end / in the middle", "", Some(GROWTH), vec![growth]);
+    // Before the traffic, within, and after it: there always are these looks.
+    let end = row.series.len() - 1;
+    let [before, within, after] = [0, end / 2, end].map(|at| row.series[at].nodes.clone());
+    for (index, ((a, b), c)) in before.iter().zip(&within).zip(&after).enumerate() {
+        let [a_mib, b_mib, c_mib] = [a, b, c].map(|node| number(node.rss_mib));
+        row.note(format!(
+            "node {index} before, in the middle, after: {a_mib}, {b_mib}, {c_mib} MiB; {}, {}, {} \
+             descriptors; {}, {}, {} threads",
+            a.descriptors, b.descriptors, c.descriptors, a.threads, b.threads, c.threads
+        ));
     }
+    // The worst node counts.
+    let mut growth = |name: &str, target, from: &[Holding], of: fn(&Holding) -> f64| {
+        let ratios = after.iter().zip(from).map(|(end, start)| of(end) / of(start).max(1.0));
+        row.figure(name, "", Some(target), ratios.reduce(f64::max).into_iter().collect());
+    };
+    growth("memory of a node after / in the middle", GROWTH, &within, |node| node.rss_mib);
+    let descriptors = |node: &Holding| node.descriptors as f64;
+    growth("descriptors of a node after / before", LEAK, &before, descriptors);
+    growth("threads of a node after / before", 1.0, &before, |node| node.threads as f64);
     Ok(row)
 }
 
@@ -86,6 +103,7 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let background =
         room.as_ref().map(|room| room.in_background(profile.room_rate, profile.seconds));
     let mut look = Look::new(&cluster);
+    row.series.push(look.sample(0, profile.clients));
     thread::scope(|scope| -> Result<(), String> {
         let sending = direct.as_mut().map(|direct| {
             let (rate, seconds) = (profile.direct_rate, profile.seconds);
@@ -132,6 +150,7 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     if let Some(churn) = churn {
         churn.finish(&mut row)?;
     }
+    row.series.push(look.sample(deliveries, profile.clients));
     Ok(row)
 }
 
@@ -188,6 +207,7 @@ impl<'a> Look<'a> {
             rss_mib: meter.memory().rss as f64 / 1048576.0,
             deliveries_per_second: now.3.saturating_sub(self.last.3) as f64 * 1e9 / passed,
             connections: connections as f64,
+            nodes: meter.holdings(),
         };
         self.last = now;
         sample
@@ -269,47 +289,4 @@ impl Churn {
         }
         Ok(())
     }
-}
-
-/// A small run of everything: a floor, a room, single messages with receipts, churn; well below 20 s.
-pub fn smoke(bench: &Bench) -> Result<Vec<Row>, String> {
-    let mut common = bench.common.clone();
-    common.runs = 1;
-    let small = Bench { common: common.clone(), progress: crate::progress::Progress::new() };
-    let fanout = FanoutArgs {
-        common: common.clone(),
-        members: 300,
-        rooms: 1,
-        in_flight: 8,
-        messages: 40,
-        size: 128,
-        rate: None,
-        seconds: 0.0,
-    };
-    let p2p = P2pArgs {
-        common,
-        receivers: 100,
-        messages: 4000,
-        window: 1000,
-        size: 128,
-        receipts: true,
-        rate: None,
-        seconds: 0.0,
-    };
-    let profile = ProfileArgs {
-        nodes: 2,
-        clients: 400,
-        direct_rate: 200.0,
-        rooms: 4,
-        room_rate: 20.0,
-        churn_rate: 60.0,
-        size: 200,
-        seconds: 4.0,
-    };
-    Ok(vec![
-        super::room::fanout(&small, &fanout)?,
-        super::direct::p2p(&small, &p2p)?,
-        super::direct::p2p(&small, &P2pArgs { receipts: false, ..p2p.clone() })?,
-        mixed(&small, &profile)?,
-    ])
 }

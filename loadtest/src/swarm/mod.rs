@@ -4,6 +4,7 @@
 //! that closes. Threads: this loop, one that reads orders, one that issues tickets. The loop does as
 //! little as it can per message: the instrument must stay ahead of what it measures.
 
+mod audit;
 mod dialer;
 mod socket;
 mod tally;
@@ -27,6 +28,7 @@ use crate::{
     clock,
     orders::{Deployment, Note, Order},
 };
+use audit::audit;
 use dialer::Dialer;
 use socket::{Ready, Socket};
 use tally::Tally;
@@ -148,7 +150,7 @@ impl Swarm {
                 self.say(&Note::Latencies(note))?;
             }
             Order::Audit(sent) => {
-                let account = self.tally.audit(&sent, &self.sockets);
+                let account = audit(&self.tally, &sent, &self.sockets);
                 self.say(&Note::Audit(account))?;
             }
         }

@@ -1,12 +1,11 @@
-//! What a swarm counts: arrivals, latencies, completed room messages, and the audit at the end.
+//! What a swarm counts: arrivals, latencies, completed room messages.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::socket::Socket;
 use crate::{
     account::{Account, Arrival, Sequence},
     histogram::Latencies,
-    orders::{LatencyNote, Sent, Status},
+    orders::{LatencyNote, Status},
     stamp::{DIRECT, Stamp},
 };
 
@@ -132,47 +131,14 @@ impl Tally {
         note
     }
 
-    /// Compares what was sent with what each client has.
-    pub fn audit(&self, sent: &Sent, sockets: &[Socket]) -> Account {
-        let mut account = Account {
+    /// What arrived, and what arrived wrongly; the audit adds what did not arrive.
+    pub fn arrived(&self) -> Account {
+        Account {
             delivered: self.status.delivered,
             duplicates: self.duplicates,
             misordered: self.misordered,
             stray: self.stray,
             ..Account::default()
-        };
-        // A client that connected again has one socket per connection.
-        let mut by_client: HashMap<i64, Vec<&Socket>> = HashMap::new();
-        for socket in sockets {
-            by_client.entry(socket.client).or_default().push(socket);
         }
-        for (client, messages) in &sent.direct {
-            settle(&mut account, by_client.get(client), DIRECT, *messages);
-        }
-        for room in &sent.rooms {
-            for client in room.first..room.first + room.count as i64 {
-                settle(&mut account, by_client.get(&client), room.stream, room.messages);
-            }
-        }
-        account
-    }
-}
-
-/// Offers `messages` to one client: what it does not have was lost, or dropped because it was gone.
-fn settle(account: &mut Account, sockets: Option<&Vec<&Socket>>, stream: u32, messages: u32) {
-    account.offered += u64::from(messages);
-    let sockets = sockets.map_or(&[][..], |sockets| sockets);
-    let missing = |socket: &&Socket| {
-        let found = socket.sequences.iter().find(|(own, _)| *own == stream);
-        found.map_or(u64::from(messages), |(_, sequence)| sequence.missing_up_to(messages))
-    };
-    let Some(best) = sockets.iter().min_by_key(|socket| missing(socket)) else {
-        *account.dropped.entry("never connected".into()).or_default() += u64::from(messages);
-        return;
-    };
-    match missing(best) {
-        0 => {}
-        count if best.is_open() => account.lost += count,
-        count => *account.dropped.entry(best.end_reason().to_owned()).or_default() += count,
     }
 }

@@ -12,7 +12,10 @@ use clap::{
 use clap_complete::Shell;
 use imcore::{Error, ErrorKind};
 
-use crate::settings::{SETTINGS, variable};
+use crate::{
+    health::QUESTIONS,
+    settings::{SETTINGS, variable},
+};
 
 const ABOUT: &str =
     "Holds the WebSocket connections of clients and pushes what the business sends to them.";
@@ -22,7 +25,7 @@ Each setting is looked up as a flag, then as an environment variable, then in th
 then by its default: the first that is given wins. An empty variable counts as not given. Keys of the \
 file are the flags with _ for -, and `limits` with times in seconds.
 
-SIGHUP reads the configuration file again; log, log_format and admin_token change at once. SIGINT or \
+SIGHUP reads the configuration file again; log, log_format, admin_token and api_key change at once. SIGINT or \
 SIGTERM stops in good order; a second one ends at once.";
 
 /// What was asked for on the command line and in the environment.
@@ -34,6 +37,8 @@ pub(crate) struct Cli {
     pub(crate) config: Option<String>,
     /// Only check the settings and show them.
     pub(crate) check: bool,
+    /// Only ask the running node how it is: which question.
+    pub(crate) health: Option<String>,
     /// Only print a completion script.
     pub(crate) completions: Option<Shell>,
 }
@@ -66,6 +71,14 @@ pub(crate) fn command() -> Command {
         .long("check")
         .action(ArgAction::SetTrue)
         .help("Check all settings, show what they come to, and exit");
+    let health = Arg::new("health")
+        .long("health")
+        .value_name("WHAT")
+        .num_args(0..=1)
+        .default_missing_value(QUESTIONS[0])
+        .value_parser(PossibleValuesParser::new(QUESTIONS))
+        .help("Ask the admin listener of the node that runs with these settings whether clients can connect \
+               (ready, the default) or it must be restarted (live), and exit with 0 or 1");
     let completions = Arg::new("completions")
         .long("completions")
         .value_name("SHELL")
@@ -77,7 +90,7 @@ pub(crate) fn command() -> Command {
         .after_help(LAYERS)
         .max_term_width(100)
         .args(settings)
-        .args([config, check, completions])
+        .args([config, check, health, completions])
 }
 
 impl Cli {
@@ -99,6 +112,7 @@ impl Cli {
                 None => from_environment("config")?,
             },
             check: matches.get_flag("check"),
+            health: text("health"),
             completions: matches.get_one::<Shell>("completions").copied(),
         })
     }

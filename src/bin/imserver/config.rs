@@ -15,11 +15,11 @@ use crate::{
     limits::{LIMITS, seconds},
     logging::Format,
     reload::Values,
-    settings::{Kind, Layers, SETTINGS, Source, mistake, place, setting},
+    settings::{Kind, Layers, SETTINGS, Source, mistake, place, setting, variable},
 };
 
-/// Fewest characters of an admin token: it must not be guessed.
-const TOKEN_LENGTH: usize = 16;
+/// Fewest characters of what a listener asks for: it must not be guessed.
+const SECRET_LENGTH: usize = 16;
 
 /// All settings, checked.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     public_url: String,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<String>,
+    pub(crate) api: Option<SocketAddr>,
+    pub(crate) api_key: Option<String>,
     pub(crate) log: LevelFilter,
     pub(crate) log_format: Format,
     layers: Layers,
@@ -47,7 +49,9 @@ impl Config {
             redis: layers.text("redis"),
             public_url: public_url(&layers)?,
             admin: layers.parse("admin", "an address with a port", |text| text.parse().ok())?,
-            admin_token: admin_token(&layers)?,
+            admin_token: secret(&layers, "admin_token")?,
+            api: layers.parse("api", "an address with a port", |text| text.parse().ok())?,
+            api_key: secret(&layers, "api_key")?,
             log: layers
                 .parse("log", "a level", |text| text.parse().ok())?
                 .unwrap_or(LevelFilter::Info),
@@ -57,16 +61,8 @@ impl Config {
             layers,
         };
         config.server.validate().map_err(|error| config.with_source(&error))?;
-        if let Some(admin) = config.admin
-            && !admin.ip().is_loopback()
-            && config.admin_token.is_none()
-        {
-            return Err(config_error(format!(
-                "admin: {admin} can be reached from other machines and needs a token; set \
-                 IMSERVER_ADMIN_TOKEN=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",
-                admin.port()
-            )));
-        }
+        check_reach("admin", config.admin, "admin_token", &config.admin_token)?;
+        check_reach("api", config.api, "api_key", &config.api_key)?;
         Ok(config)
     }
 
@@ -134,6 +130,30 @@ impl Config {
             .replace("{server}", server)
             .replace("{index}", &index.to_string())
             .replace("{path}", &self.server.path)
+    }
+
+    /// What is allowed and yet most likely a mistake: a default identity by which clients elsewhere cannot
+    /// find this node.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let ServerConfig { listen, server: None, servers, .. } = &self.server else { return None };
+        let named =
+            format!("this node is called {listen}, its listen address, as server is not given;");
+        let port = listen.port();
+        if listen.ip().is_unspecified() && self.public_url.contains("{server}") {
+            return Some(format!(
+                "{named} no client can connect to that. Set server to the address or name that helpers have \
+                 in their list, for example --server 10.0.0.1:{port}"
+            ));
+        }
+        let here = |name: &str| name.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
+        let elsewhere = servers.iter().find(|name| !here(name))?;
+        listen.ip().is_loopback().then(|| {
+            format!(
+                "{named} only this machine can connect to that, while {elsewhere} seems to be another. Set \
+                 server to this node's name, and listen to an address for all, for example \
+                 --listen 0.0.0.0:{port} --server 10.0.0.1:{port}"
+            )
+        })
     }
 
     fn source(&self, name: &str) -> Source {
@@ -252,16 +272,37 @@ fn public_url(layers: &Layers) -> Result<String, Error> {
     Ok(layers.parse("public_url", "ws:// or wss://", read)?.unwrap_or_default())
 }
 
-fn admin_token(layers: &Layers) -> Result<Option<String>, Error> {
-    let Some(given) = layers.get("admin_token") else { return Ok(None) };
-    let token = given.text();
-    let sendable = token.bytes().all(|byte| byte.is_ascii_graphic());
-    match sendable && token.len() >= TOKEN_LENGTH {
-        true => Ok(Some(token.to_owned())),
+/// A secret that a listener asks for.
+fn secret(layers: &Layers, name: &str) -> Result<Option<String>, Error> {
+    let Some(given) = layers.get(name) else { return Ok(None) };
+    let secret = given.text();
+    let sendable = secret.bytes().all(|byte| byte.is_ascii_graphic());
+    match sendable && secret.len() >= SECRET_LENGTH {
+        true => Ok(Some(secret.to_owned())),
         false => Err(mistake(
-            "admin_token",
+            name,
             &given,
-            &format!("at least {TOKEN_LENGTH} letters, digits or signs without blanks"),
+            &format!("at least {SECRET_LENGTH} letters, digits or signs without blanks"),
         )),
+    }
+}
+
+/// Whom other machines can reach must ask for a secret.
+fn check_reach(
+    name: &str,
+    address: Option<SocketAddr>,
+    secret_name: &str,
+    secret: &Option<String>,
+) -> Result<(), Error> {
+    match address {
+        Some(address) if !address.ip().is_loopback() && secret.is_none() => {
+            Err(config_error(format!(
+                "{name}: {address} can be reached from other machines and needs {secret_name}; set \
+                 {}=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",
+                variable(secret_name),
+                address.port()
+            )))
+        }
+        _ => Ok(()),
     }
 }

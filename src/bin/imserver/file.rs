@@ -6,9 +6,10 @@
 use std::{collections::BTreeMap, fs};
 
 use imcore::{Error, ErrorKind};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
+    json::Unique,
     limits::LIMITS,
     settings::{Given, Kind, SETTINGS, Setting, Source, mistake},
 };
@@ -35,11 +36,12 @@ impl File {
     fn parse(path: &str, text: &str) -> Result<File, Error> {
         // Editors on Windows like to put a byte order mark there.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
-            config(format!(
-                "{path} is not a JSON object: {error}; for example {{\"listen\": \"127.0.0.1:6001\"}}"
-            ))
-        })?;
+        let example = "for example {\"listen\": \"127.0.0.1:6001\"}";
+        let Unique(value) = serde_json::from_str(text)
+            .map_err(|error| config(format!("{path} is not usable: {error}; {example}")))?;
+        let Value::Object(object) = value else {
+            return Err(config(format!("{path} is not a JSON object; {example}")));
+        };
         let mut file = File { path: path.to_owned(), ..File::default() };
         let known = || SETTINGS.iter().map(|setting| setting.name).chain(["limits"]);
         for (key, value) in object.into_iter().filter(|(key, _)| !key.starts_with("//")) {
@@ -158,7 +160,12 @@ mod tests {
             (r#"{"servers": ["a", 1]}"#, "expected an array of texts"),
             (r#"{"listen": 6001}"#, "listen in x.json"),
             ("[]", "x.json is not a JSON object"),
-            ("{", "x.json is not a JSON object"),
+            ("{", "x.json is not usable: EOF"),
+            (r#"{"log": "info", "path": "/ws", "log": "warn"}"#, "the key \"log\" is there twice"),
+            (
+                r#"{"limits": {"lease": 7, "//": 0, "//": 1, "lease": 9}}"#,
+                "\"lease\" is there twice",
+            ),
         ] {
             assert!(refused(text).contains(part), "{text}: {}", refused(text));
         }

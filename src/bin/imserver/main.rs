@@ -1,24 +1,28 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
 //! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
-//! holds), then `run` here; `admin`, `logging` and `reload` are what an operator works with; `web` is HTTP.
+//! holds), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with,
+//! `api` what business code does; the listeners of both stand on `web`.
 
 mod admin;
+mod api;
 mod cli;
 mod config;
 mod descriptors;
 mod file;
+mod health;
+mod json;
 mod limits;
 mod logging;
+mod process;
 mod reload;
 mod settings;
-// The admin listener alone does not use all of it.
-#[allow(dead_code)]
 mod web;
 
 use std::{io::Write, process::ExitCode, sync::Arc};
 
 use admin::Site;
+use api::Api;
 use cli::Cli;
 use config::Config;
 use imcore::{
@@ -30,25 +34,32 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use web::Listener;
+use web::{Access, Listener};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            logging::last_words(&error.to_string());
-            // 2 is the usual code for a usage error: restarting does not help.
-            ExitCode::from(if error.kind() == ErrorKind::Config { 2 } else { 1 })
-        }
-    }
+    run().unwrap_or_else(|error| {
+        logging::last_words(&error.to_string());
+        // 2 is the usual code for a usage error: restarting does not help.
+        ExitCode::from(if error.kind() == ErrorKind::Config { 2 } else { 1 })
+    })
 }
 
-fn run() -> Result<(), Error> {
+fn run() -> Result<ExitCode, Error> {
     let cli = Cli::read()?;
     if let Some(shell) = cli.completions {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut cli::command(), "imserver", &mut script);
         return print(&script);
+    }
+    if let Some(question) = &cli.health {
+        return match health::ask(&cli, question) {
+            Ok(word) => print(format!("{word}\n").as_bytes()),
+            Err(why) => {
+                logging::last_words(&why);
+                // Whatever is wrong: to Docker, other codes have no meaning.
+                Ok(ExitCode::FAILURE)
+            }
+        };
     }
     let config = Config::load(&cli)?;
     let broker = broker(&config)?;
@@ -56,7 +67,8 @@ fn run() -> Result<(), Error> {
         return print(config.show(&broker.describe()).as_bytes());
     }
     logging::start(config.log, config.log_format)?;
-    serve(&cli, config, broker)
+    serve(&cli, config, broker)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the node until a signal, or until it fails.
@@ -65,21 +77,35 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let mut values = config.values();
-    descriptors::fit(&mut config.server.limits);
-    let admin = config.admin.map(|address| Listener::bind("admin", address)).transpose()?;
+    let others = if config.api.is_some() { api::DESCRIPTORS } else { 0 };
+    descriptors::fit(&mut config.server.limits, others);
+    let listen =
+        |name, address: Option<_>| address.map(|address| Listener::bind(name, address)).transpose();
+    let admin = listen("admin", config.admin)?;
+    let api = listen("api", config.api)?;
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
         .map_err(|error| config.with_source(&error))?;
-    let site = Arc::new(Site::new(
+    let im = config.im_client(node.server(), Arc::clone(&broker))?;
+    let access = Access::new("api_key", config.api_key.clone(), config.api);
+    let api_site = Arc::new(Api::new(im.clone(), access));
+    let admin_site = Arc::new(Site::new(
         node.server(),
-        config.im_client(node.server(), Arc::clone(&broker))?,
+        im,
         config.server.limits.connections,
         node.vitals(),
+        config.api.map(|_| Arc::clone(api_site.stats())),
         config.admin_token.clone(),
         config.admin,
     ));
-    welcome(&config, &node, &*broker, admin.as_ref());
+    welcome(&config, &node, &*broker, admin.as_ref(), api.as_ref());
+    if let Some(doubt) = config.doubt() {
+        log::warn!("{doubt}");
+    }
     if let Some(admin) = admin {
-        admin.serve(Arc::clone(&site))?;
+        admin.serve(Arc::clone(&admin_site))?;
+    }
+    if let Some(api) = api {
+        api.serve(Arc::clone(&api_site))?;
     }
     let failure = node.failure_watch();
     std::thread::spawn(move || {
@@ -90,7 +116,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         if signal != SIGHUP {
             break;
         }
-        reload::reload(cli, &mut values, &site);
+        reload::reload(cli, &mut values, admin_site.access(), api_site.access());
     }
     stop(node, signals)
 }
@@ -113,7 +139,13 @@ fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
 }
 
 /// Says what listens where, and within which limits.
-fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Option<&Listener>) {
+fn welcome(
+    config: &Config,
+    node: &ServerHandle,
+    broker: &dyn Broker,
+    admin: Option<&Listener>,
+    api: Option<&Listener>,
+) {
     let server = &config.server;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
@@ -137,6 +169,10 @@ fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker, admin: Opt
         let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
         log::info!("admin at http://{address}/, {token}");
     }
+    if let Some(Ok(address)) = api.map(Listener::local_addr) {
+        let key = if config.api_key.is_some() { "asks for its key" } else { "open" };
+        log::info!("API at http://{address}/openapi.json, {key}");
+    }
 }
 
 fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
@@ -156,11 +192,11 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
 }
 
 /// Prints what was asked for; whoever reads it may stop at any time.
-fn print(bytes: &[u8]) -> Result<(), Error> {
+fn print(bytes: &[u8]) -> Result<ExitCode, Error> {
     match std::io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::new(ErrorKind::Io, "cannot print").with_source(error))
         }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
 }

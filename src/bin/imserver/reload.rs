@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    admin::Site,
     cli::Cli,
     config::Config,
     logging,
     settings::{RELOADED, Source},
+    web::Access,
 };
 
 /// Values of all settings, with their sources.
 pub(crate) type Values = BTreeMap<String, (String, Source)>;
 
 /// Reads the settings again. What holds stays as it is if they are not good.
-pub(crate) fn reload(cli: &Cli, running: &mut Values, site: &Site) {
+pub(crate) fn reload(cli: &Cli, running: &mut Values, admin: &Access, api: &Access) {
     let fresh = match Config::load(cli) {
         Ok(fresh) => fresh,
         Err(error) => {
@@ -29,7 +29,8 @@ pub(crate) fn reload(cli: &Cli, running: &mut Values, site: &Site) {
         .map(|(name, _)| name.as_str())
         .partition(|name| RELOADED.contains(name));
     logging::change(fresh.log, fresh.log_format);
-    site.access().set_secret(fresh.admin_token.clone());
+    admin.set_secret(fresh.admin_token.clone());
+    api.set_secret(fresh.api_key.clone());
     log::info!("settings read again; changed: {}", list(&changed));
     if !waiting.is_empty() {
         log::warn!("these wait for the next start: {}", list(&waiting));

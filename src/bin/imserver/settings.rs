@@ -104,7 +104,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "public_url",
         value_name: "TEMPLATE",
-        help: "Address that clients connect to, as the helper issues it; only shown here",
+        help: "Address that clients connect to, as the API issues it; a helper has a setting of its own",
         default: "ws://{server}{path}",
         example: "wss://im.example.com/{index}{path}",
         ..PLAIN
@@ -159,6 +159,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "api",
+        value_name: "ADDR",
+        help: "Address of the API over HTTP, for business code in any language [default: none]",
+        example: "127.0.0.1:7001",
+        ..PLAIN
+    },
+    Setting {
+        name: "api_key",
+        help: "What the API asks for as `Authorization: Bearer`; needed unless it listens on a loopback \
+               address. Other users can read flags: better the variable or the file",
+        example: "5f4e3d2c1b0a69788796a5b4c3d2e1f0",
+        kind: Kind::Secret,
+        ..PLAIN
+    },
+    Setting {
         name: "log",
         value_name: "LEVEL",
         help: "What to log",
@@ -179,7 +194,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 /// The settings that [a reload](crate::reload) applies to the running node.
-pub(crate) const RELOADED: [&str; 3] = ["log", "log_format", "admin_token"];
+pub(crate) const RELOADED: [&str; 4] = ["log", "log_format", "admin_token", "api_key"];
 
 impl Setting {
     pub(crate) fn flag(&self) -> String {

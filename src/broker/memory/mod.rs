@@ -4,6 +4,7 @@
 //! guards everything, so each verb is atomic; it is never held while waiting. Nothing here survives
 //! the process, and nothing runs in the background: what has expired is dropped when it is met.
 
+mod expiring;
 mod feed;
 mod queues;
 mod state;
@@ -76,14 +77,26 @@ impl Broker for MemoryBroker {
     }
 
     fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        self.shared.lock().put_ticket(token, ticket, Instant::now() + life);
+        self.shared.lock().tickets.put(token, ticket.text(), Instant::now() + life);
         Ok(())
     }
 
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
         let mut state = self.shared.lock();
         let now = Instant::now();
-        Ok(tokens.iter().map(|token| state.take_ticket(token, now)).collect())
+        Ok(tokens.iter().map(|token| state.tickets.take(token, now)).collect())
+    }
+
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        Ok(state.claim(key, claim, now, life))
+    }
+
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        Ok(state.settle(key, claim, outcome, now, life))
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {

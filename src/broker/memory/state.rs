@@ -1,4 +1,4 @@
-//! Everything a `MemoryBroker` knows: tickets, presence, channels and the queues of subscribers.
+//! Everything a `MemoryBroker` knows: tickets, requests, presence, channels and the queues of subscribers.
 //!
 //! Used under the broker's mutex only. Takes the time as an argument and never waits.
 
@@ -9,7 +9,10 @@ use std::{
 
 use ahash::{AHashMap, AHashSet};
 
-use super::queues::{Feed, Listener, Wake};
+use super::{
+    expiring::Expiring,
+    queues::{Feed, Listener, Wake},
+};
 use crate::{
     broker::contract::{PresenceChange, PresenceEvent, Session},
     error::{Error, ErrorKind, Result},
@@ -17,17 +20,16 @@ use crate::{
     wire::{Envelope, NodeStatus, Ticket},
 };
 
-/// Expired tickets are looked for only when at least so many are stored.
-const TICKETS_BEFORE_PURGE: usize = 1024;
-
 /// How long a connection that opened and closed within one report is remembered, so that repeating
 /// the report has no effect. Longer than any sensible retry.
 const REMEMBER_CLOSED: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct State {
-    tickets: AHashMap<String, (Box<str>, Instant)>,
-    purge_tickets_at: usize,
+    /// Token -> ticket text.
+    pub(super) tickets: Expiring,
+    /// Key of a request -> who carries it out, or what came of it.
+    requests: Expiring,
     /// Client -> number of its open connections; never zero.
     online: AHashMap<ClientId, u64>,
     sessions: AHashMap<String, SessionState>,
@@ -55,22 +57,39 @@ pub(super) struct SessionState {
     closed: AHashMap<u64, Instant>,
 }
 
-// --- Tickets -------------------------------------------------------------------------------------
+// --- Requests ------------------------------------------------------------------------------------
 
 impl State {
-    pub(super) fn put_ticket(&mut self, token: &str, ticket: &Ticket, until: Instant) {
-        if self.tickets.len() >= self.purge_tickets_at.max(TICKETS_BEFORE_PURGE) {
-            let now = Instant::now();
-            self.tickets.retain(|_, (_, until)| now < *until);
-            // Doubling keeps the cost per ticket constant and the memory within twice the live ones.
-            self.purge_tickets_at = 2 * self.tickets.len();
+    pub(super) fn claim(
+        &mut self,
+        key: &str,
+        claim: &str,
+        now: Instant,
+        life: Duration,
+    ) -> Option<String> {
+        if let Some(there) = self.requests.get(key, now) {
+            return Some(there.to_owned());
         }
-        self.tickets.insert(token.into(), (ticket.text().into(), until));
+        self.requests.put(key, claim, now + life);
+        None
     }
 
-    pub(super) fn take_ticket(&mut self, token: &str, now: Instant) -> Option<String> {
-        let (text, until) = self.tickets.remove(token)?;
-        (now < until).then(|| text.into())
+    pub(super) fn settle(
+        &mut self,
+        key: &str,
+        claim: &str,
+        outcome: &str,
+        now: Instant,
+        life: Duration,
+    ) -> bool {
+        if self.requests.get(key, now) != Some(claim) {
+            return false;
+        }
+        match life.is_zero() {
+            true => drop(self.requests.take(key, now)),
+            false => self.requests.put(key, outcome, now + life),
+        }
+        true
     }
 }
 

@@ -14,6 +14,10 @@ pub(super) fn call_failed(address: &str, error: RedisError) -> Error {
         );
         return Error::new(ErrorKind::Timeout, detail).with_source(error);
     }
+    if error.is_io_error() {
+        let detail = format!("the connection to Redis at {address} broke");
+        return Error::new(ErrorKind::Interrupted, detail).with_source(error);
+    }
     connect_failed(address, error)
 }
 

@@ -57,7 +57,8 @@ const CLEAR_CHUNK: usize = 100;
 ///
 /// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
 /// [`Unavailable`](ErrorKind::Unavailable) at once while nobody listens, with
-/// [`Timeout`](ErrorKind::Timeout) after the call timeout, and with
+/// [`Timeout`](ErrorKind::Timeout) after the call timeout, with
+/// [`Interrupted`](ErrorKind::Interrupted) when the connection breaks meanwhile, and with
 /// [`Overloaded`](ErrorKind::Overloaded) when all connections of the pool stay busy. A call is never
 /// repeated here.
 ///
@@ -272,6 +273,23 @@ impl Broker for RedisBroker {
         })?;
         let text = |value| (value != Value::Nil).then(|| reply::text(value));
         Ok(replies.into_iter().map(text).collect())
+    }
+
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        let there = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::CLAIM).arg(1).arg(self.names().request_key(key));
+            pipeline.arg(claim).arg(millis(life));
+        })?;
+        Ok((there != Value::Nil).then(|| reply::text(there)))
+    }
+
+    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        let settled = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::SETTLE).arg(1).arg(self.names().request_key(key));
+            pipeline.arg(claim).arg(outcome);
+            pipeline.arg(if life.is_zero() { 0 } else { millis(life) });
+        })?;
+        Ok(reply::number(settled) == 1)
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {

@@ -13,6 +13,15 @@ use super::error;
 use crate::error::{Error, Result};
 
 /// How a [`RedisBroker`](super::RedisBroker) names its keys and treats its connections.
+///
+/// ```
+/// use imcore::broker::{Broker, RedisBroker, RedisOptions};
+///
+/// let options = RedisOptions { prefix: "wsim".into(), pool_size: 4, ..RedisOptions::default() };
+/// let broker = RedisBroker::open("redis://user:secret@127.0.0.1:6379/2", options)?; // connects later
+/// assert_eq!(broker.describe(), "redis://127.0.0.1:6379/2");
+/// # Ok::<(), imcore::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// First part of all names: `im_v2` (default) as FreeIM 2, `wsim` as ImCore and FreeIM 1.

@@ -39,6 +39,27 @@ for i = 3, #ARGV do
 end
 return 1";
 
+/// KEYS: request. ARGV: claim, life in ms. Returns what is there already. (`SET` with both NX and GET
+/// needs Redis 7.)
+pub(super) const CLAIM: &str = "\
+local there = redis.call('GET', KEYS[1])
+if not there then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return there";
+
+/// KEYS: request. ARGV: claim, outcome, life in ms. Returns 1 if the claim was there.
+pub(super) const SETTLE: &str = "\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+if ARGV[3] == '0' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
+return 1";
+
 /// KEYS: sessions, lease. ARGV: node, session, lease in ms, life of an end in s, lease key prefix, ended
 /// key prefix, 1 to supersede.
 pub(super) const BEGIN: &str = "\

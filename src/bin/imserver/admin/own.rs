@@ -1,11 +1,11 @@
 //! The node that answers: its health, its metrics and all of its counters.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
-use crate::web::Response;
+use crate::{api::Stats, process, web::Response};
 
 /// What is known of the node without asking its broker.
 pub(super) struct Own {
@@ -15,6 +15,8 @@ pub(super) struct Own {
     /// Connections that it takes at most.
     pub(super) connections: usize,
     pub(super) vitals: Vitals,
+    /// What the API counts, where there is one.
+    pub(super) api: Option<Arc<Stats>>,
 }
 
 impl Own {
@@ -33,7 +35,9 @@ impl Own {
     }
 
     pub(super) fn metrics(&self) -> Response {
-        Response::new(200, PROMETHEUS_TYPE, prometheus(&self.vitals.stats(), &self.name))
+        let node = prometheus(&self.vitals.stats(), &self.name);
+        let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
+        Response::new(200, PROMETHEUS_TYPE, node + &api + &process::metrics())
     }
 
     pub(super) fn stats(&self) -> Response {

@@ -1,6 +1,6 @@
 //! What the admin listener answers: who may ask, and what there is.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use imcore::{ImClient, server::Vitals};
 use serde_json::json;
@@ -12,7 +12,10 @@ use super::{
     page,
     shared::{Failure, Outcome},
 };
-use crate::web::{self, Access, CHALLENGE, Limits, Request, Response};
+use crate::{
+    api::Stats,
+    web::{self, Access, CHALLENGE, Limits, Request, Response},
+};
 
 const PLACES: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /rooms, \
                       /clients/ID, /kick and /send";
@@ -33,12 +36,13 @@ impl Site {
         im: ImClient,
         connections: usize,
         vitals: Vitals,
+        api: Option<Arc<Stats>>,
         token: Option<String>,
         address: Option<SocketAddr>,
     ) -> Site {
         let broker = im.broker().describe();
         Site {
-            own: Own { name: node.to_owned(), broker, connections, vitals },
+            own: Own { name: node.to_owned(), broker, connections, vitals, api },
             cluster: Cluster::new(node, im),
             access: Access::new("admin_token", token, address),
         }

@@ -48,8 +48,9 @@ impl Access {
     /// Whether this request may be answered.
     ///
     /// Without a secret it must be one that no page from elsewhere can have had a browser of this
-    /// machine send: such a page can lead its own name here and read the answers, or send a form, which
-    /// a browser sends unasked where it would first ask about JSON. Nothing here ever answers "yes".
+    /// machine send. Such a page can lead a name of its own here and read the answers: hence the check of
+    /// the name. And it can send a form without asking; before a browser sends JSON for it, it asks
+    /// whether it may, and no listener here ever says so.
     pub(crate) fn check(&self, request: &Request) -> Result<(), Denied> {
         let denied = |status, why| Err(Denied { status, why });
         match &*self.secret.read().unwrap_or_else(PoisonError::into_inner) {

@@ -126,7 +126,10 @@ impl<'a, S: Site> Conversation<'a, S> {
             if seen == self.limits.head {
                 return Err(Refusal { status: 431, why: "the request head is too long" }.into());
             }
-            self.fill()?;
+            // Who has asked nothing is told nothing.
+            let silent = self.buffer.is_empty();
+            self.fill()
+                .map_err(|error| if silent { Failure::Gone(error) } else { error.into() })?;
         }
     }
 

@@ -144,7 +144,7 @@ fn begin(name: &'static str, stream: TcpStream, guests: &Arc<Guests>, site: &Arc
 
 /// Tells a newcomer that all others are being answered, if that can be told without waiting.
 fn turn_away(stream: &TcpStream, site: &impl Site) {
-    let response = site.refusal(503, "all connections are busy; try again").retry_after(1);
+    let response = site.refusal(503, "all connections are busy; try again");
     let mut bytes = response.head(true);
     if let Body::Whole(body) = &response.body {
         bytes.extend_from_slice(body);

@@ -1,0 +1,54 @@
+//! The smoke run: a little of everything, for continuous integration.
+
+use super::{Bench, direct, room, scenario};
+use crate::{
+    args::{FanoutArgs, P2pArgs, ProfileArgs},
+    progress::Progress,
+    report::Row,
+};
+
+/// A small run of everything: a floor, a room, single messages with receipts, churn; well below 20 s.
+pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
+    let mut common = bench.common.clone();
+    common.runs = 1;
+    let small = Bench { common: common.clone(), progress: Progress::new() };
+    let fanout = FanoutArgs {
+        common: common.clone(),
+        members: 300,
+        rooms: 1,
+        in_flight: 8,
+        messages: 40,
+        size: 128,
+        rate: None,
+        seconds: 0.0,
+    };
+    let p2p = P2pArgs {
+        common,
+        receivers: 100,
+        messages: 4000,
+        window: 1000,
+        size: 128,
+        receipts: true,
+        rate: None,
+        seconds: 0.0,
+    };
+    let profile = ProfileArgs {
+        nodes: 2,
+        clients: 400,
+        direct_rate: 200.0,
+        rooms: 4,
+        room_rate: 20.0,
+        churn_rate: 60.0,
+        size: 200,
+        seconds: 4.0,
+    };
+    let mut rows = vec![
+        room::fanout(&small, &fanout)?,
+        direct::p2p(&small, &p2p)?,
+        direct::p2p(&small, &P2pArgs { receipts: false, ..p2p.clone() })?,
+        scenario::mixed(&small, &profile)?,
+    ];
+    // So little work is mostly the cost of starting it.
+    rows.iter_mut().for_each(Row::drop_targets);
+    Ok(rows)
+}

@@ -1,0 +1,276 @@
+//! The OpenAPI 3.1 document, made of the table of operations, the problems and `schemas.json`.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    input,
+    operations::{Kind, OPERATIONS, Operation},
+    problem::Code,
+};
+
+const SCHEMAS: &str = include_str!("schemas.json");
+
+const ABOUT: &str = "\
+Pushes messages to WebSocket clients, keeps channels, and says who is online.
+
+Client ids are 64-bit integers or GUIDs. Requests take them as JSON numbers or strings; answers have \
+strings, because JavaScript rounds numbers above 2^53. Bodies are JSON of up to 1 MiB, one message up to \
+256 KiB. Keys of a body that are not known are refused.
+
+Operations with an effect take the header `Idempotency-Key`: a request that is repeated under the same key, \
+to whichever node, is carried out once and answered as the first time, with `Idempotency-Replayed: true`. \
+What had no effect (4xx, 503) leaves the key free.
+
+Every refusal is a problem by RFC 9457 with a `code` for programs; besides those listed, any request can get \
+404, 405, 408, 417, 431 or 501 before it reaches an operation.";
+
+/// The document as JSON.
+pub(super) fn text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| build().to_string());
+    &TEXT
+}
+
+fn build() -> Value {
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method.to_ascii_lowercase()] = describe(operation);
+    }
+    // Written by hand and checked by the tests.
+    let mut schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
+    schemas["ClientIdText"]["pattern"] = format!("^({}|{GUID})$", integer_pattern()).into();
+    let codes = Code::ALL.map(|code| code.parts().1);
+    schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
+    let responses = Code::ALL.map(|code| (code.parts().1.to_owned(), problem(code)));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "imserver",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": { "name": "MIT", "identifier": "MIT" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "api_key": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "responses": Map::from_iter(responses),
+            "securitySchemes": {
+                "api_key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The setting `api_key`. Without one, only this machine may ask.",
+                },
+            },
+        },
+    })
+}
+
+const GUID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
+
+/// A regular expression for the 64-bit integers, each in its one text.
+fn integer_pattern() -> String {
+    let largest = i64::MAX.to_string();
+    let shorter = largest.len() - 2;
+    let mut pattern = format!("{}|0|-?([1-9][0-9]{{0,{shorter}}}|{largest}", i64::MIN);
+    // As long as the largest, the same up to one digit, and there a smaller one.
+    for (index, digit) in largest.char_indices().filter(|(_, digit)| *digit != '0') {
+        let (before, below) = (&largest[..index], digit as u8 - 1);
+        let from = if index == 0 { '1' } else { '0' };
+        let left = largest.len() - 1 - index;
+        pattern += &format!("|{before}[{from}-{}][0-9]{{{left}}}", below as char);
+    }
+    pattern + ")"
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn describe(operation: &Operation) -> Value {
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": parameters(operation),
+        "responses": responses(operation),
+    });
+    if !operation.description.is_empty() {
+        described["description"] = operation.description.into();
+    }
+    if let Some(schema) = operation.body {
+        described["requestBody"] = json!({
+            "required": true,
+            "content": { "application/json": { "schema": reference(schema) } },
+        });
+    }
+    if operation.kind == Kind::Public {
+        described["security"] = json!([]);
+    }
+    described
+}
+
+fn parameters(operation: &Operation) -> Vec<Value> {
+    let names = operation.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let mut parameters: Vec<_> = names
+        .map(|name| {
+            let schema = if name == "client" { "ClientIdText" } else { "ChannelName" };
+            json!({ "name": name, "in": "path", "required": true, "schema": reference(schema) })
+        })
+        .collect();
+    match operation.kind {
+        Kind::List => parameters.extend([
+            json!({
+                "name": "limit", "in": "query", "description": "Most entries of the answer.",
+                "schema": {
+                    "type": "integer", "minimum": 1, "maximum": input::PAGE, "default": input::PAGE,
+                },
+            }),
+            json!({
+                "name": "after", "in": "query",
+                "description": "`next` of the answer before: the list goes on behind that entry.",
+                "schema": match operation.path {
+                    "/v1/channels" => json!({ "type": "string", "minLength": 1 }),
+                    _ => reference("ClientIdText"),
+                },
+            }),
+        ]),
+        Kind::Change(life) => parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header",
+            "description": format!(
+                "Carries the request out once, however often it is sent. The answer is kept for {} s.",
+                life.as_secs()
+            ),
+            "schema": {
+                "type": "string", "minLength": 1, "maxLength": input::KEY, "pattern": "^[!-~]+$",
+            },
+        })),
+        Kind::Read | Kind::Stream | Kind::Public => {}
+    }
+    parameters
+}
+
+fn responses(operation: &Operation) -> Value {
+    let (status, schema) = operation.success;
+    let mut success = json!({ "description": phrase(status) });
+    if let Some(schema) = schema {
+        success["content"] = json!({ "application/json": { "schema": reference(schema) } });
+    }
+    if operation.kind == Kind::Stream {
+        success["content"] = json!({ "text/event-stream": { "schema": { "type": "string" } } });
+    }
+    if let Kind::Change(_) = operation.kind {
+        success["headers"] = json!({
+            "Idempotency-Replayed": {
+                "description": "Present, and true, if this answer was given before.",
+                "schema": { "const": "true" },
+            },
+        });
+    }
+    let mut responses = json!({ status.to_string(): success });
+    for code in problems(operation) {
+        let (status, name, _) = code.parts();
+        responses[status.to_string()] = json!({ "$ref": format!("#/components/responses/{name}") });
+    }
+    responses
+}
+
+/// The problems that an operation itself can have.
+fn problems(operation: &Operation) -> Vec<Code> {
+    if operation.kind == Kind::Public {
+        return vec![Code::InvalidRequest];
+    }
+    let mut problems = vec![
+        Code::InvalidRequest,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::Internal,
+        Code::Unavailable,
+        Code::UnknownEffect,
+    ];
+    if operation.path.contains('{') {
+        problems.push(Code::NotFound);
+    }
+    if operation.body.is_some() {
+        problems.extend([Code::TooLarge, Code::UnsupportedMediaType, Code::RequestTimeout]);
+    }
+    if let Kind::Change(_) = operation.kind {
+        problems.extend([Code::InProgress, Code::KeyReused]);
+    }
+    problems
+}
+
+fn problem(code: Code) -> Value {
+    let (_, _, title) = code.parts();
+    let mut response = json!({
+        "description": title,
+        "content": { "application/problem+json": { "schema": reference("Problem") } },
+    });
+    let header = match code {
+        Code::Unauthorized => Some(("WWW-Authenticate", json!({ "type": "string" }))),
+        Code::MethodNotAllowed => Some(("Allow", json!({ "type": "string" }))),
+        Code::InProgress | Code::Unavailable => {
+            Some(("Retry-After", json!({ "type": "integer", "minimum": 0 })))
+        }
+        _ => None,
+    };
+    if let Some((name, schema)) = header {
+        response["headers"] = json!({ name: { "required": true, "schema": schema } });
+    }
+    response
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        201 => "Issued",
+        202 => "Handed to the nodes",
+        204 => "Done",
+        _ => "The answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_lead_somewhere() {
+        fn walk(root: &Value, value: &Value) {
+            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+                let pointer = reference.strip_prefix('#').unwrap();
+                assert!(root.pointer(pointer).is_some(), "{reference}");
+            }
+            let children: Vec<_> = match value {
+                Value::Object(map) => map.values().collect(),
+                Value::Array(items) => items.iter().collect(),
+                _ => Vec::new(),
+            };
+            children.into_iter().for_each(|child| walk(root, child));
+        }
+        let document = build();
+        walk(&document, &document);
+    }
+
+    #[test]
+    fn stated_limits_are_those_that_hold() {
+        let schemas: Value = serde_json::from_str(SCHEMAS).unwrap();
+        for (pointer, limit) in [
+            ("/ChannelName/maxLength", input::CHANNEL),
+            ("/Connect/properties/meta/maxLength", input::META),
+            ("/Clients/properties/clients/maxItems", input::LIST),
+            ("/DirectMessage/properties/receivers/maxItems", input::LIST),
+            ("/Batch/properties/messages/maxItems", input::BATCH),
+            ("/Memberships/properties/join/maxItems", input::LIST),
+            ("/Memberships/properties/leave/maxItems", input::LIST),
+            ("/ClientList/properties/clients/maxItems", input::PAGE),
+            ("/ChannelList/properties/channels/maxItems", input::PAGE),
+            ("/Connection/properties/expires_in/const", 10),
+        ] {
+            assert_eq!(schemas.pointer(pointer), Some(&json!(limit)), "{pointer}");
+        }
+        assert_eq!((input::BODY, input::MESSAGE), (1 << 20, 256 << 10), "as ABOUT says");
+        assert_eq!(super::super::events::LISTENERS, 32, "as the operation says");
+    }
+}

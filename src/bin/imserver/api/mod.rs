@@ -1,0 +1,145 @@
+//! The API over HTTP: everything that the helper does, for business code in any language.
+//!
+//! Reading order: `operations` (the table that everything follows from), `calls` (what each does), `input`
+//! (what is good), `problem` (what is not), `idempotency`, `events`, `document` (OpenAPI).
+
+mod calls;
+mod document;
+mod events;
+mod idempotency;
+mod input;
+mod operations;
+mod problem;
+mod stats;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use imcore::ImClient;
+
+use self::{
+    calls::Call,
+    events::Listeners,
+    operations::{Kind, NoOperation, Operation},
+    problem::{Code, Problem},
+};
+use crate::web::{Access, Limits, Request, Response, Site};
+
+pub(crate) use stats::Stats;
+
+/// What requests that fit no operation are counted as.
+const NONE: &str = "none";
+/// Connections at a time.
+const CONNECTIONS: usize = 256;
+/// Descriptors that the API may take.
+pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + events::LISTENERS) as u64;
+
+/// The API of one node, over the broker that all nodes share: each node's answers the same.
+pub(crate) struct Api {
+    im: ImClient,
+    access: Access,
+    listeners: Listeners,
+    stats: Arc<Stats>,
+}
+
+impl Api {
+    pub(crate) fn new(im: ImClient, access: Access) -> Api {
+        Api { im, access, listeners: Listeners::default(), stats: Arc::default() }
+    }
+
+    /// Who may ask.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Whether a request may be carried out, as far as its head tells.
+    fn check(
+        &self,
+        request: &Request,
+        found: Result<&Operation, NoOperation>,
+    ) -> Result<(), Response> {
+        if !matches!(found, Ok(Operation { kind: Kind::Public, .. })) {
+            let check = self.access.check(request);
+            check.map_err(|denied| problem::refusal(denied.status, &denied.why))?;
+        }
+        let problem = match found {
+            Ok(operation) => {
+                let json = request.media_type().as_deref() == Some("application/json");
+                if operation.body.is_none() || json {
+                    return Ok(());
+                }
+                let detail = "send JSON, as Content-Type: application/json";
+                Problem::new(Code::UnsupportedMediaType, detail)
+            }
+            Err(NoOperation::Path(problem)) => problem,
+            Err(NoOperation::Method(allow)) => {
+                let detail = format!("this path has {allow}");
+                let problem = Problem::new(Code::MethodNotAllowed, detail);
+                return Err(problem.into_response().with("Allow", allow));
+            }
+        };
+        Err(problem.into_response())
+    }
+
+    fn carry_out(
+        &self,
+        operation: &Operation,
+        params: Vec<String>,
+        request: &Request,
+    ) -> Result<Response, Problem> {
+        input::page(request, operation.kind == Kind::List)?;
+        let key = idempotency::key(request)?;
+        let call = Call { im: &self.im, listeners: &self.listeners, params, request };
+        match (operation.kind, key) {
+            (Kind::Change(life), Some(key)) => {
+                let broker = &**self.im.broker();
+                idempotency::once(broker, key, request, life, || (operation.run)(&call))
+            }
+            _ => (operation.run)(&call),
+        }
+    }
+}
+
+impl Site for Api {
+    fn limits(&self) -> Limits {
+        Limits {
+            connections: CONNECTIONS,
+            head: 16 << 10,
+            body: input::BODY,
+            request: Duration::from_secs(10),
+            answer: Duration::from_secs(10),
+            // Longer than most clients keep a connection themselves: they should be the ones to end it.
+            idle: Duration::from_secs(75),
+        }
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Response> {
+        let found = operations::find(request);
+        let operation = found.as_ref().map_or(NONE, |(operation, _)| operation.id);
+        self.check(request, found.map(|(operation, _)| operation)).inspect_err(|response| {
+            self.stats.count(operation, response.status, None);
+        })
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        let Ok((operation, params)) = operations::find(request) else {
+            return self.refusal(404, "there is nothing here");
+        };
+        let began = Instant::now();
+        let outcome = self.carry_out(operation, params, request);
+        let response = outcome.unwrap_or_else(Problem::into_response);
+        self.stats.count(operation.id, response.status, Some(began.elapsed()));
+        response
+    }
+
+    fn refusal(&self, status: u16, why: &str) -> Response {
+        self.stats.count(NONE, status, None);
+        problem::refusal(status, why)
+    }
+}

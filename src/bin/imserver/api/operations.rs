@@ -1,0 +1,357 @@
+//! Every operation of the API as data: one entry feeds the router, the answer to a wrong method, the
+//! metrics and the OpenAPI document.
+
+use std::time::Duration;
+
+use super::{
+    calls::{self, Call, Outcome},
+    document, idempotency,
+    problem::{Code, Problem},
+};
+use crate::web::{Request, Response};
+
+/// One operation.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    /// With `{client}` and `{channel}` for what varies.
+    pub(super) path: &'static str,
+    /// Its name in the document and in metrics.
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    /// More about it; may be empty.
+    pub(super) description: &'static str,
+    pub(super) kind: Kind,
+    /// The schema of the request body, where there is one.
+    pub(super) body: Option<&'static str>,
+    /// Status of success, and the schema of its body where there is one.
+    pub(super) success: (u16, Option<&'static str>),
+    pub(super) run: fn(&Call) -> Outcome,
+}
+
+/// What an operation is to its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Changes nothing.
+    Read,
+    /// Changes nothing, and answers in pages.
+    List,
+    /// Goes on for as long as somebody listens.
+    Stream,
+    /// Asks for no key.
+    Public,
+    /// Has an effect: with an idempotency key it is carried out once, and its answer is kept so long.
+    Change(Duration),
+}
+
+use Kind::{Change, List, Public, Read, Stream};
+
+const PLAIN: Operation = Operation {
+    method: "GET",
+    path: "",
+    id: "",
+    summary: "",
+    description: "",
+    kind: Read,
+    body: None,
+    success: (200, None),
+    run: |_| Err(Problem::invalid("")),
+};
+
+const DAY: Duration = idempotency::ANSWER_LIFE;
+
+/// All operations. Where two paths fit a request, the first one counts.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation {
+        method: "POST",
+        path: "/v1/connections",
+        id: "connect",
+        summary: "Issue the address at which a client may connect once",
+        description: "Hand the address to the client: who holds it connects as this client. It is good \
+                      once, and for `expires_in` seconds; an answer to an idempotency key is kept no \
+                      longer than that.",
+        kind: Change(imcore::ImClient::TICKET_LIFE),
+        body: Some("Connect"),
+        success: (201, Some("Connection")),
+        run: calls::connect,
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/clients/{client}/connections",
+        id: "forceOffline",
+        summary: "Close all connections of a client",
+        description: "With close code 4001, which says not to reconnect. Waits for nobody.",
+        kind: Change(DAY),
+        success: (202, None),
+        run: calls::force_offline,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/clients",
+        id: "listOnlineClients",
+        summary: "List the clients that are online",
+        kind: List,
+        success: (200, Some("ClientList")),
+        run: calls::list_online,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/clients/online",
+        id: "areClientsOnline",
+        summary: "Ask of many clients whether they are online",
+        body: Some("Clients"),
+        success: (200, Some("OnlineList")),
+        run: calls::are_online,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/clients/{client}",
+        id: "getClient",
+        summary: "Ask whether a client is online, and for its channels",
+        success: (200, Some("Client")),
+        run: calls::get_client,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/messages",
+        id: "sendMessage",
+        summary: "Send a message to clients",
+        description: "Each receiver's sockets get the JSON of `message` as it stands in the request. Who \
+                      is offline misses it. With `receipt` the sender's own sockets are told of each \
+                      receiver what became of it.",
+        kind: Change(DAY),
+        body: Some("DirectMessage"),
+        success: (202, None),
+        run: calls::send,
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/messages/batch",
+        id: "sendBatch",
+        summary: "Send many messages of any kind, in order",
+        description: "All are checked before the first is sent. They travel together, in one round trip \
+                      per thousand messages and nodes.",
+        kind: Change(DAY),
+        body: Some("Batch"),
+        success: (202, None),
+        run: calls::send_batch,
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/channels/{channel}/messages",
+        id: "sendChannelMessage",
+        summary: "Send a message to all members of a channel",
+        description: "A sender with one connection does not get its own message.",
+        kind: Change(DAY),
+        body: Some("ChannelMessage"),
+        success: (202, None),
+        run: calls::send_to_channel,
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/broadcast",
+        id: "broadcast",
+        summary: "Send a message to everybody who is connected",
+        kind: Change(DAY),
+        body: Some("Broadcast"),
+        success: (202, None),
+        run: calls::broadcast,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/channels",
+        id: "listChannels",
+        summary: "List all channels that have members",
+        kind: List,
+        success: (200, Some("ChannelList")),
+        run: calls::list_channels,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/channels/{channel}",
+        id: "getChannel",
+        summary: "Ask for the number of members of a channel",
+        description: "A channel is there as long as it has members; of any other the number is 0.",
+        success: (200, Some("Channel")),
+        run: calls::get_channel,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/channels/{channel}/clients",
+        id: "listMembers",
+        summary: "List the members of a channel, online or not",
+        kind: List,
+        success: (200, Some("ClientList")),
+        run: calls::list_members,
+        ..PLAIN
+    },
+    Operation {
+        method: "PUT",
+        path: "/v1/channels/{channel}/clients/{client}",
+        id: "join",
+        summary: "Make a client a member of a channel",
+        description: "Of no effect if it is one. A client leaves its channels when its last connection \
+                      ends.",
+        kind: Change(DAY),
+        success: (204, None),
+        run: calls::join,
+        ..PLAIN
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/channels/{channel}/clients/{client}",
+        id: "leave",
+        summary: "End the membership of a client in a channel",
+        description: "Of no effect if there is none.",
+        kind: Change(DAY),
+        success: (204, None),
+        run: calls::leave,
+        ..PLAIN
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/channels/{channel}/offline-clients",
+        id: "clearChannel",
+        summary: "End the membership of all members of a channel that are not online",
+        kind: Change(DAY),
+        success: (204, None),
+        run: calls::clear_channel,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/memberships",
+        id: "changeMemberships",
+        summary: "Let many clients leave and join many channels",
+        description: "First all leave, then all join. Joining or leaving twice has no effect, so this may \
+                      be repeated after any failure.",
+        kind: Change(DAY),
+        body: Some("Memberships"),
+        success: (204, None),
+        run: calls::change_memberships,
+    },
+    Operation {
+        path: "/v1/events",
+        id: "watchEvents",
+        summary: "Watch connections open and end, on all nodes",
+        description: "Server-sent events. `listening` says that all events from here on will come; \
+                      `online` and `offline` carry `{\"client\": \"42\", \"meta\": \"...\"}` and come once \
+                      for each connection; `missed` says that some were lost since the last one: ask for \
+                      the state anew. Comments in between keep the connection alive. 32 listeners at a \
+                      time on each node.",
+        kind: Stream,
+        run: calls::watch,
+        ..PLAIN
+    },
+    Operation {
+        path: "/openapi.json",
+        id: "getDocument",
+        summary: "This document",
+        kind: Public,
+        success: (200, Some("Document")),
+        run: |_| Ok(Response::new(200, "application/json", document::text())),
+        ..PLAIN
+    },
+];
+
+/// Why there is no operation for a request.
+pub(super) enum NoOperation {
+    Path(Problem),
+    /// The path has other methods, in the form of the header `Allow`.
+    Method(String),
+}
+
+/// The operation that a request asks for, and what stands for each name in its path. HEAD is GET without
+/// the body, which [`crate::web`] leaves out.
+pub(super) fn find(request: &Request) -> Result<(&'static Operation, Vec<String>), NoOperation> {
+    let segments = request.segments();
+    let segments =
+        segments.ok_or_else(|| NoOperation::Path(Problem::invalid(super::input::NOT_ENCODED)))?;
+    let fitting = OPERATIONS.iter().find_map(|operation| {
+        params(operation.path, &segments).map(|params| (operation.path, params))
+    });
+    let Some((path, params)) = fitting else {
+        let detail = "GET /openapi.json lists what there is";
+        return Err(NoOperation::Path(Problem::new(Code::NotFound, detail)));
+    };
+    let method = if request.method == "HEAD" { "GET" } else { &request.method };
+    let mut here = OPERATIONS.iter().filter(|operation| operation.path == path);
+    match here.clone().find(|operation| operation.method == method) {
+        Some(operation) => Ok((operation, params)),
+        None => {
+            let first = here.next().map(allowed).unwrap_or_default();
+            let all = here.fold(first, |all, next| format!("{all}, {}", allowed(next)));
+            Err(NoOperation::Method(all))
+        }
+    }
+}
+
+fn allowed(operation: &Operation) -> String {
+    match operation.method {
+        "GET" => "GET, HEAD".to_owned(),
+        method => method.to_owned(),
+    }
+}
+
+/// What stands for each name in the template, if the segments fit it.
+fn params(template: &str, segments: &[String]) -> Option<Vec<String>> {
+    let parts: Vec<_> = template.split('/').skip(1).collect();
+    if parts.len() != segments.len() {
+        return None;
+    }
+    let mut params = Vec::new();
+    for (part, segment) in parts.into_iter().zip(segments) {
+        match part.starts_with('{') {
+            true if !segment.is_empty() => params.push(segment.clone()),
+            false if part == segment => {}
+            _ => return None,
+        }
+    }
+    Some(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(method: &str, path: &str) -> Result<(&'static str, Vec<String>), String> {
+        let request = Request { method: method.into(), path: path.into(), ..Request::default() };
+        match super::find(&request) {
+            Ok((operation, params)) => Ok((operation.id, params)),
+            Err(NoOperation::Method(allow)) => Err(allow),
+            Err(NoOperation::Path(problem)) => Err(problem.code.parts().0.to_string()),
+        }
+    }
+
+    #[test]
+    fn requests_find_their_operation() {
+        let params = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(find("GET", "/v1/clients/7"), Ok(("getClient", params(&["7"]))));
+        assert_eq!(find("POST", "/v1/clients/online"), Ok(("areClientsOnline", params(&[]))));
+        let path = "/v1/channels/a%2Fb%20/clients/7";
+        assert_eq!(find("PUT", path), Ok(("join", params(&["a/b ", "7"]))));
+        assert_eq!(find("HEAD", "/v1/channels"), Ok(("listChannels", params(&[]))));
+        for (method, path, answer) in [
+            ("PATCH", path, "PUT, DELETE"),
+            ("POST", "/v1/clients", "GET, HEAD"),
+            ("GET", "/v1/clients/online", "POST"),
+            ("GET", "/v1", "404"),
+            ("GET", "/v1/clients/", "404"),
+            ("GET", "/v1/channels//clients", "404"),
+            ("GET", "/v1/channels/%ff", "400"),
+        ] {
+            assert_eq!(find(method, path), Err(answer.into()), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn operations_are_told_apart() {
+        for (index, operation) in OPERATIONS.iter().enumerate() {
+            for other in &OPERATIONS[..index] {
+                assert_ne!(operation.id, other.id);
+                assert_ne!((operation.method, operation.path), (other.method, other.path));
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `Batch`: what business code sends, collected for one call of the broker. Every send of `ImClient` is a
+//! batch of one.
+
+use std::{collections::HashSet, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    helper::client::{ImClient, SendEvent, check_channel},
+    id::ClientId,
+    wire::Envelope,
+};
+
+/// Messages that go out together, in order, with one call of the broker.
+///
+/// Made by [`ImClient::batch`]. Collecting calls nobody and never blocks; a message that cannot be sent is
+/// refused when it is added. Nothing goes out before [`send`](Batch::send), and nothing at all from a
+/// batch that is dropped.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use imcore::{ImClient, broker::MemoryBroker};
+/// # let broker = Arc::new(MemoryBroker::new());
+/// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+/// let mut batch = im.batch();
+/// batch.message(0, [1, 2], "you are invited", false)?;
+/// batch.chan_message(0, "lobby", &serde_json::json!({ "invited": [1, 2] }))?;
+/// batch.send()?;
+/// # Ok::<(), imcore::Error>(())
+/// ```
+#[must_use = "nothing is sent before send()"]
+pub struct Batch<'a> {
+    im: &'a ImClient,
+    outgoing: Vec<(&'a str, Envelope)>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(im: &'a ImClient) -> Self {
+        Batch { im, outgoing: Vec::new() }
+    }
+
+    /// Adds what [`ImClient::send_message`] would send.
+    ///
+    /// # Errors
+    /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; the batch stays as it was.
+    pub fn message<C: Into<ClientId>>(
+        &mut self,
+        sender: impl Into<ClientId>,
+        receivers: impl IntoIterator<Item = C>,
+        message: &(impl Serialize + ?Sized),
+        receipt: bool,
+    ) -> Result<()> {
+        let sender = sender.into();
+        let content = encode(message)?;
+        let nodes = &self.im.nodes;
+        let mut seen = HashSet::new();
+        let mut by_node: Vec<(usize, Vec<ClientId>)> = Vec::new();
+        for receiver in receivers {
+            let receiver = receiver.into();
+            if !seen.insert(receiver) {
+                continue;
+            }
+            let node = receiver.node_of(nodes.len());
+            match by_node.iter_mut().find(|(index, _)| *index == node) {
+                Some((_, receivers)) => receivers.push(receiver),
+                None => by_node.push((node, vec![receiver])),
+            }
+        }
+        self.outgoing.extend(by_node.into_iter().map(|(node, receivers)| {
+            let content = content.clone();
+            (nodes.name(node), Envelope::Direct { sender, receivers, content, receipt })
+        }));
+        Ok(())
+    }
+
+    /// Adds what [`ImClient::send_chan_message`] would send.
+    ///
+    /// # Errors
+    /// [`Encode`](ErrorKind::Encode); [`Argument`](ErrorKind::Argument) for an empty name. The batch stays
+    /// as it was.
+    pub fn chan_message(
+        &mut self,
+        sender: impl Into<ClientId>,
+        channel: &str,
+        message: &(impl Serialize + ?Sized),
+    ) -> Result<()> {
+        check_channel(channel)?;
+        self.add_for_all_nodes(sender.into(), Some(channel), message)
+    }
+
+    /// Adds what [`ImClient::send_broadcast_message`] would send.
+    ///
+    /// # Errors
+    /// [`Encode`](ErrorKind::Encode); the batch stays as it was.
+    pub fn broadcast_message(&mut self, message: &(impl Serialize + ?Sized)) -> Result<()> {
+        self.add_for_all_nodes(self.im.id_kind.system(), None, message)
+    }
+
+    /// Sends everything in the order in which it was added. Blocks for one round trip to the broker, or one
+    /// per thousand messages and nodes.
+    ///
+    /// # Errors
+    /// Those of the broker. After one, the batch may have been sent in part, from its beginning.
+    pub fn send(self) -> Result<()> {
+        if self.outgoing.is_empty() {
+            return Ok(());
+        }
+        if let Some(hook) = &self.im.on_send {
+            let events = self.outgoing.iter().filter_map(|(node, sent)| send_event(node, sent));
+            events.for_each(|event| hook(&event));
+        }
+        self.im.broker().publish(&self.outgoing)
+    }
+
+    fn add_for_all_nodes(
+        &mut self,
+        sender: ClientId,
+        channel: Option<&str>,
+        message: &(impl Serialize + ?Sized),
+    ) -> Result<()> {
+        let content = encode(message)?;
+        self.outgoing.extend(self.im.nodes.iter().map(|node| {
+            let (channel, content) = (channel.map(str::to_owned), content.clone());
+            (node, Envelope::Channel { sender, channel, content })
+        }));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("outgoing", &self.outgoing.len()).finish_non_exhaustive()
+    }
+}
+
+fn encode(message: &(impl Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string(message).map_err(|error| {
+        Error::new(ErrorKind::Encode, "the message has no JSON form").with_source(error)
+    })
+}
+
+fn send_event<'a>(server: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
+    match envelope {
+        Envelope::Direct { sender, receivers, content, receipt } => Some(SendEvent {
+            server,
+            sender: *sender,
+            receivers,
+            channel: None,
+            message: content,
+            receipt: *receipt,
+        }),
+        Envelope::Channel { sender, channel, content } => Some(SendEvent {
+            server,
+            sender: *sender,
+            receivers: &[],
+            channel: channel.as_deref(),
+            message: content,
+            receipt: false,
+        }),
+        Envelope::ForceOffline { .. } | Envelope::Probe { .. } => None,
+    }
+}

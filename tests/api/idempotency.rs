@@ -1,0 +1,76 @@
+//! Requests that are repeated: by impatient callers, to several nodes, and over an outage of Redis.
+
+use std::thread;
+
+use serde_json::json;
+
+use crate::{cluster::Cluster, process::eventually};
+
+#[test]
+fn a_request_is_carried_out_once_whichever_nodes_hear_it() {
+    let cluster = Cluster::start();
+    let mut client = cluster.connect(1);
+    let body = json!({ "receivers": [1], "message": "once" });
+    let ask = |node| {
+        cluster.ask_with(node, "POST /v1/messages", "Idempotency-Key: \"k 1\"\r\n", Some(&body))
+    };
+    assert_eq!(ask(0).code(), "invalid_request", "a blank in the key");
+    let ask =
+        |node| cluster.ask_with(node, "POST /v1/messages", "Idempotency-Key: k-1\r\n", Some(&body));
+    let answers: Vec<_> = thread::scope(|scope| {
+        let calls: Vec<_> = (0..12).map(|index| scope.spawn(move || ask(index % 3))).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let replayed = |answer: &crate::http::Answer| answer.header("Idempotency-Replayed").is_some();
+    let first = answers.iter().filter(|answer| answer.status == 202 && !replayed(answer)).count();
+    assert_eq!(first, 1, "{answers:?}");
+    for answer in answers.iter().filter(|answer| answer.status != 202) {
+        assert_eq!((answer.status, answer.code()), (409, "in_progress".into()));
+        assert!(answer.header("Retry-After").is_some());
+    }
+    for node in 0..3 {
+        let again = ask(node);
+        assert_eq!((again.status, replayed(&again)), (202, true), "{again:?}");
+    }
+    assert_eq!(client.text(), "\"once\"");
+    client.silent();
+    let other = json!({ "receivers": [1], "message": "twice" });
+    let answer = cluster.ask_with(1, "POST /v1/messages", "Idempotency-Key: k-1\r\n", Some(&other));
+    assert_eq!((answer.status, answer.code()), (422, "key_reused".into()));
+    client.silent();
+}
+
+#[test]
+fn what_was_refused_leaves_the_key_free() {
+    let cluster = Cluster::start();
+    let ask =
+        |body| cluster.ask_with(0, "POST /v1/connections", "Idempotency-Key: k-2\r\n", Some(&body));
+    assert_eq!(ask(json!({ "client": "nobody" })).status, 400);
+    let first = ask(json!({ "client": 1 }));
+    assert_eq!(first.status, 201, "{first:?}");
+    let again = ask(json!({ "client": 1 }));
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
+    assert_eq!(again.header("Content-Type"), Some("application/json"));
+}
+
+#[test]
+fn without_redis_nothing_is_done_and_later_the_same_request_is() {
+    let mut cluster = Cluster::start();
+    let body = json!({ "client": 1 });
+    let ask = |cluster: &Cluster, key: &str| {
+        let header = format!("Idempotency-Key: {key}\r\n");
+        cluster.ask_with(0, "POST /v1/connections", &header, Some(&body))
+    };
+    assert_eq!(ask(&cluster, "before").status, 201);
+    cluster.redis.stop();
+    let answer = ask(&cluster, "during");
+    assert_eq!((answer.status, answer.code()), (503, "unavailable".into()));
+    assert!(answer.header("Retry-After").is_some());
+    // The first call after the loss may find that its connection broke: that one cannot know.
+    let plain = cluster.ask(0, "GET /v1/clients", None);
+    assert!(matches!(plain.status, 503 | 504), "{plain:?}");
+    cluster.redis.start_again();
+    eventually("done", || ask(&cluster, "during").status == 201);
+    assert_eq!(ask(&cluster, "during").header("Idempotency-Replayed"), Some("true"));
+}

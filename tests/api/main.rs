@@ -1,0 +1,17 @@
+//! The API over HTTP: real `imserver` processes on a real Redis, WebSocket clients, and business code in
+//! other languages. `check.sh` beside this tries it against its own document.
+
+mod access;
+mod cluster;
+mod events;
+mod examples;
+mod http;
+mod idempotency;
+mod operations;
+#[path = "../imserver/process.rs"]
+#[allow(dead_code)]
+mod process;
+#[path = "../support/redis.rs"]
+mod redis_server;
+#[path = "../support/ws.rs"]
+mod ws;

@@ -1,0 +1,316 @@
+//! Every operation: that the document and the routes say the same, and that each does what it says.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Cluster, api_of},
+    http::{self, begin},
+    process::{Process, eventually},
+    redis_server::RedisServer,
+};
+
+/// A good call of every operation: its path, and the body where there is one.
+fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
+    [
+        ("connect", "/v1/connections", Some(json!({ "client": "42", "meta": null }))),
+        ("forceOffline", "/v1/clients/42/connections", None),
+        ("listOnlineClients", "/v1/clients?limit=1&after=7", None),
+        ("areClientsOnline", "/v1/clients/online", Some(json!({ "clients": [1, "2"] }))),
+        ("getClient", "/v1/clients/0f8fad5b-d9cb-469f-a165-70867728950e", None),
+        (
+            "sendMessage",
+            "/v1/messages",
+            Some(json!({ "receivers": [1], "message": 1, "sender": 2, "receipt": true })),
+        ),
+        ("sendBatch", "/v1/messages/batch", Some(json!({ "messages": [] }))),
+        ("sendChannelMessage", "/v1/channels/a%2Fb/messages", Some(json!({ "message": null }))),
+        ("broadcast", "/v1/broadcast", Some(json!({ "message": {} }))),
+        ("listChannels", "/v1/channels?after=%E4%BD%A0", None),
+        ("getChannel", "/v1/channels/%20", None),
+        ("listMembers", "/v1/channels/x/clients?limit=1000", None),
+        ("join", "/v1/channels/x/clients/7", None),
+        ("leave", "/v1/channels/x/clients/7", None),
+        ("clearChannel", "/v1/channels/x/offline-clients", None),
+        ("changeMemberships", "/v1/memberships", Some(json!({ "join": [] }))),
+        ("watchEvents", "/v1/events", None),
+        ("getDocument", "/openapi.json", None),
+    ]
+    .into_iter()
+    .map(|(id, path, body)| (id, (path, body)))
+    .collect()
+}
+
+/// Follows a reference within the document.
+fn follow<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).unwrap(),
+        None => value,
+    }
+}
+
+#[test]
+fn the_document_says_what_the_routes_do() {
+    let cluster = Cluster::start();
+    let document = http::ask(cluster.apis[0], "GET /openapi.json", "", None).json();
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let mut examples = examples();
+    for (template, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            let (path, body) = examples.remove(id).expect(id);
+            let same = template.split('/').count() == path.split('/').count();
+            assert!(same, "{id}: {path} is no example of {template}");
+            let call = Call { cluster: &cluster, document: &document, operation, path, method };
+            call.succeeds(body.as_ref());
+            call.is_refused(body.as_ref());
+            let methods: Vec<_> =
+                operations.as_object().unwrap().keys().map(|key| key.to_uppercase()).collect();
+            call.has_no_other_methods(&methods);
+        }
+    }
+    assert!(examples.is_empty(), "not in the document: {examples:?}");
+}
+
+/// One operation of the document with an example.
+struct Call<'a> {
+    cluster: &'a Cluster,
+    document: &'a Value,
+    operation: &'a Value,
+    path: &'a str,
+    method: &'a str,
+}
+
+impl Call<'_> {
+    fn line(&self) -> String {
+        format!("{} {}", self.method.to_uppercase(), self.path)
+    }
+
+    fn succeeds(&self, body: Option<&Value>) {
+        let responses = self.operation["responses"].as_object().unwrap();
+        let (status, success) =
+            responses.iter().find(|(status, _)| status.starts_with('2')).unwrap();
+        let media = success["content"].as_object().and_then(|content| content.iter().next());
+        if media.is_some_and(|(media, _)| media == "text/event-stream") {
+            let key = format!("Authorization: Bearer {}\r\n", crate::cluster::KEY);
+            let (_, head) = begin(self.cluster.apis[0], &self.line(), &key, None);
+            assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
+            return;
+        }
+        let answer = self.cluster.ask(0, &self.line(), body);
+        assert_eq!(answer.status.to_string(), *status, "{}: {answer:?}", self.line());
+        let Some((media, content)) = media else {
+            assert!(answer.body.is_empty() && answer.header("Content-Type").is_none());
+            return;
+        };
+        assert_eq!(answer.header("Content-Type"), Some(media.as_str()));
+        let schema = follow(self.document, &content["schema"]);
+        if let Some(required) = schema["required"].as_array() {
+            let json = answer.json();
+            let keys: Vec<_> = json.as_object().unwrap().keys().collect();
+            let mut expected: Vec<_> =
+                required.iter().map(|key| key.as_str().unwrap().to_owned()).collect();
+            expected.sort();
+            assert_eq!(keys, expected.iter().collect::<Vec<_>>(), "{}", self.line());
+        }
+    }
+
+    fn is_refused(&self, body: Option<&Value>) {
+        let responses = &self.operation["responses"];
+        let strange = self.cluster.ask(0, &format!("{}&strange=1", self.line_with_query()), body);
+        assert_eq!((strange.status, strange.code()), (400, "invalid_request".into()));
+        if self.operation["security"] != json!([]) {
+            let text = body.map(Value::to_string);
+            let answer = http::ask(self.cluster.apis[0], &self.line(), "", text.as_deref());
+            assert_eq!((answer.status, answer.code()), (401, "unauthorized".into()));
+            assert!(answer.header("WWW-Authenticate").is_some());
+            assert!(responses["401"].is_object());
+        }
+        if let Some(body) = body {
+            let mut more = body.clone();
+            more["unknown"] = 1.into();
+            let answer = self.cluster.ask(0, &self.line(), Some(&more));
+            assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()));
+            let answer =
+                self.cluster.ask_with(0, &self.line(), "Content-Type: text/plain\r\n", Some(body));
+            assert_eq!((answer.status, answer.code()), (415, "unsupported_media_type".into()));
+            assert!(responses["413"].is_object() && responses["415"].is_object());
+        }
+    }
+
+    fn line_with_query(&self) -> String {
+        let line = self.line();
+        if line.contains('?') { line } else { line + "?" }
+    }
+
+    fn has_no_other_methods(&self, methods: &[String]) {
+        for method in ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+            if methods.iter().any(|known| known == method) {
+                continue;
+            }
+            let answer = self.cluster.ask(0, &format!("{method} {}", self.path), None);
+            assert_eq!((answer.status, answer.code()), (405, "method_not_allowed".into()));
+            let allowed = answer.header("Allow").unwrap();
+            for known in methods {
+                assert!(allowed.contains(known.as_str()), "{allowed} lacks {known}");
+            }
+            // No page from elsewhere may do anything here, whatever it asks first.
+            assert!(answer.header("Access-Control-Allow-Origin").is_none());
+        }
+    }
+}
+
+#[test]
+fn messages_reach_clients_on_all_nodes() {
+    let cluster = Cluster::start();
+    let mut clients: Vec<_> = (1..=3).map(|id| cluster.connect(id)).collect();
+    let exact = "{\"b\":1.0,  \"a\":12345678901234567890123}";
+    let body = format!("{{\"receivers\": [1, \"2\", 3, 1], \"message\": {exact}}}");
+    let key = format!("Authorization: Bearer {}\r\n", crate::cluster::KEY);
+    let answer = http::ask(cluster.apis[2], "POST /v1/messages", &key, Some(&body));
+    assert_eq!((answer.status, answer.body.as_str()), (202, ""));
+    for client in &mut clients {
+        assert_eq!(client.text(), exact, "the text of the message, byte for byte");
+    }
+    let body = json!({ "sender": 1, "receivers": [2, 9], "message": "hi", "receipt": true });
+    cluster.expect(1, "POST /v1/messages", Some(&body), 202);
+    assert_eq!(clients[1].json(), "hi");
+    let mut about: Vec<_> = (0..2).map(|_| clients[0].json()["to"].clone()).collect();
+    about.sort_by_key(Value::as_i64);
+    assert_eq!(about, [json!(2), json!(9)]);
+    cluster.expect(0, "POST /v1/broadcast", Some(&json!({ "message": "all" })), 202);
+    clients.iter_mut().for_each(|client| assert_eq!(client.json(), "all"));
+
+    cluster.expect(2, "DELETE /v1/clients/3/connections", None, 202);
+    assert_eq!(clients[2].closed(), Some(4001));
+    eventually("offline", || !cluster.is_online(3));
+    let asked = json!({ "clients": [3, 2, 1] });
+    let online = cluster.expect(0, "POST /v1/clients/online", Some(&asked), 200).json();
+    let states: Vec<_> = online["clients"].as_array().unwrap().iter().collect();
+    let state = |id: &str, online: bool| json!({ "client": id, "online": online });
+    assert_eq!(states, [&state("3", false), &state("2", true), &state("1", true)]);
+}
+
+#[test]
+fn addresses_and_system_ids_follow_the_settings() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let node = ["--listen", "127.0.0.1:0", "--server", "im-1", "--servers", "im-0,im-1"];
+    let template = ["--public-url", "wss://{server}.example/{index}{path}", "--path", "/chat"];
+    let api = ["--api", "127.0.0.1:0", "--redis", &url, "--prefix", "wsim"];
+    let process = Process::start(&[&node[..], &template, &api].concat());
+    let api = api_of(&process);
+    let answer = http::ask(api, "POST /v1/connections", "", Some("{\"client\": 8}"));
+    let text = answer.json()["url"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("wss://im-0.example/0/chat?token="), "{text}");
+
+    let mut connection = redis.connect();
+    let mut listener = connection.as_pubsub();
+    listener.subscribe("wsim_chatServerim-0").unwrap();
+    assert_eq!(http::ask(api, "POST /v1/broadcast", "", Some("{\"message\": 1}")).status, 202);
+    let payload: String = listener.get_message().unwrap().get_payload().unwrap();
+    assert!(payload.contains("\"00000000-0000-0000-0000-000000000000\""), "{payload}");
+}
+
+#[test]
+fn channels_are_joined_asked_about_and_left() {
+    let cluster = Cluster::start();
+    let mut clients: Vec<_> = (1..=3).map(|id| cluster.connect(id)).collect();
+    cluster.expect(0, "PUT /v1/channels/a%2F%E5%A5%BD/clients/1", None, 204);
+    let pair = |client: i64, channel: &str| json!({ "client": client, "channel": channel });
+    let both = json!({
+        "leave": [pair(1, "room")],
+        "join": [pair(1, "room"), pair(2, "room"), pair(99, "room"), pair(2, "other")],
+    });
+    cluster.expect(1, "POST /v1/memberships", Some(&both), 204);
+    let body = json!({ "sender": 2, "message": { "n": 1 } });
+    cluster.expect(2, "POST /v1/channels/room/messages", Some(&body), 202);
+    assert_eq!(clients[0].json(), json!({ "n": 1 }));
+    cluster.expect(
+        0,
+        "POST /v1/channels/a%2F%E5%A5%BD/messages",
+        Some(&json!({ "message": "好" })),
+        202,
+    );
+    assert_eq!(clients[0].json(), "好");
+
+    let client = cluster.expect(0, "GET /v1/clients/1", None, 200).json();
+    assert_eq!(client["channels"], json!(["a/好", "room"]));
+    let get = |path: &str| cluster.expect(1, &format!("GET {path}"), None, 200).json();
+    assert_eq!(get("/v1/channels/room"), json!({ "channel": "room", "size": 3 }));
+    let page = get("/v1/channels/room/clients?limit=2");
+    assert_eq!(page, json!({ "clients": ["1", "2"], "total": 3, "next": "2" }));
+    let page = get("/v1/channels/room/clients?limit=2&after=2");
+    assert_eq!(page, json!({ "clients": ["99"], "total": 3, "next": null }));
+    let page = get("/v1/channels?limit=1&after=a/%E5%A5%BD");
+    let expected = json!({
+        "channels": [{ "channel": "other", "size": 1 }], "total": 3, "next": "other",
+    });
+    assert_eq!(page, expected);
+    assert_eq!(get("/v1/clients")["clients"], json!(["1", "2", "3"]));
+
+    cluster.expect(2, "DELETE /v1/channels/room/offline-clients", None, 204);
+    assert_eq!(get("/v1/channels/room/clients")["clients"], json!(["1", "2"]));
+    cluster.expect(2, "DELETE /v1/channels/room/clients/2", None, 204);
+    cluster.expect(0, "POST /v1/channels/room/messages", Some(&json!({ "message": "end" })), 202);
+    assert_eq!(clients[0].json(), "end");
+    clients[1].silent();
+}
+
+#[test]
+fn a_batch_is_sent_whole_or_not_at_all() {
+    let cluster = Cluster::start();
+    let mut clients: Vec<_> = (1..=2).map(|id| cluster.connect(id)).collect();
+    cluster.expect(0, "PUT /v1/channels/room/clients/1", None, 204);
+    let good = [
+        json!({ "receivers": [1, 2], "message": 1, "sender": 0, "receipt": false }),
+        json!({ "channel": "room", "message": 2 }),
+        json!({ "broadcast": true, "message": 3 }),
+    ];
+    for bad in [
+        json!({ "message": 4 }),
+        json!({ "receivers": [1], "channel": "room", "message": 4 }),
+        json!({ "channel": "room", "receipt": true, "message": 4 }),
+        json!({ "broadcast": false, "message": 4 }),
+        json!({ "broadcast": true, "sender": 1, "message": 4 }),
+        json!({ "channel": "", "message": 4 }),
+        json!({ "receivers": null, "broadcast": true, "message": 4 }),
+        json!({ "broadcast": true }),
+    ] {
+        let messages = json!({ "messages": [&good[0], &good[1], &good[2], &bad] });
+        let answer = cluster.ask(1, "POST /v1/messages/batch", Some(&messages));
+        assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{bad}");
+    }
+    let large = json!({ "broadcast": true, "message": "x".repeat(256 << 10) });
+    let messages = json!({ "messages": [&good[0], &large] });
+    let answer = cluster.ask(1, "POST /v1/messages/batch", Some(&messages));
+    assert_eq!((answer.status, answer.code()), (413, "too_large".into()));
+    clients.iter_mut().for_each(crate::ws::Client::silent);
+    cluster.expect(1, "POST /v1/messages/batch", Some(&json!({ "messages": good })), 202);
+    for expected in [1, 2, 3] {
+        assert_eq!(clients[0].json(), expected);
+    }
+    assert_eq!((clients[1].json(), clients[1].json()), (json!(1), json!(3)));
+}
+
+#[test]
+fn limits_are_those_of_the_document() {
+    let cluster = Cluster::start();
+    let ids: Vec<_> = (0..10_001).collect();
+    let answer = cluster.ask(0, "POST /v1/clients/online", Some(&json!({ "clients": ids })));
+    assert_eq!(answer.status, 400, "{answer:?}");
+    let answer = cluster.ask(0, "POST /v1/clients/online", Some(&json!({ "clients": ids[1..] })));
+    assert_eq!(answer.json()["clients"].as_array().unwrap().len(), 10_000);
+    let name = |length: usize| format!("PUT /v1/channels/{}/clients/1", "%C3%A9".repeat(length));
+    cluster.expect(0, &name(256), None, 204);
+    cluster.expect(0, &name(257), None, 400);
+    let meta = |length: usize| json!({ "client": 1, "meta": "é".repeat(length) });
+    cluster.expect(0, "POST /v1/connections", Some(&meta(1024)), 201);
+    cluster.expect(0, "POST /v1/connections", Some(&meta(1025)), 400);
+    let message = |length: usize| json!({ "message": "x".repeat(length - 2) });
+    cluster.expect(0, "POST /v1/broadcast", Some(&message(256 << 10)), 202);
+    cluster.expect(0, "POST /v1/broadcast", Some(&message((256 << 10) + 1)), 413);
+    let huge = cluster.expect(0, "POST /v1/broadcast", Some(&message(1 << 20)), 413);
+    assert_eq!(huge.code(), "too_large");
+}

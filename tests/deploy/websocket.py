@@ -1,0 +1,39 @@
+"""A WebSocket client that connects with a token of its own making and reads what it is sent."""
+
+import json
+import secrets
+import socket
+import subprocess
+
+
+class Client:
+    def __init__(self, redis_port, port, client):
+        """Client number `client` at 127.0.0.1:port; its ticket is put where the helper puts it."""
+        token = secrets.token_hex(16)
+        ticket = json.dumps({"Item1": client, "Item2": None}, separators=(",", ":"))
+        self.redis = ["redis-cli", "-p", str(redis_port)]
+        subprocess.run([*self.redis, "set", f"im_v2_wsToken{token}", ticket, "EX", "10"], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket.sendall((f"GET /ws?token={token} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+                             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").encode())
+        self.input = self.socket.makefile("rb")
+        status = self.input.readline().decode().split(" ", 2)[1]
+        assert status == "101", f"refused with {status}"
+        while self.input.readline().strip():
+            pass
+
+    def frame(self):
+        """Opcode and content of the next frame; all that are expected are short."""
+        first, length = self.input.read(2)
+        return first & 15, self.input.read(length)
+
+    def closed(self):
+        """The code that the server closes with."""
+        while True:
+            opcode, content = self.frame()
+            if opcode == 8:
+                # Masked with zeros: the same bytes back.
+                self.socket.sendall(bytes([0x88, 0x80 | len(content), 0, 0, 0, 0]) + content)
+                return int.from_bytes(content[:2], "big")
