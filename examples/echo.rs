@@ -6,7 +6,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use imcore::{
-    ClientId, Envelope, Error, ErrorKind, Result, Ticket,
+    ClientId, Envelope, Error, ErrorKind, NodeStatus, Result, Ticket,
     broker::{
         Broker, EventSubscription, MemoryBroker, PresenceChange, Session, Subscription, Watchlist,
     },
@@ -68,8 +68,8 @@ impl Broker for OpenDoor {
         self.0.begin_session(node, lease, supersede)
     }
 
-    fn renew(&self, session: &Session) -> Result<()> {
-        self.0.renew(session)
+    fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
+        self.0.renew(session, status)
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
@@ -98,6 +98,14 @@ impl Broker for OpenDoor {
 
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
         self.0.are_online(clients)
+    }
+
+    fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
+        self.0.statuses()
+    }
+
+    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
+        self.0.connections_of(client, node)
     }
 
     fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {

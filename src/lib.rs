@@ -96,9 +96,11 @@ mod token;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
-pub use helper::{Batch, EventBus, ImClient, ImClientBuilder, ImHelper, SendEvent};
+pub use helper::{
+    Batch, Connection, EventBus, ImClient, ImClientBuilder, ImHelper, Node, SendEvent,
+};
 pub use id::{ClientId, IdKind};
-pub use wire::{Envelope, Ticket};
+pub use wire::{Envelope, NodeStatus, Ticket};
 
 /// Compiles the program in the README.
 #[cfg(all(doctest, feature = "redis"))]

@@ -45,7 +45,6 @@ impl Nodes {
     }
 
     /// Place of the node called `name`.
-    #[cfg(feature = "server")]
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|node| node == name)
     }

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     error::Result,
     id::ClientId,
-    wire::{Envelope, Ticket},
+    wire::{Envelope, NodeStatus, Ticket},
 };
 
 /// Carries messages to nodes and keeps tickets, presence and channels.
@@ -57,7 +57,8 @@ pub trait Broker: Send + Sync {
     /// connections are left to [`reap`](Broker::reap).
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session>;
 
-    /// Prolongs the session by its lease, also when that has run out and nobody has noticed.
+    /// Prolongs the session by its lease, also when that has run out and nobody has noticed. `status` is
+    /// what [`statuses`](Broker::statuses) says of the node as long as the lease stands.
     ///
     /// [`SessionLost`](crate::ErrorKind::SessionLost) when it was ended: its connections are, or will
     /// be, reported offline. [`SessionForgotten`](crate::ErrorKind::SessionForgotten) when the broker
@@ -65,7 +66,7 @@ pub trait Broker: Send + Sync {
     /// Then begin another session, report there what is still open as
     /// [`Restored`](PresenceChange::Restored), and [`discard_session`](Broker::discard_session) this
     /// one: counts are right again, and nobody hears of it.
-    fn renew(&self, session: &Session) -> Result<()>;
+    fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()>;
 
     /// Records that connections opened and closed, in order, and publishes one event for each.
     ///
@@ -100,6 +101,16 @@ pub trait Broker: Send + Sync {
 
     /// Whether each of `clients` has an open connection, in their order.
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>>;
+
+    /// What each session whose lease stands last said of its node, in no order: node and status. `None`
+    /// before the first renewal, and from a version that says nothing.
+    fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>>;
+
+    /// The open connections of `client` that sessions of `node` hold, in no order: number and ticket.
+    ///
+    /// Looks through all connections of the node, in steps between which the broker serves others: for an
+    /// operator's eyes, not for business per message. What opens or closes meanwhile may be missed.
+    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>>;
 
     // --- Channels --------------------------------------------------------------------------------
 

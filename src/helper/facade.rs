@@ -6,7 +6,12 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    helper::{batch::Batch, client::ImClient, event_bus::EventBus},
+    helper::{
+        batch::Batch,
+        client::ImClient,
+        event_bus::EventBus,
+        overview::{Connection, Node},
+    },
     id::ClientId,
 };
 
@@ -170,5 +175,15 @@ impl ImHelper {
     /// See [`ImClient::get_chan_online`].
     pub fn get_chan_online(channel: &str) -> Result<i64> {
         Self::client()?.get_chan_online(channel)
+    }
+
+    /// See [`ImClient::nodes`].
+    pub fn nodes() -> Result<Vec<Node>> {
+        Self::client()?.nodes()
+    }
+
+    /// See [`ImClient::connections_of`].
+    pub fn connections_of(client: impl Into<ClientId>) -> Result<Vec<Connection>> {
+        Self::client()?.connections_of(client)
     }
 }

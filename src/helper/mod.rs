@@ -8,6 +8,7 @@ mod client;
 mod event_bus;
 mod facade;
 mod options;
+mod overview;
 
 pub use batch::Batch;
 pub use client::{ImClient, SendEvent};
@@ -16,3 +17,4 @@ pub use facade::ImHelper;
 pub use options::ImClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use options::check_path;
+pub use overview::{Connection, Node};

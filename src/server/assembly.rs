@@ -98,26 +98,20 @@ impl Assembly {
         drop((presence_sender, publisher));
         let reactors = Reactors::new(doors);
         let (acceptor, acceptor_door) = self.acceptor(listener, tickets, &reactors)?;
-        let presence = self.presence(presence_queue);
+        threads.workers.push(self.publisher(publisher_queue)?);
+        threads.workers.push(self.tickets(ticket_queue, acceptor_door.clone())?);
+        let feed = self.feed(&reactors);
+        let vitals = self.vitals(&reactors);
+        let presence = self.presence(presence_queue, vitals.clone());
         threads.workers.push(self.spawn("im-presence", || {
             presence.run();
             Ok(())
         })?);
-        threads.workers.push(self.publisher(publisher_queue)?);
-        threads.workers.push(self.tickets(ticket_queue, acceptor_door.clone())?);
-        let feed = self.feed(&reactors);
         threads.feed = Some(self.spawn("im-feed", || {
             feed.run();
             Ok(())
         })?);
         threads.acceptor = Some(self.spawn("im-acceptor", || acceptor.run())?);
-        let vitals = Vitals {
-            readiness: Arc::clone(&self.readiness),
-            failure: self.failure.clone(),
-            counters: self.counters.into(),
-            inboxes: reactors.all().iter().map(InboxSender::depth).collect(),
-            pulse: self.pulse,
-        };
         Ok(ServerHandle {
             bound,
             node: self.nodes.name(self.own_index).to_owned(),
@@ -200,14 +194,25 @@ impl Assembly {
         }
     }
 
-    fn presence(&self, queue: Receiver<Report>) -> Presence {
+    /// Once all counters are given out.
+    fn vitals(&self, reactors: &Reactors) -> Vitals {
+        Vitals {
+            readiness: Arc::clone(&self.readiness),
+            failure: self.failure.clone(),
+            counters: self.counters.clone().into(),
+            inboxes: reactors.all().iter().map(InboxSender::depth).collect(),
+            pulse: Arc::clone(&self.pulse),
+            connections_limit: self.config.limits.connections as u64,
+        }
+    }
+
+    fn presence(&self, queue: Receiver<Report>, vitals: Vitals) -> Presence {
         Presence {
             broker: Arc::clone(&self.broker),
             node: self.nodes.name(self.own_index).to_owned(),
             lease: self.config.limits.lease,
             queue,
-            readiness: Arc::clone(&self.readiness),
-            pulse: Arc::clone(&self.pulse),
+            vitals,
             give_up: Arc::clone(&self.give_up),
         }
     }

@@ -22,12 +22,7 @@ use std::{
 
 use ahash::AHashMap;
 
-use super::{
-    calls::Call,
-    message::{Readiness, Report},
-    vitals::Pulse,
-    worker::BATCH,
-};
+use super::{calls::Call, message::Report, vitals::Vitals, worker::BATCH};
 use crate::{
     backoff::{self, Backoff},
     broker::{Broker, PresenceChange, Session},
@@ -48,8 +43,7 @@ pub(super) struct Presence {
     pub(super) node: String,
     pub(super) lease: Duration,
     pub(super) queue: Receiver<Report>,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) vitals: Vitals,
     /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
     pub(super) give_up: Arc<AtomicBool>,
 }
@@ -92,17 +86,19 @@ impl Presence {
         let mut backoff = Backoff::default();
         let mut memory = Memory::new();
         loop {
-            self.pulse.presence(memory.taken, memory.changes.len() + memory.members.len());
+            self.vitals.pulse.presence(memory.taken, memory.changes.len() + memory.members.len());
             match self.turn(&mut memory) {
                 Ok(Turn::Again) => {
-                    if !self.readiness.session.swap(true, Ordering::AcqRel) && !backoff.is_first() {
+                    if !self.vitals.readiness.session.swap(true, Ordering::AcqRel)
+                        && !backoff.is_first()
+                    {
                         log::info!("presence is kept again");
                     }
                     backoff.reset();
                 }
                 Ok(Turn::Ended) => return self.end(memory.session),
                 Err(error) => {
-                    self.readiness.session.store(false, Ordering::Release);
+                    self.vitals.readiness.session.store(false, Ordering::Release);
                     match error.kind() {
                         ErrorKind::SessionLost => {
                             log::warn!(
@@ -137,8 +133,9 @@ impl Presence {
             None => return self.begin(memory).map(|()| Turn::Again),
         };
         if Instant::now() >= memory.renew_at {
-            self.pulse.time(Call::Renew, || self.broker.renew(&session))?;
-            self.pulse.renewed.touch();
+            let status = self.vitals.status();
+            self.vitals.pulse.time(Call::Renew, || self.broker.renew(&session, &status))?;
+            self.vitals.pulse.renewed.touch();
             memory.calm.renewed(Instant::now(), self.lease);
             memory.renew_at = Instant::now() + self.lease / 3;
             self.reap(memory.calm.is_calm(self.lease))?;
@@ -146,7 +143,7 @@ impl Presence {
         if memory.discard && !memory.changes.iter().any(is_restored) {
             // Only now: a client whose count had fallen to nothing would have left its channels.
             for former in &memory.former {
-                self.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
+                self.vitals.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
             }
             memory.discard = false;
         }
@@ -169,7 +166,7 @@ impl Presence {
         }
         let batch = memory.changes.len().min(BATCH);
         let changes = &memory.changes[..batch];
-        self.pulse.time(Call::Report, || self.broker.report(&session, changes))?;
+        self.vitals.pulse.time(Call::Report, || self.broker.report(&session, changes))?;
         memory.reported(batch);
         Ok(Turn::Again)
     }
@@ -178,7 +175,7 @@ impl Presence {
         let rest = memory.members.len().saturating_sub(JOIN_STEP);
         let step: Vec<_> =
             memory.members[rest..].iter().map(|(client, name)| (*client, name.as_str())).collect();
-        self.pulse.time(Call::Join, || self.broker.join(&step))?;
+        self.vitals.pulse.time(Call::Join, || self.broker.join(&step))?;
         log::warn!("the broker lost data; {} memberships were restored", step.len());
         memory.members.truncate(rest);
         Ok(())
@@ -191,8 +188,8 @@ impl Presence {
         }
         let supersede = memory.former.is_empty();
         let begin = || self.broker.begin_session(&self.node, self.lease, supersede);
-        memory.session = Some(self.pulse.time(Call::Begin, begin)?);
-        self.pulse.renewed.touch();
+        memory.session = Some(self.vitals.pulse.time(Call::Begin, begin)?);
+        self.vitals.pulse.renewed.touch();
         memory.discard |= memory.ended == Some(Ended::Forgotten);
         memory.ended = None;
         memory.renew_at = Instant::now();
@@ -217,7 +214,7 @@ impl Presence {
 
     /// Clears away some connections of ended sessions, or of `lapsed` ones as well: how many.
     fn reap_step(&self, lapsed: bool) -> Result<usize> {
-        self.pulse.time(Call::Reap, || match lapsed {
+        self.vitals.pulse.time(Call::Reap, || match lapsed {
             true => self.broker.reap(REAP_STEP),
             false => self.broker.reap_ended(REAP_STEP),
         })
@@ -225,7 +222,8 @@ impl Presence {
 
     fn end(&self, session: Option<Session>) {
         let Some(session) = session else { return };
-        if let Err(error) = self.pulse.time(Call::End, || self.broker.end_session(&session)) {
+        if let Err(error) = self.vitals.pulse.time(Call::End, || self.broker.end_session(&session))
+        {
             log::warn!("the presence lease is left to expire: {error}");
         }
     }

@@ -18,7 +18,7 @@ use super::{
     message::{NotReady, Readiness},
     stats::{Counters, ServerStats},
 };
-use crate::{broker::Echo, error::Result};
+use crate::{broker::Echo, error::Result, wire::NodeStatus};
 
 /// A view of one node, cheap to clone; it outlives the node.
 ///
@@ -44,6 +44,8 @@ pub struct Vitals {
     pub(super) counters: Arc<[Arc<Counters>]>,
     pub(super) inboxes: Arc<[Arc<Depth>]>,
     pub(super) pulse: Arc<Pulse>,
+    /// Connections that the node takes at most.
+    pub(super) connections_limit: u64,
 }
 
 impl Vitals {
@@ -80,6 +82,35 @@ impl Vitals {
             not_ready: self.not_ready(),
             uptime: pulse.renewed.since.elapsed(),
             ..sum
+        }
+    }
+}
+
+impl Vitals {
+    /// What the node tells others of itself.
+    pub(super) fn status(&self) -> NodeStatus {
+        let stats = self.stats();
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: stats.uptime.as_secs_f64(),
+            // Whoever hears it sees by that that the lease is held.
+            not_ready: stats
+                .not_ready
+                .filter(|why| *why != NotReady::NoLease)
+                .map(|why| why.as_str().to_owned()),
+            connections: stats.connections,
+            connections_limit: self.connections_limit,
+            handshakes: stats.handshakes,
+            opened: stats.opened,
+            refused: stats.refused,
+            offered: stats.offered,
+            delivered: stats.delivered,
+            dropped: stats.dropped,
+            receipts_dropped: stats.receipts_dropped,
+            lost: stats.lost,
+            inboxes: stats.inboxes.iter().sum(),
+            presence_waiting: stats.presence_waiting,
+            feed_lag_seconds: stats.feed_lag.map(|lag| lag.as_secs_f64()),
         }
     }
 }

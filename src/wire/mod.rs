@@ -1,4 +1,4 @@
-//! The wire between processes: names of keys and topics, envelopes, tickets, receipts.
+//! The wire between processes: names of keys and topics, envelopes, tickets, receipts, statuses.
 //!
 //! Byte-compatible with FreeIM and ImCore for .NET in both directions. Pure: no I/O, no clock. Used
 //! by the Redis broker, the helper and the server; knows none of them.
@@ -13,6 +13,7 @@ mod names;
 mod receipt;
 #[cfg(test)]
 mod recorded_tests;
+mod status;
 mod ticket;
 
 pub use envelope::Envelope;
@@ -20,4 +21,5 @@ pub use envelope::Envelope;
 pub(crate) use names::Names;
 #[cfg(feature = "server")]
 pub(crate) use receipt::{ReceiptStatus, receipt_content};
+pub use status::NodeStatus;
 pub use ticket::Ticket;

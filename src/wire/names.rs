@@ -79,7 +79,8 @@ impl Names {
         format!("{}Sessions", self.key)
     }
 
-    /// String with a life, ours: exists as long as the session's node renews its lease.
+    /// String with a life, ours: exists as long as the session's node renews its lease; what the node said
+    /// of itself when it last did.
     pub(crate) fn lease_key(&self, session: &str) -> String {
         format!("{}Lease{session}", self.key)
     }

@@ -55,6 +55,8 @@ behaviour! {
     suite::two_reapers_never_close_twice,
     suite::an_ended_session_is_lost,
     suite::a_lost_session_reports_nothing,
+    suite::a_status_is_heard_as_long_as_the_lease_stands,
+    suite::connections_of_a_client_are_found_on_its_node,
     suite::joining_and_leaving,
     suite::any_channel_name_will_do,
     suite::the_system_is_hidden,

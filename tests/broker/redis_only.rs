@@ -14,7 +14,7 @@ use std::{
 };
 
 use imcore::{
-    Error, ErrorKind, Ticket,
+    Error, ErrorKind, NodeStatus, Ticket,
     broker::{Broker, FeedEvent, PresenceEvent, RedisBroker, RedisOptions},
 };
 use redis::{Connection, cmd, pipe};
@@ -199,7 +199,7 @@ fn everything_survives_a_restart_of_redis() {
     });
     broker.publish(&[(NODE, direct(2))]).unwrap();
     assert_eq!(node.message(), direct(2));
-    assert_eq!(kind(broker.renew(&session)), ErrorKind::SessionForgotten);
+    assert_eq!(kind(broker.renew(&session, &NodeStatus::default())), ErrorKind::SessionForgotten);
     let deadline = Instant::now() + PATIENCE;
     while !matches!(events.next(Duration::from_millis(50)), Ok(Some(PresenceEvent::Listening))) {
         assert!(Instant::now() < deadline);

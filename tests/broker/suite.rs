@@ -8,7 +8,7 @@ use std::{
 };
 
 use imcore::{
-    ErrorKind, Ticket,
+    ClientId, ErrorKind, NodeStatus, Ticket,
     broker::{PresenceChange, PresenceEvent},
 };
 
@@ -193,7 +193,10 @@ pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     let mut events = Events::of(&*broker);
     let now = broker.begin_session("n1", LONG, true).unwrap();
     assert_ne!(now.id, former.id);
-    assert_eq!(broker.renew(&former).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(
+        broker.renew(&former, &NodeStatus::default()).unwrap_err().kind(),
+        ErrorKind::SessionLost
+    );
     assert_eq!(broker.reap(1).unwrap(), 1);
     assert_eq!(broker.reap(100).unwrap(), 1);
     assert_eq!(broker.reap(100).unwrap(), 0);
@@ -202,16 +205,16 @@ pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     let mut gone = [events.offline(), events.offline()];
     gone.sort();
     assert_eq!(gone, [1, 2].map(|client| Ticket::new(id(client), Some("m")).text().to_string()));
-    broker.renew(&other).unwrap();
-    broker.renew(&now).unwrap();
+    broker.renew(&other, &NodeStatus::default()).unwrap();
+    broker.renew(&now, &NodeStatus::default()).unwrap();
 }
 
 pub(crate) fn a_session_beside_others_does_not_supersede(world: &World) {
     let broker = world.broker();
     let first = broker.begin_session("n1", LONG, true).unwrap();
     let second = broker.begin_session("n1", LONG, false).unwrap();
-    broker.renew(&first).unwrap();
-    broker.renew(&second).unwrap();
+    broker.renew(&first, &NodeStatus::default()).unwrap();
+    broker.renew(&second, &NodeStatus::default()).unwrap();
 }
 
 pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
@@ -226,7 +229,10 @@ pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
     assert_eq!(broker.online_clients().unwrap(), []);
     let change = [opened(3, id(1))];
     assert_eq!(broker.report(&session, &change).unwrap_err().kind(), ErrorKind::SessionLost);
-    assert_eq!(broker.renew(&session).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(
+        broker.renew(&session, &NodeStatus::default()).unwrap_err().kind(),
+        ErrorKind::SessionLost
+    );
 }
 
 pub(crate) fn renewing_keeps_a_session(world: &World) {
@@ -238,7 +244,7 @@ pub(crate) fn renewing_keeps_a_session(world: &World) {
     broker.report(&kept, &[opened(1, id(1))]).unwrap();
     broker.report(&witness, &[opened(1, id(2))]).unwrap();
     eventually("the witness has lapsed", || {
-        broker.renew(&kept).unwrap();
+        broker.renew(&kept, &NodeStatus::default()).unwrap();
         broker.reap(10).unwrap() == 1
     });
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
@@ -292,7 +298,10 @@ pub(crate) fn an_ended_session_is_lost(world: &World) {
     broker.report(&session, &[opened(1, id(1))]).unwrap();
     broker.end_session(&session).unwrap();
     broker.end_session(&session).unwrap();
-    assert_eq!(broker.renew(&session).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(
+        broker.renew(&session, &NodeStatus::default()).unwrap_err().kind(),
+        ErrorKind::SessionLost
+    );
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
     assert_eq!(broker.reap(10).unwrap(), 1);
     assert_eq!(broker.online_clients().unwrap(), []);
@@ -312,6 +321,65 @@ pub(crate) fn a_lost_session_reports_nothing(world: &World) {
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
     assert_eq!(broker.reap(10).unwrap(), 1);
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text());
+}
+
+fn status(connections: u64) -> NodeStatus {
+    let mut status = NodeStatus::default();
+    (status.version, status.connections) = ("说 \"1\"".into(), connections);
+    status
+}
+
+pub(crate) fn a_status_is_heard_as_long_as_the_lease_stands(world: &World) {
+    let broker = world.broker();
+    assert_eq!(broker.statuses().unwrap(), []);
+    let short = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
+    let long = broker.begin_session("n 2", LONG, true).unwrap();
+    assert!(broker.statuses().unwrap().contains(&("n 2".into(), None)));
+    broker.renew(&long, &status(1)).unwrap();
+    broker.renew(&long, &status(2)).unwrap();
+    eventually("both are heard", || {
+        broker.renew(&short, &status(9)).unwrap();
+        broker.statuses().unwrap().contains(&("n1".into(), Some(status(9))))
+    });
+    let left = [("n 2".to_owned(), Some(status(2)))];
+    eventually("one is silent", || broker.statuses().unwrap() == left);
+    let successor = broker.begin_session("n 2", LONG, true).unwrap();
+    assert_eq!(broker.statuses().unwrap(), [("n 2".into(), None)]);
+    broker.end_session(&successor).unwrap();
+    assert_eq!(broker.statuses().unwrap(), []);
+}
+
+pub(crate) fn connections_of_a_client_are_found_on_its_node(world: &World) {
+    const CONNECTIONS: u64 = 5000;
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let beside = broker.begin_session("n1", LONG, false).unwrap();
+    let elsewhere = broker.begin_session("n2", LONG, true).unwrap();
+    let guid: ClientId = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
+    let opened_with = |connection, client, meta| PresenceChange::Opened {
+        connection,
+        ticket: Ticket::new(client, meta),
+    };
+    // Ids that begin like the one that is looked for, and as many as take several steps.
+    let others = (10..CONNECTIONS).map(|number| opened(number, id(7000 + number as i64)));
+    let mut changes: Vec<_> = others.collect();
+    changes.push(opened_with(1, id(7), Some("phone <b>\n")));
+    changes.push(opened_with(2, guid, None));
+    changes.push(opened_with(3, id(7), None));
+    broker.report(&session, &changes).unwrap();
+    broker.report(&beside, &[opened_with(1, id(7), Some("twin"))]).unwrap();
+    broker.report(&elsewhere, &[opened_with(1, id(7), Some("not this node"))]).unwrap();
+    let metas = |client, node| {
+        let found = broker.connections_of(client, node).unwrap();
+        sorted(found.iter().map(|(number, ticket)| (*number, ticket.meta())).collect())
+    };
+    let phone = Some("phone <b>\n".to_owned());
+    assert_eq!(metas(id(7), "n1"), [(1, phone), (1, Some("twin".into())), (3, None)]);
+    assert_eq!(metas(guid, "n1"), [(2, None)]);
+    assert_eq!(metas(id(7), "n3"), []);
+    assert_eq!(metas(id(8), "n1"), []);
+    broker.report(&session, &[closed(1)]).unwrap();
+    assert_eq!(metas(id(7), "n1"), [(1, Some("twin".into())), (3, None)]);
 }
 
 pub(crate) fn joining_and_leaving(world: &World) {

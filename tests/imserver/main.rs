@@ -8,6 +8,7 @@ mod pressure;
 mod process;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod rights;
 mod signals;
 #[path = "../support/ws.rs"]
 mod ws;

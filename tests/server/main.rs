@@ -6,6 +6,7 @@ mod frames;
 mod handshakes;
 mod life;
 mod messages;
+mod overview;
 mod presence;
 mod proxies;
 #[cfg(feature = "redis")]
@@ -68,6 +69,8 @@ behaviour! {
     channels::channel_names_may_hold_any_characters,
     channels::an_empty_channel_name_is_refused,
     channels::membership_and_messages_keep_their_order,
+    overview::nodes_tell_of_themselves,
+    overview::a_client_s_connections_are_shown_with_their_notes,
     presence::who_is_online_can_be_asked,
     presence::force_offline_closes_every_connection,
     presence::what_was_sent_before_force_offline_still_arrives,

@@ -102,7 +102,7 @@ impl Config {
         }
     }
 
-    /// The API's helper, for the node called `server` over its own `broker`.
+    /// A helper for the cluster of the node called `server`, over its own `broker`.
     pub(crate) fn im_client(
         &self,
         server: &str,

@@ -87,10 +87,10 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         .map_err(|error| config.with_source(&error))?;
     let im = config.im_client(node.server(), api_broker(&config, &broker)?)?;
     let access = Access::new("api_key", config.api_key.clone(), config.api);
-    let api_site = Arc::new(Api::new(im, access));
+    let api_site = Arc::new(Api::new(im.clone(), access));
     let admin_site = Arc::new(Site::new(
         node.server(),
-        broker.describe(),
+        im,
         config.server.limits.connections,
         node.vitals(),
         config.api.map(|_| Arc::clone(api_site.stats())),

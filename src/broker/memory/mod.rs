@@ -23,7 +23,7 @@ use super::contract::{
 use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    wire::{Envelope, Ticket},
+    wire::{Envelope, NodeStatus, Ticket},
 };
 
 /// Messages that wait for one node; the same order as what Redis buffers for a slow subscriber.
@@ -105,10 +105,8 @@ impl Broker for MemoryBroker {
         Ok(session)
     }
 
-    fn renew(&self, session: &Session) -> Result<()> {
-        let mut state = self.shared.lock();
-        let now = Instant::now();
-        state.renew(session, now)
+    fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
+        self.shared.lock().renew(session, status, Instant::now())
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
@@ -142,6 +140,14 @@ impl Broker for MemoryBroker {
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
         let state = self.shared.lock();
         Ok(clients.iter().map(|client| state.is_online(*client)).collect())
+    }
+
+    fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
+        Ok(self.shared.lock().statuses(Instant::now()))
+    }
+
+    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
+        Ok(self.shared.lock().connections_of(client, node))
     }
 
     fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {

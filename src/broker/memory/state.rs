@@ -17,7 +17,7 @@ use crate::{
     broker::contract::{PresenceChange, PresenceEvent, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    wire::{Envelope, Ticket},
+    wire::{Envelope, NodeStatus, Ticket},
 };
 
 /// How long a connection that opened and closed within one report is remembered, so that repeating
@@ -48,6 +48,8 @@ pub(super) struct SessionState {
     node: String,
     /// When the lease ends; `None` once the session was ended.
     until: Option<Instant>,
+    /// What its node last said of itself.
+    status: Option<NodeStatus>,
     /// Whether its end is told.
     loud: bool,
     connections: AHashMap<u64, Ticket>,
@@ -109,6 +111,7 @@ impl State {
         let state = SessionState {
             node: node.into(),
             until: Some(now + session.lease),
+            status: None,
             loud: true,
             connections: AHashMap::new(),
             closed: AHashMap::new(),
@@ -123,8 +126,14 @@ impl State {
         })
     }
 
-    pub(super) fn renew(&mut self, session: &Session, now: Instant) -> Result<()> {
-        self.own_session(session)?.until = Some(now + session.lease);
+    pub(super) fn renew(
+        &mut self,
+        session: &Session,
+        status: &NodeStatus,
+        now: Instant,
+    ) -> Result<()> {
+        let state = self.own_session(session)?;
+        (state.until, state.status) = (Some(now + session.lease), Some(status.clone()));
         Ok(())
     }
 
@@ -238,6 +247,19 @@ impl State {
 
     pub(super) fn is_online(&self, client: ClientId) -> bool {
         self.online.contains_key(&client)
+    }
+
+    pub(super) fn statuses(&self, now: Instant) -> Vec<(String, Option<NodeStatus>)> {
+        let standing =
+            self.sessions.values().filter(|state| state.until.is_some_and(|at| now < at));
+        standing.map(|state| (state.node.clone(), state.status.clone())).collect()
+    }
+
+    pub(super) fn connections_of(&self, client: ClientId, node: &str) -> Vec<(u64, Ticket)> {
+        let of_node = self.sessions.values().filter(|state| state.node == node);
+        let connections = of_node.flat_map(|state| &state.connections);
+        let own = connections.filter(|(_, ticket)| ticket.client() == client);
+        own.map(|(number, ticket)| (*number, ticket.clone())).collect()
     }
 
     fn announce(&mut self, event: impl Fn() -> PresenceEvent) {

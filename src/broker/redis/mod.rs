@@ -10,6 +10,7 @@ mod events;
 mod feed;
 mod listener;
 mod options;
+mod overview;
 mod pool;
 mod reply;
 mod scripts;
@@ -32,7 +33,7 @@ use super::contract::{
 use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    wire::{Envelope, Names, Ticket},
+    wire::{Envelope, Names, NodeStatus, Ticket},
 };
 
 pub use self::options::RedisOptions;
@@ -304,13 +305,14 @@ impl Broker for RedisBroker {
         Ok(session)
     }
 
-    fn renew(&self, session: &Session) -> Result<()> {
+    fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
         let names = self.names();
         let known = self.shared.reports().get(&session.id).copied().unwrap_or_default();
         let renewed = self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(scripts::RENEW).arg(3).arg(names.sessions_key());
             pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
             pipeline.arg(&session.id).arg(millis(session.lease)).arg(known.acknowledged);
+            pipeline.arg(status.encode());
         })?;
         self.shared.judge(session, &renewed)
     }
@@ -400,6 +402,14 @@ impl Broker for RedisBroker {
             return Err(error::unexpected(&self.shared.connector.address));
         }
         Ok(counts.into_iter().map(|count| reply::number(count) > 0).collect())
+    }
+
+    fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
+        self.read_statuses()
+    }
+
+    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
+        self.find_connections(client, node)
     }
 
     fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {

@@ -78,7 +78,8 @@ redis.call('HSET', KEYS[1], ARGV[2], '0 ' .. ARGV[1])
 return 1";
 
 /// KEYS: sessions, lease, ended. ARGV: session, lease in ms, number of the last report that was
-/// acknowledged. Returns -1 when the session was ended, -2 when it or that report is not known.
+/// acknowledged, what the node says of itself. Returns -1 when the session was ended, -2 when it or that
+/// report is not known.
 ///
 /// A lease that has run out unnoticed is good again: a node that could not reach Redis is not dead. A
 /// session that misses reports keeps its lease, so that its node can put things right before others do.
@@ -86,11 +87,24 @@ pub(super) const RENEW: &str = "\
 if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if not value then return -2 end
-if redis.call('PEXPIRE', KEYS[2], ARGV[2]) == 0 then
-  redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
-end
+redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[2])
 if tonumber(string.match(value, '^%d+')) < tonumber(ARGV[3]) then return -2 end
 return 1";
+
+/// KEYS: connections. ARGV: cursor, how many to look at, client and a blank. Returns the next cursor, then
+/// number and record of each connection of that client.
+///
+/// One step of a walk: what does not match stays in Redis, and Redis serves others between two steps.
+pub(super) const FIND: &str = "\
+local step = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local found, fields = {step[1]}, step[2]
+for i = 1, #fields, 2 do
+  if string.sub(fields[i + 1], 1, #ARGV[3]) == ARGV[3] then
+    found[#found + 1] = fields[i]
+    found[#found + 1] = fields[i + 1]
+  end
+end
+return found";
 
 /// KEYS: sessions, lease, ended, connections. ARGV: session, life of an end in s, `loud` or `quiet`.
 ///

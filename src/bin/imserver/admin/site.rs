@@ -2,45 +2,50 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
-use serde_json::{Map, Value, json};
+use imcore::{ImClient, server::Vitals};
+use serde_json::json;
 
+use super::{
+    actions,
+    cluster::Cluster,
+    own::Own,
+    page,
+    shared::{Failure, Outcome},
+};
 use crate::{
     api::Stats,
-    process,
     web::{self, Access, CHALLENGE, Limits, Request, Response},
 };
 
-const PAGE: &str = include_str!("page.html");
-/// What the page may do: it is whole in itself and asks only here.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
-                           script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
-const PLACES: &str = "there are /, /health/live, /health/ready, /metrics and /stats";
+const PLACES: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /rooms, \
+                      /clients/ID, /kick and /send";
+/// What is done, not asked.
+const ACTIONS: [&str; 2] = ["/kick", "/send"];
 
-/// The node that is asked about, and who may ask.
+/// The node that is asked, what it can ask, and who may.
 pub(crate) struct Site {
-    node: String,
-    broker: String,
-    connections: usize,
-    vitals: Vitals,
-    /// What the API counts, where there is one.
-    api: Option<Arc<Stats>>,
+    own: Own,
+    cluster: Cluster,
     access: Access,
 }
 
 impl Site {
-    /// A site for the node called `node`, which takes up to `connections` and whose broker is `broker`.
+    /// A site for the node called `node`, which takes up to `connections`; `im` is a helper for its cluster.
     pub(crate) fn new(
         node: &str,
-        broker: String,
+        im: ImClient,
         connections: usize,
         vitals: Vitals,
         api: Option<Arc<Stats>>,
         token: Option<String>,
         address: Option<SocketAddr>,
     ) -> Site {
-        let access = Access::new("admin_token", token, address);
-        Site { node: node.to_owned(), broker, connections, vitals, api, access }
+        let broker = im.broker().describe();
+        Site {
+            own: Own { name: node.to_owned(), broker, connections, vitals, api },
+            cluster: Cluster::new(node, im),
+            access: Access::new("admin_token", token, address),
+        }
     }
 
     /// Who may ask.
@@ -48,79 +53,20 @@ impl Site {
         &self.access
     }
 
-    fn live(&self) -> Response {
-        match self.vitals.failure() {
-            None => Response::line(200, "live"),
-            Some(why) => Response::line(503, &format!("failed: {why}")),
-        }
-    }
-
-    fn ready(&self) -> Response {
-        match self.vitals.not_ready() {
-            None => Response::line(200, "ready"),
-            Some(why) => Response::line(503, &why.to_string()),
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let node = prometheus(&self.vitals.stats(), &self.node);
-        let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
-        node + &api + &process::metrics()
-    }
-
-    fn stats(&self) -> Value {
-        let stats = self.vitals.stats();
-        let calls = stats.calls.iter().map(|call| {
-            let buckets: Vec<_> = call
-                .buckets
-                .iter()
-                .map(|(bound, count)| json!([bound.as_secs_f64(), count]))
-                .collect();
-            let value = json!({
-                "count": call.count,
-                "errors": call.errors,
-                "seconds": call.total.as_secs_f64(),
-                "buckets": buckets,
-            });
-            (call.call.to_owned(), value)
-        });
-        let seconds = |time: Option<std::time::Duration>| time.map(|time| time.as_secs_f64());
-        json!({
-            "node": self.node,
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_seconds": stats.uptime.as_secs_f64(),
-            "ready": stats.not_ready.is_none(),
-            "not_ready": stats.not_ready.map(|why| why.to_string()),
-            "connections": connections(&stats, self.connections),
-            "messages": {
-                "offered": stats.offered,
-                "delivered": stats.delivered,
-                "dropped": stats.dropped,
-                "queued": stats.offered.saturating_sub(stats.delivered + stats.dropped),
-            },
-            "receipts": { "dropped": stats.receipts_dropped, "waiting": stats.receipts_waiting },
-            "presence": { "waiting": stats.presence_waiting },
-            "reactors": stats.inboxes,
-            "feed": {
-                "listening": stats.listening,
-                "heard_age_seconds": seconds(stats.heard_ago),
-                "lag_seconds": seconds(stats.feed_lag),
-                "malformed": stats.malformed,
-                "lost": stats.lost,
-            },
-            "lease": { "held": stats.lease_held, "age_seconds": seconds(stats.lease_age) },
-            "broker": { "address": self.broker, "calls": calls.collect::<Map<_, _>>() },
-        })
+    fn client(&self, request: &Request) -> Option<Response> {
+        let segments = request.segments()?;
+        let [place, id] = &segments[..] else { return None };
+        (place == "clients").then(|| respond(self.cluster.client(id)))
     }
 }
 
 impl web::Site for Site {
     fn limits(&self) -> Limits {
-        // Probes and scrapers come once in a while: nothing is kept for them.
+        // Probes, scrapers and pages come once in a while: nothing is kept for them.
         Limits {
             connections: 32,
             head: 8 << 10,
-            body: 0,
+            body: 64 << 10,
             request: Duration::from_secs(5),
             answer: Duration::from_secs(5),
             idle: Duration::ZERO,
@@ -128,43 +74,51 @@ impl web::Site for Site {
     }
 
     fn admit(&self, request: &Request) -> Result<(), Response> {
-        if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            return Err(Response::line(405, "only GET and HEAD").with("Allow", "GET, HEAD"));
+        let path = request.path.as_str();
+        let acts = ACTIONS.contains(&path);
+        let (methods, allowed): (&[&str], _) =
+            if acts { (&["POST"], "POST") } else { (&["GET", "HEAD"], "GET, HEAD") };
+        if !methods.contains(&request.method.as_str()) {
+            let why = format!("only {allowed}, not {}", request.method);
+            return Err(Response::line(405, &why).with("Allow", allowed));
         }
         // Health checks and the page itself carry no token, and tell nothing but the state.
-        if matches!(request.path.as_str(), "/" | "/health/live" | "/health/ready") {
+        if page::has(path) || matches!(path, "/health/live" | "/health/ready") {
             return Ok(());
         }
         self.access.check(request).map_err(|denied| {
             let response = Response::line(denied.status, &denied.why);
             if denied.status == 401 { response.with(CHALLENGE.0, CHALLENGE.1) } else { response }
-        })
+        })?;
+        if acts && request.media_type().as_deref() != Some("application/json") {
+            return Err(Response::line(415, "send JSON, as Content-Type: application/json"));
+        }
+        Ok(())
     }
 
     fn answer(&self, request: &Request) -> Response {
+        if let Some(file) = page::file(&request.path) {
+            return file;
+        }
+        let Cluster { im, .. } = &self.cluster;
         match request.path.as_str() {
-            "/health/live" => self.live(),
-            "/health/ready" => self.ready(),
-            "/" => Response::new(200, "text/html; charset=utf-8", PAGE)
-                .with("Content-Security-Policy", PAGE_POLICY)
-                .with("X-Frame-Options", "DENY"),
-            "/metrics" => Response::new(200, PROMETHEUS_TYPE, self.metrics()),
-            "/stats" => Response::new(200, "application/json", self.stats().to_string()),
-            _ => Response::line(404, PLACES),
+            "/health/live" => self.own.live(),
+            "/health/ready" => self.own.ready(),
+            "/metrics" => self.own.metrics(),
+            "/stats" => self.own.stats(),
+            "/cluster" => respond(self.cluster.nodes()),
+            "/rooms" => respond(self.cluster.rooms()),
+            "/kick" => respond(actions::kick(im, &request.body, request.peer)),
+            "/send" => respond(actions::send(im, &request.body, request.peer)),
+            _ => self.client(request).unwrap_or_else(|| Response::line(404, PLACES)),
         }
     }
 }
 
-fn connections(stats: &ServerStats, limit: usize) -> Value {
-    let closed =
-        stats.closed.iter().map(|(reason, count)| (reason.text().to_owned(), json!(count)));
-    let refused = stats.refusals.iter().map(|(status, count)| (status.to_string(), json!(count)));
-    json!({
-        "open": stats.connections,
-        "limit": limit,
-        "opened": stats.opened,
-        "closed": closed.collect::<Map<_, _>>(),
-        "handshakes": stats.handshakes,
-        "refused": refused.collect::<Map<_, _>>(),
-    })
+fn respond(outcome: Outcome) -> Response {
+    let (status, text) = match outcome {
+        Ok(text) => (200, text),
+        Err(Failure { status, why }) => (status, json!({ "error": why }).to_string()),
+    };
+    Response::new(status, "application/json", text)
 }

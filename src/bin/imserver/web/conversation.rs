@@ -96,6 +96,7 @@ impl<'a, S: Site> Conversation<'a, S> {
     fn exchange(&mut self) -> Result<Answer, Failure> {
         let Head { mut request, len, framing, keep_alive, expects_continue } = self.read_head()?;
         self.buffer.drain(..len);
+        request.peer = self.stream.peer_addr().ok();
         let with_body = request.method != "HEAD";
         let last = !keep_alive || self.limits.idle.is_zero();
         if let Err(response) = self.site.admit(&request) {

@@ -69,7 +69,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         path: path.to_owned(),
         query,
         headers: headers.collect(),
-        body: Vec::new(),
+        ..Request::default()
     };
     let current = parsed.version == Some(1);
     match request.headers_of("Host").count() {

@@ -1,5 +1,7 @@
 //! A request and its answer, as sites see them. Pure.
 
+use std::net::SocketAddr;
+
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Request {
@@ -11,6 +13,8 @@ pub(crate) struct Request {
     /// Names as they were sent, in order.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// The other end of the connection, which may be a proxy; `None` once it is gone.
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 impl Request {

@@ -1,0 +1,76 @@
+//! What an operator can do: end a client's connections, and send a message to try the way.
+//!
+//! Each action is logged with who asked for it, as far as a socket tells.
+
+use std::net::SocketAddr;
+
+use imcore::{ClientId, ImClient};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::shared::{Failure, Outcome};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kick {
+    client: ClientId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    client: Option<ClientId>,
+    room: Option<String>,
+    message: Value,
+}
+
+/// Closes all connections of a client with 4001.
+pub(super) fn kick(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
+    let Kick { client } = read(body, r#"{"client": "42"}"#)?;
+    im.force_offline(client)?;
+    log::info!("admin: {} kicked client={client}", Who(peer));
+    Ok(json!({ "kicked": client.to_string() }).to_string())
+}
+
+/// Sends a message from the system to a client or a room.
+pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
+    const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
+    let to = match read(body, EXAMPLE)? {
+        Send { client: Some(client), room: None, message } => {
+            // A .NET node with GUIDs cannot read a sender 0.
+            let system: ClientId = match client {
+                ClientId::Int(_) => 0.into(),
+                ClientId::Guid(_) => [0; 16].into(),
+            };
+            im.send_message(system, [client], &message, false)?;
+            format!("client={client}")
+        }
+        Send { client: None, room: Some(room), message } => {
+            im.send_chan_message(0, &room, &message)?;
+            format!("room={room:?}")
+        }
+        _ => return Err(mistake("name either a client or a room", EXAMPLE)),
+    };
+    log::info!("admin: {} sent a message to {to}", Who(peer));
+    Ok(json!({ "sent": to }).to_string())
+}
+
+fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| mistake(&error.to_string(), example))
+}
+
+fn mistake(why: &str, example: &str) -> Failure {
+    Failure { status: 400, why: format!("{why}; for example {example}") }
+}
+
+/// The other end of a connection, for the log.
+struct Who(Option<SocketAddr>);
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => write!(f, "{address}"),
+            None => f.write_str("somebody who is gone"),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The whole cluster, as its broker tells of it: nodes, rooms by size, one client.
+//!
+//! Everything a person could have written (names, notes) goes out as JSON text; ids are strings, since a
+//! browser's numbers end at 2^53.
+
+use std::{cmp::Reverse, time::Duration};
+
+use imcore::{ClientId, ImClient};
+use serde_json::{Value, json};
+
+use super::shared::{Outcome, Shared};
+
+/// Rooms that are shown, the largest.
+const ROOMS: usize = 50;
+/// Connections and rooms of one client that are shown.
+const CLIENT_ITEMS: usize = 100;
+/// Characters of a note that are shown.
+const NOTE: usize = 2000;
+/// How old an answer may be that is shared by all pages.
+const NODES_LIFE: Duration = Duration::from_millis(900);
+const ROOMS_LIFE: Duration = Duration::from_secs(4);
+
+/// What can be asked of the broker.
+pub(super) struct Cluster {
+    pub(super) im: ImClient,
+    /// Name of the node that asks.
+    node: String,
+    nodes: Shared,
+    rooms: Shared,
+}
+
+impl Cluster {
+    pub(super) fn new(node: &str, im: ImClient) -> Cluster {
+        let node = node.to_owned();
+        Cluster { im, node, nodes: Shared::new(NODES_LIFE), rooms: Shared::new(ROOMS_LIFE) }
+    }
+
+    /// All nodes with what they say of themselves.
+    pub(super) fn nodes(&self) -> Outcome {
+        self.nodes.get(|| {
+            let nodes = self.im.nodes()?.into_iter().map(
+                |node| json!({ "server": node.server, "index": node.index, "status": node.status }),
+            );
+            let nodes = nodes.collect::<Value>();
+            let broker = self.im.broker().describe();
+            Ok(json!({ "node": self.node, "broker": broker, "nodes": nodes }).to_string())
+        })
+    }
+
+    /// The largest rooms.
+    pub(super) fn rooms(&self) -> Outcome {
+        self.rooms.get(|| {
+            let mut rooms = self.im.get_chan_list()?;
+            let (count, members) = (rooms.len(), rooms.iter().map(|(_, size)| size).sum::<i64>());
+            if rooms.len() > ROOMS {
+                rooms.select_nth_unstable_by_key(ROOMS, |(_, size)| Reverse(*size));
+                rooms.truncate(ROOMS);
+            }
+            rooms.sort_unstable_by(|(a, size_a), (b, size_b)| (size_b, a).cmp(&(size_a, b)));
+            let largest =
+                rooms.into_iter().map(|(name, size)| json!({ "name": name, "members": size }));
+            let largest = largest.collect::<Value>();
+            Ok(json!({ "count": count, "members": members, "largest": largest }).to_string())
+        })
+    }
+
+    /// Where a client lives, its connections and its rooms.
+    pub(super) fn client(&self, id: &str) -> Outcome {
+        let client: ClientId = id.parse()?;
+        let open = self.im.connections_of(client)?;
+        let mut rooms = self.im.get_chan_list_by_client_id(client)?;
+        rooms.sort_unstable();
+        // Connections may be on another fleet of nodes, or not be told of by .NET nodes.
+        let online = !open.is_empty() || self.im.has_online(client)?;
+        let connections = open
+            .iter()
+            .take(CLIENT_ITEMS)
+            .map(|connection| json!({ "number": connection.number, "meta": connection.meta.as_deref().map(cut) }));
+        let text = json!({
+            "client": client.to_string(),
+            "server": self.im.server_of(client),
+            "online": online,
+            "connections": connections.collect::<Value>(),
+            "connections_count": open.len(),
+            "rooms": rooms.iter().take(CLIENT_ITEMS).collect::<Vec<_>>(),
+            "rooms_count": rooms.len(),
+        });
+        Ok(text.to_string())
+    }
+}
+
+/// The beginning of a note, which nobody bounds.
+fn cut(note: &str) -> String {
+    match note.char_indices().nth(NOTE) {
+        Some((end, _)) => format!("{} …", &note[..end]),
+        None => note.to_owned(),
+    }
+}

@@ -1,0 +1,102 @@
+//! The node that answers: its health, its metrics and all of its counters.
+
+use std::{sync::Arc, time::Duration};
+
+use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
+use serde_json::{Map, Value, json};
+
+use crate::{api::Stats, process, web::Response};
+
+/// What is known of the node without asking its broker.
+pub(super) struct Own {
+    pub(super) name: String,
+    /// Where its broker is, without secrets.
+    pub(super) broker: String,
+    /// Connections that it takes at most.
+    pub(super) connections: usize,
+    pub(super) vitals: Vitals,
+    /// What the API counts, where there is one.
+    pub(super) api: Option<Arc<Stats>>,
+}
+
+impl Own {
+    pub(super) fn live(&self) -> Response {
+        match self.vitals.failure() {
+            None => Response::line(200, "live"),
+            Some(why) => Response::line(503, &format!("failed: {why}")),
+        }
+    }
+
+    pub(super) fn ready(&self) -> Response {
+        match self.vitals.not_ready() {
+            None => Response::line(200, "ready"),
+            Some(why) => Response::line(503, &why.to_string()),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> Response {
+        let node = prometheus(&self.vitals.stats(), &self.name);
+        let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
+        Response::new(200, PROMETHEUS_TYPE, node + &api + &process::metrics())
+    }
+
+    pub(super) fn stats(&self) -> Response {
+        let stats = self.vitals.stats();
+        let calls = stats.calls.iter().map(|call| {
+            let buckets: Vec<_> = call
+                .buckets
+                .iter()
+                .map(|(bound, count)| json!([bound.as_secs_f64(), count]))
+                .collect();
+            let value = json!({
+                "count": call.count,
+                "errors": call.errors,
+                "seconds": call.total.as_secs_f64(),
+                "buckets": buckets,
+            });
+            (call.call.to_owned(), value)
+        });
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let text = json!({
+            "node": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": stats.uptime.as_secs_f64(),
+            "ready": stats.not_ready.is_none(),
+            "not_ready": stats.not_ready.map(|why| why.to_string()),
+            "connections": connections(&stats, self.connections),
+            "messages": {
+                "offered": stats.offered,
+                "delivered": stats.delivered,
+                "dropped": stats.dropped,
+                "queued": stats.offered.saturating_sub(stats.delivered + stats.dropped),
+            },
+            "receipts": { "dropped": stats.receipts_dropped, "waiting": stats.receipts_waiting },
+            "presence": { "waiting": stats.presence_waiting },
+            "reactors": stats.inboxes,
+            "feed": {
+                "listening": stats.listening,
+                "heard_age_seconds": seconds(stats.heard_ago),
+                "lag_seconds": seconds(stats.feed_lag),
+                "malformed": stats.malformed,
+                "lost": stats.lost,
+            },
+            "lease": { "held": stats.lease_held, "age_seconds": seconds(stats.lease_age) },
+            "broker": { "address": self.broker, "calls": calls.collect::<Map<_, _>>() },
+        });
+        Response::new(200, "application/json", text.to_string())
+    }
+}
+
+fn connections(stats: &ServerStats, limit: usize) -> Value {
+    let closed =
+        stats.closed.iter().map(|(reason, count)| (reason.text().to_owned(), json!(count)));
+    let refused = stats.refusals.iter().map(|(status, count)| (status.to_string(), json!(count)));
+    json!({
+        "open": stats.connections,
+        "limit": limit,
+        "opened": stats.opened,
+        "closed": closed.collect::<Map<_, _>>(),
+        "handshakes": stats.handshakes,
+        "refused": refused.collect::<Map<_, _>>(),
+    })
+}

@@ -1,0 +1,96 @@
+// Asks again and again, and shows what is answered: the cluster always, the rest while it is looked at.
+
+import { ask } from "./ask.js";
+import { lookUp } from "./client.js";
+import { showNodes, showRooms } from "./cluster.js";
+import { showNode } from "./node.js";
+import { $, put, span } from "./show.js";
+
+const LONGEST_PAUSE_MS = 15_000;
+
+/** What goes wrong now, by path; a banner tells the first of them. */
+const troubles = new Map();
+
+function showTroubles() {
+  const [trouble] = troubles.values();
+  $("trouble").hidden = !trouble;
+  const stale = troubles.has("cluster");
+  document.body.classList.toggle("stale", stale);
+  if (stale) {
+    put("state", "no news");
+    $("state").className = "pill bad";
+  }
+  if (trouble) put("trouble", `No news for ${span((Date.now() - trouble.heard) / 1000)}: ${trouble.why}. Trying on.`);
+}
+
+/** Asks for `path` while `wanted`, every so many milliseconds, and less often while it fails. */
+async function follow(path, every, wanted, show) {
+  let pause = every, heard = Date.now();
+  for (;;) {
+    if (wanted() && !document.hidden) {
+      try {
+        const answer = await ask(path);
+        [heard, pause] = [Date.now(), every];
+        troubles.delete(path);
+        show(answer);
+        document.body.classList.remove("waiting");
+      } catch (error) {
+        troubles.set(path, { heard, why: error.message });
+        pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+      }
+      showTroubles();
+    }
+    await rest(pause);
+  }
+}
+
+const sleepers = new Set();
+
+/** Waits, but not when the tab or the view is come back to. */
+function rest(milliseconds) {
+  return new Promise((next) => {
+    const wake = () => {
+      clearTimeout(timer);
+      sleepers.delete(wake);
+      next();
+    };
+    const timer = setTimeout(wake, milliseconds);
+    sleepers.add(wake);
+  });
+}
+
+function rouse() {
+  for (const wake of [...sleepers]) wake();
+}
+
+const view = () => location.hash === "#node" ? "node" : "cluster";
+
+/** Shows the view that the address names: `#cluster`, `#node`, or `#client/ID`. */
+function turn() {
+  for (const name of ["cluster", "node"]) {
+    $(`view-${name}`).hidden = name !== view();
+    const link = document.querySelector(`nav a[href="#${name}"]`);
+    if (name === view()) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const [place, id] = location.hash.slice(1).split("/");
+  if (place === "client" && id) {
+    $("client-id").value = decodeURIComponent(id);
+    lookUp($("client-id").value);
+  }
+  rouse();
+}
+
+$("look-up").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const wanted = `#client/${encodeURIComponent($("client-id").value.trim())}`;
+  if (location.hash === wanted) turn();
+  else location.hash = wanted;
+});
+addEventListener("hashchange", turn);
+document.addEventListener("visibilitychange", rouse);
+
+follow("cluster", 2000, () => true, showNodes);
+follow("rooms", 5000, () => view() === "cluster", showRooms);
+follow("stats", 2000, () => view() === "node", showNode);
+turn();

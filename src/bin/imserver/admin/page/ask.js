@@ -1,0 +1,53 @@
+// Talks to the node that served the page: with the token it asks for, and with a deadline.
+
+import { $, put } from "./show.js";
+
+const DEADLINE_MS = 6000;
+let prompt;
+
+/** What a path answers, as JSON; with `body` it is something to be done. Throws what went wrong, for a person. */
+export async function ask(path, body) {
+  const token = sessionStorage.getItem("token");
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const request = { headers, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS) };
+  if (body) {
+    request.method = "POST";
+    request.body = JSON.stringify(body);
+    headers["Content-Type"] = "application/json";
+  }
+  const answer = await fetch(path, request).catch((error) => {
+    throw new Error(error.name === "TimeoutError" ? "this node does not answer in time" : "this node cannot be reached");
+  });
+  if (answer.status === 401) {
+    // Another question may have brought the right token meanwhile.
+    if (sessionStorage.getItem("token") === token) await (prompt ??= askForToken(Boolean(token)));
+    return ask(path, body);
+  }
+  if (answer.ok) return answer.json();
+  const text = await answer.text();
+  throw new Error(answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text).error : text.trim());
+}
+
+async function askForToken(refused) {
+  put("state", "asks for its token");
+  put("ask-token-why", refused ? "That was not it." : "It stays in this tab only.");
+  await choice("ask-token");
+  sessionStorage.setItem("token", $("token").value.trim());
+  $("token").value = "";
+  prompt = undefined;
+}
+
+/** Opens a dialog and waits for its end: the value of the button, empty if there was none. */
+export function choice(id) {
+  const dialog = $(id);
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((done) => {
+    dialog.addEventListener("close", function ended() {
+      // The event of the time before may come late.
+      if (dialog.open) return;
+      dialog.removeEventListener("close", ended);
+      done(dialog.returnValue);
+    });
+  });
+}

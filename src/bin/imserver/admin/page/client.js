@@ -1,0 +1,96 @@
+// One client: looked up on demand, because a look-up walks through all connections of its node; and what
+// can be done with a client or a room.
+
+import { ask, choice } from "./ask.js";
+import { $, announce, button, clock, el, many, put } from "./show.js";
+
+// After a kick the client is looked up again until it is gone, at most so often and so far apart.
+const LOOKS_AFTER_KICK = [400, 800, 1500, 3000, 5000];
+let looked = 0;
+
+/** Looks a client up and shows it; the answer, or nothing if it failed or another was asked for meanwhile. */
+export async function lookUp(id) {
+  const own = ++looked;
+  $("look-up").querySelector("button").disabled = true;
+  try {
+    const client = await ask(`clients/${encodeURIComponent(id)}`);
+    if (own !== looked) return undefined;
+    $("found").replaceChildren(...card(client));
+    put("client-age", `as of ${clock(Date.now())}`);
+    return client;
+  } catch (error) {
+    if (own === looked) {
+      $("found").replaceChildren(el("p", "bad", error.message));
+      put("client-age", "");
+    }
+    return undefined;
+  } finally {
+    if (own === looked) $("look-up").querySelector("button").disabled = false;
+  }
+}
+
+function card(client) {
+  const { connections, rooms } = client;
+  const count = client.connections_count;
+  const actions = el("div", "buttons", button("Refresh", "plain", () => lookUp(client.client)),
+    button("Send …", "plain", () => write({ client: client.client })));
+  if (client.online) actions.append(button("Kick …", "danger", () => kick(client)));
+  const who = el("div", "who", el("b", "", client.client),
+    el("span", `pill ${client.online ? "good" : ""}`, client.online ? "online" : "offline"),
+    el("span", "dim", `lives on ${client.server}`), actions);
+  const parts = [who];
+  if (count) {
+    const body = el("tbody", "", ...connections.map(({ number, meta }) =>
+      el("tr", "", el("td", "", `conn ${number}`), el("td", meta == null ? "zero" : "", el("div", "meta", meta ?? "no note")))));
+    parts.push(heading(count, connections.length, "connection"), el("table", "devices", body));
+  } else if (client.online) {
+    parts.push(el("p", "dim", "Its connections are not on this node: another fleet holds them, or a .NET node."));
+  }
+  if (client.rooms_count) {
+    const chips = el("ul", "chips", ...rooms.map((room) => el("li", "", room)));
+    parts.push(heading(client.rooms_count, rooms.length, "room"), chips);
+  } else {
+    parts.push(el("h3", "", "in no room"));
+  }
+  return parts;
+}
+
+const heading = (count, shown, word) => el("h3", "", shown < count ? `${shown} of ${many(count, word)}` : many(count, word));
+
+async function kick({ client, connections_count: count }) {
+  put("ask-kick-title", `Kick client ${client}?`);
+  put("ask-kick-what", `Closes ${count ? many(count, "connection") : "all its connections"} with code 4001: well-behaved clients stay away until their user acts. It can connect again with a new address.`);
+  if (await choice("ask-kick") !== "kick" || !await act("kick", { client }, `Client ${client} was kicked.`)) return;
+  for (const pause of LOOKS_AFTER_KICK) {
+    await new Promise((next) => setTimeout(next, pause));
+    const now = await lookUp(client);
+    if (!now?.online) return;
+  }
+}
+
+/** Asks for a message to a client or a room, and sends it. */
+export async function write(to) {
+  const whom = to.client ? `client ${to.client}` : `room ${to.room}`;
+  put("ask-message-title", `Message to ${whom}`);
+  $("message").value ||= JSON.stringify({ text: "A test from the admin page" });
+  if (await choice("ask-message") !== "send") return;
+  const text = $("message").value;
+  let message = text;
+  try {
+    message = JSON.parse(text);
+  } catch {
+    // Not JSON: a text then.
+  }
+  await act("send", { ...to, message }, `Sent to ${whom}.`);
+}
+
+async function act(path, body, done) {
+  try {
+    await ask(path, body);
+    announce(done);
+    return true;
+  } catch (error) {
+    announce(error.message, true);
+    return false;
+  }
+}

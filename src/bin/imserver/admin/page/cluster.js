@@ -1,0 +1,149 @@
+// The cluster: what all nodes come to, each node, and the rooms.
+
+import { $, button, clock, el, fullness, many, meter, plot, put, rate, short, span, spark, time, whole } from "./show.js";
+import { write } from "./client.js";
+
+// Looks that are kept, one every two seconds; the fewest that fill a chart; those of a small line.
+const KEEP = 150, SHORTEST = 30, SMALL = 40;
+const COUNTERS = ["opened", "offered", "delivered", "dropped"];
+
+/** Server and a number for twins -> what was heard of it: last status, when, rates, history of deliveries. */
+const known = new Map();
+const looks = [];
+
+/** What the new status of a node comes to, beside what was known of it. */
+function learn(node, key, now) {
+  const memory = known.get(key) ?? { rates: {}, delivered: [] };
+  known.set(key, memory);
+  const { status } = node;
+  if (!status) return memory;
+  const before = memory.status;
+  const passed = before ? status.uptime_seconds - before.uptime_seconds : 0;
+  if (before && passed < 0) memory.rates = {};
+  if (passed > 0) {
+    for (const name of COUNTERS) memory.rates[name] = Math.max(0, (status[name] - before[name]) / passed);
+    memory.delivered.push(memory.rates.delivered);
+    if (memory.delivered.length > SMALL) memory.delivered.shift();
+  }
+  if (!before || passed !== 0) memory.heard = now;
+  memory.status = status;
+  return memory;
+}
+
+/** Shows all nodes as they are told of. */
+export function showNodes({ node: own, broker, nodes }) {
+  const now = Date.now();
+  const seen = new Map();
+  const rows = nodes.map((node) => {
+    const twin = seen.get(node.server) ?? 0;
+    seen.set(node.server, twin + 1);
+    return { ...node, own: node.server === own, memory: learn(node, `${twin} ${node.server}`, now) };
+  });
+  for (const row of rows) row.twin = seen.get(row.server) > 1;
+  const heard = rows.filter((row) => row.status);
+  const sum = (pick) => heard.reduce((total, row) => total + (pick(row) ?? 0), 0);
+  const rated = heard.some((row) => row.memory.rates.offered != null);
+  const rates = Object.fromEntries(COUNTERS.map((name) => [name, rated ? sum((row) => row.memory.rates[name]) : null]));
+  looks.push({ at: now, connections: sum((row) => row.status.connections), ...rates });
+  if (looks.length > KEEP) looks.shift();
+
+  const ready = heard.filter((row) => row.status.not_ready == null).length;
+  const all = ready === rows.length;
+  put("state", `${all ? "" : `${ready} of `}${many(rows.length, "node")} ready`);
+  $("state").className = `pill ${all ? "good" : "bad"}`;
+  put("about", `${own} answers · ${broker}`);
+  showTotals(sum, rates);
+  showCharts(now);
+  put("nodes-note", heard.length === rows.length ? "" : `${rows.length - heard.length} silent`);
+  $("nodes").replaceChildren(...rows.map((row) => nodeRow(row, now)));
+}
+
+function showTotals(sum, rates) {
+  const connections = sum((row) => row.status.connections), limit = sum((row) => row.status.connections_limit);
+  document.title = `${short(connections)} · imserver`;
+  put("connections", whole(connections));
+  put("limit", `of ${whole(limit)}`);
+  fullness($("full"), connections / limit);
+  put("delivered", rate(rates.delivered));
+  put("delivered-all", `${whole(sum((row) => row.status.delivered))} since the nodes started`);
+  put("opened", rate(rates.opened));
+  put("handshakes", `${whole(sum((row) => row.status.handshakes))} handshakes under way, ${whole(sum((row) => row.status.refused))} refused`);
+  const dropped = sum((row) => row.status.dropped), lost = sum((row) => row.status.lost), receipts = sum((row) => row.status.receipts_dropped);
+  put("undelivered", whole(dropped + lost + receipts));
+  put("undelivered-why", `${short(dropped)} dropped, ${short(lost)} missed, ${many(receipts, "receipt")}`);
+}
+
+function showCharts(now) {
+  const length = Math.max(SHORTEST, looks.length);
+  const values = (name) => looks.map((look) => look[name]).filter((value) => value != null);
+  put("top-connections", `highest ${whole(plot("chart-connections", length, [{ values: values("connections") }]))}`);
+  put("top-messages", `highest ${rate(plot("chart-messages", length, [
+    { values: values("offered") }, { values: values("delivered"), kind: "second" }, { values: values("dropped"), kind: "bad" },
+  ]))} a second`);
+  const passed = Math.max(2 * SHORTEST, Math.floor((now - looks[0].at) / 10_000) * 10);
+  for (const since of document.querySelectorAll(".since")) since.textContent = `last ${span(passed)}`;
+}
+
+/** What a node's state is called, how it looks, and a note where there is more to say. */
+function stateOf({ status, memory, index }, now) {
+  if (status?.not_ready === "stopping") return ["stopping", "warn"];
+  if (status?.not_ready) return [`not ready: ${status.not_ready}`, "bad"];
+  if (status) return ["ready", index == null ? "warn" : "good"];
+  if (!memory.heard) return ["no report", "", "down, without broker, or a .NET node"];
+  return ["silent", "bad", `not heard since ${clock(memory.heard)}, ${span((now - memory.heard) / 1000)} ago`];
+}
+
+function nodeRow(row, now) {
+  const { status, memory } = row;
+  const [state, look, note] = stateOf(row, now);
+  const name = el("td", "", row.server);
+  if (row.own) name.append(el("span", "tag", "this node"));
+  if (row.index == null) name.append(el("span", "tag bad", "not in the servers list"));
+  if (row.twin) name.append(el("span", "tag bad", "two processes"));
+  const pill = el("td", "", el("span", `pill ${look}`, state));
+  if (note) pill.append(el("small", "", note));
+  const tr = el("tr", status ? "" : "absent", name, pill);
+  const cell = (label, className, ...children) => {
+    const td = el("td", className, ...children);
+    td.dataset.label = label;
+    tr.append(td);
+  };
+  if (!status) {
+    for (const label of ["connections", "connects/s", "delivered/s", "dropped", "waiting", "lag", "uptime", "version"]) cell(label, "zero", "–");
+    return tr;
+  }
+  const waiting = status.inboxes + status.presence_waiting + Math.max(0, status.offered - status.delivered - status.dropped);
+  cell("connections", "", whole(status.connections), meter(status.connections / status.connections_limit));
+  cell("connects/s", "", rate(memory.rates.opened));
+  cell("delivered/s", "", rate(memory.rates.delivered), spark(memory.delivered, SMALL));
+  cell("dropped", memory.rates.dropped > 0 ? "bad" : status.dropped ? "" : "zero", whole(status.dropped));
+  cell("waiting", waiting ? "" : "zero", whole(waiting));
+  cell("lag", status.feed_lag_seconds > 1 ? "warn" : "", time(status.feed_lag_seconds));
+  cell("uptime", "", span(status.uptime_seconds));
+  cell("version", "", status.version);
+  return tr;
+}
+
+/** Shows the largest rooms. */
+export function showRooms({ count, members, largest }) {
+  const shown = count > largest.length ? `${largest.length} of ` : "";
+  put("rooms-note", count ? `${shown}${many(count, "room")}, ${many(members, "membership")}` : "no rooms yet");
+  const most = Math.max(1, largest[0]?.members ?? 0);
+  const list = $("rooms"), rows = list.children;
+  while (rows.length > largest.length) list.lastChild.remove();
+  largest.forEach(({ name, members: size }, index) => {
+    if (rows[index]?.dataset.room === name) {
+      if (rows[index].children[1].textContent !== whole(size)) rows[index].children[1].textContent = whole(size);
+      fullness(rows[index].querySelector("i"), size / most);
+      return;
+    }
+    const send = button("Send …", "plain", () => write({ room: name }));
+    send.setAttribute("aria-label", `Send to room ${name}`);
+    const title = el("b", "", name);
+    title.title = name;
+    const row = el("li", "", title, el("span", "", whole(size)), send, meter(size / most));
+    row.dataset.room = name;
+    if (rows[index]) rows[index].replaceWith(row);
+    else list.append(row);
+  });
+}

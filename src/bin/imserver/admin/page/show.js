@@ -1,0 +1,151 @@
+// Numbers, times, elements and lines: how things are shown. Text only ever goes in as text, so what
+// clients wrote cannot become part of the page.
+
+export const $ = (id) => document.getElementById(id);
+
+export function put(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+/** An element with its class, if any, and what is in it. */
+export function el(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+/** A small button that does something. */
+export function button(text, className, act) {
+  const element = el("button", `small ${className}`, text);
+  element.type = "button";
+  element.addEventListener("click", act);
+  return element;
+}
+
+// --- Numbers and times ---
+
+const group = new Intl.NumberFormat("en");
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const clockTime = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+
+export const whole = (value) => group.format(value);
+export const short = (value) => compact.format(value);
+export const clock = (at) => clockTime.format(at);
+export const many = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
+export const rate = (value) => value == null ? "–" : value >= 100 ? whole(Math.round(value)) : value.toFixed(1).replace(/\.0$/, "");
+
+/** A short time, in the unit that suits it. */
+export function time(seconds) {
+  if (seconds == null) return "–";
+  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
+  return seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms` : `${seconds.toFixed(1)} s`;
+}
+
+/** A long time, in its two largest units. */
+export function span(seconds) {
+  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+  const first = units.findIndex(([, size]) => seconds >= size);
+  if (first < 0) return "0 s";
+  let left = Math.floor(seconds);
+  return units.slice(first, first + 2).map(([unit, size]) => {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    return count ? `${count} ${unit}` : "";
+  }).filter(Boolean).join(" ");
+}
+
+// --- Elements ---
+
+/** Sets how much of a bar is full. */
+export function fullness(bar, part) {
+  bar.style.width = `${Math.round(100 * Math.min(1, part || 0))}%`;
+}
+
+/** A bar on its own. */
+export function meter(part) {
+  const bar = el("i");
+  fullness(bar, part);
+  return el("div", "meter", bar);
+}
+
+/** Fills the body of a table with rows of texts; rows that stay keep their elements. */
+export function fill(id, rows) {
+  const body = $(id);
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach(({ cells, bar, dull, bad }, index) => {
+    const row = body.rows[index] ?? body.insertRow();
+    const count = cells.length + (bar == null ? 0 : 1);
+    while (row.cells.length > count) row.deleteCell(-1);
+    while (row.cells.length < count) row.insertCell();
+    row.className = dull ? "zero" : "";
+    cells.forEach((text, column) => {
+      const cell = row.cells[column];
+      if (cell.textContent !== text) cell.textContent = text;
+      cell.className = bad && column === cells.length - 1 ? "bad" : "";
+    });
+    if (bar != null) {
+      const cell = row.cells[count - 1];
+      cell.className = "bar";
+      if (!cell.querySelector("i")) cell.replaceChildren(el("i"));
+      fullness(cell.firstChild, bar);
+    }
+  });
+}
+
+let hiding;
+
+/** Says for a moment that something was done, or why not. */
+export function announce(text, bad = false) {
+  put("done", text);
+  $("done").className = bad ? "shown bad" : "shown";
+  clearTimeout(hiding);
+  hiding = setTimeout(() => { $("done").className = ""; }, bad ? 8000 : 4000);
+}
+
+// --- Lines ---
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function paths(svg, all) {
+  svg.replaceChildren(...all.map(([className, d]) => {
+    const path = document.createElementNS(SVG, "path");
+    path.setAttribute("class", className);
+    path.setAttribute("d", d);
+    return path;
+  }));
+}
+
+/** The points of a line, newest at the right, where `length` points fill the width. */
+function points(values, length, width, y) {
+  const x = (index) => (width * (length - values.length + index) / (length - 1)).toFixed(1);
+  return values.map((value, index) => `${x(index)} ${y(value).toFixed(1)}`);
+}
+
+/** Draws series of values, the first with its area; the highest value that is shown. */
+export function plot(id, length, series) {
+  const highest = Math.max(0, ...series.flatMap(({ values }) => values));
+  const y = (value) => 98 - 94 * value / (Math.max(1, highest) * 1.08);
+  const all = [25, 50, 75].map((at) => ["line", `M0 ${at}H300`]);
+  for (const { values, kind } of series) {
+    if (values.length < 2) continue;
+    const line = points(values, length, 300, y);
+    if (!kind) all.push(["area", `M${line.join("L")}L300 100L${line[0].split(" ")[0]} 100Z`]);
+    all.push([kind ?? "", `M${line.join("L")}`]);
+  }
+  paths($(id), all);
+  return highest;
+}
+
+/** A line so small that it stands beside a number. */
+export function spark(values, length) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("viewBox", "0 0 84 20");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const highest = Math.max(1, ...values);
+  const line = points(values, length, 84, (value) => 18.5 - 17 * value / highest);
+  if (line.length > 1) paths(svg, [["", `M${line.join("L")}`]]);
+  return svg;
+}

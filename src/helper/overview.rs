@@ -1,0 +1,79 @@
+//! What an operator asks: how the nodes are, and where a client is connected.
+//!
+//! Called on any thread; unlike the other calls these are for eyes, not for every message.
+
+use crate::{error::Result, helper::client::ImClient, id::ClientId, wire::NodeStatus};
+
+/// One node of the deployment; see [`ImClient::nodes`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Node {
+    /// Its name.
+    pub server: String,
+    /// Its place in the [`servers`](crate::ImClientBuilder::servers) list; `None` if it is not there, which
+    /// is a second fleet on the same broker, or a mistake: its list and this one differ.
+    pub index: Option<usize>,
+    /// What it said of itself when it last renewed its lease. `None`: it is down, cannot reach the broker,
+    /// or is a .NET node, which says nothing.
+    pub status: Option<NodeStatus>,
+}
+
+/// One open connection of a client; see [`ImClient::connections_of`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connection {
+    /// The node that holds it.
+    pub server: String,
+    /// Its number there, as in the node's log (`conn=`).
+    pub number: u64,
+    /// The note that the business gave with its address.
+    pub meta: Option<String>,
+}
+
+impl ImClient {
+    /// All nodes: those of the [`servers`](crate::ImClientBuilder::servers) list in its order, then others
+    /// that use the same broker, by name. A name comes twice if two processes serve under it.
+    ///
+    /// A node speaks with each renewal of its lease, that is every third of it, and is silent once that has
+    /// run out: after 7 s by default. Two round trips to the broker, however many nodes there are.
+    pub fn nodes(&self) -> Result<Vec<Node>> {
+        let heard = self.broker().statuses()?;
+        let silent = self.nodes.iter().filter(|name| heard.iter().all(|(other, _)| other != name));
+        let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
+        let node = |(server, status): (String, Option<NodeStatus>)| Node {
+            index: self.nodes.position(&server),
+            server,
+            status,
+        };
+        let mut nodes: Vec<_> = heard.into_iter().chain(silent).map(node).collect();
+        let place = |node: &Node| (node.index.unwrap_or(usize::MAX), node.server.clone());
+        nodes.sort_by_cached_key(place);
+        Ok(nodes)
+    }
+
+    /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody.
+    pub fn server_of(&self, client: impl Into<ClientId>) -> &str {
+        self.nodes.owner(client.into())
+    }
+
+    /// The open connections of `client`, by number, each with its note.
+    ///
+    /// The broker keeps them by node, not by client, so this looks through all connections of the owning
+    /// node in steps of 500, each a round trip, and stops once all were found: half a second in the worst
+    /// case for a node with 250,000. A client that is offline costs one round trip. Made for an
+    /// operator's tool; to know whether somebody is online, ask [`has_online`](Self::has_online).
+    ///
+    /// What opens or closes while it looks may be missing, or shown still.
+    pub fn connections_of(&self, client: impl Into<ClientId>) -> Result<Vec<Connection>> {
+        let client = client.into();
+        let server = self.server_of(client);
+        let mut open = self.broker().connections_of(client, server)?;
+        open.sort_by_key(|(number, _)| *number);
+        let connection = |(number, ticket): (u64, crate::wire::Ticket)| Connection {
+            server: server.to_owned(),
+            number,
+            meta: ticket.meta(),
+        };
+        Ok(open.into_iter().map(connection).collect())
+    }
+}

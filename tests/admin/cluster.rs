@@ -1,0 +1,189 @@
+//! What the admin listener tells of the whole cluster, and what it lets an operator do.
+
+use std::net::SocketAddr;
+
+use imcore::{ClientId, ImClient};
+use serde_json::{Value, json};
+
+use crate::{
+    Process, TOKEN, admin_of, ask, eventually, get, redis_server::RedisServer, ws::Client,
+};
+
+const NAMES: [&str; 3] = ["im-0", "im-1", "im-2"];
+
+/// Three nodes on one Redis, each with an admin listener, and a helper.
+pub struct Fleet {
+    pub nodes: Vec<Process>,
+    pub redis: RedisServer,
+    pub im: ImClient,
+}
+
+impl Fleet {
+    pub fn start(extra: &[&str]) -> Fleet {
+        let redis = RedisServer::start();
+        let (url, servers) = (redis.url(), NAMES.join(","));
+        let start = |name: &&str| {
+            let args = ["--listen", "127.0.0.1:0", "--redis", &url, "--servers", &servers];
+            let admin = ["--server", name, "--admin", "127.0.0.1:0"];
+            Process::start(&[&args[..], &admin, extra].concat())
+        };
+        let nodes: Vec<_> = NAMES.iter().map(start).collect();
+        for node in &nodes {
+            let admin = admin_of(node);
+            eventually("ready", || get(admin, "/health/ready").0 == 200);
+        }
+        let im = ImClient::builder().servers(NAMES).redis(redis.url()).build().unwrap();
+        Fleet { nodes, redis, im }
+    }
+
+    /// Opens a connection of `client` on its own node.
+    pub fn connect(&self, client: impl Into<ClientId>, meta: Option<&str>) -> Client {
+        let client = client.into();
+        let url = self.im.prev_connect_server(client, meta).unwrap();
+        Client::connect(self.nodes[client.node_of(NAMES.len())].address(), &url).unwrap()
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        admin_of(&self.nodes[0])
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, text) = get(self.admin(), path);
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// What becomes of something that is to be done.
+    fn post(&self, path: &str, body: &Value) -> (u16, String) {
+        post(self.admin(), path, &body.to_string(), "Content-Type: application/json\r\n")
+    }
+}
+
+fn post(admin: SocketAddr, path: &str, body: &str, headers: &str) -> (u16, String) {
+    let headers = format!("{headers}Content-Length: {}\r\n", body.len());
+    // The body goes where another header would.
+    ask(admin, &format!("POST {path}"), &format!("{headers}\r\n{body}"))
+}
+
+#[test]
+fn any_node_tells_of_all_nodes() {
+    let mut fleet = Fleet::start(&[]);
+    let _clients: Vec<_> = (0..5).map(|client| fleet.connect(client + 1, None)).collect();
+    // The status is as old as the lease's last renewal.
+    let open = |seen: &Value| -> Vec<i64> {
+        let nodes = seen["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node["status"]["connections"].as_i64().unwrap_or(-1)).collect()
+    };
+    eventually("all connections", || open(&fleet.json("/cluster")) == [1, 2, 2]);
+    let seen = fleet.json("/cluster");
+    assert_eq!(seen["node"], "im-0");
+    assert_eq!(
+        (&seen["nodes"][2]["server"], &seen["nodes"][2]["index"]),
+        (&json!("im-2"), &json!(2))
+    );
+    assert_eq!(seen["nodes"][1]["status"]["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(seen["nodes"][1]["status"]["not_ready"], Value::Null);
+    fleet.nodes[1].signal("KILL");
+    eventually("one is silent", || fleet.json("/cluster")["nodes"][1]["status"].is_null());
+
+    fleet.redis.stop();
+    eventually("it says so", || {
+        let (status, text) = get(fleet.admin(), "/cluster");
+        status == 503 && text.starts_with(r#"{"error":"broker unavailable: "#)
+    });
+    assert_eq!(get(fleet.admin(), "/clients/1").0, 503);
+    fleet.redis.start_again();
+    eventually("it goes on", || get(fleet.admin(), "/cluster").0 == 200);
+}
+
+#[test]
+fn the_largest_rooms_come_first() {
+    let fleet = Fleet::start(&[]);
+    let members = |count: i64| 1..=count;
+    for room in 0..60 {
+        let name = format!("room {room:02}");
+        fleet.im.join_chan_clients(&name, members(room + 1)).unwrap();
+    }
+    fleet.im.join_chan_clients("<b>\"largest\"</b>", members(100)).unwrap();
+    eventually("all rooms", || fleet.json("/rooms")["count"] == 61);
+    let rooms = fleet.json("/rooms");
+    assert_eq!(rooms["members"], 60 * 61 / 2 + 100);
+    let largest = rooms["largest"].as_array().unwrap();
+    assert_eq!(largest.len(), 50);
+    assert_eq!(largest[0], json!({ "name": "<b>\"largest\"</b>", "members": 100 }));
+    assert_eq!(largest[1], json!({ "name": "room 59", "members": 60 }));
+    assert_eq!(largest[49], json!({ "name": "room 11", "members": 12 }));
+}
+
+#[test]
+fn a_client_is_found_written_to_and_kicked() {
+    let fleet = Fleet::start(&[]);
+    // Larger than a browser's numbers, and a GUID: both stay what they are.
+    let guid: ClientId = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
+    for client in [9_007_199_254_740_995_i64.into(), guid] {
+        let id = client.to_string();
+        let mut devices = [Some("phone"), None].map(|meta| fleet.connect(client, meta));
+        fleet.im.join_chan(client, ["b", "a"]).unwrap();
+        let path = format!("/clients/{id}");
+        eventually("both are known", || fleet.json(&path)["connections_count"] == 2);
+        let seen = fleet.json(&path);
+        assert_eq!((&seen["client"], &seen["online"]), (&json!(id), &json!(true)));
+        assert_eq!(seen["server"], NAMES[client.node_of(3)]);
+        assert_eq!(seen["rooms"], json!(["a", "b"]));
+        let metas: Vec<_> = (0..2).map(|at| seen["connections"][at]["meta"].clone()).collect();
+        assert_eq!(metas, [json!("phone"), Value::Null]);
+
+        let message = json!({ "text": "你好" });
+        let sent = fleet.post("/send", &json!({ "client": id, "message": message }));
+        assert_eq!(sent.0, 200, "{}", sent.1);
+        fleet.post("/send", &json!({ "room": "a", "message": "to all" }));
+        for device in &mut devices {
+            assert_eq!((device.json(), device.json()), (message.clone(), json!("to all")));
+        }
+        assert_eq!(fleet.post("/kick", &json!({ "client": id })).0, 200);
+        for mut device in devices {
+            assert_eq!(device.closed(), Some(4001));
+        }
+        eventually("offline", || fleet.json(&path)["online"] == false);
+        assert_eq!(fleet.json(&path)["rooms_count"], 0);
+        fleet.nodes[0].says(&format!(" kicked client={id}\n"));
+        fleet.nodes[0].says("admin: 127.0.0.1:");
+    }
+    fleet.nodes[0].says(" sent a message to room=\"a\"\n");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_an_example() {
+    let fleet = Fleet::start(&["--admin-token", TOKEN]);
+    let admin = fleet.admin();
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let json = format!("{token}Content-Type: application/json\r\n");
+    let good = r#"{"client": "1", "message": 1}"#;
+    for path in ["/cluster", "/rooms", "/clients/1"] {
+        assert_eq!(get(admin, path).0, 401, "{path}");
+        assert_eq!(post(admin, path, good, &json).0, 405, "{path}");
+    }
+    for path in ["/kick", "/send"] {
+        assert_eq!(get(admin, path).0, 405, "{path}");
+        assert_eq!(post(admin, path, good, "Content-Type: application/json\r\n").0, 401, "{path}");
+        assert_eq!(post(admin, path, good, &token).0, 415, "{path}");
+        let form = format!("{token}Content-Type: text/plain\r\n");
+        assert_eq!(post(admin, path, good, &form).0, 415, "{path}");
+        for body in ["", "x", "{}", "[]", r#"{"client": "x", "message": 1}"#] {
+            let (status, text) = post(admin, path, body, &json);
+            assert!(
+                status == 400 && text.contains("for example {"),
+                "{path} {body}: {status} {text}"
+            );
+        }
+    }
+    for body in [r#"{"message": 1}"#, r#"{"client": 1, "room": "a", "message": 1}"#] {
+        assert_eq!(post(admin, "/send", body, &json).0, 400, "{body}");
+    }
+    assert_eq!(post(admin, "/send", r#"{"room": "", "message": 1}"#, &json).0, 400);
+    assert_eq!(ask(admin, "GET /clients/nobody", &token).0, 400);
+    assert_eq!(ask(admin, "GET /clients/1/2", &token).0, 404);
+    // A little more than may be sent.
+    let large = format!(r#"{{"client": "1", "message": "{}"}}"#, "x".repeat(64 << 10));
+    assert_eq!(post(admin, "/send", &large, &json).0, 413);
+}

@@ -1,0 +1,194 @@
+// Looks at the admin page of a running cluster in a real browser; `page.rs` starts the cluster and keeps
+// it busy.
+//
+//   node tests/admin/page.mjs URL TOKEN CLIENT [FOLDER]
+//
+// Says on standard output what is to happen on the other side, and goes on when a line comes back. With
+// FOLDER it waits until there is something to see and leaves pictures there. CHROMIUM names another
+// program than the default one.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { Browser } from "../demo/browser.mjs";
+
+const [url, token, client, folder] = process.argv.slice(2);
+const hostile = "<img src=x onerror='hacked = 1'>";
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+async function step(what) {
+  console.log(what);
+  assert.ok(!(await answers.next()).done, `nobody did: ${what}`);
+}
+
+const browser = await Browser.launch(process.env.CHROMIUM ?? "chromium");
+const page = await browser.open(url, { width: 1280, height: 1000 });
+const text = (selector) => page.run((wanted) => document.querySelector(wanted).textContent, selector);
+const says = (selector, words) => page.until(`${selector} says ${words}`,
+  (wanted, holds) => document.querySelector(wanted)?.textContent.includes(holds), selector, words);
+
+/** A wrong token is asked for again, the right one shows the cluster. */
+async function getIn() {
+  await page.until("asks for the token", () => document.getElementById("ask-token")?.open);
+  await page.fill("#token", "not-the-token-of-this-node");
+  await page.press("Enter");
+  await says("#ask-token-why", "That was not it.");
+  await page.until("asks again", () => document.getElementById("ask-token").open);
+  await page.fill("#token", token);
+  await page.press("Enter");
+  await page.until("all ready", () => document.getElementById("state").textContent === "3 nodes ready");
+}
+
+async function seeTheCluster() {
+  await page.until("three nodes", () => document.querySelectorAll("#nodes tr").length === 3);
+  for (const [index, name] of ["im-0this node", "im-1", "im-2"].entries()) {
+    const row = `#nodes tr:nth-child(${index + 1})`;
+    assert.equal(await text(`${row} td:first-child`), name);
+    assert.equal(await text(`${row} .pill`), "ready");
+  }
+  // The total is the sum of the rows, and there is a rate once a status has come twice.
+  await page.until("totals", () => {
+    const number = (element) => Number(element.firstChild.textContent.replaceAll(",", ""));
+    const rows = [...document.querySelectorAll("#nodes td[data-label=connections]")].map(number);
+    const total = number(document.getElementById("connections"));
+    return total > 20 && rows.every((count) => count > 0) && total === rows.reduce((sum, count) => sum + count);
+  });
+  await page.until("a rate", () => Number(document.getElementById("delivered").textContent.replaceAll(",", "")) > 1);
+  await page.until("a line", () => document.querySelectorAll("#chart-messages path").length >= 6);
+  await page.until("small lines", () => document.querySelectorAll("#nodes .spark path").length === 3);
+  await says("#rooms li:first-child", "announcements128");
+  await says("#rooms", hostile);
+  await says("#rooms-note", "rooms, ");
+  await says("#limit", "of 240");
+}
+
+async function seeTheClient() {
+  await page.fill("#client-id", client);
+  await page.press("Enter");
+  await says("#found .who", `${client}onlinelives on im-2`);
+  await says("#found", "3 connections");
+  await says("#found .devices", "Pixel 9");
+  await says("#found .chips", "群聊1");
+}
+
+/** What clients and rooms are called stays text. */
+async function seeTheHostileClient() {
+  await page.fill("#client-id", "4711");
+  await page.press("Enter");
+  await says("#found .devices", `<script>hacked = 1</script>\">${hostile}`);
+  await says("#found .chips", hostile);
+  await page.click(`#rooms li:has([title*=hacked]) button`, "Send");
+  await says("#ask-message-title", hostile);
+  await page.click("#ask-message button", "Cancel");
+  assert.equal(await page.run(() => document.querySelectorAll("main :is(script, img), dialog img").length + Number("hacked" in window)), 0);
+}
+
+async function seeNobody() {
+  await page.fill("#client-id", "no id");
+  await page.press("Enter");
+  await says("#found", "is not a client id");
+}
+
+async function write(button, message, done) {
+  await page.click(button, "Send");
+  await page.until("asks for the message", () => document.getElementById("ask-message").open);
+  await page.fill("#message", message);
+  await page.click("#ask-message button[value=send]");
+  await says("#done.shown", done);
+}
+
+async function kick() {
+  await page.click("#found button", "Kick");
+  await says("#ask-kick-what", "Closes 3 connections with code 4001");
+  await picture("admin-kick");
+  await page.click("#ask-kick button", "Cancel");
+  await says("#found .who", "online");
+  await page.click("#found button", "Kick");
+  await page.click("#ask-kick button[value=kick]");
+  await says("#done.shown", `Client ${client} was kicked.`);
+}
+
+async function seeThisNode() {
+  await page.click("nav a", "This node");
+  await says("#own-name", "Connections of im-0");
+  await says("#closed", "kicked");
+  for (const call of ["tickets", "report", "renew", "publish"]) await says("#calls", call);
+  await page.until("a rate", () => document.getElementById("own-delivered").textContent !== "–");
+  await picture("admin-node");
+  await page.until("the lease", () => /Presence lease\s*held/.test(document.getElementById("feed").textContent));
+  await page.click("nav a", "Cluster");
+}
+
+async function picture(name) {
+  if (folder) await page.screenshot(join(folder, `${name}.png`));
+}
+
+async function takePictures() {
+  const desktop = { width: 1280, height: 1000 };
+  for (let seconds = 0; seconds < 120; seconds++) {
+    await page.run(() => new Promise((next) => setTimeout(next, 1000)));
+    await step("a second passes");
+  }
+  await page.run(() => document.activeElement.blur());
+  await page.resize({ ...desktop, height: await page.run(() => document.documentElement.scrollHeight) });
+  await picture("admin");
+  await page.dark(true);
+  await picture("admin-dark");
+  await page.resize({ width: 390, height: 1200, phone: true, scale: 2 });
+  await page.run(() => scrollTo(0, 0));
+  await picture("admin-phone-dark");
+  await page.dark(false);
+  await picture("admin-phone");
+  await page.resize(desktop);
+}
+
+async function fitsEverywhere() {
+  for (const width of [360, 700, 1000]) {
+    await page.resize({ width, height: 800, phone: width < 500 });
+    for (const view of ["This node", "Cluster"]) {
+      await page.click("nav a", view);
+      const wide = await page.run(() => document.documentElement.scrollWidth > window.innerWidth);
+      assert.ok(!wide, `${view} is wider than a window of ${width}`);
+    }
+  }
+  await page.resize({ width: 1280, height: 1000 });
+}
+
+try {
+  await getIn();
+  await seeTheCluster();
+  await seeTheClient();
+  if (folder) await takePictures();
+  await seeTheHostileClient();
+  await seeNobody();
+  await seeTheClient();
+  await write("#found button", '{"text": "from the page"}', `Sent to client ${client}.`);
+  await step("sent to the client");
+  await write("#rooms li:has([title='lobby']) button", "plain <b>text</b>", "Sent to room lobby.");
+  await step("sent to the room");
+  await seeThisNode();
+  await page.click("#found button", "Refresh");
+  await kick();
+  await step("kicked");
+  await says("#found .who", "offline");
+  await says("#found", "in no room");
+  await fitsEverywhere();
+  await step("quiet");
+
+  await step("kill");
+  await says("#state", "2 of 3 nodes ready");
+  await says("#nodes tr:nth-child(2) td:nth-child(2)", "silentnot heard since ");
+  await picture("admin-silent");
+  await step("redis away");
+  await page.until("says that the broker is away", () => /No news for .*: broker unavailable/.test(document.getElementById("trouble").textContent));
+  await says("#state", "no news");
+  await picture("admin-away");
+  await step("redis back");
+  await page.until("goes on", () => document.getElementById("trouble").hidden);
+  await says("#state", "2 of 3 nodes ready");
+  assert.deepEqual(page.problems, []);
+} finally {
+  await browser.close();
+  // Otherwise it would be waited for.
+  process.stdin.destroy();
+}

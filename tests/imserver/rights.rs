@@ -1,0 +1,62 @@
+//! The Redis rights that the documents name are all that nodes and helpers need.
+
+use std::{fs, path::Path};
+
+use imcore::ImClient;
+
+use crate::{
+    process::{Process, eventually},
+    redis_server::RedisServer,
+    ws::Client,
+};
+
+/// The words of the `ACL SETUSER` in `docs/operating.md`.
+fn documented() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, after) = text.split_once("\nACL SETUSER ").expect("the rights are documented");
+    let (rights, _) = after.split_once("\n```").unwrap();
+    ["SETUSER"].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documented_rights_suffice() {
+    let redis = RedisServer::start();
+    let mut admin = redis.connect();
+    redis::cmd("ACL").arg(documented()).exec(&mut admin).unwrap();
+    let url = format!("redis://imcore:secret@127.0.0.1:{}/0", redis.port);
+    let start = |name| {
+        let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
+        let node = Process::start(&[&args[..], &["--server", name]].concat());
+        let address = node.address();
+        eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+        node
+    };
+    let nodes = [start("a"), start("b")];
+    let im = ImClient::builder().servers(["a", "b"]).redis(&url).build().unwrap();
+    let bus = im.event_bus(|_, _| {}, |_, _| {}).unwrap();
+    let connect = |client: i64| {
+        let node = &nodes[client as usize % 2];
+        let url = im.prev_connect_server(client, Some("note")).unwrap();
+        Client::connect(node.address(), &url).unwrap()
+    };
+    let (mut one, mut two) = (connect(1), connect(2));
+    eventually("online", || im.has_online_many([1, 2]).unwrap() == [true, true]);
+    im.join_chan_clients("room", [1, 2]).unwrap();
+    im.send_chan_message(0, "room", "to the room").unwrap();
+    im.send_message(1, [2], "to two", true).unwrap();
+    assert_eq!((one.text(), two.text()), ("\"to the room\"".into(), "\"to the room\"".into()));
+    assert_eq!((two.text(), one.json()["status"].clone()), ("\"to two\"".into(), "sent".into()));
+    assert_eq!(im.connections_of(2).unwrap().len(), 1);
+    assert!(im.nodes().unwrap().iter().all(|node| node.status.is_some()));
+    assert_eq!(im.get_chan_list().unwrap(), [("room".to_owned(), 2)]);
+    im.clear_chan_client("room").unwrap();
+    // A killed node is reaped by the other.
+    nodes[1].signal("KILL");
+    eventually("offline", || im.get_client_list_by_online().unwrap() == [2.into()]);
+    two.leave();
+    eventually("offline", || im.get_client_list_by_online().unwrap().is_empty());
+    assert!(bus.is_listening());
+    let refused: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut admin).unwrap();
+    assert!(refused.is_empty(), "{refused:?}");
+}
