@@ -2,14 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    io::{BufRead, BufReader, Lines, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use tungstenite::Message;
 
 use crate::{TOKEN, cluster::Fleet, eventually, root, settings::ConfigFile, ws::Client};
 
@@ -23,27 +26,53 @@ const HOSTILE: [i64; 2] = [4711, 4714];
 const HOSTILE_META: &str = "<script>hacked = 1</script>\"><img src=x onerror='hacked = 1'>";
 const HOSTILE_ROOM: &str = "<img src=x onerror='hacked = 1'>";
 
-/// Reads what has come, and so answers pings.
-fn catch_up(client: &mut Client) {
-    client.raw().set_nonblocking(true).unwrap();
-    while client.0.read().is_ok() {}
-    client.raw().set_nonblocking(false).unwrap();
+/// A client's socket that is read now and then, which also answers pings.
+struct Device {
+    client: Client,
+    texts: Vec<String>,
+    closed: Option<u16>,
+}
+
+impl Device {
+    fn connect(fleet: &Fleet, client: i64, meta: Option<&str>) -> Device {
+        Device { client: fleet.connect(client, meta), texts: Vec::new(), closed: None }
+    }
+
+    /// Reads what has come.
+    fn catch_up(&mut self) {
+        self.client.raw().set_nonblocking(true).unwrap();
+        while let Ok(message) = self.client.0.read() {
+            match message {
+                Message::Text(text) => self.texts.push(text.to_string()),
+                Message::Close(frame) => self.closed = frame.map(|frame| frame.code.into()),
+                _ => {}
+            }
+        }
+        self.client.raw().set_nonblocking(false).unwrap();
+    }
+
+    fn gets(&mut self, message: &str) {
+        eventually(message, || {
+            self.catch_up();
+            self.texts.iter().any(|text| text == message)
+        });
+    }
 }
 
 /// Connections come and go, and messages with them, until told to stop.
 fn keep_busy(fleet: &Fleet, stop: &AtomicBool) {
-    let mut clients: VecDeque<(i64, Client)> = VecDeque::new();
+    let mut clients: VecDeque<(i64, Device)> = VecDeque::new();
     let mut round = 0_i64;
     while !stop.load(Ordering::Relaxed) {
         round += 1;
         let wave = |length: f64| (round as f64 / length).sin();
         let wanted = 90 + (40.0 * wave(90.0)) as usize;
         if clients.len() < wanted {
-            clients.push_back((round, fleet.connect(round, None)));
+            clients.push_back((round, Device::connect(fleet, round, None)));
             let rooms = ["lobby", "news", "sports", "music", "help", "trading", "games", "travel"];
             let joined = rooms.iter().enumerate().filter(|(at, _)| round % (*at as i64 + 1) == 0);
             fleet.im.join_chan(round, joined.map(|(_, room)| room)).unwrap();
-        } else if let Some((id, client)) = clients.pop_front() {
+        } else if let Some((id, Device { client, .. })) = clients.pop_front() {
             match id % 3 {
                 0 => fleet.im.force_offline(id).unwrap(),
                 1 => drop(client),
@@ -52,7 +81,10 @@ fn keep_busy(fleet: &Fleet, stop: &AtomicBool) {
         }
         let count = 3 + (2.5 * wave(37.0)) as usize;
         (0..count).for_each(|_| fleet.im.send_broadcast_message("tick").unwrap());
-        clients.iter_mut().for_each(|(_, client)| catch_up(client));
+        for (_, device) in &mut clients {
+            device.catch_up();
+            device.texts.clear();
+        }
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -69,7 +101,7 @@ impl Drop for Stop<'_> {
 /// The script in the browser, which says what is to happen on this side, and waits for it.
 struct Script {
     process: Child,
-    steps: Lines<BufReader<ChildStdout>>,
+    steps: Receiver<String>,
     go_on: ChildStdin,
 }
 
@@ -80,16 +112,26 @@ impl Script {
         command.args([format!("http://{}/", fleet.admin()), TOKEN.into(), CLIENT.to_string()]);
         command.args(std::env::var_os("ADMIN_SHOTS"));
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let steps = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (sender, steps) = channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let go_on = process.stdin.take().unwrap();
         Script { process, steps, go_on }
     }
 
-    /// Does what each step needs, up to `last`, or to the end of the script.
-    fn follow(&mut self, last: &str, mut act: impl FnMut(&str)) {
-        while let Some(Ok(step)) = self.steps.next() {
+    /// Does what each step needs, up to `last`, or to the end of the script; and something every second.
+    fn follow(&mut self, last: &str, mut act: impl FnMut(Option<&str>)) {
+        loop {
+            let step = match self.steps.recv_timeout(Duration::from_secs(1)) {
+                Ok(step) => step,
+                Err(RecvTimeoutError::Timeout) => {
+                    act(None);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             if step != last {
-                act(&step);
+                act(Some(&step));
             }
             writeln!(self.go_on).unwrap();
             if step == last {
@@ -99,11 +141,6 @@ impl Script {
     }
 }
 
-/// Reads on until `device` gets this message.
-fn gets(device: &mut Client, message: &Value) {
-    eventually("the message", || device.json() == *message);
-}
-
 /// Needs Node and Chromium: `cargo test --test admin -- --ignored`. `ADMIN_SHOTS` names a folder for
 /// pictures.
 #[test]
@@ -111,9 +148,9 @@ fn gets(device: &mut Client, message: &Value) {
 fn the_page_shows_the_cluster() {
     let file = ConfigFile::new(r#"{ "limits": { "connections": 80 } }"#);
     let mut fleet = Fleet::start(&["--admin-token", TOKEN, "--config", file.path()]);
-    let mut devices = METAS.map(|meta| fleet.connect(CLIENT, Some(meta)));
+    let mut devices = METAS.map(|meta| Device::connect(&fleet, CLIENT, Some(meta)));
     fleet.im.join_chan(CLIENT, ROOMS).unwrap();
-    let mut hostile = HOSTILE.map(|client| fleet.connect(client, Some(HOSTILE_META)));
+    let mut hostile = HOSTILE.map(|client| Device::connect(&fleet, client, Some(HOSTILE_META)));
     fleet.im.join_chan_clients(HOSTILE_ROOM, HOSTILE).unwrap();
     fleet.im.join_chan_clients("announcements", 1_000_000..1_000_128).unwrap();
     let mut script = Script::start(&fleet);
@@ -122,25 +159,28 @@ fn the_page_shows_the_cluster() {
         scope.spawn(|| keep_busy(&fleet, &stop));
         let _stop = Stop(&stop);
         script.follow("quiet", |step| match step {
-            "a second passes" => devices.iter_mut().chain(&mut hostile).for_each(catch_up),
-            "sent to the client" => {
-                let message = json!({ "text": "from the page" });
-                devices.iter_mut().for_each(|device| gets(device, &message));
+            None => devices.iter_mut().chain(&mut hostile).for_each(Device::catch_up),
+            Some("sent to the client") => {
+                devices.iter_mut().for_each(|device| device.gets(r#"{"text":"from the page"}"#));
             }
-            "sent to the room" => {
-                devices.iter_mut().for_each(|device| gets(device, &json!("plain <b>text</b>")));
+            Some("sent to the room") => {
+                devices.iter_mut().for_each(|device| device.gets(r#""plain <b>text</b>""#));
             }
-            "kicked" => {
-                devices.iter_mut().for_each(|device| assert_eq!(device.closed(), Some(4001)));
-            }
-            other => panic!("{other:?} is no step"),
+            Some("kicked") => devices.iter_mut().for_each(|device| {
+                eventually("closed", || {
+                    device.catch_up();
+                    device.closed == Some(4001)
+                });
+            }),
+            Some(other) => panic!("{other:?} is no step"),
         });
     });
     script.follow("", |step| match step {
-        "kill" => fleet.nodes[1].signal("KILL"),
-        "redis away" => fleet.redis.stop(),
-        "redis back" => fleet.redis.start_again(),
-        other => panic!("{other:?} is no step"),
+        None => {}
+        Some("kill") => fleet.nodes[1].signal("KILL"),
+        Some("redis away") => fleet.redis.stop(),
+        Some("redis back") => fleet.redis.start_again(),
+        Some(other) => panic!("{other:?} is no step"),
     });
     assert!(script.process.wait().unwrap().success());
 }
