@@ -5,12 +5,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde::Serialize;
-
 use crate::{
     broker::Broker,
     error::{Error, Result},
-    helper::{batch::Batch, event_bus::EventBus},
+    helper::event_bus::EventBus,
     id::{ClientId, IdKind},
     nodes::Nodes,
     token::random_token,
@@ -136,83 +134,6 @@ impl ImClient {
     pub fn force_offline(&self, client: impl Into<ClientId>) -> Result<()> {
         let client = client.into();
         self.broker.publish(&[(self.nodes.owner(client), Envelope::ForceOffline { client })])
-    }
-
-    // --- Messages --------------------------------------------------------------------------------
-
-    /// Sends `message` from `sender` to `receivers`, each once however often it is listed.
-    ///
-    /// The receivers' sockets get the message's JSON text. With `receipt` the sender's own sockets get,
-    /// for each receiver other than itself, `{"content", "receipt", "to", "status"}`. Sender 0 (or the
-    /// all-zero GUID) is the system and gets no receipts. Messages of one thread to one receiver keep
-    /// their order; receipts come in no promised order. Delivery is at most once: who is offline misses
-    /// the message.
-    ///
-    /// # Errors
-    /// [`Encode`](crate::ErrorKind::Encode) if `message` is not serialisable; nothing was sent then.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// // Any JSON: a string, a map, or a type of yours that implements `Serialize`.
-    /// im.send_message(7, [42, 43], &serde_json::json!({ "text": "hello" }), true)?;
-    /// im.send_message(0, [42], "from the system", false)?;
-    /// # Ok::<(), imcore::Error>(())
-    /// ```
-    pub fn send_message<C: Into<ClientId>>(
-        &self,
-        sender: impl Into<ClientId>,
-        receivers: impl IntoIterator<Item = C>,
-        message: &(impl Serialize + ?Sized),
-        receipt: bool,
-    ) -> Result<()> {
-        let mut batch = self.batch();
-        batch.message(sender, receivers, message, receipt)?;
-        batch.send()
-    }
-
-    /// Sends `message` to all members of `channel`; a sender with one connection does not get its own.
-    ///
-    /// Reaches everybody who joined before this call, is connected and has not left when the node hands the
-    /// message on, without reading the member list.
-    ///
-    /// # Errors
-    /// [`Encode`](crate::ErrorKind::Encode); [`Argument`](crate::ErrorKind::Argument) for an empty name,
-    /// which would be a broadcast on the wire.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// im.join_chan(42, ["lobby"])?;
-    /// im.send_chan_message(7, "lobby", "hello, everybody here")?;
-    /// assert!(im.send_chan_message(7, "", "hello").is_err());
-    /// # Ok::<(), imcore::Error>(())
-    /// ```
-    pub fn send_chan_message(
-        &self,
-        sender: impl Into<ClientId>,
-        channel: &str,
-        message: &(impl Serialize + ?Sized),
-    ) -> Result<()> {
-        let mut batch = self.batch();
-        batch.chan_message(sender, channel, message)?;
-        batch.send()
-    }
-
-    /// Sends `message` to every connection of every node.
-    pub fn send_broadcast_message(&self, message: &(impl Serialize + ?Sized)) -> Result<()> {
-        let mut batch = self.batch();
-        batch.broadcast_message(message)?;
-        batch.send()
-    }
-
-    /// Starts to collect messages that are sent together, in one round trip.
-    pub fn batch(&self) -> Batch<'_> {
-        Batch::new(self)
     }
 
     // --- Presence --------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     helper::{
-        batch::Batch,
         client::ImClient,
         event_bus::EventBus,
+        messages::Batch,
         overview::{Connection, Node},
     },
     id::ClientId,

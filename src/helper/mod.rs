@@ -3,17 +3,17 @@
 //! Synchronous and thread-safe. Depends on the broker alone; a build without the `server` feature holds
 //! neither event loop nor WebSocket code.
 
-mod batch;
 mod client;
 mod event_bus;
 mod facade;
+mod messages;
 mod options;
 mod overview;
 
-pub use batch::Batch;
 pub use client::{ImClient, SendEvent};
 pub use event_bus::EventBus;
 pub use facade::ImHelper;
+pub use messages::Batch;
 pub use options::ImClientBuilder;
 #[cfg(feature = "server")]
 pub(crate) use options::check_path;

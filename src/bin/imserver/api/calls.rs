@@ -18,6 +18,8 @@ use crate::web::{Request, Response};
 pub(super) struct Call<'a> {
     pub(super) im: &'a ImClient,
     pub(super) listeners: &'a Listeners,
+    /// The OpenAPI document.
+    pub(super) document: &'static str,
     /// What stands in the path for each `{name}`, in order.
     pub(super) params: Vec<String>,
     pub(super) request: &'a Request,

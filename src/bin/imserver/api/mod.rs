@@ -97,7 +97,8 @@ impl Api {
     ) -> Result<Response, Problem> {
         input::page(request, operation.kind == Kind::List)?;
         let key = idempotency::key(request)?;
-        let call = Call { im: &self.im, listeners: &self.listeners, params, request };
+        let (im, listeners, document) = (&self.im, &self.listeners, document::text());
+        let call = Call { im, listeners, document, params, request };
         match (operation.kind, key) {
             (Kind::Change(life), Some(key)) => {
                 let broker = &**self.im.broker();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     calls::{self, Call, Outcome},
-    document, idempotency,
+    idempotency,
     problem::{Code, Problem},
 };
 use crate::web::{Request, Response};
@@ -270,7 +270,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "This document",
         kind: Public,
         success: (200, Some("Document")),
-        run: |_| Ok(Response::new(200, "application/json", document::text())),
+        run: |call| Ok(Response::new(200, "application/json", call.document)),
         ..PLAIN
     },
 ];
