@@ -1,4 +1,5 @@
-//! `ImClient`: every call that business code makes.
+//! `ImClient`: connecting, presence, channels. Its calls that send are in `messages`, what operators ask in
+//! `overview`.
 //!
 //! Called on any business thread; each call is at most one blocking round trip to the broker. Holds no
 //! state of its own besides settings and broker.
