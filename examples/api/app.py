@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A tiny chat service in Python, without any library: the business side of imserver.
 
-Browsers and apps talk to this service; it alone talks to imserver's API.
+Browsers and apps talk to this service; it alone talks to imserver's API. Needs Python 3.10 or newer.
 
     imserver --api 127.0.0.1:7001
     python3 examples/api/app.py 8080

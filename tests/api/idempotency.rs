@@ -1,10 +1,20 @@
 //! Requests that are repeated: by impatient callers, to several nodes, and over an outage of Redis.
 
-use std::thread;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
 
 use serde_json::json;
 
-use crate::{cluster::Cluster, process::eventually};
+use crate::{
+    cluster::{Cluster, api_of},
+    http,
+    process::{LONG, Process, eventually},
+    redis_server::RedisServer,
+    ws::Client,
+};
 
 #[test]
 fn a_request_is_carried_out_once_whichever_nodes_hear_it() {
@@ -73,4 +83,61 @@ fn without_redis_nothing_is_done_and_later_the_same_request_is() {
     cluster.redis.start_again();
     eventually("done", || ask(&cluster, "during").status == 201);
     assert_eq!(ask(&cluster, "during").header("Idempotency-Replayed"), Some("true"));
+}
+
+/// A way to `port` on which every connection breaks right behind the bytes that hold `mark`: what was asked
+/// is done, and nobody hears of it.
+fn breaking_proxy(port: u16, mark: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let pump = |mut from: TcpStream, mut to: TcpStream, mark: &str| {
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut chunk) {
+            if to.write_all(&chunk[..count]).is_err() {
+                break;
+            }
+            if String::from_utf8_lossy(&chunk[..count]).contains(mark) {
+                break;
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Write);
+    };
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(client), Ok(server)) = (client, TcpStream::connect(("127.0.0.1", port))) else {
+                continue;
+            };
+            let (back, forth) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || pump(client, server, mark));
+            // What comes back is never held up.
+            thread::spawn(move || pump(forth, back, "\0no such answer"));
+        }
+    });
+    address
+}
+
+#[test]
+fn what_may_have_been_done_is_not_done_again() {
+    let redis = RedisServer::start();
+    let proxy = format!("redis://{}", breaking_proxy(redis.port, "once at most"));
+    let node = ["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"];
+    let process = Process::start(&[&node[..], &["--redis", &proxy]].concat());
+    let (api, address) = (api_of(&process), process.address());
+    eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+    let answer = http::ask(api, "POST /v1/connections", "", Some("{\"client\": 1}"));
+    let mut client = Client::connect(address, answer.json()["url"].as_str().unwrap()).unwrap();
+    client.raw().set_read_timeout(Some(LONG)).unwrap();
+    let send = || {
+        let body = "{\"receivers\": [1], \"message\": \"once at most\"}";
+        http::ask(api, "POST /v1/messages", "Idempotency-Key: k-3\r\n", Some(body))
+    };
+    let first = send();
+    assert_eq!((first.status, first.code()), (504, "unknown_effect".into()));
+    assert!(first.header("Idempotency-Replayed").is_none());
+    assert_eq!(client.text(), "\"once at most\"");
+    let again = send();
+    assert_eq!((again.status, again.code()), (504, "unknown_effect".into()));
+    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
+    client.silent();
 }

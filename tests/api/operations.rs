@@ -16,6 +16,8 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
     [
         ("connect", "/v1/connections", Some(json!({ "client": "42", "meta": null }))),
         ("forceOffline", "/v1/clients/42/connections", None),
+        ("listConnections", "/v1/clients/42/connections", None),
+        ("listNodes", "/v1/nodes", None),
         ("listOnlineClients", "/v1/clients?limit=1&after=7", None),
         ("areClientsOnline", "/v1/clients/online", Some(json!({ "clients": [1, "2"] }))),
         ("getClient", "/v1/clients/0f8fad5b-d9cb-469f-a165-70867728950e", None),
@@ -182,6 +184,15 @@ fn messages_reach_clients_on_all_nodes() {
     cluster.expect(0, "POST /v1/broadcast", Some(&json!({ "message": "all" })), 202);
     clients.iter_mut().for_each(|client| assert_eq!(client.json(), "all"));
 
+    let found = cluster.expect(0, "GET /v1/clients/3/connections", None, 200).json();
+    let connections = found["connections"].as_array().unwrap();
+    assert_eq!((&found["client"], connections.len()), (&json!("3"), 1), "{found}");
+    eventually("every node speaks", || {
+        let nodes = cluster.expect(1, "GET /v1/nodes", None, 200).json();
+        let nodes = nodes["nodes"].as_array().unwrap().clone();
+        let says = |node: &Value| node["status"]["connections"] == 1;
+        nodes.len() == 3 && nodes.iter().all(says)
+    });
     cluster.expect(2, "DELETE /v1/clients/3/connections", None, 202);
     assert_eq!(clients[2].closed(), Some(4001));
     eventually("offline", || !cluster.is_online(3));

@@ -85,7 +85,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let api = listen("api", config.api)?;
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
         .map_err(|error| config.with_source(&error))?;
-    let im = config.im_client(node.server(), Arc::clone(&broker))?;
+    let im = config.im_client(node.server(), api_broker(&config, &broker)?)?;
     let access = Access::new("api_key", config.api_key.clone(), config.api);
     let api_site = Arc::new(Api::new(im.clone(), access));
     let admin_site = Arc::new(Site::new(
@@ -188,6 +188,15 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
             ErrorKind::Config,
             "redis: this build has no Redis support; build it with the feature redis",
         )),
+    }
+}
+
+/// The broker of the API. On Redis it has connections of its own: however much business code asks, the
+/// node's lease must be renewed in time.
+fn api_broker(config: &Config, own: &Arc<dyn Broker>) -> Result<Arc<dyn Broker>, Error> {
+    match config.redis {
+        Some(_) => broker(config),
+        None => Ok(Arc::clone(own)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Ids are strings in every answer: JavaScript would round numbers above 2^53, and GUIDs are strings
 //! anyway.
 
-use imcore::{ClientId, ImClient};
+use imcore::{ClientId, Connection, ImClient, Node};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -116,6 +116,23 @@ pub(super) fn get_client(call: &Call) -> Outcome {
     channels.sort_unstable();
     let body = json!({ "client": client.to_string(), "online": online, "channels": channels });
     Ok(answer(200, &body))
+}
+
+pub(super) fn list_connections(call: &Call) -> Outcome {
+    let client = call.client(0)?;
+    let open = call.im.connections_of(client)?;
+    let entry = |open: &Connection| json!({ "number": open.number, "meta": open.meta });
+    let connections: Vec<_> = open.iter().map(entry).collect();
+    let server = call.im.server_of(client);
+    let body =
+        json!({ "client": client.to_string(), "server": server, "connections": connections });
+    Ok(answer(200, &body))
+}
+
+pub(super) fn list_nodes(call: &Call) -> Outcome {
+    let entry = |Node { server, index, status, .. }| json!({ "server": server, "index": index, "status": status });
+    let nodes: Vec<_> = call.im.nodes()?.into_iter().map(entry).collect();
+    Ok(answer(200, &json!({ "nodes": nodes })))
 }
 
 pub(super) fn watch(call: &Call) -> Outcome {

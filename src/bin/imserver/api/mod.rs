@@ -33,8 +33,10 @@ pub(crate) use stats::Stats;
 const NONE: &str = "none";
 /// Connections at a time.
 const CONNECTIONS: usize = 256;
-/// Descriptors that the API may take.
-pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + events::LISTENERS) as u64;
+/// Connections to the broker for calls, as many as a pool has by default.
+const CALLS: usize = 16;
+/// Descriptors that the API may take; each listener to events has a subscription of its own.
+pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + events::LISTENERS + CALLS) as u64;
 
 /// The API of one node, over the broker that all nodes share: each node's answers the same.
 pub(crate) struct Api {
@@ -122,9 +124,8 @@ impl Site for Api {
     fn admit(&self, request: &Request) -> Result<(), Response> {
         let found = operations::find(request);
         let operation = found.as_ref().map_or(NONE, |(operation, _)| operation.id);
-        self.check(request, found.map(|(operation, _)| operation)).inspect_err(|response| {
-            self.stats.count(operation, response.status, None);
-        })
+        self.check(request, found.map(|(operation, _)| operation))
+            .inspect_err(|response| self.stats.count(operation, response.status, None))
     }
 
     fn answer(&self, request: &Request) -> Response {

@@ -71,7 +71,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                       longer than that.",
         kind: Change(imcore::ImClient::TICKET_LIFE),
         body: Some("Connect"),
-        success: (201, Some("Connection")),
+        success: (201, Some("Address")),
         run: calls::connect,
     },
     Operation {
@@ -110,6 +110,26 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Ask whether a client is online, and for its channels",
         success: (200, Some("Client")),
         run: calls::get_client,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/clients/{client}/connections",
+        id: "listConnections",
+        summary: "List the open connections of a client, each with its note",
+        description: "For a person's eyes, not for every message: it looks through all connections of the \
+                      node that owns the client, which takes half a second for 250,000.",
+        success: (200, Some("ConnectionList")),
+        run: calls::list_connections,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/nodes",
+        id: "listNodes",
+        summary: "List all nodes and what they last said of themselves",
+        description: "A node speaks every two seconds or so. Without a status it is down, cannot reach the \
+                      broker, or is a .NET node.",
+        success: (200, Some("NodeList")),
+        run: calls::list_nodes,
         ..PLAIN
     },
     Operation {

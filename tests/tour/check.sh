@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Plays "A cluster in five minutes" of the README as it stands there, with a browser for what a reader would
+# click. Needs Debian or a relative of it, Node 20 and a Rust toolchain; installs the rest. As root it has a
+# network of its own; otherwise the ports of the README must be free.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+declare -A packages=([redis-server]=redis-server [python3]=python3 [curl]=curl [prometheus]=prometheus
+    [openssl]=openssl [nginx]=nginx-light [chromium]=chromium [ip]=iproute2)
+missing=()
+for program in "${!packages[@]}"; do
+    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing+=("${packages[$program]}")
+done
+run_as_root=()
+[ "$(id -u)" -eq 0 ] || run_as_root=(sudo)
+if [ ${#missing[@]} -gt 0 ]; then
+    "${run_as_root[@]}" apt-get update -qq
+    "${run_as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+cargo build --release --locked
+rm -rf target/tour
+# A browser without any network device is "offline", and then does not even try.
+network='ip link set lo up && ip link add eth0 type veth peer name eth1 && ip link set eth1 up &&
+    ip address add 192.0.2.1/24 dev eth0 && ip link set eth0 up'
+play='PATH=$PATH:/usr/sbin exec node tests/tour/check.mjs'
+alone=(unshare --net --pid --fork --kill-child --mount-proc)
+if "${alone[@]}" bash -c "$network" 2>/dev/null; then
+    "${alone[@]}" bash -c "$network && $play"
+else
+    bash -c "$play"
+fi
