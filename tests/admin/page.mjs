@@ -159,9 +159,9 @@ try {
   await seeTheHostileClient();
   await seeNobody();
   await seeTheClient();
-  await write("#found button", '{"text": "from the page"}', `Sent to client ${client}.`);
+  await write("#found button", '{"id": 9007199254740993, "text": "from the page"}', `Sent to client ${client}.`);
   await step("sent to the client");
-  await write("#rooms li:has([title='lobby']) button", "plain <b>text</b>", "Sent to room lobby.");
+  await write("#rooms li:has([title='lobby']) button", "plain <b>text</b> for $1", "Sent to room lobby.");
   await step("sent to the room");
   await seeThisNode();
   await page.click("#found button", "Refresh");

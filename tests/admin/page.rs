@@ -161,10 +161,11 @@ fn the_page_shows_the_cluster() {
         script.follow("quiet", |step| match step {
             None => devices.iter_mut().chain(&mut hostile).for_each(Device::catch_up),
             Some("sent to the client") => {
-                devices.iter_mut().for_each(|device| device.gets(r#"{"text":"from the page"}"#));
+                let message = r#"{"id":9007199254740993,"text":"from the page"}"#;
+                devices.iter_mut().for_each(|device| device.gets(message));
             }
             Some("sent to the room") => {
-                devices.iter_mut().for_each(|device| device.gets(r#""plain <b>text</b>""#));
+                devices.iter_mut().for_each(|device| device.gets(r#""plain <b>text</b> for $1""#));
             }
             Some("kicked") => devices.iter_mut().for_each(|device| {
                 eventually("closed", || {

@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, time::Duration};
 
-use imcore::{ClientId, ImClient};
+use imcore::{ClientId, Connection, ImClient};
 use serde_json::{Value, json};
 
 use super::shared::{Outcome, Shared};
@@ -51,7 +51,8 @@ impl Cluster {
     pub(super) fn rooms(&self) -> Outcome {
         self.rooms.get(|| {
             let mut rooms = self.im.get_chan_list()?;
-            let (count, members) = (rooms.len(), rooms.iter().map(|(_, size)| size).sum::<i64>());
+            let count = rooms.len();
+            let members = rooms.iter().fold(0_i64, |sum, (_, size)| sum.saturating_add(*size));
             if rooms.len() > ROOMS {
                 rooms.select_nth_unstable_by_key(ROOMS, |(_, size)| Reverse(*size));
                 rooms.truncate(ROOMS);
@@ -72,15 +73,15 @@ impl Cluster {
         rooms.sort_unstable();
         // Connections may be on another fleet of nodes, or not be told of by .NET nodes.
         let online = !open.is_empty() || self.im.has_online(client)?;
-        let connections = open
-            .iter()
-            .take(CLIENT_ITEMS)
-            .map(|connection| json!({ "number": connection.number, "meta": connection.meta.as_deref().map(cut) }));
+        let shown = |connection: &Connection| {
+            let meta = connection.meta.as_deref().map(cut);
+            json!({ "number": connection.number, "meta": meta })
+        };
         let text = json!({
             "client": client.to_string(),
             "server": self.im.server_of(client),
             "online": online,
-            "connections": connections.collect::<Value>(),
+            "connections": open.iter().take(CLIENT_ITEMS).map(shown).collect::<Value>(),
             "connections_count": open.len(),
             "rooms": rooms.iter().take(CLIENT_ITEMS).collect::<Vec<_>>(),
             "rooms_count": rooms.len(),

@@ -27,7 +27,9 @@ function showTroubles() {
 async function follow(path, every, wanted, show) {
   let pause = every, heard = Date.now();
   for (;;) {
-    if (wanted() && !document.hidden) {
+    if (!wanted()) {
+      troubles.delete(path);
+    } else if (!document.hidden) {
       try {
         const answer = await ask(path);
         [heard, pause] = [Date.now(), every];
@@ -65,7 +67,7 @@ function rouse() {
 
 const view = () => location.hash === "#node" ? "node" : "cluster";
 
-/** Shows the view that the address names: `#cluster`, `#node`, or `#client/ID`. */
+/** Shows the view that the address names: `#cluster`, `#node`, or `#client=ID`. */
 function turn() {
   for (const name of ["cluster", "node"]) {
     $(`view-${name}`).hidden = name !== view();
@@ -73,17 +75,17 @@ function turn() {
     if (name === view()) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const [place, id] = location.hash.slice(1).split("/");
-  if (place === "client" && id) {
-    $("client-id").value = decodeURIComponent(id);
-    lookUp($("client-id").value);
+  const id = new URLSearchParams(location.hash.slice(1)).get("client");
+  if (id) {
+    $("client-id").value = id;
+    lookUp(id);
   }
   rouse();
 }
 
 $("look-up").addEventListener("submit", (event) => {
   event.preventDefault();
-  const wanted = `#client/${encodeURIComponent($("client-id").value.trim())}`;
+  const wanted = `#${new URLSearchParams({ client: $("client-id").value.trim() })}`;
   if (location.hash === wanted) turn();
   else location.hash = wanted;
 });

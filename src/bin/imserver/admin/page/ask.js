@@ -5,14 +5,14 @@ import { $, put } from "./show.js";
 const DEADLINE_MS = 6000;
 let prompt;
 
-/** What a path answers, as JSON; with `body` it is something to be done. Throws what went wrong, for a person. */
+/** What a path answers, as JSON; with `body`, a JSON text, something is done. Throws what went wrong, for a person. */
 export async function ask(path, body) {
   const token = sessionStorage.getItem("token");
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const request = { headers, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS) };
   if (body) {
     request.method = "POST";
-    request.body = JSON.stringify(body);
+    request.body = body;
     headers["Content-Type"] = "application/json";
   }
   const answer = await fetch(path, request).catch((error) => {

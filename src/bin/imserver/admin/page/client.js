@@ -60,11 +60,15 @@ const heading = (count, shown, word) => el("h3", "", shown < count ? `${shown} o
 async function kick({ client, connections_count: count }) {
   put("ask-kick-title", `Kick client ${client}?`);
   put("ask-kick-what", `Closes ${count ? many(count, "connection") : "all its connections"} with code 4001: well-behaved clients stay away until their user acts. It can connect again with a new address.`);
-  if (await choice("ask-kick") !== "kick" || !await act("kick", { client }, `Client ${client} was kicked.`)) return;
+  if (await choice("ask-kick") !== "kick" || !await act("kick", JSON.stringify({ client }), `Client ${client} was kicked.`)) return;
+  let own = looked;
   for (const pause of LOOKS_AFTER_KICK) {
     await new Promise((next) => setTimeout(next, pause));
+    // Another client may be looked at by now.
+    if (own !== looked) return;
     const now = await lookUp(client);
     if (!now?.online) return;
+    own = looked;
   }
 }
 
@@ -74,14 +78,19 @@ export async function write(to) {
   put("ask-message-title", `Message to ${whom}`);
   $("message").value ||= JSON.stringify({ text: "A test from the admin page" });
   if (await choice("ask-message") !== "send") return;
+  // JSON goes out letter by letter: a large number would not survive as one of the browser's.
   const text = $("message").value;
-  let message = text;
+  const message = isJson(text) ? text : JSON.stringify(text);
+  await act("send", `${JSON.stringify(to).slice(0, -1)},"message":${message}}`, `Sent to ${whom}.`);
+}
+
+function isJson(text) {
   try {
-    message = JSON.parse(text);
+    JSON.parse(text);
+    return true;
   } catch {
-    // Not JSON: a text then.
+    return false;
   }
-  await act("send", { ...to, message }, `Sent to ${whom}.`);
 }
 
 async function act(path, body, done) {
