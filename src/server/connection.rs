@@ -58,11 +58,10 @@ pub(super) struct Connection<S = TcpStream> {
     heard: Ticks,
     /// Bytes read since the last tick.
     inbound_bytes: u32,
-    /// Bytes handed to the socket so far, and the count that must be reached by `mark_due`: how old
-    /// the oldest unwritten byte is, without a clock per frame.
-    flushed: u64,
-    mark: u64,
-    mark_due: Ticks,
+    /// Bytes that waited when the socket took no more, less those that it took since; they must be gone
+    /// by `due`. Bounds the age of the oldest unwritten byte without a clock per frame.
+    due_bytes: u32,
+    due: Ticks,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(super) in_urgent: bool,
     pub(super) in_bulk: bool,
@@ -116,9 +115,8 @@ impl<S: Socket> Connection<S> {
             phase: Phase::Open,
             heard: now,
             inbound_bytes: 0,
-            flushed: 0,
-            mark: 0,
-            mark_due: Ticks::MAX,
+            due_bytes: 0,
+            due: Ticks::MAX,
             in_urgent: false,
             in_bulk: false,
             pinged: false,
@@ -195,10 +193,11 @@ impl<S: Socket> Connection<S> {
         }
         let before = self.outbox.pending();
         let result = self.outbox.flush(&mut self.stream, written);
-        self.flushed += (before - self.outbox.pending()) as u64;
+        let taken = before - self.outbox.pending();
+        self.due_bytes = self.due_bytes.saturating_sub(taken as u32);
         match result {
             Ok(Flushed::All) => {
-                self.mark_due = Ticks::MAX;
+                self.due = Ticks::MAX;
                 if let Phase::Closing { reason, until, shut: false } = self.phase {
                     // Our FIN follows the close frame; the peer's ends the connection.
                     self.phase = match self.stream.shutdown_write() {
@@ -208,9 +207,9 @@ impl<S: Socket> Connection<S> {
                 }
             }
             Ok(Flushed::Blocked) => {
-                if self.mark_due == Ticks::MAX || self.flushed >= self.mark {
-                    self.mark = self.flushed + self.outbox.pending() as u64;
-                    self.mark_due = now + limits.outbox_age;
+                if self.due == Ticks::MAX || self.due_bytes == 0 {
+                    self.due_bytes = self.outbox.pending() as u32;
+                    self.due = now + limits.outbox_age;
                 }
             }
             Err(_) => self.end(CloseReason::Lost),
@@ -346,7 +345,7 @@ impl<S: Socket> Connection<S> {
             Phase::Open => {}
             _ => return None,
         }
-        if now >= self.mark_due && self.flushed < self.mark {
+        if now >= self.due && self.due_bytes > 0 {
             return Some(CloseReason::SlowConsumer);
         }
         let silent = now - self.heard;
