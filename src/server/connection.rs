@@ -7,13 +7,10 @@
 //! connection pays nothing for it.
 
 use std::{
-    io::{self, Read, Write},
-    net::Shutdown,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
-
-use mio::{event::Source, net::TcpStream};
 
 use super::{
     frame::Frame,
@@ -21,6 +18,7 @@ use super::{
     outbox::{Flushed, Outbox, Written},
     receipt::Receipt,
     stats::CloseReason,
+    transport::{Socket, Transport},
 };
 use crate::{id::ClientId, wire::Ticket};
 
@@ -30,21 +28,9 @@ const READS_PER_TURN: usize = 4;
 /// Moments in the reactor's own time: tenths of a second since it started.
 pub(super) type Ticks = u32;
 
-/// What a connection reads and writes: a TCP socket, or a simulated one.
-pub(super) trait Socket: Read + Write + Source {
-    /// Ends our side; what was written before still arrives.
-    fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-impl Socket for TcpStream {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
 /// One socket of a client, from the 101 response on.
 #[derive(Debug)]
-pub(super) struct Connection<S = TcpStream> {
+pub(super) struct Connection<S = Transport> {
     stream: S,
     /// What it came with; its text is empty once presence has taken it over.
     ticket: Ticket,
@@ -143,7 +129,12 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn has_output(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || self.stream.has_unsent()
+    }
+
+    /// Whether there may be something to read that no event tells of.
+    pub(super) fn has_unread(&self) -> bool {
+        self.stream.has_unread()
     }
 
     /// Bytes and messages that are not written.
@@ -202,6 +193,7 @@ impl<S: Socket> Connection<S> {
                     // Our FIN follows the close frame; the peer's ends the connection.
                     self.phase = match self.stream.shutdown_write() {
                         Ok(()) => Phase::Closing { reason, until, shut: true },
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                         Err(_) => Phase::Gone { reason },
                     };
                 }
@@ -212,7 +204,7 @@ impl<S: Socket> Connection<S> {
                     self.due = now + limits.outbox_age;
                 }
             }
-            Err(_) => self.end(CloseReason::Lost),
+            Err(error) => self.end(reason_of(&error)),
         }
     }
 
@@ -238,7 +230,7 @@ impl<S: Socket> Connection<S> {
                 }
                 Ok(count) => {
                     self.receive(&scratch[..count], now, limits);
-                    if count < scratch.len() && !to_end {
+                    if count < scratch.len() && !to_end && !self.has_unread() {
                         return ReadOutcome::Drained;
                     }
                 }
@@ -246,8 +238,8 @@ impl<S: Socket> Connection<S> {
                     return ReadOutcome::Drained;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.end(CloseReason::Lost);
+                Err(error) => {
+                    self.end(reason_of(&error));
                     return ReadOutcome::Drained;
                 }
             }
@@ -306,7 +298,7 @@ impl<S: Socket> Connection<S> {
             return Written::default();
         }
         let dropped = match reason {
-            CloseReason::SlowConsumer => self.outbox.abandon(),
+            CloseReason::SlowConsumer => self.outbox.abandon(self.stream.begun()),
             _ => Written::default(),
         };
         match reason.code() {
@@ -367,9 +359,23 @@ impl<S: Socket> Connection<S> {
     }
 }
 
+/// Why a connection ends whose socket gives an error.
+fn reason_of(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::InvalidData => CloseReason::Protocol,
+        io::ErrorKind::Other => CloseReason::Internal,
+        _ => CloseReason::Lost,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use mio::{Interest, Registry, Token};
+    use std::{
+        collections::VecDeque,
+        io::{Read, Write},
+    };
+
+    use mio::{Interest, Registry, Token, event::Source};
 
     use super::*;
 
@@ -383,35 +389,47 @@ mod tests {
         }
     }
 
-    impl Write for Deaf {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
+    /// What both sockets do the same: they take nothing, and no poll watches them.
+    macro_rules! mute {
+        ($socket:ty, $unread:expr) => {
+            impl Write for $socket {
+                fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+                fn flush(&mut self) -> io::Result<()> {
+                    Ok(())
+                }
+            }
+
+            impl Source for $socket {
+                fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+                    Ok(())
+                }
+
+                fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+                    Ok(())
+                }
+
+                fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+                    Ok(())
+                }
+            }
+
+            impl Socket for $socket {
+                fn shutdown_write(&mut self) -> io::Result<()> {
+                    Ok(())
+                }
+
+                fn has_unread(&self) -> bool {
+                    $unread(self)
+                }
+            }
+        };
     }
 
-    impl Source for Deaf {
-        fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Socket for Deaf {
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    mute!(Deaf, |_: &Deaf| false);
+    mute!(Layered, |socket: &Layered| !socket.0.is_empty());
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
         echo: false,
@@ -435,6 +453,29 @@ mod tests {
             answered += 1;
         }
         assert!(answered > 100, "well-behaved peers are not close to it");
+    }
+
+    /// A socket that holds back what it has got, in pieces.
+    #[derive(Debug)]
+    struct Layered(VecDeque<&'static [u8]>);
+
+    impl Read for Layered {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.pop_front() else {
+                return Err(io::ErrorKind::WouldBlock.into());
+            };
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn what_no_event_tells_of_is_read_at_once() {
+        let pieces = [&b"\x89\x81"[..], b"\0\0\0", b"\0x"];
+        let socket = Layered(pieces.into());
+        let mut connection = Connection::new(socket, Ticket::new(1.into(), None), 0, 0);
+        let outcome = connection.read(&mut [0; 64], false, 0, &LIMITS);
+        assert_eq!((outcome, connection.has_output()), (ReadOutcome::Drained, true), "a pong");
     }
 
     #[test]
