@@ -71,7 +71,7 @@
 //! | --- | --- |
 //! | `cli` (default) | the program `imserver`; implies `server` |
 //! | `redis` (default) | [`broker::RedisBroker`] |
-//! | `tls` (default) | `rediss://` URLs; implies `redis` |
+//! | `tls` (default) | TLS for what else is built: `rediss://` URLs with `redis`, `wss://` with `server` |
 //! | `server` | [`server`]: the WebSocket nodes |
 //!
 //! A business service takes `default-features = false, features = ["redis"]` and compiles neither event

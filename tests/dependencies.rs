@@ -25,6 +25,7 @@ const NO_REDIS: &[&str] = &["--no-default-features"];
 const HELPER: &[&str] = &["--no-default-features", "--features", "redis"];
 const HELPER_TLS: &[&str] = &["--no-default-features", "--features", "redis,tls"];
 const SERVER: &[&str] = &["--no-default-features", "--features", "server"];
+const SERVER_TLS: &[&str] = &["--no-default-features", "--features", "server,tls"];
 const ALL: &[&str] = &["--all-features"];
 
 #[test]
@@ -41,8 +42,18 @@ fn a_helper_build_holds_no_event_loop_and_no_websockets() {
 }
 
 #[test]
+fn tls_comes_with_its_feature_alone() {
+    for (features, has_tls) in
+        [(HELPER, false), (SERVER, false), (HELPER_TLS, true), (SERVER_TLS, true)]
+    {
+        assert_eq!(tree(features).contains("rustls"), has_tls, "{features:?}");
+    }
+    assert!(!tree(SERVER_TLS).contains("redis") && !tree(ALL).contains("aws-lc-rs"));
+}
+
+#[test]
 fn no_build_holds_an_async_runtime() {
-    for features in [NO_REDIS, HELPER, HELPER_TLS, SERVER, ALL] {
+    for features in [NO_REDIS, HELPER, HELPER_TLS, SERVER, SERVER_TLS, ALL] {
         let tree = tree(features);
         assert!(tree.contains("serde_json"), "{features:?} gives no tree");
         for unwanted in ["tokio", "async-std", "smol", "futures-executor", "futures", "hyper"] {
@@ -54,7 +65,7 @@ fn no_build_holds_an_async_runtime() {
 /// Code of a file without its tests and comments: what is compiled into the library.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     helper::check_path,
     nodes::Nodes,
-    server::peer::PeerAddress,
+    server::{peer::PeerAddress, tls::TlsConfig},
 };
 
 /// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
@@ -45,6 +45,9 @@ pub struct ServerConfig {
     /// Where a peer's real address comes from. Default: its socket. With another value only the proxy may
     /// be able to reach the listen address.
     pub peer_address: PeerAddress,
+    /// Certificate and key for TLS on the listen address, which then takes `wss://` only. Default none:
+    /// clients connect in the clear, or a proxy in front speaks TLS. Needs the feature `tls`.
+    pub tls: Option<TlsConfig>,
     /// Send every message from a client back to it instead of dropping it: for conformance tests of the
     /// protocol, not for production. Default false.
     pub echo: bool,
@@ -62,6 +65,7 @@ impl Default for ServerConfig {
             reactors: std::thread::available_parallelism().map_or(1, usize::from),
             origins: Vec::new(),
             peer_address: PeerAddress::default(),
+            tls: None,
             echo: false,
             limits: Limits::default(),
         }
@@ -179,6 +183,9 @@ impl ServerConfig {
                 "reactors: {} is not between 1 and 1024",
                 self.reactors
             )));
+        }
+        if let Some(tls) = &self.tls {
+            tls.validate()?;
         }
         if !self.servers.is_empty() {
             self.identity(self.listen)?;

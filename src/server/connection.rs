@@ -7,13 +7,10 @@
 //! connection pays nothing for it.
 
 use std::{
-    io::{self, Read, Write},
-    net::Shutdown,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
-
-use mio::{event::Source, net::TcpStream};
 
 use super::{
     frame::Frame,
@@ -21,6 +18,7 @@ use super::{
     outbox::{Flushed, Outbox, Written},
     receipt::Receipt,
     stats::CloseReason,
+    transport::{Socket, Transport},
 };
 use crate::{id::ClientId, wire::Ticket};
 
@@ -30,21 +28,9 @@ const READS_PER_TURN: usize = 4;
 /// Moments in the reactor's own time: tenths of a second since it started.
 pub(super) type Ticks = u32;
 
-/// What a connection reads and writes: a TCP socket, or a simulated one.
-pub(super) trait Socket: Read + Write + Source {
-    /// Ends our side; what was written before still arrives.
-    fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-impl Socket for TcpStream {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
-
 /// One socket of a client, from the 101 response on.
 #[derive(Debug)]
-pub(super) struct Connection<S = TcpStream> {
+pub(super) struct Connection<S = Transport> {
     stream: S,
     /// What it came with; its text is empty once presence has taken it over.
     ticket: Ticket,
@@ -58,11 +44,10 @@ pub(super) struct Connection<S = TcpStream> {
     heard: Ticks,
     /// Bytes read since the last tick.
     inbound_bytes: u32,
-    /// Bytes handed to the socket so far, and the count that must be reached by `mark_due`: how old
-    /// the oldest unwritten byte is, without a clock per frame.
-    flushed: u64,
-    mark: u64,
-    mark_due: Ticks,
+    /// Bytes that waited when the socket took no more, less those that it took since; they must be gone
+    /// by `due`. Bounds the age of the oldest unwritten byte without a clock per frame.
+    due_bytes: u32,
+    due: Ticks,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(super) in_urgent: bool,
     pub(super) in_bulk: bool,
@@ -116,9 +101,8 @@ impl<S: Socket> Connection<S> {
             phase: Phase::Open,
             heard: now,
             inbound_bytes: 0,
-            flushed: 0,
-            mark: 0,
-            mark_due: Ticks::MAX,
+            due_bytes: 0,
+            due: Ticks::MAX,
             in_urgent: false,
             in_bulk: false,
             pinged: false,
@@ -145,7 +129,12 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn has_output(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || self.stream.has_unsent()
+    }
+
+    /// Whether there may be something to read that no event tells of.
+    pub(super) fn has_unread(&self) -> bool {
+        self.stream.has_unread()
     }
 
     /// Bytes and messages that are not written.
@@ -195,25 +184,27 @@ impl<S: Socket> Connection<S> {
         }
         let before = self.outbox.pending();
         let result = self.outbox.flush(&mut self.stream, written);
-        self.flushed += (before - self.outbox.pending()) as u64;
+        let taken = before - self.outbox.pending();
+        self.due_bytes = self.due_bytes.saturating_sub(taken as u32);
         match result {
             Ok(Flushed::All) => {
-                self.mark_due = Ticks::MAX;
+                self.due = Ticks::MAX;
                 if let Phase::Closing { reason, until, shut: false } = self.phase {
                     // Our FIN follows the close frame; the peer's ends the connection.
                     self.phase = match self.stream.shutdown_write() {
                         Ok(()) => Phase::Closing { reason, until, shut: true },
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                         Err(_) => Phase::Gone { reason },
                     };
                 }
             }
             Ok(Flushed::Blocked) => {
-                if self.mark_due == Ticks::MAX || self.flushed >= self.mark {
-                    self.mark = self.flushed + self.outbox.pending() as u64;
-                    self.mark_due = now + limits.outbox_age;
+                if self.due == Ticks::MAX || self.due_bytes == 0 {
+                    self.due_bytes = self.outbox.pending() as u32;
+                    self.due = now + limits.outbox_age;
                 }
             }
-            Err(_) => self.end(CloseReason::Lost),
+            Err(error) => self.end(reason_of(&error)),
         }
     }
 
@@ -239,7 +230,7 @@ impl<S: Socket> Connection<S> {
                 }
                 Ok(count) => {
                     self.receive(&scratch[..count], now, limits);
-                    if count < scratch.len() && !to_end {
+                    if count < scratch.len() && !to_end && !self.has_unread() {
                         return ReadOutcome::Drained;
                     }
                 }
@@ -247,8 +238,8 @@ impl<S: Socket> Connection<S> {
                     return ReadOutcome::Drained;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.end(CloseReason::Lost);
+                Err(error) => {
+                    self.end(reason_of(&error));
                     return ReadOutcome::Drained;
                 }
             }
@@ -307,7 +298,7 @@ impl<S: Socket> Connection<S> {
             return Written::default();
         }
         let dropped = match reason {
-            CloseReason::SlowConsumer => self.outbox.abandon(),
+            CloseReason::SlowConsumer => self.outbox.abandon(self.stream.begun()),
             _ => Written::default(),
         };
         match reason.code() {
@@ -346,7 +337,7 @@ impl<S: Socket> Connection<S> {
             Phase::Open => {}
             _ => return None,
         }
-        if now >= self.mark_due && self.flushed < self.mark {
+        if now >= self.due && self.due_bytes > 0 {
             return Some(CloseReason::SlowConsumer);
         }
         let silent = now - self.heard;
@@ -368,9 +359,23 @@ impl<S: Socket> Connection<S> {
     }
 }
 
+/// Why a connection ends whose socket gives an error.
+fn reason_of(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::InvalidData => CloseReason::Protocol,
+        io::ErrorKind::Other => CloseReason::Internal,
+        _ => CloseReason::Lost,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use mio::{Interest, Registry, Token};
+    use std::{
+        collections::VecDeque,
+        io::{Read, Write},
+    };
+
+    use mio::{Interest, Registry, Token, event::Source};
 
     use super::*;
 
@@ -384,35 +389,47 @@ mod tests {
         }
     }
 
-    impl Write for Deaf {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
+    /// What both sockets do the same: they take nothing, and no poll watches them.
+    macro_rules! mute {
+        ($socket:ty, $unread:expr) => {
+            impl Write for $socket {
+                fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+                fn flush(&mut self) -> io::Result<()> {
+                    Ok(())
+                }
+            }
+
+            impl Source for $socket {
+                fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+                    Ok(())
+                }
+
+                fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+                    Ok(())
+                }
+
+                fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+                    Ok(())
+                }
+            }
+
+            impl Socket for $socket {
+                fn shutdown_write(&mut self) -> io::Result<()> {
+                    Ok(())
+                }
+
+                fn has_unread(&self) -> bool {
+                    $unread(self)
+                }
+            }
+        };
     }
 
-    impl Source for Deaf {
-        fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Socket for Deaf {
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    mute!(Deaf, |_: &Deaf| false);
+    mute!(Layered, |socket: &Layered| !socket.0.is_empty());
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
         echo: false,
@@ -436,6 +453,29 @@ mod tests {
             answered += 1;
         }
         assert!(answered > 100, "well-behaved peers are not close to it");
+    }
+
+    /// A socket that holds back what it has got, in pieces.
+    #[derive(Debug)]
+    struct Layered(VecDeque<&'static [u8]>);
+
+    impl Read for Layered {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(piece) = self.0.pop_front() else {
+                return Err(io::ErrorKind::WouldBlock.into());
+            };
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn what_no_event_tells_of_is_read_at_once() {
+        let pieces = [&b"\x89\x81"[..], b"\0\0\0", b"\0x"];
+        let socket = Layered(pieces.into());
+        let mut connection = Connection::new(socket, Ticket::new(1.into(), None), 0, 0);
+        let outcome = connection.read(&mut [0; 64], false, 0, &LIMITS);
+        assert_eq!((outcome, connection.has_output()), (ReadOutcome::Drained, true), "a pong");
     }
 
     #[test]

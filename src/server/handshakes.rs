@@ -6,19 +6,22 @@
 use std::{
     collections::VecDeque,
     io::{self, Read, Write},
-    net::{IpAddr, Shutdown},
+    net::IpAddr,
     time::Instant,
 };
 
 use ahash::AHashMap;
-use mio::net::TcpStream;
 use slab::Slab;
 
-use super::message::HandshakeId;
+use super::{
+    http::Refusal,
+    message::HandshakeId,
+    transport::{Socket, Transport},
+};
 
 /// A socket until it is authorised.
 pub(super) struct Handshake {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Transport,
     pub(super) serial: u64,
     /// The real peer, once known; counted from then on.
     pub(super) address: Option<IpAddr>,
@@ -27,10 +30,25 @@ pub(super) struct Handshake {
     pub(super) phase: Phase,
 }
 
+impl Handshake {
+    /// The peer's address for the log.
+    pub(super) fn shown_address(&self) -> String {
+        self.address.map_or("unknown".into(), |address| address.to_string())
+    }
+
+    /// Whether the peer can read an answer: one that speaks TLS cannot before both have agreed on it.
+    pub(super) fn can_be_told(&self, refusal: Refusal) -> bool {
+        let awaits_hello = matches!(self.phase, Phase::Hello { .. });
+        !self.stream.is_handshaking() && (!awaits_hello || refusal == Refusal::NotTls)
+    }
+}
+
 /// How far a handshake is.
 pub(super) enum Phase {
     /// Reading the proxy's header if there is to be one.
     Proxy { bytes: Vec<u8> },
+    /// Reading the first bytes of a TLS handshake if there is to be one.
+    Hello { bytes: Vec<u8> },
     /// Reading the request head.
     Head { bytes: Vec<u8> },
     /// Waiting for the ticket; what follows the head waits unread in `leftover` and the socket.
@@ -116,21 +134,23 @@ impl Handshakes {
 
 /// `WouldBlock` as long as there is something to wait for.
 pub(super) fn finish_refusal(
-    stream: &mut TcpStream,
+    stream: &mut Transport,
     response: &[u8],
     written: &mut usize,
 ) -> io::Result<()> {
     while *written < response.len() {
         *written += stream.write(&response[*written..])?;
         if *written == response.len() {
-            stream.shutdown(Shutdown::Write)?;
+            stream.shutdown_write()?;
         }
     }
     let mut chunk = [0; 4096];
     // Bounded: a peer that goes on sending has had its answer, and costs one turn little.
     for _ in 0..16 {
-        if stream.read(&mut chunk)? == 0 {
-            return Ok(());
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(())

@@ -53,6 +53,7 @@ pub(super) enum Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     NotHttp,
+    NotTls,
     BadKey,
     NoToken,
     BadToken,
@@ -80,6 +81,7 @@ impl Refusal {
         const BAD: (u16, &str) = (400, "Bad Request");
         let ((status, phrase), why) = match self {
             Refusal::NotHttp => (BAD, "this is not an HTTP/1.1 request"),
+            Refusal::NotTls => (BAD, "this port speaks TLS: the address begins with wss://"),
             Refusal::BadKey => (BAD, "Sec-WebSocket-Key must be 16 bytes in base64"),
             Refusal::NoToken => (DENIED, "the query parameter token is missing"),
             Refusal::BadToken => {

@@ -13,9 +13,7 @@ use std::{
     },
 };
 
-use mio::net::TcpStream;
-
-use super::{frame::Frame, http::Refusal, inbox::InboxSender};
+use super::{frame::Frame, http::Refusal, inbox::InboxSender, transport::Transport};
 use crate::{
     broker::PresenceChange,
     id::ClientId,
@@ -24,7 +22,7 @@ use crate::{
 
 /// To a reactor.
 #[derive(Debug)]
-pub(super) enum Command<S = TcpStream> {
+pub(super) enum Command<S = Transport> {
     /// From the acceptor: a socket whose ticket was good.
     Adopt(Box<Adoption<S>>),
     /// From the feed: a message for those of the receivers that are here.
@@ -49,7 +47,7 @@ pub(super) enum Command<S = TcpStream> {
 
 /// A socket on its way from the acceptor to a reactor.
 #[derive(Debug)]
-pub(super) struct Adoption<S = TcpStream> {
+pub(super) struct Adoption<S = Transport> {
     pub(super) stream: S,
     pub(super) ticket: Ticket,
     /// Number of the connection within the node.

@@ -3,7 +3,10 @@
 //! Names follow the customs of Prometheus: one prefix, base units (seconds), `_total` for what only
 //! grows. A name or label that was once published stays: dashboards and alerts are built on them.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    time::UNIX_EPOCH,
+};
 
 use super::stats::ServerStats;
 
@@ -28,6 +31,7 @@ pub fn prometheus(stats: &ServerStats, node: &str) -> String {
     let mut page = Page::default();
     node_metrics(&mut page, stats, node);
     connection_metrics(&mut page, stats);
+    tls_metrics(&mut page, stats);
     message_metrics(&mut page, stats);
     queue_metrics(&mut page, stats);
     broker_metrics(&mut page, stats);
@@ -62,6 +66,17 @@ fn connection_metrics(page: &mut Page, stats: &ServerStats) {
     for (status, count) in &stats.refusals {
         page.sample(name, &[("status", &status.to_string())], count);
     }
+}
+
+fn tls_metrics(page: &mut Page, stats: &ServerStats) {
+    let name = "imcore_tls_handshake_failures_total";
+    page.family(name, Kind::Counter, "TLS handshakes that came to nothing, by reason.");
+    for (failure, count) in &stats.tls_failures {
+        page.sample(name, &[("reason", failure.text())], count);
+    }
+    let help = "When the certificate ends, in seconds since 1970; NaN without TLS.";
+    let at = seconds(stats.tls_expiry.and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok()));
+    page.single("imcore_tls_certificate_expiry_timestamp_seconds", Kind::Gauge, help, at);
 }
 
 fn message_metrics(page: &mut Page, stats: &ServerStats) {
@@ -204,7 +219,10 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::server::{calls::CallStats, stats::CloseReason};
+    use crate::server::{
+        calls::CallStats,
+        stats::{CloseReason, TlsFailure},
+    };
 
     /// A sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);
@@ -249,6 +267,8 @@ mod tests {
             dropped: 1,
             closed: vec![(CloseReason::Kicked, 3)],
             refusals: vec![(401, 5)],
+            tls_failures: vec![(TlsFailure::Rejected, 4)],
+            tls_expiry: Some(UNIX_EPOCH + Duration::from_secs(2_000_000_000)),
             inboxes: vec![0, 6],
             calls,
             lease_age: Some(Duration::from_millis(250)),
@@ -288,6 +308,8 @@ mod tests {
         assert_eq!(value("imcore_messages_queued", ""), 2.0);
         assert_eq!(value("imcore_connections_closed_total", "kicked"), 3.0);
         assert_eq!(value("imcore_handshakes_refused_total", "401"), 5.0);
+        assert_eq!(value("imcore_tls_handshake_failures_total", "rejected by the client"), 4.0);
+        assert_eq!(value("imcore_tls_certificate_expiry_timestamp_seconds", ""), 2e9);
         assert_eq!(value("imcore_reactor_inbox_commands", "1"), 6.0);
         assert_eq!(value("imcore_broker_call_seconds_bucket", "0.0005"), 1.0);
         assert_eq!(value("imcore_broker_call_seconds_bucket", "+Inf"), 4.0);

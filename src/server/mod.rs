@@ -3,8 +3,9 @@
 //! [`Server::start`] binds, starts the threads and returns a [`ServerHandle`]; the threads end with it.
 //! Reading order of the files: `message` (what crosses threads), `reactor`, `connection` and `inbound` (the
 //! life of a socket), `hub`, `outbox`, `frame`; then `acceptor`, `handshakes` and `http` (how a socket gets
-//! there), `feed`, `presence` and `worker` (the broker's two directions); `assembly` puts them together.
-//! The rest counts (`stats`, `calls`, `vitals`, `metrics`) or is small.
+//! there), `transport` and `tls` (what its bytes go through), `feed`, `presence` and `worker` (the broker's
+//! two directions); `assembly` puts them together. The rest counts (`stats`, `calls`, `vitals`, `metrics`) or
+//! is small.
 
 mod acceptor;
 mod assembly;
@@ -33,6 +34,12 @@ mod presence;
 mod reactor;
 mod receipt;
 mod stats;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
+mod transport;
 mod vitals;
 mod worker;
 
@@ -56,6 +63,7 @@ use crate::{
 use assembly::Assembly;
 use inbox::InboxSender;
 use message::{AcceptorCommand, Command, Reactors, Readiness};
+use tls::Tls;
 
 pub use calls::CallStats;
 pub use config::{Limits, ServerConfig};
@@ -63,7 +71,8 @@ pub use failure::FailureWatch;
 pub use message::NotReady;
 pub use metrics::{PROMETHEUS_TYPE, prometheus};
 pub use peer::PeerAddress;
-pub use stats::{CloseReason, ServerStats};
+pub use stats::{CloseReason, ServerStats, TlsFailure};
+pub use tls::TlsConfig;
 pub use vitals::Vitals;
 
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
@@ -96,6 +105,7 @@ impl Server {
     /// ```
     pub fn start(config: ServerConfig, broker: Arc<dyn Broker>) -> Result<ServerHandle> {
         config.validate()?;
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let silence = config.limits.ping_after + config.limits.pong_within;
         let listener = bind(config.listen, silence).map_err(|error| {
             let detail =
@@ -106,7 +116,7 @@ impl Server {
             |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
         let bound = listener.local_addr().map_err(failed)?;
         let (nodes, own_index) = config.identity(bound)?;
-        let assembly = Assembly::new(config, nodes, own_index, broker);
+        let assembly = Assembly::new(config, nodes, own_index, tls, broker);
         assembly.start(listener, bound).map_err(failed)
     }
 }
@@ -120,6 +130,7 @@ pub struct ServerHandle {
     readiness: Arc<Readiness>,
     failure: FailureWatch,
     vitals: Vitals,
+    tls: Option<Tls>,
     acceptor: InboxSender<AcceptorCommand>,
     reactors: Reactors,
     stop_feed: Arc<AtomicBool>,
@@ -201,6 +212,19 @@ impl ServerHandle {
     /// The same and more for whoever watches the node from outside, also while it stops.
     pub fn vitals(&self) -> Vitals {
         self.vitals.clone()
+    }
+
+    /// Uses the certificate and key of `tls` from the next TLS handshake on; files are read now. Connections
+    /// that are open go on with the old one. Blocks for the reading only.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config), naming file and fault, or because the node was started without TLS;
+    /// the old certificate stays in use.
+    pub fn reload_tls(&self, tls: &TlsConfig) -> Result<()> {
+        match &self.tls {
+            Some(running) => running.reload(tls),
+            None => Err(Error::config("tls: this node was started without TLS; restart it")),
+        }
     }
 
     /// Stops accepting, closes every connection (code 1001, or 1012 if the closes are

@@ -148,7 +148,10 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Flushed::All)
+        match stream.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Flushed::Blocked),
+            result => result.map(|()| Flushed::All),
+        }
     }
 
     fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
@@ -183,17 +186,20 @@ impl Outbox {
     }
 
     /// Drops every message that is not begun, so that a last control frame still comes out whole, and after
-    /// the handshake response if that waits here too. Returns the messages and their receipts.
-    pub(super) fn abandon(&mut self) -> Written {
-        let mut begun = self.head_written > 0;
+    /// the handshake response if that waits here too. The stream cannot give back the next `sealed` bytes.
+    /// Returns the messages and their receipts.
+    pub(super) fn abandon(&mut self, sealed: usize) -> Written {
+        let mut begun = self.head_written as usize + sealed;
         let mut dropped = Written::default();
         let mut chunks = std::mem::take(&mut self.chunks);
         while let Some(chunk) = chunks.pop_front() {
-            if std::mem::take(&mut begun) || !chunk.message {
+            let len = chunk.frame.bytes().len();
+            if begun > 0 || !chunk.message {
+                begun = begun.saturating_sub(len);
                 self.chunks.push_back(chunk);
                 continue;
             }
-            self.pending -= chunk.frame.bytes().len() as u32;
+            self.pending -= len as u32;
             dropped.messages += 1;
             dropped.receipts.extend(chunk.receipt);
         }
@@ -264,7 +270,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push_control(Frame::raw(b"101"));
         outbox.push_message(Frame::text("first"), None);
-        assert_eq!(outbox.abandon().messages, 1);
+        assert_eq!(outbox.abandon(0).messages, 1);
         outbox.push_control(Frame::close(1013, ""));
         let mut stream = Narrow { taken: Vec::new(), room: 100, step: 100 };
         outbox.flush(&mut stream, &mut Written::default()).unwrap();
@@ -279,7 +285,7 @@ mod tests {
         let mut stream = Narrow { taken: Vec::new(), room: 3, step: 100 };
         let mut written = Written::default();
         outbox.flush(&mut stream, &mut written).unwrap();
-        assert_eq!(outbox.abandon().messages, 1);
+        assert_eq!(outbox.abandon(0).messages, 1);
         outbox.push_control(Frame::close(1013, ""));
         stream.room = 100;
         assert_eq!(outbox.flush(&mut stream, &mut written).unwrap(), Flushed::All);

@@ -5,7 +5,7 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use super::{calls::CallStats, message::NotReady};
@@ -47,7 +47,7 @@ reasons! {
     Stopping = Some(1001), "server is stopping";
     /// The node stops little by little; the client may reconnect at once.
     Restarting = Some(1012), "server is restarting";
-    /// A frame broke the protocol.
+    /// A frame broke the protocol, or a TLS record did.
     Protocol = Some(1002), "protocol error";
     /// A text message was not UTF-8.
     BadText = Some(1007), "text is not UTF-8";
@@ -59,6 +59,44 @@ reasons! {
     Internal = Some(1011), "internal error";
     /// The client reads too slowly.
     SlowConsumer = Some(1013), "slow consumer";
+}
+
+/// Why a TLS handshake came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// No version, cipher or protocol that both know.
+    Incompatible,
+    /// The client does not take the certificate, or gave another reason of its own.
+    Rejected,
+    /// What came was not TLS as it has to be.
+    Protocol,
+    /// The client left meanwhile.
+    Left,
+    /// It took longer than [`Limits::handshake`](super::Limits::handshake).
+    TimedOut,
+}
+
+impl TlsFailure {
+    /// All of them, in the order of [`ServerStats::tls_failures`].
+    pub const ALL: &[TlsFailure] = &[
+        TlsFailure::Incompatible,
+        TlsFailure::Rejected,
+        TlsFailure::Protocol,
+        TlsFailure::Left,
+        TlsFailure::TimedOut,
+    ];
+
+    /// In logs and in metrics.
+    pub fn text(self) -> &'static str {
+        match self {
+            TlsFailure::Incompatible => "nothing in common",
+            TlsFailure::Rejected => "rejected by the client",
+            TlsFailure::Protocol => "protocol error",
+            TlsFailure::Left => "client left",
+            TlsFailure::TimedOut => "timed out",
+        }
+    }
 }
 
 /// Every status that a handshake is refused with.
@@ -80,6 +118,7 @@ pub(super) struct Counters {
     /// Not a count but the number now, which the acceptor writes once a turn.
     pub(super) handshakes: AtomicU64,
     refused: [AtomicU64; REFUSALS.len()],
+    tls_failures: [AtomicU64; TlsFailure::ALL.len()],
     pub(super) lost: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
@@ -92,6 +131,10 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
 impl Counters {
     pub(super) fn closed(&self, reason: CloseReason) {
         add(&self.closed[reason as usize], 1);
+    }
+
+    pub(super) fn tls_failed(&self, failure: TlsFailure) {
+        add(&self.tls_failures[failure as usize], 1);
     }
 
     pub(super) fn refused(&self, status: u16) {
@@ -124,6 +167,10 @@ pub struct ServerStats {
     pub refused: u64,
     /// Those by HTTP status, in ascending order.
     pub refusals: Vec<(u16, u64)>,
+    /// TLS handshakes that came to nothing, in the order of [`TlsFailure::ALL`].
+    pub tls_failures: Vec<(TlsFailure, u64)>,
+    /// When the certificate ends; `None` without TLS, or where it does not say so as others do.
+    pub tls_expiry: Option<SystemTime>,
     /// Payloads from the broker that were skipped.
     pub malformed: u64,
     /// Messages that were sent to this node while it could not hear, by the count of their senders.
@@ -160,6 +207,7 @@ impl ServerStats {
         let mut sum = ServerStats {
             closed: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
             refusals: REFUSALS.iter().map(|status| (*status, 0)).collect(),
+            tls_failures: TlsFailure::ALL.iter().map(|failure| (*failure, 0)).collect(),
             ..ServerStats::default()
         };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -174,6 +222,9 @@ impl ServerStats {
             sum.presence_waiting += get(&part.presence_queued);
             sum.receipts_waiting += get(&part.receipts_queued);
             for ((_, count), counter) in sum.refusals.iter_mut().zip(&part.refused) {
+                *count += get(counter);
+            }
+            for ((_, count), counter) in sum.tls_failures.iter_mut().zip(&part.tls_failures) {
                 *count += get(counter);
             }
             sum.lost += get(&part.lost);

@@ -17,6 +17,7 @@ use super::{
     inbox::Depth,
     message::{NotReady, Readiness},
     stats::{Counters, ServerStats},
+    tls::Tls,
 };
 use crate::{broker::Echo, error::Result, wire::NodeStatus};
 
@@ -43,6 +44,7 @@ pub struct Vitals {
     pub(super) failure: FailureWatch,
     pub(super) counters: Arc<[Arc<Counters>]>,
     pub(super) inboxes: Arc<[Arc<Depth>]>,
+    pub(super) tls: Option<Tls>,
     pub(super) pulse: Arc<Pulse>,
     /// Connections that the node takes at most.
     pub(super) connections_limit: u64,
@@ -80,6 +82,7 @@ impl Vitals {
             lease_held: self.readiness.session.load(Ordering::Acquire),
             lease_age: pulse.renewed.age(),
             not_ready: self.not_ready(),
+            tls_expiry: self.tls.as_ref().and_then(Tls::expiry),
             uptime: pulse.renewed.since.elapsed(),
             ..sum
         }

@@ -1,6 +1,7 @@
 """Obeys commands from standard input with the library `websockets`; one JSON value per line both ways."""
 
 import json
+import ssl
 import sys
 import threading
 
@@ -8,6 +9,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 lock = threading.Lock()
+# Two threads share a socket here. Under TLS 1.3 the one that reads may lose what the other writes while the
+# server's session ticket comes in, whatever the server.
+context = ssl.create_default_context()
+context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 
 def tell(**event):
@@ -27,7 +32,7 @@ def listen(socket):
 
 def open_socket(url):
     try:
-        socket = connect(url, max_size=None)
+        socket = connect(url, max_size=None, ssl=context if url.startswith("wss:") else None)
     except InvalidStatus as refusal:
         tell(event="refused", status=refusal.response.status_code)
         return None

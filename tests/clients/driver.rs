@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::certificate::certificate;
+
 /// Longest wait for anything that is expected to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,7 +48,8 @@ impl Driver {
             )?;
         }
         let mut python = Command::new("python3");
-        start(python.env("PYTHONPATH", folder).arg(own_file("client.py")), b'\n')
+        python.env("PYTHONPATH", folder).env("SSL_CERT_FILE", certificate().cert_file());
+        start(python.arg(own_file("client.py")), b'\n')
     }
 
     /// Node's `ws`.
@@ -56,7 +59,9 @@ impl Driver {
             let prefix = folder.to_string_lossy();
             run("npm", &["install", "--silent", "--no-save", "--prefix", &prefix, WS])?;
         }
-        start(Command::new("node").arg(own_file("client.mjs")).arg(folder), b'\n')
+        let mut node = Command::new("node");
+        node.env("NODE_EXTRA_CA_CERTS", certificate().cert_file());
+        start(node.arg(own_file("client.mjs")).arg(folder), b'\n')
     }
 
     /// Chromium without a window, by its DevTools protocol.
@@ -71,6 +76,8 @@ impl Driver {
         let mut shell = Command::new("sh");
         shell
             .args(["-c", SCRIPT, &program, "--headless", "--no-sandbox", "--disable-gpu"])
+            // It takes no certificate from outside, so it takes any.
+            .arg("--ignore-certificate-errors")
             .args(["--no-first-run", "--disable-background-networking", "--remote-debugging-pipe"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg("about:blank");
@@ -175,7 +182,7 @@ fn read_values(output: ChildStdout, separator: u8, sender: &Sender<Value>) {
 }
 
 /// A folder for what a client needs, kept between runs.
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name);
     std::fs::create_dir_all(&folder).expect("a folder");
     folder

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -16,22 +16,29 @@ use imcore::{
     broker::{RedisBroker, RedisOptions},
 };
 
-use crate::redis_server::RedisServer;
+use crate::{certificate::certificate, redis_server::RedisServer, tls::Stream};
 
 pub(crate) struct Imserver {
     child: Child,
     pub(crate) address: SocketAddr,
+    secure: bool,
     pub(crate) im: ImClient,
 }
 
 impl Imserver {
-    /// Starts a node with Redis names of its own; `others` stand behind it in the list of nodes.
-    pub(crate) fn start(others: &[&str]) -> Imserver {
+    /// Starts a node with Redis names of its own, that speaks TLS if it is to be `secure`; `others` stand
+    /// behind it in the list of nodes.
+    pub(crate) fn start(others: &[&str], secure: bool) -> Imserver {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("clients{}x", NUMBER.fetch_add(1, Ordering::Relaxed));
         let redis = RedisServer::shared().url();
         let servers = [&["here"], others].concat();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_imserver"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imserver"));
+        if secure {
+            command.arg("--tls-cert").arg(certificate().cert_file());
+            command.arg("--tls-key").arg(certificate().key_file());
+        }
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--server", "here", "--reactors", "2"])
             .args(["--servers", &servers.join(","), "--redis", &redis, "--prefix", &prefix])
             .stdin(Stdio::null())
@@ -48,7 +55,9 @@ impl Imserver {
         thread::spawn(move || log.for_each(drop));
         let options = RedisOptions { prefix, ..RedisOptions::default() };
         let broker = Arc::new(RedisBroker::open(&redis, options).expect("a broker"));
-        let node = Imserver { child, address, im: helper(&servers, address, broker) };
+        let scheme = if secure { "wss" } else { "ws" };
+        let url = format!("{scheme}://{address}{{path}}");
+        let node = Imserver { child, address, secure, im: helper(&servers, url, broker) };
         crate::eventually("ready", || node.is_ready());
         node
     }
@@ -57,7 +66,11 @@ impl Imserver {
     fn is_ready(&self) -> bool {
         use std::io::{Read, Write};
 
-        let Ok(mut stream) = std::net::TcpStream::connect(self.address) else { return false };
+        let Ok(socket) = TcpStream::connect(self.address) else { return false };
+        let mut stream = match self.secure {
+            true => Stream::over(socket, Arc::new(certificate().identity.trust())),
+            false => Stream::Plain(socket),
+        };
         let head = "GET /ws?token=none HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
                     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -82,10 +95,10 @@ impl Drop for Imserver {
     }
 }
 
-fn helper(servers: &[&str], address: SocketAddr, broker: Arc<RedisBroker>) -> ImClient {
+fn helper(servers: &[&str], url: String, broker: Arc<RedisBroker>) -> ImClient {
     ImClient::builder()
         .servers(servers.iter().copied())
-        .public_url(format!("ws://{address}{{path}}"))
+        .public_url(url)
         .broker(broker)
         .build()
         .expect("a helper")

@@ -3,10 +3,13 @@
 //!
 //! What is not installed and cannot be is skipped, with a line that says so.
 
+mod certificate;
 mod driver;
 mod imserver;
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[path = "../support/tls.rs"]
+mod tls;
 
 use std::{
     io::{self, Read, Write},
@@ -43,7 +46,9 @@ fn chromium() {
 fn try_client(name: &str, start: fn() -> Result<Driver, Missing>) {
     match start() {
         Ok(mut driver) => {
-            life_of_a_client(&mut driver);
+            for secure in [false, true] {
+                life_of_a_client(&mut driver, secure);
+            }
             refusals(&mut driver);
             pings_are_answered(&mut driver);
         }
@@ -71,8 +76,8 @@ fn expect_close(driver: &mut Driver, code: u16, reason: &str) {
 }
 
 /// Connects, receives, is kicked, comes back, leaves, comes back, and sees the server go.
-fn life_of_a_client(driver: &mut Driver) {
-    let node = Imserver::start(&[]);
+fn life_of_a_client(driver: &mut Driver, secure: bool) {
+    let node = Imserver::start(&[], secure);
     let connect = |driver: &mut Driver, client: i64| {
         open(driver, &node.im.prev_connect_server(client, Some("meta")).unwrap());
         eventually("online", || node.im.has_online(client).unwrap());
@@ -113,7 +118,7 @@ fn life_of_a_client(driver: &mut Driver) {
 
 /// A token that was used, and one for a client of another node.
 fn refusals(driver: &mut Driver) {
-    let node = Imserver::start(&["elsewhere"]);
+    let node = Imserver::start(&["elsewhere"], true);
     // The address is that of the node that is there, for clients of the other too.
     let url = |client: i64| node.im.prev_connect_server(client, None).unwrap();
     let used = url(2);

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::Read,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use crate::{
     process::Process,
     redis_server::RedisServer,
     world::{World, eventually, names},
-    ws::Client,
+    ws::{Client, Stream},
 };
 
 /// A client whose kernel takes next to nothing off the server's hands.
@@ -30,7 +30,7 @@ fn narrow(im: &ImClient, address: SocketAddr, client: i64) -> Client {
     // On the loopback segments are so large that each kernel would buffer megabytes.
     socket.set_tcp_mss(1400).unwrap();
     socket.connect(&address.into()).unwrap();
-    Client::upgrade(TcpStream::from(socket), &url).unwrap()
+    Client::upgrade(Stream::Plain(socket.into()), &url).unwrap()
 }
 
 #[test]

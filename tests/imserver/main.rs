@@ -10,5 +10,7 @@ mod process;
 mod redis_server;
 mod rights;
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
 #[path = "../support/ws.rs"]
 mod ws;

@@ -1,10 +1,7 @@
 //! What clients may send once they are connected: faults end that connection with the right code and
 //! touch nobody else, everything else is read and dropped.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
+use std::io::{Read, Write};
 
 use imcore::server::CloseReason;
 use tungstenite::{
@@ -14,7 +11,7 @@ use tungstenite::{
 
 use crate::{
     world::{Backend, World, eventually},
-    ws::{Client, frame, header, request, response_head},
+    ws::{Client, Stream, frame, header, request, response_head},
 };
 
 const TEXT: u8 = 0x81;
@@ -190,7 +187,7 @@ pub fn frames_right_behind_the_request_are_read(backend: Backend) {
     let open = |client: i64, frames: &[u8]| {
         let url = world.im.prev_connect_server(client, None).unwrap();
         let target = &url[url.find("/ws").unwrap()..];
-        let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
         stream.write_all(&[request(target).as_bytes(), frames].concat()).unwrap();
         assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
         Client(WebSocket::from_raw_socket(stream, Role::Client, None))

@@ -16,30 +16,39 @@ mod recorded;
 mod redis_server;
 #[cfg(feature = "redis")]
 mod stage;
+#[cfg(feature = "tls")]
+mod tls;
 mod world;
 #[path = "../support/ws.rs"]
 mod ws;
 
+/// One test per backend: those of the second list are about sockets in the clear.
 macro_rules! behaviour {
-    ($($module:ident :: $name:ident),* $(,)?) => {
+    ($($module:ident :: $name:ident),* ; $($clear_module:ident :: $clear:ident),*) => {
         mod memory {
-            $(
-                #[test]
-                fn $name() {
-                    super::$module::$name(super::world::Backend::Memory);
-                }
-            )*
+            run!(Memory: $($module :: $name,)* $($clear_module :: $clear),*);
         }
 
         #[cfg(feature = "redis")]
         mod redis {
-            $(
-                #[test]
-                fn $name() {
-                    super::$module::$name(super::world::Backend::Redis);
-                }
-            )*
+            run!(Redis: $($module :: $name,)* $($clear_module :: $clear),*);
         }
+
+        #[cfg(feature = "tls")]
+        mod secure {
+            run!(Tls: $($module :: $name),*);
+        }
+    };
+}
+
+macro_rules! run {
+    ($backend:ident: $($module:ident :: $name:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                crate::$module::$name(crate::world::Backend::$backend);
+            }
+        )*
     };
 }
 
@@ -88,7 +97,6 @@ behaviour! {
     handshakes::origins_are_checked_if_some_are_set,
     handshakes::a_head_may_come_byte_by_byte,
     handshakes::a_full_node_says_so_and_takes_clients_again,
-    handshakes::too_many_handshakes_are_refused,
     handshakes::a_socket_without_a_request_is_closed_in_time,
     handshakes::a_peer_that_goes_during_its_handshake_costs_nothing,
     frames::broken_frames_close_with_a_protocol_error,
@@ -109,7 +117,8 @@ behaviour! {
     life::shutdown_sends_what_is_queued_first,
     life::the_books_balance,
     life::presence_counts_survive_a_storm_of_visits,
+    proxies::the_last_forwarded_address_counts;
+    handshakes::too_many_handshakes_are_refused,
     proxies::one_address_cannot_take_all_handshakes,
-    proxies::a_proxy_s_header_tells_who_the_peer_is,
-    proxies::the_last_forwarded_address_counts,
+    proxies::a_proxy_s_header_tells_who_the_peer_is
 }

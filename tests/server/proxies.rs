@@ -1,12 +1,12 @@
 //! Who a peer is, with and without a proxy, as far as the limit per address shows it.
 
-use std::{io::Write, net::TcpStream};
+use std::io::Write;
 
 use imcore::server::PeerAddress;
 
 use crate::{
     world::{Backend, World, eventually},
-    ws::{exchange, request, response_head},
+    ws::{Stream, exchange, request, response_head},
 };
 
 fn world(backend: Backend, from: PeerAddress) -> World {
@@ -24,8 +24,8 @@ fn proxy_header(host: u8) -> Vec<u8> {
 }
 
 /// A socket that has sent `start` and waits.
-fn waiting(world: &World, start: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+fn waiting(world: &World, start: &[u8]) -> Stream {
+    let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
     stream.write_all(start).unwrap();
     stream
 }
@@ -57,7 +57,7 @@ pub fn a_proxy_s_header_tells_who_the_peer_is(backend: Backend) {
     // Byte by byte, and up to a connection.
     let url = world.im.prev_connect_server(1, None).unwrap();
     let head = with(3, request(&url[url.find("/ws").unwrap()..]).as_bytes());
-    let mut stream = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
     stream.set_nodelay(true).unwrap();
     for byte in head {
         stream.write_all(&[byte]).unwrap();

@@ -11,7 +11,7 @@ use imcore::{
     server::{CloseReason, Limits, Server, ServerConfig, ServerHandle},
 };
 
-use crate::ws::{Client, PATIENCE};
+use crate::ws::{Client, PATIENCE, tls::forget};
 
 /// Which broker stands between helper and nodes.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,9 @@ pub enum Backend {
     Memory,
     #[cfg(feature = "redis")]
     Redis,
+    /// The memory broker, and TLS between clients and nodes.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 /// Nodes named `node-0`, `node-1`, ... and a helper for them.
@@ -43,6 +46,8 @@ impl World {
         let memory = Arc::new(MemoryBroker::new());
         let open = || -> Arc<dyn Broker> {
             match backend {
+                #[cfg(feature = "tls")]
+                Backend::Tls => Arc::clone(&memory) as _,
                 Backend::Memory => Arc::clone(&memory) as _,
                 #[cfg(feature = "redis")]
                 Backend::Redis => open_redis(&prefix),
@@ -64,8 +69,17 @@ impl World {
                     },
                     ..ServerConfig::default()
                 };
+                #[cfg(feature = "tls")]
+                if matches!(backend, Backend::Tls) {
+                    config.tls = Some(crate::tls::config());
+                }
                 change(&mut config);
-                Server::start(config, open()).unwrap()
+                let node = Server::start(config, open()).unwrap();
+                #[cfg(feature = "tls")]
+                if matches!(backend, Backend::Tls) {
+                    crate::ws::tls::secure(node.local_addr(), crate::tls::clients());
+                }
+                node
             })
             .collect::<Vec<_>>();
         for node in &started {
@@ -127,6 +141,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         for node in self.nodes.drain(..) {
+            forget(node.local_addr());
             std::thread::spawn(|| node.shutdown());
         }
     }

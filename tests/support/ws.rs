@@ -3,31 +3,42 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use tungstenite::{Error, Message, WebSocket, client::IntoClientRequest};
 
+#[path = "tls.rs"]
+pub mod tls;
+pub use tls::Stream;
+
 /// Longest wait for anything that is expected to happen.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One open connection.
-pub struct Client(pub WebSocket<TcpStream>);
+pub struct Client(pub WebSocket<Stream>);
 
 impl Client {
     /// Connects to `address` with the path and query of `url`; the status if it is refused.
     pub fn connect(address: SocketAddr, url: &str) -> Result<Client, u16> {
-        Client::upgrade(TcpStream::connect(address).unwrap(), url)
+        Client::upgrade(Stream::connect(address).unwrap(), url)
     }
 
-    /// Makes a WebSocket of a connected socket; the status if it is refused.
-    pub fn upgrade(stream: TcpStream, url: &str) -> Result<Client, u16> {
+    /// Makes a WebSocket of a connected socket; the status if it is refused, and 0 without one: before TLS
+    /// is agreed on a node can only close.
+    pub fn upgrade(stream: Stream, url: &str) -> Result<Client, u16> {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let secure = matches!(stream, Stream::Tls(_));
         match tungstenite::client(url.into_client_request().unwrap(), stream) {
             Ok((socket, _)) => Ok(Client(socket)),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
                 Err(response.status().as_u16())
+            }
+            Err(tungstenite::HandshakeError::Failure(Error::Io(error)))
+                if secure && is_end(error.kind()) =>
+            {
+                Err(0)
             }
             Err(error) => panic!("{error}"),
         }
@@ -101,14 +112,20 @@ impl Client {
     }
 
     /// The bare socket, for bytes that no library would send.
-    pub fn raw(&mut self) -> &mut TcpStream {
+    pub fn raw(&mut self) -> &mut Stream {
         self.0.get_mut()
     }
 }
 
+fn is_end(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+
+    matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 /// Sends `bytes` on a fresh socket and returns all that comes back until the server closes.
 pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = Stream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
@@ -151,7 +168,7 @@ pub fn request(target: &str) -> String {
 }
 
 /// Reads a response head, up to and with the empty line, and nothing behind it.
-pub fn response_head(stream: &mut TcpStream) -> String {
+pub fn response_head(stream: &mut Stream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use imcore::{
     Error, ErrorKind, IdKind, ImClient,
     broker::Broker,
-    server::{Limits, PeerAddress, ServerConfig},
+    server::{Limits, PeerAddress, ServerConfig, TlsConfig},
 };
 use log::LevelFilter;
 
@@ -71,6 +71,7 @@ impl Config {
         let text = error.to_string();
         let detail = text.strip_prefix("bad configuration: ").unwrap_or(&text);
         let name = detail.split(':').next().unwrap_or_default();
+        let name = &name.replace("tls.", "tls_");
         let source = match self.layers.get(name) {
             Some(given) if given.source != Source::Default => {
                 format!(" ({} was given)", place(setting(name), &given.source).0)
@@ -168,6 +169,7 @@ impl Config {
             let value = match (setting.name, given) {
                 (_, Some(given)) => given.texts.join(","),
                 ("reactors", None) => self.server.reactors.to_string(),
+                ("public_url", None) => self.public_url.clone(),
                 ("drain", None) => self.server.limits.drain_over.as_secs_f64().to_string(),
                 (_, None) => String::new(),
             };
@@ -228,8 +230,32 @@ fn server_config(layers: &Layers) -> Result<ServerConfig, Error> {
         origins: list("origins"),
         peer_address: layers.parse("peer_address", from, peer_address)?.unwrap_or_default(),
         limits: limits(layers)?,
+        tls: tls(layers)?,
         echo: defaults.echo,
     })
+}
+
+/// Certificate and key come together or not at all.
+fn tls(layers: &Layers) -> Result<Option<TlsConfig>, Error> {
+    let (cert, key) = match (layers.text("tls_cert"), layers.text("tls_key")) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(_), None) => return Err(half_of_tls(layers, "tls_cert", "tls_key")),
+        (None, Some(_)) => return Err(half_of_tls(layers, "tls_key", "tls_cert")),
+    };
+    #[cfg(feature = "tls")]
+    return Ok(Some(TlsConfig::from_files(cert, key)));
+    #[cfg(not(feature = "tls"))]
+    return Err(config_error(format!(
+        "tls_cert: this build has no TLS and cannot use {cert} and {key}; build it with the feature tls"
+    )));
+}
+
+fn half_of_tls(layers: &Layers, given: &str, missing: &str) -> Error {
+    let source = layers.get(given).map_or(Source::Default, |given| given.source);
+    let (given, _) = place(setting(given), &source);
+    let (missing, example) = place(setting(missing), &source);
+    config_error(format!("{given} needs {missing} beside it; for example {example}"))
 }
 
 fn peer_address(text: &str) -> Option<PeerAddress> {
@@ -269,7 +295,9 @@ fn public_url(layers: &Layers) -> Result<String, Error> {
         let scheme = text.starts_with("ws://") || text.starts_with("wss://");
         scheme.then(|| text.to_owned())
     };
-    Ok(layers.parse("public_url", "ws:// or wss://", read)?.unwrap_or_default())
+    let scheme = if layers.get("tls_cert").is_some() { "wss" } else { "ws" };
+    let default = || format!("{scheme}://{{server}}{{path}}");
+    Ok(layers.parse("public_url", "ws:// or wss://", read)?.unwrap_or_else(default))
 }
 
 /// A secret that a listener asks for.

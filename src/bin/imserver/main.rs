@@ -19,7 +19,7 @@ mod reload;
 mod settings;
 mod web;
 
-use std::{io::Write, process::ExitCode, sync::Arc};
+use std::{io::Write, process::ExitCode, sync::Arc, time::SystemTime};
 
 use admin::Site;
 use api::Api;
@@ -116,7 +116,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         if signal != SIGHUP {
             break;
         }
-        reload::reload(cli, &mut values, admin_site.access(), api_site.access());
+        reload::reload(cli, &mut values, admin_site.access(), api_site.access(), &node);
     }
     stop(node, signals)
 }
@@ -165,6 +165,10 @@ fn welcome(
         limits.outbox_bytes >> 10,
         limits.lease
     );
+    if let Some(end) = node.stats().tls_expiry {
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        log::info!("TLS; the certificate ends in {} days", left.as_secs() / (24 * 3600));
+    }
     if let Some(Ok(address)) = admin.map(Listener::local_addr) {
         let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
         log::info!("admin at http://{address}/, {token}");

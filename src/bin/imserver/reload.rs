@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use imcore::server::ServerHandle;
+
 use crate::{
     cli::Cli,
     config::Config,
@@ -14,7 +16,13 @@ use crate::{
 pub(crate) type Values = BTreeMap<String, (String, Source)>;
 
 /// Reads the settings again. What holds stays as it is if they are not good.
-pub(crate) fn reload(cli: &Cli, running: &mut Values, admin: &Access, api: &Access) {
+pub(crate) fn reload(
+    cli: &Cli,
+    running: &mut Values,
+    admin: &Access,
+    api: &Access,
+    node: &ServerHandle,
+) {
     let fresh = match Config::load(cli) {
         Ok(fresh) => fresh,
         Err(error) => {
@@ -22,12 +30,24 @@ pub(crate) fn reload(cli: &Cli, running: &mut Values, admin: &Access, api: &Acce
             return;
         }
     };
+    // Whether or not the files have other names, they may hold another certificate.
+    let had_tls = running.get("tls_cert").is_some_and(|(file, _)| !file.is_empty());
+    if let Some(tls) = fresh.server.tls.as_ref().filter(|_| had_tls)
+        && let Err(error) = node.reload_tls(tls)
+    {
+        log::error!("the settings stay as they are: {error}");
+        return;
+    }
+    // Whether there is TLS at all cannot change while the node runs.
+    let tls_stays = had_tls == fresh.server.tls.is_some();
+    let reloaded =
+        |name: &&str| RELOADED.contains(name) && (tls_stays || !name.starts_with("tls_"));
     let after = fresh.values();
     let (changed, waiting): (Vec<_>, Vec<_>) = after
         .iter()
         .filter(|(name, (value, _))| running.get(*name).is_none_or(|(old, _)| old != value))
         .map(|(name, _)| name.as_str())
-        .partition(|name| RELOADED.contains(name));
+        .partition(reloaded);
     logging::change(fresh.log, fresh.log_format);
     admin.set_secret(fresh.admin_token.clone());
     api.set_secret(fresh.api_key.clone());
@@ -36,7 +56,7 @@ pub(crate) fn reload(cli: &Cli, running: &mut Values, admin: &Access, api: &Acce
         log::warn!("these wait for the next start: {}", list(&waiting));
     }
     // The others are compared with what the node runs with, however often they are read.
-    for name in RELOADED {
+    for name in RELOADED.into_iter().filter(reloaded) {
         running.extend(after.get(name).map(|value| (name.to_owned(), value.clone())));
     }
 }

@@ -94,6 +94,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "tls_cert",
+        value_name: "FILE",
+        help: "Certificate as PEM, followed by those that lead to its root: clients then connect with \
+               wss:// [default: no TLS]",
+        example: "/etc/imserver/fullchain.pem",
+        ..PLAIN
+    },
+    Setting {
+        name: "tls_key",
+        value_name: "FILE",
+        help: "Private key of --tls-cert as PEM, without a password",
+        example: "/etc/imserver/privkey.pem",
+        ..PLAIN
+    },
+    Setting {
         name: "path",
         value_name: "PATH",
         help: "Path of the WebSocket endpoint",
@@ -104,8 +119,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "public_url",
         value_name: "TEMPLATE",
-        help: "Address that clients connect to, as the API issues it; a helper has a setting of its own",
-        default: "ws://{server}{path}",
+        help: "Address that clients connect to, as the API issues it; a helper has a setting of its own \
+               [default: ws://{server}{path}, wss:// with TLS]",
         example: "wss://im.example.com/{index}{path}",
         ..PLAIN
     },
@@ -194,7 +209,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 /// The settings that [a reload](crate::reload) applies to the running node.
-pub(crate) const RELOADED: [&str; 4] = ["log", "log_format", "admin_token", "api_key"];
+pub(crate) const RELOADED: [&str; 6] =
+    ["log", "log_format", "admin_token", "api_key", "tls_cert", "tls_key"];
 
 impl Setting {
     pub(crate) fn flag(&self) -> String {

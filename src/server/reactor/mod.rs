@@ -19,13 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
+use mio::{Events, Interest, Poll, Token, event::Event};
 use slab::Slab;
 
 use self::upkeep::Drain;
 use super::{
     config::Limits,
-    connection::{Connection, ConnectionLimits, ReadOutcome, Socket, Ticks},
+    connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
     frame::Frame,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
@@ -33,6 +33,7 @@ use super::{
     outbox::Written,
     receipt::Receipt,
     stats::{CloseReason, Counters, add},
+    transport::{Socket, Transport},
 };
 use crate::{
     broker::{PresenceChange, Watchlist},
@@ -56,7 +57,7 @@ const SCRATCH: usize = 16 << 10;
 const TICKS: u32 = 10;
 
 /// What a reactor is made of, besides its own state.
-pub(super) struct ReactorParts<S = TcpStream> {
+pub(super) struct ReactorParts<S = Transport> {
     pub(super) poll: Poll,
     pub(super) inbox: Inbox<Command<S>>,
     pub(super) presence: Sender<Report>,
@@ -70,7 +71,7 @@ pub(super) struct ReactorParts<S = TcpStream> {
 }
 
 /// One event loop and all it owns.
-pub(super) struct Reactor<S = TcpStream> {
+pub(super) struct Reactor<S = Transport> {
     parts: ReactorParts<S>,
     limits: ConnectionLimits,
     connections: Slab<Connection<S>>,
@@ -288,6 +289,9 @@ impl<S: Socket> Reactor<S> {
         connection.enqueue_control(response);
         if !leftover.is_empty() {
             connection.receive(&leftover, self.now, &self.limits);
+        }
+        if connection.has_unread() {
+            self.unread.push(key as Key);
         }
         entry.insert(connection);
         add(&self.parts.counters.opened, 1);

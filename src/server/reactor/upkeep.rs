@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    super::{config::Limits, connection::Socket, hub::Key, message::Report, stats::CloseReason},
+    super::{config::Limits, hub::Key, message::Report, stats::CloseReason, transport::Socket},
     Reactor,
 };
 use crate::broker::PresenceChange;

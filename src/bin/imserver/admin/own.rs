@@ -1,6 +1,9 @@
 //! The node that answers: its health, its metrics and all of its counters.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
@@ -64,6 +67,7 @@ impl Own {
             "ready": stats.not_ready.is_none(),
             "not_ready": stats.not_ready.map(|why| why.to_string()),
             "connections": connections(&stats, self.connections),
+            "tls": tls(&stats),
             "messages": {
                 "offered": stats.offered,
                 "delivered": stats.delivered,
@@ -98,5 +102,15 @@ fn connections(stats: &ServerStats, limit: usize) -> Value {
         "closed": closed.collect::<Map<_, _>>(),
         "handshakes": stats.handshakes,
         "refused": refused.collect::<Map<_, _>>(),
+    })
+}
+
+fn tls(stats: &ServerStats) -> Value {
+    let failures =
+        stats.tls_failures.iter().map(|(why, count)| (why.text().to_owned(), json!(count)));
+    let ends = stats.tls_expiry.and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok());
+    json!({
+        "certificate_ends": ends.map(|since| since.as_secs()),
+        "failures": failures.collect::<Map<_, _>>(),
     })
 }

@@ -12,7 +12,7 @@ use std::{
 
 use mio::{Interest, Registry, Token, event::Source};
 
-use crate::{seeded::Seeded, server::connection::Socket};
+use crate::{seeded::Seeded, server::transport::Socket};
 
 /// What both ends share.
 #[derive(Debug)]

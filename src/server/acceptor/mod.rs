@@ -2,11 +2,15 @@
 //! sockets to their reactor.
 //!
 //! Owns a socket until it is authorised, so slow or hostile handshakes never touch delivery. Never
-//! blocks, except in handing a socket over to a reactor that is behind.
+//! blocks, except in handing a socket over to a reactor that is behind. Two parts of it have files of
+//! their own: `opening` (what peers say) and `refusing` (how they are turned away).
+
+mod opening;
+mod refusing;
 
 use std::{
     cell::Cell,
-    io::{self, Read},
+    io,
     net::IpAddr,
     sync::{
         Arc,
@@ -25,23 +29,26 @@ use mio::{
 use super::{
     config::Limits,
     frame::Frame,
-    handshakes::{Handshake, Handshakes, Phase, finish_refusal},
-    http::{Head, Refusal, Rules, Upgrade, read_head},
+    handshakes::{Handshake, Handshakes, Phase},
+    http::{Refusal, Rules, Upgrade},
     inbox::Inbox,
     message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
-    peer::{PeerAddress, ProxyHeader, proxy_header},
+    peer::PeerAddress,
     stats::Counters,
+    tls::Tls,
+    transport::Transport,
 };
 use crate::wire::Ticket;
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
-/// Accepted sockets per turn, so that a flood does not starve handshakes under way.
+/// Sockets that are looked at per turn, and accepted, so that neither starves the other.
+const EVENTS_PER_TURN: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 256;
+/// Both under TLS: each may cost a signature, and tickets are waiting for their answer meanwhile.
+const HELLOS_PER_TURN: usize = 32;
 /// Pause after the process ran out of descriptors: accepting at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Time for a refused peer to read the answer.
-const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 /// What the acceptor thread works with.
 pub(super) struct Acceptor {
@@ -50,6 +57,7 @@ pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
     pub(super) rules: Rules,
     pub(super) peer_address: PeerAddress,
+    pub(super) tls: Option<Tls>,
     pub(super) limits: Limits,
     /// Set at the cap on connections, until some places are free again.
     pub(super) full: Cell<bool>,
@@ -67,7 +75,7 @@ impl Acceptor {
     /// Runs until told to stop.
     pub(super) fn run(mut self) -> io::Result<()> {
         self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(self.per_turn(EVENTS_PER_TURN));
         let mut handshakes = Handshakes::default();
         let mut accept_at = Some(Instant::now());
         loop {
@@ -108,7 +116,7 @@ impl Acceptor {
 
     /// Accepts what waits, up to a bound; says when to go on, or `None` to wait for an event.
     fn accept(&mut self, handshakes: &mut Handshakes) -> Option<Instant> {
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..self.per_turn(ACCEPTS_PER_TURN) {
             match self.listener.accept() {
                 Ok((stream, address)) => {
                     self.starved.set(false);
@@ -127,13 +135,19 @@ impl Acceptor {
         Some(Instant::now())
     }
 
+    /// How many sockets one turn takes: `bare` of them, or fewer under TLS.
+    fn per_turn(&self, bare: usize) -> usize {
+        if self.tls.is_some() { HELLOS_PER_TURN } else { bare }
+    }
+
     fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream, address: IpAddr) {
         let serial = handshakes.next_serial;
         handshakes.next_serial += 1;
         let phase = match self.peer_address {
             PeerAddress::ProxyProtocol => Phase::Proxy { bytes: Vec::new() },
-            PeerAddress::Socket | PeerAddress::ForwardedFor => Phase::Head { bytes: Vec::new() },
+            PeerAddress::Socket | PeerAddress::ForwardedFor => self.begin_peer(Vec::new()),
         };
+        let stream = Transport::new(stream);
         let handshake = Handshake { stream, serial, address: None, watched: false, phase };
         let id = HandshakeId { key: handshakes.slab.insert(handshake), serial };
         handshakes.heads.push_back((Instant::now() + self.limits.handshake, id));
@@ -144,6 +158,14 @@ impl Acceptor {
             return;
         }
         self.read(handshakes, id);
+    }
+
+    /// What comes first from the peer itself, of which `bytes` are here.
+    fn begin_peer(&self, bytes: Vec<u8>) -> Phase {
+        match self.tls {
+            Some(_) => Phase::Hello { bytes },
+            None => Phase::Head { bytes },
+        }
     }
 
     /// Counts a handshake for its address; refuses it if that has too many.
@@ -175,74 +197,15 @@ impl Acceptor {
         let Some(id) = handshakes.id(key) else { return };
         let Some(handshake) = handshakes.get(id) else { return };
         match &handshake.phase {
-            Phase::Proxy { .. } | Phase::Head { .. } => self.read(handshakes, id),
+            Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. } => {
+                self.read(handshakes, id);
+            }
             // The peer may send frames early; a reactor reads them. Only its end matters here.
             Phase::Ticket { .. } if event.is_error() => {
                 handshakes.remove(id);
             }
             Phase::Ticket { .. } => {}
             Phase::Refused { .. } => self.drive_refusal(handshakes, id),
-        }
-    }
-
-    /// Reads what there is of the proxy's header and the request head.
-    fn read(&self, handshakes: &mut Handshakes, id: HandshakeId) {
-        let mut chunk = [0; 2048];
-        loop {
-            let Some(handshake) = handshakes.get(id) else { return };
-            let (Phase::Proxy { bytes } | Phase::Head { bytes }) = &mut handshake.phase else {
-                return;
-            };
-            match handshake.stream.read(&mut chunk) {
-                Ok(0) => {
-                    handshakes.remove(id);
-                    return;
-                }
-                Ok(count) => {
-                    let seen = bytes.len();
-                    bytes.extend_from_slice(&chunk[..count]);
-                    self.on_bytes(handshakes, id, seen);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.watch(handshakes, id);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    handshakes.remove(id);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Goes as far as the bytes read so far allow; `seen` of them were there before.
-    fn on_bytes(&self, handshakes: &mut Handshakes, id: HandshakeId, mut seen: usize) {
-        let Some(handshake) = handshakes.get(id) else { return };
-        if let Phase::Proxy { bytes } = &mut handshake.phase {
-            match proxy_header(bytes) {
-                ProxyHeader::Incomplete => return,
-                ProxyHeader::Invalid => return self.refuse(handshakes, id, Refusal::NotHttp),
-                ProxyHeader::Complete { len, address } => {
-                    handshake.phase = Phase::Head { bytes: bytes.split_off(len) };
-                    seen = 0;
-                    if address.is_some_and(|address| !self.admit(handshakes, id, address)) {
-                        return;
-                    }
-                }
-            }
-        }
-        let Some(Handshake { phase: Phase::Head { bytes }, .. }) = handshakes.get(id) else {
-            return;
-        };
-        match read_head(bytes, seen, &self.rules) {
-            Head::Incomplete => {}
-            Head::Refused(refusal) => self.refuse(handshakes, id, refusal),
-            Head::Upgrade(upgrade) => {
-                let forwarded = upgrade.forwarded;
-                if forwarded.is_none_or(|address| self.admit(handshakes, id, address)) {
-                    self.ask_ticket(handshakes, id, upgrade);
-                }
-            }
         }
     }
 
@@ -322,64 +285,6 @@ impl Acceptor {
         self.live.fetch_add(1, Ordering::Relaxed);
         if reactor.push(Command::Adopt(Box::new(adoption))).is_err() {
             self.live.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn refuse(&self, handshakes: &mut Handshakes, id: HandshakeId, refusal: Refusal) {
-        let Some(handshake) = handshakes.get(id) else { return };
-        self.counters.refused(refusal.status());
-        log::debug!(
-            "conn={} address={} refused: {} {}",
-            id.serial,
-            handshake.address.map_or("unknown".into(), |address| address.to_string()),
-            refusal.status(),
-            refusal.why()
-        );
-        handshake.phase = Phase::Refused { response: refusal.response(), written: 0 };
-        handshakes.refusals.push_back((Instant::now() + REFUSAL_LINGER, id));
-        self.drive_refusal(handshakes, id);
-    }
-
-    /// Writes what is left of a refusal, then reads until the peer has seen it.
-    fn drive_refusal(&self, handshakes: &mut Handshakes, id: HandshakeId) {
-        let Some(Handshake { stream, phase: Phase::Refused { response, written }, .. }) =
-            handshakes.get(id)
-        else {
-            return;
-        };
-        match finish_refusal(stream, response.as_bytes(), written) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(handshakes, id),
-            Ok(()) | Err(_) => {
-                handshakes.remove(id);
-            }
-        }
-    }
-
-    fn expire(&self, handshakes: &mut Handshakes) {
-        while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.heads) {
-            match handshakes.get(id).map(|handshake| &handshake.phase) {
-                Some(Phase::Proxy { .. } | Phase::Head { .. }) => {
-                    self.refuse(handshakes, id, Refusal::TimedOut);
-                }
-                Some(Phase::Ticket { .. }) => self.refuse(handshakes, id, Refusal::NoBroker),
-                Some(Phase::Refused { .. }) | None => {}
-            }
-        }
-        while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.refusals) {
-            handshakes.remove(id);
-        }
-    }
-
-    /// Tells everybody who is waiting; what cannot be written at once is given up.
-    fn stop(&self, mut handshakes: Handshakes) {
-        self.counters.handshakes.store(0, Ordering::Relaxed);
-        let ids: Vec<_> =
-            (0..handshakes.slab.capacity()).filter_map(|key| handshakes.id(key)).collect();
-        for id in ids {
-            if handshakes.get(id).is_some_and(|found| !matches!(found.phase, Phase::Refused { .. }))
-            {
-                self.refuse(&mut handshakes, id, Refusal::Draining);
-            }
         }
     }
 }

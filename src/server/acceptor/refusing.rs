@@ -1,0 +1,90 @@
+//! How the acceptor turns peers away: with an answer, a moment to read it, and a deadline for both.
+//!
+//! The third part of `Acceptor`.
+
+use std::{
+    io,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{
+        handshakes::{Handshake, Handshakes, Phase, finish_refusal},
+        http::Refusal,
+        message::HandshakeId,
+        stats::TlsFailure,
+    },
+    Acceptor,
+};
+
+/// Time for a refused peer to read the answer.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+
+impl Acceptor {
+    pub(super) fn refuse(&self, handshakes: &mut Handshakes, id: HandshakeId, refusal: Refusal) {
+        let Some(handshake) = handshakes.get(id) else { return };
+        self.counters.refused(refusal.status());
+        log::debug!(
+            "conn={} address={} refused: {} {}",
+            id.serial,
+            handshake.shown_address(),
+            refusal.status(),
+            refusal.why()
+        );
+        if !handshake.can_be_told(refusal) {
+            handshakes.remove(id);
+            return;
+        }
+        handshake.phase = Phase::Refused { response: refusal.response(), written: 0 };
+        handshakes.refusals.push_back((Instant::now() + REFUSAL_LINGER, id));
+        self.drive_refusal(handshakes, id);
+    }
+
+    /// Writes what is left of a refusal, then reads until the peer has seen it.
+    pub(super) fn drive_refusal(&self, handshakes: &mut Handshakes, id: HandshakeId) {
+        let Some(Handshake { stream, phase: Phase::Refused { response, written }, .. }) =
+            handshakes.get(id)
+        else {
+            return;
+        };
+        match finish_refusal(stream, response.as_bytes(), written) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(handshakes, id),
+            Ok(()) | Err(_) => {
+                handshakes.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn expire(&self, handshakes: &mut Handshakes) {
+        while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.heads) {
+            let Some(handshake) = handshakes.get(id) else { continue };
+            if handshake.stream.is_handshaking() {
+                self.tls_failed(handshake, TlsFailure::TimedOut, None);
+            }
+            match &handshake.phase {
+                Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. } => {
+                    self.refuse(handshakes, id, Refusal::TimedOut);
+                }
+                Phase::Ticket { .. } => self.refuse(handshakes, id, Refusal::NoBroker),
+                Phase::Refused { .. } => {}
+            }
+        }
+        while let Some(id) = handshakes.pop_due(|handshakes| &mut handshakes.refusals) {
+            handshakes.remove(id);
+        }
+    }
+
+    /// Tells everybody who is waiting; what cannot be written at once is given up.
+    pub(super) fn stop(&self, mut handshakes: Handshakes) {
+        self.counters.handshakes.store(0, Ordering::Relaxed);
+        let ids: Vec<_> =
+            (0..handshakes.slab.capacity()).filter_map(|key| handshakes.id(key)).collect();
+        for id in ids {
+            if handshakes.get(id).is_some_and(|found| !matches!(found.phase, Phase::Refused { .. }))
+            {
+                self.refuse(&mut handshakes, id, Refusal::Draining);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What carries the bytes of one peer: a TCP socket, bare or under TLS.
+//!
+//! Acceptor and connections name only what is here; which of the two it is changes nothing in what they do.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::Shutdown,
+};
+
+use mio::{Interest, Registry, Token, event::Source, net::TcpStream};
+
+use super::tls::{Tls, TlsSession};
+
+/// What a connection reads and writes: a [`Transport`], or a simulated socket.
+///
+/// Reads and writes never block. A socket that returned `WouldBlock` from `write` must be offered the same
+/// bytes again, and more may follow them: it may have [begun](Socket::begun) with them. An error of kind
+/// `InvalidData` says that the peer broke the transport's rules, `Other` that this side is at fault.
+pub(super) trait Socket: Read + Write + Source {
+    /// Ends our side; what was written before still arrives. To be called again after `WouldBlock`, when
+    /// the socket can be written to.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Bytes at the start of what was offered to `write` last that it cannot give back any more, though it
+    /// has not counted them.
+    fn begun(&self) -> usize {
+        0
+    }
+
+    /// Whether bytes wait to be flushed.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    /// Whether there may be more to read although the last read did not fill its buffer and no event will
+    /// tell.
+    fn has_unread(&self) -> bool {
+        false
+    }
+}
+
+impl Socket for TcpStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// The socket of one peer.
+#[derive(Debug)]
+pub(super) struct Transport<S = TcpStream> {
+    socket: S,
+    tls: Option<Box<TlsSession>>,
+}
+
+impl<S: Socket> Transport<S> {
+    /// Bare, for a start.
+    pub(super) fn new(socket: S) -> Self {
+        Transport { socket, tls: None }
+    }
+
+    /// Puts TLS between the socket and what is read and written from here on; `early` came from the socket
+    /// before.
+    ///
+    /// # Errors
+    /// As reading.
+    pub(super) fn secure(&mut self, tls: &Tls, early: Vec<u8>) -> io::Result<()> {
+        let session = self.tls.insert(Box::new(tls.session(early)?));
+        session.process(&mut self.socket)
+    }
+
+    /// Whether TLS is still to be agreed on with the peer, so that it cannot be told anything.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_handshaking())
+    }
+}
+
+impl<S: Socket> Socket for Transport<S> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        if let Some(session) = &mut self.tls {
+            session.close(&mut self.socket)?;
+        }
+        self.socket.shutdown_write()
+    }
+
+    fn begun(&self) -> usize {
+        self.tls.as_ref().map_or(0, |session| session.begun())
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.has_unsent())
+    }
+
+    fn has_unread(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.has_unread())
+    }
+}
+
+impl<S: Socket> Read for Transport<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.read(buffer),
+            Some(session) => session.read(&mut self.socket, buffer),
+        }
+    }
+}
+
+impl<S: Socket> Write for Transport<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.write(bytes),
+            Some(session) => session.write(&mut self.socket, &[IoSlice::new(bytes)]),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.socket.write_vectored(slices),
+            Some(session) => session.write(&mut self.socket, slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => Ok(()),
+            Some(session) => session.push_out(&mut self.socket),
+        }
+    }
+}
+
+impl<S: Source> Source for Transport<S> {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.socket.register(registry, token, interest)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.socket.reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.socket.deregister(registry)
+    }
+}

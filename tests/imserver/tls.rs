@@ -1,0 +1,111 @@
+//! TLS as an operator meets it: two flags, mistakes, a renewed certificate and SIGHUP.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::HandshakeKind;
+
+use crate::{
+    process::{Process, eventually, outcome},
+    ws::{
+        Client, Stream,
+        tls::{Identity, forget, secure},
+    },
+};
+
+/// A folder with a certificate and its key, as tools that renew them leave it.
+struct Certificates(PathBuf);
+
+impl Certificates {
+    fn new(name: &str) -> Certificates {
+        let folder = format!("imcore-tls-{name}-{}", std::process::id());
+        let folder = Certificates(std::env::temp_dir().join(folder));
+        fs::create_dir_all(&folder.0).unwrap();
+        folder
+    }
+
+    fn put(&self, identity: &Identity) {
+        fs::write(self.cert(), &identity.cert).unwrap();
+        fs::write(self.key(), &identity.key).unwrap();
+    }
+
+    fn cert(&self) -> String {
+        self.path("fullchain.pem")
+    }
+
+    fn key(&self) -> String {
+        self.path("privkey.pem")
+    }
+
+    fn path(&self, file: &str) -> String {
+        Path::new(&self.0).join(file).display().to_string()
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_over_by_sighup() {
+    let (files, first, second) = (Certificates::new("renew"), Identity::new(), Identity::new());
+    files.put(&first);
+    let mut node = Process::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        &files.cert(),
+        "--tls-key",
+        &files.key(),
+    ]);
+    node.says("clients connect to wss://127.0.0.1:");
+    node.says("TLS; the certificate ends in ");
+    let address = node.address();
+    let ready = |identity: &Identity| {
+        let trust = Arc::new(identity.trust());
+        forget(address);
+        secure(address, &trust);
+        eventually("ready", || Client::connect(address, "ws://x/ws?token=no").err() == Some(401));
+        let mut again = Stream::connect(address).unwrap();
+        std::io::Write::write_all(&mut again, b"GET").unwrap();
+        again.session().handshake_kind()
+    };
+    assert_eq!(ready(&first), Some(HandshakeKind::Resumed));
+    // Half of a renewal is not used, and the node says why.
+    fs::write(files.key(), &second.key).unwrap();
+    node.signal("HUP");
+    node.says("the settings stay as they are");
+    node.says("(--tls-key was given)");
+    assert_eq!(ready(&first), Some(HandshakeKind::Resumed));
+    files.put(&second);
+    node.signal("HUP");
+    node.says("settings read again");
+    ready(&second);
+    node.signal("TERM");
+    assert_eq!(node.ends().code(), Some(0));
+    forget(address);
+}
+
+#[test]
+fn mistakes_end_with_code_2_and_say_what_was_expected() {
+    let files = Certificates::new("mistakes");
+    files.put(&Identity::new());
+    let (cert, key) = (files.cert(), files.key());
+    let cases: [(&[&str], &str); 4] = [
+        (&["--tls-cert", &cert], "--tls-cert needs --tls-key beside it"),
+        (&["--tls-key", &key], "--tls-key needs --tls-cert beside it"),
+        (&["--tls-cert", "/no/such", "--tls-key", &key], "/no/such cannot be read"),
+        (&["--tls-cert", &cert, "--tls-key", &cert], "BEGIN PRIVATE KEY"),
+    ];
+    for (args, expected) in cases {
+        let (code, message) = outcome(&[&["--listen", "127.0.0.1:0"], args].concat());
+        assert_eq!(code, Some(2), "{args:?}: {message}");
+        assert!(message.contains(expected), "{args:?}: {message}");
+        assert!(message.contains("--tls-"), "{args:?}: {message}");
+    }
+}

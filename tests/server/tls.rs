@@ -1,0 +1,338 @@
+//! What is special to TLS: its handshake, its records, its certificate. All that a node does otherwise is
+//! tested over TLS too: see `Backend::Tls`.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
+
+use imcore::{
+    ErrorKind,
+    server::{CloseReason, PeerAddress, ServerConfig, TlsConfig, TlsFailure},
+};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned, pki_types::ServerName};
+use tungstenite::{Message, WebSocket, protocol::Role};
+
+use crate::{
+    world::{Backend, World, eventually},
+    ws::{Client, PATIENCE, Stream, frame, request, response_head, tls::Identity},
+};
+
+/// The certificate of all secure worlds, and the clients that trust it.
+fn shared() -> &'static (Identity, Arc<ClientConfig>) {
+    static SHARED: OnceLock<(Identity, Arc<ClientConfig>)> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let identity = Identity::new();
+        let clients = Arc::new(identity.trust());
+        (identity, clients)
+    })
+}
+
+/// What a node needs to speak TLS.
+pub fn config() -> TlsConfig {
+    let identity = &shared().0;
+    TlsConfig::from_pem(identity.cert.as_str(), identity.key.as_str())
+}
+
+/// What its clients need.
+pub fn clients() -> &'static Arc<ClientConfig> {
+    &shared().1
+}
+
+/// A world whose nodes speak TLS.
+fn world(change: impl Fn(&mut ServerConfig)) -> World {
+    World::with(Backend::Tls, 1, change)
+}
+
+/// A connection by a client of its own.
+fn connect(world: &World, client: i64, config: ClientConfig) -> Client {
+    let url = world.im.prev_connect_server(client, None).unwrap();
+    let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    Client::upgrade(Stream::over(socket, Arc::new(config)), &url).unwrap()
+}
+
+fn failed(world: &World, failure: TlsFailure) -> u64 {
+    let failures = world.nodes[0].stats().tls_failures;
+    failures.iter().find(|(other, _)| *other == failure).unwrap().1
+}
+
+/// A client that has connected, sent `bytes` and reads until the node closes.
+fn answer_to(world: &World, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn both_versions_are_spoken_and_resumed() {
+    let world = world(|_| {});
+    for version in rustls::ALL_VERSIONS {
+        let config = Arc::new(shared().0.trust_with(&[version]));
+        for (round, kind) in [HandshakeKind::Full, HandshakeKind::Resumed].into_iter().enumerate() {
+            let url = world.im.prev_connect_server(1, None).unwrap();
+            let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+            let stream = Stream::over(socket, Arc::clone(&config));
+            let mut client = Client::upgrade(stream, &url).unwrap();
+            world.im.send_message(0, [1], &round, false).unwrap();
+            assert_eq!(client.json(), round);
+            assert_eq!(client.raw().session().handshake_kind(), Some(kind), "{version:?}");
+            client.leave();
+        }
+    }
+}
+
+#[test]
+fn what_is_not_tls_is_told_so_in_the_clear() {
+    let world = world(|_| {});
+    let answer = answer_to(&world, request("/ws?token=x").as_bytes());
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("wss://"), "{answer}");
+    // Begins like TLS, and is none: an alert is the answer.
+    let answer = answer_to(&world, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01x");
+    assert_eq!(answer.first(), Some(&0x15), "{answer:?}");
+    eventually("counted", || failed(&world, TlsFailure::Protocol) == 1);
+    // A record that never ends.
+    let endless = [&b"\x16\x03\x01\x40\x00\x01\x00\xff\xff"[..], &[0; 20 << 10]].concat();
+    answer_to(&world, &endless);
+    eventually("counted", || failed(&world, TlsFailure::Protocol) == 2);
+    world.connect(1).silent();
+}
+
+#[test]
+fn clients_that_cannot_agree_are_counted_by_reason() {
+    let world = world(|config| config.limits.handshake = Duration::from_secs(2));
+    let try_with = |config: ClientConfig| {
+        let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        let mut stream = Stream::over(socket, Arc::new(config));
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"x").and_then(|()| stream.read(&mut [0; 16])).unwrap_err();
+    };
+    try_with(Identity::new().trust());
+    eventually("an unknown certificate", || failed(&world, TlsFailure::Rejected) == 1);
+    let mut other_protocol = shared().0.trust();
+    other_protocol.alpn_protocols = vec![b"h2".to_vec()];
+    try_with(other_protocol);
+    eventually("no protocol", || failed(&world, TlsFailure::Incompatible) == 1);
+    let mut both_protocols = shared().0.trust();
+    both_protocols.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut client = connect(&world, 1, both_protocols);
+    assert_eq!(client.raw().session().alpn_protocol(), Some(&b"http/1.1"[..]));
+    // Half a handshake, left and never finished.
+    let half = |wait: bool| {
+        let mut socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        socket.write_all(b"\x16\x03\x01\x01\x00\x01").unwrap();
+        if wait {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert_eq!(socket.read(&mut [0; 16]).unwrap_or(0), 0, "nothing can be said");
+        }
+    };
+    half(false);
+    eventually("left", || failed(&world, TlsFailure::Left) == 1);
+    half(true);
+    eventually("timed out", || failed(&world, TlsFailure::TimedOut) == 1);
+    client.silent();
+}
+
+#[test]
+fn handshakes_beyond_the_limit_cost_no_tls() {
+    let world = world(|config| config.limits.handshakes = 2);
+    let address = world.nodes[0].local_addr();
+    let idle = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    let mut refused = TcpStream::connect(address).unwrap();
+    refused.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(refused.read(&mut [0; 16]).unwrap_or(0), 0);
+    eventually("counted", || world.nodes[0].stats().refusals.contains(&(503, 1)));
+    drop(idle);
+    eventually("room again", || world.try_connect(1).is_ok());
+}
+
+/// Passes what is written on, one byte to the packet.
+struct Crumbs(TcpStream);
+
+impl Read for Crumbs {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Crumbs {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn records_may_come_byte_by_byte() {
+    let world = world(|_| {});
+    let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::clone(clients()), name).unwrap();
+    let url = world.im.prev_connect_server(1, None).unwrap();
+    let stream = StreamOwned::new(session, Crumbs(socket));
+    let (mut client, _) = tungstenite::client(url, stream).unwrap();
+    client.send(Message::Ping("crumbs".into())).unwrap();
+    assert_eq!(client.read().unwrap(), Message::Pong("crumbs".into()));
+    let text = "x".repeat(100_000);
+    world.im.send_message(0, [1], &text, false).unwrap();
+    assert_eq!(client.read().unwrap().len(), text.len() + 2);
+}
+
+/// No event tells of what is decrypted already when a reactor takes the socket over.
+#[test]
+fn frames_in_one_record_with_the_head_are_read() {
+    let world = world(|_| {});
+    let url = world.im.prev_connect_server(1, None).unwrap();
+    let head = request(&url[url.find("/ws").unwrap()..]);
+    let frames = [frame(0x81, &[b'x'; 5000]), frame(0x89, b"last")].concat();
+    let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
+    // The handshake is over first, so that this is all that comes.
+    stream.flush().unwrap();
+    stream.write_all(&[head.as_bytes(), &frames].concat()).unwrap();
+    assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
+    let mut client = Client(WebSocket::from_raw_socket(stream, Role::Client, None));
+    assert_eq!(client.0.read().unwrap(), Message::Pong("last".into()));
+}
+
+#[test]
+fn keys_may_be_renewed_but_not_for_ever() {
+    let world = world(|_| {});
+    let mut bystander = world.connect(2);
+    let mut client = connect(&world, 1, shared().0.trust_with(&[&rustls::version::TLS13]));
+    for round in 0..50 {
+        client.raw().session().refresh_traffic_keys().unwrap();
+        client.silent();
+        world.im.send_message(0, [1], &round, false).unwrap();
+        assert_eq!(client.json(), round);
+    }
+    // Many and nothing else: no client needs that.
+    for _ in 0..100 {
+        client.raw().session().refresh_traffic_keys().unwrap();
+    }
+    let _ = client.raw().flush();
+    eventually("closed", || world.closed(CloseReason::Protocol) == 1);
+    bystander.silent();
+}
+
+#[test]
+fn a_broken_record_ends_its_connection_alone() {
+    let world = world(|_| {});
+    let mut bystander = world.connect(2);
+    let mut clients: Vec<_> = (10..15).map(|id| world.connect(id)).collect();
+    let broken: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x17\x03\x03\x00\x20................................",
+        b"\x17\x03\x03\xff\xff................................",
+        b"\x16\x03\x03\x00\x04....",
+        &[0xff; 40_000],
+    ];
+    for (client, bytes) in clients.iter_mut().zip(broken) {
+        let _ = client.raw().socket().write_all(bytes);
+    }
+    eventually("closed", || world.closed(CloseReason::Protocol) == 5);
+    eventually("offline", || world.im.get_client_list_by_online().unwrap().len() == 1);
+    bystander.silent();
+}
+
+#[test]
+fn a_proxy_s_header_comes_before_tls() {
+    let world = world(|config| config.peer_address = PeerAddress::ProxyProtocol);
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+    header.extend([10, 0, 0, 7, 127, 0, 0, 1, 0x30, 0x39, 0x17, 0x71]);
+    let name = ServerName::try_from("localhost").unwrap();
+    for together in [false, true] {
+        let mut session = ClientConnection::new(Arc::clone(clients()), name.clone()).unwrap();
+        let mut start = header.clone();
+        if together {
+            session.write_tls(&mut start).unwrap();
+        }
+        let mut socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(&start).unwrap();
+        let url = world.im.prev_connect_server(1, None).unwrap();
+        let stream = Stream::Tls(Box::new(StreamOwned::new(session, socket)));
+        Client::upgrade(stream, &url).unwrap().silent();
+    }
+}
+
+#[test]
+fn a_new_certificate_is_for_new_connections() {
+    let world = world(|_| {});
+    let first_end = world.nodes[0].stats().tls_expiry;
+    assert!(first_end.is_some());
+    let mut old: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
+    world.im.join_chan_clients("room", 1..=4).unwrap();
+    let fresh = Identity::new();
+    let node = &world.nodes[0];
+    thread::scope(|scope| {
+        let readers: Vec<_> = old
+            .iter_mut()
+            .map(|client| {
+                scope.spawn(move || (0..300).for_each(|number| assert_eq!(client.json(), number)))
+            })
+            .collect();
+        for number in 0..300 {
+            if number == 100 {
+                let tls = TlsConfig::from_pem(fresh.cert.as_str(), fresh.key.as_str());
+                node.reload_tls(&tls).unwrap();
+            }
+            world.im.send_chan_message(0, "room", &number).unwrap();
+        }
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+    connect(&world, 5, fresh.trust()).silent();
+    // What cannot be used changes nothing.
+    let wrong = TlsConfig::from_pem(fresh.cert.as_str(), shared().0.key.as_str());
+    let error = node.reload_tls(&wrong).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("tls.key: "), "{error}");
+    connect(&world, 6, fresh.trust()).silent();
+    let plain = World::new(Backend::Memory, 1);
+    assert_eq!(plain.nodes[0].reload_tls(&wrong).unwrap_err().kind(), ErrorKind::Config);
+}
+
+#[test]
+fn mistakes_name_the_setting_and_what_was_expected() {
+    let (identity, other) = (&shared().0, Identity::new());
+    let refusal = |cert: &str, key: &str| {
+        let tls = Some(TlsConfig::from_pem(cert, key));
+        let config = ServerConfig { tls, ..ServerConfig::default() };
+        config.validate().unwrap_err().to_string()
+    };
+    let cases = [
+        (refusal("", &identity.key), "tls.cert", "BEGIN CERTIFICATE"),
+        (refusal(&identity.key, &identity.key), "tls.cert", "BEGIN CERTIFICATE"),
+        (refusal(&identity.cert, ""), "tls.key", "BEGIN PRIVATE KEY"),
+        (refusal(&identity.cert, &identity.cert), "tls.key", "BEGIN PRIVATE KEY"),
+        (refusal(&identity.cert, &other.key), "tls.key", "first certificate"),
+        (
+            refusal(&identity.cert, &identity.key.replace("PRIVATE", "ENCRYPTED PRIVATE")),
+            "tls.key",
+            "encrypted",
+        ),
+        (refusal(&identity.cert.replace("MII", "!!!"), &identity.key), "tls.cert", "PEM"),
+    ];
+    for (message, setting, expected) in cases {
+        assert!(message.contains(setting) && message.contains(expected), "{message}");
+    }
+    let missing = TlsConfig::from_files("/no/such/cert.pem", "/no/such/key.pem");
+    let config = ServerConfig { tls: Some(missing), ..ServerConfig::default() };
+    let message = config.validate().unwrap_err().to_string();
+    assert!(message.contains("tls.cert: /no/such/cert.pem cannot be read"), "{message}");
+    // One file may hold both, and no key shows.
+    let both = format!("{}{}", identity.key, identity.cert);
+    let tls = TlsConfig::from_pem(both.as_str(), both.as_str());
+    assert_eq!(format!("{tls:?}"), "TlsConfig { cert: (text), key: (text) }");
+    ServerConfig { tls: Some(tls), ..ServerConfig::default() }.validate().unwrap();
+}
