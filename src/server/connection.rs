@@ -16,8 +16,8 @@ use super::{
     frame::Frame,
     inbound::Inbound,
     outbox::{Flushed, Outbox, Written},
+    reasons::CloseReason,
     receipt::Receipt,
-    stats::CloseReason,
     transport::{Socket, Transport},
 };
 use crate::{id::ClientId, wire::Ticket};

@@ -12,9 +12,9 @@ use std::{
 };
 
 use super::{
+    counters::{Counters, add},
     frame::Frame,
     message::{Command, Reactors, Readiness},
-    stats::{Counters, add},
     vitals::Pulse,
 };
 use crate::{

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::server::{
         calls::CallStats,
-        stats::{CloseReason, TlsFailure},
+        reasons::{CloseReason, TlsFailure},
     };
 
     /// A sample: name, labels, value.

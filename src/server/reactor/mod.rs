@@ -26,13 +26,14 @@ use self::upkeep::Drain;
 use super::{
     config::Limits,
     connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
+    counters::{Counters, add},
     frame::Frame,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
     message::{Adoption, Command, Outgoing, Report},
     outbox::Written,
+    reasons::CloseReason,
     receipt::Receipt,
-    stats::{CloseReason, Counters, add},
     transport::{Socket, Transport},
 };
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    super::{config::Limits, hub::Key, message::Report, stats::CloseReason, transport::Socket},
+    super::{config::Limits, hub::Key, message::Report, reasons::CloseReason, transport::Socket},
     Reactor,
 };
 use crate::broker::PresenceChange;
