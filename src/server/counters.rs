@@ -15,7 +15,6 @@ pub(super) struct Counters {
     pub(super) opened: AtomicU64,
     pub(super) offered: AtomicU64,
     pub(super) delivered: AtomicU64,
-    pub(super) dropped: AtomicU64,
     pub(super) receipts_dropped: AtomicU64,
     pub(super) malformed: AtomicU64,
     /// Handed to the presence thread and to the publisher; these count what they have done with it.
@@ -27,6 +26,8 @@ pub(super) struct Counters {
     pub(super) tls_failures: [AtomicU64; TlsFailure::ALL.len()],
     pub(super) lost: AtomicU64,
     pub(super) closed: [AtomicU64; CloseReason::ALL.len()],
+    /// Messages, by the reason for which their connection ended.
+    pub(super) dropped: [AtomicU64; CloseReason::ALL.len()],
 }
 
 /// Adds to a counter.
@@ -37,6 +38,10 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
 impl Counters {
     pub(super) fn closed(&self, reason: CloseReason) {
         add(&self.closed[reason as usize], 1);
+    }
+
+    pub(super) fn dropped(&self, reason: CloseReason, messages: u64) {
+        add(&self.dropped[reason as usize], messages);
     }
 
     pub(super) fn tls_failed(&self, failure: TlsFailure) {

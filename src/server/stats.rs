@@ -27,6 +27,8 @@ pub struct ServerStats {
     pub delivered: u64,
     /// Of those, messages that were queued when their connection ended.
     pub dropped: u64,
+    /// Those by the reason for which it ended, in the order of [`CloseReason::ALL`].
+    pub drops: Vec<(CloseReason, u64)>,
     /// Receipts that could not be sent because the broker was away or too slow.
     pub receipts_dropped: u64,
     /// Handshakes under way.
@@ -74,6 +76,7 @@ impl ServerStats {
     pub(super) fn sum<'a>(parts: impl Iterator<Item = &'a Counters>) -> Self {
         let mut sum = ServerStats {
             closed: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
+            drops: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
             refusals: REFUSALS.iter().map(|status| (*status, 0)).collect(),
             tls_failures: TlsFailure::ALL.iter().map(|failure| (*failure, 0)).collect(),
             ..ServerStats::default()
@@ -83,7 +86,6 @@ impl ServerStats {
             sum.opened += get(&part.opened);
             sum.offered += get(&part.offered);
             sum.delivered += get(&part.delivered);
-            sum.dropped += get(&part.dropped);
             sum.receipts_dropped += get(&part.receipts_dropped);
             sum.malformed += get(&part.malformed);
             sum.handshakes += get(&part.handshakes);
@@ -99,7 +101,11 @@ impl ServerStats {
             for ((_, count), counter) in sum.closed.iter_mut().zip(&part.closed) {
                 *count += get(counter);
             }
+            for ((_, count), counter) in sum.drops.iter_mut().zip(&part.dropped) {
+                *count += get(counter);
+            }
         }
+        sum.dropped = sum.drops.iter().map(|(_, count)| count).sum();
         sum.refused = sum.refusals.iter().map(|(_, count)| count).sum();
         let ended: u64 = sum.closed.iter().map(|(_, count)| count).sum();
         sum.connections = sum.opened.saturating_sub(ended);
