@@ -108,7 +108,8 @@ def compose(network, tree, scratch, file):
             host, near, far = mapping.split(":")
             assert host == "127.0.0.1", mapping
             publish(int(near), container.address, int(far))
-            ports[name] = int(near)
+            # The first one is what clients of the service use.
+            ports.setdefault(name, int(near))
 
     store = services["redis"]
     assert store["command"][0] == "redis-server"

@@ -12,8 +12,9 @@ class Client:
         token = secrets.token_hex(16)
         ticket = json.dumps({"Item1": client, "Item2": None}, separators=(",", ":"))
         self.redis = ["redis-cli", "-p", str(redis_port)]
-        subprocess.run([*self.redis, "set", f"im_v2_wsToken{token}", ticket, "EX", "10"], check=True,
-                       stdout=subprocess.DEVNULL)
+        stored = subprocess.run([*self.redis, "set", f"im_v2_wsToken{token}", ticket, "EX", "10"], check=True,
+                                text=True, stdout=subprocess.PIPE)
+        assert stored.stdout == "OK\n", stored.stdout
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.socket.sendall((f"GET /ws?token={token} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
                              "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
