@@ -16,8 +16,8 @@ use super::{
     frame::Frame,
     inbound::Inbound,
     outbox::{Flushed, Outbox, Written},
+    reasons::CloseReason,
     receipt::Receipt,
-    stats::CloseReason,
     transport::{Socket, Transport},
 };
 use crate::{id::ClientId, wire::Ticket};
@@ -141,6 +141,14 @@ impl<S: Socket> Connection<S> {
     #[cfg(test)]
     pub(super) fn unwritten(&self) -> (usize, usize) {
         (self.outbox.pending(), self.outbox.messages())
+    }
+
+    /// Why it ends; `None` while it is open.
+    pub(super) fn ending(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Open => None,
+            Phase::Closing { reason, .. } | Phase::Gone { reason } => Some(reason),
+        }
     }
 
     /// Why it ended, once nothing more can be done with it.
@@ -318,11 +326,7 @@ impl<S: Socket> Connection<S> {
 
     /// Nothing more can be done; a reason that was there before stays.
     fn end(&mut self, reason: CloseReason) {
-        let reason = match self.phase {
-            Phase::Open => reason,
-            Phase::Closing { reason, .. } | Phase::Gone { reason } => reason,
-        };
-        self.phase = Phase::Gone { reason };
+        self.phase = Phase::Gone { reason: self.ending().unwrap_or(reason) };
     }
 
     /// Looks after the connection once per sweep: pings the idle, and names a reason to close the silent

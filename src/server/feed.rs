@@ -12,9 +12,9 @@ use std::{
 };
 
 use super::{
+    counters::{Counters, add},
     frame::Frame,
     message::{Command, Reactors, Readiness},
-    stats::{Counters, add},
     vitals::Pulse,
 };
 use crate::{
@@ -50,10 +50,11 @@ impl Feed {
         while !self.stop.load(Ordering::Acquire) {
             match self.subscription.next(STOP_CHECK) {
                 Ok(event) => {
-                    if event == Some(FeedEvent::Listening) && !backoff.is_first() {
+                    // A broker that lets us in and turns us out at once is not back.
+                    if event != Some(FeedEvent::Listening) && !backoff.is_first() {
                         log::info!("node {} listens again", self.node);
+                        backoff.reset();
                     }
-                    backoff.reset();
                     self.pulse.heard(self.subscription.last_echo());
                     if event.is_some_and(|event| self.on_event(event).is_err()) {
                         return;
@@ -163,5 +164,52 @@ impl Feed {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::error::{Error, ErrorKind, Result};
+
+    /// Listens and is turned out at once, each time; after so many times it ends the feed.
+    struct TurnedOut {
+        left: u32,
+        listening: bool,
+        stop: Arc<AtomicBool>,
+    }
+
+    impl Subscription for TurnedOut {
+        fn next(&mut self, _: Duration) -> Result<Option<FeedEvent>> {
+            self.listening = !self.listening;
+            if self.listening {
+                return Ok(Some(FeedEvent::Listening));
+            }
+            self.left -= 1;
+            self.stop.store(self.left == 0, Ordering::Release);
+            Err(Error::new(ErrorKind::Rejected, "no permission"))
+        }
+    }
+
+    #[test]
+    fn a_broker_that_turns_us_out_at_once_is_left_alone_for_longer_and_longer() {
+        let stop = Arc::new(AtomicBool::default());
+        let subscription = TurnedOut { left: 5, listening: false, stop: Arc::clone(&stop) };
+        let feed = Feed {
+            node: "n".into(),
+            subscription: Box::new(subscription),
+            reactors: Reactors::new(Vec::new()),
+            readiness: Arc::default(),
+            counters: Arc::default(),
+            pulse: Arc::default(),
+            stop,
+            complained: Vec::new(),
+        };
+        let start = Instant::now();
+        feed.run();
+        // Four pauses of at least 25, 50, 100 and 200 ms; without growth they are 200 ms at most.
+        assert!(start.elapsed() >= Duration::from_millis(300));
     }
 }

@@ -4,7 +4,7 @@ use super::{
     http::{Head, Rules, read_head},
     inbound::Inbound,
     peer::{self, ProxyHeader},
-    stats::CloseReason,
+    reasons::CloseReason,
 };
 
 const MESSAGE_BYTES: usize = 4096;

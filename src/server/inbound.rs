@@ -10,7 +10,7 @@ use tungstenite::{
     protocol::{Role, WebSocketConfig},
 };
 
-use super::{boundary::Boundary, stats::CloseReason};
+use super::{boundary::Boundary, reasons::CloseReason};
 
 /// The library at work, and how far the bytes it was given are from a frame boundary.
 #[derive(Debug)]

@@ -92,11 +92,6 @@ fn message_metrics(page: &mut Page, stats: &ServerStats) {
             stats.delivered,
         ),
         (
-            "imcore_messages_dropped_total",
-            "Messages that were queued when their connection ended.",
-            stats.dropped,
-        ),
-        (
             "imcore_receipts_dropped_total",
             "Receipts that could not be sent: the broker was away or too slow.",
             stats.receipts_dropped,
@@ -114,6 +109,13 @@ fn message_metrics(page: &mut Page, stats: &ServerStats) {
     ];
     for (name, help, value) in counters {
         page.single(name, Kind::Counter, help, value);
+    }
+    let name = "imcore_messages_dropped_total";
+    let help =
+        "Messages that were queued when their connection ended, by the reason for which it did.";
+    page.family(name, Kind::Counter, help);
+    for (reason, count) in &stats.drops {
+        page.sample(name, &[("reason", reason.text())], count);
     }
 }
 
@@ -221,7 +223,7 @@ mod tests {
     use super::*;
     use crate::server::{
         calls::CallStats,
-        stats::{CloseReason, TlsFailure},
+        reasons::{CloseReason, TlsFailure},
     };
 
     /// A sample: name, labels, value.

@@ -4,8 +4,8 @@
 //! Reading order of the files: `message` (what crosses threads), `reactor`, `connection` and `inbound` (the
 //! life of a socket), `hub`, `outbox`, `frame`; then `acceptor`, `handshakes` and `http` (how a socket gets
 //! there), `transport` and `tls` (what its bytes go through), `feed`, `presence` and `worker` (the broker's
-//! two directions); `assembly` puts them together. The rest counts (`stats`, `calls`, `vitals`, `metrics`) or
-//! is small.
+//! two directions); `assembly` puts them together. The rest counts (`counters`, `calls`, `stats`, `vitals`,
+//! `metrics`) or is small.
 
 mod acceptor;
 mod assembly;
@@ -13,6 +13,7 @@ mod boundary;
 mod calls;
 mod config;
 mod connection;
+mod counters;
 mod failure;
 mod feed;
 mod frame;
@@ -32,6 +33,7 @@ pub mod parts;
 mod peer;
 mod presence;
 mod reactor;
+mod reasons;
 mod receipt;
 mod stats;
 #[cfg(feature = "tls")]
@@ -71,7 +73,8 @@ pub use failure::FailureWatch;
 pub use message::NotReady;
 pub use metrics::{PROMETHEUS_TYPE, prometheus};
 pub use peer::PeerAddress;
-pub use stats::{CloseReason, ServerStats, TlsFailure};
+pub use reasons::{CloseReason, TlsFailure};
+pub use stats::ServerStats;
 pub use tls::TlsConfig;
 pub use vitals::Vitals;
 

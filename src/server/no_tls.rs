@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::stats::TlsFailure;
+use super::reasons::TlsFailure;
 use crate::error::Result;
 
 /// Where a node's certificate and its private key are. It cannot be had in a build without the feature `tls`.

@@ -1,148 +1,16 @@
-//! What the node counts, and why connections end.
-//!
-//! Each loop has counters of its own, so that counting never makes two cores share a cache line;
-//! readers add them up.
+//! What a node tells of itself at one moment: the counters of all its threads, added up.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
-use super::{calls::CallStats, message::NotReady};
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal;)*) => {
-        /// Why a connection ended. Not an error: every connection ends for one of these.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum CloseReason { $($(#[$doc])* $name,)* }
-
-        impl CloseReason {
-            /// All reasons, in the order of [`ServerStats::closed`].
-            pub const ALL: &[CloseReason] = &[$(CloseReason::$name,)*];
-
-            /// The WebSocket close code that the client is sent; `None` where nothing can be sent.
-            pub fn code(self) -> Option<u16> {
-                match self { $(CloseReason::$name => $code,)* }
-            }
-
-            /// The reason in the close frame, in logs and in metrics.
-            pub fn text(self) -> &'static str {
-                match self { $(CloseReason::$name => $text,)* }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// The client sent a close frame.
-    Peer = None, "closed by the client";
-    /// The connection broke, or the client left without a close frame.
-    Lost = None, "connection lost";
-    /// Nothing was heard, not even an answer to a ping.
-    Silent = None, "no answer to a ping";
-    /// `force_offline`: the client must not reconnect by itself.
-    Kicked = Some(4001), "kicked";
-    /// The node stops; the client may reconnect.
-    Stopping = Some(1001), "server is stopping";
-    /// The node stops little by little; the client may reconnect at once.
-    Restarting = Some(1012), "server is restarting";
-    /// A frame broke the protocol, or a TLS record did.
-    Protocol = Some(1002), "protocol error";
-    /// A text message was not UTF-8.
-    BadText = Some(1007), "text is not UTF-8";
-    /// The client sent more than it may.
-    Flood = Some(1008), "too much data";
-    /// A message was larger than allowed.
-    TooBig = Some(1009), "message too big";
-    /// A fault of this server in checking what the client sent.
-    Internal = Some(1011), "internal error";
-    /// The client reads too slowly.
-    SlowConsumer = Some(1013), "slow consumer";
-}
-
-/// Why a TLS handshake came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TlsFailure {
-    /// No version, cipher or protocol that both know.
-    Incompatible,
-    /// The client does not take the certificate, or gave another reason of its own.
-    Rejected,
-    /// What came was not TLS as it has to be.
-    Protocol,
-    /// The client left meanwhile.
-    Left,
-    /// It took longer than [`Limits::handshake`](super::Limits::handshake).
-    TimedOut,
-}
-
-impl TlsFailure {
-    /// All of them, in the order of [`ServerStats::tls_failures`].
-    pub const ALL: &[TlsFailure] = &[
-        TlsFailure::Incompatible,
-        TlsFailure::Rejected,
-        TlsFailure::Protocol,
-        TlsFailure::Left,
-        TlsFailure::TimedOut,
-    ];
-
-    /// In logs and in metrics.
-    pub fn text(self) -> &'static str {
-        match self {
-            TlsFailure::Incompatible => "nothing in common",
-            TlsFailure::Rejected => "rejected by the client",
-            TlsFailure::Protocol => "protocol error",
-            TlsFailure::Left => "client left",
-            TlsFailure::TimedOut => "timed out",
-        }
-    }
-}
-
-/// Every status that a handshake is refused with.
-const REFUSALS: [u16; 11] = [400, 401, 403, 404, 405, 408, 421, 426, 429, 431, 503];
-
-/// Counters of one loop.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct Counters {
-    pub(super) opened: AtomicU64,
-    pub(super) offered: AtomicU64,
-    pub(super) delivered: AtomicU64,
-    pub(super) dropped: AtomicU64,
-    pub(super) receipts_dropped: AtomicU64,
-    pub(super) malformed: AtomicU64,
-    /// Handed to the presence thread and to the publisher; these count what they have done with it.
-    pub(super) presence_queued: AtomicU64,
-    pub(super) receipts_queued: AtomicU64,
-    /// Not a count but the number now, which the acceptor writes once a turn.
-    pub(super) handshakes: AtomicU64,
-    refused: [AtomicU64; REFUSALS.len()],
-    tls_failures: [AtomicU64; TlsFailure::ALL.len()],
-    pub(super) lost: AtomicU64,
-    closed: [AtomicU64; CloseReason::ALL.len()],
-}
-
-/// Adds to a counter.
-pub(super) fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
-
-impl Counters {
-    pub(super) fn closed(&self, reason: CloseReason) {
-        add(&self.closed[reason as usize], 1);
-    }
-
-    pub(super) fn tls_failed(&self, failure: TlsFailure) {
-        add(&self.tls_failures[failure as usize], 1);
-    }
-
-    pub(super) fn refused(&self, status: u16) {
-        let place = REFUSALS.iter().position(|known| *known == status);
-        debug_assert!(place.is_some(), "{status} is not listed");
-        add(&self.refused[place.unwrap_or(0)], 1);
-    }
-}
+use super::{
+    calls::CallStats,
+    counters::{Counters, REFUSALS},
+    message::NotReady,
+    reasons::{CloseReason, TlsFailure},
+};
 
 /// What the node has counted since it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,6 +27,8 @@ pub struct ServerStats {
     pub delivered: u64,
     /// Of those, messages that were queued when their connection ended.
     pub dropped: u64,
+    /// Those by the reason for which it ended, in the order of [`CloseReason::ALL`].
+    pub drops: Vec<(CloseReason, u64)>,
     /// Receipts that could not be sent because the broker was away or too slow.
     pub receipts_dropped: u64,
     /// Handshakes under way.
@@ -206,6 +76,7 @@ impl ServerStats {
     pub(super) fn sum<'a>(parts: impl Iterator<Item = &'a Counters>) -> Self {
         let mut sum = ServerStats {
             closed: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
+            drops: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
             refusals: REFUSALS.iter().map(|status| (*status, 0)).collect(),
             tls_failures: TlsFailure::ALL.iter().map(|failure| (*failure, 0)).collect(),
             ..ServerStats::default()
@@ -215,7 +86,6 @@ impl ServerStats {
             sum.opened += get(&part.opened);
             sum.offered += get(&part.offered);
             sum.delivered += get(&part.delivered);
-            sum.dropped += get(&part.dropped);
             sum.receipts_dropped += get(&part.receipts_dropped);
             sum.malformed += get(&part.malformed);
             sum.handshakes += get(&part.handshakes);
@@ -231,7 +101,11 @@ impl ServerStats {
             for ((_, count), counter) in sum.closed.iter_mut().zip(&part.closed) {
                 *count += get(counter);
             }
+            for ((_, count), counter) in sum.drops.iter_mut().zip(&part.dropped) {
+                *count += get(counter);
+            }
         }
+        sum.dropped = sum.drops.iter().map(|(_, count)| count).sum();
         sum.refused = sum.refusals.iter().map(|(_, count)| count).sum();
         let ended: u64 = sum.closed.iter().map(|(_, count)| count).sum();
         sum.connections = sum.opened.saturating_sub(ended);

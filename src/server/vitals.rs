@@ -13,10 +13,11 @@ use std::{
 
 use super::{
     calls::{Call, CallTimes},
+    counters::Counters,
     failure::FailureWatch,
     inbox::Depth,
     message::{NotReady, Readiness},
-    stats::{Counters, ServerStats},
+    stats::ServerStats,
     tls::Tls,
 };
 use crate::{broker::Echo, error::Result, wire::NodeStatus};

@@ -10,10 +10,10 @@ use std::{
 
 use super::{
     calls::Call,
+    counters::{Counters, add},
     http::Refusal,
     inbox::InboxSender,
     message::{AcceptorCommand, Outgoing, TicketJob},
-    stats::{Counters, add},
     vitals::Pulse,
 };
 use crate::{broker::Broker, nodes::Nodes, wire::Ticket};

@@ -11,6 +11,14 @@ skip() {
     [ "${IMCORE_DEPLOY:-}" != required ]
 }
 
+# A dynamic program names its loader.
+must_be_static() {
+    if readelf --program-headers "$1" | grep -q INTERP; then
+        echo "$1 is not static" >&2
+        exit 1
+    fi
+}
+
 declare -A packages=([redis-server]=redis-server [openssl]=openssl [systemd-analyze]=systemd [ip]=iproute2
     [sysctl]=procps [python3]=python3 [git]=git)
 missing=()
@@ -72,14 +80,20 @@ else
     cargo build --release --locked --quiet -p loadtest
     mkdir "$scratch/image"
     unshare --mount python3 tests/deploy/image.py "$scratch/image"
-    file=$scratch/image/imserver
-    # A dynamic program names its loader.
-    if readelf --program-headers "$file" | grep -q INTERP; then
-        echo "$file is not static" >&2
-        exit 1
-    fi
+    must_be_static "$scratch/image/imserver"
     unshare --mount --net --pid --fork --kill-child --mount-proc \
         python3 tests/deploy/play.py "$scratch/image" "$scratch/compose.json"
+fi
+
+step "the program with musl, where its target is installed"
+musl=$(uname -m)-unknown-linux-musl
+if ! rustup target list --installed 2>/dev/null | grep -qx "$musl" || ! command -v musl-gcc >/dev/null; then
+    skip "this needs the target $musl and musl-gcc"
+else
+    # Not optimised: whether it links and runs is what is to be seen.
+    cargo build --locked --quiet --target "$musl" --bin imserver
+    must_be_static "target/$musl/debug/imserver"
+    "target/$musl/debug/imserver" --check >/dev/null
 fi
 
 step "all passed"

@@ -82,6 +82,7 @@ pub fn a_client_that_never_reads_is_closed_and_others_get_everything(backend: Ba
     let stats = world.nodes[0].stats();
     assert_eq!(stats.offered, stats.delivered + stats.dropped);
     assert!(stats.dropped > 0);
+    assert!(stats.drops.contains(&(CloseReason::SlowConsumer, stats.dropped)), "{:?}", stats.drops);
     drop(stuck);
 }
 

@@ -12,10 +12,10 @@ use clap::{
 use clap_complete::Shell;
 use imcore::{Error, ErrorKind};
 
-use crate::{
-    health::QUESTIONS,
-    settings::{SETTINGS, variable},
-};
+use crate::settings::{SETTINGS, variable};
+
+/// What `--health` can ask; the first is asked where nothing is said. Each is a path below `/health/`.
+const QUESTIONS: [&str; 2] = ["ready", "live"];
 
 const ABOUT: &str =
     "Holds the WebSocket connections of clients and pushes what the business sends to them.";
@@ -25,8 +25,8 @@ Each setting is looked up as a flag, then as an environment variable, then in th
 then by its default: the first that is given wins. An empty variable counts as not given. Keys of the \
 file are the flags with _ for -, and `limits` with times in seconds.
 
-SIGHUP reads the configuration file again; log, log_format, admin_token and api_key change at once. SIGINT or \
-SIGTERM stops in good order; a second one ends at once.";
+SIGHUP reads the configuration file and the certificate again; log, log_format, admin_token, api_key and \
+the certificate change at once. SIGINT or SIGTERM stops in good order; a second one ends at once.";
 
 /// What was asked for on the command line and in the environment.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! From what was given to what holds: checked settings, before anything is opened.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use imcore::{
     Error, ErrorKind, IdKind, ImClient,
@@ -12,14 +12,17 @@ use log::LevelFilter;
 use crate::{
     cli::Cli,
     file::File,
+    layers::Layers,
     limits::{LIMITS, seconds},
     logging::Format,
-    reload::Values,
-    settings::{Kind, Layers, SETTINGS, Source, mistake, place, setting, variable},
+    settings::{Kind, SETTINGS, Source, mistake, place, setting, variable},
 };
 
 /// Fewest characters of what a listener asks for: it must not be guessed.
 const SECRET_LENGTH: usize = 16;
+
+/// Values of all settings, with their sources.
+pub(crate) type Values = BTreeMap<String, (String, Source)>;
 
 /// All settings, checked.
 #[derive(Debug, Clone)]

@@ -11,9 +11,6 @@ use std::{
 
 use crate::{cli::Cli, config::Config};
 
-/// What can be asked; the first is asked where nothing is said. Each is a path below `/health/`.
-pub(crate) const QUESTIONS: [&str; 2] = ["ready", "live"];
-
 /// Time for all of it: an engine that waits longer says only that its own patience is over.
 const TIME: Duration = Duration::from_secs(2);
 /// Longest answer that is read.

@@ -1,6 +1,6 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
-//! Reading order: `settings` (what can be set), `cli` and `file` (where it is given), `config` (what
+//! Reading order: `settings` (what can be set), `cli`, `file` and `layers` (where it is given), `config` (what
 //! holds), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with,
 //! `api` what business code does; the listeners of both stand on `web`.
 
@@ -12,6 +12,7 @@ mod descriptors;
 mod file;
 mod health;
 mod json;
+mod layers;
 mod limits;
 mod logging;
 mod process;

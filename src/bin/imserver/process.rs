@@ -1,10 +1,9 @@
 //! What the operating system counts of this process, under the names that every Prometheus client library
-//! gives to it. Read from `/proc`, thus on Linux only: elsewhere nothing but the version is told.
+//! gives to it. Read from `/proc`, thus on Linux only: elsewhere nothing is told.
 
 /// The program's own metrics in the text exposition format of Prometheus.
 pub(crate) fn metrics() -> String {
-    let mut page = family("imserver_build_info", "gauge", "Always 1; the version of the program.");
-    page += &format!("imserver_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
+    let mut page = String::new();
     #[cfg(target_os = "linux")]
     for (name, kind, help, value) in linux::figures() {
         if let Some(value) = value {

@@ -1,19 +1,14 @@
 //! What SIGHUP does: reads the configuration file again and applies what can change while a node runs.
 
-use std::collections::BTreeMap;
-
 use imcore::server::ServerHandle;
 
 use crate::{
     cli::Cli,
-    config::Config,
+    config::{Config, Values},
     logging,
-    settings::{RELOADED, Source},
+    settings::RELOADED,
     web::Access,
 };
-
-/// Values of all settings, with their sources.
-pub(crate) type Values = BTreeMap<String, (String, Source)>;
 
 /// Reads the settings again. What holds stays as it is if they are not good.
 pub(crate) fn reload(

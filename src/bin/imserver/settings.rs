@@ -1,13 +1,11 @@
 //! Every setting of `imserver` as data: one entry feeds the flag, the environment variable, the key in
 //! the configuration file, the help and the messages about mistakes.
 //!
-//! A setting's value is looked up in that order; see [`Layers`]. Nothing here opens or starts anything.
+//! What was given is in `layers`. Nothing here reads, opens or starts anything.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use imcore::{Error, ErrorKind};
-
-use crate::file::File;
 
 /// One setting.
 pub(crate) struct Setting {
@@ -261,57 +259,6 @@ impl Given {
     }
 }
 
-/// Everything that was given, by precedence: flag, environment, file, default.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Layers {
-    pub(crate) flags: BTreeMap<&'static str, String>,
-    pub(crate) environment: BTreeMap<&'static str, String>,
-    pub(crate) file: Option<File>,
-}
-
-impl Layers {
-    /// The value of the setting called `name`; `None` where none is given and there is no default.
-    pub(crate) fn get(&self, name: &str) -> Option<Given> {
-        let setting = setting(name);
-        let split = |text: &String| match setting.kind {
-            Kind::List => text.split(',').map(str::to_owned).collect(),
-            _ => vec![text.clone()],
-        };
-        if let Some(text) = self.flags.get(name) {
-            return Some(Given { texts: split(text), source: Source::Flag });
-        }
-        if let Some(text) = self.environment.get(name) {
-            return Some(Given { texts: split(text), source: Source::Environment });
-        }
-        if let Some(file) = &self.file
-            && let Some(texts) = file.values.get(name)
-        {
-            return Some(Given { texts: texts.clone(), source: Source::File(file.path.clone()) });
-        }
-        let default = (!setting.default.is_empty()).then(|| setting.default.to_owned())?;
-        Some(Given { texts: vec![default], source: Source::Default })
-    }
-
-    /// The value of a setting that is any text.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.get(name).map(|given| given.text().to_owned())
-    }
-
-    /// The value of a setting, read by `read`; says what was expected if that fails.
-    pub(crate) fn parse<T>(
-        &self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        let Some(given) = self.get(name) else { return Ok(None) };
-        match read(given.text()) {
-            Some(value) => Ok(Some(value)),
-            None => Err(mistake(name, &given, expected)),
-        }
-    }
-}
-
 /// The entry of the setting called `name`, which is one of ours.
 pub(crate) fn setting(name: &str) -> &'static Setting {
     SETTINGS.iter().find(|setting| setting.name == name).unwrap_or(&PLAIN)
@@ -351,21 +298,6 @@ pub(crate) fn place(setting: &Setting, source: &Source) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn flag_then_environment_then_file_then_default() {
-        let mut layers = Layers::default();
-        let seen = |layers: &Layers| layers.get("path").map(|given| (given.texts, given.source));
-        let is = |text: &str, source| Some((vec![text.to_owned()], source));
-        assert_eq!(seen(&layers), is("/ws", Source::Default));
-        let values = [("path".to_owned(), vec!["/file".to_owned()])].into();
-        layers.file = Some(File { path: "x.json".into(), values, limits: BTreeMap::new() });
-        assert_eq!(seen(&layers), is("/file", Source::File("x.json".into())));
-        layers.environment.insert("path", "/env".into());
-        assert_eq!(seen(&layers), is("/env", Source::Environment));
-        layers.flags.insert("path", "/flag".into());
-        assert_eq!(seen(&layers), is("/flag", Source::Flag));
-    }
 
     #[test]
     fn a_mistake_names_setting_value_source_and_example() {

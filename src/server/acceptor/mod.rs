@@ -28,13 +28,13 @@ use mio::{
 
 use super::{
     config::Limits,
+    counters::Counters,
     frame::Frame,
     handshakes::{Handshake, Handshakes, Phase},
     http::{Refusal, Rules, Upgrade},
     inbox::Inbox,
     message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
     peer::PeerAddress,
-    stats::Counters,
     tls::Tls,
     transport::Transport,
 };

@@ -10,7 +10,7 @@ use super::{
         http::{Head, Refusal, read_head},
         message::HandshakeId,
         peer::{ProxyHeader, proxy_header},
-        stats::TlsFailure,
+        reasons::TlsFailure,
         tls::{Tls, TlsSession},
     },
     Acceptor,

@@ -13,7 +13,7 @@ use super::{
         handshakes::{Handshake, Handshakes, Phase, finish_refusal},
         http::Refusal,
         message::HandshakeId,
-        stats::TlsFailure,
+        reasons::TlsFailure,
     },
     Acceptor,
 };

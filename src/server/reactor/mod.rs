@@ -26,13 +26,14 @@ use self::upkeep::Drain;
 use super::{
     config::Limits,
     connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
+    counters::{Counters, add},
     frame::Frame,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
     message::{Adoption, Command, Outgoing, Report},
     outbox::Written,
+    reasons::CloseReason,
     receipt::Receipt,
-    stats::{CloseReason, Counters, add},
     transport::{Socket, Transport},
 };
 use crate::{
@@ -345,8 +346,11 @@ impl<S: Socket> Reactor<S> {
             debug_assert!(false, "the hub names a connection that is not there");
             return;
         };
-        if !connection.is_open() || !connection.enqueue(frame.clone(), receipt, &self.limits) {
-            add(&self.parts.counters.dropped, 1);
+        // One that ended within this turn is still in the hub.
+        if let Some(reason) = connection.ending() {
+            self.parts.counters.dropped(reason, 1);
+        } else if !connection.enqueue(frame.clone(), receipt, &self.limits) {
+            self.parts.counters.dropped(CloseReason::SlowConsumer, 1);
             self.close(key, CloseReason::SlowConsumer);
         }
     }
@@ -396,7 +400,7 @@ impl<S: Socket> Reactor<S> {
     fn close(&mut self, key: Key, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let dropped = connection.close(reason, self.now, &self.limits);
-        self.settle_dropped(dropped);
+        self.settle_dropped(reason, dropped);
         self.mark_urgent(key);
         self.note_phase(key);
     }
@@ -446,8 +450,8 @@ impl<S: Socket> Reactor<S> {
         self.written.receipts = receipts;
     }
 
-    fn settle_dropped(&mut self, dropped: Written) {
-        add(&self.parts.counters.dropped, dropped.messages);
+    fn settle_dropped(&mut self, reason: CloseReason, dropped: Written) {
+        self.parts.counters.dropped(reason, dropped.messages);
         dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt));
     }
 

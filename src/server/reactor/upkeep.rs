@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    super::{config::Limits, hub::Key, message::Report, stats::CloseReason, transport::Socket},
+    super::{config::Limits, hub::Key, message::Report, reasons::CloseReason, transport::Socket},
     Reactor,
 };
 use crate::broker::PresenceChange;
@@ -70,7 +70,7 @@ impl<S: Socket> Reactor<S> {
             }
             if let Some(reason) = gone {
                 let connection = self.connections.remove(key as usize);
-                self.settle_dropped(connection.into_unwritten());
+                self.settle_dropped(reason, connection.into_unwritten());
                 self.parts.live.fetch_sub(1, Ordering::Relaxed);
                 self.parts.counters.closed(reason);
                 log::debug!("conn={number} client={client} reason={}", reason.text());
@@ -119,7 +119,7 @@ impl<S: Socket> Reactor<S> {
             }
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             self.parts.counters.closed(reason);
-            self.settle_dropped(connection.into_unwritten());
+            self.settle_dropped(reason, connection.into_unwritten());
         }
     }
 }

@@ -18,7 +18,7 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 
-use crate::server::stats::TlsFailure;
+use crate::server::reasons::TlsFailure;
 
 /// Clear bytes in one record, the most that TLS allows.
 const RECORD: usize = 16 << 10;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use imcore::server::{PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
+use imcore::server::{CloseReason, PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
 use crate::{api::Stats, process, web::Response};
@@ -72,6 +72,7 @@ impl Own {
                 "offered": stats.offered,
                 "delivered": stats.delivered,
                 "dropped": stats.dropped,
+                "drops": by_reason(&stats.drops),
                 "queued": stats.offered.saturating_sub(stats.delivered + stats.dropped),
             },
             "receipts": { "dropped": stats.receipts_dropped, "waiting": stats.receipts_waiting },
@@ -92,17 +93,19 @@ impl Own {
 }
 
 fn connections(stats: &ServerStats, limit: usize) -> Value {
-    let closed =
-        stats.closed.iter().map(|(reason, count)| (reason.text().to_owned(), json!(count)));
     let refused = stats.refusals.iter().map(|(status, count)| (status.to_string(), json!(count)));
     json!({
         "open": stats.connections,
         "limit": limit,
         "opened": stats.opened,
-        "closed": closed.collect::<Map<_, _>>(),
+        "closed": by_reason(&stats.closed),
         "handshakes": stats.handshakes,
         "refused": refused.collect::<Map<_, _>>(),
     })
+}
+
+fn by_reason(counts: &[(CloseReason, u64)]) -> Map<String, Value> {
+    counts.iter().map(|(reason, count)| (reason.text().to_owned(), json!(count))).collect()
 }
 
 fn tls(stats: &ServerStats) -> Value {

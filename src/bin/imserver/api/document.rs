@@ -266,7 +266,7 @@ mod tests {
             ("/Memberships/properties/leave/maxItems", input::LIST),
             ("/ClientList/properties/clients/maxItems", input::PAGE),
             ("/ChannelList/properties/channels/maxItems", input::PAGE),
-            ("/Connection/properties/expires_in/const", 10),
+            ("/Address/properties/expires_in/const", 10),
         ] {
             assert_eq!(schemas.pointer(pointer), Some(&json!(limit)), "{pointer}");
         }

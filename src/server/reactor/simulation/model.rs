@@ -24,11 +24,11 @@ use crate::{
     seeded::Seeded,
     server::{
         config::Limits,
+        counters::Counters,
         frame::Frame,
         hub::Key,
         inbox::inbox,
         message::{Adoption, Command, Outgoing, Report},
-        stats::Counters,
     },
     wire::{Envelope, Ticket},
 };
