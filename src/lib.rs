@@ -4,11 +4,11 @@
 //! so either side can be exchanged without the other. Two parts:
 //!
 //! - **The helper** ([`ImClient`], or [`ImHelper`] for one per process) is for the business's own web
-//!   API. Every call blocks for one round trip to the broker. Business code in other languages uses the
-//!   program's API over HTTP, which does the same.
-//! - **The server** ([`server::Server`], or the program `imserver`) holds the clients' sockets. It only
-//!   pushes: what clients *do* goes to the business's API, so the server outlives every release of the
-//!   business code.
+//!   API. A call blocks for one round trip to the broker, a few at most. Business code in other languages
+//!   uses the program's API over HTTP, which does the same.
+//! - **The server** ([`server::Server`], or the program `imserver`) holds the clients' sockets, in the
+//!   clear or with TLS ([`server::TlsConfig`]). It only pushes: what clients *do* goes to the business's
+//!   API, so the server outlives every release of the business code.
 //!
 //! Between them stands a [`broker::Broker`]: [`broker::MemoryBroker`] in one process,
 //! [`broker::RedisBroker`] for several.
@@ -53,7 +53,8 @@
 //! # Where to read on
 //!
 //! `id` and `wire` (pure) → [`broker`] (the contract, then its two backends) → `helper` → [`server`],
-//! whose module documentation names its own reading order. Dependencies point in this direction only.
+//! whose module documentation names its own reading order → the program, `src/bin/imserver/main.rs`, which
+//! sees no more than this page shows. Dependencies point in this direction only.
 //!
 //! # What always holds
 //!
@@ -69,7 +70,7 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `cli` (default) | the program `imserver`; implies `server` |
+//! | `cli` (default) | the program `imserver` with its admin page and its API over HTTP; implies `server` |
 //! | `redis` (default) | [`broker::RedisBroker`] |
 //! | `tls` (default) | TLS for what else is built: `rediss://` URLs with `redis`, `wss://` with `server` |
 //! | `server` | [`server`]: the WebSocket nodes |

@@ -7,7 +7,7 @@
 //! `people` (nicknames from the event bus), `web` and `form` (HTTP), `args`. The page is in `page/`.
 //!
 //! It is a demo: whoever states a websocketId is believed. A real business checks the user's login
-//! before it calls imcore. There is no TLS; put a proxy in front.
+//! before it calls imcore. Its web API has no TLS; put a proxy in front of it.
 
 mod api;
 mod args;

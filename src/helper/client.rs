@@ -1,8 +1,8 @@
 //! `ImClient`: connecting, presence, channels. Its calls that send are in `messages`, what operators ask in
 //! `overview`.
 //!
-//! Called on any business thread; each call is at most one blocking round trip to the broker (those in
-//! `overview` are a few). Holds no state of its own besides settings and broker.
+//! Called on any business thread; each call is at most one blocking round trip to the broker (clearing a
+//! channel, and those in `overview`, are a few). Holds no state of its own besides settings and broker.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,8 +19,9 @@ use crate::{
 /// The business side of imcore: issues connect addresses, sends, manages channels, watches presence.
 ///
 /// A clone is another handle to the same client and costs a few pointers. All methods may be called
-/// from many threads at once. Each one blocks for one round trip to the broker, [`nodes`](Self::nodes)
-/// and [`connections_of`](Self::connections_of) for a few; during an outage it fails with a
+/// from many threads at once. Each one blocks for one round trip to the broker,
+/// [`clear_chan_client`](Self::clear_chan_client), [`nodes`](Self::nodes) and
+/// [`connections_of`](Self::connections_of) for a few; during an outage it fails with a
 /// [retryable](Error::is_retryable) error within the broker's deadline and never hangs.
 ///
 /// ```
@@ -261,7 +262,8 @@ impl ImClient {
         self.broker.channel_members(channel)
     }
 
-    /// Ends the membership of all members of the channel that are not online.
+    /// Ends the membership of all members of the channel that are not online. Two round trips to the
+    /// broker, one more for every 100,000 members.
     ///
     /// ```
     /// # use std::sync::Arc;

@@ -103,8 +103,9 @@ pub struct Limits {
     pub outbox_age: Duration,
     /// Time for the last bytes of a connection that is being closed. Default 2 s.
     pub linger: Duration,
-    /// Time over which a stopping node spreads its closes, so that clients do not come to the other nodes
-    /// in one wave. Those that have not been closed yet are served meanwhile. Default 0: all at once.
+    /// Time over which a stopping node spreads its closes, so that clients do not ask the business for a
+    /// new address in one wave. Those that have not been closed yet are served meanwhile. Default 0: all at
+    /// once.
     pub drain_over: Duration,
     /// Time that a stopping node gives its last clients to go. Default 10 s.
     pub drain: Duration,

@@ -1,0 +1,117 @@
+//! Every relative link in a document leads to a file that exists and, if it names one, to a heading in it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Folders without documents of ours.
+const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Markdown files below `folder`.
+fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let (path, name) = (entry.path(), entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            if !SKIPPED.iter().any(|skipped| name == *skipped) {
+                documents(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+}
+
+/// The lines that are no code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut code = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        code ^= fence;
+        !code && !fence
+    })
+}
+
+/// What the links of a text lead to, code spans aside: `[label](target)`, images included.
+fn targets(text: &str) -> Vec<String> {
+    let mut targets = Vec::new();
+    for line in prose(text) {
+        let plain: String = line.split('`').step_by(2).collect();
+        let links = plain.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        targets.extend(links.map(str::to_owned));
+    }
+    targets
+}
+
+/// The names by which headings can be reached, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = prose(text).filter(|line| line.starts_with('#') && line.contains("# "));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+/// What is wrong with a link in the document at `path`; `None` if it is good or leads elsewhere.
+fn fault(path: &Path, target: &str) -> Option<String> {
+    if target.contains("://") {
+        return None;
+    }
+    let (file, anchor) = target.split_once('#').map_or((target, None), |(f, a)| (f, Some(a)));
+    let file = if file.is_empty() { path.to_owned() } else { path.parent()?.join(file) };
+    if !file.exists() {
+        return Some(format!("{}: there is no {target}", path.display()));
+    }
+    let anchor = anchor?;
+    let text = fs::read_to_string(&file).unwrap();
+    let known = anchors(&text).iter().any(|known| known == anchor);
+    (!known).then(|| format!("{}: {target} has no such heading", path.display()))
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut found = Vec::new();
+    documents(root(), &mut found);
+    let links = found.iter().flat_map(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        targets(&text).into_iter().map(move |target| (path, target))
+    });
+    let links: Vec<_> = links.collect();
+    let faults: Vec<_> = links.iter().filter_map(|(path, target)| fault(path, target)).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(found.len() > 10 && links.len() > 50, "{} links in {found:?}", links.len());
+}
+
+#[test]
+fn every_document_is_in_the_index() {
+    let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
+    let mut found = Vec::new();
+    documents(&root().join("docs"), &mut found);
+    for path in found.iter().filter(|path| !path.ends_with("README.md")) {
+        let name = path.strip_prefix(root().join("docs")).unwrap().to_str().unwrap();
+        assert!(targets(&index).iter().any(|target| target == name), "docs/README.md lacks {name}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let readme = root().join("README.md");
+    assert_eq!(fault(&readme, "docs/operating.md#redis"), None);
+    assert_eq!(fault(&readme, "#licence"), None);
+    assert_eq!(fault(&readme, "https://example.com/none"), None);
+    for lost in ["docs/none.md", "#none", "docs/operating.md#none"] {
+        assert!(fault(&readme, lost).is_some(), "{lost}");
+    }
+    let text =
+        "[a](b.md) `[no](link)` ![c](d.png#e)\n```\n[no](link)\n```\n## Is it? *ours*, `x`\n";
+    assert_eq!(
+        (targets(text), anchors(text)),
+        (vec!["b.md".into(), "d.png#e".into()], vec!["is-it-ours-x".into()])
+    );
+}
