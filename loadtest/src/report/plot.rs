@@ -13,6 +13,9 @@ const RIGHT: f64 = 26.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 30.0;
 
+/// Most points of a line.
+const POINTS: usize = 180;
+
 /// Colours that lines take turns with.
 const COLOURS: usize = 6;
 
@@ -154,6 +157,7 @@ pub fn plot(title: &str, (x_scale, y_scale): (Scale, Scale), lines: &[Line]) -> 
         );
     }
     for ((_, points), colour) in lines.iter().zip((0..COLOURS).cycle()) {
+        let points = thinned(points);
         let places: Vec<_> =
             points.iter().map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y))).collect();
         let _ = write!(out, "<polyline class=line{colour} points=\"{}\"/>", places.join(" "));
@@ -161,6 +165,15 @@ pub fn plot(title: &str, (x_scale, y_scale): (Scale, Scale), lines: &[Line]) -> 
     legend(&mut out, lines);
     out.push_str("</svg>");
     out
+}
+
+/// So few points that a line does not become a band: each the mean of some that follow each other.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mean = |part: &[(f64, f64)]| {
+        let (x, y) = part.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
+        (x / part.len() as f64, y / part.len() as f64)
+    };
+    points.chunks(points.len().div_ceil(POINTS).max(1)).map(mean).collect()
 }
 
 /// Names of the lines, at the upper right; a line alone is named by the title.
@@ -217,6 +230,16 @@ mod tests {
         assert_eq!(texts(nines), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
         let linear = Axis::over(Scale::Linear, [3.0, 17_000.0].into_iter(), Some(0.0));
         assert_eq!(texts(linear), ["0", "5000", "10k", "15k"]);
+    }
+
+    #[test]
+    fn long_lines_are_means() {
+        let points: Vec<_> = (0..360).map(|n| (f64::from(n), f64::from(n % 2))).collect();
+        let thin = thinned(&points);
+        assert_eq!(thin.len(), POINTS);
+        assert_eq!((thin[0], thin[POINTS - 1]), ((0.5, 0.5), (358.5, 0.5)));
+        assert_eq!(thinned(&points[..POINTS]), points[..POINTS]);
+        assert_eq!(thinned(&[]), []);
     }
 
     #[test]
