@@ -90,7 +90,8 @@ pub struct Limits {
     /// Bytes of one message from a client; larger closes with 1009. Default 64 KiB: client data is
     /// read and dropped, so nobody needs more.
     pub inbound_message_bytes: usize,
-    /// Bytes a second that a client may send on average over one sweep; more closes with 1008. Default 256 KiB.
+    /// Bytes a second that a client may send on average over one sweep, with what TLS adds to them; more
+    /// closes with 1008. Default 256 KiB.
     pub inbound_rate: usize,
     /// Silence after which the node sends a ping. Default 25 s: below the idle time-out of common
     /// proxies.

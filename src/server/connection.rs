@@ -42,7 +42,7 @@ pub(super) struct Connection<S = Transport> {
     phase: Phase,
     /// When the peer was last heard.
     heard: Ticks,
-    /// Bytes read since the last tick.
+    /// Bytes received since the last tick, with what TLS adds to them.
     inbound_bytes: u32,
     /// Bytes that waited when the socket took no more, less those that it took since; they must be gone
     /// by `due`. Bounds the age of the oldest unwritten byte without a clock per frame.
@@ -91,7 +91,9 @@ pub(super) enum ReadOutcome {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
+    pub(super) fn new(mut stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
+        // Its handshake has bounds of its own.
+        stream.take_received(0);
         Connection {
             stream,
             ticket,
@@ -231,7 +233,13 @@ impl<S: Socket> Connection<S> {
             if self.gone().is_some() {
                 return ReadOutcome::Drained;
             }
-            match self.stream.read(scratch) {
+            let result = self.stream.read(scratch);
+            let received = self.stream.take_received(*result.as_ref().unwrap_or(&0));
+            self.inbound_bytes = self.inbound_bytes.saturating_add(received as u32);
+            if self.inbound_bytes > limits.inbound_bytes {
+                self.close(CloseReason::Flood, now, limits);
+            }
+            match result {
                 Ok(0) => {
                     self.end(CloseReason::Lost);
                     return ReadOutcome::Drained;
@@ -262,11 +270,6 @@ impl<S: Socket> Connection<S> {
         }
         self.heard = now;
         self.pinged = false;
-        self.inbound_bytes = self.inbound_bytes.saturating_add(bytes.len() as u32);
-        if self.inbound_bytes > limits.inbound_bytes {
-            self.close(CloseReason::Flood, now, limits);
-            return;
-        }
         let mut inbound =
             self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.

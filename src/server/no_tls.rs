@@ -68,6 +68,10 @@ impl TlsSession {
         match self.0 {}
     }
 
+    pub(super) fn take_received(&mut self) -> usize {
+        match self.0 {}
+    }
+
     pub(super) fn has_unsent(&self) -> bool {
         match self.0 {}
     }

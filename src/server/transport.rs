@@ -27,6 +27,11 @@ pub(super) trait Socket: Read + Write + Source {
         0
     }
 
+    /// Bytes that came from the network since this was last asked; a reader was given `read` of them.
+    fn take_received(&mut self, read: usize) -> usize {
+        read
+    }
+
     /// Whether bytes wait to be flushed.
     fn has_unsent(&self) -> bool {
         false
@@ -84,6 +89,10 @@ impl<S: Socket> Socket for Transport<S> {
 
     fn begun(&self) -> usize {
         self.tls.as_ref().map_or(0, |session| session.begun())
+    }
+
+    fn take_received(&mut self, read: usize) -> usize {
+        self.tls.as_mut().map_or(read, |session| session.take_received())
     }
 
     fn has_unsent(&self) -> bool {

@@ -141,3 +141,23 @@ fn what_may_have_been_done_is_not_done_again() {
     assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
     client.silent();
 }
+
+#[test]
+fn a_claim_that_broke_off_leaves_the_key_free() {
+    let redis = RedisServer::start();
+    let start = |name: &str, url: &str| {
+        let node = ["--listen", "127.0.0.1:0", "--server", name, "--api", "127.0.0.1:0"];
+        Process::start(&[&node[..], &["--redis", url]].concat())
+    };
+    let claimed = start("a", &format!("redis://{}", breaking_proxy(redis.port, "k-4")));
+    let other = start("b", &format!("redis://127.0.0.1:{}", redis.port));
+    let ask = |node: &Process| {
+        http::ask(api_of(node), "PUT /v1/channels/c/clients/1", "Idempotency-Key: k-4\r\n", None)
+    };
+    eventually("the broker is there", || {
+        http::ask(api_of(&claimed), "GET /v1/clients", "", None).status == 200
+    });
+    assert_eq!(ask(&claimed).code(), "unavailable");
+    eventually("carried out", || ask(&other).status == 204);
+    assert!(ask(&other).header("Idempotency-Replayed").is_some());
+}

@@ -249,6 +249,22 @@ pub fn too_many_handshakes_are_refused(backend: Backend) {
     eventually("room again", || world.try_connect(1).is_ok());
 }
 
+pub fn a_head_without_an_end_leaves_others_their_turn(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        // More than can be read within the time.
+        config.limits.head_bytes = 64 << 20;
+        config.limits.handshake = Duration::from_millis(10);
+    });
+    let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
+    stream.write_all(b"GET /ws HTTP/1.1\r\nX: ").unwrap();
+    // Faster than it is read: there is always more.
+    let flood = vec![b'x'; 1 << 20];
+    while stream.write_all(&flood).is_ok() {}
+    let refusals = world.nodes[0].stats().refusals;
+    let refused = |status| refusals.iter().find(|(other, _)| *other == status).unwrap().1;
+    assert_eq!((refused(408), refused(431)), (1, 0));
+}
+
 pub fn a_socket_without_a_request_is_closed_in_time(backend: Backend) {
     let world = World::with(backend, 1, |config| {
         config.limits.handshake = Duration::from_millis(150);

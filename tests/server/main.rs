@@ -119,6 +119,7 @@ behaviour! {
     life::presence_counts_survive_a_storm_of_visits,
     proxies::the_last_forwarded_address_counts;
     handshakes::too_many_handshakes_are_refused,
+    handshakes::a_head_without_an_end_leaves_others_their_turn,
     proxies::one_address_cannot_take_all_handshakes,
     proxies::a_proxy_s_header_tells_who_the_peer_is
 }

@@ -226,6 +226,24 @@ fn keys_may_be_renewed_but_not_for_ever() {
 }
 
 #[test]
+fn what_carries_no_data_counts_as_a_flood_too() {
+    let world = world(|config| {
+        config.limits.inbound_message_bytes = 1024;
+        config.limits.inbound_rate = 1024;
+    });
+    let mut client = connect(&world, 1, shared().0.trust_with(&[&rustls::version::TLS13]));
+    // A sweep allows 2 KiB; these pings have 180 bytes, and the keys between them 20,000.
+    for _ in 0..30 {
+        for _ in 0..30 {
+            client.raw().session().refresh_traffic_keys().unwrap();
+        }
+        let _ = client.raw().write_all(&frame(0x89, b""));
+    }
+    assert_eq!(client.closed(), Some(1008));
+    eventually("counted", || world.closed(CloseReason::Flood) == 1);
+}
+
+#[test]
 fn a_broken_record_ends_its_connection_alone() {
     let world = world(|_| {});
     let mut bystander = world.connect(2);

@@ -181,13 +181,21 @@ impl Acceptor {
     /// Has the poll watch a handshake that must wait for its peer. Most heads are there when their
     /// socket is accepted; those sockets are first watched by their reactor.
     fn watch(&self, handshakes: &mut Handshakes, id: HandshakeId) {
-        let Some(handshake) = handshakes.get(id) else { return };
-        if std::mem::replace(&mut handshake.watched, true) {
-            return;
+        if handshakes.get(id).is_some_and(|handshake| !handshake.watched) {
+            self.watch_anew(handshakes, id);
         }
+    }
+
+    /// The same, and has it tell of what is there already.
+    fn watch_anew(&self, handshakes: &mut Handshakes, id: HandshakeId) {
+        let Some(Handshake { stream, watched, .. }) = handshakes.get(id) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut handshake.stream, Token(id.key), interest) {
+        let result = match std::mem::replace(watched, true) {
+            true => registry.reregister(stream, Token(id.key), interest),
+            false => registry.register(stream, Token(id.key), interest),
+        };
+        if let Err(error) = result {
             log::warn!("cannot watch a new socket: {error}");
             handshakes.remove(id);
         }

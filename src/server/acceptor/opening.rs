@@ -18,12 +18,14 @@ use super::{
 
 /// What a TLS handshake begins with: the type of its record.
 const HELLO: u8 = 0x16;
+/// Reads of one socket per turn: under TLS a peer can send much that comes to nothing, such as new keys.
+const READS_PER_TURN: usize = 4;
 
 impl Acceptor {
-    /// Reads what there is of the proxy's header, the TLS handshake and the request head.
+    /// Reads what there is of the proxy's header, the TLS handshake and the request head, up to a bound.
     pub(super) fn read(&self, handshakes: &mut Handshakes, id: HandshakeId) {
         let mut chunk = [0; 2048];
-        loop {
+        for _ in 0..READS_PER_TURN {
             let Some(handshake) = handshakes.get(id) else { return };
             let (Phase::Proxy { bytes } | Phase::Hello { bytes } | Phase::Head { bytes }) =
                 &mut handshake.phase
@@ -44,6 +46,7 @@ impl Acceptor {
                 Err(error) => return self.give_up(handshakes, id, Some(&error)),
             }
         }
+        self.watch_anew(handshakes, id);
     }
 
     /// Lets go of a peer that is gone, or broke the rules of its transport.

@@ -38,6 +38,8 @@ pub(in crate::server) struct TlsSession {
     outgoing: Vec<u8>,
     /// Clear bytes in `outgoing` that `write` has not counted yet.
     begun: usize,
+    /// Bytes that came from the socket and were not counted yet.
+    received: usize,
     /// The last receive left nothing in the socket, as far as one can tell.
     drained: bool,
     /// The peer will send no more.
@@ -55,6 +57,7 @@ impl TlsSession {
             clear: Vec::new(),
             outgoing: Vec::new(),
             begun: 0,
+            received: 0,
             drained: false,
             ended: false,
             closed: false,
@@ -126,6 +129,11 @@ impl TlsSession {
         self.begun
     }
 
+    /// Bytes that came from the socket since this was last asked: more than were given to the reader.
+    pub(in crate::server) fn take_received(&mut self) -> usize {
+        std::mem::take(&mut self.received)
+    }
+
     /// Whether sealed bytes wait for the socket.
     pub(in crate::server) fn has_unsent(&self) -> bool {
         !self.outgoing.is_empty()
@@ -180,6 +188,7 @@ impl TlsSession {
         self.incoming.resize(had + RECORD, 0);
         let result = socket.read(&mut self.incoming[had..]);
         let count = *result.as_ref().unwrap_or(&0);
+        self.received += count;
         self.drained = count < RECORD;
         self.ended |= matches!(result, Ok(0));
         self.incoming.truncate(had + count);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use imcore::broker::Broker;
+use imcore::{ErrorKind, broker::Broker};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -66,6 +66,10 @@ pub(super) fn once(
     // Whatever goes wrong here, the request itself was not begun.
     let there = broker.claim(key, &stored, CLAIM_LIFE).map_err(|error| {
         log::warn!("API: an idempotency key cannot be claimed: {error}");
+        if error.kind() == ErrorKind::Interrupted {
+            // It may have been all the same, and nobody would carry out what it stands for.
+            let _ = broker.settle(key, &stored, "", Duration::ZERO);
+        }
         Problem::new(Code::Unavailable, "the broker is away; nothing was done, try again")
     })?;
     if let Some(there) = there {

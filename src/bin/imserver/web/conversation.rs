@@ -113,8 +113,12 @@ impl<'a, S: Site> Conversation<'a, S> {
             return Err(Failure::Gone(io::ErrorKind::ConnectionAborted.into()));
         }
         let response = self.site.answer(&request);
-        let last = last || matches!(response.body, Body::Stream(_));
-        Ok(Answer { response, with_body, last })
+        let is_stream = matches!(response.body, Body::Stream(_));
+        if !is_stream {
+            // What is left is for the peer to read, and nobody keeps a place by not doing so.
+            self.place.wait();
+        }
+        Ok(Answer { response, with_body, last: last || is_stream })
     }
 
     fn read_head(&mut self) -> Result<Head, Failure> {

@@ -1,8 +1,8 @@
 //! Who is connected to a listener, and who gives way when it is full.
 //!
-//! A connection that waits for its peer can be cut at any time; one whose request is being answered
-//! cannot, since the request has its effect either way. Used by the accepting thread and by those of
-//! the connections.
+//! A connection that waits for its peer, to send or to read, can be cut at any time; one whose request is
+//! being answered cannot, since the request has its effect either way, nor one that is sent a stream.
+//! Used by the accepting thread and by those of the connections.
 
 use std::{
     net::{Shutdown, TcpStream},

@@ -52,6 +52,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         }
         Err(_) => return Err(bad("this is not an HTTP/1.1 request")),
     };
+    // The parser takes a bare LF for the end of a line; others take it for a part of the header.
+    if bytes[..len].split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n")) {
+        return Err(bad("a line of the request head does not end in CR LF"));
+    }
     let target = parsed.path.unwrap_or_default();
     if !target.starts_with('/') {
         return Err(bad("the request target is not a path, such as /v1/clients"));
@@ -168,6 +172,8 @@ mod tests {
             ("X: a\r\n Content-Length: 1\r\n", 400),
             ("Content-Length : 1\r\n", 400),
             ("X: a\rContent-Length: 1\r\n", 400),
+            ("X: a\nContent-Length: 1\r\n", 400),
+            ("X: a\r\n\n", 400),
             ("Host: b\r\n", 400),
             ("Expect: more\r\n", 417),
         ] {

@@ -7,13 +7,17 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{Body, Limits, Listener, Request, Response, Site};
 
 /// Longer than anything here takes on any machine.
 const LONG: Duration = Duration::from_secs(60);
+
+/// More than the buffers between two sockets hold.
+const LARGE: usize = 32 << 20;
 
 /// Answers with what was asked.
 struct Mirror {
@@ -40,6 +44,9 @@ impl Site for Mirror {
             let pieces = (0..3).map(|number| format!("piece {number}\n").into_bytes());
             let body = Body::Stream(Box::new(pieces));
             return Response { body, ..Response::new(200, "text/plain", "") };
+        }
+        if request.path == "/large" {
+            return Response::new(200, "text/plain", vec![b'x'; LARGE]);
         }
         let body = String::from_utf8_lossy(&request.body);
         Response::new(200, "text/plain", format!("{} {} {body}", request.method, request.path))
@@ -205,4 +212,27 @@ fn who_waits_gives_way_to_a_newcomer() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(response(&mut stream).0, 200);
     assert!(matches!(idle[0].read(&mut [0]), Ok(0) | Err(_)), "the oldest was cut");
+}
+
+#[test]
+fn who_does_not_read_an_answer_gives_way_as_well() {
+    let (address, site) = serve(|limits| limits.connections = 1);
+    let mut stream = connect(address);
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let deadline = Instant::now() + LONG / 2;
+    while site.answered.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "the request is not answered");
+        thread::yield_now();
+    }
+    let asked = || {
+        let mut stream = connect(address);
+        // Whoever finds no place is told so without being asked.
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 200 ")
+    };
+    while !asked() {
+        assert!(Instant::now() < deadline, "one peer that does not read keeps all others out");
+    }
 }
