@@ -19,18 +19,8 @@ must_be_static() {
     fi
 }
 
-declare -A packages=([redis-server]=redis-server [openssl]=openssl [systemd-analyze]=systemd [ip]=iproute2
-    [sysctl]=procps [python3]=python3 [git]=git)
-missing=()
-for program in "${!packages[@]}"; do
-    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing+=("${packages[$program]}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    run_as_root=()
-    [ "$(id -u)" -eq 0 ] || run_as_root=(sudo)
-    "${run_as_root[@]}" apt-get update -qq
-    "${run_as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
+scripts/install-missing redis-server=redis-server openssl=openssl systemd-analyze=systemd ip=iproute2 \
+    sysctl=procps python3=python3 git=git
 export PYTHONDONTWRITEBYTECODE=1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

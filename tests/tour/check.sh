@@ -5,18 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-declare -A packages=([redis-server]=redis-server [python3]=python3 [curl]=curl [prometheus]=prometheus
-    [openssl]=openssl [nginx]=nginx-light [chromium]=chromium [ip]=iproute2)
-missing=()
-for program in "${!packages[@]}"; do
-    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing+=("${packages[$program]}")
-done
-run_as_root=()
-[ "$(id -u)" -eq 0 ] || run_as_root=(sudo)
-if [ ${#missing[@]} -gt 0 ]; then
-    "${run_as_root[@]}" apt-get update -qq
-    "${run_as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
+scripts/install-missing redis-server=redis-server python3=python3 curl=curl prometheus=prometheus \
+    openssl=openssl nginx=nginx-light chromium=chromium ip=iproute2
 
 cargo build --release --locked
 rm -rf target/tour
