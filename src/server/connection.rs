@@ -382,9 +382,7 @@ mod tests {
         io::{Read, Write},
     };
 
-    use mio::{Interest, Registry, Token, event::Source};
-
-    use super::*;
+    use super::{super::transport::unwatched, *};
 
     /// A socket whose peer reads nothing.
     #[derive(Debug)]
@@ -409,19 +407,7 @@ mod tests {
                 }
             }
 
-            impl Source for $socket {
-                fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                    Ok(())
-                }
-
-                fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-                    Ok(())
-                }
-
-                fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-                    Ok(())
-                }
-            }
+            unwatched!($socket);
 
             impl Socket for $socket {
                 fn shutdown_write(&mut self) -> io::Result<()> {

@@ -10,9 +10,10 @@ use std::{
     rc::Rc,
 };
 
-use mio::{Interest, Registry, Token, event::Source};
-
-use crate::{seeded::Seeded, server::transport::Socket};
+use crate::{
+    seeded::Seeded,
+    server::transport::{Socket, unwatched},
+};
 
 /// What both ends share.
 #[derive(Debug)]
@@ -151,17 +152,4 @@ impl Drop for Wire {
     }
 }
 
-/// The simulation itself tells what is ready.
-impl Source for Wire {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
-    }
-}
+unwatched!(Wire);
