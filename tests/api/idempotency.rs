@@ -3,6 +3,10 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -85,23 +89,20 @@ fn without_redis_nothing_is_done_and_later_the_same_request_is() {
     assert_eq!(ask(&cluster, "during").header("Idempotency-Replayed"), Some("true"));
 }
 
-/// A way to `port` on which every connection breaks right behind the bytes that hold `mark`: what was asked
-/// is done, and nobody hears of it.
+/// A way to `port` on which a connection breaks at the answer to what holds `mark`: what was asked is done,
+/// and nobody hears of it.
 fn breaking_proxy(port: u16, mark: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let pump = |mut from: TcpStream, mut to: TcpStream, mark: &str| {
+    let pump = |mut from: TcpStream, mut to: TcpStream, pass: &dyn Fn(&[u8]) -> bool| {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = from.read(&mut chunk) {
-            if to.write_all(&chunk[..count]).is_err() {
-                break;
-            }
-            if String::from_utf8_lossy(&chunk[..count]).contains(mark) {
+            if !pass(&chunk[..count]) || to.write_all(&chunk[..count]).is_err() {
                 break;
             }
         }
         let _ = from.shutdown(Shutdown::Both);
-        let _ = to.shutdown(Shutdown::Write);
+        let _ = to.shutdown(Shutdown::Both);
     };
     thread::spawn(move || {
         for client in listener.incoming() {
@@ -109,9 +110,15 @@ fn breaking_proxy(port: u16, mark: &'static str) -> SocketAddr {
                 continue;
             };
             let (back, forth) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || pump(client, server, mark));
-            // What comes back is never held up.
-            thread::spawn(move || pump(forth, back, "\0no such answer"));
+            let asked = Arc::new(AtomicBool::default());
+            let answered = Arc::clone(&asked);
+            thread::spawn(move || {
+                pump(client, server, &|bytes| {
+                    asked.fetch_or(String::from_utf8_lossy(bytes).contains(mark), Ordering::SeqCst);
+                    true
+                });
+            });
+            thread::spawn(move || pump(forth, back, &|_| !answered.load(Ordering::SeqCst)));
         }
     });
     address
