@@ -456,12 +456,8 @@ impl Broker for RedisBroker {
         let listed = self.one(|pipeline| {
             pipeline.cmd("HGETALL").arg(self.names().channel_list_key());
         })?;
-        let mut fields = reply::items(listed).into_iter();
-        let mut channels = Vec::with_capacity(fields.len() / 2);
-        while let (Some(name), Some(size)) = (fields.next(), fields.next()) {
-            channels.push((reply::text(name), reply::number(size)));
-        }
-        Ok(channels)
+        let channels = reply::pairs(reply::items(listed).into_iter());
+        Ok(channels.map(|(name, size)| (reply::text(name), reply::number(size))).collect())
     }
 
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {

@@ -76,12 +76,11 @@ impl RedisBroker {
         })?;
         let mut texts = reply::texts(reply).into_iter();
         let next = texts.next().filter(|next| next != "0");
-        let mut found = Vec::new();
-        while let (Some(number), Some(record)) = (texts.next(), texts.next()) {
+        let found = reply::pairs(texts).filter_map(|(number, record)| {
             let ticket = record.strip_prefix(&mark).and_then(Ticket::parse);
-            found.extend(number.parse().ok().zip(ticket));
-        }
-        Ok(Step { next, found })
+            number.parse().ok().zip(ticket)
+        });
+        Ok(Step { next, found: found.collect() })
     }
 
     /// All sessions, each with its node.
@@ -89,12 +88,8 @@ impl RedisBroker {
         let listed = self.one(|pipeline| {
             pipeline.cmd("HGETALL").arg(self.names().sessions_key());
         })?;
-        let mut fields = reply::texts(listed).into_iter();
-        let mut sessions = Vec::with_capacity(fields.len() / 2);
-        while let (Some(session), Some(value)) = (fields.next(), fields.next()) {
-            let node = value.split_once(' ').map_or("", |(_, node)| node);
-            sessions.push((session, node.to_owned()));
-        }
-        Ok(sessions)
+        let sessions = reply::pairs(reply::texts(listed).into_iter());
+        let node = |value: String| value.split_once(' ').map_or("", |(_, node)| node).to_owned();
+        Ok(sessions.map(|(session, value)| (session, node(value))).collect())
     }
 }

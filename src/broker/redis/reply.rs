@@ -33,6 +33,11 @@ pub(super) fn texts(value: Value) -> Vec<String> {
     items(value).into_iter().map(text).collect()
 }
 
+/// Two by two: a hash is told as each field and its value. One that is left over is left out.
+pub(super) fn pairs<T>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = (T, T)> {
+    std::iter::from_fn(move || items.next().zip(items.next()))
+}
+
 /// A list of client ids; what cannot be read as one, and the system's, are left out.
 pub(super) fn clients(value: Value) -> Vec<ClientId> {
     texts(value)
