@@ -91,6 +91,8 @@ mod nodes;
 mod seeded;
 #[cfg(feature = "server")]
 pub mod server;
+#[doc(hidden)]
+pub mod throttle;
 mod token;
 // Only the Redis broker turns envelopes into bytes and names keys.
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
