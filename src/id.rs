@@ -81,11 +81,12 @@ impl ClientId {
     /// Reads the text form leniently, as the original does: blanks around, a leading `+` or zeros,
     /// GUIDs in any case, with or without hyphens, braces or parentheses.
     pub(crate) fn parse_text(text: &str) -> Option<ClientId> {
-        let text = text.trim();
-        if let Some(guid) = parse_guid(text) {
+        if let Some(guid) = parse_guid(text.trim()) {
             return Some(ClientId::Guid(guid));
         }
-        text.parse().ok().map(ClientId::Int)
+        // Around a number the original knows fewer blanks than around a GUID.
+        let blank = |character| matches!(character, '\t'..='\r' | ' ');
+        text.trim_matches(blank).parse().ok().map(ClientId::Int)
     }
 }
 
@@ -280,7 +281,19 @@ mod tests {
         ] {
             assert_eq!(guid(text).to_string(), canonical, "{text:?}");
         }
-        for text in ["", "abc", "1.0", "9223372036854775808", "8f14e45f", "{42}", "-", "{", "{}"] {
+        for text in [
+            "7\u{a0}",
+            "\u{2003}7",
+            "",
+            "abc",
+            "1.0",
+            "9223372036854775808",
+            "8f14e45f",
+            "{42}",
+            "-",
+            "{",
+            "{}",
+        ] {
             assert!(text.parse::<ClientId>().is_err(), "{text:?}");
         }
     }

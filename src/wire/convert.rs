@@ -15,7 +15,11 @@ pub(super) fn id_member(json: &Json, name: &str) -> Option<ClientId> {
     json.member(name).map_or(Some(ClientId::Int(0)), id)
 }
 
-/// Ids as the original converts them: numbers round half to even, `true` is 1.
+/// The largest number up to which every whole one can be told from its neighbours as a fraction.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Ids as the original converts them: numbers round half to even, `true` is 1. A fraction that could stand
+/// for several ids is none.
 pub(super) fn id(json: &Json) -> Option<ClientId> {
     match json {
         Json::String(text) => ClientId::parse_text(text),
@@ -23,8 +27,7 @@ pub(super) fn id(json: &Json) -> Option<ClientId> {
         Json::Number(number) => {
             let rounded = || {
                 let value = number.parse::<f64>().ok()?.round_ties_even();
-                (value.abs() < i64::MAX as f64 && number.contains(['.', 'e', 'E']))
-                    .then_some(value as i64)
+                (value.abs() < EXACT && number.contains(['.', 'e', 'E'])).then_some(value as i64)
             };
             number.parse().ok().or_else(rounded).map(ClientId::Int)
         }

@@ -6,6 +6,8 @@
 
 /// Nesting beyond this is refused: the reader recurses, and its thread must survive any input.
 const MAX_DEPTH: u32 = 64;
+/// Longest whole number that the original reads, in characters.
+const MAX_WHOLE: usize = 380;
 
 /// A JSON value as written: numbers keep their text, objects keep every member in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +23,16 @@ pub(super) enum Json {
 impl Json {
     /// Parses the whole of `text`; `None` if anything but blanks or comments follows the value.
     pub(super) fn parse(text: &str) -> Option<Json> {
-        let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
+        Json::read(Reader { bytes: text.as_bytes(), at: 0, plain_members: false })
+    }
+
+    /// As [`parse`](Self::parse), but refuses a comment in front of a member's value: where the original
+    /// does not know the member, it takes the comment for its value and stumbles over what follows.
+    pub(super) fn parse_plain(text: &str) -> Option<Json> {
+        Json::read(Reader { bytes: text.as_bytes(), at: 0, plain_members: true })
+    }
+
+    fn read(mut reader: Reader<'_>) -> Option<Json> {
         let value = reader.value(0)?;
         reader.skip_blank()?;
         (reader.at == reader.bytes.len()).then_some(value)
@@ -43,6 +54,8 @@ impl Json {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether comments in front of a member's value are refused.
+    plain_members: bool,
 }
 
 impl Reader<'_> {
@@ -60,11 +73,17 @@ impl Reader<'_> {
         &self.bytes[self.at..]
     }
 
+    fn skip_white(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
     /// Skips blanks and comments; `None` for a comment that does not end.
     fn skip_blank(&mut self) -> Option<()> {
         loop {
+            self.skip_white();
             match self.peek() {
-                Some(b' ' | b'\t' | b'\r' | b'\n') => self.at += 1,
                 Some(b'/') if self.rest().starts_with(b"/*") => {
                     let end = self.rest()[2..].windows(2).position(|pair| pair == b"*/")?;
                     self.at += end + 4;
@@ -114,8 +133,13 @@ impl Reader<'_> {
                     String::from_utf8(word.to_vec()).ok()?
                 }
             };
-            self.skip_blank()?;
+            // The original knows no comment here.
+            self.skip_white();
             if !self.eat(b':') {
+                return None;
+            }
+            self.skip_white();
+            if self.plain_members && self.peek() == Some(b'/') {
                 return None;
             }
             members.push((name, self.value(depth + 1)?));
@@ -161,6 +185,10 @@ impl Reader<'_> {
             return None;
         }
         text.parse::<f64>().ok()?;
+        // The original reads whole numbers digit by digit, and no longer ones.
+        if text.len() > MAX_WHOLE && !text.contains(['.', 'e', 'E']) {
+            return None;
+        }
         Some(Json::Number(text.to_owned()))
     }
 

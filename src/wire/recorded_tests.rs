@@ -142,3 +142,69 @@ fn stored_tickets_are_read_as_the_original_server_reads_them() {
         );
     }
 }
+
+/// Every spelling of the members that somebody may write: odd ones, missing ones, ones that come twice.
+fn respelled(payload: &str) -> Vec<String> {
+    let Some(start) = payload.find('{') else { return Vec::new() };
+    let (front, body) = payload.split_at(start);
+    let Ok(serde_json::Value::Object(members)) = serde_json::from_str(body) else {
+        return Vec::new();
+    };
+    let written = |members: &[(String, String)]| {
+        let members: Vec<_> =
+            members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{front}{{{}}}", members.join(","))
+    };
+    let whole: Vec<_> =
+        members.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+    let values = ["null", "0", "9", "true", "\"x\"", "\"5\"", "[7]", "{}", "1.5", "\"\""];
+    let mut all = vec![written(&whole)];
+    for (at, (name, value)) in whole.iter().enumerate() {
+        let mut less = whole.clone();
+        less.remove(at);
+        all.push(written(&less));
+        for odd in [name.to_lowercase(), name.to_uppercase(), format!("{name} "), name.clone()] {
+            let mut renamed = whole.clone();
+            renamed[at].0.clone_from(&odd);
+            all.push(written(&renamed));
+            for other in values.iter().map(|text| (*text).to_owned()).chain([value.clone()]) {
+                let again = [&whole[..], &[(odd.clone(), other.clone())]].concat();
+                all.push(written(&again));
+                let before = [&[(odd.clone(), other.clone())], &whole[..]].concat();
+                all.push(written(&before));
+                let mut instead = whole.clone();
+                instead[at].1 = other;
+                all.push(written(&instead));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_fast_reader_means_what_the_lenient_one_means() {
+    let mut compared = 0;
+    let published = fixtures::<Published>("published.jsonl").into_iter().map(|case| case.payload);
+    let odd = fixtures::<Tolerance>("tolerance.jsonl").into_iter().map(|case| case.payload);
+    for payload in published.chain(odd) {
+        for payload in respelled(&payload) {
+            assert_eq!(
+                Envelope::decode(&payload).ok(),
+                Envelope::decode_leniently(&payload),
+                "{payload}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 10_000, "{compared}");
+}
+
+#[test]
+fn a_channel_message_in_odd_spelling_stays_in_its_channel() {
+    let payload = "__FreeIM__(ChanMessage){\"Item1\":8,\"item2\":\"c\",\"Item3\":\"x\"}";
+    let Ok(Envelope::Channel { channel, .. }) = Envelope::decode(payload) else { panic!() };
+    assert_eq!(channel.as_deref(), Some("c"));
+    let payload = "{\"Item1\":8,\"ITEM1\":9,\"Item2\":[1],\"Item3\":\"x\",\"Item4\":false}";
+    let Ok(Envelope::Direct { sender, .. }) = Envelope::decode(payload) else { panic!() };
+    assert_eq!(sender, ClientId::Int(9), "the last one of a name");
+}

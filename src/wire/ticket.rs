@@ -83,10 +83,17 @@ fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
     {
         return Some((client, meta));
     }
-    let Json::Object(members) = Json::parse(ticket)? else { return None };
+    let Json::Object(members) = Json::parse_plain(ticket)? else { return None };
     let (mut client, mut meta) = (ClientId::Int(0), None);
     // The last of a name wins, but a subscriber converts them all.
     for (name, value) in &members {
+        match name.as_str() {
+            // A subscriber looks for what these refer to.
+            "$ref" | "$values" => return None,
+            "$type" => drop(text(value)?),
+            "$id" if *value != Json::Null => drop(text(value)?),
+            _ => {}
+        }
         if name.eq_ignore_ascii_case("Item1") {
             client = id(value)?;
         } else if name.eq_ignore_ascii_case("Item2") {
@@ -112,6 +119,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_subscriber_reads_is_taken() {
+        for text in [
+            "{\"$id\":\"1\",\"$type\":\"x\",\"Item1\":7}",
+            "{/*c*/\"Item1\":7,/*c*/\"a\":{\"b\":1}}//c",
+            "{\"Item1\":\" 7\\t\"}",
+            &format!("{{\"Item1\":7,\"a\":{}}}", "1".repeat(380)),
+        ] {
+            let client = Ticket::parse(text).map(|ticket| ticket.client());
+            assert_eq!(client, Some(ClientId::Int(7)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_ticket_that_kills_a_subscriber_is_refused() {
         for text in [
             "",
@@ -125,6 +145,17 @@ mod tests {
             "{\"Item1\":5,\"Item2\":\"a\",\"item2\":{}}",
             "{\"Item1\":5,\"item2\":{},\"Item2\":\"a\"}",
             "{\"Item1\":010,\"Item2\":\"a\"}",
+            "{\"Item1\":7,\"a\":/**/1}",
+            "{\"Item1\":7,\"a\":\n//x\n1}",
+            "{\"Item1\"/**/:7}",
+            "{\"$ref\":\"1\",\"Item1\":7}",
+            "{\"Item1\":7,\"$values\":[]}",
+            "{\"$type\":null,\"Item1\":7}",
+            "{\"$type\":{},\"Item1\":7}",
+            "{\"$id\":[],\"Item1\":7}",
+            "{\"Item1\":\"7\u{a0}\"}",
+            "{\"Item1\":9007199254740993.0}",
+            &format!("{{\"Item1\":7,\"a\":[{}]}}", "1".repeat(381)),
         ] {
             assert_eq!(Ticket::parse(text), None, "{text}");
         }
