@@ -21,9 +21,11 @@ use super::{
     counters::Counters,
     failure::FailureWatch,
     feed::Feed,
+    heartbeat::Heartbeats,
     http::Rules,
     inbox::{InboxSender, inbox},
     message::{AcceptorCommand, Outgoing, Reactors, Readiness, Report, TicketJob},
+    patience::Patience,
     peer::PeerAddress,
     presence::Presence,
     reactor::{self, Reactor, ReactorParts},
@@ -51,7 +53,8 @@ pub(super) struct Assembly {
     watchlist: Arc<Watchlist>,
     live: Arc<AtomicU64>,
     stop_feed: Arc<AtomicBool>,
-    give_up: Arc<AtomicBool>,
+    give_up: Arc<Patience>,
+    heartbeats: Heartbeats,
     counters: Vec<Arc<Counters>>,
     pulse: Arc<Pulse>,
 }
@@ -76,6 +79,7 @@ impl Assembly {
             live: Arc::default(),
             stop_feed: Arc::default(),
             give_up: Arc::default(),
+            heartbeats: Heartbeats::default(),
             counters: Vec::new(),
             pulse: Arc::default(),
         }
@@ -116,10 +120,12 @@ impl Assembly {
             Ok(())
         })?);
         threads.acceptor = Some(self.spawn("im-acceptor", || acceptor.run())?);
+        let (watched, stop_watch) = channel();
+        threads.watch = Some(self.watch(stop_watch)?);
         Ok(ServerHandle {
             bound,
             node: self.nodes.name(self.own_index).to_owned(),
-            linger: self.config.limits.linger,
+            limits: self.config.limits,
             readiness: self.readiness,
             failure: self.failure,
             vitals,
@@ -128,6 +134,7 @@ impl Assembly {
             reactors,
             stop_feed: self.stop_feed,
             give_up: self.give_up,
+            watched: Some(watched),
             threads,
         })
     }
@@ -209,6 +216,7 @@ impl Assembly {
             inboxes: reactors.all().iter().map(InboxSender::depth).collect(),
             tls: self.tls.clone(),
             pulse: Arc::clone(&self.pulse),
+            heartbeats: self.heartbeats.clone(),
             connections_limit: self.config.limits.connections as u64,
         }
     }
@@ -227,8 +235,9 @@ impl Assembly {
     fn publisher(&mut self, queue: Receiver<Outgoing>) -> io::Result<JoinHandle<()>> {
         let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
         let (counters, pulse) = (self.counted(), Arc::clone(&self.pulse));
+        let give_up = Arc::clone(&self.give_up);
         self.spawn("im-receipts", move || {
-            worker::run_publisher(&*broker, &queue, &nodes, &counters, &pulse);
+            worker::run_publisher(&*broker, &queue, &nodes, &counters, &pulse, &give_up);
             Ok(())
         })
     }
@@ -253,6 +262,14 @@ impl Assembly {
         part
     }
 
+    /// Starts the thread that looks whether all others turn.
+    fn watch(&self, stop: Receiver<()>) -> io::Result<JoinHandle<()>> {
+        let (heartbeats, readiness) = (self.heartbeats.clone(), Arc::clone(&self.readiness));
+        thread::Builder::new().name("im-watch".into()).spawn(move || {
+            heartbeats.watch(&stop, |stalled| readiness.stalled.store(stalled, Ordering::Release));
+        })
+    }
+
     /// Starts a thread that the node cannot do without.
     fn spawn(
         &self,
@@ -260,9 +277,10 @@ impl Assembly {
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
         let (failure, readiness) = (self.failure.clone(), Arc::clone(&self.readiness));
+        let beat = self.heartbeats.add(name);
         let thread = name.to_owned();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            if !failure.guard(&thread, run) {
+            if !beat.during(|| failure.guard(&thread, run)) {
                 readiness.failed.store(true, Ordering::Release);
             }
         })

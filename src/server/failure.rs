@@ -44,10 +44,16 @@ impl FailureWatch {
             // The panic hook has printed what and where.
             Err(_) => format!("{name} panicked"),
         };
-        log::error!("{why}; this node takes no more clients and must be restarted");
-        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.0.changed.notify_all();
+        self.fail(format!("{why}; this node takes no more clients and must be restarted"));
         false
+    }
+
+    /// Records a failure, if it is the first, and logs it.
+    pub(super) fn fail(&self, why: String) {
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why.clone());
+        self.0.changed.notify_all();
+        // After the others know: whatever has failed may be the log.
+        log::error!("{why}");
     }
 }
 
@@ -64,6 +70,9 @@ mod tests {
         let waiting = std::thread::spawn(move || failed.wait());
         assert!(!watch.guard("b", || Err(io::Error::other("x"))));
         assert!(!watch.guard("c", || panic!("on purpose")));
-        assert_eq!(waiting.join().unwrap(), "b cannot go on: x");
+        assert_eq!(
+            waiting.join().unwrap(),
+            "b cannot go on: x; this node takes no more clients and must be restarted"
+        );
     }
 }

@@ -14,6 +14,7 @@ use std::{
 use super::{
     counters::{Counters, add},
     frame::Frame,
+    heartbeat,
     message::{Command, Reactors, Readiness},
     vitals::Pulse,
 };
@@ -48,7 +49,7 @@ impl Feed {
     pub(super) fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.stop.load(Ordering::Acquire) {
-            match self.subscription.next(STOP_CHECK) {
+            match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
                 Ok(event) => {
                     // A broker that lets us in and turns us out at once is not back.
                     if event != Some(FeedEvent::Listening) && !backoff.is_first() {

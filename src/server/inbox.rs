@@ -9,6 +9,8 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use mio::{Poll, Token, Waker};
@@ -87,6 +89,26 @@ impl<T> InboxSender<T> {
     /// Where to read how many items wait.
     pub(super) fn depth(&self) -> Arc<Depth> {
         Arc::clone(&self.bell.depth)
+    }
+
+    /// Pushes unless the loop is so far behind that its inbox is full, and then waits a moment for room:
+    /// the loop may be stuck.
+    pub(super) fn push_within(&self, mut item: T, patience: Duration) -> Result<(), T> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.queue.try_send(item) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => item = back,
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
+                    return Err(back);
+                }
+            }
+            self.bell.ring();
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.bell.depth.pushed.0.fetch_add(1, Ordering::Relaxed);
+        self.bell.ring();
+        Ok(())
     }
 
     /// Pushes, waiting while the inbox is full. Never called by a loop: two full loops would wait for

@@ -134,6 +134,8 @@ pub(super) struct Readiness {
     pub(super) session: AtomicBool,
     /// A thread is gone for good.
     pub(super) failed: AtomicBool,
+    /// A thread does not turn.
+    pub(super) stalled: AtomicBool,
     /// Told to stop; presence goes on reporting until the last client is gone.
     pub(super) stopping: AtomicBool,
 }
@@ -149,6 +151,7 @@ impl Readiness {
         let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
         [
             (is(&self.failed), NotReady::Failed),
+            (is(&self.stalled), NotReady::Stalled),
             (is(&self.stopping), NotReady::Stopping),
             (!is(&self.listening), NotReady::NotListening),
             (!is(&self.session), NotReady::NoLease),
@@ -164,6 +167,8 @@ impl Readiness {
 pub enum NotReady {
     /// A thread of the node has failed: it must be restarted.
     Failed,
+    /// A thread of the node is stuck: it must be restarted, unless the thread turns again.
+    Stalled,
     /// The node was told to stop.
     Stopping,
     /// The subscription is not proven: the node would not hear what is sent to its clients.
@@ -177,6 +182,7 @@ impl NotReady {
     pub fn as_str(self) -> &'static str {
         match self {
             NotReady::Failed => "failed",
+            NotReady::Stalled => "stalled",
             NotReady::Stopping => "stopping",
             NotReady::NotListening => "subscription",
             NotReady::NoLease => "lease",
@@ -188,6 +194,7 @@ impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NotReady::Failed => "failed: a thread of this node has ended; restart it",
+            NotReady::Stalled => "stalled: a thread of this node does not turn; restart it",
             NotReady::Stopping => "stopping",
             NotReady::NotListening => "subscription: this node does not hear the broker",
             NotReady::NoLease => "lease: this node does not hold its presence lease",

@@ -20,6 +20,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod handshakes;
+mod heartbeat;
 mod http;
 mod hub;
 mod inbound;
@@ -30,6 +31,7 @@ mod outbox;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod parts;
+mod patience;
 mod peer;
 mod presence;
 mod reactor;
@@ -51,6 +53,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -65,6 +68,7 @@ use crate::{
 use assembly::Assembly;
 use inbox::InboxSender;
 use message::{AcceptorCommand, Command, Reactors, Readiness};
+use patience::Patience;
 use tls::Tls;
 
 pub use calls::CallStats;
@@ -80,6 +84,11 @@ pub use vitals::Vitals;
 
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;
+
+/// Time that a stopping node has for its last reports to the broker, as long as these succeed.
+const LAST_REPORTS: Duration = Duration::from_secs(10);
+/// How long a call to the broker may go on after that, by its own deadline.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// Starts nodes; see [`Server::start`].
 #[derive(Debug)]
@@ -129,7 +138,7 @@ impl Server {
 pub struct ServerHandle {
     bound: SocketAddr,
     node: String,
-    linger: Duration,
+    limits: Limits,
     readiness: Arc<Readiness>,
     failure: FailureWatch,
     vitals: Vitals,
@@ -137,7 +146,9 @@ pub struct ServerHandle {
     acceptor: InboxSender<AcceptorCommand>,
     reactors: Reactors,
     stop_feed: Arc<AtomicBool>,
-    give_up: Arc<AtomicBool>,
+    give_up: Arc<Patience>,
+    /// Its end is the end of the watch thread.
+    watched: Option<Sender<()>>,
     threads: Threads,
 }
 
@@ -147,6 +158,7 @@ struct Threads {
     feed: Option<JoinHandle<()>>,
     reactors: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
+    watch: Option<JoinHandle<()>>,
 }
 
 impl ServerHandle {
@@ -232,7 +244,9 @@ impl ServerHandle {
 
     /// Stops accepting, closes every connection (code 1001, or 1012 if the closes are
     /// [spread](Limits::drain_over)), reports all clients offline and waits for the end of all
-    /// threads: at most [`Limits::drain_over`], [`Limits::drain`] and a few seconds.
+    /// threads: at most [`Limits::drain_over`], [`Limits::drain`] and 15 seconds, also while the broker
+    /// hangs. What could not be reported by then is left to other nodes, and a thread that is stuck is left
+    /// behind: both are logged, and the second is a [failure](Self::failure_watch).
     pub fn shutdown(self) {
         drop(self);
     }
@@ -240,24 +254,39 @@ impl ServerHandle {
     fn stop(&mut self) {
         let Some(acceptor) = self.threads.acceptor.take() else { return };
         self.readiness.stopping.store(true, Ordering::Release);
-        let _ = self.acceptor.push(AcceptorCommand::Stop);
-        join(acceptor);
+        let _ = self.acceptor.push_within(AcceptorCommand::Stop, LAST_CALL);
+        self.join(vec![acceptor], Instant::now() + LAST_CALL);
+        let drained = Instant::now() + self.limits.drain_over + self.limits.drain + LAST_CALL;
         for door in self.reactors.all() {
-            let _ = door.push(Command::Drain);
+            let _ = door.push_within(Command::Drain, LAST_CALL);
         }
-        self.threads.reactors.drain(..).for_each(join);
+        let reactors = std::mem::take(&mut self.threads.reactors);
+        self.join(reactors, drained);
         // Last, because clients that are still to be closed go on getting messages.
         self.stop_feed.store(true, Ordering::Release);
-        self.threads.feed.take().into_iter().for_each(join);
         // What the reactors reported last is sent now, or given up if the broker is away.
-        let deadline = Instant::now() + self.linger;
-        while self.threads.workers.iter().any(|worker| !worker.is_finished()) {
-            if Instant::now() >= deadline {
-                self.give_up.store(true, Ordering::Release);
-            }
+        let now = Instant::now();
+        self.give_up.begin(now + self.limits.linger.min(LAST_REPORTS), now + LAST_REPORTS);
+        let mut workers = std::mem::take(&mut self.threads.workers);
+        workers.extend(self.threads.feed.take());
+        self.join(workers, now + LAST_REPORTS + LAST_CALL);
+        self.watched = None;
+        self.threads.watch.take().into_iter().for_each(|watch| drop(watch.join()));
+    }
+
+    /// Waits for the end of some threads until `deadline`; who has not ended by then is stuck.
+    fn join(&self, mut threads: Vec<JoinHandle<()>>, deadline: Instant) {
+        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
-        self.threads.workers.drain(..).for_each(join);
+        for stuck in threads.extract_if(.., |thread| !thread.is_finished()) {
+            let name = stuck.thread().name().unwrap_or_default().to_owned();
+            self.failure.fail(format!("{name} does not end and is left behind"));
+        }
+        for ended in threads {
+            // Threads catch their own panics.
+            let _ = ended.join();
+        }
     }
 }
 
@@ -281,10 +310,4 @@ fn bind(address: SocketAddr, silence: Duration) -> io::Result<std::net::TcpListe
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        log::error!("a server thread panicked");
-    }
 }

@@ -14,7 +14,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -22,7 +22,9 @@ use std::{
 
 use ahash::AHashMap;
 
-use super::{calls::Call, message::Report, vitals::Vitals, worker::BATCH};
+use super::{
+    calls::Call, heartbeat, message::Report, patience::Patience, vitals::Vitals, worker::BATCH,
+};
 use crate::{
     backoff::{self, Backoff},
     broker::{Broker, PresenceChange, Session},
@@ -45,7 +47,7 @@ pub(super) struct Presence {
     pub(super) queue: Receiver<Report>,
     pub(super) vitals: Vitals,
     /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
-    pub(super) give_up: Arc<AtomicBool>,
+    pub(super) give_up: Arc<Patience>,
 }
 
 /// What it keeps between its turns.
@@ -95,6 +97,9 @@ impl Presence {
                         log::info!("presence is kept again");
                     }
                     backoff.reset();
+                    if self.give_up.is_over() {
+                        return self.leave(memory, "the broker is too slow");
+                    }
                 }
                 Ok(Turn::Ended) => return self.end(memory.session),
                 Err(error) => {
@@ -115,14 +120,23 @@ impl Presence {
                         }
                         _ => {}
                     }
-                    backoff.sleep(|| self.give_up.load(Ordering::Acquire));
-                    if self.give_up.load(Ordering::Acquire) {
-                        let left = memory.changes.len();
-                        log::error!("{left} offline events are left to other nodes: {error}");
+                    backoff.sleep(|| self.give_up.is_short());
+                    if self.give_up.is_short() {
+                        self.leave(memory, &error.to_string());
                         return;
                     }
                 }
             }
+        }
+    }
+
+    /// The node ends without having told everything.
+    fn leave(&self, mut memory: Memory, why: &str) {
+        self.queue.try_iter().for_each(|report| memory.take(report));
+        let is_closed = |change: &&PresenceChange| matches!(change, PresenceChange::Closed { .. });
+        match memory.changes.iter().filter(is_closed).count() {
+            0 => log::warn!("the presence lease is left to expire: {why}"),
+            left => log::error!("{left} offline events are left to other nodes: {why}"),
         }
     }
 
@@ -149,7 +163,7 @@ impl Presence {
         }
         if memory.is_idle() {
             let wait = memory.renew_at.saturating_duration_since(Instant::now());
-            match self.queue.recv_timeout(wait) {
+            match heartbeat::wait(|| self.queue.recv_timeout(wait)) {
                 Ok(report) => memory.take(report),
                 Err(RecvTimeoutError::Timeout) => return Ok(Turn::Again),
                 Err(RecvTimeoutError::Disconnected) => return Ok(Turn::Ended),

@@ -15,6 +15,7 @@ use super::{
     calls::{Call, CallTimes},
     counters::Counters,
     failure::FailureWatch,
+    heartbeat::{self, Heartbeats},
     inbox::Depth,
     message::{NotReady, Readiness},
     stats::ServerStats,
@@ -47,6 +48,7 @@ pub struct Vitals {
     pub(super) inboxes: Arc<[Arc<Depth>]>,
     pub(super) tls: Option<Tls>,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) heartbeats: Heartbeats,
     /// Connections that the node takes at most.
     pub(super) connections_limit: u64,
 }
@@ -60,6 +62,12 @@ impl Vitals {
     /// Why the node has failed, if it has: it must be restarted then.
     pub fn failure(&self) -> Option<String> {
         self.failure.get()
+    }
+
+    /// Which threads of the node have not turned for about 8 s and are stuck, in one sentence; `None` while
+    /// all turn. A stopped node has no threads that could be.
+    pub fn stalled(&self) -> Option<String> {
+        self.heartbeats.stalled()
     }
 
     /// What the node has counted so far, and how it is now.
@@ -139,7 +147,7 @@ impl Pulse {
     /// Makes a call to the broker and records how it went.
     pub(super) fn time<T>(&self, call: Call, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let began = Instant::now();
-        let result = work();
+        let result = heartbeat::call(work);
         self.calls[call as usize].record(began.elapsed(), result.is_err());
         result
     }

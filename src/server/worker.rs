@@ -11,12 +11,14 @@ use std::{
 use super::{
     calls::Call,
     counters::{Counters, add},
+    heartbeat,
     http::Refusal,
     inbox::InboxSender,
     message::{AcceptorCommand, Outgoing, TicketJob},
+    patience::Patience,
     vitals::Pulse,
 };
-use crate::{broker::Broker, nodes::Nodes, wire::Ticket};
+use crate::{broker::Broker, nodes::Nodes, throttle::Throttle, wire::Ticket};
 
 /// Items of one batch: bounds the length of one round trip.
 pub(super) const BATCH: usize = 512;
@@ -34,7 +36,7 @@ pub(super) enum Work {
 /// Fills `batch` up to [`BATCH`] items, waiting up to `timeout` for the first.
 pub(super) fn collect<T>(queue: &Receiver<T>, batch: &mut Vec<T>, timeout: Duration) -> Work {
     if batch.is_empty() {
-        match queue.recv_timeout(timeout) {
+        match heartbeat::wait(|| queue.recv_timeout(timeout)) {
             Ok(item) => batch.push(item),
             Err(RecvTimeoutError::Timeout) => return Work::Idle,
             Err(RecvTimeoutError::Disconnected) => return Work::Ended,
@@ -89,13 +91,15 @@ fn judge(text: &str, nodes: &Nodes, own_index: usize) -> Result<Ticket, Refusal>
     if owner == own_index {
         return Ok(ticket);
     }
-    log::warn!(
-        "client={} belongs to node {} but came to {}; the servers lists of helper and nodes differ, or a \
-         proxy mixes the nodes up",
-        ticket.client(),
-        nodes.name(owner),
-        nodes.name(own_index)
-    );
+    static MISDIRECTED: Throttle = Throttle::new();
+    let (owner, own) = (nodes.name(owner), nodes.name(own_index));
+    if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
+        log::warn!(
+            "client={} belongs to node {owner} but came to {own}; the servers lists of helper and nodes \
+             differ, or a proxy mixes the nodes up{more}",
+            ticket.client(),
+        );
+    }
     Err(Refusal::OtherNode)
 }
 
@@ -106,6 +110,7 @@ pub(super) fn run_publisher(
     nodes: &Nodes,
     counters: &Counters,
     pulse: &Pulse,
+    give_up: &Patience,
 ) {
     let mut batch = Vec::new();
     let mut failing = false;
@@ -126,5 +131,11 @@ pub(super) fn run_publisher(
             }
         }
         failing = result.is_err();
+        if give_up.is_over() || (failing && give_up.is_short()) {
+            let left = batch.drain(..).chain(queue.try_iter()).count() as u64;
+            add(&pulse.receipts_done, left);
+            add(&counters.receipts_dropped, left);
+            return;
+        }
     }
 }

@@ -31,6 +31,7 @@ use super::{
     counters::Counters,
     frame::Frame,
     handshakes::{Handshake, Handshakes, Phase},
+    heartbeat,
     http::{Refusal, Rules, Upgrade},
     inbox::Inbox,
     message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
@@ -82,7 +83,7 @@ impl Acceptor {
             let now = Instant::now();
             let wake_at = accept_at.into_iter().chain(handshakes.next_deadline()).min();
             let timeout = wake_at.map(|at| at.saturating_duration_since(now));
-            if let Err(error) = self.poll.poll(&mut events, timeout)
+            if let Err(error) = heartbeat::wait(|| self.poll.poll(&mut events, timeout))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);

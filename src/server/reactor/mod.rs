@@ -28,6 +28,7 @@ use super::{
     connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
     counters::{Counters, add},
     frame::Frame,
+    heartbeat,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
     message::{Adoption, Command, Outgoing, Report},
@@ -177,7 +178,7 @@ impl<S: Socket> Reactor<S> {
         // 1. Wait, unless there is work left.
         let wait = self.sweep_at.saturating_duration_since(Instant::now());
         let timeout = if carried { Duration::ZERO } else { wait };
-        if let Err(error) = self.parts.poll.poll(events, Some(timeout))
+        if let Err(error) = heartbeat::wait(|| self.parts.poll.poll(events, Some(timeout)))
             && error.kind() != io::ErrorKind::Interrupted
         {
             return Err(error);

@@ -24,9 +24,10 @@ pub(super) struct Own {
 
 impl Own {
     pub(super) fn live(&self) -> Response {
-        match self.vitals.failure() {
-            None => Response::line(200, "live"),
-            Some(why) => Response::line(503, &format!("failed: {why}")),
+        match (self.vitals.failure(), self.vitals.stalled()) {
+            (None, None) => Response::line(200, "live"),
+            (Some(why), _) => Response::line(503, &format!("failed: {why}")),
+            (None, Some(why)) => Response::line(503, &format!("stalled: {why}")),
         }
     }
 
