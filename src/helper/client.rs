@@ -89,6 +89,11 @@ impl ImClient {
         &self.broker
     }
 
+    /// The kind of ids of this deployment, whose [`system`](IdKind::system) is the sender of what nobody sends.
+    pub fn id_kind(&self) -> IdKind {
+        self.id_kind
+    }
+
     // --- Connecting ------------------------------------------------------------------------------
 
     /// Issues the address at which `client` may connect once within

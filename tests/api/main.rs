@@ -7,6 +7,8 @@ mod events;
 mod examples;
 mod http;
 mod idempotency;
+mod ids;
+mod mistakes;
 mod operations;
 #[path = "../imserver/process.rs"]
 #[allow(dead_code)]

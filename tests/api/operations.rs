@@ -26,7 +26,11 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
             "/v1/messages",
             Some(json!({ "receivers": [1], "message": 1, "sender": 2, "receipt": true })),
         ),
-        ("sendBatch", "/v1/messages/batch", Some(json!({ "messages": [] }))),
+        (
+            "sendBatch",
+            "/v1/messages/batch",
+            Some(json!({ "messages": [{ "broadcast": true, "message": 1 }] })),
+        ),
         ("sendChannelMessage", "/v1/channels/a%2Fb/messages", Some(json!({ "message": null }))),
         ("broadcast", "/v1/broadcast", Some(json!({ "message": {} }))),
         ("listChannels", "/v1/channels?after=%E4%BD%A0", None),
@@ -211,8 +215,10 @@ fn addresses_and_system_ids_follow_the_settings() {
     let template = ["--public-url", "wss://{server}.example/{index}{path}", "--path", "/chat"];
     let api = ["--api", "127.0.0.1:0", "--redis", &url, "--prefix", "wsim"];
     let process = Process::start(&[&node[..], &template, &api].concat());
+    const GUID: &str = "8f14e45f-ceea-467f-a9b1-000000000008";
     let api = api_of(&process);
-    let answer = http::ask(api, "POST /v1/connections", "", Some("{\"client\": 8}"));
+    let answer =
+        http::ask(api, "POST /v1/connections", "", Some(&format!("{{\"client\": \"{GUID}\"}}")));
     let text = answer.json()["url"].as_str().unwrap().to_owned();
     assert!(text.starts_with("wss://im-0.example/0/chat?token="), "{text}");
 

@@ -35,18 +35,15 @@ pub(super) fn kick(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outc
 /// Sends a message from the system to a client or a room.
 pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
+    // Nodes of one kind of ids cannot read the other.
+    let system = im.id_kind().system();
     let to = match read(body, EXAMPLE)? {
         Send { client: Some(client), room: None, message } => {
-            // A .NET node with GUIDs cannot read a sender 0.
-            let system: ClientId = match client {
-                ClientId::Int(_) => 0.into(),
-                ClientId::Guid(_) => [0; 16].into(),
-            };
             im.send_message(system, [client], &message, false)?;
             format!("client={client}")
         }
         Send { client: None, room: Some(room), message } => {
-            im.send_chan_message(0, &room, &message)?;
+            im.send_chan_message(system, &room, &message)?;
             format!("room={room:?}")
         }
         _ => return Err(mistake("name either a client or a room", EXAMPLE)),

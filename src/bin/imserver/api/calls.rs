@@ -3,13 +3,13 @@
 //! Ids are strings in every answer: JavaScript would round numbers above 2^53, and GUIDs are strings
 //! anyway.
 
-use imcore::{ClientId, Connection, ImClient, Node};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use imcore::{Batch, ClientId, Connection, ImClient, Node};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     events::Listeners,
-    input::{self, BATCH, ChannelName, Id, LIST, List, Message, Meta, NOT_ENCODED, page, present},
+    input::{self, BATCH, LIST, NOT_ENCODED, page},
+    json::{self, Mistake, Object},
     problem::Problem,
 };
 use crate::web::{Request, Response};
@@ -32,24 +32,37 @@ impl Call<'_> {
         self.params.get(index).map(String::as_str).ok_or_else(|| Problem::invalid(NOT_ENCODED))
     }
 
+    /// The `{client}` of the path.
     fn client(&self, index: usize) -> Result<ClientId, Problem> {
-        Ok(Id::parse(self.param(index)?)?.0)
+        input::id_text(self.param(index)?).map_err(|mistake| in_path("client", &mistake))
     }
 
+    /// The `{channel}` of the path.
     fn channel(&self, index: usize) -> Result<String, Problem> {
-        Ok(ChannelName::check(self.param(index)?.to_owned())?.0)
+        let name = self.param(index)?.to_owned();
+        input::channel_name(name).map_err(|mistake| in_path("channel", &mistake))
     }
 
-    fn body<'de, T: Deserialize<'de>>(&'de self) -> Result<T, Problem> {
-        input::body(self.request)
+    /// The body, with these members.
+    fn body(&self, known: &[&'static str]) -> Result<Object<'_>, Problem> {
+        Ok(Object::read(json::whole(&self.request.body)?, known)?)
+    }
+
+    /// Who sends, by the member `sender`. The system has an id of the deployment's kind, however the caller
+    /// writes it: nodes of one kind cannot read the other.
+    fn sender(&self, object: &Object<'_>) -> Result<ClientId, Mistake> {
+        let system = self.im.id_kind().system();
+        let given = object.get("sender", input::id)?;
+        Ok(given.filter(|sender| !sender.is_system()).unwrap_or(system))
     }
 
     /// The part of `clients` that is asked for.
     fn client_list(&self, clients: Vec<ClientId>) -> Outcome {
         let page = page(self.request, true)?;
-        let after = page.after.as_deref().map(Id::parse).transpose()?;
+        let after = page.after.as_deref().map(input::id_text).transpose();
+        let after = after.map_err(|mistake| in_path("after", &mistake))?;
         let total = clients.len();
-        let (clients, more) = page.cut(clients, after.map(|id| id.0));
+        let (clients, more) = page.cut(clients, after);
         let texts: Vec<_> = clients.iter().map(ClientId::to_string).collect();
         let next = texts.last().filter(|_| more);
         Ok(answer(200, &json!({ "clients": texts, "total": total, "next": next })))
@@ -64,23 +77,18 @@ fn done(status: u16) -> Outcome {
     Ok(Response::new(status, "", ""))
 }
 
-fn system() -> Id {
-    Id(0.into())
+/// A mistake in a part of the address.
+fn in_path(name: &str, mistake: &Mistake) -> Problem {
+    Problem::invalid(format!("{name} in the address: {}", mistake.why()))
 }
 
 // --- Connecting ----------------------------------------------------------------------------------
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Connect {
-    client: Id,
-    meta: Option<Meta>,
-}
-
 pub(super) fn connect(call: &Call) -> Outcome {
-    let Connect { client, meta } = call.body()?;
-    let meta = meta.as_ref().map(|meta| meta.0.as_str());
-    let url = call.im.prev_connect_server(client.0, meta)?;
+    let body = call.body(&["client", "meta"])?;
+    let client = body.need("client", input::user)?;
+    let meta = body.get("meta", input::meta)?.flatten();
+    let url = call.im.prev_connect_server(client, meta.as_deref())?;
     let expires_in = ImClient::TICKET_LIFE.as_secs();
     Ok(answer(201, &json!({ "url": url, "expires_in": expires_in })))
 }
@@ -96,18 +104,13 @@ pub(super) fn list_online(call: &Call) -> Outcome {
     call.client_list(call.im.get_client_list_by_online()?)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Clients {
-    clients: List<Id, LIST>,
-}
-
 pub(super) fn are_online(call: &Call) -> Outcome {
-    let Clients { clients } = call.body()?;
-    let online = call.im.has_online_many(clients.0.iter().map(|id| id.0))?;
+    let body = call.body(&["clients"])?;
+    let clients = body.need("clients", |text| json::array(text, (0, LIST), input::id))?;
+    let online = call.im.has_online_many(clients.iter().copied())?;
     let entry =
-        |(id, online): (&Id, &bool)| json!({ "client": id.0.to_string(), "online": online });
-    let entries: Vec<_> = clients.0.iter().zip(&online).map(entry).collect();
+        |(id, online): (&ClientId, &bool)| json!({ "client": id.to_string(), "online": online });
+    let entries: Vec<_> = clients.iter().zip(&online).map(entry).collect();
     Ok(answer(200, &json!({ "clients": entries })))
 }
 
@@ -143,108 +146,86 @@ pub(super) fn watch(call: &Call) -> Outcome {
 
 // --- Messages ------------------------------------------------------------------------------------
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Direct {
-    #[serde(default = "system")]
-    sender: Id,
-    receivers: List<Id, LIST>,
-    message: Message,
-    #[serde(default)]
+/// A message to clients, as one call or as an entry of a batch.
+struct Direct<'a> {
+    sender: ClientId,
+    receivers: Vec<ClientId>,
+    message: &'a RawValue,
     receipt: bool,
 }
 
-pub(super) fn send(call: &Call) -> Outcome {
-    let Direct { sender, receivers, message, receipt } = call.body()?;
-    message.check()?;
-    let receivers = receivers.0.iter().map(|id| id.0);
-    call.im.send_message(sender.0, receivers, &message.0, receipt)?;
-    done(202)
+impl<'a> Direct<'a> {
+    fn read(call: &Call, object: &Object<'a>) -> Result<Direct<'a>, Mistake> {
+        let direct = Direct {
+            sender: call.sender(object)?,
+            receivers: object
+                .need("receivers", |text| json::array(text, (1, LIST), input::user))?,
+            message: object.need("message", input::message)?,
+            receipt: object.get("receipt", json::boolean)?.unwrap_or_default(),
+        };
+        if direct.receipt && direct.sender.is_system() {
+            let why = "the system gets no receipts; name the sender that wants them";
+            return Err(Mistake::new(why).in_member("receipt"));
+        }
+        Ok(direct)
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ToChannel {
-    #[serde(default = "system")]
-    sender: Id,
-    message: Message,
+pub(super) fn send(call: &Call) -> Outcome {
+    let body = call.body(&["sender", "receivers", "message", "receipt"])?;
+    let Direct { sender, receivers, message, receipt } = Direct::read(call, &body)?;
+    call.im.send_message(sender, receivers, message, receipt)?;
+    done(202)
 }
 
 pub(super) fn send_to_channel(call: &Call) -> Outcome {
-    let ToChannel { sender, message } = call.body()?;
-    message.check()?;
-    call.im.send_chan_message(sender.0, &call.channel(0)?, &message.0)?;
+    let body = call.body(&["sender", "message"])?;
+    let message = body.need("message", input::message)?;
+    call.im.send_chan_message(call.sender(&body)?, &call.channel(0)?, message)?;
     done(202)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ToAll {
-    message: Message,
 }
 
 pub(super) fn broadcast(call: &Call) -> Outcome {
-    let ToAll { message } = call.body()?;
-    message.check()?;
-    call.im.send_broadcast_message(&message.0)?;
+    let body = call.body(&["message"])?;
+    call.im.send_broadcast_message(body.need("message", input::message)?)?;
     done(202)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Batch {
-    messages: List<Item, BATCH>,
-}
-
-/// One message of a batch, of any of the three kinds.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Item {
-    #[serde(default, deserialize_with = "present")]
-    sender: Option<Id>,
-    #[serde(default, deserialize_with = "present")]
-    receivers: Option<List<Id, LIST>>,
-    #[serde(default, deserialize_with = "present")]
-    channel: Option<ChannelName>,
-    #[serde(default)]
-    broadcast: bool,
-    message: Message,
-    #[serde(default, deserialize_with = "present")]
-    receipt: Option<bool>,
-}
-
 pub(super) fn send_batch(call: &Call) -> Outcome {
-    let Batch { messages } = call.body()?;
+    let body = call.body(&["messages"])?;
     let mut batch = call.im.batch();
-    for (index, item) in messages.0.iter().enumerate() {
-        add(&mut batch, item).map_err(|problem| {
-            let detail = format!("messages[{index}]: {}; nothing was sent", problem.detail);
-            Problem { detail, ..problem }
-        })?;
-    }
+    // Adding is not sending: all are checked before the first goes out.
+    let entry = |text| add(call, &mut batch, text);
+    body.need("messages", |text| json::array(text, (1, BATCH), entry)).map_err(|mistake| {
+        let problem = Problem::from(mistake);
+        Problem { detail: format!("{}; nothing was sent", problem.detail), ..problem }
+    })?;
     batch.send()?;
     done(202)
 }
 
-fn add(batch: &mut imcore::Batch, item: &Item) -> Result<(), Problem> {
-    let Item { sender, receivers, channel, broadcast, message, receipt } = item;
-    message.check()?;
-    let content = &message.0;
-    let from = sender.unwrap_or_else(system).0;
-    match (receivers, channel, broadcast) {
-        (Some(List(receivers)), None, false) => {
-            let receivers = receivers.iter().map(|id| id.0);
-            batch.message(from, receivers, content, receipt.unwrap_or_default())?;
+/// One message of a batch, of any of the three kinds.
+fn add(call: &Call, batch: &mut Batch, text: &str) -> Result<(), Mistake> {
+    let known = ["sender", "receivers", "channel", "broadcast", "message", "receipt"];
+    let item = Object::read(text, &known)?;
+    let has = |name| item.get(name, |_| Ok(())).is_ok_and(|found| found.is_some());
+    let broadcast = item.get("broadcast", json::boolean)?.unwrap_or_default();
+    let added = match (has("receivers"), has("channel"), broadcast) {
+        (true, false, false) => {
+            let Direct { sender, receivers, message, receipt } = Direct::read(call, &item)?;
+            batch.message(sender, receivers, message, receipt)
         }
-        (None, Some(channel), false) if receipt.is_none() => {
-            batch.chan_message(from, &channel.0, content)?;
+        (false, true, false) if !has("receipt") => {
+            let channel = item.need("channel", input::channel)?;
+            let message = item.need("message", input::message)?;
+            batch.chan_message(call.sender(&item)?, &channel, message)
         }
-        (None, None, true) if sender.is_none() && receipt.is_none() => {
-            batch.broadcast_message(content)?;
+        (false, false, true) if !has("sender") && !has("receipt") => {
+            batch.broadcast_message(item.need("message", input::message)?)
         }
-        _ => return Err(Problem::invalid(ONE_KIND)),
-    }
-    Ok(())
+        _ => return Err(Mistake::new(ONE_KIND)),
+    };
+    added.map_err(|error| Mistake::new(error.to_string()))
 }
 
 const ONE_KIND: &str = "give receivers (with sender and receipt if wanted), or channel (with sender if \
@@ -274,7 +255,8 @@ pub(super) fn list_members(call: &Call) -> Outcome {
 }
 
 pub(super) fn join(call: &Call) -> Outcome {
-    call.im.join_chan(call.client(1)?, [call.channel(0)?])?;
+    let client = input::somebody(call.client(1)?).map_err(|mistake| in_path("client", &mistake))?;
+    call.im.join_chan(client, [call.channel(0)?])?;
     done(204)
 }
 
@@ -288,33 +270,33 @@ pub(super) fn clear_channel(call: &Call) -> Outcome {
     done(204)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Memberships {
-    #[serde(default)]
-    join: List<Membership, LIST>,
-    #[serde(default)]
-    leave: List<Membership, LIST>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Membership {
-    client: Id,
-    channel: ChannelName,
-}
-
 pub(super) fn change_memberships(call: &Call) -> Outcome {
-    let Memberships { join, leave } = call.body()?;
-    fn pairs(list: &[Membership]) -> Vec<(ClientId, &str)> {
-        list.iter().map(|member| (member.client.0, member.channel.0.as_str())).collect()
+    let body = call.body(&["leave", "join"])?;
+    let leave = body.get("leave", |text| memberships(text, input::id))?.unwrap_or_default();
+    let join = body.get("join", |text| memberships(text, input::user))?.unwrap_or_default();
+    fn pairs(list: &[(ClientId, String)]) -> Vec<(ClientId, &str)> {
+        list.iter().map(|(client, channel)| (*client, channel.as_str())).collect()
     }
     let broker = call.im.broker();
-    if !leave.0.is_empty() {
-        broker.leave(&pairs(&leave.0))?;
+    if !leave.is_empty() {
+        broker.leave(&pairs(&leave))?;
     }
-    if !join.0.is_empty() {
-        broker.join(&pairs(&join.0))?;
+    if !join.is_empty() {
+        broker.join(&pairs(&join)).map_err(|error| match leave.is_empty() {
+            true => Problem::from(error),
+            // The first half has been done.
+            false => Problem::half_done(error),
+        })?;
     }
     done(204)
+}
+
+fn memberships(
+    text: &str,
+    client: fn(&str) -> Result<ClientId, Mistake>,
+) -> Result<Vec<(ClientId, String)>, Mistake> {
+    json::array(text, (0, LIST), |entry| {
+        let entry = Object::read(entry, &["client", "channel"])?;
+        Ok((entry.need("client", client)?, entry.need("channel", input::channel)?))
+    })
 }

@@ -54,6 +54,7 @@ fn build() -> Value {
         },
         "servers": [{ "url": "/" }],
         "security": [{ "api_key": [] }],
+        "tags": TAGS.map(|(name, about)| json!({ "name": name, "description": about })),
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -93,6 +94,7 @@ fn reference(schema: &str) -> Value {
 fn describe(operation: &Operation) -> Value {
     let mut described = json!({
         "operationId": operation.id,
+        "tags": [tag(operation)],
         "summary": operation.summary,
         "parameters": parameters(operation),
         "responses": responses(operation),
@@ -112,11 +114,38 @@ fn describe(operation: &Operation) -> Value {
     described
 }
 
+/// The group that an operation stands in, by what its path is about.
+fn tag(operation: &Operation) -> &'static str {
+    let part = operation.path.trim_start_matches("/v1").trim_start_matches('/').split('/').next();
+    match part {
+        _ if operation.path.ends_with("/messages") => "messages",
+        Some("messages" | "broadcast") => "messages",
+        Some("channels" | "memberships") => "channels",
+        Some("nodes") => "nodes",
+        Some("openapi.json" | "") | None => "document",
+        _ => "clients",
+    }
+}
+
+/// All groups, in the order in which a reader needs them.
+const TAGS: [(&str, &str); 5] = [
+    ("clients", "Who may connect, who is online, and their connections"),
+    ("messages", "Sending"),
+    ("channels", "Channels and their members"),
+    ("nodes", "The servers themselves"),
+    ("document", "This document"),
+];
+
 fn parameters(operation: &Operation) -> Vec<Value> {
     let names = operation.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let mut parameters: Vec<_> = names
         .map(|name| {
-            let schema = if name == "client" { "ClientIdText" } else { "ChannelName" };
+            let schema = match name {
+                // Joining takes nobody but users.
+                "client" if operation.id == "join" => "User",
+                "client" => "ClientId",
+                _ => "ChannelName",
+            };
             json!({ "name": name, "in": "path", "required": true, "schema": reference(schema) })
         })
         .collect();

@@ -2,16 +2,20 @@
 //! the document states the same ones. Pure.
 
 use imcore::ClientId;
-use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::problem::{Code, Problem};
+use super::{
+    json::{self, Mistake, Shape},
+    problem::{Code, Problem},
+};
 use crate::web::Request;
 
 /// Bytes of a request body.
 pub(super) const BODY: usize = 1 << 20;
 /// Bytes of one message.
 pub(super) const MESSAGE: usize = 256 << 10;
+/// Arrays and objects of a message that lie in each other: not every reader of JSON survives more.
+pub(super) const DEPTH: usize = 128;
 /// Clients, channels or memberships in one list.
 pub(super) const LIST: usize = 10_000;
 /// Messages of a batch.
@@ -25,131 +29,136 @@ pub(super) const KEY: usize = 255;
 /// Entries of one page.
 pub(super) const PAGE: usize = 1000;
 
-/// A client id: a number, or its text as it is written in answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Id(pub(super) ClientId);
+/// Numbers up to here are exact in every language; beyond, a fraction or an exponent shows a floating-point
+/// number, which may have been rounded already.
+const EXACT: u64 = 1 << 53;
 
-impl Id {
-    /// Stricter than the library, which reads what .NET writes in all its forms: each id has one text
-    /// here, but for the case of a GUID.
-    pub(super) fn parse(text: &str) -> Result<Id, Problem> {
-        let id: Option<ClientId> = text.parse().ok();
-        id.filter(|id| id.to_string() == text.to_ascii_lowercase()).map(Id).ok_or_else(|| {
-            Problem::invalid(format!(
-                "{text:?} is not a client id; expected a 64-bit integer such as 42 or a GUID such as \
-                 0f8fad5b-d9cb-469f-a165-70867728950e"
-            ))
-        })
+// --- Clients -------------------------------------------------------------------------------------
+
+/// A client, or the system, by its text as it is written in answers.
+///
+/// Stricter than the library, which reads what .NET writes in all its forms: each id has one text here,
+/// but for the case of a GUID.
+pub(super) fn id_text(text: &str) -> Result<ClientId, Mistake> {
+    let id: Option<ClientId> = text.parse().ok();
+    id.filter(|id| id.to_string() == text.to_ascii_lowercase()).ok_or_else(|| no_id(text))
+}
+
+/// A client, or the system: a number, or a string with its text.
+pub(super) fn id(text: &str) -> Result<ClientId, Mistake> {
+    match Shape::of(text) {
+        Shape::String => id_text(&json::string(text)?),
+        Shape::Number => number(text),
+        _ => Err(no_id(text)),
     }
 }
 
-impl<'de> Deserialize<'de> for Id {
-    /// From the text itself, as no number type of JSON readers holds all that may stand there.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
-        let value = Box::<RawValue>::deserialize(deserializer)?;
-        let text = value.get();
-        let id = match serde_json::from_str::<String>(text) {
-            Ok(text) => Id::parse(&text).ok(),
-            Err(_) => text.parse().ok().or_else(|| whole(text)).map(|id: i64| Id(id.into())),
-        };
-        id.ok_or_else(|| {
-            let text: String = text.chars().take(64).collect();
-            de::Error::custom(format!(
-                "{text} is not a client id: expected a 64-bit integer, or a string with one or with a GUID"
-            ))
-        })
+/// A client that is somebody.
+pub(super) fn user(text: &str) -> Result<ClientId, Mistake> {
+    somebody(id(text)?)
+}
+
+/// Refuses the system's ids, which is also what no id at all becomes in many languages.
+pub(super) fn somebody(id: ClientId) -> Result<ClientId, Mistake> {
+    match id.is_system() {
+        true => Err(Mistake::new(format!("{id} is the system, and no client"))),
+        false => Ok(id),
     }
 }
 
-/// A whole number that is written with a fraction or an exponent, as some languages do.
-fn whole(text: &str) -> Option<i64> {
-    let number: f64 = text.contains(['.', 'e', 'E']).then(|| text.parse().ok())??;
-    let fits = number.fract() == 0.0 && number.abs() < i64::MAX as f64;
-    fits.then_some(number as i64)
+fn no_id(text: &str) -> Mistake {
+    let shown: String = text.chars().take(64).collect();
+    Mistake::new(format!(
+        "{shown} is not a client id; expected a 64-bit integer such as 42, or a string with one or with a \
+         GUID such as \"0f8fad5b-d9cb-469f-a165-70867728950e\""
+    ))
 }
 
-/// Text of so many characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text<const MIN: usize, const MAX: usize>(pub(super) String);
+/// The integer that a JSON number is, digit by digit: no floating-point number takes part.
+fn number(text: &str) -> Result<ClientId, Mistake> {
+    if let Ok(id) = text.parse::<i64>() {
+        return Ok(id.into());
+    }
+    if !text.contains(['.', 'e', 'E']) {
+        return Err(no_id(text));
+    }
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole.trim_start_matches('-'), fraction].concat();
+    let digits = digits.trim_start_matches('0');
+    if digits.is_empty() {
+        return Ok(0.into());
+    }
+    // The value is `digits` times ten to the power of `shift`.
+    let significant = digits.trim_end_matches('0');
+    let exponent: i64 = exponent.parse().map_err(|_| no_id(text))?;
+    let cut = (digits.len() - significant.len()) as i64 - fraction.len() as i64;
+    let shift = exponent.checked_add(cut).ok_or_else(|| no_id(text))?;
+    let zeros =
+        usize::try_from(shift).ok().filter(|zeros| *zeros < 20).ok_or_else(|| no_id(text))?;
+    let exact = significant.len() + zeros <= 20;
+    let value: u64 = exact
+        .then(|| format!("{significant}{}", "0".repeat(zeros)).parse().ok())
+        .flatten()
+        .ok_or_else(|| no_id(text))?;
+    if value > EXACT {
+        let shown: String = text.chars().take(64).collect();
+        return Err(Mistake::new(format!(
+            "{shown} may have been rounded; send ids beyond 2^53 as integers or, better, as strings"
+        )));
+    }
+    let value = value as i64;
+    Ok(if text.starts_with('-') { -value } else { value }.into())
+}
 
-pub(super) type ChannelName = Text<1, CHANNEL>;
-pub(super) type Meta = Text<0, META>;
+// --- Texts and messages --------------------------------------------------------------------------
 
-impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
-    pub(super) fn check(text: String) -> Result<Self, Problem> {
-        let count = text.chars().count();
-        if (MIN..=MAX).contains(&count) {
-            return Ok(Text(text));
-        }
-        let detail = format!("a text has {count} characters; expected {MIN} to {MAX}");
-        Err(Problem::invalid(detail))
+/// The name of a channel.
+pub(super) fn channel_name(name: String) -> Result<String, Mistake> {
+    characters(name, 1, CHANNEL)
+}
+
+pub(super) fn channel(text: &str) -> Result<String, Mistake> {
+    channel_name(json::string(text)?)
+}
+
+/// The note about a connection; `null` is none.
+pub(super) fn meta(text: &str) -> Result<Option<String>, Mistake> {
+    match Shape::of(text) {
+        Shape::Null => Ok(None),
+        Shape::String => characters(json::string(text)?, 0, META).map(Some),
+        shape => Err(Mistake::new(format!(
+            "it is {shape}; expected a string or null, so put other JSON into a string"
+        ))),
     }
 }
 
-impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Text::check(text).map_err(|problem| de::Error::custom(problem.detail))
-    }
-}
-
-/// A list of at most so many entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct List<T, const MAX: usize>(pub(super) Vec<T>);
-
-impl<T, const MAX: usize> Default for List<T, MAX> {
-    fn default() -> Self {
-        List(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = Vec::deserialize(deserializer)?;
-        match entries.len() {
-            count if count > MAX => {
-                Err(de::Error::custom(format!("a list has {count} entries, and {MAX} at most")))
-            }
-            _ => Ok(List(entries)),
+fn characters(text: String, least: usize, most: usize) -> Result<String, Mistake> {
+    let count = text.chars().count();
+    match (least..=most).contains(&count) {
+        true => Ok(text),
+        false => {
+            Err(Mistake::new(format!("it has {count} characters; expected {least} to {most}")))
         }
     }
 }
 
 /// A message for sockets, as it was written: numbers keep all their digits, objects their order.
-#[derive(Debug)]
-pub(super) struct Message(pub(super) Box<RawValue>);
-
-impl<'de> Deserialize<'de> for Message {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(Message)
+pub(super) fn message(text: &str) -> Result<&RawValue, Mistake> {
+    let length = text.len();
+    if length > MESSAGE {
+        let why = format!("it has {length} bytes of JSON, and {MESSAGE} at most are taken");
+        return Err(Mistake::new(why).with_code(Code::TooLarge));
     }
-}
-
-impl Message {
-    pub(super) fn check(&self) -> Result<(), Problem> {
-        match self.0.get().len() {
-            length if length > MESSAGE => {
-                let detail =
-                    format!("the message has {length} bytes of JSON, and {MESSAGE} at most");
-                Err(Problem::new(Code::TooLarge, detail))
-            }
-            _ => Ok(()),
-        }
+    if json::depth(text) > DEPTH {
+        return Err(Mistake::new(format!(
+            "its arrays and objects lie in each other more than {DEPTH} deep"
+        )));
     }
+    serde_json::from_str(text).map_err(|error| Mistake::new(error.to_string()))
 }
 
-/// For a key that may be left out but not be null.
-pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
-/// The body of a request.
-pub(super) fn body<'de, T: Deserialize<'de>>(request: &'de Request) -> Result<T, Problem> {
-    serde_json::from_slice(&request.body)
-        .map_err(|error| Problem::invalid(format!("the body: {error}")))
-}
+// --- Queries -------------------------------------------------------------------------------------
 
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,60 +210,86 @@ impl Page {
 mod tests {
     use super::*;
 
-    fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
-        serde_json::from_str(text)
-    }
-
     #[test]
     fn ids_are_numbers_or_their_text() {
         let guid = "0f8fad5b-d9cb-469f-a165-70867728950e";
-        for (text, id) in [
+        for (text, expected) in [
             ("42", "42"),
+            ("-0", "0"),
+            ("0.0e99999", "0"),
             ("-42.0", "-42"),
             ("1851858646950989.0", "1851858646950989"),
             ("1e3", "1000"),
+            ("1.2E+1", "12"),
+            ("4200e-2", "42"),
+            ("4200.000e-2", "42"),
+            ("9007199254740992.0", "9007199254740992"),
+            ("9007199254740993", "9007199254740993"),
             ("\"42\"", "42"),
             ("9223372036854775807", "9223372036854775807"),
+            ("-9223372036854775808", "-9223372036854775808"),
             ("\"-9223372036854775808\"", "-9223372036854775808"),
             ("\"0F8FAD5B-d9cb-469f-a165-70867728950e\"", guid),
         ] {
-            assert_eq!(read::<Id>(text).unwrap().0.to_string(), id, "{text}");
+            assert_eq!(id(text).map(|id| id.to_string()), Ok(expected.into()), "{text}");
         }
+    }
+
+    #[test]
+    fn no_id_becomes_another_one() {
         for text in [
             "null",
             "true",
             "1.5",
+            "1e-1",
             "1e300",
+            "1e19",
+            "1e99999999999999999999",
+            "9007199254740993.0",
+            "9007199254740993e0",
+            "90071992547409930e-1",
+            "9.007199254740993E15",
+            "-9007199254740993.0",
             "9223372036854775808",
+            "18446744073709551616.0",
             "\"\"",
             "\" 42\"",
             "\"+42\"",
             "\"042\"",
             "\"-0\"",
+            "\"42.0\"",
             "\"0f8fad5bd9cb469fa16570867728950e\"",
             "[1]",
             "\"９\"",
         ] {
-            assert!(read::<Id>(text).is_err(), "{text}");
+            assert!(id(text).is_err(), "{text}");
+        }
+        for text in ["0", "\"0\"", "0.0", "\"00000000-0000-0000-0000-000000000000\""] {
+            assert!(user(text).unwrap_err().detail().contains("is the system"), "{text}");
         }
     }
 
     #[test]
-    fn texts_and_lists_have_a_length() {
-        assert!(read::<Text<1, 2>>("\"你好\"").is_ok());
-        assert!(read::<Text<1, 2>>("\"你好吗\"").is_err() && read::<Text<1, 2>>("\"\"").is_err());
-        assert!(read::<List<u8, 2>>("[1, 2]").is_ok() && read::<List<u8, 2>>("[1, 2, 3]").is_err());
+    fn texts_have_a_length() {
+        let quoted = |count| format!("\"{}\"", "好".repeat(count));
+        assert!(channel(&quoted(CHANNEL)).is_ok() && channel(&quoted(1)).is_ok());
+        assert!(channel(&quoted(CHANNEL + 1)).is_err() && channel(&quoted(0)).is_err());
+        assert_eq!((meta("null"), meta("\"\"")), (Ok(None), Ok(Some(String::new()))));
+        assert!(meta(&quoted(META)).is_ok() && meta(&quoted(META + 1)).is_err());
+        assert!(meta("{}").unwrap_err().detail().contains("it is an object"));
     }
 
     #[test]
     fn messages_stay_as_they_are() {
         for text in ["{\"b\":1.0,\"a\":12345678901234567890123}", "\"\\u00e9\"", "null"] {
-            assert_eq!(read::<Message>(text).unwrap().0.get(), text);
+            assert_eq!(message(text).unwrap().get(), text);
         }
         let long = format!("\"{}\"", "x".repeat(MESSAGE - 2));
-        assert!(read::<Message>(&long).unwrap().check().is_ok());
+        assert!(message(&long).is_ok());
         let longer = format!("\"{}\"", "x".repeat(MESSAGE - 1));
-        assert!(read::<Message>(&longer).unwrap().check().is_err());
+        assert_eq!(message(&longer).unwrap_err().code, Code::TooLarge);
+        let nested = |depth| ["[".repeat(depth), "]".repeat(depth)].concat();
+        assert!(message(&nested(DEPTH)).is_ok() && message(&nested(DEPTH + 1)).is_err());
     }
 
     #[test]

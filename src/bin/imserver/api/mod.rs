@@ -1,13 +1,14 @@
 //! The API over HTTP: everything that the helper does, for business code in any language.
 //!
 //! Reading order: `operations` (the table that everything follows from), `calls` (what each does), `input`
-//! (what is good), `problem` (what is not), `idempotency`, `events`, `document` (OpenAPI).
+//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events`, `document` (OpenAPI).
 
 mod calls;
 mod document;
 mod events;
 mod idempotency;
 mod input;
+mod json;
 mod operations;
 mod problem;
 mod stats;
@@ -73,10 +74,13 @@ impl Api {
         let problem = match found {
             Ok(operation) => {
                 let json = request.media_type().as_deref() == Some("application/json");
-                if operation.body.is_none() || json {
-                    return Ok(());
-                }
-                let detail = "send JSON, as Content-Type: application/json";
+                let detail = match request.header("Content-Encoding") {
+                    Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
+                        format!("send the body as it is, without Content-Encoding: {coding}")
+                    }
+                    _ if operation.body.is_none() || json => return Ok(()),
+                    _ => "send JSON, as Content-Type: application/json".to_owned(),
+                };
                 Problem::new(Code::UnsupportedMediaType, detail)
             }
             Err(NoOperation::Path(problem)) => problem,

@@ -3,6 +3,7 @@
 use imcore::{Error, ErrorKind};
 use serde_json::json;
 
+use super::json::Mistake;
 use crate::web::{CHALLENGE, Response};
 
 /// What kind of mistake or failure it is: the `code` that programs look at.
@@ -70,15 +71,23 @@ pub(super) struct Problem {
     pub(super) code: Code,
     /// What was wrong, and what to change.
     pub(super) detail: String,
+    /// A JSON pointer to what in the body was wrong.
+    pub(super) pointer: Option<String>,
 }
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, detail: detail.into() }
+        Problem { code, detail: detail.into(), pointer: None }
     }
 
     pub(super) fn invalid(detail: impl Into<String>) -> Problem {
         Problem::new(Code::InvalidRequest, detail)
+    }
+
+    /// What came of a request of several steps, of which the last failed and those before did not.
+    pub(super) fn half_done(error: Error) -> Problem {
+        log::warn!("API: a request was carried out by half: {error}");
+        Problem::new(Code::UnknownEffect, "a part of this was done; the rest may have been or not")
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -87,13 +96,16 @@ impl Problem {
 
     fn with_status(&self, status: u16) -> Response {
         let (_, code, title) = self.code.parts();
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": title,
             "status": status,
             "detail": self.detail,
             "code": code,
         });
+        if let Some(pointer) = &self.pointer {
+            body["pointer"] = pointer.as_str().into();
+        }
         let response = Response::new(status, "application/problem+json", body.to_string());
         match self.code {
             Code::Unauthorized => response.with(CHALLENGE.0, CHALLENGE.1),
@@ -107,6 +119,13 @@ impl Problem {
 pub(super) fn refusal(status: u16, why: &str) -> Response {
     let code = Code::ALL.into_iter().find(|code| code.parts().0 == status);
     Problem::new(code.unwrap_or(Code::InvalidRequest), why).with_status(status)
+}
+
+impl From<Mistake> for Problem {
+    fn from(mistake: Mistake) -> Problem {
+        let pointer = Some(mistake.pointer());
+        Problem { code: mistake.code, detail: mistake.detail(), pointer }
+    }
 }
 
 impl From<Error> for Problem {
