@@ -29,6 +29,7 @@ fn direct(receiver: i64) -> Envelope {
         receivers: vec![receiver.into()],
         content: format!("\"{}\"", "x".repeat(126)),
         receipt: false,
+        id: None,
     }
 }
 

@@ -328,7 +328,7 @@ impl Direct {
                 let node = &*self.servers[receiver.node_of(self.servers.len())];
                 let sender = self.sender(index, receipt);
                 let receivers = vec![receiver];
-                (node, Envelope::Direct { sender, receivers, content, receipt })
+                (node, Envelope::Direct { sender, receivers, content, receipt, id: None })
             })
             .collect();
         self.im.broker().publish(&batch).map_err(|error| format!("publishing: {error}"))?;

@@ -46,6 +46,8 @@ pub struct ImClient {
     /// `{server}` and `{index}` are still to be filled in.
     url_template: Arc<str>,
     pub(super) id_kind: IdKind,
+    /// Most bytes of one message.
+    pub(super) message_bytes: usize,
     pub(super) on_send: Option<OnSend>,
 }
 
@@ -68,6 +70,8 @@ pub struct SendEvent<'a> {
     pub message: &'a str,
     /// Whether the sender wants receipts.
     pub receipt: bool,
+    /// The message's id, if it has one.
+    pub id: Option<&'a str>,
 }
 
 impl ImClient {
@@ -79,9 +83,11 @@ impl ImClient {
         nodes: Nodes,
         url_template: String,
         id_kind: IdKind,
+        message_bytes: usize,
         on_send: Option<OnSend>,
     ) -> Self {
-        ImClient { broker, nodes, url_template: url_template.into(), id_kind, on_send }
+        let url_template = url_template.into();
+        ImClient { broker, nodes, url_template, id_kind, message_bytes, on_send }
     }
 
     /// The broker that this client uses, to be shared with a server or another client.

@@ -76,6 +76,16 @@ impl ImHelper {
         Self::client()?.send_message(sender, receivers, message, receipt)
     }
 
+    /// See [`ImClient::send_with_receipts`].
+    pub fn send_with_receipts<C: Into<ClientId>>(
+        sender: impl Into<ClientId>,
+        receivers: impl IntoIterator<Item = C>,
+        message: &(impl Serialize + ?Sized),
+        id: Option<&str>,
+    ) -> Result<String> {
+        Self::client()?.send_with_receipts(sender, receivers, message, id)
+    }
+
     /// See [`ImClient::send_chan_message`].
     pub fn send_chan_message(
         sender: impl Into<ClientId>,

@@ -9,8 +9,12 @@ use crate::{
     error::{Error, ErrorKind, Result},
     helper::client::{ImClient, SendEvent, check_channel},
     id::ClientId,
-    wire::Envelope,
+    token::random_u64,
+    wire::{Envelope, MESSAGE_ID_BYTES},
 };
+
+/// Receivers of one envelope: some 400 KB of GUIDs. A longer list goes out in several.
+const RECEIVERS: usize = 10_000;
 
 impl ImClient {
     /// Sends `message` from `sender` to `receivers`, each once however often it is listed.
@@ -19,10 +23,13 @@ impl ImClient {
     /// for each receiver other than itself, `{"content", "receipt", "to", "status"}`. Sender 0 (or the
     /// all-zero GUID) is the system and gets no receipts. Messages of one thread to one receiver keep
     /// their order; receipts come in no promised order. Delivery is at most once: who is offline misses
-    /// the message.
+    /// the message. How long a receipt's content may be, and what stands for longer content:
+    /// [`send_with_receipts`](Self::send_with_receipts).
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; nothing was sent then.
+    /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; [`Argument`](ErrorKind::Argument) if
+    /// its JSON is longer than [`message_bytes`](crate::ImClientBuilder::message_bytes) (1 MiB by default).
+    /// Nothing was sent then.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -46,13 +53,45 @@ impl ImClient {
         batch.send()
     }
 
+    /// Sends as [`send_message`](Self::send_message) does with receipts, under an id that every receipt
+    /// repeats: `{"content", "receipt", "to", "status", "id"}`. A node leaves content of more than
+    /// [`receipt_content_bytes`](crate::server::Limits::receipt_content_bytes) out of receipts (4 KiB by
+    /// default); the id is then what tells the message.
+    ///
+    /// `id` is yours to choose, 1 to 128 bytes; with `None` a fresh one is made. Returns the id.
+    ///
+    /// # Errors
+    /// As [`send_message`](Self::send_message); [`Argument`](ErrorKind::Argument) for an unusable id.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// let id = im.send_with_receipts(7, [42, 43], "a long story", None)?;
+    /// assert_eq!(im.send_with_receipts(7, [42], "hello", Some("order 17"))?, "order 17");
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn send_with_receipts<C: Into<ClientId>>(
+        &self,
+        sender: impl Into<ClientId>,
+        receivers: impl IntoIterator<Item = C>,
+        message: &(impl Serialize + ?Sized),
+        id: Option<&str>,
+    ) -> Result<String> {
+        let mut batch = self.batch();
+        let id = batch.message_with_receipts(sender, receivers, message, id)?;
+        batch.send()?;
+        Ok(id)
+    }
+
     /// Sends `message` to all members of `channel`; a sender with one connection does not get its own.
     ///
     /// Reaches everybody who joined before this call, is connected and has not left when the node hands the
     /// message on, without reading the member list.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode); [`Argument`](ErrorKind::Argument) for an empty name,
+    /// As [`send_message`](Self::send_message); [`Argument`](ErrorKind::Argument) for an empty name too,
     /// which would be a broadcast on the wire.
     ///
     /// ```
@@ -77,6 +116,9 @@ impl ImClient {
     }
 
     /// Sends `message` to every connection of every node.
+    ///
+    /// # Errors
+    /// As [`send_message`](Self::send_message).
     pub fn send_broadcast_message(&self, message: &(impl Serialize + ?Sized)) -> Result<()> {
         let mut batch = self.batch();
         batch.broadcast_message(message)?;
@@ -116,7 +158,8 @@ impl<'a> Batch<'a> {
     /// Adds what [`ImClient::send_message`] would send.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; the batch stays as it was.
+    /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; [`Argument`](ErrorKind::Argument) if
+    /// its JSON is too long. The batch stays as it was.
     pub fn message<C: Into<ClientId>>(
         &mut self,
         sender: impl Into<ClientId>,
@@ -124,8 +167,37 @@ impl<'a> Batch<'a> {
         message: &(impl Serialize + ?Sized),
         receipt: bool,
     ) -> Result<()> {
-        let sender = sender.into();
-        let content = encode(message)?;
+        let content = self.encode(message)?;
+        self.add_direct(sender.into(), receivers, content, receipt, None);
+        Ok(())
+    }
+
+    /// Adds what [`ImClient::send_with_receipts`] would send; returns the message's id.
+    ///
+    /// # Errors
+    /// As [`ImClient::send_with_receipts`], without those of the broker. The batch stays as it was.
+    pub fn message_with_receipts<C: Into<ClientId>>(
+        &mut self,
+        sender: impl Into<ClientId>,
+        receivers: impl IntoIterator<Item = C>,
+        message: &(impl Serialize + ?Sized),
+        id: Option<&str>,
+    ) -> Result<String> {
+        let id = message_id(id)?;
+        let content = self.encode(message)?;
+        self.add_direct(sender.into(), receivers, content, true, Some(&id));
+        Ok(id)
+    }
+
+    /// Adds an envelope for each node that owns a receiver, and more of them for a long list.
+    fn add_direct<C: Into<ClientId>>(
+        &mut self,
+        sender: ClientId,
+        receivers: impl IntoIterator<Item = C>,
+        content: String,
+        receipt: bool,
+        id: Option<&str>,
+    ) {
         let nodes = &self.im.nodes;
         let mut seen = HashSet::new();
         let mut by_node: Vec<(usize, Vec<ClientId>)> = Vec::new();
@@ -140,17 +212,20 @@ impl<'a> Batch<'a> {
                 None => by_node.push((node, vec![receiver])),
             }
         }
-        self.outgoing.extend(by_node.into_iter().map(|(node, receivers)| {
-            let content = content.clone();
-            (nodes.name(node), Envelope::Direct { sender, receivers, content, receipt })
-        }));
-        Ok(())
+        for (node, receivers) in &by_node {
+            self.outgoing.extend(receivers.chunks(RECEIVERS).map(|receivers| {
+                let (receivers, content) = (receivers.to_vec(), content.clone());
+                let id = id.map(str::to_owned);
+                let envelope = Envelope::Direct { sender, receivers, content, receipt, id };
+                (nodes.name(*node), envelope)
+            }));
+        }
     }
 
     /// Adds what [`ImClient::send_chan_message`] would send.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode); [`Argument`](ErrorKind::Argument) for an empty name. The batch stays
+    /// As [`message`](Self::message); [`Argument`](ErrorKind::Argument) for an empty name too. The batch stays
     /// as it was.
     pub fn chan_message(
         &mut self,
@@ -165,7 +240,7 @@ impl<'a> Batch<'a> {
     /// Adds what [`ImClient::send_broadcast_message`] would send.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode); the batch stays as it was.
+    /// As [`message`](Self::message); the batch stays as it was.
     pub fn broadcast_message(&mut self, message: &(impl Serialize + ?Sized)) -> Result<()> {
         self.add_for_all_nodes(self.im.id_kind.system(), None, message)
     }
@@ -192,12 +267,28 @@ impl<'a> Batch<'a> {
         channel: Option<&str>,
         message: &(impl Serialize + ?Sized),
     ) -> Result<()> {
-        let content = encode(message)?;
+        let content = self.encode(message)?;
         self.outgoing.extend(self.im.nodes.iter().map(|node| {
             let (channel, content) = (channel.map(str::to_owned), content.clone());
             (node, Envelope::Channel { sender, channel, content })
         }));
         Ok(())
+    }
+
+    /// The message's JSON, if the bus can carry it.
+    fn encode(&self, message: &(impl Serialize + ?Sized)) -> Result<String> {
+        let content = serde_json::to_string(message).map_err(|error| {
+            Error::new(ErrorKind::Encode, "the message has no JSON form").with_source(error)
+        })?;
+        let limit = self.im.message_bytes;
+        if content.len() > limit {
+            return Err(Error::argument(format!(
+                "message: {} bytes of JSON are more than the {limit} that may be sent \
+                 (ImClientBuilder::message_bytes); send a reference to what is large",
+                content.len()
+            )));
+        }
+        Ok(content)
     }
 }
 
@@ -207,21 +298,28 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-fn encode(message: &(impl Serialize + ?Sized)) -> Result<String> {
-    serde_json::to_string(message).map_err(|error| {
-        Error::new(ErrorKind::Encode, "the message has no JSON form").with_source(error)
-    })
+/// The id that was chosen, or a fresh one.
+fn message_id(chosen: Option<&str>) -> Result<String> {
+    match chosen {
+        None => Ok(format!("{:016x}{:016x}", random_u64()?, random_u64()?)),
+        Some(id) if (1..=MESSAGE_ID_BYTES).contains(&id.len()) => Ok(id.to_owned()),
+        Some(id) => Err(Error::argument(format!(
+            "id: {} bytes; a message's id has 1 to {MESSAGE_ID_BYTES}",
+            id.len()
+        ))),
+    }
 }
 
 fn send_event<'a>(server: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
     match envelope {
-        Envelope::Direct { sender, receivers, content, receipt } => Some(SendEvent {
+        Envelope::Direct { sender, receivers, content, receipt, id } => Some(SendEvent {
             server,
             sender: *sender,
             receivers,
             channel: None,
             message: content,
             receipt: *receipt,
+            id: id.as_deref(),
         }),
         Envelope::Channel { sender, channel, content } => Some(SendEvent {
             server,
@@ -230,6 +328,7 @@ fn send_event<'a>(server: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'
             channel: channel.as_deref(),
             message: content,
             receipt: false,
+            id: None,
         }),
         Envelope::ForceOffline { .. } | Envelope::Probe { .. } => None,
     }

@@ -10,6 +10,9 @@ use crate::{
     nodes::Nodes,
 };
 
+/// Default of [`ImClientBuilder::message_bytes`].
+const MESSAGE_BYTES: usize = 1 << 20;
+
 /// Collects the settings of an [`ImClient`]; made by [`ImClient::builder`].
 ///
 /// Two are needed: [`servers`](Self::servers) and one of [`broker`](Self::broker) and
@@ -25,6 +28,7 @@ pub struct ImClientBuilder {
     path: String,
     public_url: String,
     id_kind: IdKind,
+    message_bytes: usize,
     on_send: Option<OnSend>,
 }
 
@@ -48,6 +52,7 @@ impl ImClientBuilder {
             path: "/ws".into(),
             public_url: "ws://{server}{path}".into(),
             id_kind: IdKind::Int,
+            message_bytes: MESSAGE_BYTES,
             on_send: None,
         }
     }
@@ -132,6 +137,16 @@ impl ImClientBuilder {
         self
     }
 
+    /// Most bytes of one message's JSON; a longer message is refused with
+    /// [`Argument`](crate::ErrorKind::Argument). Default 1 MiB.
+    ///
+    /// A message that Redis cannot keep for its subscribers (32 MB by default) cuts every node off for a
+    /// moment, and what is sent meanwhile is lost: stay well below.
+    pub fn message_bytes(mut self, limit: usize) -> Self {
+        self.message_bytes = limit;
+        self
+    }
+
     /// Calls `hook` once per node for every message, channel message and broadcast, before it is
     /// sent, on the sending thread.
     ///
@@ -196,6 +211,7 @@ impl ImClientBuilder {
             nodes,
             self.public_url.replace("{path}", &self.path),
             self.id_kind,
+            self.message_bytes,
             self.on_send,
         ))
     }

@@ -24,11 +24,12 @@ use super::{
     heartbeat::Heartbeats,
     http::Rules,
     inbox::{InboxSender, inbox},
-    message::{AcceptorCommand, Outgoing, Reactors, Readiness, Report, TicketJob},
+    message::{AcceptorCommand, Reactors, Readiness, Report, TicketJob},
     patience::Patience,
     peer::PeerAddress,
     presence::Presence,
     reactor::{self, Reactor, ReactorParts},
+    receipt::{DueNotices, Notices, notices},
     tls::Tls,
     vitals::{Pulse, Vitals},
     worker,
@@ -38,7 +39,7 @@ use crate::{
     nodes::Nodes,
 };
 
-/// Commands that may wait for a loop, receipts that may wait for the publisher.
+/// Commands that may wait for a loop.
 const QUEUE: usize = 8192;
 
 /// What the parts of a node share.
@@ -92,7 +93,7 @@ impl Assembly {
         bound: SocketAddr,
     ) -> io::Result<ServerHandle> {
         let (presence_sender, presence_queue) = channel();
-        let (publisher, publisher_queue) = sync_channel(QUEUE);
+        let (publisher, publisher_queue) = notices();
         let (tickets, ticket_queue) = sync_channel(self.config.limits.handshakes);
         let mut threads = Threads::default();
         let mut doors = Vec::new();
@@ -142,7 +143,7 @@ impl Assembly {
     fn reactor(
         &mut self,
         presence: Sender<Report>,
-        publisher: SyncSender<Outgoing>,
+        publisher: Notices,
     ) -> io::Result<(ReactorParts, InboxSender<super::message::Command>)> {
         let poll = Poll::new()?;
         let (door, inbox) = inbox(&poll, reactor::WAKE, QUEUE)?;
@@ -152,7 +153,6 @@ impl Assembly {
             presence,
             publisher,
             watchlist: Arc::clone(&self.watchlist),
-            nodes: self.nodes.clone(),
             limits: self.config.limits.clone(),
             echo: self.config.echo,
             counters: self.counted(),
@@ -201,6 +201,7 @@ impl Assembly {
             reactors: reactors.clone(),
             readiness: Arc::clone(&self.readiness),
             stop: Arc::clone(&self.stop_feed),
+            receipt_content: self.config.limits.receipt_content_bytes,
             complained: Vec::new(),
             pulse: Arc::clone(&self.pulse),
             counters: self.counted(),
@@ -232,7 +233,7 @@ impl Assembly {
         }
     }
 
-    fn publisher(&mut self, queue: Receiver<Outgoing>) -> io::Result<JoinHandle<()>> {
+    fn publisher(&mut self, queue: DueNotices) -> io::Result<JoinHandle<()>> {
         let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
         let (counters, pulse) = (self.counted(), Arc::clone(&self.pulse));
         let give_up = Arc::clone(&self.give_up);

@@ -102,6 +102,9 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Time that a byte may wait for a slow client; longer closes with 1013. Default 10 s.
     pub outbox_age: Duration,
+    /// Bytes of content that a receipt repeats; longer content is left out of it, and the message's id, if it
+    /// has one, stands for it. Default 4 KiB: a message to thousands would otherwise come back as often.
+    pub receipt_content_bytes: usize,
     /// Time for the last bytes of a connection that is being closed. Default 2 s.
     pub linger: Duration,
     /// Time over which a stopping node spreads its closes, so that clients do not ask the business for a
@@ -131,6 +134,7 @@ impl Default for Limits {
             pong_within: Duration::from_secs(10),
             outbox_bytes: 1 << 20,
             outbox_age: Duration::from_secs(10),
+            receipt_content_bytes: 4 << 10,
             linger: Duration::from_secs(2),
             drain_over: Duration::ZERO,
             drain: Duration::from_secs(10),

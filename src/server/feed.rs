@@ -16,13 +16,14 @@ use super::{
     frame::Frame,
     heartbeat,
     message::{Command, Reactors, Readiness},
+    receipt::Inquiry,
     vitals::Pulse,
 };
 use crate::{
     backoff::Backoff,
     broker::{FeedEvent, Subscription},
     id::ClientId,
-    wire::Envelope,
+    wire::{Envelope, ReceiptText},
 };
 
 /// How long the thread may overlook that it is to stop.
@@ -37,6 +38,8 @@ pub(super) struct Feed {
     pub(super) counters: Arc<Counters>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) stop: Arc<AtomicBool>,
+    /// Bytes of content that a receipt may hold.
+    pub(super) receipt_content: usize,
     /// Kinds of malformed payloads that were logged.
     pub(super) complained: Vec<&'static str>,
 }
@@ -110,10 +113,13 @@ impl Feed {
 
     fn route(&self, envelope: Envelope) -> Result<(), Ended> {
         match envelope {
-            Envelope::Direct { sender, receivers, content, receipt } => {
+            Envelope::Direct { sender, receivers, content, receipt, id } => {
                 let frame = Frame::text(&content);
                 let wanted = receipt && !sender.is_system();
-                let receipt: Option<Arc<str>> = wanted.then(|| content.into());
+                let receipt = wanted.then(|| {
+                    let text = ReceiptText::new(&content, id.as_deref(), self.receipt_content);
+                    Arc::new(Inquiry::new(sender, text))
+                });
                 self.to_owners(receivers, |receivers| Command::Direct {
                     sender,
                     receivers,
@@ -206,6 +212,7 @@ mod tests {
             counters: Arc::default(),
             pulse: Arc::default(),
             stop,
+            receipt_content: 0,
             complained: Vec::new(),
         };
         let start = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! acceptor --TicketJob--> ticket worker --AcceptorCommand--> acceptor --Command::Adopt--> reactor
-//! feed --Command--> reactors --Report--> presence, --Outgoing--> publisher
+//! feed --Command--> reactors --Report--> presence, --Notice--> publisher
 //! ```
 
 use std::{
@@ -13,12 +13,10 @@ use std::{
     },
 };
 
-use super::{frame::Frame, http::Refusal, inbox::InboxSender, transport::Transport};
-use crate::{
-    broker::PresenceChange,
-    id::ClientId,
-    wire::{Envelope, Ticket},
+use super::{
+    frame::Frame, http::Refusal, inbox::InboxSender, receipt::Inquiry, transport::Transport,
 };
+use crate::{broker::PresenceChange, id::ClientId, wire::Ticket};
 
 /// To a reactor.
 #[derive(Debug)]
@@ -30,8 +28,8 @@ pub(super) enum Command<S = Transport> {
         sender: ClientId,
         receivers: Vec<ClientId>,
         frame: Frame,
-        /// The message's content if receipts are wanted.
-        receipt: Option<Arc<str>>,
+        /// Set if receipts are wanted.
+        receipt: Option<Arc<Inquiry>>,
     },
     /// From the feed: a message for a channel's members here, or for everybody.
     Channel { sender: ClientId, channel: Option<Arc<str>>, frame: Frame },
@@ -89,9 +87,6 @@ pub(super) enum Report {
     /// Clients and channels that they are in, which the broker has forgotten.
     Members(Vec<(ClientId, String)>),
 }
-
-/// To the publisher: an envelope for a node, by its place in the list.
-pub(super) type Outgoing = (usize, Envelope);
 
 /// The doors of all reactors, and which of them a client belongs to.
 #[derive(Debug, Clone)]

@@ -14,11 +14,23 @@ use super::{
     heartbeat,
     http::Refusal,
     inbox::InboxSender,
-    message::{AcceptorCommand, Outgoing, TicketJob},
+    message::{AcceptorCommand, TicketJob},
     patience::Patience,
+    receipt::{DueNotices, Notice},
     vitals::Pulse,
 };
-use crate::{broker::Broker, nodes::Nodes, throttle::Throttle, wire::Ticket};
+use crate::{
+    broker::Broker,
+    error::{ErrorKind, Result},
+    nodes::Nodes,
+    throttle::Throttle,
+    wire::Ticket,
+};
+
+/// Bytes of receipts that are published at once, at least one whole receipt.
+const PUBLISH_BYTES: usize = 1 << 20;
+/// How often a full broker is asked to take receipts; it waits 2 s each time before it says so.
+const PUBLISH_ATTEMPTS: u32 = 5;
 
 /// Items of one batch: bounds the length of one round trip.
 pub(super) const BATCH: usize = 512;
@@ -103,10 +115,10 @@ fn judge(text: &str, nodes: &Nodes, own_index: usize) -> Result<Ticket, Refusal>
     Err(Refusal::OtherNode)
 }
 
-/// Sends receipts. One that cannot be sent is counted and dropped: it would be stale after an outage.
+/// Sends receipts. What cannot be sent is counted and dropped: it would be stale after an outage.
 pub(super) fn run_publisher(
     broker: &dyn Broker,
-    queue: &Receiver<Outgoing>,
+    due: &DueNotices,
     nodes: &Nodes,
     counters: &Counters,
     pulse: &Pulse,
@@ -115,27 +127,56 @@ pub(super) fn run_publisher(
     let mut batch = Vec::new();
     let mut failing = false;
     loop {
-        match collect(queue, &mut batch, LONG) {
+        match collect(&due.queue, &mut batch, LONG) {
             Work::Batch => {}
             Work::Idle => continue,
             Work::Ended => return,
         }
-        let outgoing: Vec<_> =
-            batch.drain(..).map(|(node, envelope)| (nodes.name(node), envelope)).collect();
-        let result = pulse.time(Call::Publish, || broker.publish(&outgoing));
-        add(&pulse.receipts_done, outgoing.len() as u64);
-        if let Err(error) = &result {
-            add(&counters.receipts_dropped, outgoing.len() as u64);
-            if !failing {
-                log::warn!("receipts are dropped until the broker is back: {error}");
+        let mut rest = &batch[..];
+        while !rest.is_empty() {
+            let (notices, others) = rest.split_at(within(rest, PUBLISH_BYTES));
+            rest = others;
+            let result = publish(broker, notices, nodes, pulse);
+            add(&pulse.receipts_done, notices.len() as u64);
+            due.done(notices, result.is_err());
+            if let Err(error) = &result {
+                add(&counters.receipts_dropped, notices.len() as u64);
+                if !failing {
+                    log::warn!("receipts are dropped until the broker is back: {error}");
+                }
+            }
+            failing = result.is_err();
+            if give_up.is_over() || (failing && give_up.is_short()) {
+                let left = (rest.len() + due.queue.try_iter().count()) as u64;
+                add(&pulse.receipts_done, left);
+                add(&counters.receipts_dropped, left);
+                return;
             }
         }
-        failing = result.is_err();
-        if give_up.is_over() || (failing && give_up.is_short()) {
-            let left = batch.drain(..).chain(queue.try_iter()).count() as u64;
-            add(&pulse.receipts_done, left);
-            add(&counters.receipts_dropped, left);
-            return;
+        batch.clear();
+    }
+}
+
+/// How many of `notices`, at least one, have `bytes` together.
+fn within(notices: &[Notice], bytes: usize) -> usize {
+    let mut sum = 0;
+    let fitting = notices.iter().take_while(|notice| {
+        sum += notice.len();
+        sum <= bytes
+    });
+    fitting.count().max(1)
+}
+
+/// Sends one batch. A broker that is full is only asked again: it has taken nothing, and lives.
+fn publish(broker: &dyn Broker, notices: &[Notice], nodes: &Nodes, pulse: &Pulse) -> Result<()> {
+    let outgoing: Vec<_> =
+        notices.iter().map(|notice| (nodes.owner(notice.sender()), notice.envelope())).collect();
+    let mut attempts = 1..PUBLISH_ATTEMPTS;
+    loop {
+        let result = pulse.time(Call::Publish, || broker.publish(&outgoing));
+        match result {
+            Err(error) if error.kind() == ErrorKind::Overloaded && attempts.next().is_some() => {}
+            result => return result,
         }
     }
 }

@@ -15,6 +15,8 @@ const FORCE_OFFLINE: &str = "__FreeIM__(ForceOffline)";
 const CHAN_MESSAGE: &str = "__FreeIM__(ChanMessage)";
 /// Ours: a node's message to itself, see [`Envelope::Probe`].
 const PROBE: &str = "__FreeIM__(Probe)";
+/// Longest id of a message.
+pub(crate) const MESSAGE_ID_BYTES: usize = 128;
 
 /// What travels to a node through the broker.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,8 @@ pub enum Envelope {
         content: String,
         /// Whether the sender wants to be told what became of it, per receiver.
         receipt: bool,
+        /// The sender's own name for the message, which its receipts repeat. Not the original's.
+        id: Option<String>,
     },
     /// A message for all members of a channel on the node, or for everybody on it.
     Channel {
@@ -76,7 +80,7 @@ impl Envelope {
     pub(crate) fn encode(&self) -> String {
         let mut out = String::with_capacity(64);
         match self {
-            Envelope::Direct { sender, receivers, content, receipt } => {
+            Envelope::Direct { sender, receivers, content, receipt, id } => {
                 out.push_str("{\"Item1\":");
                 push_id(&mut out, *sender);
                 out.push_str(",\"Item2\":[");
@@ -89,7 +93,12 @@ impl Envelope {
                 out.push_str("],\"Item3\":");
                 push_string(&mut out, content);
                 out.push_str(",\"Item4\":");
-                out.push_str(if *receipt { "true}" } else { "false}" });
+                out.push_str(if *receipt { "true" } else { "false" });
+                if let Some(id) = id {
+                    out.push_str(",\"Id\":");
+                    push_string(&mut out, id);
+                }
+                out.push('}');
             }
             Envelope::Channel { sender, channel, content } => {
                 out.push_str(CHAN_MESSAGE);
@@ -173,10 +182,12 @@ fn strict_direct(payload: &str) -> Option<Envelope> {
         content: String,
         #[serde(rename = "Item4")]
         receipt: bool,
+        #[serde(rename = "Id", default)]
+        id: Option<String>,
     }
 
-    let Strict { sender, receivers, content, receipt } = strict(payload)?;
-    Some(Envelope::Direct { sender, receivers, content, receipt })
+    let Strict { sender, receivers, content, receipt, id } = strict(payload)?;
+    Some(Envelope::Direct { sender, receivers, content, receipt, id: usable(id) })
 }
 
 fn lenient_direct(payload: &str) -> Option<Envelope> {
@@ -200,7 +211,13 @@ fn lenient_direct(payload: &str) -> Option<Envelope> {
             Some(Json::String(word)) => word.trim().to_ascii_lowercase().parse().ok()?,
             Some(_) => return None,
         },
+        id: usable(json.member("Id").and_then(text)),
     })
+}
+
+/// An id that is too long to be repeated in every receipt counts as none.
+fn usable(id: Option<String>) -> Option<String> {
+    id.filter(|id| id.len() <= MESSAGE_ID_BYTES)
 }
 
 fn decode_channel(payload: &str) -> Option<Envelope> {
@@ -252,7 +269,7 @@ mod tests {
 
     fn direct(payload: &str) -> Option<(ClientId, Vec<ClientId>, String, bool)> {
         match Envelope::decode(payload).ok()? {
-            Envelope::Direct { sender, receivers, content, receipt } => {
+            Envelope::Direct { sender, receivers, content, receipt, .. } => {
                 Some((sender, receivers, content, receipt))
             }
             other => panic!("{other:?}"),
@@ -266,6 +283,7 @@ mod tests {
             receivers: vec![2.into()],
             content: "\"a\u{2028}\u{85}\u{7f}<\"".into(),
             receipt: false,
+            id: None,
         };
         let payload = envelope.encode();
         assert_eq!(
@@ -273,6 +291,31 @@ mod tests {
             "{\"Item1\":1,\"Item2\":[2],\"Item3\":\"\\\"a\\u2028\\u0085\u{7f}<\\\"\",\"Item4\":false}"
         );
         assert_eq!(Envelope::decode(&payload), Ok(envelope));
+    }
+
+    #[test]
+    fn an_id_stands_behind_the_original_members() {
+        let envelope = |id: Option<&str>| Envelope::Direct {
+            sender: 1.into(),
+            receivers: vec![2.into()],
+            content: "3".into(),
+            receipt: true,
+            id: id.map(str::to_owned),
+        };
+        let payload = r#"{"Item1":1,"Item2":[2],"Item3":"3","Item4":true,"Id":"order 17"}"#;
+        assert_eq!(envelope(Some("order 17")).encode(), payload);
+        assert_eq!(Envelope::decode(payload), Ok(envelope(Some("order 17"))));
+        // As leniently as the other members; what no receipt could repeat is none.
+        for (written, id) in [
+            ("'order 17'", Some("order 17")),
+            ("17", Some("17")),
+            ("null", None),
+            ("[1]", None),
+            (&format!("\"{}\"", "x".repeat(129)), None),
+        ] {
+            let payload = payload.replace("\"order 17\"", written).replace("Item4", "item4");
+            assert_eq!(Envelope::decode(&payload), Ok(envelope(id)), "{payload}");
+        }
     }
 
     #[test]

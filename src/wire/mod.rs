@@ -17,9 +17,10 @@ mod status;
 mod ticket;
 
 pub use envelope::Envelope;
+pub(crate) use envelope::MESSAGE_ID_BYTES;
 #[cfg(feature = "redis")]
 pub(crate) use names::Names;
 #[cfg(feature = "server")]
-pub(crate) use receipt::{ReceiptStatus, receipt_content};
+pub(crate) use receipt::{ReceiptStatus, ReceiptText};
 pub use status::NodeStatus;
 pub use ticket::Ticket;

@@ -1,7 +1,6 @@
 //! What a sender is told of its message.
 
-use serde::Serialize;
-
+use super::convert::push_id;
 use crate::id::ClientId;
 
 /// What became of a message for one receiver, as its sender is told.
@@ -21,24 +20,65 @@ impl ReceiptStatus {
             ReceiptStatus::Offline => "用户不在线",
         }
     }
+
+    fn word(self) -> &'static str {
+        match self {
+            ReceiptStatus::Sent => "sent",
+            ReceiptStatus::Offline => "offline",
+        }
+    }
 }
 
-/// The content of a receipt message: the original's two members, then for whom, and a status for programs.
-pub(crate) fn receipt_content(content: &str, to: ClientId, status: ReceiptStatus) -> String {
-    #[derive(Serialize)]
-    struct Receipt<'a> {
-        content: &'a str,
-        receipt: &'a str,
-        to: ClientId,
-        status: &'a str,
+/// What all receipts of one message have in common, encoded once however many there are.
+#[derive(Debug)]
+pub(crate) struct ReceiptText {
+    /// Up to the word that says what became of the message.
+    head: String,
+    /// From behind the status.
+    tail: String,
+}
+
+impl ReceiptText {
+    /// For a message of `content`, which is left out if it has more than `limit` bytes; `id` stands for it.
+    pub(crate) fn new(content: &str, id: Option<&str>, limit: usize) -> Self {
+        let mut head = String::from("{");
+        if content.len() <= limit {
+            head.push_str("\"content\":");
+            push_json(&mut head, content);
+            head.push(',');
+        }
+        head.push_str("\"receipt\":\"");
+        let mut tail = String::from("\"");
+        if let Some(id) = id {
+            tail.push_str(",\"id\":");
+            push_json(&mut tail, id);
+        }
+        tail.push('}');
+        ReceiptText { head, tail }
     }
 
-    let status_word = match status {
-        ReceiptStatus::Sent => "sent",
-        ReceiptStatus::Offline => "offline",
-    };
-    serde_json::to_string(&Receipt { content, receipt: status.text(), to, status: status_word })
-        .expect("strings and ids are always valid JSON")
+    /// Bytes that it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// The content of one receipt message: the original's two members, then for whom, a status for programs,
+    /// and the message's id if it has one.
+    pub(crate) fn content(&self, to: ClientId, status: ReceiptStatus) -> String {
+        let mut content = String::with_capacity(self.len() + 100);
+        content.push_str(&self.head);
+        content.push_str(status.text());
+        content.push_str("\",\"to\":");
+        push_id(&mut content, to);
+        content.push_str(",\"status\":\"");
+        content.push_str(status.word());
+        content.push_str(&self.tail);
+        content
+    }
+}
+
+fn push_json(out: &mut String, text: &str) {
+    out.push_str(&serde_json::to_string(text).expect("a string is always valid JSON"));
 }
 
 #[cfg(test)]
@@ -48,8 +88,17 @@ mod tests {
     #[test]
     fn receipts_hold_the_original_members_first() {
         assert_eq!(
-            receipt_content("\"x\"", 2.into(), ReceiptStatus::Sent),
+            ReceiptText::new("\"x\"", None, 3).content(2.into(), ReceiptStatus::Sent),
             r#"{"content":"\"x\"","receipt":"发送成功","to":2,"status":"sent"}"#
+        );
+    }
+
+    #[test]
+    fn an_id_stands_for_content_above_the_limit() {
+        let guid = "8f14e45f-ceea-467f-a9b1-0000000003e9".parse().unwrap();
+        assert_eq!(
+            ReceiptText::new("\"xx\"", Some("a\"b"), 3).content(guid, ReceiptStatus::Offline),
+            r#"{"receipt":"用户不在线","to":"8f14e45f-ceea-467f-a9b1-0000000003e9","status":"offline","id":"a\"b"}"#
         );
     }
 }

@@ -40,6 +40,7 @@ impl Published {
                 receivers: self.get("receivers"),
                 content: self.get("content"),
                 receipt: self.get("receipt"),
+                id: None,
             },
             "channel" => Envelope::Channel {
                 sender: self.get("sender"),

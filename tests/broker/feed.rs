@@ -113,6 +113,7 @@ pub(crate) fn direct(number: i64) -> Envelope {
         receivers: vec![id(number)],
         content: number.to_string(),
         receipt: false,
+        id: None,
     }
 }
 
@@ -153,6 +154,7 @@ pub(crate) fn payloads_arrive_unchanged(world: &World) {
             receivers: vec![id(2), guid, id(2)],
             content: text.into(),
             receipt: true,
+            id: Some("\"一\"".into()),
         },
         Envelope::Channel {
             sender: guid, channel: Some("群聊\n{1}".into()), content: text.into()

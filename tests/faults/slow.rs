@@ -114,8 +114,8 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
     let mut other = world.connect(2);
     eventually("online", || world.im.has_online(1).unwrap());
     // Far more than the kernels take.
-    let text = "x".repeat(8 << 20);
-    world.im.send_message(0, [1], &text, false).unwrap();
+    let text = "x".repeat(1 << 19);
+    (0..16).for_each(|_| world.im.send_message(0, [1], &text, false).unwrap());
     let cut = || {
         let closed = world.nodes[0].stats().closed;
         closed.iter().any(|(reason, count)| *reason == CloseReason::SlowConsumer && *count == 1)

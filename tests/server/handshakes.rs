@@ -299,6 +299,7 @@ pub fn a_peer_that_goes_during_its_handshake_costs_nothing(backend: Backend) {
         receivers: vec![1.into()],
         content: "x".into(),
         receipt: false,
+        id: None,
     };
     world.broker.publish(&[("node-0", message)]).unwrap();
     world.connect(3).silent();

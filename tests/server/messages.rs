@@ -115,6 +115,85 @@ pub fn receipts_tell_what_became_of_a_message(backend: Backend) {
     sender.silent();
 }
 
+pub fn receipts_repeat_the_id_and_leave_out_long_content(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut sender = world.connect(1);
+    let mut receiver = world.connect(2);
+    let id = world.im.send_with_receipts(1, [2], "hi", Some("订单 \"17\"")).unwrap();
+    assert_eq!((id.as_str(), receiver.text().as_str()), ("订单 \"17\"", "\"hi\""));
+    assert_eq!(
+        sender.text(),
+        r#"{"content":"\"hi\"","receipt":"发送成功","to":2,"status":"sent","id":"订单 \"17\""}"#
+    );
+    // The limit is that of the JSON text.
+    for (length, repeated) in [(4094, true), (4095, false)] {
+        let text = "x".repeat(length);
+        let id = world.im.send_with_receipts(1, [2], &text, None).unwrap();
+        assert_eq!(receiver.json(), json!(text));
+        let receipt = sender.json();
+        assert_eq!(receipt["id"], json!(id));
+        assert_eq!(receipt.get("content").is_some(), repeated, "{length}");
+    }
+    let another = world.im.send_with_receipts(1, [3], "hi", None).unwrap();
+    assert_eq!((sender.json()["id"].as_str(), another == id), (Some(&*another), false));
+    for unusable in ["", &"x".repeat(129)] {
+        let error = world.im.send_with_receipts(1, [2], "hi", Some(unusable)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
+    }
+    receiver.silent();
+}
+
+/// More than the queues between the threads hold, however they are made; receivers that are here and not.
+pub fn every_receipt_of_a_long_list_comes(backend: Backend) {
+    const RECEIVERS: i64 = 25_000;
+    let world = World::new(backend, 2);
+    let mut sender = world.connect(1);
+    let mut receivers = [world.connect(2), world.connect(3)];
+    world.im.send_message(1, 2..RECEIVERS + 2, "to all", true).unwrap();
+    let mut told: Vec<_> = (0..RECEIVERS).map(|_| sender.json()["to"].as_i64().unwrap()).collect();
+    told.sort_unstable();
+    assert!(told.into_iter().eq(2..RECEIVERS + 2));
+    receivers.iter_mut().for_each(|receiver| assert_eq!(receiver.text(), "\"to all\""));
+    assert!(world.nodes.iter().all(|node| node.stats().receipts_dropped == 0));
+    sender.silent();
+}
+
+pub fn what_the_bus_cannot_carry_is_refused(backend: Backend) {
+    let world = World::new(backend, 3);
+    let mut client = world.connect(1);
+    let helper = || {
+        let builder = ImClient::builder().servers(["node-0", "node-1", "node-2"]);
+        builder.broker(Arc::clone(&world.broker))
+    };
+    let im = helper().build().unwrap();
+    // With its quotes a byte more than the limit.
+    let text = "x".repeat((1 << 20) - 1);
+    let mut batch = im.batch();
+    batch.message(0, [1], "before", false).unwrap();
+    let failures = [
+        im.send_message(0, [1], &text, false),
+        im.send_chan_message(0, "room", &text),
+        im.send_broadcast_message(&text),
+        im.send_with_receipts(0, [1], &text, None).map(|_| ()),
+        batch.message(0, [1], &text, false),
+        batch.chan_message(0, "room", &text),
+        batch.broadcast_message(&text),
+    ];
+    for failure in failures {
+        let error = failure.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
+        assert!(error.to_string().contains("1048577 bytes"), "{error}");
+    }
+    batch.send().unwrap();
+    assert_eq!(client.text(), "\"before\"");
+    im.send_message(0, [1], &text[1..], false).unwrap();
+    assert_eq!(client.text().len(), 1 << 20);
+    let frugal = helper().message_bytes(3).build().unwrap();
+    assert_eq!(frugal.send_message(0, [1], "xx", false).unwrap_err().kind(), ErrorKind::Argument);
+    frugal.send_message(0, [1], "x", false).unwrap();
+    assert_eq!(client.text(), "\"x\"");
+}
+
 pub fn the_system_and_oneself_are_told_nothing(backend: Backend) {
     let world = World::new(backend, 3);
     let mut system = world.connect(0);

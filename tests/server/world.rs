@@ -86,7 +86,9 @@ impl World {
             assert!(node.wait_ready(PATIENCE), "{} does not get ready", node.server());
         }
         let broker = open();
-        let im = ImClient::builder().servers(servers).broker(Arc::clone(&broker)).build().unwrap();
+        // Nodes take larger messages than helpers send without being told.
+        let im = ImClient::builder().servers(servers).broker(Arc::clone(&broker));
+        let im = im.message_bytes(16 << 20).build().unwrap();
         World {
             nodes: started,
             im,

@@ -50,6 +50,7 @@ limits! {
     pong_within: Time;
     outbox_bytes: Count;
     outbox_age: Time;
+    receipt_content_bytes: Count;
     linger: Time;
     drain_over: Time;
     drain: Time;

@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Sender, SyncSender},
+        mpsc::Sender,
     },
     time::{Duration, Instant},
 };
@@ -31,17 +31,15 @@ use super::{
     heartbeat,
     hub::{Hub, Key, Recipient},
     inbox::Inbox,
-    message::{Adoption, Command, Outgoing, Report},
+    message::{Adoption, Command, Report},
     outbox::Written,
     reasons::CloseReason,
-    receipt::Receipt,
+    receipt::{Inquiry, Notice, Notices, Receipt},
     transport::{Socket, Transport},
 };
 use crate::{
     broker::{PresenceChange, Watchlist},
     id::ClientId,
-    nodes::Nodes,
-    wire::{Envelope, ReceiptStatus},
 };
 
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -63,9 +61,8 @@ pub(super) struct ReactorParts<S = Transport> {
     pub(super) poll: Poll,
     pub(super) inbox: Inbox<Command<S>>,
     pub(super) presence: Sender<Report>,
-    pub(super) publisher: SyncSender<Outgoing>,
+    pub(super) publisher: Notices,
     pub(super) watchlist: Arc<Watchlist>,
-    pub(super) nodes: Nodes,
     pub(super) limits: Limits,
     pub(super) echo: bool,
     pub(super) counters: Arc<Counters>,
@@ -204,7 +201,7 @@ impl<S: Socket> Reactor<S> {
         // 3. Commands: they only enqueue and mark.
         self.parts.inbox.open();
         let (mut more, mut work) = (true, 0);
-        while more && work < WORK_PER_TURN {
+        while more && work < WORK_PER_TURN && !self.parts.publisher.is_full() {
             match self.parts.inbox.pop() {
                 Some(command) => work += self.obey(command),
                 None => more = false,
@@ -309,15 +306,14 @@ impl<S: Socket> Reactor<S> {
         sender: ClientId,
         receiver: ClientId,
         frame: &Frame,
-        content: Option<&Arc<str>>,
+        inquiry: Option<&Arc<Inquiry>>,
     ) {
-        let content = content.filter(|_| sender != receiver);
+        let inquiry = inquiry.filter(|_| sender != receiver);
         let keys = match self.hub.direct(sender, receiver) {
             Recipient::OwnEcho => return,
             Recipient::Offline => {
-                if let Some(content) = content {
-                    let receipt = Receipt::new(sender, receiver, Arc::clone(content));
-                    self.publish(sender, receipt.envelope(ReceiptStatus::Offline));
+                if let Some(inquiry) = inquiry {
+                    self.publish(Notice::offline(inquiry, receiver));
                 }
                 return;
             }
@@ -326,8 +322,7 @@ impl<S: Socket> Reactor<S> {
                 std::mem::take(&mut self.plan)
             }
         };
-        let receipt =
-            content.map(|content| Rc::new(Receipt::new(sender, receiver, Arc::clone(content))));
+        let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver)));
         add(&self.parts.counters.offered, keys.len() as u64);
         for key in &keys {
             self.enqueue(*key, frame, receipt.clone());
@@ -431,12 +426,11 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Tells the sender of a message what became of it.
-    fn publish(&self, sender: ClientId, envelope: Envelope) {
-        let node = sender.node_of(self.parts.nodes.len());
+    fn publish(&self, notice: Notice) {
         let counters = &self.parts.counters;
-        match self.parts.publisher.try_send((node, envelope)) {
-            Ok(()) => add(&counters.receipts_queued, 1),
-            Err(_) => add(&counters.receipts_dropped, 1),
+        match self.parts.publisher.push(notice) {
+            true => add(&counters.receipts_queued, 1),
+            false => add(&counters.receipts_dropped, 1),
         }
     }
 
@@ -444,8 +438,8 @@ impl<S: Socket> Reactor<S> {
         add(&self.parts.counters.delivered, std::mem::take(&mut self.written.messages));
         let mut receipts = std::mem::take(&mut self.written.receipts);
         for receipt in receipts.drain(..) {
-            if let Some(envelope) = receipt.written() {
-                self.publish(receipt.sender(), envelope);
+            if let Some(notice) = receipt.written() {
+                self.publish(notice);
             }
         }
         self.written.receipts = receipts;
@@ -457,9 +451,8 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn lose(&mut self, receipt: Rc<Receipt>) {
-        let sender = receipt.sender();
-        if let Some(envelope) = Receipt::lost(receipt) {
-            self.publish(sender, envelope);
+        if let Some(notice) = Receipt::lost(receipt) {
+            self.publish(notice);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, channel, sync_channel},
+        mpsc::{Receiver, channel},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,6 @@ use super::{
 use crate::{
     broker::{PresenceChange, Watchlist},
     id::ClientId,
-    nodes::Nodes,
     seeded::Seeded,
     server::{
         config::Limits,
@@ -28,9 +27,10 @@ use crate::{
         frame::Frame,
         hub::Key,
         inbox::inbox,
-        message::{Adoption, Command, Outgoing, Report},
+        message::{Adoption, Command, Report},
+        receipt::{DueNotices, Inquiry, notices},
     },
-    wire::{Envelope, Ticket},
+    wire::{Envelope, ReceiptText, Ticket},
 };
 
 const CLIENTS: i64 = 8;
@@ -44,7 +44,7 @@ pub(super) struct World {
     pub(super) live: Arc<AtomicU64>,
     pub(super) watchlist: Arc<Watchlist>,
     pub(super) presence: Receiver<Report>,
-    publisher: Receiver<Outgoing>,
+    publisher: DueNotices,
     pub(super) seed: u64,
     /// Every connection there ever was; its place is its number.
     pub(super) peers: Vec<Peer>,
@@ -69,7 +69,7 @@ impl World {
         let poll = Poll::new().unwrap();
         let (_, commands) = inbox(&poll, Token(0), 1).unwrap();
         let (presence_sender, presence) = channel();
-        let (publisher_sender, publisher) = sync_channel(1 << 16);
+        let (publisher_sender, publisher) = notices();
         let (counters, live) = (Arc::new(Counters::default()), Arc::new(AtomicU64::new(0)));
         let watchlist = Arc::new(Watchlist::default());
         let mut reactor = Reactor::new(ReactorParts {
@@ -78,7 +78,6 @@ impl World {
             presence: presence_sender,
             publisher: publisher_sender,
             watchlist: Arc::clone(&watchlist),
-            nodes: Nodes::new(vec!["node".into()]).unwrap(),
             limits: limits(),
             echo: false,
             counters: Arc::clone(&counters),
@@ -187,7 +186,10 @@ impl World {
                 self.due.insert((id, *receiver));
             }
         }
-        let receipt = wants.then(|| self.messages[id].0.as_str().into());
+        let receipt = wants.then(|| {
+            let text = ReceiptText::new(&self.messages[id].0, None, LARGEST);
+            Arc::new(Inquiry::new(sender.into(), text))
+        });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
         self.reactor.obey(Command::Direct { sender: sender.into(), receivers, frame, receipt });
     }
@@ -324,8 +326,9 @@ impl World {
                 }
             }
         }
-        let receipts: Vec<_> = self.publisher.try_iter().collect();
-        receipts.into_iter().for_each(|(_, envelope)| self.take_receipt(envelope));
+        let receipts: Vec<_> = self.publisher.queue.try_iter().collect();
+        self.publisher.done(&receipts, false);
+        receipts.into_iter().for_each(|notice| self.take_receipt(notice.envelope()));
     }
 
     fn take_receipt(&mut self, envelope: Envelope) {
