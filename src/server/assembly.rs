@@ -10,6 +10,7 @@ use std::{
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use mio::{Poll, net};
@@ -30,6 +31,7 @@ use super::{
     presence::Presence,
     reactor::{self, Reactor, ReactorParts},
     receipt::{DueNotices, Notices, notices},
+    refusals::Refusals,
     tls::Tls,
     vitals::{Pulse, Vitals},
     worker,
@@ -122,7 +124,7 @@ impl Assembly {
         })?);
         threads.acceptor = Some(self.spawn("im-acceptor", || acceptor.run())?);
         let (watched, stop_watch) = channel();
-        threads.watch = Some(self.watch(stop_watch)?);
+        threads.watch = Some(self.watch(stop_watch, vitals.clone())?);
         Ok(ServerHandle {
             bound,
             node: self.nodes.name(self.own_index).to_owned(),
@@ -264,10 +266,16 @@ impl Assembly {
     }
 
     /// Starts the thread that looks whether all others turn.
-    fn watch(&self, stop: Receiver<()>) -> io::Result<JoinHandle<()>> {
+    fn watch(&self, stop: Receiver<()>, vitals: Vitals) -> io::Result<JoinHandle<()>> {
         let (heartbeats, readiness) = (self.heartbeats.clone(), Arc::clone(&self.readiness));
+        let mut refusals = Refusals::default();
         thread::Builder::new().name("im-watch".into()).spawn(move || {
-            heartbeats.watch(&stop, |stalled| readiness.stalled.store(stalled, Ordering::Release));
+            heartbeats.watch(&stop, |stalled| {
+                readiness.stalled.store(stalled, Ordering::Release);
+                if let Some(text) = refusals.look(vitals.refusals(), Instant::now()) {
+                    log::info!("{text}");
+                }
+            });
         })
     }
 

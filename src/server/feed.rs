@@ -56,7 +56,8 @@ impl Feed {
                 Ok(event) => {
                     // A broker that lets us in and turns us out at once is not back.
                     if event != Some(FeedEvent::Listening) && !backoff.is_first() {
-                        log::info!("node {} listens again", self.node);
+                        let node = self.node.as_str();
+                        log::info!(node; "node {node} listens again");
                         backoff.reset();
                     }
                     self.pulse.heard(self.subscription.last_echo());
@@ -67,8 +68,8 @@ impl Feed {
                 Err(error) => {
                     self.readiness.listening.store(false, Ordering::Release);
                     if backoff.is_first() {
-                        let node = &self.node;
-                        log::warn!("node {node} hears nothing until the broker is back: {error}");
+                        let node = self.node.as_str();
+                        log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
                     }
                     backoff.sleep(|| self.stop.load(Ordering::Acquire));
                 }
@@ -91,15 +92,16 @@ impl Feed {
             }
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
-                let node = &self.node;
-                log::warn!("{count} messages were sent to node {node} while it could not hear");
+                let node = self.node.as_str();
+                log::warn!(node, count; "{count} messages were sent to node {node} while it could not hear");
             }
             FeedEvent::Malformed(why) => {
                 add(&self.counters.malformed, 1);
                 // Once per kind: a broken publisher must not fill the disk.
                 if !self.complained.contains(&why) {
                     self.complained.push(why);
-                    log::warn!("skipped what came for node {}: {why}", self.node);
+                    let node = self.node.as_str();
+                    log::warn!(node, reason = why; "skipped what came for node {node}: {why}");
                 }
             }
             FeedEvent::DuplicateNode => log::error!(

@@ -121,17 +121,17 @@ impl Heartbeats {
         beat
     }
 
-    /// Looks every second until `stop` has no sender any more. Tells `changed` whether any thread is stuck
-    /// before anything is logged: whatever the threads are stuck in may be the log.
-    pub(super) fn watch(&self, stop: &Receiver<()>, changed: impl Fn(bool)) {
+    /// Looks every second until `stop` has no sender any more. Tells `looked` at each whether any thread is
+    /// stuck, before anything is logged: whatever the threads are stuck in may be the log.
+    pub(super) fn watch(&self, stop: &Receiver<()>, mut looked: impl FnMut(bool)) {
         while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            let looked = self.0.started.elapsed().as_millis() as u64;
-            self.0.looked.store(looked, Ordering::Relaxed);
+            let at = self.0.started.elapsed().as_millis() as u64;
+            self.0.looked.store(at, Ordering::Relaxed);
             let now = self.look();
             let mut stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
             let before = std::mem::replace(&mut *stuck, now.clone());
             drop(stuck);
-            changed(!now.is_empty());
+            looked(!now.is_empty());
             for name in now.iter().filter(|name| !before.contains(name)) {
                 log::error!(
                     "{name} is stuck: it has not turned for {WORK_LOOKS} s or more; restart this node"

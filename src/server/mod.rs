@@ -37,6 +37,7 @@ mod presence;
 mod reactor;
 mod reasons;
 mod receipt;
+mod refusals;
 mod stats;
 #[cfg(feature = "tls")]
 mod tls;

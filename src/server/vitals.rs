@@ -99,6 +99,15 @@ impl Vitals {
 }
 
 impl Vitals {
+    /// Handshakes that came to nothing since the start, by status, and those that failed in TLS.
+    pub(super) fn refusals(&self) -> Vec<(String, u64)> {
+        let sum = ServerStats::sum(self.counters.iter().map(|part| &**part));
+        let refused = sum.refusals.iter().map(|(status, count)| (status.to_string(), *count));
+        let tls =
+            sum.tls_failures.iter().map(|(why, count)| (format!("TLS: {}", why.text()), *count));
+        refused.chain(tls).collect()
+    }
+
     /// What the node tells others of itself.
     pub(super) fn status(&self) -> NodeStatus {
         let stats = self.stats();

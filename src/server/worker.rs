@@ -106,10 +106,11 @@ fn judge(text: &str, nodes: &Nodes, own_index: usize) -> Result<Ticket, Refusal>
     static MISDIRECTED: Throttle = Throttle::new();
     let (owner, own) = (nodes.name(owner), nodes.name(own_index));
     if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
+        let client = ticket.client();
         log::warn!(
-            "client={} belongs to node {owner} but came to {own}; the servers lists of helper and nodes \
-             differ, or a proxy mixes the nodes up{more}",
-            ticket.client(),
+            client:% = client, owner, node = own;
+            "client={client} belongs to node {owner} but came to {own}; the servers lists of helper and \
+             nodes differ, or a proxy mixes the nodes up{more}"
         );
     }
     Err(Refusal::OtherNode)

@@ -4,6 +4,7 @@ mod cluster;
 mod deaths;
 mod flags;
 mod health;
+mod logs;
 mod pressure;
 mod process;
 #[path = "../support/redis.rs"]

@@ -1,14 +1,31 @@
 //! Log lines on standard error: for people, or one JSON object each. Level and format can change while
 //! the program runs.
+//!
+//! A line of JSON has what the message names as members of their own as well (`client`, `reason`, ...), and
+//! the node's name, so that lines of many nodes can be filtered.
 
 use std::{
-    io::Write,
-    sync::atomic::{AtomicBool, Ordering},
+    backtrace::{Backtrace, BacktraceStatus},
+    panic::PanicHookInfo,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use imcore::{Error, ErrorKind};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{
+    LevelFilter, Log, Metadata, Record,
+    kv::{self, Key, Value, VisitSource},
+};
+use serde_json::{Map, json};
+
+use crate::stderr::STDERR;
+
+/// How long the end of the program waits for whoever reads its last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,22 +47,22 @@ impl Format {
 
 struct Logger {
     json: AtomicBool,
+    node: OnceLock<String>,
 }
 
-static LOGGER: Logger = Logger { json: AtomicBool::new(false) };
+static LOGGER: Logger = Logger { json: AtomicBool::new(false), node: OnceLock::new() };
 
 /// Starts logging. From here on everything the program says is a log line, also a panic.
 pub(crate) fn start(level: LevelFilter, format: Format) -> Result<(), Error> {
     change(level, format);
+    STDERR.report_with(|count| {
+        let text = format!("{count} log lines are missing here: standard error did not take them");
+        line("WARN", "imserver", &text, Map::new())
+    });
     log::set_logger(&LOGGER).map_err(|error| {
         Error::new(ErrorKind::Io, "cannot start logging").with_source(error.to_string())
     })?;
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| match LOGGER.json.load(Ordering::Relaxed) {
-        // A program that reads the lines must not stumble over a text of several.
-        true => say("ERROR", "panic", &panic.to_string(), true),
-        false => default(panic),
-    }));
+    std::panic::set_hook(Box::new(on_panic));
     Ok(())
 }
 
@@ -55,12 +72,46 @@ pub(crate) fn change(level: LevelFilter, format: Format) {
     log::set_max_level(level);
 }
 
+/// Whose lines these are, from now on.
+pub(crate) fn name_node(name: &str) {
+    let _ = LOGGER.node.set(name.to_owned());
+}
+
 /// Says why the program ends, whatever the level: in the form of the log, once that has started.
 pub(crate) fn last_words(text: &str) {
-    match LOGGER.json.load(Ordering::Relaxed) {
-        true => say("ERROR", "imserver", text, true),
-        false => eprintln!("imserver: {text}"),
+    STDERR.insist(match LOGGER.json.load(Ordering::Relaxed) {
+        true => line("ERROR", "imserver", text, Map::new()),
+        false => format!("imserver: {text}\n").into_bytes(),
+    });
+    finish();
+}
+
+/// Waits a moment for the last lines to be read; the program ends afterwards either way.
+pub(crate) fn finish() {
+    STDERR.flush(LAST_LINES);
+}
+
+/// What is counted here, in the text exposition format of Prometheus.
+pub(crate) fn metrics() -> String {
+    let name = "imcore_log_lines_dropped_total";
+    let help = "Log lines that standard error did not take.";
+    format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n", STDERR.dropped())
+}
+
+/// The standard hook would write to standard error itself, and wait for whoever reads it.
+fn on_panic(panic: &PanicHookInfo<'_>) {
+    let mut fields = Map::new();
+    let name = thread::current().name().unwrap_or("unnamed").to_owned();
+    let mut text = format!("thread {name} {}", panic.to_string().replace('\n', " "));
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        match LOGGER.json.load(Ordering::Relaxed) {
+            true => drop(fields.insert("backtrace".into(), trace.to_string().into())),
+            false => text += &format!("\n{trace}"),
+        }
     }
+    fields.insert("thread".into(), name.into());
+    STDERR.insist(line("ERROR", "panic", &text, fields));
 }
 
 impl Log for Logger {
@@ -70,28 +121,58 @@ impl Log for Logger {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
+            let mut fields = Fields(Map::new());
+            if self.json.load(Ordering::Relaxed) {
+                // Collecting them never fails.
+                let _ = record.key_values().visit(&mut fields);
+            }
             let text = record.args().to_string();
-            let json = self.json.load(Ordering::Relaxed);
-            say(record.level().as_str(), record.target(), &text, json);
+            STDERR.say(line(record.level().as_str(), record.target(), &text, fields.0));
         }
     }
 
-    fn flush(&self) {}
+    fn flush(&self) {
+        finish();
+    }
 }
 
-fn say(level: &str, target: &str, text: &str, json: bool) {
+/// What a record names besides its text.
+struct Fields(Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let value = match (value.to_u64(), value.to_i64(), value.to_bool()) {
+            (Some(number), _, _) => number.into(),
+            (_, Some(number), _) => number.into(),
+            (_, _, Some(truth)) => truth.into(),
+            _ => value.to_string().into(),
+        };
+        self.0.insert(key.as_str().to_owned(), value);
+        Ok(())
+    }
+}
+
+/// A line in the format of the moment; `fields` are for JSON only, since the text has them.
+fn line(level: &str, target: &str, text: &str, fields: Map<String, serde_json::Value>) -> Vec<u8> {
     let time = timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    let mut line = match json {
+    let mut line = match LOGGER.json.load(Ordering::Relaxed) {
         false => format!("{time} {level:<5} [{target}] {text}"),
         true => {
+            let mut object = fields;
+            if let Some(node) = LOGGER.node.get() {
+                object.entry("node").or_insert_with(|| json!(node));
+            }
             let level = level.to_lowercase();
-            serde_json::json!({ "time": time, "level": level, "target": target, "message": text })
-                .to_string()
+            for (key, value) in
+                [("time", time.as_str()), ("level", &level), ("target", target), ("message", text)]
+            {
+                object.insert(key.into(), value.into());
+            }
+            serde_json::Value::Object(object).to_string()
         }
     };
     line.push('\n');
-    // One write, so that lines of several threads do not mix. There is nobody to tell of a failure.
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    line.into_bytes()
 }
 
 /// A moment in UTC by RFC 3339, to the millisecond.

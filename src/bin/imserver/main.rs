@@ -18,9 +18,15 @@ mod logging;
 mod process;
 mod reload;
 mod settings;
+mod stderr;
 mod web;
 
-use std::{io::Write, process::ExitCode, sync::Arc, time::SystemTime};
+use std::{
+    io::Write,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use admin::Site;
 use api::Api;
@@ -38,11 +44,13 @@ use signal_hook::{
 use web::{Access, Listener};
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(|error| {
+    let code = run().unwrap_or_else(|error| {
         logging::last_words(&error.to_string());
         // 2 is the usual code for a usage error: restarting does not help.
         ExitCode::from(if error.kind() == ErrorKind::Config { 2 } else { 1 })
-    })
+    });
+    logging::finish();
+    code
 }
 
 fn run() -> Result<ExitCode, Error> {
@@ -98,6 +106,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         config.admin_token.clone(),
         config.admin,
     ));
+    logging::name_node(node.server());
     welcome(&config, &node, &*broker, admin.as_ref(), api.as_ref());
     if let Some(doubt) = config.doubt() {
         log::warn!("{doubt}");
@@ -122,11 +131,17 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     stop(node, signals)
 }
 
+/// Time within which a second signal is the first one once more: a terminal and a parent process may both
+/// pass the same one on.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Stops the node in good order; a second signal ends the program at once.
 fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
     log::info!("stopping; a second signal ends at once");
+    let since = Instant::now();
     std::thread::spawn(move || {
-        if signals.forever().any(|signal| signal != SIGHUP) {
+        if signals.forever().any(|signal| signal != SIGHUP && since.elapsed() > SAME_SIGNAL) {
+            logging::finish();
             std::process::exit(130);
         }
     });

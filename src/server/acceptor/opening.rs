@@ -64,11 +64,11 @@ impl Acceptor {
         error: Option<&io::Error>,
     ) {
         self.counters.tls_failed(failure);
+        let (connection, address) = (handshake.serial, handshake.shown_address());
+        let reason = failure.text();
         log::debug!(
-            "conn={} address={} TLS: {}{}",
-            handshake.serial,
-            handshake.shown_address(),
-            failure.text(),
+            connection, address:%, reason;
+            "conn={connection} address={address} TLS: {reason}{}",
             error.map_or_else(String::new, |error| format!(": {error}"))
         );
     }

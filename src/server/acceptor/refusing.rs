@@ -25,12 +25,11 @@ impl Acceptor {
     pub(super) fn refuse(&self, handshakes: &mut Handshakes, id: HandshakeId, refusal: Refusal) {
         let Some(handshake) = handshakes.get(id) else { return };
         self.counters.refused(refusal.status());
+        let (connection, address) = (id.serial, handshake.shown_address());
+        let (status, reason) = (refusal.status(), refusal.why());
         log::debug!(
-            "conn={} address={} refused: {} {}",
-            id.serial,
-            handshake.shown_address(),
-            refusal.status(),
-            refusal.why()
+            connection, address:%, status, reason;
+            "conn={connection} address={address} refused: {status} {reason}"
         );
         if !handshake.can_be_told(refusal) {
             handshakes.remove(id);

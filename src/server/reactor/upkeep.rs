@@ -73,7 +73,11 @@ impl<S: Socket> Reactor<S> {
                 self.settle_dropped(reason, connection.into_unwritten());
                 self.parts.live.fetch_sub(1, Ordering::Relaxed);
                 self.parts.counters.closed(reason);
-                log::debug!("conn={number} client={client} reason={}", reason.text());
+                let reason = reason.text();
+                log::debug!(
+                    connection = number, client:% = client, reason;
+                    "conn={number} client={client} reason={reason}"
+                );
             }
         }
     }

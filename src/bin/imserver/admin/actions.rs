@@ -28,7 +28,7 @@ struct Send {
 pub(super) fn kick(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     let Kick { client } = read(body, r#"{"client": "42"}"#)?;
     im.force_offline(client)?;
-    log::info!("admin: {} kicked client={client}", Who(peer));
+    log::info!(client:% = client, address:% = Who(peer); "admin: {} kicked client={client}", Who(peer));
     Ok(json!({ "kicked": client.to_string() }).to_string())
 }
 
@@ -48,7 +48,7 @@ pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outc
         }
         _ => return Err(mistake("name either a client or a room", EXAMPLE)),
     };
-    log::info!("admin: {} sent a message to {to}", Who(peer));
+    log::info!(to:% = to, address:% = Who(peer); "admin: {} sent a message to {to}", Who(peer));
     Ok(json!({ "sent": to }).to_string())
 }
 

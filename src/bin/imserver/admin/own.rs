@@ -8,7 +8,7 @@ use std::{
 use imcore::server::{CloseReason, PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
-use crate::{api::Stats, process, web::Response};
+use crate::{api::Stats, logging, process, web::Response};
 
 /// What is known of the node without asking its broker.
 pub(super) struct Own {
@@ -41,7 +41,7 @@ impl Own {
     pub(super) fn metrics(&self) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
         let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
-        Response::new(200, PROMETHEUS_TYPE, node + &api + &process::metrics())
+        Response::new(200, PROMETHEUS_TYPE, node + &api + &logging::metrics() + &process::metrics())
     }
 
     pub(super) fn stats(&self) -> Response {
