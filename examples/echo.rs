@@ -6,7 +6,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use imcore::{
-    ClientId, Envelope, Error, ErrorKind, NodeStatus, Result, Ticket,
+    ClientId, Envelope, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
         Broker, EventSubscription, MemoryBroker, PresenceChange, Session, Subscription, Watchlist,
     },
@@ -106,6 +106,32 @@ impl Broker for OpenDoor {
 
     fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
         self.0.connections_of(client, node)
+    }
+
+    fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        self.0.online_page(after, limit)
+    }
+
+    fn connections_page(
+        &self,
+        client: ClientId,
+        node: &str,
+        after: Option<&str>,
+    ) -> Result<Page<(u64, Ticket)>> {
+        self.0.connections_page(client, node, after)
+    }
+
+    fn members_page(
+        &self,
+        channel: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ClientId>> {
+        self.0.members_page(channel, after, limit)
+    }
+
+    fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
+        self.0.channels_page(after, limit)
     }
 
     fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {

@@ -10,8 +10,8 @@ use crate::error::Error;
 
 /// A user of the business system: a signed 64-bit integer (FreeIM 2) or a GUID (ImCore, FreeIM 1).
 ///
-/// One deployment normally uses one kind, but every part of imcore accepts both at once. Zero (the
-/// integer 0 or the all-zero GUID) means "the system": messages from it get no receipt.
+/// One deployment uses one kind, see [`IdKind`]. Zero (the integer 0 or the all-zero GUID) means "the
+/// system": messages from it get no receipt, and nobody connects as it.
 ///
 /// ```
 /// use imcore::ClientId;
@@ -30,22 +30,88 @@ pub enum ClientId {
     Guid([u8; 16]),
 }
 
-/// Which of the two forms of [`ClientId`] a deployment uses where no id says it.
+/// Which of the two forms of [`ClientId`] a deployment uses.
+///
+/// A .NET process reads one of them only, and an event with an id of the other form ends it. So a
+/// deployment has one kind, and refuses ids of the other; [`Any`](IdKind::Any) is for those in which no
+/// .NET process takes part.
+///
+/// ```
+/// use imcore::IdKind;
+///
+/// assert_eq!("guid".parse::<IdKind>()?, IdKind::Guid);
+/// assert!(!IdKind::Guid.admits(42.into()));
+/// assert_eq!(IdKind::of_prefix("im_v2"), IdKind::Int);
+/// # Ok::<(), imcore::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum IdKind {
     /// Signed 64-bit integers (FreeIM 2).
     #[default]
     Int,
     /// GUIDs (ImCore, FreeIM 1).
     Guid,
+    /// Both; only where no .NET process takes part.
+    Any,
 }
 
 impl IdKind {
-    /// The id that stands for the system in this kind: no user, no receipts.
+    /// The kind that goes with the first part of all Redis names: the originals' are constants, `im_v2`
+    /// with integers and `wsim` with GUIDs, so under any other prefix there is no .NET process.
+    pub fn of_prefix(prefix: &str) -> IdKind {
+        match prefix {
+            "im_v2" => IdKind::Int,
+            "wsim" => IdKind::Guid,
+            _ => IdKind::Any,
+        }
+    }
+
+    /// Whether a client of this deployment may have this id.
+    pub fn admits(self, client: ClientId) -> bool {
+        match self {
+            IdKind::Int => matches!(client, ClientId::Int(_)),
+            IdKind::Guid => matches!(client, ClientId::Guid(_)),
+            IdKind::Any => true,
+        }
+    }
+
+    /// The id that stands for the system in this kind: no user, no receipts. The integer 0 for
+    /// [`Any`](IdKind::Any).
     pub fn system(self) -> ClientId {
         match self {
-            IdKind::Int => ClientId::Int(0),
+            IdKind::Int | IdKind::Any => ClientId::Int(0),
             IdKind::Guid => ClientId::Guid([0; 16]),
+        }
+    }
+
+    /// What the kind is called in settings: `integer`, `guid` or `mixed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IdKind::Int => "integer",
+            IdKind::Guid => "guid",
+            IdKind::Any => "mixed",
+        }
+    }
+}
+
+impl fmt::Display for IdKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for IdKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "integer" | "int" => Ok(IdKind::Int),
+            "guid" => Ok(IdKind::Guid),
+            "mixed" | "any" => Ok(IdKind::Any),
+            _ => Err(Error::argument(format!(
+                "{text:?} is no kind of id; expected integer, guid or mixed"
+            ))),
         }
     }
 }

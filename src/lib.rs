@@ -98,6 +98,7 @@ mod token;
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
 mod wire;
 
+pub use broker::Page;
 pub use error::{Error, ErrorKind, Result};
 pub use helper::{
     Batch, Connection, EventBus, ImClient, ImClientBuilder, ImHelper, Node, SendEvent,

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     error::Result,
-    id::ClientId,
+    id::{ClientId, IdKind},
     wire::{Envelope, NodeStatus, Ticket},
 };
 
@@ -24,6 +24,12 @@ use crate::{
 pub trait Broker: Send + Sync {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;
+
+    /// Which ids clients may have here, as far as the broker knows: [`IdKind::Any`] where no .NET process
+    /// can take part.
+    fn id_kind(&self) -> IdKind {
+        IdKind::Any
+    }
 
     // --- Tickets ---------------------------------------------------------------------------------
 
@@ -97,7 +103,17 @@ pub trait Broker: Send + Sync {
     // --- Presence, seen by the business ----------------------------------------------------------
 
     /// All clients with an open connection, in no order. The system's id is left out.
+    ///
+    /// Read in steps, as if page by page; see [`Page`] for what that means. Costs memory and time by
+    /// their number.
     fn online_clients(&self) -> Result<Vec<ClientId>>;
+
+    /// About `limit` of them: those after the page whose [`next`](Page::next) is `after`, from the
+    /// beginning if that is `None`.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) if `after` was not given by a page.
+    fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>>;
 
     /// Whether each of `clients` has an open connection, in their order.
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>>;
@@ -112,6 +128,16 @@ pub trait Broker: Send + Sync {
     /// operator's eyes, not for business per message. What opens or closes meanwhile may be missed.
     fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>>;
 
+    /// A bounded part of that: looks through some thousand connections of the node. The page may be
+    /// empty and not the last; [`total`](Page::total) is the number of the client's open connections on
+    /// all nodes.
+    fn connections_page(
+        &self,
+        client: ClientId,
+        node: &str,
+        after: Option<&str>,
+    ) -> Result<Page<(u64, Ticket)>>;
+
     // --- Channels --------------------------------------------------------------------------------
 
     /// Makes each client a member of the channel beside it. Joining twice has no effect.
@@ -120,14 +146,27 @@ pub trait Broker: Send + Sync {
     /// Ends each membership. Leaving a channel one is not in has no effect.
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()>;
 
-    /// Members of the channel, online or not, in no order. The system's id is left out.
+    /// Members of the channel, online or not, in no order. The system's id is left out. Read in steps, as
+    /// [`online_clients`](Broker::online_clients) is.
     fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>>;
+
+    /// About `limit` of them, as [`online_page`](Broker::online_page).
+    fn members_page(
+        &self,
+        channel: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ClientId>>;
 
     /// Ends the membership of all members that are not online.
     fn clear_channel(&self, channel: &str) -> Result<()>;
 
-    /// All channels with their number of members, in no order.
+    /// All channels with their number of members, in no order. Read in steps, as
+    /// [`online_clients`](Broker::online_clients) is.
     fn channels(&self) -> Result<Vec<(String, i64)>>;
+
+    /// About `limit` of them, as [`online_page`](Broker::online_page).
+    fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>>;
 
     /// Channels of each of `clients`, in their order.
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>>;
@@ -148,6 +187,22 @@ pub trait Broker: Send + Sync {
 
     /// The presence events of all nodes. Connects on the first [`next`](EventSubscription::next).
     fn subscribe_events(&self) -> Box<dyn EventSubscription>;
+}
+
+/// A part of a list that is read bit by bit, in no order.
+///
+/// What is there from the first page to the last is on one of them; what comes or goes meanwhile may be or
+/// not, and an item may come twice. A page holds *about* as many items as were asked for: some more, fewer,
+/// or none, which says nothing about whether it is the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page<T> {
+    /// What is on this page.
+    pub items: Vec<T>,
+    /// What to ask the next page with; `None` if this was the last. An opaque text.
+    pub next: Option<String>,
+    /// Length of the whole list at this moment.
+    pub total: u64,
 }
 
 /// One node's stream of messages and of what they depend on, in order.

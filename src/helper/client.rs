@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    broker::Broker,
+    broker::{Broker, Page},
     error::{Error, Result},
     helper::event_bus::EventBus,
     id::{ClientId, IdKind},
@@ -95,9 +95,23 @@ impl ImClient {
         &self.broker
     }
 
-    /// The kind of ids of this deployment, whose [`system`](IdKind::system) is the sender of what nobody sends.
+    /// Which ids clients may have here.
     pub fn id_kind(&self) -> IdKind {
         self.id_kind
+    }
+
+    /// The id that stands for the system: the sender of what no client sends.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.send_message(im.system(), [42], "the building closes at ten", false)?;
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn system(&self) -> ClientId {
+        self.id_kind.system()
     }
 
     // --- Connecting ------------------------------------------------------------------------------
@@ -108,6 +122,10 @@ impl ImClient {
     /// `meta` is the business's note about the connection (address, device, ...); it comes back in the
     /// online and offline events. Hand the address to the client over your own authenticated API: who
     /// holds it connects as `client`.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) for the system's id (0, which is what a missing id becomes
+    /// in many languages) and for one of another [kind](IdKind).
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -124,7 +142,7 @@ impl ImClient {
         client: impl Into<ClientId>,
         meta: Option<&str>,
     ) -> Result<String> {
-        let client = client.into();
+        let client = self.check_user(client.into())?;
         let token = random_token()?;
         self.broker.put_ticket(&token, &Ticket::new(client, meta), Self::TICKET_LIFE)?;
         let index = client.node_of(self.nodes.len());
@@ -146,15 +164,42 @@ impl ImClient {
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn force_offline(&self, client: impl Into<ClientId>) -> Result<()> {
-        let client = client.into();
+        let client = self.check_kind(client.into())?;
         self.broker.publish(&[(self.nodes.owner(client), Envelope::ForceOffline { client })])
     }
 
     // --- Presence --------------------------------------------------------------------------------
 
-    /// All clients that have a connection, in no order.
+    /// All clients that have a connection, in no order. Read in steps of a thousand, each a round trip; see
+    /// [`Page`] for who is in it that comes or goes meanwhile.
     pub fn get_client_list_by_online(&self) -> Result<Vec<ClientId>> {
         self.broker.online_clients()
+    }
+
+    /// About `limit` of the clients that have a connection: those after the page whose
+    /// [`next`](Page::next) is `after`. Costs what it returns, also where many are online.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) if `after` was not given by such a page.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// let mut after = None;
+    /// loop {
+    ///     let page = im.online_page(after.as_deref(), 500)?;
+    ///     println!("{:?} of {}", page.items, page.total);
+    ///     match page.next {
+    ///         Some(next) => after = Some(next),
+    ///         None => break,
+    ///     }
+    /// }
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        self.broker.online_page(after, limit)
     }
 
     /// Whether `client` has a connection.
@@ -218,7 +263,8 @@ impl ImClient {
     /// A client leaves its channels when its last connection ends.
     ///
     /// # Errors
-    /// [`Argument`](crate::ErrorKind::Argument) for an empty name; nothing is joined then.
+    /// [`Argument`](crate::ErrorKind::Argument) for an empty name, for the system's id and for one of another
+    /// [kind](IdKind); nothing is joined then.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -235,7 +281,8 @@ impl ImClient {
         client: impl Into<ClientId>,
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
-        self.each_channel(client.into(), channels, |pairs| self.broker.join(pairs))
+        let client = self.check_user(client.into())?;
+        self.each_channel(client, channels, |pairs| self.broker.join(pairs))
     }
 
     /// Makes many clients members of one channel; see [`join_chan`](Self::join_chan).
@@ -244,7 +291,10 @@ impl ImClient {
         channel: &str,
         clients: impl IntoIterator<Item = C>,
     ) -> Result<()> {
-        self.each_client(channel, clients, |pairs| self.broker.join(pairs))
+        self.each_client(channel, clients, |pairs| {
+            pairs.iter().try_for_each(|(client, _)| self.check_user(*client).map(drop))?;
+            self.broker.join(pairs)
+        })
     }
 
     /// Ends the membership of one client in many channels. Leaving twice has no effect.
@@ -268,9 +318,20 @@ impl ImClient {
         self.each_client(channel, clients, |pairs| self.broker.leave(pairs))
     }
 
-    /// Members of the channel, online or not, in no order.
+    /// Members of the channel, online or not, in no order; read in steps as
+    /// [`get_client_list_by_online`](Self::get_client_list_by_online) is.
     pub fn get_chan_client_list(&self, channel: &str) -> Result<Vec<ClientId>> {
         self.broker.channel_members(channel)
+    }
+
+    /// About `limit` members of the channel, as [`online_page`](Self::online_page).
+    pub fn members_page(
+        &self,
+        channel: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ClientId>> {
+        self.broker.members_page(channel, after, limit)
     }
 
     /// Ends the membership of all members of the channel that are not online. Two round trips to the
@@ -290,9 +351,15 @@ impl ImClient {
         self.broker.clear_channel(channel)
     }
 
-    /// All channels with their number of members, in no order.
+    /// All channels with their number of members, in no order; read in steps as
+    /// [`get_client_list_by_online`](Self::get_client_list_by_online) is.
     pub fn get_chan_list(&self) -> Result<Vec<(String, i64)>> {
         self.broker.channels()
+    }
+
+    /// About `limit` channels with their number of members, as [`online_page`](Self::online_page).
+    pub fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
+        self.broker.channels_page(after, limit)
     }
 
     /// The channels that `client` is in, in no order.
@@ -303,6 +370,36 @@ impl ImClient {
     /// Number of members of the channel; 0 if there is none of that name.
     pub fn get_chan_online(&self, channel: &str) -> Result<i64> {
         self.broker.channel_size(channel)
+    }
+
+    /// An id that a client of this deployment can have.
+    pub(super) fn check_kind(&self, client: ClientId) -> Result<ClientId> {
+        match self.id_kind.admits(client) {
+            true => Ok(client),
+            false => Err(Error::argument(format!(
+                "client {client}: this deployment has ids of the kind {}; one of another kind would end \
+                 the .NET processes that hear of it",
+                self.id_kind
+            ))),
+        }
+    }
+
+    /// As [`check_kind`](Self::check_kind), and not the system.
+    fn check_user(&self, client: ClientId) -> Result<ClientId> {
+        match client.is_system() {
+            true => Err(Error::argument(format!(
+                "client {client}: this id stands for the system; nobody connects or joins as it"
+            ))),
+            false => self.check_kind(client),
+        }
+    }
+
+    /// The sender as it is written on the wire: the system in the form of this deployment.
+    pub(super) fn check_sender(&self, sender: ClientId) -> Result<ClientId> {
+        match sender.is_system() {
+            true => Ok(self.system()),
+            false => self.check_kind(sender),
+        }
     }
 
     fn each_channel<S: AsRef<str>>(

@@ -28,8 +28,8 @@ impl ImClient {
     ///
     /// # Errors
     /// [`Encode`](ErrorKind::Encode) if `message` is not serialisable; [`Argument`](ErrorKind::Argument) if
-    /// its JSON is longer than [`message_bytes`](crate::ImClientBuilder::message_bytes) (1 MiB by default).
-    /// Nothing was sent then.
+    /// its JSON is longer than [`message_bytes`](crate::ImClientBuilder::message_bytes) (1 MiB by default), if
+    /// there is no receiver, and for an id of another [kind](crate::IdKind). Nothing was sent then.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -168,8 +168,7 @@ impl<'a> Batch<'a> {
         receipt: bool,
     ) -> Result<()> {
         let content = self.encode(message)?;
-        self.add_direct(sender.into(), receivers, content, receipt, None);
-        Ok(())
+        self.add_direct(sender.into(), receivers, content, receipt, None)
     }
 
     /// Adds what [`ImClient::send_with_receipts`] would send; returns the message's id.
@@ -185,7 +184,7 @@ impl<'a> Batch<'a> {
     ) -> Result<String> {
         let id = message_id(id)?;
         let content = self.encode(message)?;
-        self.add_direct(sender.into(), receivers, content, true, Some(&id));
+        self.add_direct(sender.into(), receivers, content, true, Some(&id))?;
         Ok(id)
     }
 
@@ -197,12 +196,13 @@ impl<'a> Batch<'a> {
         content: String,
         receipt: bool,
         id: Option<&str>,
-    ) {
+    ) -> Result<()> {
+        let sender = self.im.check_sender(sender)?;
         let nodes = &self.im.nodes;
         let mut seen = HashSet::new();
         let mut by_node: Vec<(usize, Vec<ClientId>)> = Vec::new();
         for receiver in receivers {
-            let receiver = receiver.into();
+            let receiver = self.im.check_kind(receiver.into())?;
             if !seen.insert(receiver) {
                 continue;
             }
@@ -212,6 +212,11 @@ impl<'a> Batch<'a> {
                 None => by_node.push((node, vec![receiver])),
             }
         }
+        if by_node.is_empty() {
+            return Err(Error::argument(
+                "receivers: the list is empty; nobody would get the message",
+            ));
+        }
         for (node, receivers) in &by_node {
             self.outgoing.extend(receivers.chunks(RECEIVERS).map(|receivers| {
                 let (receivers, content) = (receivers.to_vec(), content.clone());
@@ -220,6 +225,7 @@ impl<'a> Batch<'a> {
                 (nodes.name(*node), envelope)
             }));
         }
+        Ok(())
     }
 
     /// Adds what [`ImClient::send_chan_message`] would send.
@@ -267,6 +273,7 @@ impl<'a> Batch<'a> {
         channel: Option<&str>,
         message: &(impl Serialize + ?Sized),
     ) -> Result<()> {
+        let sender = self.im.check_sender(sender)?;
         let content = self.encode(message)?;
         self.outgoing.extend(self.im.nodes.iter().map(|node| {
             let (channel, content) = (channel.map(str::to_owned), content.clone());

@@ -27,7 +27,7 @@ pub struct ImClientBuilder {
     pool_size: Option<usize>,
     path: String,
     public_url: String,
-    id_kind: IdKind,
+    id_kind: Option<IdKind>,
     message_bytes: usize,
     on_send: Option<OnSend>,
 }
@@ -51,7 +51,7 @@ impl ImClientBuilder {
             pool_size: None,
             path: "/ws".into(),
             public_url: "ws://{server}{path}".into(),
-            id_kind: IdKind::Int,
+            id_kind: None,
             message_bytes: MESSAGE_BYTES,
             on_send: None,
         }
@@ -130,10 +130,10 @@ impl ImClientBuilder {
         self
     }
 
-    /// Which kind of id stands for the system in broadcasts. Default [`IdKind::Int`]; deployments with
-    /// GUID ids and .NET nodes need [`IdKind::Guid`].
+    /// Which ids clients may have; others are refused. The default follows from the broker: what goes with
+    /// the [`prefix`](Self::prefix) on Redis, see [`IdKind::of_prefix`], and any within one process.
     pub fn id_kind(mut self, kind: IdKind) -> Self {
-        self.id_kind = kind;
+        self.id_kind = Some(kind);
         self
     }
 
@@ -206,11 +206,12 @@ impl ImClientBuilder {
                 "broker: none is set; call broker(MemoryBroker) or redis(\"redis://...\")",
             )
         })?;
+        let id_kind = self.id_kind.unwrap_or_else(|| broker.id_kind());
         Ok(ImClient::from_parts(
             broker,
             nodes,
             self.public_url.replace("{path}", &self.path),
-            self.id_kind,
+            id_kind,
             self.message_bytes,
             self.on_send,
         ))

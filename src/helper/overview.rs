@@ -2,7 +2,13 @@
 //!
 //! Called on any thread; unlike the other calls these are for eyes, not for every message.
 
-use crate::{error::Result, helper::client::ImClient, id::ClientId, wire::NodeStatus};
+use crate::{
+    broker::Page,
+    error::Result,
+    helper::client::ImClient,
+    id::ClientId,
+    wire::{NodeStatus, Ticket},
+};
 
 /// One node of the deployment; see [`ImClient::nodes`].
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +62,23 @@ impl ImClient {
         self.nodes.owner(client.into())
     }
 
+    /// A bounded part of [`connections_of`](Self::connections_of): looks through up to 5,000 connections of
+    /// the owning node. May be empty and not the last; the total is that of the client's connections.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) if `after` was not given by such a page.
+    pub fn connections_page(
+        &self,
+        client: impl Into<ClientId>,
+        after: Option<&str>,
+    ) -> Result<Page<Connection>> {
+        let client = client.into();
+        let server = self.server_of(client);
+        let Page { items, next, total } = self.broker().connections_page(client, server, after)?;
+        let items = items.into_iter().map(|found| connection(server, found)).collect();
+        Ok(Page { items, next, total })
+    }
+
     /// The open connections of `client`, by number, each with its note.
     ///
     /// The broker keeps them by node, not by client, so this looks through all connections of the owning
@@ -69,11 +92,10 @@ impl ImClient {
         let server = self.server_of(client);
         let mut open = self.broker().connections_of(client, server)?;
         open.sort_by_key(|(number, _)| *number);
-        let connection = |(number, ticket): (u64, crate::wire::Ticket)| Connection {
-            server: server.to_owned(),
-            number,
-            meta: ticket.meta(),
-        };
-        Ok(open.into_iter().map(connection).collect())
+        Ok(open.into_iter().map(|found| connection(server, found)).collect())
     }
+}
+
+fn connection(server: &str, (number, ticket): (u64, Ticket)) -> Connection {
+    Connection { server: server.to_owned(), number, meta: ticket.meta() }
 }

@@ -11,6 +11,9 @@ use crate::{
 
 const NAMES: [&str; 3] = ["im-0", "im-1", "im-2"];
 
+/// No original has it, so there may be both kinds of ids.
+const PREFIX: &str = "fleet";
+
 /// Three nodes on one Redis, each with an admin listener, and a helper.
 pub struct Fleet {
     pub nodes: Vec<Process>,
@@ -24,7 +27,7 @@ impl Fleet {
         let (url, servers) = (redis.url(), NAMES.join(","));
         let start = |name: &&str| {
             let args = ["--listen", "127.0.0.1:0", "--redis", &url, "--servers", &servers];
-            let admin = ["--server", name, "--admin", "127.0.0.1:0"];
+            let admin = ["--prefix", PREFIX, "--server", name, "--admin", "127.0.0.1:0"];
             Process::start(&[&args[..], &admin, extra].concat())
         };
         let nodes: Vec<_> = NAMES.iter().map(start).collect();
@@ -32,7 +35,8 @@ impl Fleet {
             let admin = admin_of(node);
             eventually("ready", || get(admin, "/health/ready").0 == 200);
         }
-        let im = ImClient::builder().servers(NAMES).redis(redis.url()).build().unwrap();
+        let im =
+            ImClient::builder().servers(NAMES).redis(redis.url()).prefix(PREFIX).build().unwrap();
         Fleet { nodes, redis, im }
     }
 

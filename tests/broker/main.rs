@@ -4,6 +4,7 @@
 //! each per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
 
 mod feed;
+mod helper;
 mod memory_only;
 #[cfg(feature = "redis")]
 mod recorded;
@@ -62,6 +63,8 @@ behaviour! {
     suite::the_system_is_hidden,
     suite::clearing_a_channel_keeps_who_is_online,
     suite::nothing_asked_nothing_done,
+    suite::lists_come_page_by_page,
+    suite::connections_come_page_by_page,
     feed::messages_keep_their_order,
     feed::payloads_arrive_unchanged,
     feed::a_message_never_overtakes_a_join,

@@ -255,6 +255,13 @@ fn commands_and_effects_equal_the_recorded_ones() {
         for command in commands.iter_mut().filter(|command| command[0] == "EVAL") {
             command[1] = "<script omitted>".into();
         }
+        // Where the original reads a hash at once, we read it in steps, so that Redis serves others between.
+        for (own, recorded) in commands.iter_mut().zip(&case.redis) {
+            let whole = matches!(&*recorded[0], "HKEYS" | "HGETALL") && own[1] == recorded[1];
+            if whole && own[0] == "HSCAN" && own[2] == "0" {
+                own.clone_from(recorded);
+            }
+        }
         assert_eq!(commands, case.redis, "{} {}", case.n, case.call);
         for (key, expected) in &case.after {
             let Some(expected) = expected.as_object().filter(|hash| !hash.contains_key("ttl"))

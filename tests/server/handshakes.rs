@@ -77,7 +77,7 @@ pub fn one_of_many_who_use_a_token_at_once_gets_in(backend: Backend) {
     const THREADS: usize = 6;
     let world = World::new(backend, 2);
     for round in 0..10 {
-        let client = 2 * round;
+        let client = 2 * round + 2;
         let url = format!("ws://x{}", target(&world, client));
         let start = Barrier::new(THREADS);
         let outcomes: Vec<Result<Client, u16>> = thread::scope(|scope| {

@@ -116,14 +116,14 @@ impl Config {
             [] => vec![server.to_owned()],
             servers => servers.to_vec(),
         };
-        // Those who use the older prefix have GUIDs, and .NET nodes that read nothing else.
-        let guids = self.layers.text("prefix").as_deref() == Some("wsim");
+        // Also with the in-process broker: whoever names a prefix says which ids go with it.
+        let prefix = self.layers.text("prefix").unwrap_or_default();
         ImClient::builder()
             .servers(servers)
             .broker(broker)
             .path(self.server.path.as_str())
             .public_url(self.public_url.as_str())
-            .id_kind(if guids { IdKind::Guid } else { IdKind::Int })
+            .id_kind(IdKind::of_prefix(&prefix))
             .build()
     }
 

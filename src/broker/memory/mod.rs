@@ -6,6 +6,7 @@
 
 mod expiring;
 mod feed;
+mod pages;
 mod queues;
 mod state;
 
@@ -18,7 +19,7 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, EventSubscription, PresenceChange, Session, Subscription, Watchlist,
+    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, Watchlist,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -137,6 +138,10 @@ impl Broker for MemoryBroker {
         Ok(self.shared.lock().online_clients())
     }
 
+    fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        self.shared.lock().online_page(after, limit)
+    }
+
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
         let state = self.shared.lock();
         Ok(clients.iter().map(|client| state.is_online(*client)).collect())
@@ -148,6 +153,17 @@ impl Broker for MemoryBroker {
 
     fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
         Ok(self.shared.lock().connections_of(client, node))
+    }
+
+    fn connections_page(
+        &self,
+        client: ClientId,
+        node: &str,
+        _: Option<&str>,
+    ) -> Result<Page<(u64, Ticket)>> {
+        let state = self.shared.lock();
+        let total = state.online.get(&client).copied().unwrap_or_default();
+        Ok(Page { items: state.connections_of(client, node), next: None, total })
     }
 
     fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
@@ -172,6 +188,15 @@ impl Broker for MemoryBroker {
         Ok(members)
     }
 
+    fn members_page(
+        &self,
+        channel: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ClientId>> {
+        self.shared.lock().members_page(channel, after, limit)
+    }
+
     fn clear_channel(&self, channel: &str) -> Result<()> {
         let mut state = self.shared.lock();
         for client in state.members(channel) {
@@ -184,6 +209,10 @@ impl Broker for MemoryBroker {
 
     fn channels(&self) -> Result<Vec<(String, i64)>> {
         Ok(self.shared.lock().channels())
+    }
+
+    fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
+        Ok(self.shared.lock().channels_page(after, limit))
     }
 
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {

@@ -3,6 +3,7 @@
 //! Used under the broker's mutex only. Takes the time as an argument and never waits.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,10 +32,10 @@ pub(super) struct State {
     /// Key of a request -> who carries it out, or what came of it.
     requests: Expiring,
     /// Client -> number of its open connections; never zero.
-    online: AHashMap<ClientId, u64>,
+    pub(super) online: BTreeMap<ClientId, u64>,
     sessions: AHashMap<String, SessionState>,
     /// Channel -> members; never empty.
-    members: AHashMap<String, AHashSet<ClientId>>,
+    pub(super) members: BTreeMap<String, BTreeSet<ClientId>>,
     /// Client -> channels; never empty.
     joined: AHashMap<ClientId, AHashSet<String>>,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.

@@ -5,15 +5,19 @@
 //! keys and payloads are those of the .NET original wherever it has any.
 
 mod account;
+mod channels;
 mod error;
 mod events;
 mod feed;
 mod listener;
+mod lists;
+mod messages;
 mod options;
 mod overview;
 mod pool;
 mod reply;
 mod scripts;
+mod tickets;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,11 +32,11 @@ use redis::{Pipeline, Value};
 
 use self::{events::RedisEvents, feed::RedisFeed, options::Connector, pool::Pool};
 use super::contract::{
-    Broker, EventSubscription, PresenceChange, Session, Subscription, Watchlist,
+    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, Watchlist,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    id::ClientId,
+    id::{ClientId, IdKind},
     wire::{Envelope, Names, NodeStatus, Ticket},
 };
 
@@ -49,9 +53,6 @@ const REAP_CHUNK: usize = 100;
 
 /// How long the end of a session stays known: longer than any node may be paused and come back.
 const END_LIFE: Duration = Duration::from_secs(24 * 3600);
-
-/// Members looked at by one run of the clearing script.
-const CLEAR_CHUNK: usize = 100;
 
 /// A broker on Redis 6.2 or newer (not Redis Cluster).
 ///
@@ -80,7 +81,12 @@ struct Shared {
     names: Names,
     options: RedisOptions,
     connector: Connector,
-    pool: Pool,
+    /// Connections for calls that change something or that single messages depend on.
+    calls: Pool,
+    /// Connections for lists, which must not keep the others waiting.
+    reads: Pool,
+    /// The one connection for walks through all connections of a node.
+    walks: Pool,
     /// Own sessions that were not ended by ourselves.
     reports: Mutex<HashMap<String, Reports>>,
     /// How often Redis was found to have forgotten one of them.
@@ -97,10 +103,21 @@ impl RedisBroker {
         options.validate()?;
         let connector = Connector::new(url, &options)?;
         let names = Names::new(&options.prefix, &options.path, &options.key_prefix);
-        let pool = Pool::new(options.pool_size, options.connect_timeout);
+        let pool = |size| Pool::new(size, options.connect_timeout);
+        let (calls, reads, walks) =
+            (pool(options.pool_size), pool(options.read_pool_size), pool(1));
         let (reports, forgotten) = (Mutex::default(), AtomicU64::new(0));
         Ok(RedisBroker {
-            shared: Arc::new(Shared { names, options, connector, pool, reports, forgotten }),
+            shared: Arc::new(Shared {
+                names,
+                options,
+                connector,
+                calls,
+                reads,
+                walks,
+                reports,
+                forgotten,
+            }),
         })
     }
 
@@ -125,17 +142,6 @@ impl RedisBroker {
             replies.extend(self.shared.run(&pipeline)?);
         }
         Ok(replies)
-    }
-
-    fn change_memberships(&self, script: &str, memberships: &[(ClientId, &str)]) -> Result<()> {
-        let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
-        let names = self.names();
-        self.each(&named, |pipeline, (client, channel)| {
-            pipeline.cmd("EVAL").arg(script).arg(3);
-            pipeline.arg(names.channel_key(channel)).arg(names.client_key(*client));
-            pipeline.arg(names.channel_list_key()).arg(client.to_string()).arg(*channel);
-        })?;
-        Ok(())
     }
 
     /// The keys and first arguments that [`scripts::REPORT`] and [`scripts::REAP`] have in common.
@@ -199,7 +205,16 @@ struct Reports {
 impl Shared {
     /// Runs a pipeline; the first error among its replies fails it.
     fn run(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
-        let replies = self.pool.run(&self.connector, pipeline)?;
+        self.run_on(&self.calls, pipeline)
+    }
+
+    /// As [`run`](Self::run), for lists.
+    fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        self.run_on(&self.reads, pipeline)
+    }
+
+    fn run_on(&self, pool: &Pool, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        let replies = pool.run(&self.connector, pipeline)?;
         let address = &self.connector.address;
         match replies.iter().find_map(|reply| error::of_reply(address, reply)) {
             Some(error) => Err(error),
@@ -234,18 +249,6 @@ impl Shared {
     }
 }
 
-/// How many of the messages go to each node.
-fn count_by_node<'a>(outgoing: &[(&'a str, Envelope)]) -> Vec<(&'a str, u64)> {
-    let mut counts: Vec<(&str, u64)> = Vec::new();
-    for (node, _) in outgoing {
-        match counts.iter_mut().find(|(counted, _)| counted == node) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((node, 1)),
-        }
-    }
-    counts
-}
-
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().clamp(1, i64::MAX as u128) as u64
 }
@@ -255,41 +258,24 @@ impl Broker for RedisBroker {
         self.shared.connector.address.clone()
     }
 
+    fn id_kind(&self) -> IdKind {
+        IdKind::of_prefix(&self.shared.options.prefix)
+    }
+
     fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        self.one(|pipeline| {
-            pipeline.cmd("SET").arg(self.names().token_key(token)).arg(ticket.text());
-            if life.subsec_nanos() == 0 && !life.is_zero() {
-                pipeline.arg("EX").arg(life.as_secs());
-            } else {
-                pipeline.arg("PX").arg(millis(life));
-            }
-        })?;
-        Ok(())
+        self.store_ticket(token, ticket, life)
     }
 
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
-        let replies = self.each(tokens, |pipeline, token| {
-            pipeline.cmd("GETDEL").arg(self.names().token_key(token));
-        })?;
-        let text = |value| (value != Value::Nil).then(|| reply::text(value));
-        Ok(replies.into_iter().map(text).collect())
+        self.remove_tickets(tokens)
     }
 
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
-        let there = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::CLAIM).arg(1).arg(self.names().request_key(key));
-            pipeline.arg(claim).arg(millis(life));
-        })?;
-        Ok((there != Value::Nil).then(|| reply::text(there)))
+        self.claim_request(key, claim, life)
     }
 
     fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
-        let settled = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::SETTLE).arg(1).arg(self.names().request_key(key));
-            pipeline.arg(claim).arg(outcome);
-            pipeline.arg(if life.is_zero() { 0 } else { millis(life) });
-        })?;
-        Ok(reply::number(settled) == 1)
+        self.settle_request(key, claim, outcome, life)
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
@@ -379,29 +365,15 @@ impl Broker for RedisBroker {
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
-        let ids = self.one(|pipeline| {
-            pipeline.cmd("HKEYS").arg(self.names().online_key());
-        })?;
-        Ok(reply::clients(ids))
+        self.list_online()
+    }
+
+    fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        self.page_of_online(after, limit)
     }
 
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
-        let counts = match clients {
-            [] => return Ok(Vec::new()),
-            [client] => vec![self.one(|pipeline| {
-                pipeline.cmd("HGET").arg(self.names().online_key()).arg(client.to_string());
-            })?],
-            clients => reply::items(self.one(|pipeline| {
-                pipeline.cmd("HMGET").arg(self.names().online_key());
-                clients.iter().for_each(|client| {
-                    pipeline.arg(client.to_string());
-                });
-            })?),
-        };
-        if counts.len() != clients.len() {
-            return Err(error::unexpected(&self.shared.connector.address));
-        }
-        Ok(counts.into_iter().map(|count| reply::number(count) > 0).collect())
+        self.count_connections(clients)
     }
 
     fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
@@ -410,6 +382,15 @@ impl Broker for RedisBroker {
 
     fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
         self.find_connections(client, node)
+    }
+
+    fn connections_page(
+        &self,
+        client: ClientId,
+        node: &str,
+        after: Option<&str>,
+    ) -> Result<Page<(u64, Ticket)>> {
+        self.page_of_connections(client, node, after)
     }
 
     fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
@@ -421,83 +402,40 @@ impl Broker for RedisBroker {
     }
 
     fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
-        if channel.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids = self.one(|pipeline| {
-            pipeline.cmd("HKEYS").arg(self.names().channel_key(channel));
-        })?;
-        Ok(reply::clients(ids))
+        self.list_members(channel)
+    }
+
+    fn members_page(
+        &self,
+        channel: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ClientId>> {
+        self.page_of_members(channel, after, limit)
     }
 
     fn clear_channel(&self, channel: &str) -> Result<()> {
-        if channel.is_empty() {
-            return Ok(());
-        }
-        let names = self.names();
-        let members = self.one(|pipeline| {
-            pipeline.cmd("HKEYS").arg(names.channel_key(channel));
-        })?;
-        // Fields that are no ids go too, so they are kept as bytes.
-        let members: Vec<_> = reply::items(members).into_iter().map(reply::bytes).collect();
-        let chunks: Vec<_> = members.chunks(CLEAR_CHUNK).collect();
-        self.each(&chunks, |pipeline, members| {
-            pipeline.cmd("EVAL").arg(scripts::CLEAR).arg(3).arg(names.channel_key(channel));
-            pipeline.arg(names.online_key()).arg(names.channel_list_key());
-            pipeline.arg(names.client_key_prefix()).arg(channel);
-            members.iter().for_each(|member| {
-                pipeline.arg(member);
-            });
-        })?;
-        Ok(())
+        self.leave_offline_members(channel)
     }
 
     fn channels(&self) -> Result<Vec<(String, i64)>> {
-        let listed = self.one(|pipeline| {
-            pipeline.cmd("HGETALL").arg(self.names().channel_list_key());
-        })?;
-        let channels = reply::pairs(reply::items(listed).into_iter());
-        Ok(channels.map(|(name, size)| (reply::text(name), reply::number(size))).collect())
+        self.list_channels()
+    }
+
+    fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
+        self.page_of_channels(after, limit)
     }
 
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
-        let replies = self.each(clients, |pipeline, client| {
-            pipeline.cmd("HKEYS").arg(self.names().client_key(*client));
-        })?;
-        Ok(replies.into_iter().map(reply::texts).collect())
+        self.read_channels_of(clients)
     }
 
     fn channel_size(&self, channel: &str) -> Result<i64> {
-        if channel.is_empty() {
-            return Ok(0);
-        }
-        let size = self.one(|pipeline| {
-            pipeline.cmd("HGET").arg(self.names().channel_list_key()).arg(channel);
-        })?;
-        Ok(reply::number(size))
+        self.read_channel_size(channel)
     }
 
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
-        let names = self.names();
-        for chunk in outgoing.chunks(PIPELINE) {
-            let mut pipeline = Pipeline::with_capacity(chunk.len() + 1);
-            let counts = count_by_node(chunk);
-            // Before the messages: a node that compares must not have heard more than was counted.
-            for (node, count) in &counts {
-                pipeline.cmd("HINCRBY").arg(names.published_key()).arg(*node).arg(*count);
-            }
-            for (node, envelope) in chunk {
-                pipeline.cmd("PUBLISH").arg(names.node_topic(node)).arg(envelope.encode());
-            }
-            let replies = self.shared.pool.run(&self.shared.connector, &pipeline)?;
-            let address = &self.shared.connector.address;
-            // A Redis out of memory refuses to count, but still carries messages.
-            let mut published = replies.iter().skip(counts.len());
-            if let Some(error) = published.find_map(|reply| error::of_reply(address, reply)) {
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.send(outgoing)
     }
 
     fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {

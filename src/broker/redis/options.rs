@@ -33,6 +33,8 @@ pub struct RedisOptions {
     pub key_prefix: String,
     /// Most connections open for calls at once; subscriptions have their own. Default 16.
     pub pool_size: usize,
+    /// Most connections open for lists at once, beside those for calls. Default 4.
+    pub read_pool_size: usize,
     /// Longest wait for a connection to open, and for a free one. Default 2 s.
     pub connect_timeout: Duration,
     /// Longest wait for Redis to go on reading or answering within a call. Default 3 s.
@@ -50,6 +52,7 @@ impl Default for RedisOptions {
             path: "/ws".into(),
             key_prefix: String::new(),
             pool_size: 16,
+            read_pool_size: 4,
             connect_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(3),
             probe_interval: Duration::from_secs(2),
@@ -60,8 +63,8 @@ impl Default for RedisOptions {
 
 impl RedisOptions {
     pub(super) fn validate(&self) -> Result<()> {
-        if self.pool_size == 0 {
-            return Err(Error::config("the Redis pool size is 0; it must be at least 1"));
+        if self.pool_size == 0 || self.read_pool_size == 0 {
+            return Err(Error::config("a Redis pool size is 0; each must be at least 1"));
         }
         let durations = [
             (self.connect_timeout, "connect timeout"),

@@ -3,8 +3,6 @@
 
 use redis::Value;
 
-use crate::id::ClientId;
-
 /// The bytes of a string; empty for anything else.
 pub(super) fn bytes(value: Value) -> Vec<u8> {
     match value {
@@ -36,15 +34,6 @@ pub(super) fn texts(value: Value) -> Vec<String> {
 /// Two by two: a hash is told as each field and its value. One that is left over is left out.
 pub(super) fn pairs<T>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = (T, T)> {
     std::iter::from_fn(move || items.next().zip(items.next()))
-}
-
-/// A list of client ids; what cannot be read as one, and the system's, are left out.
-pub(super) fn clients(value: Value) -> Vec<ClientId> {
-    texts(value)
-        .iter()
-        .filter_map(|text| ClientId::parse_text(text))
-        .filter(|client| !client.is_system())
-        .collect()
 }
 
 /// A number, as an integer reply or as text; 0 for anything else, as the original reads counters.

@@ -1,0 +1,60 @@
+//! Tickets, and claims of requests: texts under a key that vanish after a while.
+//!
+//! Called by `RedisBroker`'s verbs of the same names; knows nothing of clients.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::{RedisBroker, millis, reply, scripts};
+use crate::{error::Result, wire::Ticket};
+
+impl RedisBroker {
+    pub(super) fn store_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        self.one(|pipeline| {
+            pipeline.cmd("SET").arg(self.names().token_key(token)).arg(ticket.text());
+            if life.subsec_nanos() == 0 && !life.is_zero() {
+                pipeline.arg("EX").arg(life.as_secs());
+            } else {
+                pipeline.arg("PX").arg(millis(life));
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn remove_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+        let replies = self.each(tokens, |pipeline, token| {
+            pipeline.cmd("GETDEL").arg(self.names().token_key(token));
+        })?;
+        let text = |value| (value != Value::Nil).then(|| reply::text(value));
+        Ok(replies.into_iter().map(text).collect())
+    }
+
+    pub(super) fn claim_request(
+        &self,
+        key: &str,
+        claim: &str,
+        life: Duration,
+    ) -> Result<Option<String>> {
+        let there = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::CLAIM).arg(1).arg(self.names().request_key(key));
+            pipeline.arg(claim).arg(millis(life));
+        })?;
+        Ok((there != Value::Nil).then(|| reply::text(there)))
+    }
+
+    pub(super) fn settle_request(
+        &self,
+        key: &str,
+        claim: &str,
+        outcome: &str,
+        life: Duration,
+    ) -> Result<bool> {
+        let settled = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::SETTLE).arg(1).arg(self.names().request_key(key));
+            pipeline.arg(claim).arg(outcome);
+            pipeline.arg(if life.is_zero() { 0 } else { millis(life) });
+        })?;
+        Ok(reply::number(settled) == 1)
+    }
+}
