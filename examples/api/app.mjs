@@ -2,7 +2,7 @@
 // A tiny chat service in JavaScript, without any library: the business side of imserver. It does the same
 // as app.py, which says what that is. Needs Node 18 or newer.
 //
-//   imserver --api 127.0.0.1:7001
+//   imserver --api 127.0.0.1:7001 --api-key none
 //   node examples/api/app.mjs 8080
 
 import { randomUUID } from "node:crypto";

@@ -3,7 +3,7 @@
 
 Browsers and apps talk to this service; it alone talks to imserver's API. Needs Python 3.10 or newer.
 
-    imserver --api 127.0.0.1:7001
+    imserver --api 127.0.0.1:7001 --api-key none
     python3 examples/api/app.py 8080
 
     GET  /?user=1                                                  -> a page for user 1

@@ -206,14 +206,21 @@ fn a_token_is_required_off_loopback_and_asked_for() {
             assert_eq!(ask(admin, &format!("GET {path}"), &header).0, 401, "{wrong}");
         }
     }
-    let good = format!("Host: anything.example\r\nAuthorization: Bearer {TOKEN}\r\n");
-    assert_eq!(ask(admin, "GET /metrics", &good).0, 200);
+    let good = format!("Authorization: Bearer {TOKEN}\r\n");
+    let (_, page) = ask(admin, "GET /metrics", &good);
+    assert!(page.contains("imcore_unauthorized_total{listener=\"admin\"} 15\n"), "{page}");
+    // The listener has names of its own, and a page that was led here has none of them.
+    let foreign = format!("Host: anything.example\r\n{good}");
+    assert_eq!(ask(admin, "GET /metrics", &foreign).0, 403);
     assert_eq!(ask(admin, "GET /nowhere", &good).0, 404);
     // Probes carry no token; the page asks for it.
     assert_eq!(get(admin, "/health/live").0, 200);
     eventually("ready", || get(admin, "/health/ready").0 == 200);
     assert_eq!(get(admin, "/").0, 200);
-    assert!(!process.log().contains(TOKEN), "{}", process.log());
+    let log = process.log();
+    assert!(!log.contains(TOKEN), "{log}");
+    let lines = log.lines().filter(|line| line.contains("was refused: its admin_token"));
+    assert_eq!(lines.count(), 2, "one of each kind a minute: {log}");
 }
 
 #[test]

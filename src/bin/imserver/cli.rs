@@ -25,7 +25,7 @@ Each setting is looked up as a flag, then as an environment variable, then in th
 then by its default: the first that is given wins. An empty variable counts as not given. Keys of the \
 file are the flags with _ for -, and `limits` with times in seconds.
 
-SIGHUP reads the configuration file and the certificate again; log, log_format, admin_token, api_key and \
+SIGHUP reads the configuration file and the certificate again; log, log_format, admin_token, api_key, hosts and \
 the certificate change at once. SIGINT or SIGTERM stops in good order; a second one ends at once.";
 
 /// What was asked for on the command line and in the environment.

@@ -16,6 +16,7 @@ use crate::{
     limits::{LIMITS, seconds},
     logging::Format,
     settings::{Kind, SETTINGS, Source, mistake, place, setting, variable},
+    web::Secret,
 };
 
 /// Fewest characters of what a listener asks for: it must not be guessed.
@@ -31,9 +32,12 @@ pub(crate) struct Config {
     pub(crate) redis: Option<String>,
     public_url: String,
     pub(crate) admin: Option<SocketAddr>,
-    pub(crate) admin_token: Option<String>,
+    /// None: to be made.
+    pub(crate) admin_token: Option<Secret>,
     pub(crate) api: Option<SocketAddr>,
-    pub(crate) api_key: Option<String>,
+    pub(crate) api_key: Option<Secret>,
+    /// Names of the admin listener and the API.
+    pub(crate) hosts: Vec<String>,
     pub(crate) log: LevelFilter,
     pub(crate) log_format: Format,
     layers: Layers,
@@ -55,6 +59,7 @@ impl Config {
             admin_token: secret(&layers, "admin_token")?,
             api: layers.parse("api", "an address with a port", |text| text.parse().ok())?,
             api_key: secret(&layers, "api_key")?,
+            hosts: hosts(&layers)?,
             log: layers
                 .parse("log", "a level", |text| text.parse().ok())?
                 .unwrap_or(LevelFilter::Info),
@@ -201,7 +206,7 @@ impl Config {
             let (value, source) = &values[&name];
             let shown = match (setting(&name).kind, name.as_str()) {
                 (_, "redis") => broker,
-                (Kind::Secret, _) if !value.is_empty() => "(not shown)",
+                (Kind::Secret, _) if !matches!(value.as_str(), "" | "none") => "(not shown)",
                 _ if value.is_empty() => "-",
                 _ => value,
             };
@@ -303,18 +308,32 @@ fn public_url(layers: &Layers) -> Result<String, Error> {
     Ok(layers.parse("public_url", "ws:// or wss://", read)?.unwrap_or_else(default))
 }
 
-/// A secret that a listener asks for.
-fn secret(layers: &Layers, name: &str) -> Result<Option<String>, Error> {
+/// A secret that a listener asks for; the word `none` says that it asks for none.
+fn secret(layers: &Layers, name: &str) -> Result<Option<Secret>, Error> {
     let Some(given) = layers.get(name) else { return Ok(None) };
     let secret = given.text();
+    if secret == "none" {
+        return Ok(Some(Secret::Open));
+    }
     let sendable = secret.bytes().all(|byte| byte.is_ascii_graphic());
     match sendable && secret.len() >= SECRET_LENGTH {
-        true => Ok(Some(secret.to_owned())),
+        true => Ok(Some(Secret::Asked(secret.to_owned()))),
         false => Err(mistake(
             name,
             &given,
-            &format!("at least {SECRET_LENGTH} letters, digits or signs without blanks"),
+            &format!("none, or at least {SECRET_LENGTH} letters, digits or signs without blanks"),
         )),
+    }
+}
+
+/// Names as they stand in `Host`, without a port.
+fn hosts(layers: &Layers) -> Result<Vec<String>, Error> {
+    let Some(given) = layers.get("hosts") else { return Ok(Vec::new()) };
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_name = |name: &String| name == "*" || (!name.is_empty() && name.bytes().all(is_sign));
+    match given.texts.iter().all(is_name) {
+        true => Ok(given.texts),
+        false => Err(mistake("hosts", &given, "names without scheme and port, or *")),
     }
 }
 
@@ -323,10 +342,12 @@ fn check_reach(
     name: &str,
     address: Option<SocketAddr>,
     secret_name: &str,
-    secret: &Option<String>,
+    secret: &Option<Secret>,
 ) -> Result<(), Error> {
     match address {
-        Some(address) if !address.ip().is_loopback() && secret.is_none() => {
+        Some(address)
+            if !address.ip().is_loopback() && !matches!(secret, Some(Secret::Asked(_))) =>
+        {
             Err(config_error(format!(
                 "{name}: {address} can be reached from other machines and needs {secret_name}; set \
                  {}=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",

@@ -95,28 +95,25 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
         .map_err(|error| config.with_source(&error))?;
     let im = config.im_client(node.server(), api_broker(&config, &broker)?)?;
-    let access = Access::new("api_key", config.api_key.clone(), config.api);
+    let Config { hosts, admin_token, api_key, .. } = &config;
+    let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
     let api_site = Arc::new(Api::new(im.clone(), access));
+    let access = Access::new("admin", "admin_token", admin_token.clone(), config.admin, hosts)?;
     let admin_site = Arc::new(Site::new(
         node.server(),
         im,
         config.server.limits.connections,
         node.vitals(),
-        config.api.map(|_| Arc::clone(api_site.stats())),
-        config.admin_token.clone(),
-        config.admin,
+        config.api.map(|_| Arc::clone(&api_site)),
+        access,
     ));
     logging::name_node(node.server());
-    welcome(&config, &node, &*broker, admin.as_ref(), api.as_ref());
+    welcome(&config, &node, &*broker);
     if let Some(doubt) = config.doubt() {
         log::warn!("{doubt}");
     }
-    if let Some(admin) = admin {
-        admin.serve(Arc::clone(&admin_site))?;
-    }
-    if let Some(api) = api {
-        api.serve(Arc::clone(&api_site))?;
-    }
+    open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
+    open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
     let failure = node.failure_watch();
     std::thread::spawn(move || {
         failure.wait();
@@ -155,13 +152,7 @@ fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
 }
 
 /// Says what listens where, and within which limits.
-fn welcome(
-    config: &Config,
-    node: &ServerHandle,
-    broker: &dyn Broker,
-    admin: Option<&Listener>,
-    api: Option<&Listener>,
-) {
+fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker) {
     let server = &config.server;
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
@@ -185,14 +176,28 @@ fn welcome(
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
         log::info!("TLS; the certificate ends in {} days", left.as_secs() / (24 * 3600));
     }
-    if let Some(Ok(address)) = admin.map(Listener::local_addr) {
-        let token = if config.admin_token.is_some() { "asks for its token" } else { "open" };
-        log::info!("admin at http://{address}/, {token}");
+}
+
+/// Has a listener answer, if there is one, and says where it is and what it asks for: a secret that was made
+/// is known from this line alone. It stands behind `mark` there.
+fn open(
+    listener: Option<Listener>,
+    site: &Arc<impl web::Site>,
+    (name, path, mark): (&str, &str, &str),
+    access: &Access,
+) -> Result<(), Error> {
+    let Some(listener) = listener else { return Ok(()) };
+    if let Ok(address) = listener.local_addr() {
+        let url = format!("http://{address}{path}");
+        match access.made() {
+            Some(made) => log::info!("{name} at {url}{mark}{made} until the next start"),
+            None if access.is_open() => {
+                log::warn!("{name} at {url}, open to everybody with an account on this machine");
+            }
+            None => log::info!("{name} at {url}, asks for its secret"),
+        }
     }
-    if let Some(Ok(address)) = api.map(Listener::local_addr) {
-        let key = if config.api_key.is_some() { "asks for its key" } else { "open" };
-        log::info!("API at http://{address}/openapi.json, {key}");
-    }
+    listener.serve(Arc::clone(site))
 }
 
 fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {

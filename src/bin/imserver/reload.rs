@@ -44,8 +44,8 @@ pub(crate) fn reload(
         .map(|(name, _)| name.as_str())
         .partition(reloaded);
     logging::change(fresh.log, fresh.log_format);
-    admin.set_secret(fresh.admin_token.clone());
-    api.set_secret(fresh.api_key.clone());
+    admin.change(fresh.admin_token.clone(), &fresh.hosts);
+    api.change(fresh.api_key.clone(), &fresh.hosts);
     log::info!("settings read again; changed: {}", list(&changed));
     if !waiting.is_empty() {
         log::warn!("these wait for the next start: {}", list(&waiting));

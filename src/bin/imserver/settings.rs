@@ -165,8 +165,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "admin_token",
-        help: "What the admin listener asks for as `Authorization: Bearer`; needed unless it listens on \
-               a loopback address. Other users can read flags: better the variable or the file",
+        help: "What the admin listener asks for as `Authorization: Bearer`, or none: then it serves this \
+               machine alone, on a loopback address. Other users can read flags: better the variable or \
+               the file [default: made and logged at every start]",
         example: "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
         kind: Kind::Secret,
         ..PLAIN
@@ -180,10 +181,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "api_key",
-        help: "What the API asks for as `Authorization: Bearer`; needed unless it listens on a loopback \
-               address. Other users can read flags: better the variable or the file",
+        help: "What the API asks for as `Authorization: Bearer`, or none: then it serves this machine \
+               alone, on a loopback address. Other users can read flags: better the variable or the file \
+               [default: made and logged at every start]",
         example: "5f4e3d2c1b0a69788796a5b4c3d2e1f0",
         kind: Kind::Secret,
+        ..PLAIN
+    },
+    Setting {
+        name: "hosts",
+        value_name: "A,B",
+        help: "Names under which the admin listener and the API may be asked, besides addresses and names \
+               without a dot; * for any",
+        example: "im.example.com",
+        kind: Kind::List,
         ..PLAIN
     },
     Setting {
@@ -207,8 +218,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 /// The settings that [a reload](crate::reload) applies to the running node.
-pub(crate) const RELOADED: [&str; 6] =
-    ["log", "log_format", "admin_token", "api_key", "tls_cert", "tls_key"];
+pub(crate) const RELOADED: [&str; 7] =
+    ["log", "log_format", "admin_token", "api_key", "hosts", "tls_cert", "tls_key"];
 
 impl Setting {
     pub(crate) fn flag(&self) -> String {

@@ -8,7 +8,11 @@ use std::{
 use imcore::server::{CloseReason, PROMETHEUS_TYPE, ServerStats, Vitals, prometheus};
 use serde_json::{Map, Value, json};
 
-use crate::{api::Stats, logging, process, web::Response};
+use crate::{
+    api::Api,
+    logging, process,
+    web::{Access, Response},
+};
 
 /// What is known of the node without asking its broker.
 pub(super) struct Own {
@@ -18,8 +22,8 @@ pub(super) struct Own {
     /// Connections that it takes at most.
     pub(super) connections: usize,
     pub(super) vitals: Vitals,
-    /// What the API counts, where there is one.
-    pub(super) api: Option<Arc<Stats>>,
+    /// The API, where there is one.
+    pub(super) api: Option<Arc<Api>>,
 }
 
 impl Own {
@@ -38,10 +42,17 @@ impl Own {
         }
     }
 
-    pub(super) fn metrics(&self) -> Response {
+    /// `access` is that of the admin listener.
+    pub(super) fn metrics(&self, access: &Access) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
-        let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
-        Response::new(200, PROMETHEUS_TYPE, node + &api + &logging::metrics() + &process::metrics())
+        let api = self.api.as_ref().map_or_else(String::new, |api| api.stats().prometheus());
+        let doors = [access].into_iter().chain(self.api.as_ref().map(|api| api.access()));
+        let refused = Access::prometheus(doors);
+        Response::new(
+            200,
+            PROMETHEUS_TYPE,
+            node + &api + &refused + &logging::metrics() + &process::metrics(),
+        )
     }
 
     pub(super) fn stats(&self) -> Response {

@@ -1,6 +1,6 @@
 //! What the admin listener answers: who may ask, and what there is.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use imcore::{ImClient, server::Vitals};
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::{
     shared::{Failure, Outcome},
 };
 use crate::{
-    api::Stats,
+    api::Api,
     web::{self, Access, CHALLENGE, Limits, Request, Response},
 };
 
@@ -36,15 +36,14 @@ impl Site {
         im: ImClient,
         connections: usize,
         vitals: Vitals,
-        api: Option<Arc<Stats>>,
-        token: Option<String>,
-        address: Option<SocketAddr>,
+        api: Option<Arc<Api>>,
+        access: Access,
     ) -> Site {
         let broker = im.broker().describe();
         Site {
             own: Own { name: node.to_owned(), broker, connections, vitals, api },
             cluster: Cluster::new(node, im),
-            access: Access::new("admin_token", token, address),
+            access,
         }
     }
 
@@ -103,7 +102,7 @@ impl web::Site for Site {
         match request.path.as_str() {
             "/health/live" => self.own.live(),
             "/health/ready" => self.own.ready(),
-            "/metrics" => self.own.metrics(),
+            "/metrics" => self.own.metrics(&self.access),
             "/stats" => self.own.stats(),
             "/cluster" => respond(self.cluster.nodes()),
             "/rooms" => respond(self.cluster.rooms()),

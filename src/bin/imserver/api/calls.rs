@@ -34,7 +34,7 @@ impl Call<'_> {
 
     /// The `{client}` of the path.
     fn client(&self, index: usize) -> Result<ClientId, Problem> {
-        input::id_text(self.param(index)?).map_err(|mistake| in_path("client", &mistake))
+        input::id_path(self.param(index)?).map_err(|mistake| in_path("client", &mistake))
     }
 
     /// The `{channel}` of the path.

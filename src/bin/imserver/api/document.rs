@@ -63,7 +63,7 @@ fn build() -> Value {
                 "api_key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The setting `api_key`. Without one, only this machine may ask.",
+                    "description": "The setting `api_key`, or what the start line of the node says.",
                 },
             },
         },

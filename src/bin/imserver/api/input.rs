@@ -44,6 +44,18 @@ pub(super) fn id_text(text: &str) -> Result<ClientId, Mistake> {
     id.filter(|id| id.to_string() == text.to_ascii_lowercase()).ok_or_else(|| no_id(text))
 }
 
+/// A client, or the system, in an address: its text, or a number as JSON writes it.
+pub(super) fn id_path(text: &str) -> Result<ClientId, Mistake> {
+    let is_number = || {
+        let value: Result<&RawValue, _> = serde_json::from_str(text);
+        value.is_ok_and(|value| value.get() == text && Shape::of(text) == Shape::Number)
+    };
+    match id_text(text) {
+        Err(_) if is_number() => number(text),
+        found => found,
+    }
+}
+
 /// A client, or the system: a number, or a string with its text.
 pub(super) fn id(text: &str) -> Result<ClientId, Mistake> {
     match Shape::of(text) {
@@ -263,6 +275,10 @@ mod tests {
             "\"９\"",
         ] {
             assert!(id(text).is_err(), "{text}");
+        }
+        assert_eq!(id_path("42.0").unwrap().to_string(), "42");
+        for text in ["9007199254740993.0", "+42", "042", "42.", " 42", "4 2", "1..2", ""] {
+            assert!(id_path(text).is_err(), "{text}");
         }
         for text in ["0", "\"0\"", "0.0", "\"00000000-0000-0000-0000-000000000000\""] {
             assert!(user(text).unwrap_err().detail().contains("is the system"), "{text}");

@@ -68,7 +68,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         let value = String::from_utf8_lossy(header.value);
         (header.name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
     });
-    let request = Request {
+    let mut request = Request {
         method: parsed.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
         query,
@@ -76,6 +76,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         ..Request::default()
     };
     let current = parsed.version == Some(1);
+    request.is_http10 = !current;
     match request.headers_of("Host").count() {
         0 if current => return Err(bad("the header Host is missing")),
         0 | 1 => {}

@@ -13,6 +13,8 @@ pub(crate) struct Request {
     /// Names as they were sent, in order.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Whether it came in HTTP/1.0.
+    pub(crate) is_http10: bool,
     /// The other end of the connection, which may be a proxy; `None` once it is gone.
     pub(crate) peer: Option<SocketAddr>,
 }

@@ -30,7 +30,7 @@ use imcore::{Error, ErrorKind};
 use conversation::Conversation;
 use guests::Guests;
 
-pub(crate) use access::{Access, CHALLENGE};
+pub(crate) use access::{Access, CHALLENGE, Secret};
 pub(crate) use message::{Body, Request, Response};
 
 /// Enough for a request and its answer, which live on the heap, and for deeply nested JSON.
