@@ -23,7 +23,8 @@ impl Process {
         Process::launch(Command::new(env!("CARGO_BIN_EXE_imserver")), args)
     }
 
-    /// Starts it as an operator would, with nothing set but `args`.
+    /// Starts it as an operator would, with nothing set but `args`; for the tests of the API.
+    #[allow(dead_code)]
     pub fn start_bare(args: &[&str]) -> Process {
         Process::spawn(Command::new(env!("CARGO_BIN_EXE_imserver")), args)
     }
