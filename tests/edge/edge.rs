@@ -27,11 +27,9 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Starts everything and waits until clients can connect; `None` without the program.
-    pub fn start(kind: Kind) -> Option<Edge> {
-        if !kind.is_installed() {
-            return None;
-        }
+    /// Starts everything and waits until clients can connect.
+    pub fn start(kind: Kind) -> Edge {
+        kind.must_be_installed();
         let redis = RedisServer::start();
         let url = redis.url();
         let names = NAMES.join(",");
@@ -49,7 +47,7 @@ impl Edge {
             let url = format!("wss://im.example.com/{index}/ws?token=none");
             eventually("ready", || edge.connect(&url).err() == Some(401));
         }
-        Some(edge)
+        edge
     }
 
     /// A helper that issues addresses by `template`.

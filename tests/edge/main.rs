@@ -1,7 +1,7 @@
 //! The configurations in `deploy/` at work: wss clients, a proxy, three `imserver` processes, one Redis.
 //!
-//! Needs nginx, haproxy and caddy; where one is missing its tests say so and pass, unless
-//! `IMCORE_EDGE=required` is set. Debian: `apt-get install nginx-light haproxy caddy`.
+//! Needs nginx, haproxy and caddy, so a plain `cargo test` says "ignored" of them; `tests/edge/check.sh`
+//! installs the three and runs all.
 
 mod edge;
 #[allow(dead_code, reason = "shared with the tests of the program")]
@@ -22,21 +22,25 @@ macro_rules! behind {
             use super::*;
 
             #[test]
+            #[ignore = "needs a proxy; tests/edge/check.sh installs it"]
             fn three_names_for_one_node() {
                 stories::three_names_for_one_node(Kind::$kind);
             }
 
             #[test]
+            #[ignore = "needs a proxy; tests/edge/check.sh installs it"]
             fn everything_arrives() {
                 stories::everything_arrives(Kind::$kind);
             }
 
             #[test]
+            #[ignore = "needs a proxy; tests/edge/check.sh installs it"]
             fn refusals_and_ends_pass_through() {
                 stories::refusals_and_ends_pass_through(Kind::$kind);
             }
 
             #[test]
+            #[ignore = "needs a proxy; tests/edge/check.sh installs it"]
             fn the_client_s_address_is_seen() {
                 stories::the_client_s_address_is_seen(Kind::$kind);
             }
