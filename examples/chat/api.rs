@@ -1,8 +1,13 @@
 //! The routes: what a business does with imcore. Runs on the threads of `web`; knows no HTTP beyond
 //! methods and statuses.
 //!
-//! Routes and fields are those of the original's demo, so that a page written for it works here. The
-//! sockets only push; whatever a client does comes in through these routes.
+//! Routes and fields are those of the original's demo, with one field more: `session`, which `pre-connect`
+//! hands out with an id and which everything done under that id has to bring. The sockets only push; whatever
+//! a client does comes in through these routes, and each is a POST.
+//!
+//! What a business has and this demo leaves out: logins, who may read and write where, and a history.
+
+use std::net::IpAddr;
 
 use imcore::{ClientId, ImClient};
 use serde_json::{Value, json};
@@ -10,56 +15,78 @@ use serde_json::{Value, json};
 use crate::{
     form::{Fields, MAX_SAFE_ID},
     message::{ChatMessage, Kind, Posted},
+    pace::Pace,
     people::{Meta, Roll},
     refusal::Refusal,
+    rooms::{MOST_ROOMS, Rooms},
+    session::Sessions,
 };
 
 const LONGEST_NICK: usize = 32;
 const LONGEST_CHANNEL: usize = 48;
 const LONGEST_MESSAGE_ID: usize = 64;
-/// Most people in one answer; `total` tells how many there are.
+/// Most people, members or rooms in one answer; `total` tells how many there are.
 const MOST_LISTED: usize = 500;
+/// Rooms of all users together.
+const MOST_CHANNELS: usize = 2000;
 
 /// The answer's members besides `code`, which the caller sets to 0.
 pub(crate) type Answer = Result<Value, Refusal>;
 
-/// One route: where, whether a plain link may call it, and what it does.
+/// One route: where, and what it does.
 struct Route {
     path: &'static str,
-    get: bool,
     run: fn(&Api, &Fields, &Caller) -> Answer,
 }
 
 const ROUTES: &[Route] = &[
     // The original's.
-    Route { path: "/ws/pre-connect", get: false, run: Api::pre_connect },
-    Route { path: "/ws/offline", get: true, run: Api::offline },
-    Route { path: "/ws/get-channels", get: false, run: Api::get_channels },
-    Route { path: "/ws/subscr-channel", get: false, run: Api::subscr_channel },
-    Route { path: "/ws/send-channelmsg", get: false, run: Api::send_channelmsg },
-    Route { path: "/ws/send-broadcast", get: false, run: Api::send_broadcast },
-    Route { path: "/ws/send-msg", get: false, run: Api::send_msg },
+    Route { path: "/ws/pre-connect", run: Api::pre_connect },
+    Route { path: "/ws/offline", run: Api::offline },
+    Route { path: "/ws/get-channels", run: Api::get_channels },
+    Route { path: "/ws/subscr-channel", run: Api::subscr_channel },
+    Route { path: "/ws/send-channelmsg", run: Api::send_channelmsg },
+    Route { path: "/ws/send-broadcast", run: Api::send_broadcast },
+    Route { path: "/ws/send-msg", run: Api::send_msg },
     // Ours, for the page.
-    Route { path: "/ws/leave-channel", get: false, run: Api::leave_channel },
-    Route { path: "/ws/get-members", get: false, run: Api::get_members },
-    Route { path: "/ws/get-people", get: false, run: Api::get_people },
+    Route { path: "/ws/leave-channel", run: Api::leave_channel },
+    Route { path: "/ws/rejoin", run: Api::rejoin },
+    Route { path: "/ws/check", run: Api::check },
+    Route { path: "/ws/get-members", run: Api::get_members },
+    Route { path: "/ws/get-people", run: Api::get_people },
 ];
 
-/// What HTTP knows about the caller.
-#[derive(Debug, Default)]
+/// What the connection itself tells of the caller.
+#[derive(Debug)]
 pub(crate) struct Caller {
-    pub(crate) ip: Option<String>,
+    pub(crate) ip: IpAddr,
 }
 
-/// The business side: imcore and the names.
+/// The business side: imcore, and what it knows of users.
 pub(crate) struct Api {
     im: ImClient,
     roll: Roll,
+    sessions: Sessions,
+    rooms: Rooms,
+    /// All requests of one address; a page asks three questions after each change.
+    requests: Pace<IpAddr>,
+    /// New ids for one address.
+    arrivals: Pace<IpAddr>,
+    /// What one user does.
+    actions: Pace<ClientId>,
 }
 
 impl Api {
-    pub(crate) fn new(im: ImClient, roll: Roll) -> Self {
-        Api { im, roll }
+    pub(crate) fn new(im: ImClient, roll: Roll, sessions: Sessions) -> Self {
+        Api {
+            im,
+            roll,
+            sessions,
+            rooms: Rooms::default(),
+            requests: Pace::new(1000, 200),
+            arrivals: Pace::new(60, 1),
+            actions: Pace::new(40, 10),
+        }
     }
 
     /// Whether `path` belongs to the API rather than to the page.
@@ -67,42 +94,73 @@ impl Api {
         path.starts_with("/ws/")
     }
 
-    /// Whether a request to `path` may be served at all; asked before its body is read.
+    /// Whether there is such a route, by such a method.
     pub(crate) fn admit(method: &str, path: &str) -> Result<(), Refusal> {
-        let route = find(path)?;
-        match method {
-            "POST" => Ok(()),
-            "GET" if route.get => Ok(()),
-            other => Err(Refusal::new(
-                405,
-                format!("{path} does not take {other}; send a POST request."),
-            )),
+        find(path)?;
+        if method == "POST" {
+            return Ok(());
         }
+        let why = format!("{path} does not take {method}; send a POST request.");
+        Err(Refusal::new(405, why))
     }
 
     /// Serves an admitted request.
     pub(crate) fn call(&self, path: &str, fields: &Fields, caller: &Caller) -> Answer {
+        self.requests.take(caller.ip)?;
         let mut answer = (find(path)?.run)(self, fields, caller)?;
         answer["code"] = 0.into();
         Ok(answer)
+    }
+
+    /// The user who acts: the id in the field `name`, if the session that came with it is that id's.
+    fn user(&self, fields: &Fields, name: &str) -> Result<ClientId, Refusal> {
+        let client = fields.required_client(name)?;
+        self.check_session(client, fields)?;
+        self.actions.take(client)?;
+        Ok(client)
+    }
+
+    fn check_session(&self, client: ClientId, fields: &Fields) -> Result<(), Refusal> {
+        if self.sessions.fits(client, fields.text("session").unwrap_or_default()) {
+            return Ok(());
+        }
+        let why = format!("The field session is not the one that came with {client}.");
+        Err(Refusal::new(403, why))
     }
 
     // --- Connecting ------------------------------------------------------------------------------
 
     fn pre_connect(&self, fields: &Fields, caller: &Caller) -> Answer {
         let client = match fields.client("websocketId")? {
-            Some(client) => client,
-            None => random_id()?,
+            Some(client) => {
+                self.check_session(client, fields)?;
+                self.actions.take(client)?;
+                client
+            }
+            None => {
+                self.arrivals.take(caller.ip)?;
+                random_id()?
+            }
         };
         let nick = fields.label("nick", LONGEST_NICK)?.map(str::to_owned);
-        let meta = Meta { nick, ip: caller.ip.clone() };
+        let meta = Meta { nick, ip: Some(caller.ip.to_string()) };
         let meta = serde_json::to_string(&meta).map_err(|error| Refusal::bad(error.to_string()))?;
         let server = self.im.prev_connect_server(client, Some(&meta))?;
-        Ok(json!({ "server": server, "websocketId": client }))
+        let session = self.sessions.of(client);
+        Ok(json!({ "server": server, "websocketId": client, "session": session }))
     }
 
+    /// Ends all connections of the caller; of nobody else, for want of somebody with that right.
     fn offline(&self, fields: &Fields, _: &Caller) -> Answer {
-        self.im.force_offline(fields.required_client("websocketId")?)?;
+        self.im.force_offline(self.user(fields, "websocketId")?)?;
+        Ok(json!({}))
+    }
+
+    /// Sends the caller a message without meaning: that it arrives proves its socket. It comes from the system,
+    /// because nobody's own message goes to their only connection.
+    fn check(&self, fields: &Fields, _: &Caller) -> Answer {
+        let client = self.user(fields, "websocketId")?;
+        self.im.send_message(0, [client], &ChatMessage::new(Kind::Check).text()?, false)?;
         Ok(json!({}))
     }
 
@@ -110,24 +168,60 @@ impl Api {
 
     fn get_channels(&self, _: &Fields, _: &Caller) -> Answer {
         let mut channels = self.im.get_chan_list()?;
+        let total = channels.len();
+        // The largest, by name.
+        channels.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        channels.truncate(MOST_LISTED);
         channels.sort();
         let channels: Vec<_> = channels
             .into_iter()
             .map(|(chan, online)| json!({ "chan": chan, "online": online }))
             .collect();
-        Ok(json!({ "channels": channels }))
+        Ok(json!({ "channels": channels, "total": total }))
     }
 
     fn subscr_channel(&self, fields: &Fields, _: &Caller) -> Answer {
-        self.im.join_chan(fields.required_client("websocketId")?, [channel(fields)?])?;
+        let (client, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
+        let channels = self.im.get_chan_list()?;
+        if channels.len() >= MOST_CHANNELS && !channels.iter().any(|(name, _)| name == channel) {
+            return Err(Refusal::new(409, "There are too many rooms; join one of them."));
+        }
+        self.rooms.tidy(|| self.im.get_client_list_by_online().unwrap_or_default());
+        self.rooms.enter(client, channel)?;
+        self.im.join_chan(client, [channel])?;
         self.roll.changed();
         Ok(json!({}))
     }
 
     fn leave_channel(&self, fields: &Fields, _: &Caller) -> Answer {
-        self.im.leave_chan(fields.required_client("websocketId")?, [channel(fields)?])?;
+        let (client, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
+        self.rooms.leave(client, channel);
+        self.im.leave_chan(client, [channel])?;
         self.roll.changed();
         Ok(json!({}))
+    }
+
+    /// Joins the rooms that the caller was in, after its connection was lost. What this process knows counts;
+    /// what the caller says only if nothing is known, because the process is a new one.
+    fn rejoin(&self, fields: &Fields, _: &Caller) -> Answer {
+        let client = self.user(fields, "websocketId")?;
+        if self.rooms.of(client).is_none() {
+            for room in rooms_of_caller(fields)? {
+                self.rooms.enter(client, &room)?;
+            }
+        }
+        let rooms = self.rooms.of(client).unwrap_or_default();
+        if !rooms.is_empty() {
+            self.im.join_chan(client, &rooms)?;
+        }
+        // Whoever left one meanwhile is not to be back in it.
+        let now = self.rooms.of(client).unwrap_or_default();
+        let left: Vec<_> = rooms.iter().filter(|room| !now.contains(room)).collect();
+        if !left.is_empty() {
+            self.im.leave_chan(client, left)?;
+        }
+        self.roll.changed();
+        Ok(json!({ "channels": now }))
     }
 
     fn get_members(&self, fields: &Fields, _: &Caller) -> Answer {
@@ -163,25 +257,25 @@ impl Api {
     // --- Messages --------------------------------------------------------------------------------
 
     fn send_channelmsg(&self, fields: &Fields, _: &Caller) -> Answer {
-        let sender = fields.required_client("websocketId")?;
-        let channel = channel(fields)?;
-        let mut message = self.compose(Kind::Room, Some(sender), fields)?;
+        let (sender, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
+        let mut message = self.compose(Kind::Room, sender, fields)?;
         message.chan = Some(channel.to_owned());
         self.im.send_chan_message(sender, channel, &message.text()?)?;
         Ok(json!({ "message": message }))
     }
 
     fn send_broadcast(&self, fields: &Fields, _: &Caller) -> Answer {
-        let message = self.compose(Kind::Broadcast, fields.client("websocketId")?, fields)?;
+        let sender = self.user(fields, "websocketId")?;
+        let message = self.compose(Kind::Broadcast, sender, fields)?;
         self.im.send_broadcast_message(&message.text()?)?;
         Ok(json!({ "message": message }))
     }
 
     fn send_msg(&self, fields: &Fields, _: &Caller) -> Answer {
-        let sender = fields.required_client("senderWebsocketId")?;
+        let sender = self.user(fields, "senderWebsocketId")?;
         let receiver = fields.required_client("receiveWebsocketId")?;
         let receipt = fields.flag("isReceipt")?;
-        let mut message = self.compose(Kind::Private, Some(sender), fields)?;
+        let mut message = self.compose(Kind::Private, sender, fields)?;
         message.to = Some(receiver);
         // The sender as well: imcore hands it on only if the sender has several connections, and its
         // other devices should show what it wrote.
@@ -194,18 +288,18 @@ impl Api {
     fn compose(
         &self,
         kind: Kind,
-        sender: Option<ClientId>,
+        sender: ClientId,
         fields: &Fields,
     ) -> Result<ChatMessage, Refusal> {
         let posted = Posted::read(fields.required("message")?)?;
-        let known = sender.and_then(|sender| self.roll.nick(sender));
+        let known = self.roll.nick(sender);
         let stated = || posted.nick.map(|nick| nick.chars().take(LONGEST_NICK).collect());
         let mut message = ChatMessage::new(kind);
         message.id = match fields.label("messageId", LONGEST_MESSAGE_ID)? {
             Some(id) => Some(id.to_owned()),
             None => Some(random_id()?.to_string()),
         };
-        message.sender = sender;
+        message.sender = Some(sender);
         message.sender_nick = known.or_else(stated);
         message.msg = posted.msg;
         Ok(message)
@@ -225,7 +319,24 @@ fn channel(fields: &Fields) -> Result<&str, Refusal> {
     channel.ok_or_else(|| Refusal::bad("The field channel is missing."))
 }
 
-/// An id that nobody can guess: it is all that stands for a user in this demo.
+/// What the caller says it was in: a JSON list of names.
+fn rooms_of_caller(fields: &Fields) -> Result<Vec<String>, Refusal> {
+    let Some(text) = fields.text("channels") else { return Ok(Vec::new()) };
+    let rooms: Vec<String> = serde_json::from_str(text)
+        .map_err(|_| Refusal::bad("The field channels must be a JSON list of names."))?;
+    let usable = |room: &String| {
+        let length = room.chars().count();
+        (1..=LONGEST_CHANNEL).contains(&length) && !room.chars().any(char::is_control)
+    };
+    if rooms.len() > MOST_ROOMS || !rooms.iter().all(usable) {
+        return Err(Refusal::bad(format!(
+            "The field channels must be at most {MOST_ROOMS} names of 1 to {LONGEST_CHANNEL} characters."
+        )));
+    }
+    Ok(rooms)
+}
+
+/// An id that was given to nobody else.
 fn random_id() -> Result<ClientId, Refusal> {
     loop {
         let random = getrandom::u64().map_err(|error| {
@@ -242,88 +353,5 @@ fn random_id() -> Result<ClientId, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use imcore::broker::MemoryBroker;
-
-    use super::*;
-    use crate::people::People;
-
-    fn api() -> Api {
-        let broker = Arc::new(MemoryBroker::new());
-        let im = ImClient::builder().servers(["n:1"]).broker(broker).build().unwrap();
-        let roll = People::watch(&im).unwrap().roll();
-        Api::new(im, roll)
-    }
-
-    fn call(api: &Api, path: &str, form: &str) -> Answer {
-        Api::admit("POST", path)?;
-        api.call(path, &Fields::read("", "", form.as_bytes())?, &Caller::default())
-    }
-
-    #[test]
-    fn pre_connect_makes_an_id_or_keeps_the_given_one() {
-        let api = api();
-        let made = call(&api, "/ws/pre-connect", "nick=fox").unwrap();
-        assert_eq!(made["code"], 0);
-        assert!(made["server"].as_str().unwrap().starts_with("ws://n:1/ws?token="));
-        assert!((1..=MAX_SAFE_ID).contains(&made["websocketId"].as_i64().unwrap()));
-        let kept = call(&api, "/ws/pre-connect", "websocketId=77").unwrap();
-        assert_eq!(kept["websocketId"], 77);
-        let guid = "0f8fad5b-d9cb-469f-a165-70867728950e";
-        let kept = call(&api, "/ws/pre-connect", &format!("websocketId={guid}")).unwrap();
-        assert_eq!(kept["websocketId"], guid);
-    }
-
-    #[test]
-    fn rooms_are_joined_counted_and_left() {
-        let api = api();
-        for (id, room) in [(1, "b"), (2, "b"), (2, "a")] {
-            let form = format!("websocketid={id}&channel={room}");
-            call(&api, "/ws/subscr-channel", &form).unwrap();
-        }
-        let rooms = call(&api, "/ws/get-channels", "").unwrap();
-        let expected = json!([{ "chan": "a", "online": 1 }, { "chan": "b", "online": 2 }]);
-        assert_eq!(rooms["channels"], expected);
-        let members = call(&api, "/ws/get-members", "channel=b").unwrap();
-        assert_eq!(
-            members["members"][1],
-            json!({ "websocketId": 2, "nick": null, "online": false })
-        );
-        call(&api, "/ws/leave-channel", "websocketId=2&channel=b").unwrap();
-        assert_eq!(call(&api, "/ws/get-members", "channel=b").unwrap()["total"], 1);
-    }
-
-    #[test]
-    fn the_sender_cannot_pass_for_another() {
-        let message =
-            r#"{"sender":9,"senderNick":"N","time":1,"msg":{"type":"text","content":"x"}}"#;
-        let encoded: String = form_urlencoded::byte_serialize(message.as_bytes()).collect();
-        let form = format!("websocketId=1&channel=a&messageId=m1&message={encoded}");
-        let sent = call(&api(), "/ws/send-channelmsg", &form).unwrap();
-        let message = &sent["message"];
-        assert_eq!((&message["sender"], &message["senderNick"]), (&json!(1), &json!("N")));
-        assert_eq!((&message["id"], &message["chan"]), (&json!("m1"), &json!("a")));
-        assert_ne!(message["time"], 1);
-    }
-
-    #[test]
-    fn unusable_requests_are_refused_with_a_status() {
-        let api = api();
-        for (path, form, status) in [
-            ("/ws/nothing", "", 404),
-            ("/ws/subscr-channel", "websocketId=1", 400),
-            ("/ws/subscr-channel", "websocketId=zero&channel=a", 400),
-            ("/ws/send-channelmsg", "websocketId=1&channel=a", 400),
-            ("/ws/send-msg", "senderWebsocketId=1&receiveWebsocketId=2&message=x&isReceipt=?", 400),
-            ("/ws/pre-connect", "nick=a%0Ab", 400),
-            ("/ws/offline", "", 400),
-        ] {
-            let refusal = call(&api, path, form).unwrap_err();
-            assert_eq!(refusal.status, status, "{path}: {}", refusal.message);
-        }
-        assert_eq!(Api::admit("GET", "/ws/pre-connect").unwrap_err().status, 405);
-        assert_eq!(Api::admit("GET", "/ws/Offline"), Ok(()));
-    }
-}
+#[path = "api_tests.rs"]
+mod tests;

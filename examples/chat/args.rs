@@ -9,17 +9,30 @@ use clap::Parser;
 
 /// Name and address of the node when none is given.
 const DEFAULT_NODE: &str = "127.0.0.1:6001";
+const SHORTEST_SECRET: usize = 16;
 
 /// A chat on imcore: push node, web API and page in one process.
 ///
 /// Without arguments everything runs here and nothing else is needed. With --redis this process is one
 /// node of several: run it once per name in --servers, each with its own --server and --http.
+///
+/// It is a demo. It leaves out logins (anybody may come in under any name), rights (anybody may write to
+/// anybody and to any room), a history, and TLS: do not put it on a network as it is.
 #[derive(Parser, Debug)]
 #[command(name = "chat", version)]
 pub(crate) struct Args {
     /// Address of the page and the web API
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
+
+    /// Host name under which browsers reach the page, if it is not an IP address or localhost; may be repeated
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+
+    /// What the sessions are signed with, 16 characters or more: with the same one they outlive a restart
+    /// [default: a new one at each start]
+    #[arg(long, value_name = "TEXT", env = "CHAT_SECRET", hide_env_values = true)]
+    secret: Option<String>,
 
     /// Redis that all nodes share, for example redis://127.0.0.1:6379/0
     #[arg(long, value_name = "URL", requires = "servers")]
@@ -46,6 +59,8 @@ pub(crate) struct Args {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) http: SocketAddr,
+    pub(crate) names: Vec<String>,
+    pub(crate) secret: Vec<u8>,
     pub(crate) redis: Option<String>,
     pub(crate) servers: Vec<String>,
     pub(crate) server: String,
@@ -71,9 +86,28 @@ impl Args {
             Some(address) => address,
             None => resolve(&server)?,
         };
-        let Args { http, redis, public_url, .. } = self;
-        Ok(Settings { http, redis, servers, server, listen, public_url })
+        let secret = match self.secret {
+            Some(text) if text.len() < SHORTEST_SECRET => {
+                return Err(format!(
+                    "--secret: {} characters are too few; give {SHORTEST_SECRET} or more, for example \
+                     --secret $(openssl rand -hex 16)",
+                    text.len()
+                )
+                .into());
+            }
+            Some(text) => text.into_bytes(),
+            None => random()?.to_vec(),
+        };
+        let Args { http, names, redis, public_url, .. } = self;
+        Ok(Settings { http, names, secret, redis, servers, server, listen, public_url })
     }
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| format!("no random number from the operating system: {error}"))?;
+    Ok(secret)
 }
 
 fn resolve(server: &str) -> Result<SocketAddr, String> {
@@ -122,6 +156,7 @@ mod tests {
             ("--servers 127.0.0.1:1,127.0.0.1:2 --server 127.0.0.1:1", "--redis"),
             ("--server a", "--listen 127.0.0.1:6001"),
             ("--http nowhere", "--http"),
+            ("--secret short", "openssl rand"),
         ] {
             let error = settings(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");

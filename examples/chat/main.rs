@@ -4,18 +4,23 @@
 //! With `--redis` the process is one node of a deployment plus a web API; see `--help`.
 //!
 //! Reading order: `api` (what a business does with imcore), `message` (what the sockets receive),
-//! `people` (nicknames from the event bus), `web` and `form` (HTTP), `args`. The page is in `page/`.
+//! `people` (nicknames from the event bus), `rooms`, `session`, `pace`, then `web`, `http` and `form`, `args`.
+//! The page is in `page/`.
 //!
-//! It is a demo: whoever states a websocketId is believed. A real business checks the user's login
-//! before it calls imcore. Its web API has no TLS; put a proxy in front of it.
+//! It is a demo: anybody may come in under any name. A real business checks the user's login before it calls
+//! imcore, and decides who may read and write where. Its web server has no TLS.
 
 mod api;
 mod args;
 mod form;
+mod http;
 mod message;
+mod pace;
 mod page;
 mod people;
 mod refusal;
+mod rooms;
+mod session;
 mod web;
 
 use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
@@ -35,6 +40,7 @@ use crate::{
     api::Api,
     args::{Args, Settings},
     people::People,
+    session::Sessions,
     web::Site,
 };
 
@@ -76,7 +82,8 @@ fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     }
     let im = client.build()?;
     let people = People::watch(&im)?;
-    let site = Site::start(settings.http, Api::new(im, people.roll()))
+    let api = Api::new(im, people.roll(), Sessions::new(&settings.secret));
+    let site = Site::start(settings.http, settings.names, api)
         .map_err(|error| format!("--http {}: {error}", settings.http))?;
 
     if !node.wait_ready(READY_TIME) {
@@ -86,6 +93,9 @@ fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     println!("  page    http://{}", site.address());
     println!("  node    {} on {}", settings.server, node.local_addr());
     println!("  broker  {}", broker.describe());
+    if !settings.http.ip().is_loopback() {
+        println!("  WARNING this demo has no login: whoever reaches {} may come in", settings.http);
+    }
     println!("Open the page in two tabs to talk to yourself. Ctrl-C stops.");
 
     signals.forever().next();

@@ -27,6 +27,9 @@ pub(crate) enum Kind {
     /// Rooms or people changed; the page asks again. The original's page ignores it.
     #[serde(rename = "changed")]
     Changed,
+    /// Says nothing but that the socket works.
+    #[serde(rename = "check")]
+    Check,
 }
 
 /// One message as the sockets receive it.

@@ -1,35 +1,34 @@
-//! HTTP: a few threads over one listener, each serving one request at a time, start to end.
+//! The web server: a thread for each connection, and who may ask for what.
 //!
-//! Bounds what is read and turns refusals into answers; what a request means is for `api` and `page`.
-//! Must not panic on anything a peer sends. It sets no time limits, because tiny_http has none: a few
-//! peers that stop half-way through a body occupy all threads. Serve strangers through a proxy.
+//! `http` reads and writes; here every request is judged by where it comes from, and then goes to `page` or
+//! `api`. A browser opens six connections at once and keeps them, so none may wait for another to end.
 
 use std::{
-    io::{self, Cursor, Read},
-    net::SocketAddr,
+    io::{self, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-use tiny_http::{Header, Method, Request, Response, Server};
-
 use crate::{
     api::{Api, Caller},
     form::Fields,
+    http::{Connection, Request, Response, Unread},
     page,
     refusal::Refusal,
 };
 
-/// Enough that one slow peer does not hold up the others.
-const THREADS: usize = 8;
-/// The largest body; a message of the greatest length, percent-encoded, fits.
-const MAX_BODY: u64 = 64 * 1024;
-
+/// Connections at the same time; each has a thread.
+const MOST_CONNECTIONS: usize = 512;
+/// A silent connection is kept so long, and not as long when there are many.
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_IN_A_CROWD: Duration = Duration::from_secs(2);
+/// After it the listener is tried again, for example when there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a stop waits for requests that are being served.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -37,32 +36,41 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-type Reply = Response<Cursor<Vec<u8>>>;
-
 /// The running web server.
 pub(crate) struct Site {
-    server: Arc<Server>,
-    stopping: Arc<AtomicBool>,
     address: SocketAddr,
-    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    acceptor: JoinHandle<()>,
+}
+
+/// What all threads share.
+struct Shared {
+    api: Api,
+    /// Names under which this server may be asked, besides addresses and this machine's own.
+    names: Vec<String>,
+    stopping: AtomicBool,
+    connections: AtomicUsize,
+    /// Requests that are being served.
+    busy: AtomicUsize,
 }
 
 impl Site {
-    /// Binds `address` and starts to serve.
-    pub(crate) fn start(address: SocketAddr, api: Api) -> io::Result<Self> {
-        let server = Arc::new(Server::http(address).map_err(io::Error::other)?);
-        let address = server.server_addr().to_ip().unwrap_or(address);
-        let (api, stopping) = (Arc::new(api), Arc::new(AtomicBool::new(false)));
-        let threads = (0..THREADS)
-            .map(|index| {
-                let (server, api) = (Arc::clone(&server), Arc::clone(&api));
-                let stopping = Arc::clone(&stopping);
-                thread::Builder::new()
-                    .name(format!("chat-web-{index}"))
-                    .spawn(move || serve(&server, &api, &stopping))
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Site { server, stopping, address, threads })
+    /// Binds `address` and starts to serve, to those who ask for an IP address, `localhost` or one of `names`.
+    pub(crate) fn start(address: SocketAddr, names: Vec<String>, api: Api) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            api,
+            names,
+            stopping: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+        });
+        let acceptor = thread::Builder::new().name("chat-web".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        })?;
+        Ok(Site { address, shared, acceptor })
     }
 
     /// Where it listens.
@@ -70,95 +78,175 @@ impl Site {
         self.address
     }
 
-    /// Ends all threads; requests that are being served are finished, unless their peer has stalled.
+    /// Takes nothing new; waits a moment for requests that are being served.
     pub(crate) fn stop(self) {
-        self.stopping.store(true, Ordering::Release);
-        // One wakes one.
-        self.threads.iter().for_each(|_| self.server.unblock());
+        self.shared.stopping.store(true, Ordering::Release);
+        // Only a connection ends the wait for one.
+        if TcpStream::connect(self.address).is_ok() {
+            let _ = self.acceptor.join();
+        }
         let deadline = Instant::now() + STOP_TIME;
-        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
+        while self.shared.busy.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-fn serve(server: &Server, api: &Api, stopping: &AtomicBool) {
-    while !stopping.load(Ordering::Acquire) {
-        match server.recv() {
-            Ok(mut request) => {
-                let reply = reply(&mut request, api);
-                if let Err(error) = request.respond(reply) {
-                    log::debug!("the answer did not reach the peer: {error}");
-                }
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    loop {
+        let accepted = listener.accept();
+        if shared.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        match accepted {
+            Ok((stream, peer)) => take(stream, peer.ip(), shared),
+            Err(error) => {
+                log::warn!("web server: {error}");
+                thread::sleep(ACCEPT_PAUSE);
             }
-            Err(error) if !stopping.load(Ordering::Acquire) => log::warn!("web server: {error}"),
-            Err(_) => {}
         }
     }
 }
 
-fn reply(request: &mut Request, api: &Api) -> Reply {
-    let url = request.url().to_owned();
-    let (path, query) = url.split_once('?').unwrap_or((&url, ""));
-    if !Api::owns(path) {
-        return match (page::find(path), request.method()) {
-            (Some(asset), Method::Get | Method::Head) => {
-                respond(200, asset.content_type, asset.body.into())
+/// Gives a connection its thread, if there is room for it.
+fn take(mut stream: TcpStream, peer: IpAddr, shared: &Arc<Shared>) {
+    let seat = Count::new(shared, |shared| &shared.connections);
+    if shared.connections.load(Ordering::Acquire) > MOST_CONNECTIONS {
+        let _ = stream.set_nonblocking(true);
+        let _ = stream.write(
+            b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        );
+        return;
+    }
+    let thread = thread::Builder::new().name("chat-peer".into());
+    if let Err(error) = thread.spawn(move || serve(Connection::new(stream), peer, &seat.shared)) {
+        log::warn!("web server: no thread for a connection: {error}");
+    }
+}
+
+/// One more of something for as long as it lives.
+struct Count {
+    shared: Arc<Shared>,
+    which: fn(&Shared) -> &AtomicUsize,
+}
+
+impl Count {
+    fn new(shared: &Arc<Shared>, which: fn(&Shared) -> &AtomicUsize) -> Self {
+        which(shared).fetch_add(1, Ordering::AcqRel);
+        Count { shared: Arc::clone(shared), which }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        (self.which)(&self.shared).fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Serves a connection to its end.
+fn serve(mut connection: Connection, peer: IpAddr, shared: &Arc<Shared>) {
+    loop {
+        let crowded = shared.connections.load(Ordering::Acquire) > MOST_CONNECTIONS / 2;
+        let request = match connection.next(if crowded { IDLE_IN_A_CROWD } else { IDLE }) {
+            Ok(request) => request,
+            Err(Unread::Gone) => return,
+            Err(Unread::Refused(refusal)) => {
+                if connection.answer(&refuse(&refusal), true, false).is_ok() {
+                    connection.linger();
+                }
+                return;
             }
+        };
+        let _busy = Count::new(shared, |shared| &shared.busy);
+        let last = crowded || !request.keeps_alive || shared.stopping.load(Ordering::Acquire);
+        let response = reply(&request, peer, shared);
+        let sent = connection.answer(&response, last, request.method == "HEAD");
+        if sent.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn reply(request: &Request, peer: IpAddr, shared: &Shared) -> Response {
+    let Request { method, path, query, body, .. } = request;
+    let content_type = request.header("Content-Type").unwrap_or_default();
+    if let Err(refusal) = check_name(request, &shared.names) {
+        return refuse(&refusal);
+    }
+    if !Api::owns(path) {
+        return match (page::find(path), method.as_str()) {
+            (Some(asset), "GET" | "HEAD") => respond(200, asset.content_type, asset.body.into()),
             (Some(_), other) => {
-                refuse(&Refusal::new(405, format!("{path} does not take {other}.")))
+                let refusal = Refusal::new(405, format!("{path} does not take {other}."));
+                refuse(&refusal).with("Allow", "GET, HEAD")
             }
             (None, _) => refuse(&Refusal::new(404, format!("There is no {path}."))),
         };
     }
-    match answer(request, path, query, api) {
-        Ok(answer) => respond_json(200, &answer),
+    let answer = Api::admit(method, path)
+        .and_then(|()| check_origin(request))
+        .and_then(|()| Fields::read(query, content_type, body))
+        .and_then(|fields| shared.api.call(path, &fields, &Caller { ip: peer }));
+    match answer {
+        Ok(answer) => respond_json(200, answer.to_string()),
+        Err(refusal) if refusal.status == 405 => refuse(&refusal).with("Allow", "POST"),
         Err(refusal) => refuse(&refusal),
     }
 }
 
-fn answer(request: &mut Request, path: &str, query: &str, api: &Api) -> Result<Value, Refusal> {
-    Api::admit(request.method().as_str(), path)?;
-    let content_type = header(request, "Content-Type").unwrap_or_default();
-    let caller = Caller {
-        ip: header(request, "X-Real-IP").or_else(|| Some(request.remote_addr()?.ip().to_string())),
-    };
-    let body = read_body(request)?;
-    api.call(path, &Fields::read(query, &content_type, &body)?, &caller)
-}
+// --- Where a request comes from -------------------------------------------------------------------
 
-fn read_body(request: &mut Request) -> Result<Vec<u8>, Refusal> {
-    let too_large = || Refusal::new(413, format!("A request has at most {MAX_BODY} bytes."));
-    if request.body_length().is_some_and(|length| length as u64 > MAX_BODY) {
-        return Err(too_large());
+/// A page can have its own name lead to this machine and then counts as ours; a name that it cannot have,
+/// or an address, tells the two apart.
+fn check_name(request: &Request, names: &[String]) -> Result<(), Refusal> {
+    let host = request.header("Host").unwrap_or_default();
+    let name = without_port(host);
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let known = bare.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if known {
+        return Ok(());
     }
-    let mut body = Vec::new();
-    // One more than allowed, to tell the limit from more: a chunked body states no length.
-    request
-        .as_reader()
-        .take(MAX_BODY + 1)
-        .read_to_end(&mut body)
-        .map_err(|error| Refusal::bad(format!("The body ended early: {error}.")))?;
-    if body.len() as u64 > MAX_BODY {
-        return Err(too_large());
+    let why =
+        format!("This server does not go by the name {name:?}; start it with --name for that.");
+    Err(Refusal::new(421, why))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
     }
-    Ok(body)
 }
 
-fn header(request: &Request, name: &'static str) -> Option<String> {
-    let found = request.headers().iter().find(|header| header.field.equiv(name))?;
-    Some(found.value.to_string())
+/// Browsers say which page asks; programs other than browsers say nothing, and act for nobody else.
+fn check_origin(request: &Request) -> Result<(), Refusal> {
+    let foreign = |what: &str| Err(Refusal::new(403, format!("{what} may not ask here.")));
+    if let Some(site) = request.header("Sec-Fetch-Site")
+        && !["same-origin", "none"].contains(&site)
+    {
+        return foreign("A page of another site");
+    }
+    let Some(origin) = request.header("Origin") else { return Ok(()) };
+    let host = request.header("Host").unwrap_or_default();
+    let own = ["http://", "https://"]
+        .iter()
+        .any(|scheme| origin.strip_prefix(scheme).is_some_and(|o| o.eq_ignore_ascii_case(host)));
+    if own { Ok(()) } else { foreign(&format!("A page of {origin:?}, under the name {host:?},")) }
 }
 
-fn refuse(refusal: &Refusal) -> Reply {
-    respond_json(refusal.status, &refusal.to_json())
+// --- Answers --------------------------------------------------------------------------------------
+
+fn refuse(refusal: &Refusal) -> Response {
+    respond_json(refusal.status, refusal.to_json().to_string())
 }
 
-fn respond_json(status: u16, answer: &Value) -> Reply {
-    respond(status, "application/json; charset=utf-8", answer.to_string().into_bytes())
+fn respond_json(status: u16, answer: String) -> Response {
+    respond(status, "application/json; charset=utf-8", answer.into_bytes())
 }
 
-fn respond(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
+fn respond(status: u16, content_type: &str, body: Vec<u8>) -> Response {
     // Answers are of the moment; the page's files are small and change with the program.
     let headers = [
         ("Content-Type", content_type),
@@ -166,73 +254,12 @@ fn respond(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
         ("Content-Security-Policy", CONTENT_POLICY),
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
     ];
-    let mut response = Response::from_data(body).with_status_code(status);
-    for (name, value) in headers {
-        match Header::from_bytes(name, value) {
-            Ok(header) => response.add_header(header),
-            Err(()) => debug_assert!(false, "{name}: our own headers are ASCII"),
-        }
-    }
-    // RFC 9110 wants to know what would have been right.
-    if status == 405
-        && let Ok(allow) = Header::from_bytes("Allow", "GET, POST")
-    {
-        response.add_header(allow);
-    }
-    response
+    let headers = headers.map(|(name, value)| (name, value.to_owned())).into();
+    Response { status, headers, body }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::Write, net::TcpStream};
-
-    use imcore::{ImClient, broker::MemoryBroker};
-
-    use super::*;
-    use crate::people::People;
-
-    /// Sends raw bytes and returns all that comes back.
-    fn exchange(address: SocketAddr, request: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn post(address: SocketAddr, path: &str, body: &str) -> String {
-        let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        exchange(address, &format!("{head}Content-Length: {length}\r\n\r\n{body}"))
-    }
-
-    #[test]
-    fn pages_answers_and_refusals_over_a_real_socket() {
-        let im = ImClient::builder()
-            .servers(["n:1"])
-            .broker(Arc::new(MemoryBroker::new()))
-            .build()
-            .unwrap();
-        let people = People::watch(&im).unwrap();
-        let site =
-            Site::start("127.0.0.1:0".parse().unwrap(), Api::new(im, people.roll())).unwrap();
-        let address = site.address();
-
-        let page = exchange(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
-        assert!(page.contains("default-src 'none'") && page.contains("</html>"));
-        assert!(post(address, "/", "").starts_with("HTTP/1.1 405"));
-        assert!(post(address, "/../Cargo.toml", "").starts_with("HTTP/1.1 404"));
-
-        let answer = post(address, "/ws/pre-connect?websocketId=5", "");
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""websocketId":5"#));
-        let refusal = post(address, "/ws/pre-connect", "websocketId=x");
-        assert!(refusal.starts_with("HTTP/1.1 400") && refusal.contains(r#""code":400"#));
-        let large = post(address, "/ws/send-broadcast", &"x".repeat(MAX_BODY as usize + 1));
-        assert!(large.starts_with("HTTP/1.1 413"), "{large}");
-
-        site.stop();
-        people.stop();
-    }
-}
+#[path = "web_tests.rs"]
+mod tests;

@@ -206,6 +206,42 @@ export class Page {
     await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...common });
   }
 
+  /** Visible text that is harder to read than WCAG AA allows (4.5 to 1): what it says, and its contrast. */
+  pale() {
+    return this.run(() => {
+      const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+      const rgba = (color) => {
+        context.clearRect(0, 0, 1, 1);
+        context.fillStyle = color;
+        context.fillRect(0, 0, 1, 1);
+        const [red, green, blue, alpha] = context.getImageData(0, 0, 1, 1).data;
+        return [red, green, blue, alpha / 255];
+      };
+      const over = (above, below) => [0, 1, 2].map((at) => above[at] * above[3] + below[at] * (1 - above[3]));
+      const behind = (element) => {
+        if (!element) return rgba("Canvas").slice(0, 3);
+        const color = rgba(getComputedStyle(element).backgroundColor);
+        return color[3] === 1 ? color.slice(0, 3) : over(color, behind(element.parentElement));
+      };
+      const light = (color) => color
+        .map((part) => part / 255)
+        .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+      const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      const found = new Set();
+      while (texts.nextNode()) {
+        const [text, element] = [texts.currentNode.data.trim(), texts.currentNode.parentElement];
+        const isShown = element.checkVisibility({ visibilityProperty: true, opacityProperty: true });
+        if (!text || !isShown || element.matches(":disabled, script, style, noscript, :disabled *")) continue;
+        const ground = behind(element);
+        const [a, b] = [light(ground), light(over(rgba(getComputedStyle(element).color), ground))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) found.add(`${text.slice(0, 40)}: ${ratio.toFixed(2)}`);
+      }
+      return [...found];
+    });
+  }
+
   async screenshot(file) {
     const { data } = await this.send("Page.captureScreenshot", { format: "png" });
     await writeFile(file, Buffer.from(data, "base64"));

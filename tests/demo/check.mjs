@@ -165,7 +165,7 @@ async function broadcast(heron, fox) {
   await heron.seesUnread("list-all", "Everyone", 1);
 }
 
-/** What a page written for the original does: its field names, its envelope, its double decoding. */
+/** What a page written for the original does: its field names, its envelope, its double decoding; and the session. */
 async function originalPage(fox) {
   const shown = await fox.page.run(async () => {
     const post = (route, fields) =>
@@ -173,15 +173,19 @@ async function originalPage(fox) {
     const [reader, writer] = [await post("pre-connect", {}), await post("pre-connect", {})];
     const socket = new WebSocket(reader.server);
     await new Promise((resolve) => { socket.onopen = resolve; });
-    const received = new Promise((resolve) => {
-      socket.onmessage = ({ data }) => {
+    const next = (type) => new Promise((resolve) => {
+      socket.addEventListener("message", ({ data }) => {
         const message = JSON.parse(JSON.parse(data));
-        if (message.type === "chanmsg") resolve(message);
-      };
+        if (message.type === type) resolve(message);
+      });
     });
-    await post("subscr-channel", { websocketid: reader.websocketId, channel: "old" });
+    // A page that doubts its only socket has the service send it something.
+    const [received, checked] = [next("chanmsg"), next("check")];
+    await post("check", { websocketId: reader.websocketId, session: reader.session });
+    await checked;
+    await post("subscr-channel", { websocketid: reader.websocketId, session: reader.session, channel: "old" });
     const message = { type: "chanmsg", sender: 1, senderNick: "old page", chan: "old", time: 5, msg: { type: "text", content: "hi" } };
-    await post("send-channelmsg", { websocketId: writer.websocketId, channel: "old", message: JSON.stringify(message) });
+    await post("send-channelmsg", { websocketId: writer.websocketId, session: writer.session, channel: "old", message: JSON.stringify(message) });
     const { senderNick, msg, sender } = await received;
     socket.close();
     return { senderNick, content: msg.content, honest: sender === writer.websocketId };
@@ -198,6 +202,8 @@ async function restart(demo, heron, fox) {
   for (const { nick, page } of [heron, fox]) {
     await page.until(`${nick} notices`, () => !document.getElementById("banner").hidden);
   }
+  await heron.page.until("nobody is said to be online", () =>
+    ![...document.querySelectorAll(".face.is-online")].some((face) => face.checkVisibility()));
   await heron.shot("reconnecting");
   await demo.start();
   await heron.online();
@@ -226,8 +232,61 @@ async function networkAway(heron, fox) {
   await fox.sees("Only for a moment.");
 }
 
-async function kick(url, fox) {
-  await fetch(`${url}ws/offline?websocketId=${await fox.id()}`);
+/** What a link, a form of another page, or somebody who knows an id may do: nothing. */
+async function strangers(url, fox) {
+  const id = await fox.id();
+  const status = (method, headers = {}) =>
+    fetch(`${url}ws/offline?websocketId=${id}`, { method, headers }).then((answer) => answer.status);
+  const statuses = [await status("GET"), await status("POST"), await status("POST", { Origin: "http://example.com" })];
+  if (statuses.join() !== "405,403,403") throw new Error(`kicked by a stranger: ${statuses}`);
+  const name = await fetch(`${url}ws/send-broadcast`, {
+    method: "POST",
+    body: new URLSearchParams({ websocketId: id, message: "I am the fox" }),
+  });
+  if (name.status !== 403) throw new Error(`a stranger writes as the fox: ${name.status}`);
+  await fox.online();
+}
+
+/** Posts of one person arrive as they were sent; one that is sent again comes last, for its sender as well. */
+async function order(heron, fox) {
+  const texts = (person) => person.page.run(() =>
+    [...document.querySelectorAll("#messages .bubble")].map(({ textContent }) => textContent).filter((text) => text.startsWith("No. ")));
+  await heron.joinNew("posts");
+  await fox.open("more", "posts");
+  await heron.page.run(() => {
+    for (let number = 1; number <= 10; number += 1) {
+      document.getElementById("text").value = `No. ${number}`;
+      document.getElementById("composer").requestSubmit();
+    }
+  });
+  await fox.sees("No. 10");
+  const expected = Array.from({ length: 10 }, (_, index) => `No. ${index + 1}`).join();
+  if (String(await texts(fox)) !== expected) throw new Error(`they arrived as ${await texts(fox)}`);
+
+  await heron.page.run(() => {
+    window.realFetch = window.fetch;
+    window.fetch = () => Promise.reject(new TypeError("no network"));
+  });
+  await heron.say("No. 11, late");
+  await heron.seesState("failed");
+  await heron.page.run(() => { window.fetch = window.realFetch; });
+  await heron.say("No. 12");
+  await heron.page.run(() => document.querySelector(".message-state .link").click());
+  await fox.sees("No. 11, late");
+  for (const person of [heron, fox]) {
+    const last = (await texts(person)).slice(-2).join();
+    if (last !== "No. 12,No. 11, late") throw new Error(`${person.nick} sees ${last}`);
+    await person.page.click("#leave");
+  }
+  await heron.open("rooms", "lobby");
+  await fox.open("rooms", "lobby");
+}
+
+async function kick(fox) {
+  await fox.page.run(() => {
+    const { me: { id, session } } = JSON.parse(sessionStorage.getItem("imcore.chat"));
+    return fetch("/ws/offline", { method: "POST", body: new URLSearchParams({ websocketId: id, session }) });
+  });
   await fox.page.until("the fox is told", () => document.getElementById("kicked-dialog").open);
   await fox.shot("kicked");
   const state = await fox.page.run(() => document.getElementById("state").dataset.state);
@@ -289,6 +348,8 @@ async function pictures(browser, [url, otherUrl], heron, fox) {
   await fox.page.until("the list again", () => document.body.dataset.pane === "list");
   await heron.say("Unread on the phone.");
   await fox.seesUnread("list-rooms", "lobby", 1);
+  await fox.page.until("people who can be written to", () =>
+    [...document.querySelectorAll("#list-reachable .item")].some((item) => item.textContent.includes("grey owl") && item.checkVisibility()));
   await fox.page.until("the list fits a phone", () => document.documentElement.scrollWidth <= innerWidth);
   await fox.shot("phone-list");
   await fox.page.dark(true);
@@ -296,6 +357,18 @@ async function pictures(browser, [url, otherUrl], heron, fox) {
   await fox.page.dark(false);
   await owl.page.close();
   await newt.page.close();
+}
+
+/** In both colours, on both sizes. */
+async function isReadable(heron, fox) {
+  for (const { nick, page } of [heron, fox]) {
+    for (const dark of [false, true]) {
+      await page.dark(dark);
+      const pale = await page.pale();
+      if (pale.length) throw new Error(`${nick}, ${dark ? "dark" : "light"}: ${pale.join("; ")}`);
+    }
+    await page.dark(false);
+  }
 }
 
 async function reloadKeeps(heron) {
@@ -320,9 +393,12 @@ async function story(browser, demo) {
     ["a page for the original", () => originalPage(fox)],
     ["restart of the server", () => restart(demo, heron, fox)],
     ["network away and back", () => networkAway(heron, fox)],
-    ["kick", () => kick(url, fox)],
+    ["order of posts", () => order(heron, fox)],
+    ["strangers", () => strangers(url, fox)],
+    ["kick", () => kick(fox)],
     ["languages", () => languages(fox)],
     ["pictures", () => pictures(browser, demo.urls, heron, fox)],
+    ["contrast", () => isReadable(heron, fox)],
     ["reload", () => reloadKeeps(heron)],
   ];
   for (const [name, step] of steps) {

@@ -1,6 +1,7 @@
 // Starts and stops the built example on ports of its own. Knows nothing of pages.
 
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -70,9 +71,11 @@ export class Demo {
     const demo = new Demo();
     const address = async () => `127.0.0.1:${await freePort()}`;
     const nodes = redis ? [await address(), await address()] : [await address()];
+    // The sessions of the pages outlive a restart.
+    const secret = ["--secret", randomUUID()];
     const shared = redis ? ["--redis", redis, "--servers", nodes.join()] : [];
     demo.#processes = [];
-    for (const node of nodes) demo.#processes.push(new ChatProcess(await address(), [...shared, "--server", node]));
+    for (const node of nodes) demo.#processes.push(new ChatProcess(await address(), [...secret, ...shared, "--server", node]));
     return demo;
   }
 

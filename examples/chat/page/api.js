@@ -10,16 +10,17 @@ export class ApiError extends Error {
   }
 }
 
-/** Calls one route of the web API and returns its answer. */
-export async function call(route, fields = {}) {
+/** Calls one route of the web API and returns its answer; `signal` ends the wait for it. */
+export async function call(route, fields = {}, signal = undefined) {
   const body = new URLSearchParams();
   for (const [name, value] of Object.entries(fields)) {
     if (value !== null && value !== undefined) body.append(name, value);
   }
   let response;
   let answer = null;
+  const limit = AbortSignal.timeout(REQUEST_LIMIT_MS);
   try {
-    response = await fetch(`ws/${route}`, { method: "POST", body, signal: AbortSignal.timeout(REQUEST_LIMIT_MS) });
+    response = await fetch(`ws/${route}`, { method: "POST", body, signal: signal ? AbortSignal.any([signal, limit]) : limit });
     answer = await response.json();
   } catch {
     if (!response) throw new ApiError(0, "");

@@ -11,15 +11,19 @@ const FIRST_ROOM = "lobby";
 const LAST_NICK = "imcore.nick";
 /** Hints reach all pages at once; the pages' questions should not reach the web API at once. */
 const REFRESH_SPREAD_MS = 250;
+/** A link that has brought nothing for so long is checked: a dead one looks just like a quiet one. */
+const SILENCE_MS = 30_000;
 
 const $ = (id) => document.getElementById(id);
 const store = new Store();
 const view = new View(store);
-const client = new ImClient({ getUrl, rejoin, rooms: store.joined, decode });
+const client = new ImClient({ getUrl, rejoin, rooms: store.joined, decode, check, silence: SILENCE_MS });
 let drawDue = false;
 let refreshTimer = 0;
 /** Joins the first room once per sign-in, not again after it was left. */
 let isNewcomer = false;
+/** Ends when everything asked for so far is done. */
+let lastInTurn = Promise.resolve();
 
 function draw() {
   if (drawDue) return;
@@ -28,6 +32,19 @@ function draw() {
     drawDue = false;
     view.draw();
   });
+}
+
+/** Runs what changes something after what was asked for before: requests side by side overtake each other. */
+function inTurn(work) {
+  const turn = lastInTurn.then(work);
+  lastInTurn = turn.catch(() => {});
+  return turn;
+}
+
+/** Calls a route as the user of this page. */
+function act(route, fields = {}, signal = undefined) {
+  const { id, session } = store.me;
+  return call(route, { websocketId: id, session, ...fields }, signal);
 }
 
 /** Runs a request that a click asked for; a failure is told, not thrown. */
@@ -60,24 +77,40 @@ function signOut() {
 
 /** Connects as whoever this page is now; the web API gives an id to those who have none. */
 async function getUrl({ signal }) {
+  const { id, session, nick } = store.me;
+  let ticket;
   try {
-    const { id, nick } = store.me;
-    const ticket = await call("pre-connect", { websocketId: id, nick });
-    if (!signal.aborted) store.setMe({ id: String(ticket.websocketId) });
-    return ticket.server;
+    ticket = await call("pre-connect", { websocketId: id, session, nick }, signal);
   } catch (error) {
-    // An id that the web API does not take will never do; it gives a new one.
-    if (error.status === 400 && !signal.aborted) store.setMe({ id: null });
-    throw error;
+    // An id that the web API does not take, or not any more, will never do; it gives a new one.
+    if (!id || ![400, 403].includes(error.status)) throw error;
+    ticket = await call("pre-connect", { nick }, signal);
   }
+  if (!signal.aborted) store.setMe({ id: String(ticket.websocketId), session: ticket.session });
+  return ticket.server;
 }
 
-/** The server forgets the rooms of a client whose last connection ends. */
-function rejoin(rooms) {
-  return Promise.all(rooms.map((channel) => call("subscr-channel", { websocketId: store.me.id, channel })));
+/**
+ * The server forgets the rooms of a client whose last connection ends. The web API knows them; what this page
+ * remembers counts only if the web API was restarted as well.
+ */
+function rejoin(_rooms, { signal }) {
+  return inTurn(async () => {
+    signal.throwIfAborted();
+    const { channels } = await act("rejoin", { channels: JSON.stringify([...store.joined]) }, signal);
+    store.setJoined(channels);
+  });
 }
 
-client.addEventListener("state", () => view.drawConnection(client));
+/** Has the web API send this page a message: its arrival proves the link. */
+async function check({ signal }) {
+  await act("check", {}, signal);
+}
+
+client.addEventListener("state", () => {
+  view.drawConnection(client);
+  draw();
+});
 client.addEventListener("open", cameOnline);
 client.addEventListener("rejoined", refresh);
 client.addEventListener("message", ({ detail }) => {
@@ -125,9 +158,11 @@ async function join(channel, { openIt = true } = {}) {
   const isNew = !store.joined.has(channel);
   const done = await attempt(async () => {
     if (!isNew) return;
-    await call("subscr-channel", { websocketId: store.me.id, channel });
-    store.join(channel);
-    await notify(channel, { type: "welcome" });
+    await inTurn(async () => {
+      await act("subscr-channel", { channel });
+      store.join(channel);
+      await notify(channel, { type: "welcome" });
+    });
   });
   if (done && openIt) open(roomKey(channel));
 }
@@ -135,20 +170,20 @@ async function join(channel, { openIt = true } = {}) {
 async function leave() {
   const room = store.current;
   if (room?.kind !== "room") return;
-  await attempt(async () => {
+  await attempt(() => inTurn(async () => {
     // Words for pages that do not know this type; ours shows its own.
     await notify(room.name, { type: "bye", content: t("notice.bye", { name: store.me.nick }) });
-    await call("leave-channel", { websocketId: store.me.id, channel: room.name });
+    await act("leave-channel", { channel: room.name });
     store.leave(room.name);
     backToList();
     refresh();
-  });
+  }));
 }
 
 /** Tells a room what I did. */
 async function notify(channel, msg) {
   const message = JSON.stringify({ senderNick: store.me.nick, msg });
-  const answer = await call("send-channelmsg", { websocketId: store.me.id, channel, message });
+  const answer = await act("send-channelmsg", { channel, message });
   store.receive(answer.message, isSeen);
 }
 
@@ -171,7 +206,7 @@ function isSeen(key) {
 async function send(key, message) {
   store.settle(key, message.id, "sending");
   try {
-    await post(key, message);
+    await inTurn(() => post(key, message));
     store.settle(key, message.id, "sent");
   } catch (error) {
     store.settle(key, message.id, "failed");
@@ -181,13 +216,12 @@ async function send(key, message) {
 
 function post(key, { id, content }) {
   const { kind, name } = store.conversations.get(key);
-  const me = store.me.id;
   // As JSON even though it is plain text: otherwise a text that looks like JSON would be taken for it.
   const message = JSON.stringify({ senderNick: store.me.nick, msg: { type: "text", content } });
   const common = { messageId: id, message };
-  if (kind === "room") return call("send-channelmsg", { ...common, websocketId: me, channel: name });
-  if (kind === ALL) return call("send-broadcast", { ...common, websocketId: me });
-  return call("send-msg", { ...common, senderWebsocketId: me, receiveWebsocketId: name, isReceipt: true });
+  if (kind === "room") return act("send-channelmsg", { ...common, channel: name });
+  if (kind === ALL) return act("send-broadcast", common);
+  return act("send-msg", { ...common, senderWebsocketId: store.me.id, receiveWebsocketId: name, isReceipt: true });
 }
 
 function sendComposed() {
@@ -277,7 +311,7 @@ function onClick(event) {
   if (!target) return;
   const { action, open: key, resend } = target.dataset;
   if (action) ACTIONS[action]();
-  else if (resend) send(store.active, store.current.messages.find(({ id }) => id === resend));
+  else if (resend) send(store.active, store.redraft(store.active, resend));
   else if (key.startsWith("join:")) join(key.slice("join:".length));
   else open(key.startsWith("direct:") ? store.startDirect(key.slice("direct:".length)) : key);
 }

@@ -19,7 +19,8 @@ const RANK = { sending: 0, failed: 0, sent: 1, offline: 2, delivered: 3 };
 
 /** Calls its listeners with what changed: "lists", "thread" or "me". */
 export class Store {
-  me = { id: null, nick: null };
+  /** `session` proves to the web API that the id is mine. */
+  me = { id: null, session: null, nick: null };
   /** Rooms that exist, with their counts. */
   rooms = [];
   /** Names of my rooms. */
@@ -52,7 +53,7 @@ export class Store {
 
   /** Forgets everything: the next user of this tab starts afresh. */
   reset() {
-    this.me = { id: null, nick: null };
+    this.me = { id: null, session: null, nick: null };
     this.rooms = [];
     this.members = [];
     this.joined.clear();
@@ -103,6 +104,12 @@ export class Store {
     this.joined.add(name);
     this.#conversation(roomKey(name));
     this.#changed("lists");
+  }
+
+  /** The rooms that the web API has me in. */
+  setJoined(names) {
+    for (const name of this.joined) if (!names.includes(name)) this.leave(name);
+    for (const name of names) if (!this.joined.has(name)) this.join(name);
   }
 
   leave(name) {
@@ -158,6 +165,16 @@ export class Store {
     const id = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
     const message = { id, sender: this.me.id, nick: this.me.nick, time: Date.now(), type: "text", content, state: "sending" };
     this.#append(this.#conversation(key), message);
+    return message;
+  }
+
+  /** My message that was not sent, once more and as the newest: that is what it will be for everybody else. */
+  redraft(key, id) {
+    const conversation = this.conversations.get(key);
+    const message = conversation.messages.find((known) => known.id === id);
+    conversation.messages = conversation.messages.filter((known) => known !== message);
+    message.time = Date.now();
+    this.#append(conversation, message);
     return message;
   }
 

@@ -61,10 +61,16 @@ function hue(id) {
   return hash % 360;
 }
 
+const characters = Intl.Segmenter ? new Intl.Segmenter() : null;
+
+/** The characters of a word as people count them: a family of emoji is one. */
+function letters(word) {
+  return characters ? Array.from(characters.segment(word), ({ segment }) => segment) : Array.from(word);
+}
+
 /** Two letters of a name: first and last word, or the beginning of one. */
 export function initials(name) {
   const words = name.trim().split(/[\s_.-]+/u).filter(Boolean);
-  const letters = (word) => Array.from(word);
   if (words.length === 0) return "?";
   const first = letters(words[0]);
   if (/\p{Script=Han}/u.test(words[0])) return first.slice(-2).join("");
@@ -101,6 +107,8 @@ function linked(text) {
 export class View {
   #store;
   #drawn = null;
+  /** Without a connection nobody's presence is known. */
+  #isOpen = false;
 
   constructor(store) {
     this.#store = store;
@@ -137,6 +145,7 @@ export class View {
   // --- Connection -------------------------------------------------------------------------------
 
   drawConnection({ state, retryAt }) {
+    this.#isOpen = state === "open";
     $("state").dataset.state = state;
     setText($("state-text"), t(`state.${state}`));
     const broken = ["waiting", "offline", "failed"].includes(state) || (state === "connecting" && !$("banner").hidden);
@@ -163,7 +172,7 @@ export class View {
   #drawLists() {
     const store = this.#store;
     const all = store.conversations.get(ALL);
-    this.#list("list-all", [{ key: ALL, label: t("all"), face: "horn", unread: all.unread, note: store.online.size || "" }]);
+    this.#list("list-all", [{ key: ALL, label: t("all"), face: "horn", unread: all.unread, note: this.#known(store.online.size || "") }]);
 
     const mine = [...store.joined].sort((a, b) => a.localeCompare(b));
     this.#list("list-rooms", mine.map((name) => ({
@@ -171,7 +180,7 @@ export class View {
       label: name,
       face: "hash",
       unread: store.conversations.get(roomKey(name))?.unread ?? 0,
-      note: store.count(name) ?? "",
+      note: this.#known(store.count(name) ?? ""),
       noteLabel: t("members", { n: store.count(name) ?? 0 }),
     })));
     const others = store.rooms.filter(({ name }) => !store.joined.has(name));
@@ -179,7 +188,7 @@ export class View {
       key: `join:${name}`,
       label: name,
       face: "hash",
-      note: count,
+      note: this.#known(count),
       noteLabel: t("members", { n: count }),
       action: t("rooms.join"),
     })));
@@ -190,9 +199,17 @@ export class View {
       key,
       label: this.name(id),
       person: id,
-      online: store.online.has(id),
+      online: this.#isOnline(id),
       unread,
     })));
+    const written = new Set(direct.map(({ name }) => name));
+    const reachable = [...store.online].filter((id) => id !== store.me.id && !written.has(id));
+    this.#list("list-reachable", reachable.map((id) => ({
+      key: directKey(id),
+      label: this.name(id),
+      person: id,
+      online: this.#isOnline(id),
+    })).sort((a, b) => a.label.localeCompare(b.label)));
     $("empty-rooms").hidden = mine.length > 0;
     $("head-more").hidden = others.length === 0;
     $("empty-direct").hidden = direct.length > 0;
@@ -204,7 +221,7 @@ export class View {
     const members = inRoom ? store.members : [];
     const memberIds = new Set(members.map(({ id }) => id));
     const others = [...store.online].filter((id) => !memberIds.has(id));
-    const person = (id, online) => ({ key: directKey(id), label: this.name(id), person: id, online, you: id === store.me.id });
+    const person = (id, online) => ({ key: directKey(id), label: this.name(id), person: id, online: online && this.#isOpen, you: id === store.me.id });
     const byName = (a, b) => b.you - a.you || a.label.localeCompare(b.label);
     this.#list("list-members", members.map(({ id, online }) => person(id, online)).sort(byName));
     this.#list("list-online", others.map((id) => person(id, true)).sort(byName));
@@ -215,13 +232,22 @@ export class View {
     $("empty-people").hidden = [...store.online].some((id) => id !== store.me.id);
   }
 
+  #isOnline(id) {
+    return this.#isOpen && this.#store.online.has(id);
+  }
+
+  /** A count, as long as it is the present one. */
+  #known(count) {
+    return this.#isOpen ? count : "";
+  }
+
   #list(id, rows) {
     reconcile($(id), rows, (row) => this.#createItem(row), (element, row) => this.#updateItem(element, row));
   }
 
   #createItem(row) {
     const face = row.person ? avatar(row.person, row.label, row.online) : make("span", "glyph", icon(row.face));
-    const button = make("button", "item", face, make("span", "item-label"), make("span", "item-note"), make("span", "badge"), make("span", "item-action"));
+    const button = make("button", "item", face, make("span", "item-label"), make("span", "item-you"), make("span", "item-note"), make("span", "badge"), make("span", "item-action"));
     button.type = "button";
     button.dataset.open = row.key;
     return make("li", "", button);
@@ -229,14 +255,16 @@ export class View {
 
   #updateItem(element, row) {
     const button = element.firstElementChild;
-    const [face, label, note, badge, action] = button.children;
+    const [face, label, you, note, badge, action] = button.children;
     if (row.person) {
       face.classList.toggle("is-online", row.online);
       setAvatar(face.firstElementChild, row.person, row.label);
       button.title = row.you ? "" : t("people.write", { name: row.label });
       button.disabled = Boolean(row.you);
     }
-    setText(label, row.you ? `${row.label} (${t("you")})` : row.label);
+    setText(label, row.label);
+    // Apart, so that a long name does not push it behind the ellipsis.
+    setText(you, row.you ? `(${t("you")})` : "");
     setText(note, row.unread ? "" : String(row.note ?? ""));
     note.title = row.noteLabel ?? "";
     setText(action, row.action ?? "");
@@ -298,10 +326,10 @@ export class View {
     }
     const title = { room: name, direct: kind === "direct" ? this.name(name) : "", all: t("all") }[kind] ?? "";
     setText($("thread-name"), title);
-    const count = kind === "room" ? store.count(name) : null;
+    const count = kind === "room" && this.#isOpen ? store.count(name) : null;
     const sub = {
       room: count === null ? "" : t("members", { n: count }),
-      direct: t(store.online.has(name) ? "direct.online" : "direct.offline"),
+      direct: this.#isOpen ? t(store.online.has(name) ? "direct.online" : "direct.offline") : "",
       all: t("all.sub"),
     };
     setText($("thread-sub"), sub[kind] ?? "");
@@ -313,7 +341,7 @@ export class View {
   #faceOf(conversation) {
     if (!conversation) return [];
     const { kind, name } = conversation;
-    if (kind === "direct") return [avatar(name, this.name(name), this.#store.online.has(name))];
+    if (kind === "direct") return [avatar(name, this.name(name), this.#isOnline(name))];
     return [make("span", "glyph", icon(kind === "room" ? "hash" : "horn"))];
   }
 
