@@ -1,3 +1,9 @@
+// Needs no DOM: where there is none (Node), its few types are replaced by what is used of them.
+
+type Signal = typeof globalThis extends { AbortSignal: { prototype: infer T } } ? T : { readonly aborted: boolean };
+type BaseEvent = typeof globalThis extends { Event: { prototype: infer T } } ? T : { readonly type: string };
+type Url = typeof globalThis extends { URL: { prototype: infer T } } ? T : { readonly href: string };
+
 /** Where a connection stands. */
 export type ImState =
   /** Not started, or ended by `close()`. */
@@ -8,7 +14,7 @@ export type ImState =
   | "open"
   /** The browser has no network. An open socket is kept until it is known to be dead. */
   | "offline"
-  /** Between two attempts; `retryAt` says until when. */
+  /** Between two attempts; `retryAt` says until when. It is 0 while the page is put away (back-forward cache, frozen). */
   | "waiting"
   /** Forced offline by the service (4001). Only `connect()` leads on. */
   | "kicked"
@@ -16,59 +22,101 @@ export type ImState =
   | "failed";
 
 export type ImErrorKind =
-  /** `getUrl` failed or gave nothing, or its address is none. */
+  /** There is no address, or it is none, or the page may not connect to it. */
   | "url"
-  /** No connection within `connectWithin`. */
+  /** No address, or no connection, within its time. */
   | "timeout"
   /** The link did not pass its check. */
   | "dead"
-  /** A close code that says that this page does something wrong. */
+  /** A close code that says that this page does something wrong, or has too many connections. */
   | "protocol"
   /** `rejoin` failed; it is called again. */
   | "rejoin"
-  /** `decode` failed on a message, which was dropped. */
+  /** `leave` failed; it is called again. */
+  | "leave"
+  /** A message was binary, or `decode` failed on it. It was dropped. */
   | "decode";
 
 export class ImError extends Error {
-  readonly kind: ImErrorKind;
   constructor(kind: ImErrorKind, message: string, cause?: unknown);
+  readonly kind: ImErrorKind;
+  /** What was thrown by a callback. */
+  readonly cause?: unknown;
+  /** Milliseconds that the web API asked to be left alone for. */
+  readonly retryAfter?: number;
+}
+
+/** What is used of a WebSocket. The browser's, Node's and the package ws's are such. */
+export interface ImSocket {
+  onopen: ((event: any) => any) | null;
+  onmessage: ((event: any) => any) | null;
+  onerror: ((event: any) => any) | null;
+  onclose: ((event: any) => any) | null;
+  close(code?: number, reason?: string): void;
+}
+
+export type ImSocketClass = new (url: string) => ImSocket;
+
+/** What all callbacks get. Pass `signal` to `fetch`: a call that is given up must not go on in the background. */
+export interface ImContext {
+  signal: Signal;
 }
 
 export interface ImClientOptions {
   /**
-   * Asks your web API for an address with a fresh token. Called for every attempt. Pass `signal` to `fetch`. An
-   * exception leads to another attempt later; `null` ends it all, for example because nobody is signed in.
+   * Where your web API gives out addresses; the usual alternative to `getUrl`. It is asked by POST, must answer
+   * `{"url": ".."}`, and is never cached. Status 401 (and a `url` of null) ends it all; any other failure is tried again,
+   * after the `Retry-After` of its answer if there is one.
    */
-  getUrl: (context: { signal: AbortSignal; attempt: number }) => UrlAnswer | Promise<UrlAnswer>;
-  /** Joins these rooms through your web API. Called after each connect while there are rooms; again if it fails. */
-  rejoin?: (rooms: string[], context: { signal: AbortSignal }) => unknown;
-  /** The set to keep the rooms in, if you have one already. Default: an empty one. */
-  rooms?: Set<string>;
+  address?: string | Url;
+  /**
+   * Asks your web API for an address with a fresh token. Called for every attempt. `null` ends it all, for example because
+   * nobody is signed in. An exception, or anything but an absolute `ws:` or `wss:` address, leads to another attempt later; not before
+   * the `retryAfter` of what was thrown: milliseconds, or the text of a `Retry-After` header.
+   */
+  getUrl?: (context: ImContext & { attempt: number }) => UrlAnswer | Promise<UrlAnswer>;
+  /** Joins these rooms through your web API. Called after each connect while there are rooms; again if it fails or hangs. */
+  rejoin?: (rooms: string[], context: ImContext) => unknown;
+  /** Leaves these rooms through your web API. Called by `leave()`, never while `rejoin` is under way; again if it fails. */
+  leave?: (rooms: string[], context: ImContext) => unknown;
+  /** The set to keep the rooms in, if you have one already, or a list to begin with. Default: an empty set. */
+  rooms?: Set<string> | Iterable<string>;
+  /** Milliseconds for one call of `rejoin` or `leave`. Default 10,000. */
+  rejoinWithin?: number;
   /**
    * Asks your web API whether this connection lives: true or false; or, best, it has something sent to this client
-   * and returns nothing, and the arrival of any message within `checkWithin` is the answer. An exception means
-   * "cannot tell": asked again later.
+   * and returns nothing, and the arrival of any message within `checkWithin` after that is the answer. An exception, the bare
+   * answer of a `fetch` that was refused, or no end within `checkWithin` means "cannot tell": asked again, more and more rarely.
    */
-  check?: (context: { signal: AbortSignal }) => boolean | void | Promise<boolean | void>;
+  check?: (context: ImContext) => unknown;
+  /** Milliseconds that a check may take, and then the message that it had sent. Default 10,000. */
+  checkWithin?: number;
   /** Milliseconds without a message after which the link is checked, or replaced if there is no check. Default 0: never. */
   silence?: number;
-  /** Milliseconds that a check may take. Default 10,000. */
-  checkWithin?: number;
-  /** Milliseconds for address and handshake together. Default 10,000. */
+  /**
+   * Milliseconds for the address, and again for the handshake. Default 10,000. After each attempt that was too slow it grows by half,
+   * up to three times.
+   */
   connectWithin?: number;
-  /** Milliseconds of the first pause, doubled with each failure. Default 500. Half of each pause is drawn. */
+  /**
+   * The first pause is drawn from 0 to this many milliseconds (four times as many on a hidden page), doubled with each
+   * failure. Default 2,500.
+   */
   firstPause?: number;
-  /** Milliseconds of the longest pause. Default 15,000. */
+  /** Milliseconds of the longest pause. Default 30,000. */
   longestPause?: number;
   /** Milliseconds after which a connection counts as good, so that the pauses start small again. Default 5,000. */
   stableAfter?: number;
-  /** Turns the text of a message into its value. Default: JSON, or the bare text if it is none. */
+  /**
+   * Turns the text of a message, and that of the message in a receipt, into its value. Default: JSON, or the bare text if it is
+   * none. JSON numbers beyond 2^53 lose digits; README.md has a `decode` that keeps them.
+   */
   decode?: (text: string) => unknown;
-  /** The WebSocket class, where there is none by that name or another one is wanted. */
-  WebSocket?: new (url: string) => WebSocket;
+  /** The WebSocket class, where there is none by that name (Node before 22) or another one is wanted. */
+  WebSocket?: ImSocketClass;
 }
 
-export type UrlAnswer = string | URL | null | undefined;
+export type UrlAnswer = string | Url | null | undefined;
 
 /** What became of a message that asked for a receipt. */
 export interface ImReceipt {
@@ -77,24 +125,37 @@ export interface ImReceipt {
   /** In words, as the original server says it. */
   receipt: string;
   /** Whom the message was for. */
-  to?: number | string;
-  status?: "sent" | "offline" | string;
+  to: number | string;
+  status: "sent" | "offline" | (string & {});
 }
 
-export interface ImEventMap {
-  state: CustomEvent<{ state: ImState; previous: ImState; retryAt: number }>;
+/** What listeners get: a `CustomEvent`. */
+export type ImEvent<Detail> = BaseEvent & { readonly detail: Detail };
+
+export interface ImEventMap<Message = any> {
+  state: ImEvent<{ state: ImState; previous: ImState; retryAt: number }>;
   /** Before the rooms have been joined again: `rejoined` follows. */
-  open: CustomEvent<{ isReconnect: boolean }>;
-  rejoined: CustomEvent<{ rooms: string[] }>;
-  message: CustomEvent<any>;
-  receipt: CustomEvent<ImReceipt>;
+  open: ImEvent<{ isReconnect: boolean }>;
+  rejoined: ImEvent<{ rooms: string[] }>;
+  message: ImEvent<Message>;
+  receipt: ImEvent<ImReceipt>;
   /** The server or the network closed the connection, or refused it (1006). */
-  close: CustomEvent<{ code: number; reason: string; wasClean: boolean; willReconnect: boolean }>;
-  kicked: CustomEvent<{ reason: string }>;
-  error: CustomEvent<ImError>;
+  close: ImEvent<{ code: number; reason: string; wasClean: boolean; willReconnect: boolean }>;
+  kicked: ImEvent<{ reason: string }>;
+  error: ImEvent<ImError>;
 }
 
-export class ImClient extends EventTarget {
+/** A listener may name the browser's `CustomEvent` instead. */
+type Listener<E> = { call(event: E): unknown }["call"] | { handleEvent(event: E): unknown };
+interface ListenOptions {
+  once?: boolean;
+  passive?: boolean;
+  capture?: boolean;
+  signal?: Signal;
+}
+
+/** An `EventTarget`. `Message` is what your service sends. */
+export class ImClient<Message = any> {
   constructor(options: ImClientOptions);
   readonly state: ImState;
   /** While waiting or offline without a socket: when the next attempt starts, as `Date.now()` counts; otherwise 0. */
@@ -103,25 +164,22 @@ export class ImClient extends EventTarget {
   readonly isOpen: boolean;
   /** Rooms to join again after each reconnect. Yours to edit. */
   readonly rooms: Set<string>;
-  /** Connects, and stays connected until `close()`, a kick or a fatal close code. */
+  /** Connects, and stays connected until `close()`, a kick or a fatal close code. Nothing happens if it has not ended. */
   connect(): void;
   /** Disconnects for good; `connect()` starts again. Remembers the rooms. */
   close(): void;
-  /** Ends the wait for the next attempt, if there is one. */
+  /** Ends the wait for the next attempt, if there is one: for a person's wish. */
   retryNow(): void;
+  /**
+   * Remembers a room, and joins it by `rejoin` as soon as there is a connection. Joins and leaves are carried out one after the other.
+   * The promise never fails: false says that the opposite was asked for before it was done, or that the client was closed.
+   */
+  join(room: string): Promise<boolean>;
+  /** Forgets a room, and leaves it by the option `leave`, with or without a connection. */
+  leave(room: string): Promise<boolean>;
 
-  addEventListener<K extends keyof ImEventMap>(
-    type: K,
-    listener: (this: ImClient, event: ImEventMap[K]) => unknown,
-    options?: boolean | AddEventListenerOptions,
-  ): void;
-  addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
-  removeEventListener<K extends keyof ImEventMap>(
-    type: K,
-    listener: (this: ImClient, event: ImEventMap[K]) => unknown,
-    options?: boolean | EventListenerOptions,
-  ): void;
-  removeEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | EventListenerOptions): void;
+  addEventListener<K extends keyof ImEventMap>(type: K, listener: Listener<ImEventMap<Message>[K]> | null, options?: boolean | ListenOptions): void;
+  removeEventListener<K extends keyof ImEventMap>(type: K, listener: Listener<ImEventMap<Message>[K]> | null, options?: boolean | ListenOptions): void;
 }
 
 /** Reads what a socket receives: the JSON that was sent, or the bare text if it is none. */

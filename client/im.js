@@ -1,69 +1,62 @@
 // The imcore client for browsers: one push connection that stays up. No dependency, no DOM beyond events.
 //
 // The socket only ever receives. Every attempt asks your web API for a fresh address, because its token
-// works once and for ten seconds. Types are in im.d.ts, usage in README.md.
+// works once and for ten seconds. Types are in im.d.ts, usage in README.md, the parts in the folder im.
+
+import { askForAddress } from "./im/address.js";
+import { ImError } from "./im/error.js";
+import { Liveness, SILENCE } from "./im/liveness.js";
+import { decodeJson, read } from "./im/message.js";
+import { complete } from "./im/options.js";
+import { isHidden, isOnline, Page } from "./im/page.js";
+import { Rooms } from "./im/rooms.js";
+import { Socket, socketClass } from "./im/socket.js";
+import { clamp, drawn, hintIn, now, step } from "./im/time.js";
+
+export { decodeJson, ImError };
 
 /** @typedef {import("./im.d.ts").ImState} ImState */
-/** @typedef {import("./im.d.ts").ImClientOptions} ImClientOptions */
 /** @typedef {import("./im.d.ts").ImErrorKind} ImErrorKind */
+/** @typedef {{ after: number, spread?: number }} Hint A pause that others asked for; nothing shortens it. */
 
 /** The server's "do not reconnect". */
 const KICKED = 4001;
-/** The node stops; another process, or the same one restarted, will be there in a moment. */
-const NODE_STOPS = [1001, 1012];
-/** The client read too slowly, or the node is overloaded: come back, but not at once. */
-const LATER = 1013;
-/** Something this page sends is wrong. It would be wrong again, so coming back would only loop. */
+/** Close codes after which coming back would only loop: something this page does is wrong, and would be wrong again. */
 const FATAL = new Map([
   [1002, "the server could not read a frame of this client"],
   [1007, "this client sent text that is not UTF-8"],
   [1008, "this client sent too much; the socket is for receiving"],
   [1009, "this client sent a message that is too big"],
+  [4003, "this client has too many connections; the oldest gave way"],
 ]);
-/** Steps of the back-off at which the return begins after such a close: 1 to 2 s, and 4 to 8 s. */
-const STEP_NODE_STOPS = 2;
-const STEP_LATER = 4;
-/** How often an open connection is looked at. */
-const WATCH_MS = 5_000;
-/** A watch this late means that the machine slept. Hidden pages are called once a minute, which is not sleep. */
-const SLEPT_MS = 90_000;
+/**
+ * What a code asks for if its reason says nothing: a node that stops needs a moment, one that could not get rid of its messages
+ * needs more.
+ * @type {Map<number, Hint>}
+ */
+const HINTS = new Map([
+  [1001, { after: 1_000 }],
+  [1012, { after: 1_000 }],
+  [1013, { after: 4_000, spread: 4_000 }],
+]);
+/** What the server is told when we let go: for good, or until a moment later. */
+const GOODBYE = /** @type {const} */ ([1000, "goodbye"]);
+const BACK_SOON = /** @type {const} */ ([3001, "back soon"]);
+/** Nobody waits for a hidden page, so it leaves the way to those that are looked at. */
+const HIDDEN_FACTOR = 4;
+/** The limits of an attempt grow by this with each that was too slow, this many times: 10, 15, 22.5 and 30 s. */
+const GROWTH = 1.5;
+const LARGEST_FACTOR = 3;
 /** A page that becomes visible checks a link that has been silent this long. */
 const STALE_MS = 30_000;
 
-const DEFAULTS = {
-  firstPause: 500,
-  longestPause: 15_000,
-  stableAfter: 5_000,
-  connectWithin: 10_000,
-  checkWithin: 10_000,
-};
+/** Why it makes no sense to go on. */
+const NO_ADDRESS = "there is no address: the web API wants no connection any more";
+const NO_CLASS = "there is no WebSocket class here (Node has one from version 22 on): give one as the option WebSocket, "
+  + "for example that of the package ws";
 
-/** A failure that the client deals with by itself, told for logs and for the curious. */
-export class ImError extends Error {
-  /**
-   * @param {ImErrorKind} kind
-   * @param {string} message
-   * @param {unknown} [cause]
-   */
-  constructor(kind, message, cause) {
-    super(message, { cause });
-    this.name = "ImError";
-    this.kind = kind;
-  }
-}
-
-/**
- * Reads what a socket receives: the JSON that was sent, or the bare text if it is none.
- * @param {string} text
- * @returns {unknown}
- */
-export function decodeJson(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+/** @type {ImState[]} */
+const ENDED = ["closed", "kicked", "failed"];
 
 /** One user's push connection. */
 export class ImClient extends EventTarget {
@@ -71,46 +64,48 @@ export class ImClient extends EventTarget {
   state = "closed";
   /** While waiting or offline: when the next attempt starts, as `Date.now()` counts. */
   retryAt = 0;
-  /**
-   * Rooms to join again after each reconnect. Yours to edit.
-   * @type {Set<string>}
-   */
-  rooms;
 
-  /** @type {ImClientOptions & typeof DEFAULTS} */
   #options;
-  /** @type {WebSocket | null} */
+  #page;
+  #liveness;
+  #rooms;
+  /** @type {Socket | null} */
   #socket = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  /** @type {ReturnType<typeof setTimeout> | undefined} Of the pause, or of the attempt. */
   #timer;
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #watcher;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #rejoinTimer;
-  /** Ended when what it belongs to is let go of: an attempt, or a connection. */
+  /** Ended when what it belongs to is let go of: an attempt, a connection, a pause. */
   #scope = new AbortController();
+  /** Failures in a row, and attempts in a row that were too slow. */
   #attempt = 0;
-  #openedAt = 0;
-  #heardAt = 0;
-  #watchedAt = 0;
-  /** Why the link may be dead, until that is known. */
-  #doubt = "";
-  /**
-   * Told about every message while a check is under way.
-   * @type {(() => void) | null}
-   */
-  #onHeard = null;
+  #tooSlow = 0;
+  /** Of an attempt: when its present part began, and what the slowest one took. */
+  #startedAt = 0;
+  #slowestPart = 0;
+  /** @type {number | null} */
+  #openedAt = null;
   #hasBeenOpen = false;
-  /** @type {[EventTarget, string, (event: Event) => void][]} */
-  #hooks = [];
+  /** Until when we were asked to stay away. */
+  #notBefore = 0;
+  /** When the network was last lost, if it has not come back. */
+  #goneAt = Infinity;
+  #lastUrl = "";
 
-  /** @param {ImClientOptions} options */
+  /** @param {import("./im.d.ts").ImClientOptions} options */
   constructor(options) {
     super();
-    if (typeof options?.getUrl !== "function") throw new TypeError("ImClient: getUrl must be a function");
-    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    this.#options = { ...DEFAULTS, ...given, getUrl: options.getUrl };
-    this.rooms = options.rooms ?? new Set();
+    this.#options = complete(options);
+    this.#liveness = new Liveness(this.#options, {
+      alive: () => this.#alive(),
+      dead: (why) => this.#dead(why),
+    });
+    this.#rooms = new Rooms(this.#options, (type, detail) => this.#emit(type, detail));
+    this.#page = new Page({
+      networkIsGone: () => this.#networkIsGone(),
+      networkIsBack: () => this.#networkIsBack(),
+      isVisible: () => this.#pageIsVisible(),
+      isPutAway: () => this.#putAway(),
+      isBack: () => this.#wake("the page was put away"),
+    });
   }
 
   /** Whether messages are expected to arrive now. */
@@ -118,12 +113,18 @@ export class ImClient extends EventTarget {
     return this.state === "open";
   }
 
-  /** Connects, and stays connected until `close()`, a kick or a fatal close code. */
+  /** Rooms to join again after each reconnect. Yours to edit. */
+  get rooms() {
+    return this.#rooms.wanted;
+  }
+
+  /** Connects, and stays connected until `close()`, a kick or a fatal close code. Again: nothing. */
   connect() {
-    this.#abandon();
+    if (!ENDED.includes(this.state)) return;
     this.#attempt = 0;
-    this.#hasBeenOpen = false;
-    this.#hook();
+    this.#tooSlow = 0;
+    this.#notBefore = 0;
+    this.#page.listen();
     this.#connect();
   }
 
@@ -134,290 +135,251 @@ export class ImClient extends EventTarget {
 
   /** Ends the wait for the next attempt, if there is one. */
   retryNow() {
-    const waits = this.state === "waiting" || (this.state === "offline" && !this.#socket);
-    if (waits) this.#connect();
+    if (this.#isBetween) this.#connect();
+  }
+
+  /** @param {string} room */
+  join(room) {
+    return this.#rooms.ask("join", room);
+  }
+
+  /** @param {string} room */
+  leave(room) {
+    return this.#rooms.ask("leave", room);
   }
 
   // --- One attempt --------------------------------------------------------------------------------
 
+  /** Whether there is neither a connection nor an attempt, but will be. */
+  get #isBetween() {
+    return this.state === "waiting" || (this.state === "offline" && !this.#socket);
+  }
+
   async #connect() {
-    this.#abandon();
+    this.#letGo(BACK_SOON);
     const { signal } = this.#scope;
     this.#enter("connecting");
     if (signal.aborted) return;
-    this.#timer = setTimeout(() => this.#fail("timeout", "no connection in time"), this.#options.connectWithin);
-    let url;
+    const Class = socketClass(this.#options.WebSocket);
+    if (!Class) return this.#end("failed", new ImError("url", NO_CLASS));
+    this.#slowestPart = 0;
+    this.#limit("no address");
     try {
-      url = await this.#options.getUrl({ signal, attempt: this.#attempt });
+      const url = await askForAddress(this.#options, { signal, attempt: this.#attempt });
+      if (signal.aborted) return;
+      if (url === null) this.#end("failed", new ImError("url", NO_ADDRESS));
+      else this.#open(Class, url);
     } catch (error) {
-      if (!signal.aborted) this.#fail("url", "getUrl failed", error);
-      return;
-    }
-    if (signal.aborted) return;
-    if (url === null || url === undefined || url === "") {
-      this.#end("failed", new ImError("url", "getUrl gave no address: it wants no connection any more"));
-    } else {
-      this.#open(url, signal);
+      if (!signal.aborted) this.#fail(/** @type {ImError} */ (error));
     }
   }
 
   /**
-   * @param {string | URL} url
-   * @param {AbortSignal} signal
+   * Gives the present part of an attempt its time.
+   * @param {string} missing
    */
-  #open(url, signal) {
-    /** @type {WebSocket} */
-    let socket;
-    try {
-      const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
-      socket = new Socket(String(url));
-    } catch (error) {
-      this.#fail("url", "this address cannot be connected to", error);
-      return;
-    }
-    this.#socket = socket;
-    socket.onopen = () => {
-      if (!signal.aborted) this.#opened();
-    };
-    socket.onmessage = (event) => {
-      if (!signal.aborted) this.#receive(event.data);
-    };
-    socket.onclose = (event) => {
-      if (!signal.aborted) this.#closed(event);
-    };
+  #limit(missing) {
+    clearTimeout(this.#timer);
+    this.#startedAt = now();
+    const ms = this.#limitAfter(this.#tooSlow);
+    this.#timer = setTimeout(() => {
+      if (this.#limitAfter(this.#tooSlow + 1) > ms) this.#tooSlow += 1;
+      this.#fail(new ImError("timeout", `${missing} within ${ms} ms`));
+    }, ms);
+  }
+
+  /** @param {number} tooSlow */
+  #limitAfter(tooSlow) {
+    return clamp(this.#options.connectWithin * Math.min(LARGEST_FACTOR, GROWTH ** tooSlow));
+  }
+
+  /**
+   * @param {import("./im.d.ts").ImSocketClass} Class
+   * @param {string} url
+   */
+  #open(Class, url) {
+    const isRepeated = url === this.#lastUrl;
+    this.#lastUrl = url;
+    this.#slowestPart = now() - this.#startedAt;
+    this.#limit("the address was there, but no connection");
+    this.#socket = new Socket(Class, url, {
+      opened: () => this.#opened(),
+      received: (data) => this.#receive(data),
+      ended: (end) => this.#ended(end, isRepeated),
+    });
   }
 
   #opened() {
     clearTimeout(this.#timer);
-    const now = Date.now();
-    this.#openedAt = now;
-    this.#heardAt = now;
-    this.#watchedAt = now;
-    this.#watcher = setInterval(() => this.#watch(), WATCH_MS);
+    this.#openedAt = now();
+    // The limit that was needed stays, in case the next handshake is as slow.
+    const needed = Math.max(this.#slowestPart, this.#openedAt - this.#startedAt) * GROWTH;
+    while (this.#tooSlow > 0 && needed < this.#limitAfter(this.#tooSlow - 1)) this.#tooSlow -= 1;
     const isReconnect = this.#hasBeenOpen;
     this.#hasBeenOpen = true;
+    this.#liveness.start();
     const { signal } = this.#scope;
     this.#enter("open");
-    if (signal.aborted) return;
-    this.#emit("open", { isReconnect });
-    if (!signal.aborted && this.rooms.size) this.#rejoin();
+    if (!signal.aborted) this.#emit("open", { isReconnect });
+    if (!signal.aborted) this.#rooms.opened();
   }
 
-  /** @param {CloseEvent} event */
-  #closed({ code, reason, wasClean }) {
-    this.#judge();
+  /**
+   * The server or the network ended a connection, or refused it.
+   * @param {import("./im/socket.js").End} end
+   * @param {boolean} isRepeated
+   */
+  #ended({ code, reason, wasClean, wasOpen, forbiddenBy }, isRepeated) {
+    if (forbiddenBy) {
+      const origin = new URL(this.#lastUrl).origin;
+      const message = `the Content-Security-Policy (CSP) of this page forbids ${origin}; its ${forbiddenBy} must list it`;
+      return this.#fail(new ImError("url", message));
+    }
     const fault = FATAL.get(code);
     const willReconnect = code !== KICKED && fault === undefined;
     const { signal } = this.#scope;
     this.#emit("close", { code, reason, wasClean, willReconnect });
     // A listener may have closed or connected anew.
     if (signal.aborted) return;
-    if (code === KICKED) {
-      this.#end("kicked");
-      this.#emit("kicked", { reason });
-    } else if (fault !== undefined) {
-      this.#end("failed", new ImError("protocol", `close code ${code}: ${fault}`));
-    } else {
-      if (NODE_STOPS.includes(code)) this.#attempt = Math.max(this.#attempt, STEP_NODE_STOPS);
-      if (code === LATER) this.#attempt = Math.max(this.#attempt, STEP_LATER);
-      this.#wait();
+    if (code === KICKED) this.#end("kicked", undefined, { reason });
+    else if (fault !== undefined) this.#end("failed", new ImError("protocol", `close code ${code}: ${fault}`));
+    else {
+      const repeated = new ImError("url", "the address that was refused is the one before, and each works once: is the answer cached?");
+      this.#wait(hintIn(reason) ?? HINTS.get(code), isRepeated && !wasOpen ? repeated : undefined);
     }
   }
 
   /**
    * An attempt or a connection is given up from our side.
-   * @param {ImErrorKind} kind
-   * @param {string} message
-   * @param {unknown} [cause]
+   * @param {ImError} error
    */
-  #fail(kind, message, cause) {
-    this.#judge();
-    this.#wait();
-    this.#emit("error", new ImError(kind, message, cause));
+  #fail(error) {
+    this.#wait(error.retryAfter === undefined ? undefined : { after: error.retryAfter }, error);
+  }
+
+  // --- Between two attempts -------------------------------------------------------------------------
+
+  /**
+   * @param {Hint} [hint]
+   * @param {ImError} [error]
+   */
+  #wait(hint, error) {
+    if (this.#hasLasted) this.#attempt = 0;
+    this.#letGo(BACK_SOON);
+    const { firstPause, longestPause } = this.#options;
+    const isOffline = !isOnline();
+    const first = isHidden() ? firstPause * HIDDEN_FACTOR : firstPause;
+    const longest = isOffline ? longestPause : step(first, this.#attempt, longestPause);
+    this.#attempt += 1;
+    let pause = isOffline ? longest / 2 + drawn(longest / 2) : drawn(longest);
+    if (hint) {
+      pause = Math.max(isOffline ? pause : 0, hint.after + drawn(hint.spread ?? longest));
+      this.#notBefore = now() + clamp(pause);
+    }
+    this.#pauseFor(clamp(Math.max(pause, this.#notBefore - now())), error);
+  }
+
+  /**
+   * @param {number} ms
+   * @param {ImError} [error]
+   */
+  #pauseFor(ms, error) {
+    const { signal } = this.#scope;
+    clearTimeout(this.#timer);
+    this.retryAt = Date.now() + ms;
+    // Also while offline: browsers are sometimes wrong about it, for example on a network of their own.
+    this.#timer = setTimeout(() => this.#connect(), ms);
+    this.#enter(isOnline() ? "waiting" : "offline");
+    if (error && !signal.aborted) this.#emit("error", error);
   }
 
   /** A connection that lasted was a good one: the pauses start small again. */
-  #judge() {
-    if (this.#openedAt && Date.now() - this.#openedAt >= this.#options.stableAfter) this.#attempt = 0;
+  get #hasLasted() {
+    return this.#openedAt !== null && now() - this.#openedAt >= this.#options.stableAfter;
   }
 
-  #wait() {
-    this.#abandon();
-    const { firstPause, longestPause } = this.#options;
-    const isOffline = !isOnline();
-    const step = isOffline ? longestPause : Math.min(longestPause, firstPause * 2 ** this.#attempt);
-    const pause = jittered(step);
-    this.#attempt += 1;
-    this.retryAt = Date.now() + pause;
-    // Also while offline: browsers are sometimes wrong about it, for example on a network of their own.
-    this.#timer = setTimeout(() => this.#connect(), pause);
-    this.#enter(isOffline ? "offline" : "waiting");
+  /**
+   * Something speaks for another attempt now, or against the connection there is.
+   * @param {string} why
+   */
+  #wake(why) {
+    if (!this.#isBetween) return void this.#liveness.suspect(why);
+    const left = this.#notBefore - now();
+    if (left <= 0) this.#connect();
+    else if (!this.retryAt) this.#pauseFor(left);
   }
 
-  // --- Messages and rooms ---------------------------------------------------------------------------
+  // --- Messages -------------------------------------------------------------------------------------
 
   /** @param {unknown} data */
   #receive(data) {
-    this.#alive();
-    if (typeof data !== "string") return;
     const { signal } = this.#scope;
-    const decode = this.#options.decode ?? decodeJson;
-    let type = "message";
-    let value;
+    this.#liveness.heard();
+    if (signal.aborted) return;
+    let message;
     try {
-      value = decode(data);
-      if (isReceipt(value)) {
-        type = "receipt";
-        value = { ...value, content: typeof value.content === "string" ? decode(value.content) : value.content };
-      }
+      if (typeof data !== "string") throw new Error("it is binary, and the server of this client sends text");
+      message = read(data, this.#options.decode ?? decodeJson);
     } catch (error) {
       this.#emit("error", new ImError("decode", "a message could not be decoded", error));
       return;
     }
-    if (!signal.aborted) this.#emit(type, value);
+    if (!signal.aborted) this.#emit(message.type, message.value);
   }
 
-  /** The server forgets the rooms of a client whose last connection ends; this has them joined again. */
-  async #rejoin(attempt = 0) {
-    const { rejoin, firstPause, longestPause } = this.#options;
-    const rooms = [...this.rooms];
-    if (!rejoin || rooms.length === 0) return;
-    const { signal } = this.#scope;
-    try {
-      await rejoin(rooms, { signal });
-      if (!signal.aborted) this.#emit("rejoined", { rooms });
-    } catch (error) {
-      if (signal.aborted) return;
-      const pause = jittered(Math.min(longestPause, firstPause * 2 ** attempt));
-      this.#rejoinTimer = setTimeout(() => this.#rejoin(attempt + 1), pause);
-      this.#emit("error", new ImError("rejoin", "the rooms could not be joined; trying again", error));
-    }
-  }
+  // --- What the page and the link tell --------------------------------------------------------------
 
-  // --- Is the link alive? ---------------------------------------------------------------------------
-
+  /** If the browser says offline, it is wrong. */
   #alive() {
-    this.#heardAt = Date.now();
-    this.#doubt = "";
-    this.#onHeard?.();
-    // If the browser says offline, it was wrong.
-    if (this.state === "offline") this.#enter("open");
+    if (this.state === "offline" && this.#openedAt !== null) this.#enter("open");
   }
 
-  #watch() {
-    const now = Date.now();
-    const late = now - this.#watchedAt - WATCH_MS;
-    this.#watchedAt = now;
-    const { silence } = this.#options;
-    if (late >= SLEPT_MS) this.#suspect("the machine slept");
-    else if (silence && now - this.#heardAt >= silence) this.#suspect("silence");
-    else if (this.#doubt) this.#suspect(this.#doubt);
-  }
-
-  /**
-   * Has an open link checked; takes it for dead where there is no check.
-   * @param {string} why
-   */
-  async #suspect(why) {
-    // Without a network nothing can be checked or replaced.
-    if (!this.#openedAt || this.#onHeard || !isOnline()) return;
-    this.#doubt = why;
-    const { check } = this.#options;
+  /** @param {string} why */
+  #dead(why) {
+    const error = new ImError("dead", `the link is taken for dead: ${why}`);
+    // All clients may fall silent at once, and then they must not come back at once. Other reasons are one machine's own,
+    // and no failure of the server's: there is nothing to wait for.
+    if (why === SILENCE || !this.#hasLasted || !isOnline()) return this.#fail(error);
+    this.#attempt = 0;
+    this.#connect();
     const { signal } = this.#scope;
-    const verdict = check ? await this.#verdict(check, signal) : "dead";
-    if (signal.aborted) return;
-    if (verdict === "alive") this.#alive();
-    else if (verdict === "dead") this.#fail("dead", `the link is taken for dead: ${why}`);
-    // Otherwise the web API did not answer. That says nothing about this link, and a new one needs it too: the
-    // watch asks again.
-  }
-
-  /**
-   * @param {NonNullable<ImClientOptions["check"]>} check
-   * @param {AbortSignal} signal
-   * @returns {Promise<"alive" | "dead" | "unknown">}
-   */
-  async #verdict(check, signal) {
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    let timer;
-    try {
-      return await new Promise((resolve) => {
-        timer = setTimeout(() => resolve("dead"), this.#options.checkWithin);
-        this.#onHeard = () => resolve("alive");
-        signal.addEventListener("abort", () => resolve("unknown"));
-        Promise.resolve()
-          .then(() => check({ signal }))
-          .then(
-            (isAlive) => {
-              // Anything else: the check had something sent to us, and its arrival is the answer.
-              if (typeof isAlive === "boolean") resolve(isAlive ? "alive" : "dead");
-            },
-            () => resolve("unknown"),
-          );
-      });
-    } finally {
-      clearTimeout(timer);
-      if (!signal.aborted) this.#onHeard = null;
-    }
-  }
-
-  // --- What the browser tells -----------------------------------------------------------------------
-
-  #hook() {
-    this.#unhook();
-    const page = globalThis.document;
-    this.#on(globalThis, "online", () => this.#networkIsBack());
-    this.#on(globalThis, "offline", () => this.#networkIsGone());
-    this.#on(globalThis, "pageshow", (event) => {
-      if (/** @type {PageTransitionEvent} */ (event).persisted) this.#pageIsRestored();
-    });
-    this.#on(page, "visibilitychange", () => {
-      if (page.visibilityState === "visible") this.#pageIsVisible();
-    });
-  }
-
-  #unhook() {
-    for (const [target, type, listener] of this.#hooks) target.removeEventListener(type, listener);
-    this.#hooks = [];
-  }
-
-  /**
-   * @param {EventTarget | undefined} target
-   * @param {string} type
-   * @param {(event: Event) => void} listener
-   */
-  #on(target, type, listener) {
-    // Outside of browsers there are no such events.
-    if (typeof target?.addEventListener !== "function") return;
-    target.addEventListener(type, listener);
-    this.#hooks.push([target, type, listener]);
+    if (!signal.aborted && !ENDED.includes(this.state)) this.#emit("error", error);
   }
 
   /** The connection may outlive a short loss, so it is kept until it proves dead. */
   #networkIsGone() {
+    this.#goneAt = now();
     if (this.state === "open") this.#enter("offline");
-    else if (this.state === "waiting") this.#wait();
+    else if (this.state === "waiting" && this.retryAt) this.#wait();
   }
 
   #networkIsBack() {
-    if (this.#openedAt) {
-      this.#suspect("the network was away");
-    } else {
+    if (this.state === "connecting") {
+      // What was sent before the network came back is lost, and its answer never comes.
+      this.#connect();
+    } else if (this.#openedAt === null) {
       this.#attempt = 0;
-      this.retryNow();
+      if (this.#isBetween) this.#wake("");
+    } else if (this.#liveness.quietFor >= now() - this.#goneAt) {
+      // Nothing was heard since.
+      this.#liveness.suspect("the network was away");
     }
-  }
-
-  /** Browsers cut the sockets of pages that they keep for the back button, and need not say so. */
-  #pageIsRestored() {
-    this.retryNow();
-    this.#suspect("the page was put away");
+    this.#goneAt = Infinity;
   }
 
   #pageIsVisible() {
-    this.retryNow();
-    const isStale = Date.now() - this.#heardAt >= STALE_MS;
-    if (this.#options.check && isStale) this.#suspect("the page was hidden");
+    const isStale = this.#options.check && this.#liveness.quietFor >= STALE_MS;
+    if (this.#isBetween || isStale) this.#wake("the page was hidden");
+  }
+
+  /**
+   * The browser would go on answering pings for a page that no code runs in, and the server would hold the user for online. So
+   * the page says that it is away, and comes back when it is taken out again.
+   */
+  #putAway() {
+    if (ENDED.includes(this.state)) return;
+    this.#letGo(BACK_SOON);
+    this.#enter("waiting");
   }
 
   // --- State ----------------------------------------------------------------------------------------
@@ -426,28 +388,34 @@ export class ImClient extends EventTarget {
    * The end, until `connect()` is called again.
    * @param {"closed" | "kicked" | "failed"} state
    * @param {ImError} [error]
+   * @param {{ reason: string }} [kick]
    */
-  #end(state, error) {
-    this.#abandon();
-    this.#unhook();
+  #end(state, error, kick) {
+    this.#letGo(GOODBYE);
+    this.#page.unlisten();
+    this.#rooms.stop();
+    const { signal } = this.#scope;
     this.#enter(state);
+    if (signal.aborted) return;
     if (error) this.#emit("error", error);
+    if (kick) this.#emit("kicked", kick);
   }
 
-  /** Lets go of the present attempt or connection. */
-  #abandon() {
+  /**
+   * Lets go of the present attempt, connection or pause.
+   * @param {readonly [number, string]} words to the server
+   */
+  #letGo(words) {
     this.#scope.abort();
     this.#scope = new AbortController();
     clearTimeout(this.#timer);
-    clearTimeout(this.#rejoinTimer);
-    clearInterval(this.#watcher);
-    this.#openedAt = 0;
-    this.#doubt = "";
-    this.#onHeard = null;
+    this.#liveness.stop();
+    this.#rooms.ended();
+    this.#openedAt = null;
     this.retryAt = 0;
     const socket = this.#socket;
     this.#socket = null;
-    socket?.close();
+    socket?.close(...words);
   }
 
   /** @param {ImState} state */
@@ -464,26 +432,4 @@ export class ImClient extends EventTarget {
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-/** Whether there may be a network, as far as the browser knows. */
-function isOnline() {
-  return globalThis.navigator?.onLine !== false;
-}
-
-/**
- * A pause from the upper half of a step, so that the clients of a restarted server do not return in one wave.
- * @param {number} step
- */
-function jittered(step) {
-  return step / 2 + (Math.random() * step) / 2;
-}
-
-/**
- * @param {unknown} value
- * @returns {value is { receipt: string, content: unknown }}
- */
-function isReceipt(value) {
-  return typeof value === "object" && value !== null && "receipt" in value && typeof value.receipt === "string"
-    && "content" in value;
 }

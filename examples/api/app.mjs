@@ -17,6 +17,8 @@ const FILES = {
   "/": ["page.html", "text/html; charset=utf-8"],
   "/im.js": ["../../client/im.js", "text/javascript; charset=utf-8"],
 };
+// The parts of im.js.
+const PART = /^\/im\/[a-z]+\.js$/;
 
 class Refused extends Error {
   constructor(status, text) {
@@ -86,9 +88,10 @@ async function route(path, body) {
 }
 
 async function file(path) {
-  const [name, type] = FILES[path] ?? [];
-  if (!name) throw new Refused(404, "there is nothing here");
-  return [type, await readFile(new URL(name, import.meta.url))];
+  const [name, type] = FILES[path] ?? (PART.test(path) ? [`../../client${path}`, FILES["/im.js"][1]] : []);
+  const text = name && (await readFile(new URL(name, import.meta.url)).catch(() => null));
+  if (!text) throw new Refused(404, "there is nothing here");
+  return [type, text];
 }
 
 async function answer(request) {

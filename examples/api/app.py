@@ -35,6 +35,9 @@ FILES = {
     "/": (HERE / "page.html", "text/html; charset=utf-8"),
     "/im.js": (HERE.parent.parent / "client" / "im.js", "text/javascript; charset=utf-8"),
 }
+# The parts of im.js.
+for part in (HERE.parent.parent / "client" / "im").glob("*.js"):
+    FILES["/im/" + part.name] = (part, "text/javascript; charset=utf-8")
 
 
 def im(method, path, body=None):

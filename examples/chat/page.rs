@@ -16,8 +16,17 @@ pub(crate) fn find(path: &str) -> Option<Asset> {
         "/icon.svg" | "/favicon.ico" => ("image/svg+xml", include_str!("page/icon.svg")),
         "/app.js" => (SCRIPT, include_str!("page/app.js")),
         "/api.js" => (SCRIPT, include_str!("page/api.js")),
-        // The client that everybody's page may use.
+        // The client that everybody's page may use, and its parts.
         "/im.js" => (SCRIPT, include_str!("../../client/im.js")),
+        "/im/address.js" => (SCRIPT, include_str!("../../client/im/address.js")),
+        "/im/error.js" => (SCRIPT, include_str!("../../client/im/error.js")),
+        "/im/liveness.js" => (SCRIPT, include_str!("../../client/im/liveness.js")),
+        "/im/message.js" => (SCRIPT, include_str!("../../client/im/message.js")),
+        "/im/options.js" => (SCRIPT, include_str!("../../client/im/options.js")),
+        "/im/page.js" => (SCRIPT, include_str!("../../client/im/page.js")),
+        "/im/rooms.js" => (SCRIPT, include_str!("../../client/im/rooms.js")),
+        "/im/socket.js" => (SCRIPT, include_str!("../../client/im/socket.js")),
+        "/im/time.js" => (SCRIPT, include_str!("../../client/im/time.js")),
         "/store.js" => (SCRIPT, include_str!("page/store.js")),
         "/view.js" => (SCRIPT, include_str!("page/view.js")),
         "/i18n.js" => (SCRIPT, include_str!("page/i18n.js")),

@@ -86,6 +86,8 @@ fn a_day_at_the_chat(language: &str, file: &str) {
     for (path, status, kind) in [
         ("/?user=1", 200, "text/html; charset=utf-8"),
         ("/im.js", 200, "text/javascript; charset=utf-8"),
+        ("/im/socket.js", 200, "text/javascript; charset=utf-8"),
+        ("/im/nothing.js", 404, "application/json"),
         ("/app.py", 404, "application/json"),
     ] {
         let answer = http::ask(app.1, &format!("GET {path}"), "", None);

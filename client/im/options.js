@@ -1,0 +1,70 @@
+// The options of a client: defaults, and refusal of what cannot work. Called once, by the constructor.
+
+import { shown } from "./error.js";
+import { clamp } from "./time.js";
+
+/** @typedef {import("../im.d.ts").ImClientOptions} ImClientOptions */
+
+const DEFAULTS = {
+  firstPause: 2_500,
+  longestPause: 30_000,
+  stableAfter: 5_000,
+  connectWithin: 10_000,
+  checkWithin: 10_000,
+  rejoinWithin: 10_000,
+  silence: 0,
+};
+
+/** What may be a function and nothing else. */
+const CALLS = /** @type {const} */ (["getUrl", "rejoin", "leave", "check", "decode", "WebSocket"]);
+
+/**
+ * @param {ImClientOptions} options
+ * @returns {ImClientOptions & typeof DEFAULTS & { rooms: Set<string> }}
+ */
+export function complete(options) {
+  if (options?.getUrl === undefined && options?.address === undefined) {
+    throw new TypeError("ImClient: one of getUrl (a function) and address (of your web API) must be given");
+  }
+  const { address } = options;
+  if (address !== undefined && typeof address !== "string" && !(address instanceof URL)) {
+    throw new TypeError(`ImClient: address must be a text or a URL, not ${shown(address)}`);
+  }
+  for (const name of CALLS) {
+    const value = options[name];
+    if (value !== undefined && typeof value !== "function") {
+      throw new TypeError(`ImClient: ${name} must be a function, not ${shown(value)}`);
+    }
+  }
+  /** @type {any} */
+  const all = { ...DEFAULTS, ...options };
+  for (const name of /** @type {(keyof typeof DEFAULTS)[]} */ (Object.keys(DEFAULTS))) {
+    all[name] = duration(name, options[name] ?? DEFAULTS[name]);
+  }
+  all.rooms = roomSet(options.rooms);
+  return all;
+}
+
+/**
+ * @param {keyof typeof DEFAULTS} name
+ * @param {unknown} ms
+ */
+function duration(name, ms) {
+  if (typeof ms !== "number" || !(ms >= 0)) {
+    throw new TypeError(`ImClient: ${name} must be a number of milliseconds, not ${shown(ms)}`);
+  }
+  const isNever = name === "silence" && (ms === 0 || ms === Infinity);
+  return isNever ? 0 : clamp(ms);
+}
+
+/**
+ * A set stays the one that was given, so that its owner can go on editing it.
+ * @param {unknown} rooms
+ * @returns {Set<string>}
+ */
+function roomSet(rooms) {
+  if (rooms === undefined || rooms === null) return new Set();
+  if (rooms instanceof Set) return rooms;
+  if (typeof rooms === "object" && Symbol.iterator in rooms) return new Set(/** @type {Iterable<string>} */ (rooms));
+  throw new TypeError(`ImClient: rooms must be a Set or a list of names, not ${shown(rooms)}`);
+}
