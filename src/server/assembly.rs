@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::Instant,
@@ -96,7 +96,7 @@ impl Assembly {
     ) -> io::Result<ServerHandle> {
         let (presence_sender, presence_queue) = channel();
         let (publisher, publisher_queue) = notices();
-        let (tickets, ticket_queue) = sync_channel(self.config.limits.handshakes);
+        let (tickets, ticket_queue) = channel();
         let mut threads = Threads::default();
         let mut doors = Vec::new();
         for index in 0..self.config.reactors {
@@ -166,7 +166,7 @@ impl Assembly {
     fn acceptor(
         &mut self,
         listener: TcpListener,
-        tickets: SyncSender<TicketJob>,
+        tickets: Sender<TicketJob>,
         reactors: &Reactors,
     ) -> io::Result<(Acceptor, InboxSender<AcceptorCommand>)> {
         let poll = Poll::new()?;
@@ -187,6 +187,7 @@ impl Assembly {
             full: Cell::new(false),
             starved: Cell::new(false),
             tickets,
+            asked: Cell::new(0),
             reactors: reactors.clone(),
             readiness: Arc::clone(&self.readiness),
             counters: self.counted(),

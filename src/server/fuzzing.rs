@@ -34,7 +34,7 @@ pub fn request_head(data: &[u8]) {
     match whole {
         Head::Incomplete => {}
         Head::Refused(refusal) => {
-            let response = refusal.response();
+            let response = refusal.response(false);
             let (head, body) = response.split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
         }
@@ -42,7 +42,10 @@ pub fn request_head(data: &[u8]) {
             assert!(!upgrade.token.is_empty());
             assert!(data[..upgrade.head_len].ends_with(b"\r\n\r\n"));
             let blank = |line: &[u8]| line == b"\n" || line == b"\r\n";
-            let lines: Vec<_> = data[..upgrade.head_len].split_inclusive(|b| *b == b'\n').collect();
+            let head = &data[..upgrade.head_len];
+            let start = head.iter().position(|byte| byte.is_ascii_uppercase()).unwrap();
+            assert!(head[..start].chunks(2).all(blank), "only empty lines in front");
+            let lines: Vec<_> = head[start..].split_inclusive(|b| *b == b'\n').collect();
             let first_blank = lines.iter().position(|line| blank(line));
             assert_eq!(first_blank, Some(lines.len() - 1), "the head goes on after its end");
             assert_eq!(upgrade.response.matches("\r\n").count(), 5);

@@ -10,12 +10,14 @@ use std::{
     time::Instant,
 };
 
-use ahash::AHashMap;
 use slab::Slab;
 
 use super::{
-    http::Refusal,
+    addresses::Addresses,
+    config::Limits,
+    http::is_head_request,
     message::HandshakeId,
+    refusal::Refusal,
     transport::{Socket, Transport},
 };
 
@@ -23,8 +25,12 @@ use super::{
 pub(super) struct Handshake {
     pub(super) stream: Transport,
     pub(super) serial: u64,
+    /// Of the socket: the peer's own, or a proxy's.
+    pub(super) socket_address: IpAddr,
     /// The real peer, once known; counted from then on.
     pub(super) address: Option<IpAddr>,
+    /// Whether its end is held against its address.
+    pub(super) failed: bool,
     /// Whether the acceptor's poll knows the socket.
     pub(super) watched: bool,
     pub(super) phase: Phase,
@@ -34,6 +40,16 @@ impl Handshake {
     /// The peer's address for the log.
     pub(super) fn shown_address(&self) -> String {
         self.address.map_or("unknown".into(), |address| address.to_string())
+    }
+
+    /// Whether nothing of use has come from the peer so far.
+    fn is_silent(&self) -> bool {
+        matches!(self.phase, Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. })
+    }
+
+    /// Whether the peer asks for an answer without a body.
+    pub(super) fn wants_no_body(&self) -> bool {
+        matches!(&self.phase, Phase::Head { bytes } if is_head_request(bytes))
     }
 
     /// Whether the peer can read an answer: one that speaks TLS cannot before both have agreed on it.
@@ -59,19 +75,52 @@ pub(super) enum Phase {
 }
 
 /// Handshakes under way, and when each must be over.
-#[derive(Default)]
 pub(super) struct Handshakes {
     pub(super) slab: Slab<Handshake>,
     /// In the order of their deadlines: the two kinds of deadline have a queue each.
     pub(super) heads: Deadlines,
     pub(super) refusals: Deadlines,
-    per_address: AHashMap<IpAddr, usize>,
-    pub(super) next_serial: u64,
+    /// In the order in which they came, with some that have got further or ended.
+    silent: VecDeque<HandshakeId>,
+    addresses: Addresses,
+    next_serial: u64,
 }
 
 pub(super) type Deadlines = VecDeque<(Instant, HandshakeId)>;
 
 impl Handshakes {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (at_once, failures) = (limits.handshakes_per_address, limits.failures_per_address);
+        Handshakes {
+            slab: Slab::new(),
+            heads: Deadlines::new(),
+            refusals: Deadlines::new(),
+            silent: VecDeque::new(),
+            addresses: Addresses::new(at_once, failures, Instant::now()),
+            next_serial: 0,
+        }
+    }
+
+    /// Takes a new socket in, to be over at `deadline`.
+    pub(super) fn insert(
+        &mut self,
+        stream: Transport,
+        socket_address: IpAddr,
+        phase: Phase,
+        deadline: Instant,
+    ) -> HandshakeId {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let (address, failed, watched) = (None, true, false);
+        let handshake =
+            Handshake { stream, serial, socket_address, address, failed, watched, phase };
+        let id = HandshakeId { key: self.slab.insert(handshake), serial };
+        self.heads.push_back((deadline, id));
+        self.forget_the_loud();
+        self.silent.push_back(id);
+        id
+    }
+
     pub(super) fn get(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
         self.slab.get_mut(id.key).filter(|handshake| handshake.serial == id.serial)
     }
@@ -80,24 +129,41 @@ impl Handshakes {
     pub(super) fn remove(&mut self, id: HandshakeId) -> Option<Handshake> {
         self.get(id)?;
         let handshake = self.slab.remove(id.key);
-        if let Some(address) = handshake.address
-            && let Some(count) = self.per_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&address);
-            }
+        if let Some(address) = handshake.address {
+            self.addresses.end(address.into(), handshake.failed, Instant::now());
         }
         Some(handshake)
     }
 
-    /// Learns who the peer is; how many handshakes that address has under way now.
-    pub(super) fn identify(&mut self, id: HandshakeId, address: IpAddr) -> usize {
-        let Some(handshake) = self.get(id) else { return 0 };
+    /// Learns who the peer is; how it is to be refused if that address asks for too much.
+    pub(super) fn identify(&mut self, id: HandshakeId, address: IpAddr) -> Result<(), Refusal> {
+        let Some(handshake) = self.get(id) else { return Ok(()) };
         handshake.address = Some(address);
-        let count = self.per_address.entry(address).or_default();
-        *count += 1;
-        *count
+        self.addresses.begin(address.into(), Instant::now())
+    }
+
+    /// Who has to give way to a newcomer: the first of those that have had their answer, or else of those of
+    /// whom nothing has come. `None` if all wait for this node.
+    pub(super) fn first_to_give_way(&mut self) -> Option<HandshakeId> {
+        while let Some(&(_, id)) = self.refusals.front() {
+            if self.get(id).is_some() {
+                return Some(id);
+            }
+            self.refusals.pop_front();
+        }
+        self.forget_the_loud();
+        self.silent.front().copied()
+    }
+
+    /// The first of `silent` is so in truth then. Each leaves the queue once, and none comes back.
+    fn forget_the_loud(&mut self) {
+        while let Some(&id) = self.silent.front() {
+            if self.get(id).is_some_and(|handshake| handshake.is_silent()) {
+                return;
+            }
+            self.silent.pop_front();
+        }
+        self.silent = VecDeque::new();
     }
 
     pub(super) fn id(&self, key: usize) -> Option<HandshakeId> {

@@ -3,14 +3,20 @@
 //! Pure: the acceptor hands in what it has read so far. Routing follows the original: the path matches
 //! by whole segments without regard to case, the token is the query parameter `token` in any case.
 
-use std::{borrow::Cow, fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr};
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::peer::last_forwarded;
+use super::{
+    peer::{is_proxy_header, last_forwarded},
+    refusal::Refusal,
+    target::{Target, is_host},
+};
 
-/// Headers that are looked at; a head with more is refused as too large.
-const MAX_HEADERS: usize = 64;
+/// Headers that are looked at, as many as the original took; a head with more is refused as too large.
+const MAX_HEADERS: usize = 100;
+/// Longest token that the broker is asked for: the helper's have 128 bytes.
+const MAX_TOKEN: usize = 256;
 
 /// What decides whether a request may become a WebSocket.
 #[derive(Debug)]
@@ -36,6 +42,8 @@ pub(super) struct Upgrade {
     pub(super) head_len: usize,
     /// The peer's address as a trusted proxy gives it.
     pub(super) forwarded: Option<IpAddr>,
+    /// Whether sub-protocols were offered, of which none is chosen: browsers give up then.
+    pub(super) offers_protocols: bool,
 }
 
 /// What the bytes read so far amount to.
@@ -49,104 +57,18 @@ pub(super) enum Head {
     Refused(Refusal),
 }
 
-/// Why a handshake was turned away: an HTTP status, and one line for a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    NotHttp,
-    NotTls,
-    BadKey,
-    NoToken,
-    BadToken,
-    BadTicket,
-    Origin,
-    Path,
-    Method,
-    TimedOut,
-    OtherNode,
-    NotUpgrade,
-    Version,
-    HeadTooLarge,
-    AddressBusy,
-    Full,
-    Draining,
-    NoBroker,
-}
-
-impl Refusal {
-    /// Status code, reason phrase and explanation.
-    fn parts(self) -> (u16, &'static str, &'static str) {
-        const DENIED: (u16, &str) = (401, "Unauthorized");
-        const BUSY: (u16, &str) = (503, "Service Unavailable");
-        const UPGRADE: (u16, &str) = (426, "Upgrade Required");
-        const BAD: (u16, &str) = (400, "Bad Request");
-        let ((status, phrase), why) = match self {
-            Refusal::NotHttp => (BAD, "this is not an HTTP/1.1 request"),
-            Refusal::NotTls => (BAD, "this port speaks TLS: the address begins with wss://"),
-            Refusal::BadKey => (BAD, "Sec-WebSocket-Key must be 16 bytes in base64"),
-            Refusal::NoToken => (DENIED, "the query parameter token is missing"),
-            Refusal::BadToken => {
-                (DENIED, "the token is unknown, used or expired; get a new address")
-            }
-            Refusal::BadTicket => (DENIED, "the token stands for something that is not a ticket"),
-            Refusal::Origin => ((403, "Forbidden"), "this Origin may not connect"),
-            Refusal::Path => ((404, "Not Found"), "no WebSocket endpoint at this path"),
-            Refusal::Method => ((405, "Method Not Allowed"), "only GET can be upgraded"),
-            Refusal::TimedOut => ((408, "Request Timeout"), "the handshake took too long"),
-            Refusal::OtherNode => (
-                (421, "Misdirected Request"),
-                "this client belongs to another node; check that all servers lists are the same",
-            ),
-            Refusal::NotUpgrade => (UPGRADE, "this endpoint speaks WebSocket only"),
-            Refusal::Version => (UPGRADE, "only WebSocket version 13 is supported"),
-            Refusal::AddressBusy => (
-                (429, "Too Many Requests"),
-                "too many handshakes from this address at the same time",
-            ),
-            Refusal::HeadTooLarge => {
-                ((431, "Request Header Fields Too Large"), "the request head is too large")
-            }
-            Refusal::Full => (BUSY, "this node is full"),
-            Refusal::Draining => (BUSY, "this node is stopping"),
-            Refusal::NoBroker => (BUSY, "the broker cannot be reached"),
-        };
-        (status, phrase, why)
-    }
-
-    /// The HTTP status.
-    pub(super) fn status(self) -> u16 {
-        self.parts().0
-    }
-
-    /// The explanation.
-    pub(super) fn why(self) -> &'static str {
-        self.parts().2
-    }
-
-    /// The finished response; the connection is closed after it.
-    pub(super) fn response(self) -> String {
-        let (status, phrase, why) = self.parts();
-        let extra = match status {
-            405 => "Allow: GET\r\n",
-            426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            429 | 503 => "Retry-After: 1\r\n",
-            _ => "",
-        };
-        let connection = if status == 426 { "Upgrade, close" } else { "close" };
-        let length = why.len() + 1;
-        format!(
-            "HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {length}\r\nConnection: {connection}\r\n{extra}\r\n{why}\n"
-        )
-    }
-}
-
 /// Reads the head at the start of `bytes`, of which `seen` were there the last time.
 pub(super) fn read_head(bytes: &[u8], seen: usize, rules: &Rules) -> Head {
+    let start = first_line(bytes);
     // A TLS hello or any other binary is told at once rather than at the time-out.
-    if bytes.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
-        return Head::Refused(Refusal::NotHttp);
+    match bytes.get(start) {
+        _ if is_proxy_header(bytes) => return Head::Refused(Refusal::UnexpectedProxyHeader),
+        Some(byte) if !byte.is_ascii_uppercase() && bytes[start..] != *b"\r" => {
+            return Head::Refused(Refusal::NotHttp);
+        }
+        _ => {}
     }
-    let from = seen.saturating_sub(3);
+    let from = seen.saturating_sub(3).max(start).min(bytes.len());
     let end = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n");
     let Some(end) = end.map(|end| from + end) else {
         let too_large = bytes.len() >= rules.head_bytes;
@@ -155,7 +77,20 @@ pub(super) fn read_head(bytes: &[u8], seen: usize, rules: &Rules) -> Head {
     if end + 4 > rules.head_bytes {
         return Head::Refused(Refusal::HeadTooLarge);
     }
-    judge(&bytes[..end + 4], rules).map_or_else(Head::Refused, Head::Upgrade)
+    match judge(&bytes[start..end + 4], rules) {
+        Ok(upgrade) => Head::Upgrade(Upgrade { head_len: end + 4, ..upgrade }),
+        Err(refusal) => Head::Refused(refusal),
+    }
+}
+
+/// Whether the request that begins with `bytes` is one whose answer has no body.
+pub(super) fn is_head_request(bytes: &[u8]) -> bool {
+    bytes[first_line(bytes)..].starts_with(b"HEAD ")
+}
+
+/// Where the request line begins: empty lines may stand in front of it (RFC 9112, section 2.2).
+fn first_line(bytes: &[u8]) -> usize {
+    bytes.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2
 }
 
 /// A whole head that may be upgraded, or what is wrong with it.
@@ -174,31 +109,63 @@ fn judge(head: &[u8], rules: &Rules) -> Result<Upgrade, Refusal> {
     else {
         return Err(Refusal::NotHttp);
     };
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    if !path_matches(path, &rules.path) {
+    let target = Target::parse(target).ok_or(Refusal::Path)?;
+    if !target.is_below(&rules.path) {
         return Err(Refusal::Path);
     }
     if method != "GET" {
         return Err(Refusal::Method);
     }
     let headers = Headers(request.headers);
-    if version == 0
-        || !headers.has_word("Connection", "upgrade")
-        || !headers.has_word("Upgrade", "websocket")
-    {
+    let names_host = headers.only("Host").is_some_and(is_host)
+        && target.authority.is_none_or(|authority| is_host(authority.as_bytes()));
+    if version == 1 && !names_host {
+        return Err(Refusal::BadHost);
+    }
+    if version == 0 {
         return Err(Refusal::NotUpgrade);
     }
-    if headers.only("Sec-WebSocket-Version") != Some(b"13") {
-        return Err(Refusal::Version);
-    }
-    let key = headers.only("Sec-WebSocket-Key").filter(|key| is_key(key)).ok_or(Refusal::BadKey)?;
+    let key = upgrade_key(&headers)?;
     let may_connect = |origin: &[u8]| {
         rules.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
     };
     if !rules.origins.is_empty() && !headers.all("Origin").all(may_connect) {
         return Err(Refusal::Origin);
     }
-    let token = token(query).filter(|token| !token.is_empty()).ok_or(Refusal::NoToken)?;
+    let token = target.token().filter(|token| !token.is_empty()).ok_or(Refusal::NoToken)?;
+    if token.len() > MAX_TOKEN {
+        return Err(Refusal::BadToken);
+    }
+    let forwarded = headers.all("X-Forwarded-For").last().filter(|_| rules.forwarded);
+    Ok(Upgrade {
+        token,
+        response: switching(key),
+        head_len: head.len(),
+        forwarded: forwarded.and_then(last_forwarded),
+        offers_protocols: headers.all("Sec-WebSocket-Protocol").any(|offer| !offer.is_empty()),
+    })
+}
+
+/// The key of a request that asks for a WebSocket in all it must say (RFC 6455, section 4.2.1).
+fn upgrade_key<'a>(headers: &Headers<'a>) -> Result<&'a [u8], Refusal> {
+    if !headers.has_word("Connection", "upgrade") || !headers.has_word("Upgrade", "websocket") {
+        return Err(Refusal::NotUpgrade);
+    }
+    // Frames begin behind the head: whoever counts a body there would see others.
+    let is_nothing =
+        |length: &[u8]| !length.is_empty() && length.iter().all(|digit| *digit == b'0');
+    let has_body = headers.all("Transfer-Encoding").next().is_some()
+        || !headers.all("Content-Length").all(is_nothing);
+    if has_body {
+        return Err(Refusal::Body);
+    }
+    if headers.only("Sec-WebSocket-Version") != Some(b"13") {
+        return Err(Refusal::Version);
+    }
+    headers.only("Sec-WebSocket-Key").filter(|key| is_key(key)).ok_or(Refusal::BadKey)
+}
+
+fn switching(key: &[u8]) -> String {
     let mut response = String::with_capacity(129);
     let _ = write!(
         response,
@@ -206,9 +173,7 @@ fn judge(head: &[u8], rules: &Rules) -> Result<Upgrade, Refusal> {
          Sec-WebSocket-Accept: {}\r\n\r\n",
         derive_accept_key(key)
     );
-    let forwarded = headers.all("X-Forwarded-For").last().filter(|_| rules.forwarded);
-    let forwarded = forwarded.and_then(last_forwarded);
-    Ok(Upgrade { token, response, head_len: head.len(), forwarded })
+    response
 }
 
 struct Headers<'a>(&'a [httparse::Header<'a>]);
@@ -240,42 +205,6 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")
         && key[..22].iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
-}
-
-/// The endpoint itself or anything below it, as the original's route matches.
-fn path_matches(path: &str, endpoint: &str) -> bool {
-    let endpoint = endpoint.trim_end_matches('/');
-    path.get(..endpoint.len()).is_some_and(|start| start.eq_ignore_ascii_case(endpoint))
-        && matches!(path.as_bytes().get(endpoint.len()), None | Some(b'/'))
-}
-
-/// The token in a query; one given twice is joined with a comma, hence unknown, as in the original.
-fn token(query: &str) -> Option<String> {
-    let mut values = query.split('&').filter_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        percent_decode(name).eq_ignore_ascii_case("token").then(|| percent_decode(value))
-    });
-    let first = values.next()?.into_owned();
-    Some(values.fold(first, |joined, value| format!("{joined},{value}")))
-}
-
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let hex = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = match (hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
-            (Some(high), Some(low)) if byte == b'%' => Some((high << 4 | low) as u8),
-            _ => None,
-        };
-        decoded.push(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
 }
 
 #[cfg(test)]
@@ -323,6 +252,8 @@ mod tests {
     #[test]
     fn paths_and_tokens_match_as_in_the_original() {
         for target in [
+            "http://h/ws?token=abc",
+            "/%77s?token=abc",
             "/ws?token=abc",
             "/ws/?token=abc",
             "/WS?token=abc",
@@ -340,6 +271,9 @@ mod tests {
         for target in ["/ws", "/ws?token=", "/ws?token", "/ws?tokens=a"] {
             assert_eq!(token_of(target), Err(Refusal::NoToken), "{target}");
         }
+        assert!(token_of(&format!("/ws?token={}", "a".repeat(256))).is_ok());
+        let longer = format!("/ws?token={}", "a".repeat(257));
+        assert_eq!(token_of(&longer), Err(Refusal::BadToken));
     }
 
     #[test]
@@ -354,33 +288,52 @@ mod tests {
         assert_eq!(refused("HTTP/1.1", "HTTP/1.0"), Refusal::NotUpgrade);
         assert_eq!(refused("Version: 13", "Version: 8"), Refusal::Version);
         assert_eq!(refused("dGhlIHNhbXBsZSBub25jZQ==", "short"), Refusal::BadKey);
-        assert_eq!(refused("Host: h", "Origin: https://evil.example"), Refusal::Origin);
-        let two = "Origin: https://good.example\r\nOrigin: https://evil.example";
+        let evil = "Host: h\r\nOrigin: https://evil.example";
+        assert_eq!(refused("Host: h", evil), Refusal::Origin);
+        let two = "Host: h\r\nOrigin: https://good.example\r\nOrigin: https://evil.example";
         assert_eq!(refused("Host: h", two), Refusal::Origin);
+        for host in ["X: y", "Host:", "Host: a b", "Host: h\r\nHost: h", "Host: a@h", "Host: h/x"] {
+            assert_eq!(refused("Host: h", host), Refusal::BadHost, "{host}");
+        }
+        assert_eq!(refused("/ws?", "http:///ws?"), Refusal::BadHost);
+        assert_eq!(refused("/ws?", "ftp://h/ws?"), Refusal::Path);
+        for body in ["Content-Length: 5", "Content-Length: x", "Transfer-Encoding: chunked"] {
+            assert_eq!(refused("Host: h", &format!("Host: h\r\n{body}")), Refusal::Body, "{body}");
+        }
+        assert_eq!(
+            refused("GET", "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET"),
+            Refusal::UnexpectedProxyHeader
+        );
+        assert_eq!(refused("GET", "\r\n\r\n\0\r\nQUIT\nGET"), Refusal::UnexpectedProxyHeader);
         assert_eq!(refused("Host: h", "Bad Header"), Refusal::NotHttp);
         assert_eq!(refused("Host: h\r\n", "Host: h\n\n"), Refusal::NotHttp);
         assert_eq!(refused("GET", "\u{16}\u{3}\u{1}"), Refusal::NotHttp);
         assert_eq!(refused("Host: h", &format!("X: {}", "x".repeat(1024))), Refusal::HeadTooLarge);
-        assert_eq!(refused("Host: h", &"A: b\r\n".repeat(70)[..418]), Refusal::HeadTooLarge);
-        assert!(matches!(
-            read(&GOOD.replace("Host: h", "Origin: https://good.example")),
-            Head::Upgrade(_)
-        ));
+        assert_eq!(refused("Host: h", &"A: b\r\n".repeat(101)[..604]), Refusal::HeadTooLarge);
+        for more in ["Origin: https://good.example", "Content-Length: 0", "Expect: 100-continue"] {
+            let head = GOOD.replace("Host: h", &format!("Host: h\r\n{more}"));
+            assert!(matches!(read(&head), Head::Upgrade(_)), "{more}");
+        }
     }
 
     #[test]
     fn a_trusted_proxy_names_the_peer() {
-        let head = GOOD.replace("Host: h", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 10.0.0.7");
+        let head = GOOD
+            .replace("Host: h", "Host: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 10.0.0.7");
         let Head::Upgrade(upgrade) = read(&head) else { panic!() };
         assert_eq!(upgrade.forwarded, Some([10, 0, 0, 7].into()));
     }
 
     #[test]
-    fn a_refusal_is_a_whole_response() {
-        let response = Refusal::Version.response();
-        assert!(response.starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
-        assert!(response.contains("Sec-WebSocket-Version: 13\r\n"));
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}", body.len())));
+    fn empty_lines_in_front_are_skipped() {
+        let Head::Upgrade(upgrade) = read(&format!("\r\n\r\n{GOOD}frames")) else { panic!() };
+        assert_eq!(upgrade.head_len, GOOD.len() + 4);
+        for front in ["\r", "\r\n", "\r\n\r", "\r\n\r\n"] {
+            assert_eq!(read(front), Head::Incomplete, "{front:?}");
+        }
+        assert_eq!(read(&"\r\n".repeat(600)), Head::Refused(Refusal::HeadTooLarge));
+        assert_eq!(read("\n"), Head::Refused(Refusal::NotHttp));
+        assert!(is_head_request(b"\r\nHEAD / HTTP/1.1"));
+        assert!(!is_head_request(b"HEADER") && !is_head_request(b"\r"));
     }
 }

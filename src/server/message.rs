@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    frame::Frame, http::Refusal, inbox::InboxSender, receipt::Inquiry, transport::Transport,
+    frame::Frame, inbox::InboxSender, receipt::Inquiry, refusal::Refusal, transport::Transport,
 };
 use crate::{broker::PresenceChange, id::ClientId, wire::Ticket};
 

@@ -8,6 +8,7 @@
 //! `metrics`) or is small.
 
 mod acceptor;
+mod addresses;
 mod assembly;
 mod boundary;
 mod calls;
@@ -37,8 +38,10 @@ mod presence;
 mod reactor;
 mod reasons;
 mod receipt;
+mod refusal;
 mod refusals;
 mod stats;
+mod target;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

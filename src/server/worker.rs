@@ -12,11 +12,11 @@ use super::{
     calls::Call,
     counters::{Counters, add},
     heartbeat,
-    http::Refusal,
     inbox::InboxSender,
     message::{AcceptorCommand, TicketJob},
     patience::Patience,
     receipt::{DueNotices, Notice},
+    refusal::Refusal,
     vitals::Pulse,
 };
 use crate::{

@@ -37,6 +37,17 @@ const ROWS: &[Row] = &[
     ("0.22", "4.2.2", "token=", "t=", 401),
     ("0.23", "4.2.2", "token=", "token=x", 401),
     ("0.24", "4.2.1", "Host: localhost", "Host localhost", 400),
+    ("0.26", "4.2.1", "Host: localhost\r\n", "", 400),
+    ("0.27", "4.2.1", "Host: localhost", "Host: localhost\r\nHost: localhost", 400),
+    ("0.28", "4.2.1", "Host: localhost", "Host:", 400),
+    ("0.29", "4.2.1", "Host: localhost", "Host: a b", 400),
+    ("0.30", "4.2.1", "GET /ws", "GET http://localhost/ws", 101),
+    ("0.31", "4.2.1", "GET /ws", "GET /%77s", 101),
+    // A body would have to be told from frames.
+    ("0.32", "4.1", KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 5\r\n", 400),
+    ("0.33", "4.1", KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Transfer-Encoding: chunked\r\n", 400),
+    ("0.34", "4.1", "GET ", "\r\nGET ", 101),
     ("0.25", "4.2.1", "GET ", "\u{16}\u{3}\u{1}", 400),
 ];
 

@@ -44,7 +44,7 @@ pub fn a_token_opens_one_connection(backend: Backend) {
         assert_eq!(status, 401, "{missing}");
         assert!(reason.contains("missing"), "{reason}");
     }
-    for wrong in ["nonsense", "..%2f", "%00", "a b", &"f".repeat(128), "中"] {
+    for wrong in ["nonsense", "..%2f", "%00", "a b", &"f".repeat(128), &"f".repeat(7500), "中"] {
         let wrong = wrong.replace(' ', "%20");
         assert_eq!(refusal(&world, &request(&format!("/ws?token={wrong}"))).0, 401, "{wrong}");
     }
@@ -109,7 +109,13 @@ pub fn a_client_of_another_node_is_told_so(backend: Backend) {
 
 pub fn paths_and_queries_match_as_the_original(backend: Backend) {
     let world = World::new(backend, 1);
-    let variants: [fn(&str) -> String; 8] = [
+    let variants: [fn(&str) -> String; 14] = [
+        |target| format!("http://im.example.com{target}"),
+        |target| format!("https://im.example.com:443{target}"),
+        |target| format!("ws://127.0.0.1:6001{target}"),
+        |target| format!("WSS://[::1]{target}"),
+        |target| target.replace("/ws?", "/%77s?"),
+        |target| target.replace("/ws?", "/%57%53/room%20a?"),
         |target| target.replace("/ws?", "/WS?"),
         |target| target.replace("/ws?", "/ws/?"),
         |target| target.replace("/ws?", "/ws/room/1?"),
@@ -134,7 +140,19 @@ pub fn paths_and_queries_match_as_the_original(backend: Backend) {
         assert!(!head.to_ascii_lowercase().contains("sec-websocket-protocol"));
         assert!(!head.to_ascii_lowercase().contains("sec-websocket-extensions"));
     }
-    for other in ["/", "/wsx", "/w", "/other", "/xws", "*"] {
+    for other in [
+        "/",
+        "/wsx",
+        "/w",
+        "/other",
+        "/xws",
+        "*",
+        "http://h/",
+        "http://h",
+        "ftp://h/ws",
+        "/ws%2f",
+        "/%2577s",
+    ] {
         let head = request(&target(&world, 1).replace("/ws", other));
         let status = refusal(&world, &head).0;
         assert!(status == 404 || other == "*" && status == 400, "{other} {status}");
@@ -175,10 +193,24 @@ pub fn what_is_no_upgrade_is_refused_with_a_reason(backend: Backend) {
         ("no key", 400, without("Sec-WebSocket-Key:")),
         ("short key", 400, good().replace("dGhlIHNhbXBsZSBub25jZQ==", "dGhl")),
         ("bad key", 400, good().replace("dGhlIHNhbXBsZSBub25jZQ==", "!!!!IHNhbXBsZSBub25jZQ==")),
+        ("no Host", 400, without("Host:")),
+        ("two Hosts", 400, good().replace("Host: x", "Host: x\r\nHost: x")),
+        ("an empty Host", 400, good().replace("Host: x", "Host:")),
+        ("no proper Host", 400, good().replace("Host: x", "Host: a b")),
+        ("a path as Host", 400, good().replace("Host: x", "Host: x/ws")),
+        ("an address without host", 400, good().replace("GET /ws", "GET http:///ws")),
+        ("an address of a user", 400, good().replace("GET /ws", "GET http://u@h/ws")),
+        ("a body", 400, good().replace("Host: x", "Host: x\r\nContent-Length: 5") + "hello"),
+        ("no proper length", 400, good().replace("Host: x", "Host: x\r\nContent-Length: x")),
+        ("two lengths", 400, good().replace("Host: x", "Host: x\r\nContent-Length: 0, 5")),
+        ("chunks", 400, good().replace("Host: x", "Host: x\r\nTransfer-Encoding: chunked")),
+        ("PROXY version 1", 400, format!("PROXY TCP4 10.0.0.1 10.0.0.2 5 6\r\n{}", good())),
+        ("PROXY version 2", 400, format!("\r\n\r\n\0\r\nQUIT\n{}", good())),
         ("POST", 405, good().replace("GET ", "POST ")),
         ("plain POST", 405, "POST /ws HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody".to_owned()),
-        ("9 KiB head", 431, long(9 << 10)),
-        ("endless head", 431, good().replace("\r\n\r\n", &"y".repeat(20 << 10))),
+        ("33 KiB head", 431, long(33 << 10)),
+        ("endless head", 431, good().replace("\r\n\r\n", &"y".repeat(70 << 10))),
+        ("empty lines without end", 431, "\r\n".repeat(20 << 10)),
         ("many headers", 431, good().replace("\r\n\r\n", &("\r\nA: b".repeat(200) + "\r\n\r\n"))),
         ("garbage", 400, "\x16\x03\x01 hello TLS".to_owned()),
         ("lower case", 400, "get /ws http/1.1\r\n\r\n".to_owned()),
@@ -193,10 +225,11 @@ pub fn what_is_no_upgrade_is_refused_with_a_reason(backend: Backend) {
     }
     assert_eq!(world.nodes[0].stats().refused, cases.len() as u64);
     assert_eq!(world.nodes[0].stats().opened, 0);
-    // An upgrade in other words is still one.
+    // An upgrade in other words is still one, also behind empty lines.
     let head = good().replace("Connection: Upgrade", "connection: keep-alive, UPGRADE");
     let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
-    stream.write_all(head.replace("websocket", "h2c,WebSocket").as_bytes()).unwrap();
+    let head = format!("\r\n\r\n{}", head.replace("websocket", "h2c,WebSocket"));
+    stream.write_all(head.as_bytes()).unwrap();
     assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
 }
 
@@ -239,14 +272,69 @@ pub fn a_full_node_says_so_and_takes_clients_again(backend: Backend) {
     eventually("room again", || world.try_connect(2).is_ok());
 }
 
-pub fn too_many_handshakes_are_refused(backend: Backend) {
-    let world = World::with(backend, 1, |config| config.limits.handshakes = 2);
+/// What the original took: cookies of a whole domain come along.
+pub fn large_heads_are_taken(backend: Backend) {
+    let world = World::new(backend, 1);
+    let opened = |extra: &str| {
+        let head = request(&target(&world, 1)).replace("\r\n\r\n", &format!("\r\n{extra}\r\n"));
+        let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        response_head(&mut stream).starts_with("HTTP/1.1 101 ")
+    };
+    assert!(opened(&format!("Cookie: {}\r\n", "c".repeat(31 << 10))));
+    // With the five of the request itself.
+    assert!(opened(&"A: b\r\n".repeat(95)));
+    assert!(opened("Content-Length: 0\r\nExpect: 100-continue\r\n"));
+}
+
+pub fn an_answer_to_head_has_no_body(backend: Backend) {
+    let world = World::new(backend, 1);
+    for (target, status) in [("/", 404), ("/ws", 405), ("/ws?token=x", 405)] {
+        let answer = exchange(
+            world.nodes[0].local_addr(),
+            request(target).replace("GET ", "HEAD ").as_bytes(),
+        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(
+            answer.contains("\r\nContent-Length: ") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+    }
+}
+
+/// Those of whom nothing has come give way, the oldest first: newcomers get in as long as they are quick.
+pub fn the_slowest_handshake_gives_way(backend: Backend) {
+    let world = World::with(backend, 1, |config| config.limits.handshakes = 3);
     let address = world.nodes[0].local_addr();
-    let idle = [Stream::connect(address).unwrap(), Stream::connect(address).unwrap()];
-    let (status, reason) = refusal(&world, &request("/ws?token=x"));
-    assert_eq!((status, reason.as_str()), (503, "this node is full"));
-    drop(idle);
-    eventually("room again", || world.try_connect(1).is_ok());
+    let mut idle: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    for id in 1..20 {
+        world.connect(id).silent();
+    }
+    idle[0].set_read_timeout(Some(crate::ws::PATIENCE)).unwrap();
+    let mut told = String::new();
+    let _ = idle[0].read_to_string(&mut told);
+    assert!(told.is_empty() || read_refusal(&told).0 == 503, "{told}");
+    let refused = world.nodes[0].stats().refusals;
+    assert!(refused.iter().all(|(status, count)| (*status == 503) == (*count > 0)), "{refused:?}");
+}
+
+/// Those that succeed cost nothing, however many they are.
+pub fn what_comes_to_nothing_is_limited_over_time(backend: Backend) {
+    // Ten seconds' worth may come at once.
+    let world = World::with(backend, 1, |config| config.limits.failures_per_address = 2);
+    let bad = request("/ws?token=x");
+    let clients: Vec<_> = (0..50).map(|id| world.connect(id)).collect();
+    let statuses: Vec<_> = (0..40).map(|_| refusal(&world, &bad).0).collect();
+    let admitted = statuses.iter().filter(|status| **status == 401).count();
+    assert!((20..40).contains(&admitted), "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 40 - admitted);
+    assert_eq!(
+        world.try_connect(60).err(),
+        Some(429),
+        "who fails has to wait, whatever comes next"
+    );
+    eventually("the time makes up for it", || world.try_connect(61).is_ok());
+    drop(clients);
 }
 
 pub fn a_head_without_an_end_leaves_others_their_turn(backend: Backend) {

@@ -99,6 +99,9 @@ behaviour! {
     handshakes::what_is_no_upgrade_is_refused_with_a_reason,
     handshakes::origins_are_checked_if_some_are_set,
     handshakes::a_head_may_come_byte_by_byte,
+    handshakes::large_heads_are_taken,
+    handshakes::an_answer_to_head_has_no_body,
+    handshakes::the_slowest_handshake_gives_way,
     handshakes::a_full_node_says_so_and_takes_clients_again,
     handshakes::a_socket_without_a_request_is_closed_in_time,
     handshakes::a_peer_that_goes_during_its_handshake_costs_nothing,
@@ -120,9 +123,11 @@ behaviour! {
     life::shutdown_sends_what_is_queued_first,
     life::the_books_balance,
     life::presence_counts_survive_a_storm_of_visits,
+    proxies::forwarded_addresses_are_read_in_every_form,
     proxies::the_last_forwarded_address_counts;
-    handshakes::too_many_handshakes_are_refused,
+    handshakes::what_comes_to_nothing_is_limited_over_time,
     handshakes::a_head_without_an_end_leaves_others_their_turn,
     proxies::one_address_cannot_take_all_handshakes,
+    proxies::an_ipv6_host_is_its_network,
     proxies::a_proxy_s_header_tells_who_the_peer_is
 }

@@ -140,15 +140,38 @@ fn clients_that_cannot_agree_are_counted_by_reason() {
 }
 
 #[test]
-fn handshakes_beyond_the_limit_cost_no_tls() {
+fn the_oldest_of_too_many_handshakes_gives_way() {
     let world = world(|config| config.limits.handshakes = 2);
     let address = world.nodes[0].local_addr();
-    let idle = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
-    let mut refused = TcpStream::connect(address).unwrap();
-    refused.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(refused.read(&mut [0; 16]).unwrap_or(0), 0);
+    let mut idle: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    idle[0].set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(idle[0].read(&mut [0; 16]).unwrap_or(0), 0, "without a word");
     eventually("counted", || world.nodes[0].stats().refusals.contains(&(503, 1)));
-    drop(idle);
+    world.connect(1).silent();
+}
+
+/// One recorded hello, sent again and again: it costs the node a signature, and its sender nothing.
+#[test]
+fn hellos_that_come_to_nothing_are_limited_before_they_cost_anything() {
+    let world = world(|config| {
+        config.limits.failures_per_address = 2;
+        config.limits.handshakes_per_address = 4;
+    });
+    let mut session =
+        ClientConnection::new(Arc::clone(clients()), ServerName::try_from("localhost").unwrap());
+    let mut hello = Vec::new();
+    session.as_mut().unwrap().write_tls(&mut hello).unwrap();
+    let answered = || {
+        let mut socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let _ = socket.write_all(&hello);
+        socket.read(&mut [0; 64]).unwrap_or(0) > 0
+    };
+    let count = (0..100).filter(|_| answered()).count();
+    assert!((20..100).contains(&count), "{count}");
+    eventually("the rest is refused", || {
+        world.nodes[0].stats().refusals.iter().any(|(status, count)| *status == 429 && *count > 0)
+    });
     eventually("room again", || world.try_connect(1).is_ok());
 }
 

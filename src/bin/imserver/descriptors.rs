@@ -3,24 +3,51 @@
 use imcore::server::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors besides those of connections: polls, queues, the broker, standard streams, handshakes.
+/// Descriptors besides those of clients: polls, queues, the broker, standard streams, the admin listener.
 const OWN: u64 = 256;
 
-/// Raises the soft limit as far as it goes, and lowers the cap on connections to what fits: a refusal
-/// with 503 is better than an `accept` that fails. So many `others` are set apart.
+/// Raises the soft limit as far as it goes, and lowers the caps on connections and handshakes to what fits:
+/// a refusal with 503 is better than an `accept` that fails. So many `others` are set apart.
 pub(crate) fn fit(limits: &mut Limits, others: u64) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         log::warn!("cannot raise the limit of open files: {error}");
     }
     let Some(current) = getrlimit(Resource::Nofile).current else { return };
-    let fitting =
-        usize::try_from(current.saturating_sub(OWN + others)).unwrap_or(usize::MAX).max(1);
-    if fitting < limits.connections {
+    let clients = usize::try_from(current.saturating_sub(OWN + others)).unwrap_or(usize::MAX);
+    if divide(limits, clients) {
         log::warn!(
-            "up to {fitting} connections: the limit of open files is {current}; raise it (ulimit -n, or \
-             LimitNOFILE in a systemd unit) for more"
+            "up to {} connections: the limit of open files is {current}; raise it (ulimit -n, or \
+             LimitNOFILE in a systemd unit) for more",
+            limits.connections
         );
-        limits.connections = fitting;
+    }
+}
+
+/// Shares the descriptors of clients out: what handshakes may take, a fifth at most, and connections the
+/// rest. Whether there are fewer connections than before.
+fn divide(limits: &mut Limits, clients: usize) -> bool {
+    // One more for the newcomer that has to be told that there is no room.
+    limits.handshakes = limits.handshakes.min(clients / 5).max(1);
+    let fitting = clients.saturating_sub(limits.handshakes + 1).max(1);
+    let fewer = fitting < limits.connections;
+    limits.connections = limits.connections.min(fitting);
+    fewer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_and_handshakes_fit_together() {
+        for clients in [0, 1, 5, 44, 768, 20_000, 254_096, 300_000, usize::MAX] {
+            let mut limits = Limits::default();
+            let fewer = divide(&mut limits, clients);
+            assert!(limits.handshakes >= 1 && limits.connections >= 1, "{clients}");
+            assert!(clients < 5 || limits.handshakes + limits.connections < clients, "{clients}");
+            assert_eq!(fewer, clients <= 254_096, "{clients}");
+            assert_eq!(limits.handshakes == 4096, clients >= 5 * 4096, "{clients}");
+        }
     }
 }

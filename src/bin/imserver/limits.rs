@@ -42,6 +42,7 @@ limits! {
     connections: Count;
     handshakes: Count;
     handshakes_per_address: Count;
+    failures_per_address: Count;
     head_bytes: Count;
     handshake: Time;
     inbound_message_bytes: Count;

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::SyncSender,
+        mpsc::Sender,
     },
     time::{Duration, Instant},
 };
@@ -32,14 +32,15 @@ use super::{
     frame::Frame,
     handshakes::{Handshake, Handshakes, Phase},
     heartbeat,
-    http::{Refusal, Rules, Upgrade},
+    http::{Rules, Upgrade},
     inbox::Inbox,
     message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
     peer::PeerAddress,
+    refusal::Refusal,
     tls::Tls,
     transport::Transport,
 };
-use crate::wire::Ticket;
+use crate::{throttle::Throttle, wire::Ticket};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -50,6 +51,8 @@ const ACCEPTS_PER_TURN: usize = 256;
 const HELLOS_PER_TURN: usize = 32;
 /// Pause after the process ran out of descriptors: accepting at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+static PROTOCOLS: Throttle = Throttle::new();
 
 /// What the acceptor thread works with.
 pub(super) struct Acceptor {
@@ -64,7 +67,9 @@ pub(super) struct Acceptor {
     pub(super) full: Cell<bool>,
     /// Set while the process is out of descriptors, so that this is said once.
     pub(super) starved: Cell<bool>,
-    pub(super) tickets: SyncSender<TicketJob>,
+    pub(super) tickets: Sender<TicketJob>,
+    /// Tickets that were asked for and have not been answered.
+    pub(super) asked: Cell<usize>,
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
     pub(super) counters: Arc<Counters>,
@@ -77,7 +82,7 @@ impl Acceptor {
     pub(super) fn run(mut self) -> io::Result<()> {
         self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
         let mut events = Events::with_capacity(self.per_turn(EVENTS_PER_TURN));
-        let mut handshakes = Handshakes::default();
+        let mut handshakes = Handshakes::new(&self.limits);
         let mut accept_at = Some(Instant::now());
         loop {
             let now = Instant::now();
@@ -142,17 +147,14 @@ impl Acceptor {
     }
 
     fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream, address: IpAddr) {
-        let serial = handshakes.next_serial;
-        handshakes.next_serial += 1;
+        let full = handshakes.slab.len() >= self.limits.handshakes && !self.make_room(handshakes);
         let phase = match self.peer_address {
             PeerAddress::ProxyProtocol => Phase::Proxy { bytes: Vec::new() },
             PeerAddress::Socket | PeerAddress::ForwardedFor => self.begin_peer(Vec::new()),
         };
-        let stream = Transport::new(stream);
-        let handshake = Handshake { stream, serial, address: None, watched: false, phase };
-        let id = HandshakeId { key: handshakes.slab.insert(handshake), serial };
-        handshakes.heads.push_back((Instant::now() + self.limits.handshake, id));
-        if handshakes.slab.len() > self.limits.handshakes {
+        let deadline = Instant::now() + self.limits.handshake;
+        let id = handshakes.insert(Transport::new(stream), address, phase, deadline);
+        if full {
             return self.refuse(handshakes, id, Refusal::Full);
         }
         if self.peer_address == PeerAddress::Socket && !self.admit(handshakes, id, address) {
@@ -169,14 +171,13 @@ impl Acceptor {
         }
     }
 
-    /// Counts a handshake for its address; refuses it if that has too many.
+    /// Counts a handshake for its address; refuses it if that asks for too much.
     fn admit(&self, handshakes: &mut Handshakes, id: HandshakeId, address: IpAddr) -> bool {
-        let limit = self.limits.handshakes_per_address;
-        let admitted = handshakes.identify(id, address) <= limit || limit == 0;
-        if !admitted {
-            self.refuse(handshakes, id, Refusal::AddressBusy);
+        let admitted = handshakes.identify(id, address);
+        if let Err(refusal) = admitted {
+            self.refuse(handshakes, id, refusal);
         }
-        admitted
+        admitted.is_ok()
     }
 
     /// Has the poll watch a handshake that must wait for its peer. Most heads are there when their
@@ -225,16 +226,28 @@ impl Acceptor {
         if self.is_full() {
             return self.refuse(handshakes, id, Refusal::Full);
         }
+        // Those that timed out are still being asked for.
+        if self.asked.get() >= self.limits.handshakes {
+            return self.refuse(handshakes, id, Refusal::NoBroker);
+        }
+        if upgrade.offers_protocols
+            && let Some(more) = PROTOCOLS.admit("")
+        {
+            log::info!(
+                "conn={} offers a sub-protocol and gets none; a browser gives up then: leave the second \
+                 argument of new WebSocket(..) out{more}",
+                id.serial
+            );
+        }
         let Some(handshake) = handshakes.get(id) else { return };
         let leftover = match &handshake.phase {
             Phase::Head { bytes } => bytes[upgrade.head_len..].to_vec(),
             _ => Vec::new(),
         };
         handshake.phase = Phase::Ticket { response: upgrade.response, leftover };
-        // The queue holds as many jobs as there may be handshakes; it is full only if those that
-        // timed out are still being asked for.
-        if self.tickets.try_send(TicketJob { handshake: id, token: upgrade.token }).is_err() {
-            self.refuse(handshakes, id, Refusal::NoBroker);
+        match self.tickets.send(TicketJob { handshake: id, token: upgrade.token }) {
+            Ok(()) => self.asked.set(self.asked.get() + 1),
+            Err(_) => self.refuse(handshakes, id, Refusal::NoBroker),
         }
     }
 
@@ -244,6 +257,7 @@ impl Acceptor {
         id: HandshakeId,
         outcome: Result<Ticket, Refusal>,
     ) {
+        self.asked.set(self.asked.get().saturating_sub(1));
         let waiting =
             handshakes.get(id).is_some_and(|found| matches!(found.phase, Phase::Ticket { .. }));
         if !waiting {
@@ -253,6 +267,9 @@ impl Acceptor {
             // Others may have taken the last places meanwhile.
             Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
             Ok(ticket) => {
+                if let Some(handshake) = handshakes.get(id) {
+                    handshake.failed = false;
+                }
                 if let Some(handshake) = handshakes.remove(id) {
                     self.hand_over(handshake, ticket);
                 }

@@ -7,14 +7,18 @@ use std::io::{self, Read};
 use super::{
     super::{
         handshakes::{Handshake, Handshakes, Phase},
-        http::{Head, Refusal, read_head},
+        http::{Head, Upgrade, read_head},
         message::HandshakeId,
-        peer::{ProxyHeader, proxy_header},
+        peer::{PeerAddress, ProxyHeader, is_proxy_header, proxy_header},
         reasons::TlsFailure,
+        refusal::Refusal,
         tls::{Tls, TlsSession},
     },
     Acceptor,
 };
+use crate::throttle::Throttle;
+
+static NO_ADDRESS: Throttle = Throttle::new();
 
 /// What a TLS handshake begins with: the type of its record.
 const HELLO: u8 = 0x16;
@@ -74,21 +78,13 @@ impl Acceptor {
     }
 
     /// Goes as far as the bytes read so far allow; `seen` of them were there before.
-    fn on_bytes(&self, handshakes: &mut Handshakes, id: HandshakeId, mut seen: usize) {
-        let Some(handshake) = handshakes.get(id) else { return };
-        if let Phase::Proxy { bytes } = &mut handshake.phase {
-            match proxy_header(bytes) {
-                ProxyHeader::Incomplete => return,
-                ProxyHeader::Invalid => return self.refuse(handshakes, id, Refusal::NotHttp),
-                ProxyHeader::Complete { len, address } => {
-                    handshake.phase = self.begin_peer(bytes.split_off(len));
-                    seen = 0;
-                    if address.is_some_and(|address| !self.admit(handshakes, id, address)) {
-                        return;
-                    }
-                }
-            }
+    fn on_bytes(&self, handshakes: &mut Handshakes, id: HandshakeId, seen: usize) {
+        let in_front =
+            handshakes.get(id).is_some_and(|found| matches!(found.phase, Phase::Proxy { .. }));
+        if in_front && !self.read_proxy_header(handshakes, id) {
+            return;
         }
+        let seen = if in_front { 0 } else { seen };
         if let Some(tls) = &self.tls {
             self.begin_tls(handshakes, id, tls);
         }
@@ -99,12 +95,55 @@ impl Acceptor {
             Head::Incomplete => {}
             Head::Refused(refusal) => self.refuse(handshakes, id, refusal),
             Head::Upgrade(upgrade) => {
-                let forwarded = upgrade.forwarded;
-                if forwarded.is_none_or(|address| self.admit(handshakes, id, address)) {
+                if self.admit_forwarded(handshakes, id, &upgrade) {
                     self.ask_ticket(handshakes, id, upgrade);
                 }
             }
         }
+    }
+
+    /// Takes the proxy's header off once it is whole; false unless the peer has its turn.
+    fn read_proxy_header(&self, handshakes: &mut Handshakes, id: HandshakeId) -> bool {
+        let Some(handshake) = handshakes.get(id) else { return false };
+        let Phase::Proxy { bytes } = &mut handshake.phase else { return false };
+        let refusal = match proxy_header(bytes) {
+            ProxyHeader::Incomplete => return false,
+            ProxyHeader::Missing => Refusal::NoProxyHeader,
+            ProxyHeader::Version1 => Refusal::OldProxyHeader,
+            ProxyHeader::Invalid => Refusal::BadProxyHeader,
+            ProxyHeader::Complete { len, address } => {
+                handshake.phase = self.begin_peer(bytes.split_off(len));
+                // One that speaks for itself is checking.
+                let address = address.unwrap_or(handshake.socket_address);
+                return self.admit(handshakes, id, address);
+            }
+        };
+        self.refuse(handshakes, id, refusal);
+        false
+    }
+
+    /// Counts a handshake for the address that a proxy gives in the head, or for the proxy's own if it gives
+    /// none.
+    fn admit_forwarded(
+        &self,
+        handshakes: &mut Handshakes,
+        id: HandshakeId,
+        upgrade: &Upgrade,
+    ) -> bool {
+        if self.peer_address != PeerAddress::ForwardedFor {
+            return true;
+        }
+        let Some(handshake) = handshakes.get(id) else { return false };
+        let socket_address = handshake.socket_address;
+        if upgrade.forwarded.is_none()
+            && let Some(more) = NO_ADDRESS.admit("")
+        {
+            log::warn!(
+                "the last entry of X-Forwarded-For is missing or no address; handshakes count for the \
+                 proxy's own, {socket_address}: have it write the client's address, or set peer_address{more}"
+            );
+        }
+        self.admit(handshakes, id, upgrade.forwarded.unwrap_or(socket_address))
     }
 
     /// Puts TLS before the request head, once the peer begins with it.
@@ -119,6 +158,9 @@ impl Acceptor {
                 if let Err(error) = stream.secure(tls, early) {
                     self.give_up(handshakes, id, Some(&error));
                 }
+            }
+            Some(_) if is_proxy_header(bytes) => {
+                self.refuse(handshakes, id, Refusal::UnexpectedProxyHeader);
             }
             Some(_) => self.refuse(handshakes, id, Refusal::NotTls),
         }

@@ -11,9 +11,9 @@ use std::{
 use super::{
     super::{
         handshakes::{Handshake, Handshakes, Phase, finish_refusal},
-        http::Refusal,
         message::HandshakeId,
         reasons::TlsFailure,
+        refusal::Refusal,
     },
     Acceptor,
 };
@@ -31,13 +31,29 @@ impl Acceptor {
             connection, address:%, status, reason;
             "conn={connection} address={address} refused: {status} {reason}"
         );
+        handshake.failed = refusal.is_peers_fault();
         if !handshake.can_be_told(refusal) {
             handshakes.remove(id);
             return;
         }
-        handshake.phase = Phase::Refused { response: refusal.response(), written: 0 };
+        let response = refusal.response(handshake.wants_no_body());
+        handshake.phase = Phase::Refused { response, written: 0 };
         handshakes.refusals.push_back((Instant::now() + REFUSAL_LINGER, id));
         self.drive_refusal(handshakes, id);
+    }
+
+    /// Has one that costs its peer little give way to a newcomer; false if all wait for this node.
+    pub(super) fn make_room(&self, handshakes: &mut Handshakes) -> bool {
+        let Some(id) = handshakes.first_to_give_way() else { return false };
+        let Some(handshake) = handshakes.get(id) else { return false };
+        if handshake.stream.is_handshaking() {
+            self.tls_failed(handshake, TlsFailure::TimedOut, None);
+        }
+        if !matches!(handshake.phase, Phase::Refused { .. }) {
+            self.refuse(handshakes, id, Refusal::GaveWay);
+        }
+        handshakes.remove(id);
+        true
     }
 
     /// Writes what is left of a refusal, then reads until the peer has seen it.
