@@ -1,15 +1,16 @@
 //! The stream of presence events.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::TcpStream,
 };
 
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Cluster, KEY},
+    cluster::{Cluster, KEY, api_of},
     http,
+    process::{Process, eventually},
 };
 
 struct Events(BufReader<TcpStream>);
@@ -53,6 +54,55 @@ fn every_node_tells_of_every_connection() {
             assert_eq!(events.next(), ("offline".into(), about(id)));
         }
     }
+}
+
+/// Other listeners cost Redis nothing: each event goes once to each node.
+#[test]
+fn the_listeners_of_a_node_share_one_subscription() {
+    let cluster = Cluster::start();
+    let mut all: Vec<_> = (0..20).map(|_| Events::watch(&cluster, 0)).collect();
+    let mut redis = cluster.redis.connect();
+    let mut count = || {
+        let asked = redis::cmd("PUBSUB").arg("NUMSUB").arg("evt_im_v2_wsOnline").to_owned();
+        asked.query::<(String, u64)>(&mut redis).unwrap().1
+    };
+    assert_eq!(count(), 1);
+    cluster.connect(7).leave();
+    for events in &mut all {
+        let heard: Vec<_> = (0..3).map(|_| events.next().0).collect();
+        assert_eq!(heard, ["listening", "online", "offline"]);
+    }
+    // The last one gone, nobody listens for nobody.
+    drop(all);
+    eventually("no subscription", || {
+        cluster.connect(8).leave();
+        count() == 0
+    });
+    assert_eq!(Events::watch(&cluster, 0).next().0, "listening");
+}
+
+#[test]
+fn a_stream_ends_when_its_key_is_withdrawn() {
+    let path = std::env::temp_dir().join(format!("imcore-key-{}.json", std::process::id()));
+    let settings = |key: &str| {
+        let text =
+            format!(r#"{{"listen": "127.0.0.1:0", "api": "127.0.0.1:0", "api_key": "{key}"}}"#);
+        std::fs::write(&path, text).unwrap();
+    };
+    settings(KEY);
+    let process = Process::start(&["--config", path.to_str().unwrap()]);
+    let api = api_of(&process);
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    let (stream, head) = http::begin(api, "GET /v1/events", &key, None);
+    // For nginx, which would keep events until it has many.
+    assert!(head.contains("X-Accel-Buffering: no\r\n"), "{head}");
+    let mut events = Events(BufReader::new(stream));
+    assert_eq!(events.next().0, "listening");
+    settings("another-key-0123456789");
+    process.signal("HUP");
+    let mut rest = String::new();
+    events.0.read_to_string(&mut rest).expect("the stream ends in good order");
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

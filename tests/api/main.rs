@@ -15,5 +15,7 @@ mod operations;
 mod process;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod stopping;
+mod transport;
 #[path = "../support/ws.rs"]
 mod ws;

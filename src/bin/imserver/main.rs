@@ -41,7 +41,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use web::{Access, Listener};
+use web::{Access, Listener, Serving};
 
 fn main() -> ExitCode {
     let code = run().unwrap_or_else(|error| {
@@ -112,8 +112,8 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     if let Some(doubt) = config.doubt() {
         log::warn!("{doubt}");
     }
-    open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
-    open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
+    let admin = open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
+    let api = open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
     let failure = node.failure_watch();
     std::thread::spawn(move || {
         failure.wait();
@@ -125,15 +125,25 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         }
         reload::reload(cli, &mut values, admin_site.access(), api_site.access(), &node);
     }
-    stop(node, signals)
+    stop(node, [api, admin], signals)
 }
 
 /// Time within which a second signal is the first one once more: a terminal and a parent process may both
 /// pass the same one on.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// Stops the node in good order; a second signal ends the program at once.
-fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
+/// How long the node waits for requests under way before it tells its clients: most take milliseconds, and what
+/// they send is still delivered then.
+const REQUESTS_FIRST: Duration = Duration::from_secs(2);
+/// How long after the signal requests under way are waited for at all: longer than a call of the broker takes.
+const REQUESTS: Duration = Duration::from_secs(10);
+
+/// Stops API, node and admin listener, in this order and in good order; a second signal ends the program at once.
+fn stop(
+    node: ServerHandle,
+    [api, admin]: [Option<Serving>; 2],
+    mut signals: Signals,
+) -> Result<(), Error> {
     log::info!("stopping; a second signal ends at once");
     let since = Instant::now();
     std::thread::spawn(move || {
@@ -143,7 +153,18 @@ fn stop(node: ServerHandle, mut signals: Signals) -> Result<(), Error> {
         }
     });
     let failure = node.failure_watch();
+    let finish = |serving: &Option<Serving>, time| {
+        let Some(serving) = serving else { return 0 };
+        serving.close();
+        serving.finish(since + time)
+    };
+    finish(&api, REQUESTS_FIRST);
     node.shutdown();
+    // Its health is asked for until here.
+    let left = finish(&api, REQUESTS) + finish(&admin, REQUESTS);
+    if left > 0 {
+        log::warn!("{left} requests to the API or the admin listener were cut off");
+    }
     log::info!("stopped");
     match failure.get() {
         Some(why) => Err(Error::new(ErrorKind::Io, why)),
@@ -185,8 +206,8 @@ fn open(
     site: &Arc<impl web::Site>,
     (name, path, mark): (&str, &str, &str),
     access: &Access,
-) -> Result<(), Error> {
-    let Some(listener) = listener else { return Ok(()) };
+) -> Result<Option<Serving>, Error> {
+    let Some(listener) = listener else { return Ok(None) };
     if let Ok(address) = listener.local_addr() {
         let url = format!("http://{address}{path}");
         match access.made() {
@@ -197,7 +218,7 @@ fn open(
             None => log::info!("{name} at {url}, asks for its secret"),
         }
     }
-    listener.serve(Arc::clone(site))
+    listener.serve(Arc::clone(site)).map(Some)
 }
 
 fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {

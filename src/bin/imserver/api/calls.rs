@@ -3,6 +3,8 @@
 //! Ids are strings in every answer: JavaScript would round numbers above 2^53, and GUIDs are strings
 //! anyway.
 
+use std::sync::Arc;
+
 use imcore::{Batch, ClientId, Connection, ImClient, Node};
 use serde_json::{Value, json, value::RawValue};
 
@@ -12,12 +14,13 @@ use super::{
     json::{self, Mistake, Object},
     problem::Problem,
 };
-use crate::web::{Request, Response};
+use crate::web::{Access, Request, Response};
 
 /// One call of an operation.
 pub(super) struct Call<'a> {
     pub(super) im: &'a ImClient,
     pub(super) listeners: &'a Listeners,
+    pub(super) access: &'a Arc<Access>,
     /// The OpenAPI document.
     pub(super) document: &'static str,
     /// What stands in the path for each `{name}`, in order.
@@ -141,7 +144,7 @@ pub(super) fn list_nodes(call: &Call) -> Outcome {
 }
 
 pub(super) fn watch(call: &Call) -> Outcome {
-    call.listeners.listen(&**call.im.broker())
+    call.listeners.listen(&**call.im.broker(), call.access, call.request)
 }
 
 // --- Messages ------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
-//! Presence events as server-sent events. Each listener has a subscription of its own at the broker, whose
-//! queue is bounded there: one that reads too slowly misses events and is told so.
+//! Presence events as server-sent events. A node has one subscription at the broker, shared by its
+//! listeners; each has a queue of its own here, which is bounded: one that reads too slowly misses events
+//! and is told so.
+//!
+//! The subscription is read by a thread of its own, for as long as there are listeners. The thread of each
+//! listener's connection reads its queue.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -17,101 +19,254 @@ use imcore::{
 use serde_json::json;
 
 use super::problem::{Code, Problem};
-use crate::web::{Body, Response};
+use crate::web::{Access, Body, Request, Response};
 
-/// Listeners at a time: each holds a thread and a subscription.
+/// Listeners at a time: each holds a thread and a connection.
 pub(super) const LISTENERS: usize = 32;
+/// Bytes that wait for one listener.
+const QUEUE: usize = 1 << 20;
 /// Something is sent at least this often, so that both sides and proxies see that the other is there.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Pause between attempts while the broker is away.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a stream looks whether it should end.
+const LOOK: Duration = Duration::from_millis(500);
 
-/// How many listeners there are.
+/// An event as it is sent.
+type Piece = Arc<[u8]>;
+
+/// All listeners of this node.
 #[derive(Default)]
-pub(super) struct Listeners(Arc<AtomicUsize>);
+pub(super) struct Listeners(Arc<Mutex<Hub>>);
+
+#[derive(Default)]
+struct Hub {
+    queues: Vec<Arc<Queue>>,
+    /// Whether there is a thread that reads the subscription.
+    is_read: bool,
+    /// Whether all events from here on will come.
+    stands: bool,
+}
 
 impl Listeners {
-    /// An answer that goes on with all events from here on.
-    pub(super) fn listen(&self, broker: &dyn Broker) -> Result<Response, Problem> {
-        let place = Place::take(&self.0)?;
-        let mut subscription = broker.subscribe_events();
-        // Only what stands can be promised.
-        let first = match subscription.next(HEARTBEAT)? {
-            Some(event) => piece(&event, true),
-            None => Vec::new(),
+    /// An answer that goes on with all events from here on, for as long as `access` lets the caller ask.
+    pub(super) fn listen(
+        &self,
+        broker: &dyn Broker,
+        access: &Arc<Access>,
+        request: &Request,
+    ) -> Result<Response, Problem> {
+        let place = self.take_place(broker)?;
+        place.queue.wait_for_greeting()?;
+        let stream = Stream {
+            place,
+            version: access.version(),
+            access: Arc::clone(access),
+            request: Request { body: Vec::new(), ..request.clone() },
+            last: Instant::now(),
         };
-        let stream = Stream { subscription, first: Some(first), _place: place };
         let body = Body::Stream(Box::new(stream));
-        Ok(Response { body, ..Response::new(200, "text/event-stream", "") })
+        let response = Response { body, ..Response::new(200, "text/event-stream", "") };
+        // nginx would keep every event until it has some thousand bytes of them.
+        Ok(response.with("X-Accel-Buffering", "no"))
+    }
+
+    fn take_place(&self, broker: &dyn Broker) -> Result<Place, Problem> {
+        let mut hub = lock(&self.0);
+        if hub.queues.len() >= LISTENERS {
+            let detail = format!("there are {LISTENERS} listeners already; ask another node");
+            return Err(Problem::new(Code::Unavailable, detail));
+        }
+        let queue = Arc::new(Queue::default());
+        if hub.stands {
+            queue.greet();
+        }
+        if !hub.is_read {
+            let (subscription, shared) = (broker.subscribe_events(), Arc::clone(&self.0));
+            let thread = thread::Builder::new().name("api-events".into());
+            thread.spawn(move || read(subscription, &shared)).map_err(|error| {
+                Problem::new(Code::Unavailable, format!("no thread for events: {error}"))
+            })?;
+            hub.is_read = true;
+        }
+        hub.queues.push(Arc::clone(&queue));
+        Ok(Place { queue, hub: Arc::clone(&self.0) })
     }
 }
 
-/// One of the [`LISTENERS`]; dropped, it is free.
-struct Place(Arc<AtomicUsize>);
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-impl Place {
-    fn take(count: &Arc<AtomicUsize>) -> Result<Place, Problem> {
-        let more = |count| (count < LISTENERS).then_some(count + 1);
-        match count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
-            Ok(_) => Ok(Place(Arc::clone(count))),
-            Err(_) => {
-                let detail = format!("there are {LISTENERS} listeners already; ask another node");
-                Err(Problem::new(Code::Unavailable, detail))
+/// Hands all events on until nobody listens any more.
+fn read(mut subscription: Box<dyn EventSubscription>, shared: &Mutex<Hub>) {
+    loop {
+        let next = subscription.next(LOOK);
+        let mut hub = lock(shared);
+        match &next {
+            Ok(Some(PresenceEvent::Listening)) => {
+                hub.stands = true;
+                hub.queues.iter().for_each(|queue| queue.greet());
             }
+            Ok(Some(event)) => {
+                let piece = piece(event);
+                hub.queues.iter().for_each(|queue| queue.push(&piece));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                hub.stands = false;
+                hub.queues.iter().for_each(|queue| queue.fail(&error.to_string()));
+            }
+        }
+        if hub.queues.is_empty() {
+            (hub.is_read, hub.stands) = (false, false);
+            return;
+        }
+        drop(hub);
+        if let Err(error) = next {
+            log::debug!("API: presence events are missed: {error}");
+            thread::sleep(PAUSE);
         }
     }
 }
 
+/// One of the [`LISTENERS`]; dropped, it is free.
+struct Place {
+    queue: Arc<Queue>,
+    hub: Arc<Mutex<Hub>>,
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        lock(&self.hub).queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
+    }
+}
+
+/// What waits for one listener.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// Events did not fit: until all that waits is taken, no more are put behind the gap.
+    lost: bool,
+    /// The listener was told that events come from now on.
+    greeted: bool,
+    /// Why that cannot be promised yet.
+    failed: Option<String>,
+}
+
+impl Queue {
+    fn push(&self, piece: &Piece) {
+        let mut waiting = lock(&self.waiting);
+        // Before the greeting nothing is promised.
+        if waiting.greeted && !waiting.lost {
+            waiting.lost = waiting.bytes + piece.len() > QUEUE;
+            if !waiting.lost {
+                waiting.bytes += piece.len();
+                waiting.pieces.push_back(Arc::clone(piece));
+            }
+            self.more.notify_one();
+        }
+    }
+
+    /// The subscription stands: for the first time, or again.
+    fn greet(&self) {
+        let is_first = !std::mem::replace(&mut lock(&self.waiting).greeted, true);
+        if is_first {
+            lock(&self.waiting).pieces.push_back(told("listening"));
+            self.more.notify_one();
+        } else {
+            self.push(&told("missed"));
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        lock(&self.waiting).failed = Some(why.to_owned());
+        self.more.notify_one();
+    }
+
+    /// Waits until the subscription stands; only then can events be promised.
+    fn wait_for_greeting(&self) -> Result<(), Problem> {
+        let pending = |waiting: &mut Waiting| !waiting.greeted && waiting.failed.is_none();
+        let waited = self.more.wait_timeout_while(lock(&self.waiting), HEARTBEAT, pending);
+        let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waiting.greeted {
+            return Ok(());
+        }
+        let why = waiting.failed.as_deref().unwrap_or("it does not answer");
+        log::warn!("API: nobody can listen to events: {why}");
+        Err(Problem::new(Code::Unavailable, "the broker is away; nothing was done, try again"))
+    }
+
+    /// The next piece, if one comes within `time`.
+    fn take(&self, time: Duration) -> Option<Piece> {
+        let pending = |waiting: &mut Waiting| waiting.pieces.is_empty() && !waiting.lost;
+        let waited = self.more.wait_timeout_while(lock(&self.waiting), time, pending);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match waiting.pieces.pop_front() {
+            Some(piece) => {
+                waiting.bytes = waiting.bytes.saturating_sub(piece.len());
+                Some(piece)
+            }
+            None => std::mem::take(&mut waiting.lost).then(|| told("missed")),
+        }
     }
 }
 
 struct Stream {
-    subscription: Box<dyn EventSubscription>,
-    first: Option<Vec<u8>>,
-    _place: Place,
+    place: Place,
+    access: Arc<Access>,
+    /// Of the rules by which the caller was let in.
+    version: u64,
+    request: Request,
+    /// When something was sent last.
+    last: Instant,
 }
 
 impl Iterator for Stream {
     type Item = Vec<u8>;
 
-    /// The next event, or a sign of life. Never ends by itself: an outage of the broker is told by
-    /// `missed` once it is over.
+    /// The next event, a sign of life, or nothing for now. Ends when the caller may not ask any more; an
+    /// outage of the broker is told by `missed` once it is over.
     fn next(&mut self) -> Option<Vec<u8>> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
+        let piece = self.place.queue.take(LOOK);
+        let version = self.access.version();
+        if version != self.version {
+            self.access.check(&self.request).ok()?;
+            self.version = version;
         }
-        let until = Instant::now() + HEARTBEAT;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Some(b":\n\n".to_vec());
-            }
-            match self.subscription.next(left) {
-                Ok(Some(event)) => return Some(piece(&event, false)),
-                Ok(None) => {}
-                Err(error) => {
-                    log::debug!("API: presence events are missed: {error}");
-                    thread::sleep(PAUSE.min(left));
-                }
-            }
-        }
+        let piece = match piece {
+            Some(piece) => piece.to_vec(),
+            None if self.last.elapsed() >= HEARTBEAT => b":\n\n".to_vec(),
+            None => return Some(Vec::new()),
+        };
+        self.last = Instant::now();
+        Some(piece)
     }
 }
 
-/// One event of the stream.
-fn piece(event: &PresenceEvent, first: bool) -> Vec<u8> {
-    let about =
-        |ticket: &Ticket| json!({ "client": ticket.client().to_string(), "meta": ticket.meta() });
-    let (name, data) = match event {
-        PresenceEvent::Listening if first => ("listening", json!({})),
-        PresenceEvent::Listening => ("missed", json!({})),
-        PresenceEvent::Online(ticket) => ("online", about(ticket)),
-        PresenceEvent::Offline(ticket) => ("offline", about(ticket)),
+/// One connection that opened or ended.
+fn piece(event: &PresenceEvent) -> Piece {
+    let about = |name: &str, ticket: &Ticket| {
+        let data = json!({ "client": ticket.client().to_string(), "meta": ticket.meta() });
+        format!("event: {name}\ndata: {data}\n\n").into_bytes().into()
     };
-    format!("event: {name}\ndata: {data}\n\n").into_bytes()
+    match event {
+        PresenceEvent::Online(ticket) => about("online", ticket),
+        PresenceEvent::Offline(ticket) => about("offline", ticket),
+        PresenceEvent::Listening => told("missed"),
+    }
+}
+
+/// An event about the stream itself.
+fn told(name: &str) -> Piece {
+    format!("event: {name}\ndata: {{}}\n\n").into_bytes().into()
 }
 
 #[cfg(test)]
@@ -123,19 +278,39 @@ mod tests {
     #[test]
     fn an_event_is_two_lines_whatever_it_says() {
         let ticket = Ticket::new(9_007_199_254_740_993_i64.into(), Some("a\nb\r\n\"c\""));
-        let text = String::from_utf8(piece(&PresenceEvent::Online(ticket), false)).unwrap();
+        let piece = piece(&PresenceEvent::Online(ticket));
         let expected = "event: online\n\
                         data: {\"client\":\"9007199254740993\",\"meta\":\"a\\nb\\r\\n\\\"c\\\"\"}\n\n";
-        assert_eq!(text, expected);
+        assert_eq!(std::str::from_utf8(&piece), Ok(expected));
     }
 
     #[test]
     fn there_are_only_so_many_listeners() {
         let (listeners, broker) = (Listeners::default(), MemoryBroker::new());
-        let mut all: Vec<_> =
-            (0..LISTENERS).map(|_| listeners.listen(&broker).ok().unwrap()).collect();
-        assert_eq!(listeners.listen(&broker).err().unwrap().code, Code::Unavailable);
+        let access = Arc::new(Access::new("api", "api_key", None, None, &[]).unwrap());
+        let listen = || listeners.listen(&broker, &access, &Request::default());
+        let mut all: Vec<_> = (0..LISTENERS).map(|_| listen().ok().unwrap()).collect();
+        assert_eq!(listen().err().unwrap().code, Code::Unavailable);
         all.pop();
-        assert!(listeners.listen(&broker).is_ok());
+        assert!(listen().is_ok());
+    }
+
+    #[test]
+    fn a_gap_is_told_where_it_is() {
+        let queue = Queue::default();
+        let large: Piece = vec![b'x'; QUEUE / 2].into();
+        queue.push(&large);
+        queue.greet();
+        for _ in 0..5 {
+            queue.push(&large);
+        }
+        let taken = || queue.take(Duration::ZERO);
+        assert_eq!(taken(), Some(told("listening")));
+        assert_eq!((taken(), taken()), (Some(large.clone()), Some(large.clone())));
+        queue.push(&large);
+        assert_eq!((taken(), taken()), (Some(told("missed")), None));
+        queue.push(&large);
+        queue.greet();
+        assert_eq!((taken(), taken(), taken()), (Some(large.clone()), Some(told("missed")), None));
     }
 }

@@ -36,20 +36,20 @@ const NONE: &str = "none";
 const CONNECTIONS: usize = 256;
 /// Connections to the broker for calls, as many as a pool has by default.
 const CALLS: usize = 16;
-/// Descriptors that the API may take; each listener to events has a subscription of its own.
-pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + events::LISTENERS + CALLS) as u64;
+/// Descriptors that the API may take; its listeners to events share one subscription.
+pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + 1 + CALLS) as u64;
 
 /// The API of one node, over the broker that all nodes share: each node's answers the same.
 pub(crate) struct Api {
     im: ImClient,
-    access: Access,
+    access: Arc<Access>,
     listeners: Listeners,
     stats: Arc<Stats>,
 }
 
 impl Api {
     pub(crate) fn new(im: ImClient, access: Access) -> Api {
-        Api { im, access, listeners: Listeners::default(), stats: Arc::default() }
+        Api { im, access: Arc::new(access), listeners: Listeners::default(), stats: Arc::default() }
     }
 
     /// Who may ask.
@@ -101,8 +101,9 @@ impl Api {
     ) -> Result<Response, Problem> {
         input::page(request, operation.kind == Kind::List)?;
         let key = idempotency::key(request)?;
-        let (im, listeners, document) = (&self.im, &self.listeners, document::text());
-        let call = Call { im, listeners, document, params, request };
+        let (listeners, access) = (&self.listeners, &self.access);
+        let (im, document) = (&self.im, document::text());
+        let call = Call { im, listeners, access, document, params, request };
         match (operation.kind, key) {
             (Kind::Change(life), Some(key)) => {
                 let broker = &**self.im.broker();

@@ -113,7 +113,6 @@ impl Access {
     }
 
     /// A number that is another one once the rules have changed.
-    #[allow(dead_code)]
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }

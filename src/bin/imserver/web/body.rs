@@ -101,6 +101,7 @@ impl BodyReader {
             },
             State::ChunkEnd if line.is_empty() => State::ChunkSize,
             State::Trailer if line.is_empty() => State::Done,
+            State::Trailer if !is_field(line) => return Err(NOT_CHUNKED),
             State::Trailer => {
                 self.trailers += self.line.len();
                 State::Trailer
@@ -116,15 +117,32 @@ const TOO_LARGE: Refusal = Refusal { status: 413, why: "the request body is too 
 const NOT_CHUNKED: Refusal = Refusal { status: 400, why: "the chunked body is malformed" };
 
 fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
-    let end = line.iter().position(|byte| matches!(byte, b';' | b' ' | b'\t'));
-    let digits = &line[..end.unwrap_or(line.len())];
-    if digits.is_empty() || line.contains(&b'\r') {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let (digits, extension) =
+        line.split_at(line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len()));
+    // Blanks lead to an extension or nowhere (RFC 9112, section 7.1.1), and no line has a bare CR in it.
+    let begins = extension.iter().find(|byte| !is_blank(byte));
+    let good = extension.is_empty() || begins == Some(&b';');
+    if digits.is_empty() || !good || !line.iter().all(|byte| is_text(*byte)) {
         return Err(NOT_CHUNKED);
     }
     digits.iter().try_fold(0_usize, |size, byte| {
         let digit = (*byte as char).to_digit(16).ok_or(NOT_CHUNKED)? as usize;
         size.checked_mul(16).map(|size| size + digit).ok_or(TOO_LARGE)
     })
+}
+
+/// Whether a byte may stand in a line.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// Whether a line is a header.
+fn is_field(line: &[u8]) -> bool {
+    let sign = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let name = line.iter().position(|byte| *byte == b':').map(|at| &line[..at]);
+    name.is_some_and(|name| !name.is_empty() && name.iter().all(sign))
+        && line.iter().all(|byte| is_text(*byte))
 }
 
 #[cfg(test)]
@@ -145,6 +163,7 @@ mod tests {
     #[test]
     fn any_split_gives_the_same_body() {
         let next = b"GET / HTTP/1.1\r\n";
+
         for (framing, text, body) in [
             (Framing::Nothing, "", ""),
             (Framing::Length(0), "", ""),
@@ -190,6 +209,13 @@ mod tests {
             ("1\rx\r\n", 400),
             ("1\r\nxy\r\n", 400),
             ("1\r\nx\n", 400),
+            ("1 \r\n", 400),
+            ("1 x\r\n", 400),
+            ("1;\u{1}\r\n", 400),
+            ("0\r\nno colon\r\n", 400),
+            ("0\r\n: y\r\n", 400),
+            ("0\r\nX : y\r\n", 400),
+            ("0\r\nX: y\r\n folded\r\n", 400),
             (&long_size, 400),
             (&long_trailer, 431),
         ] {

@@ -10,14 +10,17 @@ use std::{
 use super::{
     Limits, Site,
     body::BodyReader,
-    guests::Place,
+    guests::{Place, State},
     head::{self, Framing, Head, Refusal},
     message::{Body, Response},
 };
 
-/// What a peer may send after the last answer before it is cut: closing with unread input would reset
-/// the connection and take the answer with it.
-const IGNORED: usize = 64 << 10;
+/// Bytes that a peer may send after the last answer before it is cut, in the time of a request: closing with
+/// unread input would reset the connection and take the answer with it, before a peer that sends all of
+/// its body first has read that this is too large.
+const IGNORED: usize = 256 << 20;
+/// Bytes that are read at once.
+const CHUNK: usize = 16 << 10;
 
 /// One connection and what it has sent ahead.
 pub(super) struct Conversation<'a, S> {
@@ -85,8 +88,7 @@ impl<'a, S: Site> Conversation<'a, S> {
             };
             let last = answer.last;
             self.tell(answer)?;
-            self.place.wait();
-            if last || !self.another_begins()? {
+            if last || self.place.is_closed() || !self.another_begins()? {
                 return self.end();
             }
         }
@@ -109,22 +111,20 @@ impl<'a, S: Site> Conversation<'a, S> {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         request.body = self.read_body(body)?;
-        if !self.place.is_kept() {
+        if !self.place.enter(State::Answering) {
             return Err(Failure::Gone(io::ErrorKind::ConnectionAborted.into()));
         }
         let response = self.site.answer(&request);
         let is_stream = matches!(response.body, Body::Stream(_));
-        if !is_stream {
-            // What is left is for the peer to read, and nobody keeps a place by not doing so.
-            self.place.wait();
-        }
-        Ok(Answer { response, with_body, last: last || is_stream })
+        let last = last || is_stream || self.place.is_closed();
+        Ok(Answer { response, with_body, last })
     }
 
     fn read_head(&mut self) -> Result<Head, Failure> {
+        let mut progress = head::Progress::default();
         loop {
             let seen = self.buffer.len().min(self.limits.head);
-            if let Some(head) = head::read(&self.buffer[..seen])? {
+            if let Some(head) = progress.read(&self.buffer[..seen])? {
                 return Ok(head);
             }
             if seen == self.limits.head {
@@ -134,6 +134,9 @@ impl<'a, S: Site> Conversation<'a, S> {
             let silent = self.buffer.is_empty();
             self.fill()
                 .map_err(|error| if silent { Failure::Gone(error) } else { error.into() })?;
+            if silent {
+                self.place.enter(State::Receiving);
+            }
         }
     }
 
@@ -151,6 +154,7 @@ impl<'a, S: Site> Conversation<'a, S> {
     /// Waits for the first byte of the next request; false if none comes.
     fn another_begins(&mut self) -> io::Result<bool> {
         if self.buffer.is_empty() {
+            self.place.enter(State::Idle);
             self.until = Instant::now() + self.limits.idle;
             match self.fill() {
                 Ok(()) => {}
@@ -159,6 +163,7 @@ impl<'a, S: Site> Conversation<'a, S> {
                 Err(error) => return Err(error),
             }
         }
+        self.place.enter(State::Receiving);
         self.until = Instant::now() + self.limits.request;
         Ok(true)
     }
@@ -167,6 +172,10 @@ impl<'a, S: Site> Conversation<'a, S> {
         let Answer { response, with_body, last } = answer;
         self.until = Instant::now() + self.limits.answer;
         let mut bytes = response.head(last);
+        // What is left is for the peer to read, and nobody keeps a place by not doing so: but for streams,
+        // which are all about that.
+        let is_stream = matches!(response.body, Body::Stream(_)) && with_body;
+        self.place.enter(if is_stream { State::Streaming } else { State::Sending });
         match response.body {
             Body::Whole(body) if with_body => {
                 bytes.extend_from_slice(&body);
@@ -175,6 +184,9 @@ impl<'a, S: Site> Conversation<'a, S> {
             Body::Stream(pieces) if with_body => {
                 self.write(&bytes)?;
                 for piece in pieces {
+                    if self.place.is_closed() {
+                        break;
+                    }
                     self.until = Instant::now() + self.limits.answer;
                     self.write(&piece)?;
                 }
@@ -186,6 +198,7 @@ impl<'a, S: Site> Conversation<'a, S> {
 
     /// Says that no more comes, and waits a moment for the peer to have read it.
     fn end(&mut self) -> io::Result<()> {
+        self.place.enter(State::Ending);
         self.until = Instant::now() + self.limits.request;
         self.stream.shutdown(Shutdown::Write)?;
         let mut ignored = 0;
@@ -206,7 +219,7 @@ impl<'a, S: Site> Conversation<'a, S> {
 
     /// Waits for more bytes, of which there is at least one.
     fn fill(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 4096];
+        let mut chunk = [0; CHUNK];
         self.stream.set_read_timeout(Some(self.left()?))?;
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -3,6 +3,8 @@
 //! Where a proxy in front and this program could read the same bytes differently, one request can be
 //! hidden in another ("smuggling"); whatever leaves room for that is refused.
 
+use std::net::Ipv6Addr;
+
 use super::message::Request;
 
 /// Headers of a request.
@@ -40,8 +42,34 @@ pub(super) fn bad(why: &'static str) -> Refusal {
     Refusal { status: 400, why }
 }
 
+/// How far a head has come that arrives in pieces. Reading it from its beginning after every byte would cost
+/// the square of its length.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Bytes that were looked at for the end of the head.
+    seen: usize,
+    /// Bytes there were when the head was last read.
+    tried: usize,
+}
+
+impl Progress {
+    /// The head that `bytes` begin with, which are those of the last call and more; `None` until it is whole.
+    /// What cannot become one is refused when there are twice as many bytes, at the latest.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+        let new = &bytes[self.seen.saturating_sub(3).min(bytes.len())..];
+        let ends = new.windows(2).any(|pair| pair == b"\n\n")
+            || new.windows(3).any(|three| three == b"\n\r\n");
+        self.seen = bytes.len();
+        if !ends && bytes.len() < 2 * self.tried {
+            return Ok(None);
+        }
+        self.tried = bytes.len();
+        read(bytes)
+    }
+}
+
 /// The head that these bytes begin with; `None` until it is whole.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let len = match parsed.parse(bytes) {
@@ -56,10 +84,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     if bytes[..len].split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n")) {
         return Err(bad("a line of the request head does not end in CR LF"));
     }
-    let target = parsed.path.unwrap_or_default();
-    if !target.starts_with('/') {
-        return Err(bad("the request target is not a path, such as /v1/clients"));
-    }
+    let (authority, target) = target(parsed.path.unwrap_or_default())?;
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (target, None),
@@ -70,7 +95,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
     });
     let mut request = Request {
         method: parsed.method.unwrap_or_default().to_owned(),
-        path: path.to_owned(),
+        path: if path.is_empty() { "/" } else { path }.to_owned(),
         query,
         headers: headers.collect(),
         ..Request::default()
@@ -82,6 +107,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         0 | 1 => {}
         _ => return Err(bad("there is more than one header Host")),
     }
+    if request.header("Host").is_some_and(|host| !is_host(host)) {
+        return Err(bad("the header Host is not a name with or without a port"));
+    }
+    if let Some(authority) = authority {
+        // RFC 9112, section 3.2.2: the target counts, whatever the header says.
+        request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("Host"));
+        request.headers.push(("Host".into(), authority.to_owned()));
+    }
     let framing = framing(&request, current)?;
     let closes = tokens(&request, "Connection").any(|token| token.eq_ignore_ascii_case("close"));
     let expects_continue = match request.header("Expect") {
@@ -90,6 +123,45 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         Some(_) => return Err(Refusal { status: 417, why: "only 100-continue can be expected" }),
     };
     Ok(Some(Head { request, len, framing, keep_alive: current && !closes, expects_continue }))
+}
+
+/// What names a host in a request target, which only one in absolute form has, and the path with its query.
+fn target(text: &str) -> Result<(Option<&str>, &str), Refusal> {
+    let refused =
+        bad("the request target is not a path, such as /v1/clients, nor an address with one");
+    if text.contains('#') {
+        return Err(bad("a request target has no fragment"));
+    }
+    if text.starts_with('/') {
+        return Ok((None, text));
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(refused)?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let is_http = ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    match is_http && is_host(authority) {
+        true => Ok((Some(authority), path)),
+        false => Err(refused),
+    }
+}
+
+/// Whether this is a host with or without a port, as `Host` has it. Narrower than the grammar, which allows
+/// signs that no name has and that programs read differently.
+fn is_host(text: &str) -> bool {
+    let (is_name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, rest)) => (address.parse::<Ipv6Addr>().is_ok(), rest),
+        None => {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let is_sign =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            (!name.is_empty() && name.bytes().all(is_sign), rest)
+        }
+    };
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    is_name
+        && (rest.is_empty() || rest.starts_with(':'))
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
 fn framing(request: &Request, current: bool) -> Result<Framing, Refusal> {
@@ -154,6 +226,39 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_comes_byte_by_byte_is_not_read_for_each() {
+        let text = format!("\r\nGET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(9000));
+        let (mut progress, mut cost, mut tried) = (Progress::default(), 0, 0);
+        for len in 1..text.len() {
+            assert_eq!(progress.read(&text.as_bytes()[..len]), Ok(None), "{len}");
+            if progress.tried != tried {
+                (cost, tried) = (cost + len, progress.tried);
+            }
+        }
+        assert!(cost < 4 * text.len(), "{cost}");
+        assert!(progress.read(text.as_bytes()).unwrap().is_some());
+        let mut early = Progress::default();
+        assert_eq!(early.read(b"\x16\x03\x01").map_err(|refusal| refusal.status), Err(400));
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for host in
+            ["a", "a:", "a:1", "im-0.example.com:65535", "127.0.0.1:1", "[::1]", "[::1]:7001"]
+        {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "", ":1", "a b", "a/x", "u@a", "a, b", "a,b", "a:b", "a:1:2", "a:65536", "[::1", "[x]",
+            "::1", "a?", "[::1]x", "a:-1", "é",
+        ] {
+            assert!(!is_host(host), "{host}");
+            let lines = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(whole(&lines).map_err(|refusal| refusal.status), Err(400), "{host}");
+        }
+    }
+
+    #[test]
     fn bodies_are_delimited_in_one_way() {
         assert_eq!(with("Content-Length: 12\r\n").unwrap().framing, Framing::Length(12));
         assert_eq!(with("transfer-encoding: Chunked\r\n").unwrap().framing, Framing::Chunked);
@@ -193,10 +298,24 @@ mod tests {
             "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://u@a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /x#y HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
             "\u{16}\u{3}\u{1}",
         ] {
             assert_eq!(whole(text).map_err(|refusal| refusal.status), Err(400), "{text:?}");
+        }
+        for (target, host, path, query) in [
+            ("http://a:1/x?y", "a:1", "/x", Some("y")),
+            ("HTTPS://im.example.com", "im.example.com", "/", None),
+            ("http://[::1]?y", "[::1]", "/", Some("y")),
+        ] {
+            let request =
+                whole(&format!("GET {target} HTTP/1.1\r\nHost: b\r\n\r\n")).unwrap().request;
+            assert_eq!(request.headers_of("host").collect::<Vec<_>>(), [host]);
+            assert_eq!((&*request.path, request.query.as_deref()), (path, query), "{target}");
         }
         let many = "X: y\r\n".repeat(HEADERS);
         assert_eq!(with(&many).map_err(|refusal| refusal.status), Err(431));

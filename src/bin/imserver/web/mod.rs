@@ -18,14 +18,15 @@ mod head;
 mod message;
 
 use std::{
-    io::{self, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use imcore::{Error, ErrorKind};
+use socket2::SockRef;
 
 use conversation::Conversation;
 use guests::Guests;
@@ -98,27 +99,52 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Answers for `site` until the program ends.
-    pub(crate) fn serve(self, site: Arc<impl Site>) -> Result<(), Error> {
+    /// Answers for `site` until it is closed.
+    pub(crate) fn serve(self, site: Arc<impl Site>) -> Result<Serving, Error> {
         let name = self.name;
+        let guests = Guests::new(site.limits().connections);
+        let socket = Arc::new(self.socket);
+        let serving = Serving { socket: Arc::clone(&socket), guests: Arc::clone(&guests) };
         let accept = move || {
-            let guests = Guests::new(site.limits().connections);
-            loop {
-                match self.socket.accept() {
+            while !guests.is_closed() {
+                match socket.accept() {
                     Ok((stream, _)) => begin(name, stream, &guests, &site),
-                    Err(error) => {
+                    Err(error) if !guests.is_closed() => {
                         log::debug!("{name}: cannot accept: {error}");
                         thread::sleep(ACCEPT_PAUSE);
                     }
+                    Err(_) => {}
                 }
             }
         };
-        thread::Builder::new().name(name.into()).stack_size(STACK).spawn(accept).map(drop).map_err(
-            |error| {
-                Error::new(ErrorKind::Io, format!("{name}: cannot start the listener"))
-                    .with_source(error)
-            },
-        )
+        let thread = thread::Builder::new().name(name.into()).stack_size(STACK).spawn(accept);
+        match thread {
+            Ok(_) => Ok(serving),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Io, format!("{name}: cannot start the listener"))
+                    .with_source(error))
+            }
+        }
+    }
+}
+
+/// A listener that answers. It goes on when this is dropped.
+pub(crate) struct Serving {
+    socket: Arc<TcpListener>,
+    guests: Arc<Guests>,
+}
+
+impl Serving {
+    /// Takes no more connections and no more requests; those that have begun go on.
+    pub(crate) fn close(&self) {
+        self.guests.close();
+        // Ends the waiting for another connection, and with it the listening.
+        let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
+    }
+
+    /// Waits until what has begun is answered, at most until `deadline`. How many requests are left.
+    pub(crate) fn finish(&self, deadline: Instant) -> usize {
+        self.guests.finish(deadline)
     }
 }
 
@@ -151,6 +177,9 @@ fn turn_away(stream: &TcpStream, site: &impl Site) {
     }
     let _ = stream.set_nonblocking(true);
     let _ = (&*stream).write(&bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    // Closed with unread input, the connection would be reset and the answer lost.
+    let _ = (&*stream).read(&mut [0; 16 << 10]);
 }
 
 #[cfg(test)]

@@ -1,0 +1,113 @@
+//! SIGTERM: what callers have begun is answered.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use crate::{
+    cluster::api_of,
+    http::{ask, begin},
+    process::{LONG, Process, eventually},
+    redis_server::RedisServer,
+    ws::Client,
+};
+
+fn node(name: &str, redis: &RedisServer, more: &[&str]) -> Process {
+    let url = redis.url();
+    let args = ["--listen", "127.0.0.1:0", "--server", name, "--api", "127.0.0.1:0"];
+    let process = Process::start(&[&args[..], &["--redis", &url], more].concat());
+    let address = process.address();
+    eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+    process
+}
+
+fn keep(api: SocketAddr) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(api).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    BufReader::new(stream)
+}
+
+fn post(connection: &mut BufReader<TcpStream>, key: &str) {
+    let body = "{\"receivers\": [1], \"message\": 1}";
+    let length = body.len();
+    let text = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    connection.get_mut().write_all(text.as_bytes()).unwrap();
+}
+
+/// The head of the next answer, which has no body.
+fn head(connection: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(connection.read_line(&mut head).unwrap(), 0, "no answer: {head:?}");
+    }
+    head
+}
+
+#[test]
+fn requests_under_way_are_answered_and_their_keys_settled() {
+    let redis = RedisServer::start();
+    let mut process = node("a", &redis, &[]);
+    let api = api_of(&process);
+    let mut connections: Vec<_> = (0..4).map(|_| keep(api)).collect();
+    for (number, connection) in connections.iter_mut().enumerate() {
+        post(connection, &format!("before-{number}"));
+        assert!(head(connection).starts_with("HTTP/1.1 202"));
+    }
+    let mut idle = keep(api);
+    // Redis takes its time over the next ones.
+    let mut control = redis.connect();
+    redis::cmd("CLIENT").arg("PAUSE").arg(1000).arg("ALL").exec(&mut control).unwrap();
+    for (number, connection) in connections.iter_mut().enumerate() {
+        post(connection, &format!("under-way-{number}"));
+    }
+    process.signal("TERM");
+    for connection in &mut connections {
+        let head = head(connection);
+        assert!(head.starts_with("HTTP/1.1 202"), "{head}");
+        assert!(head.contains("Connection: close"), "{head}");
+    }
+    assert_eq!(idle.read(&mut [0]).unwrap_or_default(), 0, "nobody is kept who asks nothing");
+    assert_eq!(process.ends().code(), Some(0));
+    let other = node("b", &redis, &[]);
+    let mut connection = keep(api_of(&other));
+    for number in 0..4 {
+        post(&mut connection, &format!("under-way-{number}"));
+        let head = head(&mut connection);
+        assert!(head.starts_with("HTTP/1.1 202") && head.contains("Replayed"), "{head}");
+    }
+}
+
+#[test]
+fn a_stop_takes_no_more_requests_and_ends_streams() {
+    let redis = RedisServer::start();
+    let process = node("a", &redis, &["--drain", "600"]);
+    let api = api_of(&process);
+    let url = ask(api, "POST /v1/connections", "", Some("{\"client\": 1}")).json()["url"].clone();
+    let _one = Client::connect(process.address(), url.as_str().unwrap()).unwrap();
+    let url = ask(api, "POST /v1/connections", "", Some("{\"client\": 1}")).json()["url"].clone();
+    let _two = Client::connect(process.address(), url.as_str().unwrap()).unwrap();
+    let (mut events, _) = begin(api, "GET /v1/events", "", None);
+    process.signal("TERM");
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).expect("the stream ends in good order");
+    assert!(rest.contains("listening"), "{rest}");
+    eventually("nobody is taken", || TcpStream::connect(api).is_err());
+}
+
+#[test]
+fn a_stop_ends_while_redis_hangs_and_callers_hear_something() {
+    let redis = RedisServer::start();
+    let mut process = node("a", &redis, &[]);
+    let mut connection = keep(api_of(&process));
+    let mut control = redis.connect();
+    redis::cmd("CLIENT").arg("PAUSE").arg(600_000).arg("ALL").exec(&mut control).unwrap();
+    post(&mut connection, "hanging");
+    process.signal("TERM");
+    let head = head(&mut connection);
+    assert!(head.starts_with("HTTP/1.1 50"), "{head}");
+    assert_eq!(process.ends().code(), Some(0));
+}
