@@ -34,11 +34,6 @@ impl Names {
         format!("evt_{}Offline", self.topic)
     }
 
-    /// Topic, ours: private to one event subscriber, which tells itself there that it still hears.
-    pub(crate) fn probe_topic(&self, subscriber: u64) -> String {
-        format!("{}Probe{subscriber:016x}", self.topic)
-    }
-
     /// String with a short life: what a connect token stands for.
     pub(crate) fn token_key(&self, token: &str) -> String {
         format!("{}Token{token}", self.key)

@@ -11,6 +11,7 @@ mod process;
 mod redis_server;
 mod rights;
 mod signals;
+mod stopped;
 #[cfg(feature = "tls")]
 mod tls;
 #[path = "../support/ws.rs"]

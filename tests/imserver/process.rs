@@ -37,6 +37,13 @@ impl Process {
         Process::launch(shell, args)
     }
 
+    /// Starts it with further environment variables.
+    pub fn start_with_env(variables: &[(&str, &str)], args: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imserver"));
+        command.envs(variables.iter().copied());
+        Process::launch(command, args)
+    }
+
     fn launch(mut command: Command, args: &[&str]) -> Process {
         // Unless a test says what, nothing is asked for at its listeners: flags win over these, files do not.
         if !args.contains(&"--config") {

@@ -54,9 +54,11 @@ fn converse(address: SocketAddr, question: &str) -> io::Result<(u16, String)> {
         }
         stream.set_read_timeout(Some(left))?;
         let mut chunk = [0; 1024];
-        match stream.read(&mut chunk)? {
-            0 => break,
-            count => answer.extend_from_slice(&chunk[..count]),
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
         if answer.len() > ANSWER {
             break;

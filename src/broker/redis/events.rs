@@ -1,19 +1,21 @@
 //! The presence events of all nodes on Redis.
 //!
-//! Called on a thread of the business. Proves to itself that it still hears by messages on a topic of
-//! its own, never on the event topics: a .NET subscriber there ends its process on a payload that it
-//! cannot parse. For the same reason ours skips such payloads quietly.
+//! Called on a thread of the business. Proves to itself that it still hears by pings on the subscribed
+//! connection: no other connection, however busy or refused, decides about it. Skips payloads that are no
+//! tickets quietly; a .NET subscriber would end its process on them.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Shared, listener::Listener};
+use super::{
+    Shared,
+    listener::{Heard, Listener},
+};
 use crate::{
     broker::contract::{EventSubscription, PresenceEvent},
     error::{Error, ErrorKind, Result},
-    token::random_u64,
     wire::Ticket,
 };
 
@@ -26,9 +28,8 @@ struct Link {
     listener: Listener,
     online: String,
     offline: String,
-    probe: String,
-    /// When the probe under way was sent.
-    probed: Option<Instant>,
+    /// When the ping under way was sent.
+    pinged: Option<Instant>,
     heard: Instant,
 }
 
@@ -40,28 +41,30 @@ impl RedisEvents {
     fn connect(&self) -> Result<Link> {
         let names = &self.shared.names;
         let (online, offline) = (names.online_topic(), names.offline_topic());
-        let probe = names.probe_topic(random_u64()?);
-        let listener = Listener::open(&self.shared.connector, &[&online, &offline, &probe])?;
-        Ok(Link { listener, online, offline, probe, probed: None, heard: Instant::now() })
+        let listener = Listener::open(&self.shared.connector, &[&online, &offline])?;
+        Ok(Link { listener, online, offline, pinged: None, heard: Instant::now() })
     }
 
     fn step(&self, link: &mut Link, deadline: Instant) -> Result<Option<PresenceEvent>> {
         let now = Instant::now();
         let options = &self.shared.options;
-        if link.probed.is_none() && now.duration_since(link.heard) >= options.probe_interval {
-            self.shared.publish_raw(&link.probe, "0")?;
-            link.probed = Some(now);
+        if link.pinged.is_none() && now.duration_since(link.heard) >= options.probe_interval {
+            link.listener.ping(self.shared.connector.call_deadline())?;
+            link.pinged = Some(now);
         }
         let wait = deadline.saturating_duration_since(now).min(options.probe_interval);
-        let Some(message) = link.listener.receive(wait)? else {
+        let Some(heard) = link.listener.receive(wait)? else {
             return self.check_overdue(link).map(|()| None);
         };
-        // Any message proves as much as the probe itself.
-        (link.heard, link.probed) = (Instant::now(), None);
+        link.heard = Instant::now();
+        let message = match heard {
+            Heard::Message(message) => message,
+            Heard::Pong => {
+                link.pinged = None;
+                return Ok(None);
+            }
+        };
         let topic = message.get_channel_name();
-        if topic == link.probe {
-            return Ok(None);
-        }
         let text = String::from_utf8_lossy(message.get_payload_bytes());
         let Some(ticket) = Ticket::parse(&text) else {
             log::debug!("event on {topic} skipped: not a ticket");
@@ -76,10 +79,10 @@ impl RedisEvents {
         })
     }
 
-    /// Nothing was left to hear: then a probe that is too old will not come back.
+    /// Nothing was left to hear: then a ping that is too old will not be answered.
     fn check_overdue(&self, link: &Link) -> Result<()> {
         let limit = self.shared.options.probe_timeout;
-        if link.probed.is_none_or(|sent| sent.elapsed() < limit) {
+        if link.pinged.is_none_or(|sent| sent.elapsed() < limit) {
             return Ok(());
         }
         let address = &self.shared.connector.address;

@@ -21,9 +21,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Connection, Msg, Value, cmd};
+use redis::{Cmd, Msg, RedisResult, Value, cmd};
 
-use super::{Shared, account::Account, error, listener::Listener, pool::exchange, reply};
+use super::{
+    Shared,
+    account::Account,
+    connector::Connector,
+    error, link,
+    listener::{Heard, Listener},
+    reply,
+};
 use crate::{
     broker::{
         contract::{Echo, FeedEvent, Subscription, Watchlist},
@@ -70,7 +77,7 @@ pub(super) struct RedisFeed {
 
 struct Link {
     listener: Listener,
-    data: Connection,
+    data: link::Link,
     /// Whether the data connection has done all it is for since it was last replaced.
     proven: bool,
     /// The probe under way.
@@ -137,15 +144,17 @@ impl RedisFeed {
     }
 
     /// Opens a data connection whose tracking notices go to the listener.
-    fn track(&mut self, listener: &Listener) -> Result<Connection> {
+    fn track(&mut self, listener: &Listener) -> Result<link::Link> {
         let connector = &self.shared.connector;
-        let mut data = connector.connect()?;
+        let mut data = connector.connect(connector.connect_deadline())?;
         let mut tracking = cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("REDIRECT").arg(listener.id);
         tracking.arg("BCAST").arg("PREFIX").arg(&self.client_key_prefix);
-        tracking
-            .exec(&mut data)
+        let reply = ask(&mut data, connector, &tracking)
             .map_err(|error| error::connect_failed(&connector.address, error))?;
+        if let Some(error) = error::of_reply(&connector.address, &reply) {
+            return Err(error);
+        }
         // From here on no change goes unnoticed; before it, any may have.
         self.watched.mark_all();
         self.check_memory(&mut data)?;
@@ -192,7 +201,8 @@ impl RedisFeed {
         let tick = if self.watched.any_dirty() { REFRESH_PAUSE } else { WATCHLIST_TICK };
         let wait = deadline.saturating_duration_since(now).min(tick);
         match link.listener.receive(wait)? {
-            Some(message) => self.hear(link, &message),
+            Some(Heard::Message(message)) => self.hear(link, &message),
+            Some(Heard::Pong) => Ok(()),
             None => self.check_overdue(link),
         }
     }
@@ -257,22 +267,21 @@ impl RedisFeed {
     }
 
     /// Leaves a mark beside the count of messages. True if there was none: the count has begun anew.
-    fn mark_count(&self, data: &mut Connection) -> Result<bool> {
+    fn mark_count(&self, data: &mut link::Link) -> Result<bool> {
         let mark = format!("{}#", self.node);
         let key = self.shared.names.published_key();
-        match cmd("HSETNX").arg(key).arg(mark).arg(1).query::<bool>(data) {
-            Ok(is_new) => Ok(is_new),
-            Err(error) if error.is_io_error() => {
-                Err(error::call_failed(&self.shared.connector.address, error))
-            }
-            // Out of memory or read-only: that must not deafen the node.
-            Err(_) => Ok(false),
-        }
+        let connector = &self.shared.connector;
+        let mut command = cmd("HSETNX");
+        command.arg(key).arg(mark).arg(1);
+        let reply = ask(data, connector, &command)
+            .map_err(|error| error::call_failed(&connector.address, error))?;
+        // An error, out of memory or read-only, must not deafen the node: it is no 1 either.
+        Ok(reply::number(reply) == 1)
     }
 
     /// Asks whether Redis still knows what this process reported; if not, it has lost memberships too,
     /// and that is told before any is read again.
-    fn check_memory(&mut self, data: &mut Connection) -> Result<()> {
+    fn check_memory(&mut self, data: &mut link::Link) -> Result<()> {
         let sessions: Vec<_> = self.shared.reports().clone().into_iter().collect();
         let mut pipeline = redis::pipe();
         for (session, _) in &sessions {
@@ -283,8 +292,11 @@ impl RedisFeed {
             self.tell_forgotten(false);
             return Ok(());
         }
-        let replies = exchange(data, &pipeline.get_packed_pipeline(), pipeline.len())
-            .map_err(|error| error::call_failed(&self.shared.connector.address, error))?;
+        let connector = &self.shared.connector;
+        let packed = pipeline.get_packed_pipeline();
+        let replies = data
+            .exchange(&packed, pipeline.len(), connector.call_deadline())
+            .map_err(|error| error::call_failed(&connector.address, error))?;
         let mut replies = replies.into_iter();
         let mut lost = false;
         for (_, known) in sessions {
@@ -355,7 +367,9 @@ impl RedisFeed {
                 pipeline.cmd("HKEYS").arg(self.shared.names.client_key(*client));
             }
             let packed = pipeline.get_packed_pipeline();
-            let replies = exchange(&mut link.data, &packed, clients.len())
+            let replies = link
+                .data
+                .exchange(&packed, clients.len(), self.shared.connector.call_deadline())
                 .map_err(|error| error::call_failed(address, error))?;
             for reply in &replies {
                 // A key of a foreign type holds no channels; it must not deafen the node for ever.
@@ -389,7 +403,10 @@ impl RedisFeed {
         // Within a transaction each command is answered twice: MULTI, two QUEUED, then the replies.
         let answers = if count { 4 } else { 1 };
         // That the data connection answers proves that tracking is still on.
-        let mut replies = exchange(&mut link.data, &pipeline.get_packed_pipeline(), answers)
+        let packed = pipeline.get_packed_pipeline();
+        let mut replies = link
+            .data
+            .exchange(&packed, answers, self.shared.connector.call_deadline())
             .map_err(|error| error::call_failed(address, error))?;
         if let Some(error) = replies.iter().find_map(|reply| error::of_reply(address, reply)) {
             return Err(error);
@@ -421,6 +438,13 @@ impl RedisFeed {
         let detail = format!("the node's subscription at Redis {address} was deaf for {limit:?}");
         Err(Error::new(ErrorKind::Unavailable, detail))
     }
+}
+
+/// One command and its reply.
+fn ask(data: &mut link::Link, connector: &Connector, command: &Cmd) -> RedisResult<Value> {
+    let packed = command.get_packed_command();
+    let mut replies = data.exchange(&packed, 1, connector.call_deadline())?;
+    Ok(replies.pop().unwrap_or(Value::Nil))
 }
 
 /// Only messages whose receivers follow from channels depend on joins and leaves before them.

@@ -3,75 +3,100 @@
 //! Used by the feed and by the event subscription, each on its own thread. Any error ends it: whoever
 //! owns it opens a new one.
 
-use std::{collections::VecDeque, mem::ManuallyDrop, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use redis::{Connection, Msg, Value, cmd};
+use redis::{Msg, RedisError, Value, cmd};
 
-use super::{error, options::Connector};
+use super::{connector::Connector, error, link::Link, reply};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) struct Listener {
-    connection: Connection,
+    link: Link,
     address: String,
     /// Number of this connection on the server.
     pub(super) id: i64,
-    /// The read timeout that is set, to save a system call per message.
-    wait: Duration,
     /// What arrived while the subscription was being confirmed.
     early: VecDeque<Msg>,
+}
+
+/// What a subscribed connection says.
+pub(super) enum Heard {
+    Message(Msg),
+    /// The answer to a [ping](Listener::ping): everything said before it has been heard.
+    Pong,
 }
 
 impl Listener {
     /// Connects and subscribes to all topics; every message published after this is heard.
     pub(super) fn open(connector: &Connector, topics: &[&str]) -> Result<Self> {
         let address = connector.address.clone();
-        let mut connection = connector.connect()?;
         let failed = |error| error::connect_failed(&address, error);
-        let id = cmd("CLIENT").arg("ID").query(&mut connection).map_err(failed)?;
+        let mut link = connector.connect(connector.connect_deadline())?;
+        let deadline = connector.call_deadline();
+        let ask = cmd("CLIENT").arg("ID").get_packed_command();
+        let id = link.exchange(&ask, 1, deadline).map_err(failed)?.pop().unwrap_or(Value::Nil);
+        if let Some(error) = error::of_reply(&address, &id) {
+            return Err(error);
+        }
         let subscribe = cmd("SUBSCRIBE").arg(topics).get_packed_command();
-        connection.send_packed_command(&subscribe).map_err(failed)?;
+        link.send(&subscribe, deadline).map_err(failed)?;
         let mut early = VecDeque::new();
         let mut confirmed = 0;
         while confirmed < topics.len() {
-            match connection.recv_response().map_err(failed)? {
-                Value::ServerError(error) => return Err(failed(error.into())),
-                reply => match Msg::from_owned_value(reply) {
+            match link.receive(deadline).map_err(failed)? {
+                None => return Err(failed(timed_out())),
+                Some(Value::ServerError(error)) => return Err(failed(error.into())),
+                Some(reply) => match Msg::from_owned_value(reply) {
                     Some(message) => early.push_back(message),
                     None => confirmed += 1,
                 },
             }
         }
-        Ok(Listener { connection, address, id, wait: Duration::ZERO, early })
+        Ok(Listener { link, address, id: reply::number(id), early })
     }
 
-    /// The next message, waiting up to `wait` (at least a millisecond).
-    pub(super) fn receive(&mut self, wait: Duration) -> Result<Option<Msg>> {
+    /// The next message, waiting up to `wait` (at least a millisecond). A wait that ends, or is
+    /// interrupted, within a message loses nothing of it.
+    pub(super) fn receive(&mut self, wait: Duration) -> Result<Option<Heard>> {
         if let Some(message) = self.early.pop_front() {
-            return Ok(Some(message));
+            return Ok(Some(Heard::Message(message)));
         }
-        let wait = whole_millis(wait);
-        if wait != self.wait {
-            self.connection.set_read_timeout(Some(wait)).map_err(|error| self.failed(error))?;
-            self.wait = wait;
-        }
-        // `PubSub` is the one reader of the client library that keeps its place after a timeout. It
-        // borrows the connection and unsubscribes when dropped, so each call makes one that is never
-        // dropped; it owns nothing else.
-        let mut reader = ManuallyDrop::new(self.connection.as_pubsub());
-        match reader.get_message() {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.is_timeout() => Ok(None),
-            Err(error) => Err(self.failed(error)),
+        let wait = wait.clamp(Duration::from_millis(1), Duration::from_secs(60));
+        let reply = self.link.receive(Instant::now() + wait).map_err(|error| self.failed(error))?;
+        match reply {
+            None => Ok(None),
+            Some(Value::ServerError(error)) => Err(self.failed(error.into())),
+            // A confirmation that Redis repeats, or the like, is no message and no reason to stop.
+            Some(reply) if is_pong(&reply) => Ok(Some(Heard::Pong)),
+            Some(reply) => Ok(Msg::from_owned_value(reply).map(Heard::Message)),
         }
     }
 
-    fn failed(&self, error: redis::RedisError) -> Error {
+    /// Asks for a [`Heard::Pong`] on the subscribed connection itself.
+    pub(super) fn ping(&mut self, deadline: Instant) -> Result<()> {
+        let ping = cmd("PING").get_packed_command();
+        self.link.send(&ping, deadline).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: RedisError) -> Error {
         let detail = format!("the subscription at Redis {} broke", self.address);
         Error::new(ErrorKind::Unavailable, detail).with_source(error)
     }
 }
 
-/// Rounded up, so that a wait is neither refused as zero nor repeated for a remaining microsecond.
-fn whole_millis(wait: Duration) -> Duration {
-    Duration::from_millis(wait.as_nanos().div_ceil(1_000_000).clamp(1, 60_000) as u64)
+fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+/// `PING` is answered by a list of two to whoever is subscribed.
+fn is_pong(reply: &Value) -> bool {
+    match reply {
+        Value::Array(items) => {
+            matches!(items.first(), Some(Value::BulkString(word)) if word == b"pong")
+        }
+        _ => false,
+    }
 }

@@ -6,9 +6,11 @@
 
 mod account;
 mod channels;
+mod connector;
 mod error;
 mod events;
 mod feed;
+mod link;
 mod listener;
 mod lists;
 mod messages;
@@ -30,7 +32,7 @@ use std::{
 
 use redis::{Pipeline, Value};
 
-use self::{events::RedisEvents, feed::RedisFeed, options::Connector, pool::Pool};
+use self::{connector::Connector, events::RedisEvents, feed::RedisFeed, pool::Pool};
 use super::contract::{
     Broker, EventSubscription, Page, PresenceChange, Session, Subscription, Watchlist,
 };
@@ -103,9 +105,8 @@ impl RedisBroker {
         options.validate()?;
         let connector = Connector::new(url, &options)?;
         let names = Names::new(&options.prefix, &options.path, &options.key_prefix);
-        let pool = |size| Pool::new(size, options.connect_timeout);
-        let (calls, reads, walks) =
-            (pool(options.pool_size), pool(options.read_pool_size), pool(1));
+        let calls = Pool::new(options.pool_size);
+        let (reads, walks) = (Pool::new(options.read_pool_size), Pool::new(1));
         let (reports, forgotten) = (Mutex::default(), AtomicU64::new(0));
         Ok(RedisBroker {
             shared: Arc::new(Shared {
@@ -240,12 +241,6 @@ impl Shared {
             }
         };
         Err(Error::new(kind, format!("session {} {what}", session.id)))
-    }
-
-    fn publish_raw(&self, topic: &str, payload: &str) -> Result<()> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("PUBLISH").arg(topic).arg(payload);
-        self.run(&pipeline).map(drop)
     }
 }
 

@@ -1,15 +1,7 @@
-//! `RedisOptions`, and `Connector`: from a URL and options to an open connection.
-//!
-//! Used when a broker is opened and by everything in this folder that connects.
+//! `RedisOptions`: names, sizes and times, checked when a broker is opened.
 
 use std::time::Duration;
 
-use redis::{
-    Client, Connection, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    io::tcp::{TcpSettings, socket2::TcpKeepalive},
-};
-
-use super::error;
 use crate::error::{Error, Result};
 
 /// How a [`RedisBroker`](super::RedisBroker) names its keys and treats its connections.
@@ -35,9 +27,10 @@ pub struct RedisOptions {
     pub pool_size: usize,
     /// Most connections open for lists at once, beside those for calls. Default 4.
     pub read_pool_size: usize,
-    /// Longest wait for a connection to open, and for a free one. Default 2 s.
+    /// Longest wait for a connection, whether one must become free or be opened. Default 2 s.
     pub connect_timeout: Duration,
-    /// Longest wait for Redis to go on reading or answering within a call. Default 3 s.
+    /// Longest wait, once there is a connection, for Redis to answer a call whole; of a long batch for
+    /// each thousand commands. Default 3 s.
     pub call_timeout: Duration,
     /// How often a subscription proves that it still hears. Default 2 s.
     pub probe_interval: Duration,
@@ -77,88 +70,4 @@ impl RedisOptions {
             None => Ok(()),
         }
     }
-}
-
-/// Opens connections to one Redis.
-pub(super) struct Connector {
-    client: Client,
-    /// For people: scheme, host, port and database, no secrets.
-    pub(super) address: String,
-    connect_timeout: Duration,
-    call_timeout: Duration,
-}
-
-impl Connector {
-    /// Checks the URL; connects to nothing.
-    pub(super) fn new(url: &str, options: &RedisOptions) -> Result<Self> {
-        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        if scheme == "rediss" {
-            prepare_tls(url)?;
-        }
-        let info = url.into_connection_info().map_err(|error| {
-            Error::config(
-                "the Redis URL cannot be read; expected redis://user:password@host:6379/0, \
-                 rediss://... or redis+unix:///path?db=0&user=..&pass=..",
-            )
-            .with_source(error)
-        })?;
-        let address = describe(scheme, &info);
-        let redis = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP2)
-            .set_skip_set_lib_name();
-        let info = info.set_redis_settings(redis).set_tcp_settings(tcp_settings());
-        let client = Client::open(info)
-            .map_err(|error| Error::config("the Redis URL is not usable").with_source(error))?;
-        let &RedisOptions { connect_timeout, call_timeout, .. } = options;
-        Ok(Connector { client, address, connect_timeout, call_timeout })
-    }
-
-    /// An authenticated connection whose reads and writes time out.
-    pub(super) fn connect(&self) -> Result<Connection> {
-        let connection = self
-            .client
-            .get_connection_with_timeout(self.connect_timeout)
-            .map_err(|error| error::connect_failed(&self.address, error))?;
-        connection
-            .set_read_timeout(Some(self.call_timeout))
-            .and_then(|()| connection.set_write_timeout(Some(self.call_timeout)))
-            .map_err(|error| error::connect_failed(&self.address, error))?;
-        Ok(connection)
-    }
-}
-
-fn describe(scheme: &str, info: &ConnectionInfo) -> String {
-    format!("{scheme}://{}/{}", info.addr(), info.redis_settings().db())
-}
-
-/// A peer that vanished without a word is noticed within about 20 s even by a connection that waits.
-fn tcp_settings() -> TcpSettings {
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(3))
-        .with_retries(3);
-    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(Duration::from_secs(15));
-    settings
-}
-
-#[cfg(feature = "tls")]
-fn prepare_tls(url: &str) -> Result<()> {
-    if url.ends_with("#insecure") {
-        return Err(Error::config(
-            "#insecure in the Redis URL is not supported; add the server's certificate authority \
-             to the system's store or name it in SSL_CERT_FILE",
-        ));
-    }
-    // Fails only when the process has chosen a provider already, which is then used.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(())
-}
-
-#[cfg(not(feature = "tls"))]
-fn prepare_tls(_url: &str) -> Result<()> {
-    Err(Error::config("rediss:// needs imcore built with the feature `tls`"))
 }

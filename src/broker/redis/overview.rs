@@ -3,6 +3,11 @@
 //! Called by helpers only, a few times a second at most. Unlike the other verbs these take several round
 //! trips, and read what nodes keep for themselves.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use redis::{Pipeline, Value};
 
 use super::{RedisBroker, error, lists::bad_cursor, reply, scripts};
@@ -15,6 +20,9 @@ use crate::{
 
 /// Connections looked at by one run of the finding script, which takes Redis less than a millisecond.
 const FIND_STEP: usize = 500;
+
+/// Bounds the pause after a step: an outage must not be waited for thrice.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// Steps of one page.
 const FIND_STEPS: usize = 10;
@@ -151,12 +159,21 @@ impl RedisBroker {
         Ok(Step { next, found: found.collect() })
     }
 
-    /// One command on the one connection for walks: however many ask, one step is under way.
+    /// One command on the one connection for walks. It is kept for twice as long again as Redis took:
+    /// however many ask, walks take at most a third of Redis.
     fn look(&self, build: impl FnOnce(&mut Pipeline)) -> Result<Value> {
         let mut pipeline = Pipeline::new();
         build(&mut pipeline);
         let shared = &self.shared;
-        let mut replies = shared.run_on(&shared.walks, &pipeline)?;
+        let mut walk = shared.walks.take(&shared.connector)?;
+        let began = Instant::now();
+        let mut replies = walk.run(&pipeline)?;
+        thread::sleep((2 * began.elapsed()).min(LONGEST_REST));
+        if let Some(error) =
+            replies.iter().find_map(|reply| error::of_reply(&shared.connector.address, reply))
+        {
+            return Err(error);
+        }
         replies.pop().ok_or_else(|| error::unexpected(&shared.connector.address))
     }
 

@@ -220,8 +220,15 @@ impl<'a, S: Site> Conversation<'a, S> {
     /// Waits for more bytes, of which there is at least one.
     fn fill(&mut self) -> io::Result<()> {
         let mut chunk = [0; CHUNK];
-        self.stream.set_read_timeout(Some(self.left()?))?;
-        match self.stream.read(&mut chunk) {
+        let read = loop {
+            self.stream.set_read_timeout(Some(self.left()?))?;
+            match self.stream.read(&mut chunk) {
+                // The process was stopped and continued, or is traced: that says nothing of the peer.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.buffer.extend_from_slice(&chunk[..count]);
@@ -238,9 +245,11 @@ impl<'a, S: Site> Conversation<'a, S> {
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.stream.set_write_timeout(Some(self.left()?))?;
-            match self.stream.write(bytes)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => bytes = &bytes[count..],
+            match self.stream.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -1,0 +1,216 @@
+//! One connection to Redis: commands out, replies in, each wait within a deadline.
+//!
+//! Made by the connector; used by the pool, the feed and the subscriptions. The client library's own
+//! connection takes an interrupted system call for a broken connection, and waits anew for each reply.
+//! Here an interruption is never an error: a process that is stopped and continued, traced or frozen
+//! finds its connections as it left them. After any error but a wait that ran out in
+//! [`Link::receive`], a link must not be used again.
+
+use std::{
+    io::{self, Read, Write},
+    mem::MaybeUninit,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use redis::{Parser, RedisResult, Value, io::tcp::socket2::SockRef};
+
+/// The finest step of a wait: what Redis answers at once is read without setting the timer again.
+const GRAIN: Duration = Duration::from_millis(50);
+
+/// The socket below.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A socket whose reads and writes wait until a deadline and survive interruptions.
+pub(super) struct Wire {
+    socket: Socket,
+    deadline: Instant,
+    /// What the system was told last.
+    read_timeout: Duration,
+    write_timeout: Duration,
+}
+
+impl Wire {
+    pub(super) fn new(socket: Socket, deadline: Instant) -> Self {
+        Wire { socket, deadline, read_timeout: Duration::ZERO, write_timeout: Duration::ZERO }
+    }
+
+    /// What is left, rounded up to `grain`.
+    fn left(&self, grain: Duration) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let steps = left.as_nanos().div_ceil(grain.as_nanos()).min(u32::MAX.into()) as u32;
+        Ok(grain * steps)
+    }
+
+    fn prepare_read(&mut self) -> io::Result<()> {
+        // A short wait is one for a message, whose length the caller has a reason for.
+        let short =
+            self.deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(1);
+        let left = self.left(if short { Duration::from_millis(1) } else { GRAIN })?;
+        if left != self.read_timeout {
+            match &self.socket {
+                Socket::Tcp(socket) => socket.set_read_timeout(Some(left))?,
+                #[cfg(unix)]
+                Socket::Unix(socket) => socket.set_read_timeout(Some(left))?,
+            }
+            self.read_timeout = left;
+        }
+        Ok(())
+    }
+
+    fn prepare_write(&mut self) -> io::Result<()> {
+        let left = self.left(GRAIN)?;
+        if left != self.write_timeout {
+            match &self.socket {
+                Socket::Tcp(socket) => socket.set_write_timeout(Some(left))?,
+                #[cfg(unix)]
+                Socket::Unix(socket) => socket.set_write_timeout(Some(left))?,
+            }
+            self.write_timeout = left;
+        }
+        Ok(())
+    }
+
+    /// Whether the peer has neither closed the connection nor said anything unasked.
+    fn is_quiet(&self) -> bool {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => SockRef::from(socket),
+            #[cfg(unix)]
+            Socket::Unix(socket) => SockRef::from(socket),
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        let seen = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut byte));
+        let quiet = matches!(seen, Err(error) if is_passing(&error));
+        quiet && socket.set_nonblocking(false).is_ok()
+    }
+}
+
+/// Neither data nor an end: nothing yet, or interrupted.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.prepare_read()?;
+            let read = match &mut self.socket {
+                Socket::Tcp(socket) => socket.read(buffer),
+                #[cfg(unix)]
+                Socket::Unix(socket) => socket.read(buffer),
+            };
+            match read {
+                Err(error) if is_passing(&error) => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.prepare_write()?;
+            let written = match &mut self.socket {
+                Socket::Tcp(socket) => socket.write(bytes),
+                #[cfg(unix)]
+                Socket::Unix(socket) => socket.write(bytes),
+            };
+            match written {
+                Err(error) if is_passing(&error) => {}
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The wire, or TLS over it.
+pub(super) enum Stream {
+    Plain(Wire),
+    #[cfg(feature = "tls")]
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, Wire>>),
+}
+
+impl Stream {
+    fn wire(&mut self) -> &mut Wire {
+        match self {
+            Stream::Plain(wire) => wire,
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => &mut stream.sock,
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Plain(wire) => wire.write_all(bytes),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+}
+
+pub(super) struct Link {
+    stream: Stream,
+    parser: Parser,
+}
+
+impl Link {
+    pub(super) fn new(stream: Stream) -> Self {
+        Link { stream, parser: Parser::new() }
+    }
+
+    /// Sends packed commands at once and reads `count` replies, errors of Redis among them.
+    ///
+    /// Stops at the first failure to read: a Redis that stalls costs one wait, not one per command.
+    pub(super) fn exchange(
+        &mut self,
+        packed: &[u8],
+        count: usize,
+        deadline: Instant,
+    ) -> RedisResult<Vec<Value>> {
+        self.send(packed, deadline)?;
+        (0..count).map(|_| self.read()).collect()
+    }
+
+    /// Sends packed commands whose replies are to be [received](Self::receive).
+    pub(super) fn send(&mut self, packed: &[u8], deadline: Instant) -> RedisResult<()> {
+        self.stream.wire().deadline = deadline;
+        Ok(self.stream.write_all(packed)?)
+    }
+
+    /// What Redis says next; `None` if that is not there, or not whole, by the deadline. What has come of
+    /// it is kept for the next call.
+    pub(super) fn receive(&mut self, deadline: Instant) -> RedisResult<Option<Value>> {
+        self.stream.wire().deadline = deadline;
+        match self.read() {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_timeout() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&mut self) -> RedisResult<Value> {
+        match &mut self.stream {
+            Stream::Plain(wire) => self.parser.parse_value(wire),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => self.parser.parse_value(&mut **stream),
+        }
+    }
+
+    /// Whether the connection, from which nothing is expected, is as it was left.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.stream.wire().is_quiet()
+    }
+}
