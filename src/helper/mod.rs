@@ -9,6 +9,7 @@ mod facade;
 mod messages;
 mod options;
 mod overview;
+mod public_url;
 
 pub use client::{ImClient, SendEvent};
 pub use event_bus::EventBus;

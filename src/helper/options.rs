@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     broker::Broker,
     error::{Error, Result},
-    helper::client::{ImClient, OnSend, SendEvent},
+    helper::{
+        client::{ImClient, OnSend, SendEvent},
+        public_url,
+    },
     id::IdKind,
     nodes::Nodes,
 };
@@ -112,7 +115,8 @@ impl ImClientBuilder {
     /// `ws://{server}{path}`.
     ///
     /// `{server}` is the node's name, `{index}` its place in the list counted from 0, `{path}` the
-    /// path: `wss://im.example.com/node{index}{path}` suits nodes behind one proxy.
+    /// path: `wss://im.example.com/node{index}{path}` suits nodes behind one proxy. It may have a query, to which
+    /// the token is added, and no fragment. With several nodes it has to hold `{server}` or `{index}`.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -170,16 +174,12 @@ impl ImClientBuilder {
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config), naming the setting: no or repeated servers, no broker, a
-    /// path without a leading `/`, a template without a scheme, an unusable Redis URL.
+    /// path without a leading `/`, a template that leads clients nowhere or all of them to one of several nodes,
+    /// an unusable Redis URL.
     pub fn build(self) -> Result<ImClient> {
         let nodes = Nodes::new(self.servers)?;
         check_path(&self.path)?;
-        if !self.public_url.starts_with("ws://") && !self.public_url.starts_with("wss://") {
-            return Err(Error::config(format!(
-                "public_url: {:?} must start with ws:// or wss://, for example ws://{{server}}{{path}}",
-                self.public_url
-            )));
-        }
+        public_url::check(&self.public_url, &self.path, &nodes)?;
         #[cfg(feature = "redis")]
         let broker = match (self.broker, self.redis_url) {
             (Some(_), Some(_)) => {

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     helper::check_path,
     nodes::Nodes,
-    server::{peer::PeerAddress, tls::TlsConfig},
+    server::{origins, peer::PeerAddress, tls::TlsConfig},
 };
 
 /// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
@@ -39,7 +39,8 @@ pub struct ServerConfig {
     pub path: String,
     /// Reactor threads. Default: one per core that the process may use.
     pub reactors: usize,
-    /// Values of the `Origin` header that may connect; empty allows any, as the original does. A browser
+    /// Values of the `Origin` header that may connect, such as `https://www.example.com`: scheme, host, and
+    /// the port if it is not the default one. Empty allows any, as the original does. A browser
     /// sends this header, other clients need not; what has none is let in.
     pub origins: Vec<String>,
     /// Where a peer's real address comes from. Default: its socket. With another value only the proxy may
@@ -106,9 +107,17 @@ pub struct Limits {
     pub ping_after: Duration,
     /// Further silence after which the connection counts as dead. Default 10 s.
     pub pong_within: Duration,
-    /// Bytes that may wait for a slow client; more closes with 1013. Default 1 MiB.
+    /// Bytes that may wait for a client whatever it does. Default 1 MiB.
+    ///
+    /// A client that reads is not cut; only one that does not is closed with 1013. That is one whose socket,
+    /// with everything offered to it, took *nothing* for [`outbox_stall`](Limits::outbox_stall) while more
+    /// than `outbox_bytes` waited; or within [`outbox_age`](Limits::outbox_age) less than 16 KiB and than a
+    /// thirtieth of what waited (or all, if less waited): at such a pace it would not catch up in thirty times
+    /// that long; or for which 64 times `outbox_bytes` wait.
     pub outbox_bytes: usize,
-    /// Time that a byte may wait for a slow client; longer closes with 1013. Default 10 s.
+    /// Time for which a client may take nothing while more than `outbox_bytes` wait. Default 3 s.
+    pub outbox_stall: Duration,
+    /// Time within which a client must take some of what waits, however little that is. Default 10 s.
     pub outbox_age: Duration,
     /// Bytes of content that a receipt repeats; longer content is left out of it, and the message's id, if it
     /// has one, stands for it. Default 4 KiB: a message to thousands would otherwise come back as often.
@@ -142,6 +151,7 @@ impl Default for Limits {
             ping_after: Duration::from_secs(25),
             pong_within: Duration::from_secs(10),
             outbox_bytes: 1 << 20,
+            outbox_stall: Duration::from_secs(3),
             outbox_age: Duration::from_secs(10),
             receipt_content_bytes: 4 << 10,
             linger: Duration::from_secs(2),
@@ -167,6 +177,7 @@ impl Limits {
             ("handshake", self.handshake),
             ("ping_after", self.ping_after),
             ("pong_within", self.pong_within),
+            ("outbox_stall", self.outbox_stall),
             ("outbox_age", self.outbox_age),
             ("linger", self.linger),
             ("lease", self.lease),
@@ -202,9 +213,8 @@ impl ServerConfig {
         if let Some(tls) = &self.tls {
             tls.validate()?;
         }
-        if !self.servers.is_empty() {
-            self.identity(self.listen)?;
-        }
+        self.identity(self.listen)?;
+        self.origins.iter().try_for_each(|origin| origins::check(origin))?;
         self.limits.validate()
     }
 

@@ -44,10 +44,16 @@ pub(super) struct Connection<S = Transport> {
     heard: Ticks,
     /// Bytes received since the last tick, with what TLS adds to them.
     inbound_bytes: u32,
-    /// Bytes that waited when the socket took no more, less those that it took since; they must be gone
-    /// by `due`. Bounds the age of the oldest unwritten byte without a clock per frame.
+    /// Bytes that the socket has still to take by `due`, the pace that is asked of it; set anew whenever they
+    /// are taken and more waits. `Ticks::MAX` while the socket has refused nothing.
     due_bytes: u32,
     due: Ticks,
+    /// When the socket last took bytes, or first refused some.
+    took: Ticks,
+    /// When it was last offered some.
+    asked: Ticks,
+    /// The socket has refused bytes and nobody has said since that it takes more.
+    refused: bool,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(super) in_urgent: bool,
     pub(super) in_bulk: bool,
@@ -77,8 +83,29 @@ pub(super) struct ConnectionLimits {
     pub(super) ping_after: Ticks,
     pub(super) pong_within: Ticks,
     pub(super) outbox_bytes: usize,
+    pub(super) outbox_stall: Ticks,
     pub(super) outbox_age: Ticks,
     pub(super) linger: Ticks,
+}
+
+/// Bytes that a client whose socket refuses some must take within `outbox_age`, if so many wait.
+const LEAST_PACE: usize = 16 << 10;
+/// Times `outbox_age` within which a client must be able to catch up at its pace, whatever waits.
+const CATCH_UP: usize = 30;
+/// Times `outbox_bytes` that wait at most, even for a client that reads.
+const FAR_BEHIND: usize = 64;
+/// Bytes that wait at most however large that is: an outbox counts in 32 bits.
+const MOST: usize = 2 << 30;
+
+/// What became of a message that was to be queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    /// It waits.
+    Queued,
+    /// It waits; the socket was offered what waited before, which is work of another order.
+    Offered,
+    /// The client does not read: the caller closes the connection.
+    TooSlow,
 }
 
 /// What a read leaves to do.
@@ -105,6 +132,9 @@ impl<S: Socket> Connection<S> {
             inbound_bytes: 0,
             due_bytes: 0,
             due: Ticks::MAX,
+            took: now,
+            asked: now,
+            refused: false,
             in_urgent: false,
             in_bulk: false,
             pinged: false,
@@ -166,36 +196,82 @@ impl<S: Socket> Connection<S> {
         self.outbox.push_control(frame);
     }
 
-    /// Queues a message. False if the client is too slow for it: the caller closes the connection.
-    ///
-    /// A single message may exceed the limit when nothing else waits; it could never be sent otherwise.
+    /// Queues a message.
     pub(super) fn enqueue(
         &mut self,
         frame: Frame,
         receipt: Option<Rc<Receipt>>,
+        now: Ticks,
         limits: &ConnectionLimits,
-    ) -> bool {
-        if !self.has_room(frame.bytes().len(), limits) {
-            return false;
+        written: &mut Written,
+    ) -> Enqueued {
+        let bytes = frame.bytes().len();
+        let offered = !self.has_room(bytes, limits);
+        if offered && !self.may_lag(bytes, now, limits, written) {
+            return Enqueued::TooSlow;
         }
         self.outbox.push_message(frame, receipt);
-        true
+        if offered { Enqueued::Offered } else { Enqueued::Queued }
     }
 
-    /// Whether the outbox may take this much more.
+    /// Whether the outbox may take this much more without a look at the client. A single message may exceed
+    /// the limit when nothing else waits; it could never be sent otherwise.
     fn has_room(&self, bytes: usize, limits: &ConnectionLimits) -> bool {
         self.outbox.is_empty() || self.outbox.weight() + bytes <= limits.outbox_bytes
     }
 
-    /// Writes what the socket takes.
+    /// Whether a client that has more than its share waiting reads on: what waits is offered to its socket
+    /// before anything is said of it.
+    fn may_lag(
+        &mut self,
+        bytes: usize,
+        now: Ticks,
+        limits: &ConnectionLimits,
+        written: &mut Written,
+    ) -> bool {
+        let most = limits.outbox_bytes.saturating_mul(FAR_BEHIND).min(MOST);
+        let may = |this: &Self| {
+            this.has_room(bytes, limits)
+                || !this.is_stalled(now, limits) && this.outbox.weight() + bytes <= most
+        };
+        // A socket that refuses is asked once a tick, or the others would pay for it; and before it is cut.
+        if !self.refused || self.asked != now || !may(self) {
+            self.offer(now, limits, written);
+        }
+        may(self)
+    }
+
+    /// Whether more than its share waits and the socket has taken nothing of it for too long.
+    fn is_stalled(&self, now: Ticks, limits: &ConnectionLimits) -> bool {
+        self.due != Ticks::MAX
+            && self.outbox.weight() > limits.outbox_bytes
+            && now - self.took >= limits.outbox_stall
+    }
+
+    /// The poll says that the socket takes bytes again.
+    pub(super) fn takes_more(&mut self) {
+        self.refused = false;
+    }
+
+    /// Writes what the socket takes, whatever it said before.
+    fn offer(&mut self, now: Ticks, limits: &ConnectionLimits, written: &mut Written) {
+        self.refused = false;
+        self.flush(now, limits, written);
+    }
+
+    /// Writes what the socket takes; nothing while it is known to take nothing.
     pub(super) fn flush(&mut self, now: Ticks, limits: &ConnectionLimits, written: &mut Written) {
-        if self.gone().is_some() {
+        if self.refused || self.gone().is_some() {
             return;
         }
+        self.asked = now;
         let before = self.outbox.pending();
         let result = self.outbox.flush(&mut self.stream, written);
         let taken = before - self.outbox.pending();
         self.due_bytes = self.due_bytes.saturating_sub(taken as u32);
+        if taken > 0 {
+            self.took = now;
+        }
         match result {
             Ok(Flushed::All) => {
                 self.due = Ticks::MAX;
@@ -209,8 +285,13 @@ impl<S: Socket> Connection<S> {
                 }
             }
             Ok(Flushed::Blocked) => {
+                self.refused = true;
+                if self.due == Ticks::MAX {
+                    self.took = now;
+                }
                 if self.due == Ticks::MAX || self.due_bytes == 0 {
-                    self.due_bytes = self.outbox.pending() as u32;
+                    let waiting = self.outbox.pending();
+                    self.due_bytes = waiting.min(LEAST_PACE.max(waiting / CATCH_UP)) as u32;
                     self.due = now + limits.outbox_age;
                 }
             }
@@ -332,10 +413,19 @@ impl<S: Socket> Connection<S> {
         self.phase = Phase::Gone { reason: self.ending().unwrap_or(reason) };
     }
 
-    /// Looks after the connection once per sweep: pings the idle, and names a reason to close the silent
-    /// and the stuck.
-    pub(super) fn tick(&mut self, now: Ticks, limits: &ConnectionLimits) -> Option<CloseReason> {
+    /// Looks after the connection once per sweep: offers what waits, pings the idle, and names a reason to
+    /// close the silent and the stuck.
+    pub(super) fn tick(
+        &mut self,
+        now: Ticks,
+        limits: &ConnectionLimits,
+        written: &mut Written,
+    ) -> Option<CloseReason> {
         self.inbound_bytes = 0;
+        if self.has_output() {
+            // The poll tells late of a little room in a large socket buffer.
+            self.offer(now, limits, written);
+        }
         match self.phase {
             Phase::Closing { reason, until, .. } if now >= until => {
                 self.phase = Phase::Gone { reason };
@@ -344,7 +434,7 @@ impl<S: Socket> Connection<S> {
             Phase::Open => {}
             _ => return None,
         }
-        if now >= self.due && self.due_bytes > 0 {
+        if now >= self.due && self.due_bytes > 0 || self.is_stalled(now, limits) {
             return Some(CloseReason::SlowConsumer);
         }
         let silent = now - self.heard;
@@ -431,6 +521,7 @@ mod tests {
         ping_after: 100,
         pong_within: 100,
         outbox_bytes: 1 << 16,
+        outbox_stall: 30,
         outbox_age: 100,
         linger: 10,
     };
@@ -441,7 +532,7 @@ mod tests {
         let mut answered = 0;
         while connection.is_open() {
             connection.receive(b"\x89\x80\0\0\0\0", 0, &LIMITS);
-            connection.tick(0, &LIMITS);
+            connection.tick(0, &LIMITS, &mut Written::default());
             assert!(connection.outbox.weight() <= LIMITS.outbox_bytes + 100);
             answered += 1;
         }

@@ -4,9 +4,16 @@
 
 use std::sync::Arc;
 
-/// Bytes ready for a socket. A clone is another reference to the same bytes.
+/// Bytes ready for a socket. A clone is another reference to the same bytes, one word long: a room of slow
+/// clients queues many.
 #[derive(Debug, Clone)]
-pub(super) struct Frame(Arc<[u8]>);
+pub(super) struct Frame(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    is_message: bool,
+    bytes: Box<[u8]>,
+}
 
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
@@ -15,12 +22,12 @@ const PING: u8 = 0x89;
 impl Frame {
     /// A text message.
     pub(super) fn text(content: &str) -> Self {
-        Frame::encode(TEXT, content.as_bytes())
+        Frame::encode(TEXT, content.as_bytes(), true)
     }
 
     /// An empty ping.
     pub(super) fn ping() -> Self {
-        Frame::encode(PING, &[])
+        Frame::encode(PING, &[], false)
     }
 
     /// A close frame; `reason` must leave the payload within the 125 bytes of a control frame.
@@ -29,20 +36,31 @@ impl Frame {
         let mut payload = Vec::with_capacity(2 + reason.len());
         payload.extend_from_slice(&code.to_be_bytes());
         payload.extend_from_slice(reason.as_bytes());
-        Frame::encode(CLOSE, &payload)
+        Frame::encode(CLOSE, &payload, false)
     }
 
     /// Bytes that are already in wire form: a handshake response, what the protocol library wrote.
     pub(super) fn raw(bytes: &[u8]) -> Self {
-        Frame(bytes.into())
+        Frame(Arc::new(Shared { is_message: false, bytes: bytes.into() }))
+    }
+
+    /// Whether it is a message, which is accounted for, or protocol traffic.
+    pub(super) fn is_message(&self) -> bool {
+        self.0.is_message
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.bytes
     }
 
-    fn encode(first: u8, payload: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(payload.len() + 10);
+    fn encode(first: u8, payload: &[u8], is_message: bool) -> Self {
+        // Exactly as long as it gets, or it would be copied to be.
+        let header = match payload.len() {
+            0..=125 => 2,
+            126..=0xffff => 4,
+            _ => 10,
+        };
+        let mut bytes = Vec::with_capacity(header + payload.len());
         bytes.push(first);
         match payload.len() {
             len @ 0..=125 => bytes.push(len as u8),
@@ -56,7 +74,7 @@ impl Frame {
             }
         }
         bytes.extend_from_slice(payload);
-        Frame(bytes.into())
+        Frame(Arc::new(Shared { is_message, bytes: bytes.into() }))
     }
 }
 

@@ -25,7 +25,39 @@ struct Channel {
     members: AHashSet<ClientId>,
     /// All connections of the members; `None` after a change, until the next message needs it. A busy
     /// room is thus walked as one array, and a join costs the same however large the room is.
-    connections: Option<Box<[Key]>>,
+    connections: Option<Rc<[Key]>>,
+}
+
+/// Where a channel message goes, in the order of the slab. Holds as long as no connection and no membership
+/// is added; connections that have ended are to be passed over.
+#[derive(Debug)]
+pub(super) struct Plan {
+    keys: Rc<[Key]>,
+    /// The sender's only connection, which gets no echo.
+    own: Option<Key>,
+    next: usize,
+}
+
+impl Plan {
+    /// Places that are left.
+    #[cfg(feature = "bench")]
+    pub(super) fn len(&self) -> usize {
+        self.keys.len() - self.next
+    }
+}
+
+impl Iterator for Plan {
+    type Item = Key;
+
+    fn next(&mut self) -> Option<Key> {
+        loop {
+            let key = *self.keys.get(self.next)?;
+            self.next += 1;
+            if Some(key) != self.own {
+                return Some(key);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -71,9 +103,12 @@ impl Hub {
                 true
             }
             Some(entry) => {
-                let mut keys = entry.connections.as_slice().to_vec();
-                keys.push(key);
-                entry.connections = Connections::Many(keys);
+                match &mut entry.connections {
+                    Connections::One(first) => {
+                        entry.connections = Connections::Many(vec![*first, key]);
+                    }
+                    Connections::Many(keys) => keys.push(key),
+                }
                 forget_plans(&mut self.channels, &entry.channels);
                 false
             }
@@ -83,19 +118,21 @@ impl Hub {
     /// Removes a connection; true if it was the client's last, which also ends its channels here.
     pub(super) fn remove(&mut self, client: ClientId, key: Key) -> bool {
         let Some(entry) = self.clients.get_mut(&client) else { return false };
-        let mut keys = entry.connections.as_slice().to_vec();
-        let Some(place) = keys.iter().position(|other| *other == key) else { return false };
-        keys.remove(place);
-        forget_plans(&mut self.channels, &entry.channels);
-        match keys[..] {
-            [] => {
+        match &mut entry.connections {
+            Connections::One(only) if *only != key => return false,
+            Connections::One(_) => {
                 self.set_channels(client, Vec::new());
                 self.clients.remove(&client);
                 return true;
             }
-            [only] => entry.connections = Connections::One(only),
-            _ => entry.connections = Connections::Many(keys),
+            Connections::Many(keys) => {
+                keys.retain(|other| *other != key);
+                if let [only] = keys[..] {
+                    entry.connections = Connections::One(only);
+                }
+            }
         }
+        forget_plans(&mut self.channels, &entry.channels);
         false
     }
 
@@ -159,10 +196,18 @@ impl Hub {
         self.clients.get(&client).map_or(&[], |client| client.connections.as_slice())
     }
 
-    /// The connections that get a message from `sender` to `channel`: a sender with one connection gets
-    /// no echo.
-    pub(super) fn plan(&mut self, sender: ClientId, channel: &str, plan: &mut Vec<Key>) {
-        let Some(channel) = self.channels.get_mut(channel) else { return };
+    /// The only connection of `client`, which gets no echo of what the client sends to many.
+    pub(super) fn own(&self, client: ClientId) -> Option<Key> {
+        match self.connections(client) {
+            [own] => Some(*own),
+            _ => None,
+        }
+    }
+
+    /// The connections that get a message from `sender` to `channel`; `None` if nobody here is in it.
+    pub(super) fn plan(&mut self, sender: ClientId, channel: &str) -> Option<Plan> {
+        let own = self.own(sender);
+        let channel = self.channels.get_mut(channel)?;
         let clients = &self.clients;
         let connections = channel.connections.get_or_insert_with(|| {
             let of = |client| clients.get(client).map_or(&[][..], |c| c.connections.as_slice());
@@ -172,21 +217,7 @@ impl Hub {
             keys.sort_unstable();
             keys.into()
         });
-        match clients.get(&sender).map(|client| client.connections.as_slice()) {
-            Some([own]) => plan.extend(connections.iter().filter(|key| *key != own)),
-            _ => plan.extend_from_slice(connections),
-        }
-    }
-
-    /// The connections that get a broadcast from `sender`, by the same rule and in the same order.
-    pub(super) fn plan_for_all(&self, sender: ClientId, plan: &mut Vec<Key>) {
-        for (client, entry) in &self.clients {
-            let keys = entry.connections.as_slice();
-            if *client != sender || keys.len() > 1 {
-                plan.extend_from_slice(keys);
-            }
-        }
-        plan.sort_unstable();
+        Some(Plan { keys: Rc::clone(connections), own, next: 0 })
     }
 }
 
@@ -204,9 +235,7 @@ mod tests {
     use super::*;
 
     fn plan(hub: &mut Hub, sender: i64, channel: &str) -> Vec<Key> {
-        let mut plan = Vec::new();
-        hub.plan(sender.into(), channel, &mut plan);
-        plan
+        hub.plan(sender.into(), channel).into_iter().flatten().collect()
     }
 
     #[test]
@@ -237,9 +266,10 @@ mod tests {
         assert_eq!(plan(&mut hub, 1, "a"), [20, 30, 31], "no echo to the only connection");
         assert_eq!(plan(&mut hub, 3, "a"), [10, 20, 30, 31]);
         assert_eq!(plan(&mut hub, 0, "b"), [10]);
-        let mut all = Vec::new();
-        hub.plan_for_all(1.into(), &mut all);
-        assert_eq!(all, [20, 30, 31]);
+        assert_eq!(
+            (hub.own(1.into()), hub.own(3.into()), hub.own(9.into())),
+            (Some(10), None, None)
+        );
         hub.set_channels(1.into(), vec!["b".into()]);
         assert_eq!(plan(&mut hub, 0, "a"), [20, 30, 31]);
         hub.insert(2.into(), 21);

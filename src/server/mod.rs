@@ -28,6 +28,7 @@ mod inbound;
 mod inbox;
 mod message;
 mod metrics;
+mod origins;
 mod outbox;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
@@ -124,8 +125,8 @@ impl Server {
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let silence = config.limits.ping_after + config.limits.pong_within;
         let listener = bind(config.listen, silence).map_err(|error| {
-            let detail =
-                format!("cannot listen on {}; choose another listen address", config.listen);
+            let advice = bind_advice(config.listen, &error);
+            let detail = format!("listen: cannot listen on {}; {advice}", config.listen);
             Error::new(ErrorKind::Io, detail).with_source(error)
         })?;
         let failed =
@@ -297,6 +298,21 @@ impl ServerHandle {
 impl Drop for ServerHandle {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// What to do about an address that cannot be bound.
+#[doc(hidden)]
+pub fn bind_advice(address: SocketAddr, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "ports below 1024 are for root: choose another, or allow them with \
+             sysctl net.ipv4.ip_unprivileged_port_start=443"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: choose one of its own, or 0.0.0.0 for all"
+        }
+        _ => "choose another address, or free this one",
     }
 }
 

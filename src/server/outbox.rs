@@ -30,8 +30,6 @@ pub(super) struct Outbox {
 struct Chunk {
     frame: Frame,
     receipt: Option<Rc<Receipt>>,
-    /// Whether the frame is a message, which is accounted for, or protocol traffic.
-    message: bool,
 }
 
 /// A queue that takes no memory of its own for one chunk: most flushes find no more, and a burst to every
@@ -104,7 +102,7 @@ impl Outbox {
     /// Messages that are not written in full.
     #[cfg(test)]
     pub(super) fn messages(&self) -> usize {
-        self.chunks.iter().filter(|chunk| chunk.message).count()
+        self.chunks.iter().filter(|chunk| chunk.frame.is_message()).count()
     }
 
     /// Memory that the unwritten frames hold, which is what a limit is about: many small ones weigh more
@@ -115,12 +113,14 @@ impl Outbox {
 
     /// Queues a message.
     pub(super) fn push_message(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
-        self.push(Chunk { frame, receipt, message: true });
+        debug_assert!(frame.is_message());
+        self.push(Chunk { frame, receipt });
     }
 
     /// Queues protocol traffic: handshake response, ping, pong, close.
     pub(super) fn push_control(&mut self, frame: Frame) {
-        self.push(Chunk { frame, receipt: None, message: false });
+        debug_assert!(!frame.is_message());
+        self.push(Chunk { frame, receipt: None });
     }
 
     fn push(&mut self, chunk: Chunk) {
@@ -177,8 +177,8 @@ impl Outbox {
                 break;
             }
             count -= len;
-            if let Some(Chunk { receipt, message, .. }) = self.chunks.pop_front() {
-                written.messages += u64::from(message);
+            if let Some(Chunk { receipt, frame }) = self.chunks.pop_front() {
+                written.messages += u64::from(frame.is_message());
                 written.receipts.extend(receipt);
             }
         }
@@ -194,7 +194,7 @@ impl Outbox {
         let mut chunks = std::mem::take(&mut self.chunks);
         while let Some(chunk) = chunks.pop_front() {
             let len = chunk.frame.bytes().len();
-            if begun > 0 || !chunk.message {
+            if begun > 0 || !chunk.frame.is_message() {
                 begun = begun.saturating_sub(len);
                 self.chunks.push_back(chunk);
                 continue;
@@ -210,7 +210,7 @@ impl Outbox {
     pub(super) fn into_unwritten(mut self) -> Written {
         let mut dropped = Written::default();
         while let Some(chunk) = self.chunks.pop_front() {
-            dropped.messages += u64::from(chunk.message);
+            dropped.messages += u64::from(chunk.frame.is_message());
             dropped.receipts.extend(chunk.receipt);
         }
         dropped

@@ -26,7 +26,6 @@ pub fn encode(content: &str) -> usize {
 #[derive(Debug)]
 pub struct Room {
     hub: Hub,
-    plan: Vec<Key>,
 }
 
 impl Room {
@@ -37,7 +36,7 @@ impl Room {
             hub.insert(client.into(), client as Key);
             hub.set_channels(client.into(), vec!["room".into()]);
         }
-        Room { hub, plan: Vec::new() }
+        Room { hub }
     }
 
     /// Connections of one client.
@@ -47,9 +46,7 @@ impl Room {
 
     /// Connections that a message to the room goes to.
     pub fn plan(&mut self) -> usize {
-        self.plan.clear();
-        self.hub.plan(0.into(), "room", &mut self.plan);
-        self.plan.len()
+        self.hub.plan(0.into(), "room").map_or(0, |plan| plan.len())
     }
 
     /// One client joins and leaves another channel.

@@ -63,7 +63,8 @@ fn check(args: &[&str], environment: &[(&str, &str)]) -> BTreeMap<String, (Strin
         let [name, value, source] = &words[..] else { panic!("{line}") };
         (name.clone(), (value.clone(), source.clone()))
     };
-    text.lines().map(line).collect()
+    let lines = text.lines().filter(|line| !line.starts_with("warning: "));
+    lines.take_while(|line| *line != "valid").map(line).collect()
 }
 
 /// The message of a start that fails with code 2.
@@ -139,8 +140,8 @@ fn mistakes_name_setting_value_source_and_an_example() {
     let message = mistake(&["--config", "/no/such/file.json"], &[]);
     assert!(message.contains("--config") && message.contains("/no/such/file.json"), "{message}");
     let message = mistake(&[], &[("IMSERVER_PUBLIC_URL", "http://x")]);
-    assert!(message.contains("IMSERVER_PUBLIC_URL: \"http://x\""), "{message}");
-    assert!(message.contains("IMSERVER_PUBLIC_URL=wss://"), "{message}");
+    assert!(message.contains("public_url: \"http://x\"") && message.contains("example wss://"));
+    assert!(message.contains("(IMSERVER_PUBLIC_URL was given)"), "{message}");
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn check_binds_nothing_and_shows_no_secret() {
     let address = taken.local_addr().unwrap().to_string();
     let redis = "redis://user:verysecret@127.0.0.1:1/0";
     let args =
-        ["--listen", &address, "--redis", redis, "--admin", &address, "--admin-token", TOKEN];
+        ["--listen", &address, "--redis", redis, "--admin", "127.0.0.1:0", "--admin-token", TOKEN];
     let output = run(&[&args[..], &["--check"]].concat(), &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -171,7 +172,8 @@ fn the_example_file_is_good_and_has_every_key() {
         };
         assert!(place.get(key).is_some(), "{name} is missing");
         assert!(place.get(format!("// {key}")).is_some(), "{name} is not explained");
-        if !["admin", "api"].contains(&name.as_str()) {
+        // What fits into the descriptors depends on whether there is an API.
+        if !["admin", "api", "limits.connections"].contains(&name.as_str()) {
             assert_eq!(seen[name].0, defaults[name].0, "{name} is not the default");
         }
     }

@@ -11,6 +11,7 @@ mod presence;
 mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod receipts;
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod slow;

@@ -69,12 +69,16 @@ fn a_name_that_nobody_can_use_is_doubted() {
     let text = doubt(&["--listen", "0.0.0.0:0"]).expect("nobody can connect to 0.0.0.0");
     assert!(text.contains("WARN") && text.contains("--server 10.0.0.1:"), "{text}");
     let local = format!("127.0.0.1:{}", free());
-    let text = doubt(&["--listen", &local, "--servers", &format!("{local},10.0.0.2:6001")]);
+    let redis = ["--redis", "redis://127.0.0.1:1"];
+    let names = format!("{local},10.0.0.2:6001");
+    let text = doubt(&[&["--listen", &local, "--servers", &names][..], &redis].concat());
     let text = text.expect("the other one is elsewhere");
     assert!(text.contains(&local) && text.contains("while 10.0.0.2:6001 seems"), "{text}");
     // All on this machine, named, or under an address that does not hold the name.
     let local = format!("127.0.0.1:{}", free());
-    assert_eq!(doubt(&["--listen", &local, "--servers", &format!("{local},127.0.0.1:1")]), None);
+    let names = format!("{local},127.0.0.1:1");
+    let args = [&["--listen", &local, "--servers", &names][..], &redis].concat();
+    assert_eq!(doubt(&args), None);
     assert_eq!(doubt(&["--listen", "0.0.0.0:0", "--server", "im-0"]), None);
     assert_eq!(doubt(&["--listen", "0.0.0.0:0", "--public-url", "wss://x.example/ws"]), None);
     let args = ["--listen", "127.0.0.1:0", "--servers", "im-0,im-1"];

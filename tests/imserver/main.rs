@@ -5,6 +5,7 @@ mod deaths;
 mod flags;
 mod health;
 mod logs;
+mod misfits;
 mod pressure;
 mod process;
 #[path = "../support/redis.rs"]
@@ -12,6 +13,7 @@ mod redis_server;
 mod rights;
 mod signals;
 mod stopped;
+mod stops;
 #[cfg(feature = "tls")]
 mod tls;
 #[path = "../support/ws.rs"]

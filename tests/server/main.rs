@@ -1,5 +1,6 @@
 //! Nodes, helper and clients together, over real sockets and both brokers.
 
+mod bursts;
 mod channels;
 mod faults;
 mod frames;
@@ -112,6 +113,8 @@ behaviour! {
     frames::messages_of_clients_are_dropped_and_pings_answered,
     frames::frames_right_behind_the_request_are_read,
     frames::a_client_that_leaves_without_a_word_is_noticed,
+    bursts::a_burst_in_one_batch_arrives_whole,
+    bursts::a_burst_arrives_while_the_reactor_is_busy_with_a_room,
     faults::a_flood_is_closed_with_1008,
     faults::a_steady_talker_is_no_flood,
     faults::a_client_that_never_reads_is_closed_and_others_get_everything,
@@ -127,6 +130,8 @@ behaviour! {
     proxies::the_last_forwarded_address_counts;
     handshakes::what_comes_to_nothing_is_limited_over_time,
     handshakes::a_head_without_an_end_leaves_others_their_turn,
+    bursts::a_burst_arrives_at_a_client_that_reads_slower,
+    bursts::a_burst_to_a_large_room_reaches_everybody,
     proxies::one_address_cannot_take_all_handshakes,
     proxies::an_ipv6_host_is_its_network,
     proxies::a_proxy_s_header_tells_who_the_peer_is

@@ -12,7 +12,10 @@ use clap::{
 use clap_complete::Shell;
 use imcore::{Error, ErrorKind};
 
-use crate::settings::{SETTINGS, variable};
+use crate::{
+    environment,
+    settings::{SETTINGS, variable},
+};
 
 /// What `--health` can ask; the first is asked where nothing is said. Each is a path below `/health/`.
 const QUESTIONS: [&str; 2] = ["ready", "live"];
@@ -37,6 +40,10 @@ pub(crate) struct Cli {
     pub(crate) config: Option<String>,
     /// Only check the settings and show them.
     pub(crate) check: bool,
+    /// Have the check ask the broker too.
+    pub(crate) dial: bool,
+    /// Doubts about variables of the environment that are no settings.
+    pub(crate) strays: Vec<String>,
     /// Only ask the running node how it is: which question.
     pub(crate) health: Option<String>,
     /// Only print a completion script.
@@ -71,6 +78,11 @@ pub(crate) fn command() -> Command {
         .long("check")
         .action(ArgAction::SetTrue)
         .help("Check all settings, show what they come to, and exit");
+    let dial = Arg::new("dial")
+        .long("dial")
+        .action(ArgAction::SetTrue)
+        .requires("check")
+        .help("With --check: ask Redis as well, and fail if it cannot be used");
     let health = Arg::new("health")
         .long("health")
         .value_name("WHAT")
@@ -90,7 +102,7 @@ pub(crate) fn command() -> Command {
         .after_help(LAYERS)
         .max_term_width(100)
         .args(settings)
-        .args([config, check, health, completions])
+        .args([config, check, dial, health, completions])
 }
 
 impl Cli {
@@ -112,10 +124,18 @@ impl Cli {
                 None => from_environment("config")?,
             },
             check: matches.get_flag("check"),
+            dial: matches.get_flag("dial"),
+            strays: environment::doubts(text_variables()),
             health: text("health"),
             completions: matches.get_one::<Shell>("completions").copied(),
         })
     }
+}
+
+/// The variables that are text.
+fn text_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn from_environment(name: &str) -> Result<Option<String>, Error> {

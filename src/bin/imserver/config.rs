@@ -4,23 +4,27 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use imcore::{
     Error, ErrorKind, IdKind, ImClient,
-    broker::Broker,
+    broker::{Broker, MemoryBroker},
     server::{Limits, PeerAddress, ServerConfig, TlsConfig},
 };
 use log::LevelFilter;
 
 use crate::{
     cli::Cli,
+    contradictions,
     file::File,
     layers::Layers,
     limits::{LIMITS, seconds},
     logging::Format,
-    settings::{Kind, SETTINGS, Source, mistake, place, setting, variable},
+    settings::{SETTINGS, Source, mistake, place, setting},
     web::Secret,
 };
 
 /// Fewest characters of what a listener asks for: it must not be guessed.
 const SECRET_LENGTH: usize = 16;
+
+/// What a listener is given.
+const ADDRESS: &str = "an IP address with a port, since names are not looked up";
 
 /// Values of all settings, with their sources.
 pub(crate) type Values = BTreeMap<String, (String, Source)>;
@@ -30,7 +34,7 @@ pub(crate) type Values = BTreeMap<String, (String, Source)>;
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) redis: Option<String>,
-    public_url: String,
+    pub(crate) public_url: String,
     pub(crate) admin: Option<SocketAddr>,
     /// None: to be made.
     pub(crate) admin_token: Option<Secret>,
@@ -54,10 +58,10 @@ impl Config {
         let config = Config {
             server: server_config(&layers)?,
             redis: layers.text("redis"),
-            public_url: public_url(&layers)?,
-            admin: layers.parse("admin", "an address with a port", |text| text.parse().ok())?,
+            public_url: public_url(&layers),
+            admin: layers.parse("admin", ADDRESS, |text| text.parse().ok())?,
             admin_token: secret(&layers, "admin_token")?,
-            api: layers.parse("api", "an address with a port", |text| text.parse().ok())?,
+            api: layers.parse("api", ADDRESS, |text| text.parse().ok())?,
             api_key: secret(&layers, "api_key")?,
             hosts: hosts(&layers)?,
             log: layers
@@ -69,17 +73,22 @@ impl Config {
             layers,
         };
         config.server.validate().map_err(|error| config.with_source(&error))?;
-        check_reach("admin", config.admin, "admin_token", &config.admin_token)?;
-        check_reach("api", config.api, "api_key", &config.api_key)?;
+        // A helper checks what it would be given. Port 0 becomes another one once it is bound.
+        let mut bound = config.server.listen;
+        bound.set_port(bound.port().max(1));
+        let name = config.server.server.clone().unwrap_or_else(|| bound.to_string());
+        config
+            .im_client(&name, Arc::new(MemoryBroker::new()))
+            .map_err(|error| config.with_source(&error))?;
+        contradictions::check(&config)?;
         Ok(config)
     }
 
     /// Says where the setting comes from that an error of the library begins with.
     pub(crate) fn with_source(&self, error: &Error) -> Error {
-        let text = error.to_string();
-        let detail = text.strip_prefix("bad configuration: ").unwrap_or(&text);
+        // By their names here.
+        let detail = detail(error).replace("tls.cert", "tls_cert").replace("tls.key", "tls_key");
         let name = detail.split(':').next().unwrap_or_default();
-        let name = &name.replace("tls.", "tls_");
         let source = match self.layers.get(name) {
             Some(given) if given.source != Source::Default => {
                 format!(" ({} was given)", place(setting(name), &given.source).0)
@@ -95,8 +104,7 @@ impl Config {
     /// Puts the setting's name in front of what the Redis broker finds wrong with it.
     #[cfg(feature = "redis")]
     pub(crate) fn name_redis(&self, error: &Error) -> Error {
-        let text = error.to_string();
-        let detail = text.strip_prefix("bad configuration: ").unwrap_or(&text);
+        let detail = detail(error);
         let place = place(setting("redis"), &self.source("redis")).0;
         Error::new(error.kind(), format!("{place}: {detail}"))
     }
@@ -118,6 +126,7 @@ impl Config {
         broker: Arc<dyn Broker>,
     ) -> Result<ImClient, Error> {
         let servers = match self.server.servers.as_slice() {
+            // Once it is bound, it may have another port.
             [] => vec![server.to_owned()],
             servers => servers.to_vec(),
         };
@@ -141,28 +150,17 @@ impl Config {
             .replace("{path}", &self.server.path)
     }
 
-    /// What is allowed and yet most likely a mistake: a default identity by which clients elsewhere cannot
-    /// find this node.
-    pub(crate) fn doubt(&self) -> Option<String> {
-        let ServerConfig { listen, server: None, servers, .. } = &self.server else { return None };
-        let named =
-            format!("this node is called {listen}, its listen address, as server is not given;");
-        let port = listen.port();
-        if listen.ip().is_unspecified() && self.public_url.contains("{server}") {
-            return Some(format!(
-                "{named} no client can connect to that. Set server to the address or name that helpers have \
-                 in their list, for example --server 10.0.0.1:{port}"
-            ));
+    /// The name of this node, which it has from its listen address if it was given none.
+    pub(crate) fn node_name(&self) -> String {
+        self.server.server.clone().unwrap_or_else(|| self.server.listen.to_string())
+    }
+
+    /// The names of all nodes.
+    pub(crate) fn node_names(&self) -> Vec<String> {
+        match self.server.servers.as_slice() {
+            [] => vec![self.node_name()],
+            servers => servers.to_vec(),
         }
-        let here = |name: &str| name.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
-        let elsewhere = servers.iter().find(|name| !here(name))?;
-        listen.ip().is_loopback().then(|| {
-            format!(
-                "{named} only this machine can connect to that, while {elsewhere} seems to be another. Set \
-                 server to this node's name, and listen to an address for all, for example \
-                 --listen 0.0.0.0:{port} --server 10.0.0.1:{port}"
-            )
-        })
     }
 
     fn source(&self, name: &str) -> Source {
@@ -196,24 +194,12 @@ impl Config {
         });
         settings.chain(limits).collect()
     }
+}
 
-    /// All settings for a person, without secrets; `broker` is how the broker describes itself.
-    pub(crate) fn show(&self, broker: &str) -> String {
-        let values = self.values();
-        let names = SETTINGS.iter().map(|setting| setting.name.to_owned());
-        let names = names.chain(LIMITS.iter().map(|limit| format!("limits.{}", limit.name)));
-        let line = |name: String| {
-            let (value, source) = &values[&name];
-            let shown = match (setting(&name).kind, name.as_str()) {
-                (_, "redis") => broker,
-                (Kind::Secret, _) if !matches!(value.as_str(), "" | "none") => "(not shown)",
-                _ if value.is_empty() => "-",
-                _ => value,
-            };
-            format!("{name:<30} {shown:<34} {source}\n")
-        };
-        names.map(line).collect()
-    }
+/// What an error says, without its kind, which is said again by whoever says the rest.
+fn detail(error: &Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix(&format!("{}: ", error.kind().as_str())).unwrap_or(&text).to_owned()
 }
 
 fn config_error(detail: String) -> Error {
@@ -223,11 +209,10 @@ fn config_error(detail: String) -> Error {
 fn server_config(layers: &Layers) -> Result<ServerConfig, Error> {
     let defaults = ServerConfig::default();
     let list = |name: &str| layers.get(name).map_or_else(Vec::new, |given| given.texts);
-    let address = "an address with a port";
     let from = "socket, proxy-protocol or forwarded-for";
     Ok(ServerConfig {
         listen: layers
-            .parse("listen", address, |text| text.parse().ok())?
+            .parse("listen", ADDRESS, |text| text.parse().ok())?
             .unwrap_or(defaults.listen),
         server: layers.text("server"),
         servers: list("servers"),
@@ -298,14 +283,9 @@ fn limits(layers: &Layers) -> Result<Limits, Error> {
     Ok(limits)
 }
 
-fn public_url(layers: &Layers) -> Result<String, Error> {
-    let read = |text: &str| {
-        let scheme = text.starts_with("ws://") || text.starts_with("wss://");
-        scheme.then(|| text.to_owned())
-    };
+fn public_url(layers: &Layers) -> String {
     let scheme = if layers.get("tls_cert").is_some() { "wss" } else { "ws" };
-    let default = || format!("{scheme}://{{server}}{{path}}");
-    Ok(layers.parse("public_url", "ws:// or wss://", read)?.unwrap_or_else(default))
+    layers.text("public_url").unwrap_or_else(|| format!("{scheme}://{{server}}{{path}}"))
 }
 
 /// A secret that a listener asks for; the word `none` says that it asks for none.
@@ -334,27 +314,5 @@ fn hosts(layers: &Layers) -> Result<Vec<String>, Error> {
     match given.texts.iter().all(is_name) {
         true => Ok(given.texts),
         false => Err(mistake("hosts", &given, "names without scheme and port, or *")),
-    }
-}
-
-/// Whom other machines can reach must ask for a secret.
-fn check_reach(
-    name: &str,
-    address: Option<SocketAddr>,
-    secret_name: &str,
-    secret: &Option<Secret>,
-) -> Result<(), Error> {
-    match address {
-        Some(address)
-            if !address.ip().is_loopback() && !matches!(secret, Some(Secret::Asked(_))) =>
-        {
-            Err(config_error(format!(
-                "{name}: {address} can be reached from other machines and needs {secret_name}; set \
-                 {}=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",
-                variable(secret_name),
-                address.port()
-            )))
-        }
-        _ => Ok(()),
     }
 }

@@ -1,27 +1,42 @@
 //! The operating system's limit on open files, which bounds the connections of a process.
 
-use imcore::server::Limits;
+use imcore::{Error, ErrorKind, server::Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors besides those of clients: polls, queues, the broker, standard streams, the admin listener.
 const OWN: u64 = 256;
 
+/// Fewest that are left for clients: a node with less would refuse nearly everybody, and look well.
+const FEWEST: u64 = 32;
+
 /// Raises the soft limit as far as it goes, and lowers the caps on connections and handshakes to what fits:
-/// a refusal with 503 is better than an `accept` that fails. So many `others` are set apart.
-pub(crate) fn fit(limits: &mut Limits, others: u64) {
+/// a refusal with 503 is better than an `accept` that fails. So many `others` are set apart. Gives what an
+/// operator should know of it.
+pub(crate) fn fit(limits: &mut Limits, others: u64) -> Result<Vec<String>, Error> {
+    let mut doubts = Vec::new();
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log::warn!("cannot raise the limit of open files: {error}");
+        doubts.push(format!("cannot raise the limit of open files: {error}"));
     }
-    let Some(current) = getrlimit(Resource::Nofile).current else { return };
-    let clients = usize::try_from(current.saturating_sub(OWN + others)).unwrap_or(usize::MAX);
-    if divide(limits, clients) {
-        log::warn!(
-            "up to {} connections: the limit of open files is {current}; raise it (ulimit -n, or \
-             LimitNOFILE in a systemd unit) for more",
-            limits.connections
-        );
+    let Some(current) = getrlimit(Resource::Nofile).current else { return Ok(doubts) };
+    let raise = "raise it (ulimit -n, or LimitNOFILE in a systemd unit)";
+    let clients = current.saturating_sub(OWN + others);
+    if clients < FEWEST {
+        let needed = OWN + others + FEWEST;
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "the limit of open files is {current}, and a node needs {needed} at least; {raise}"
+            ),
+        ));
     }
+    if divide(limits, usize::try_from(clients).unwrap_or(usize::MAX)) {
+        let fitting = limits.connections;
+        doubts.push(format!(
+            "up to {fitting} connections: the limit of open files is {current}; {raise} for more"
+        ));
+    }
+    Ok(doubts)
 }
 
 /// Shares the descriptors of clients out: what handshakes may take, a fifth at most, and connections the

@@ -12,6 +12,7 @@ use crate::{
     json::Unique,
     limits::LIMITS,
     settings::{Given, Kind, SETTINGS, Setting, Source, mistake},
+    spelling::nearest,
 };
 
 /// What a configuration file says.
@@ -99,7 +100,8 @@ fn texts(path: &str, setting: &Setting, value: Value) -> Result<Vec<String>, Err
     };
     texts.ok_or_else(|| {
         let source = Source::File(path.to_owned());
-        mistake(setting.name, &Given { texts: vec![value.to_string()], source }, expected)
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        mistake(setting.name, &Given { texts: vec![text], source }, expected)
     })
 }
 
@@ -109,25 +111,9 @@ fn config(detail: String) -> Error {
 
 fn unknown(path: &str, key: &str, known: impl Iterator<Item = &'static str>) -> Error {
     let bare = key.strip_prefix("limits.").unwrap_or(key);
-    let nearest = known.min_by_key(|name| distance(bare, name)).unwrap_or_default();
+    let (nearest, _) = nearest(bare, known).unwrap_or_default();
     let nearest = key.replace(bare, nearest);
     config(format!("{path}: {key:?} is not a setting; the nearest is {nearest:?}"))
-}
-
-/// How many letters must be added, taken away or changed to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, a) in from.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = line + 1;
-        for (column, b) in to.iter().enumerate() {
-            let change = corner + usize::from(a != *b);
-            corner = row[column + 1];
-            row[column + 1] = change.min(row[column] + 1).min(corner + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -169,12 +155,5 @@ mod tests {
         ] {
             assert!(refused(text).contains(part), "{text}: {}", refused(text));
         }
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("same", "same"), 0);
     }
 }

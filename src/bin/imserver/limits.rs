@@ -50,6 +50,7 @@ limits! {
     ping_after: Time;
     pong_within: Time;
     outbox_bytes: Count;
+    outbox_stall: Time;
     outbox_age: Time;
     receipt_content_bytes: Count;
     linger: Time;

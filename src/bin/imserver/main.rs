@@ -1,14 +1,17 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
-//! Reading order: `settings` (what can be set), `cli`, `file` and `layers` (where it is given), `config` (what
-//! holds), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with,
+//! Reading order: `settings` (what can be set), `cli`, `file`, `environment` and `layers` (where it is given),
+//! `config` and `contradictions` (what holds), `check` (what it comes to), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with,
 //! `api` what business code does; the listeners of both stand on `web`.
 
 mod admin;
 mod api;
+mod check;
 mod cli;
 mod config;
+mod contradictions;
 mod descriptors;
+mod environment;
 mod file;
 mod health;
 mod json;
@@ -18,6 +21,7 @@ mod logging;
 mod process;
 mod reload;
 mod settings;
+mod spelling;
 mod stderr;
 mod web;
 
@@ -73,7 +77,7 @@ fn run() -> Result<ExitCode, Error> {
     let config = Config::load(&cli)?;
     let broker = broker(&config)?;
     if cli.check {
-        return print(config.show(&broker.describe()).as_bytes());
+        return print(check::report(config, &*broker, &cli.strays, cli.dial)?.as_bytes());
     }
     logging::start(config.log, config.log_format)?;
     serve(&cli, config, broker)?;
@@ -86,8 +90,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
     let mut values = config.values();
-    let others = if config.api.is_some() { api::DESCRIPTORS } else { 0 };
-    descriptors::fit(&mut config.server.limits, others);
+    let doubts = check::prepare(&mut config)?;
     let listen =
         |name, address: Option<_>| address.map(|address| Listener::bind(name, address)).transpose();
     let admin = listen("admin", config.admin)?;
@@ -109,9 +112,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     ));
     logging::name_node(node.server());
     welcome(&config, &node, &*broker);
-    if let Some(doubt) = config.doubt() {
-        log::warn!("{doubt}");
-    }
+    cli.strays.iter().chain(&doubts).for_each(|doubt| log::warn!("{doubt}"));
     let admin = open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
     let api = open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
     let failure = node.failure_watch();
@@ -175,6 +176,7 @@ fn stop(
 /// Says what listens where, and within which limits.
 fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker) {
     let server = &config.server;
+    log::info!("imserver {}", env!("CARGO_PKG_VERSION"));
     log::info!(
         "node {} listens on {}, path {}, broker {}; clients connect to {}",
         node.server(),

@@ -15,8 +15,9 @@ use super::{
     error,
     link::{Link, Socket, Stream, Wire},
     options::RedisOptions,
+    url,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Opens connections to one Redis.
 pub(super) struct Connector {
@@ -32,21 +33,17 @@ pub(super) struct Connector {
 impl Connector {
     /// Checks the URL; connects to nothing.
     pub(super) fn new(url: &str, options: &RedisOptions) -> Result<Self> {
+        url::check(url)?;
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let secure = matches!(scheme, "rediss" | "valkeys");
         if secure {
-            check_tls(url)?;
+            check_tls()?;
         }
         // TLS is ours: to the client library the address is a plain one.
         let plain = if secure { format!("redis://{rest}") } else { url.to_owned() };
-        let info = plain.into_connection_info().map_err(|error| {
-            Error::config(
-                "the Redis URL cannot be read; expected redis://user:password@host:6379/0, \
-                 rediss://... or redis+unix:///path?db=0&user=..&pass=..",
-            )
-            .with_source(error)
-        })?;
-        let address = format!("{scheme}://{}/{}", info.addr(), info.redis_settings().db());
+        let info =
+            plain.into_connection_info().map_err(|error| url::unreadable().with_source(error))?;
+        let address = url::describe(scheme, &info);
         let &RedisOptions { connect_timeout, call_timeout, .. } = options;
         Ok(Connector { info, secure, address, connect_timeout, call_timeout })
     }
@@ -217,17 +214,11 @@ fn secure(_host: &str, _wire: Wire) -> RedisResult<Stream> {
 }
 
 #[cfg(feature = "tls")]
-fn check_tls(url: &str) -> Result<()> {
-    if url.ends_with("#insecure") {
-        return Err(Error::config(
-            "#insecure in the Redis URL is not supported; add the server's certificate authority \
-             to the system's store or name it in SSL_CERT_FILE",
-        ));
-    }
+fn check_tls() -> Result<()> {
     Ok(())
 }
 
 #[cfg(not(feature = "tls"))]
-fn check_tls(_url: &str) -> Result<()> {
-    Err(Error::config("rediss:// needs imcore built with the feature `tls`"))
+fn check_tls() -> Result<()> {
+    Err(crate::error::Error::config("rediss:// needs imcore built with the feature `tls`"))
 }

@@ -10,9 +10,11 @@ use crate::error::{Error, ErrorKind};
 pub(super) fn call_failed(address: &str, error: RedisError) -> Error {
     if error.is_timeout() {
         let detail = format!(
-            "Redis at {address} did not answer in time; if it is merely busy, raise the call timeout"
+            "Redis at {address} did not answer in time; it hangs, or is too busy: look at its load and its \
+             slow log"
         );
-        return Error::new(ErrorKind::Timeout, detail).with_source(error);
+        // The system's own words for this are of no help to anybody.
+        return Error::new(ErrorKind::Timeout, detail);
     }
     if error.is_io_error() {
         let detail = format!("the connection to Redis at {address} broke");
@@ -33,7 +35,7 @@ pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
             (ErrorKind::Config, "its certificate is not trusted; name its issuer in SSL_CERT_FILE")
         }
         redis::ErrorKind::Io | redis::ErrorKind::Parse => {
-            (ErrorKind::Unavailable, "check that it runs and can be reached from here")
+            (ErrorKind::Unavailable, unreachable_advice(address, &error))
         }
         _ if text.contains("Authentication required") => (ErrorKind::Config, AUTH_ADVICE),
         _ if text.contains("DB index") => {
@@ -50,7 +52,27 @@ pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
         }
         _ => by_code(code),
     };
-    Error::new(kind, format!("Redis at {address}: {advice}")).with_source(error)
+    let failure = Error::new(kind, format!("Redis at {address}: {advice}"));
+    if error.is_timeout() { failure } else { failure.with_source(error) }
+}
+
+/// What to look at when nothing that speaks Redis answers. The two ends may differ in whether they speak TLS.
+fn unreachable_advice(address: &str, error: &RedisError) -> &'static str {
+    let refused = error.is_connection_refusal() || error.to_string().contains("lookup");
+    match address.starts_with("rediss://") {
+        _ if refused => "check that it runs and can be reached from here",
+        true => {
+            "check that it runs, can be reached from here, and speaks TLS at this port (without TLS the URL \
+             begins with redis://)"
+        }
+        false if error.is_timeout() => {
+            "it did not answer in time; check that it runs and can be reached from here"
+        }
+        false => {
+            "check that it runs and can be reached from here, and does not expect TLS at this port (with TLS \
+             the URL begins with rediss://)"
+        }
+    }
 }
 
 const AUTH_ADVICE: &str = "user or password is missing or wrong; set both in the URL, \

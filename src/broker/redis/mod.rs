@@ -20,6 +20,7 @@ mod pool;
 mod reply;
 mod scripts;
 mod tickets;
+mod url;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -3,6 +3,7 @@
 //! Single-threaded; never blocks, never calls the broker. What it needs from outside comes through its
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
+mod deliver;
 #[cfg(test)]
 mod simulation;
 mod upkeep;
@@ -10,7 +11,6 @@ mod upkeep;
 use std::{
     collections::VecDeque,
     io,
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,37 +22,38 @@ use std::{
 use mio::{Events, Interest, Poll, Token, event::Event};
 use slab::Slab;
 
-use self::upkeep::Drain;
+use self::{deliver::Delivery, upkeep::Drain};
 use super::{
     config::Limits,
     connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
     counters::{Counters, add},
-    frame::Frame,
     heartbeat,
-    hub::{Hub, Key, Recipient},
+    hub::{Hub, Key},
     inbox::Inbox,
     message::{Adoption, Command, Report},
     outbox::Written,
     reasons::CloseReason,
-    receipt::{Inquiry, Notice, Notices, Receipt},
+    receipt::Notices,
     transport::{Socket, Transport},
 };
-use crate::{
-    broker::{PresenceChange, Watchlist},
-    id::ClientId,
-};
+use crate::broker::{PresenceChange, Watchlist};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
-/// Commands per turn, counted by the connections they concern, so that sockets are looked at between them.
+/// Commands per turn, counted by the connections they concern, so that sockets are looked at between them and
+/// within a large one.
 /// Under load this is also what merges: messages of one turn to one client go out in one write.
 const WORK_PER_TURN: usize = 2048;
 /// What taking over a socket counts for: it costs system calls.
 const ADOPTION: usize = 16;
+/// The wait for a publisher that has too much to do.
+const SOON: Duration = Duration::from_millis(5);
 /// Connections of bulk traffic (channels, broadcast) that are flushed per turn: what a message to one
 /// client waits for at most.
 const BULK_PER_TURN: usize = 64;
 /// Size of the one read buffer that all connections share.
 const SCRATCH: usize = 16 << 10;
+/// What a turn takes at most, besides its wait, unless the process was stopped.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 /// Ticks in a second.
 const TICKS: u32 = 10;
 
@@ -84,12 +85,31 @@ pub(super) struct Reactor<S = Transport> {
     ending: Vec<Key>,
     written: Written,
     scratch: Box<[u8]>,
-    plan: Vec<Key>,
-    started: Instant,
+    /// The message that is handed on over several turns.
+    delivery: Option<Delivery>,
+    work_per_turn: usize,
+    /// Messages that were offered to connections since the last count.
+    offered: u64,
+    /// For the keys of a receiver, so that they need no allocation.
+    keys: Vec<Key>,
+    /// The reactor's own time, and when it last went on.
+    clock: Duration,
+    looked_at: Instant,
     now: Ticks,
     sweep_at: Instant,
     sweep_from: usize,
     drain: Option<Drain>,
+}
+
+/// When the next turn is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Work was carried over.
+    AtOnce,
+    /// A message waits for the publisher.
+    Soon,
+    /// Something happens, or the next sweep.
+    Wait,
 }
 
 /// What the poll says of a socket.
@@ -131,6 +151,7 @@ impl<S: Socket> Reactor<S> {
             ping_after: ticks(limits.ping_after),
             pong_within: ticks(limits.pong_within),
             outbox_bytes: limits.outbox_bytes,
+            outbox_stall: ticks(limits.outbox_stall),
             outbox_age: ticks(limits.outbox_age),
             linger: ticks(limits.linger),
         };
@@ -145,8 +166,12 @@ impl<S: Socket> Reactor<S> {
             ending: Vec::new(),
             written: Written::default(),
             scratch: vec![0; SCRATCH].into(),
-            plan: Vec::new(),
-            started: now,
+            delivery: None,
+            work_per_turn: WORK_PER_TURN,
+            offered: 0,
+            keys: Vec::new(),
+            clock: Duration::ZERO,
+            looked_at: now,
             now: 0,
             sweep_at: now,
             sweep_from: 0,
@@ -158,9 +183,9 @@ impl<S: Socket> Reactor<S> {
     /// Runs until drained.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        let mut carried = false;
+        let mut next = Next::Wait;
         loop {
-            carried = self.turn(&mut events, carried)?;
+            next = self.turn(&mut events, next)?;
             if let Some(drain) = &self.drain
                 && (self.connections.is_empty() || Instant::now() >= drain.until)
             {
@@ -170,43 +195,49 @@ impl<S: Socket> Reactor<S> {
         }
     }
 
-    /// One turn, always in this order. Returns whether work was carried over to the next.
-    fn turn(&mut self, events: &mut Events, carried: bool) -> io::Result<bool> {
+    /// One turn, always in this order. Returns when the next is due.
+    fn turn(&mut self, events: &mut Events, next: Next) -> io::Result<Next> {
         // 1. Wait, unless there is work left.
         let wait = self.sweep_at.saturating_duration_since(Instant::now());
-        let timeout = if carried { Duration::ZERO } else { wait };
+        let timeout = match next {
+            Next::AtOnce => Duration::ZERO,
+            Next::Soon => wait.min(SOON),
+            Next::Wait => wait,
+        };
         if let Err(error) = heartbeat::wait(|| self.parts.poll.poll(events, Some(timeout)))
             && error.kind() != io::ErrorKind::Interrupted
         {
             return Err(error);
         }
-        self.now = (self.started.elapsed().as_millis() / u128::from(1000 / TICKS)) as Ticks;
+        self.pass(timeout);
         Ok(self.work(events.iter().filter(|event| event.token() != WAKE).map(Ready::of)))
     }
 
+    /// Lets the reactor's own time go on after a wait of up to `waited`. It stands still while the process or
+    /// its machine does: nobody is silent or slow because this side was stopped.
+    fn pass(&mut self, waited: Duration) {
+        let now = Instant::now();
+        self.clock += (now - self.looked_at).min(waited + LONGEST_TURN);
+        self.looked_at = now;
+        self.now = (self.clock.as_millis() / u128::from(1000 / TICKS)) as Ticks;
+    }
+
     /// The turn after the wait; here a simulation comes in.
-    fn work(&mut self, ready: impl Iterator<Item = Ready>) -> bool {
+    fn work(&mut self, ready: impl Iterator<Item = Ready>) -> Next {
         // 2. Sockets: room to write, then bytes to read.
         for key in std::mem::take(&mut self.unread) {
             self.read(key, true);
         }
         for Ready { key, writable, readable, ended } in ready {
             if writable {
-                self.mark_urgent(key);
+                self.wake(key);
             }
             if readable || ended {
                 self.read(key, ended);
             }
         }
         // 3. Commands: they only enqueue and mark.
-        self.parts.inbox.open();
-        let (mut more, mut work) = (true, 0);
-        while more && work < WORK_PER_TURN && !self.parts.publisher.is_full() {
-            match self.parts.inbox.pop() {
-                Some(command) => work += self.obey(command),
-                None => more = false,
-            }
-        }
+        let more = self.take_commands();
         // 4. Flush what is marked: messages to single clients first, then a slice of the rest.
         let mut urgent = std::mem::take(&mut self.urgent);
         urgent.drain(..).for_each(|key| self.flush(key));
@@ -217,43 +248,59 @@ impl<S: Socket> Reactor<S> {
                 None => break,
             }
         }
-        self.settle_written();
         // 5. Look after the silent and the stuck.
         if Instant::now() >= self.sweep_at {
             self.sweep();
         }
+        self.settle_written();
         // 6. Let go of what is gone.
         self.reap();
-        more || !self.bulk.is_empty() || !self.urgent.is_empty() || !self.unread.is_empty()
+        if more || !self.bulk.is_empty() || !self.urgent.is_empty() || !self.unread.is_empty() {
+            return Next::AtOnce;
+        }
+        if self.delivery.is_some() { Next::Soon } else { Next::Wait }
     }
 
-    /// Does what is asked, and says how much of the turn's work that was.
-    fn obey(&mut self, command: Command<S>) -> usize {
+    /// Takes commands until the turn has its share of work; whether there may be more of it at once. One that
+    /// is under way comes before all others, so that no message overtakes another.
+    fn take_commands(&mut self) -> bool {
+        self.parts.inbox.open();
+        let mut left = self.work_per_turn;
+        while left > 0 {
+            let done = match self.delivery.take() {
+                Some(delivery) => self.deliver(delivery, left),
+                None => match self.parts.inbox.pop() {
+                    Some(command) => self.obey(command, left),
+                    None => return false,
+                },
+            };
+            if done == 0 && self.delivery.is_some() {
+                return false;
+            }
+            left = left.saturating_sub(done);
+        }
+        true
+    }
+
+    /// Does what is asked, or a beginning of it of about `most`, and says how much of the turn's work that
+    /// was.
+    fn obey(&mut self, command: Command<S>, most: usize) -> usize {
         match command {
             Command::Adopt(adoption) => {
                 self.adopt(*adoption);
                 return ADOPTION;
             }
             Command::Direct { sender, receivers, frame, receipt } => {
-                for receiver in &receivers {
-                    self.direct(sender, *receiver, &frame, receipt.as_ref());
-                }
-                return receivers.len();
+                let receivers = receivers.into_iter();
+                return self.deliver(Delivery::Direct { sender, receivers, frame, receipt }, most);
             }
-            Command::Channel { sender, channel, frame } => {
-                let mut plan = std::mem::take(&mut self.plan);
-                match channel {
-                    Some(channel) => self.hub.plan(sender, &channel, &mut plan),
-                    None => self.hub.plan_for_all(sender, &mut plan),
-                }
-                let work = plan.len();
-                add(&self.parts.counters.offered, work as u64);
-                for key in plan.drain(..) {
-                    self.enqueue(key, &frame, None);
-                    self.mark_bulk(key);
-                }
-                self.plan = plan;
-                return work + 1;
+            Command::Channel { sender, channel: Some(channel), frame } => {
+                let Some(plan) = self.hub.plan(sender, &channel) else { return 1 };
+                return 1 + self.deliver(Delivery::Channel { plan, frame }, most);
+            }
+            Command::Channel { sender, channel: None, frame } => {
+                let own = self.hub.own(sender);
+                return 1 + self.deliver(Delivery::All { next: 0, own, frame }, most);
             }
             Command::Rejoin => self.rejoin(),
             Command::Channels { client, channels } => self.hub.set_channels(client, channels),
@@ -301,53 +348,11 @@ impl<S: Socket> Reactor<S> {
         self.note_phase(key as Key);
     }
 
-    fn direct(
-        &mut self,
-        sender: ClientId,
-        receiver: ClientId,
-        frame: &Frame,
-        inquiry: Option<&Arc<Inquiry>>,
-    ) {
-        let inquiry = inquiry.filter(|_| sender != receiver);
-        let keys = match self.hub.direct(sender, receiver) {
-            Recipient::OwnEcho => return,
-            Recipient::Offline => {
-                if let Some(inquiry) = inquiry {
-                    self.publish(Notice::offline(inquiry, receiver));
-                }
-                return;
-            }
-            Recipient::Connections(keys) => {
-                self.plan.extend_from_slice(keys);
-                std::mem::take(&mut self.plan)
-            }
-        };
-        let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver)));
-        add(&self.parts.counters.offered, keys.len() as u64);
-        for key in &keys {
-            self.enqueue(*key, frame, receipt.clone());
-            self.mark_urgent(*key);
-        }
-        if let Some(receipt) = receipt {
-            self.lose(receipt);
-        }
-        self.plan = keys;
-        self.plan.clear();
-    }
-
-    /// Gives a message, which is counted as offered, to a connection; one that is too slow for it is
-    /// closed.
-    fn enqueue(&mut self, key: Key, frame: &Frame, receipt: Option<Rc<Receipt>>) {
-        let Some(connection) = self.connections.get_mut(key as usize) else {
-            debug_assert!(false, "the hub names a connection that is not there");
-            return;
-        };
-        // One that ended within this turn is still in the hub.
-        if let Some(reason) = connection.ending() {
-            self.parts.counters.dropped(reason, 1);
-        } else if !connection.enqueue(frame.clone(), receipt, &self.limits) {
-            self.parts.counters.dropped(CloseReason::SlowConsumer, 1);
-            self.close(key, CloseReason::SlowConsumer);
+    /// The socket takes more.
+    fn wake(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key as usize) {
+            connection.takes_more();
+            self.mark_urgent(key);
         }
     }
 
@@ -423,36 +428,5 @@ impl<S: Socket> Reactor<S> {
         // Fails only when the presence thread has ended, which it does after the reactors.
         let _ = self.parts.presence.send(report);
         add(&self.parts.counters.presence_queued, 1);
-    }
-
-    /// Tells the sender of a message what became of it.
-    fn publish(&self, notice: Notice) {
-        let counters = &self.parts.counters;
-        match self.parts.publisher.push(notice) {
-            true => add(&counters.receipts_queued, 1),
-            false => add(&counters.receipts_dropped, 1),
-        }
-    }
-
-    fn settle_written(&mut self) {
-        add(&self.parts.counters.delivered, std::mem::take(&mut self.written.messages));
-        let mut receipts = std::mem::take(&mut self.written.receipts);
-        for receipt in receipts.drain(..) {
-            if let Some(notice) = receipt.written() {
-                self.publish(notice);
-            }
-        }
-        self.written.receipts = receipts;
-    }
-
-    fn settle_dropped(&mut self, reason: CloseReason, dropped: Written) {
-        self.parts.counters.dropped(reason, dropped.messages);
-        dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt));
-    }
-
-    fn lose(&mut self, receipt: Rc<Receipt>) {
-        if let Some(notice) = Receipt::lost(receipt) {
-            self.publish(notice);
-        }
     }
 }

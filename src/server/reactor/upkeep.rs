@@ -40,7 +40,7 @@ impl<S: Socket> Reactor<S> {
         let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
         for key in self.sweep_from..to {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reason = connection.tick(self.now, &self.limits);
+            let reason = connection.tick(self.now, &self.limits, &mut self.written);
             if let Some(reason) = reason {
                 self.close(key as Key, reason);
             } else if connection.has_output() {

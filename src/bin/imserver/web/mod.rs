@@ -87,9 +87,8 @@ impl Listener {
     /// Binds the address that the setting called `name` has.
     pub(crate) fn bind(name: &'static str, address: SocketAddr) -> Result<Listener, Error> {
         let socket = TcpListener::bind(address).map_err(|error| {
-            let detail = format!(
-                "{name}: cannot listen on {address}; choose another address, or free this one"
-            );
+            let advice = imcore::server::bind_advice(address, &error);
+            let detail = format!("{name}: cannot listen on {address}; {advice}");
             Error::new(ErrorKind::Io, detail).with_source(error)
         })?;
         Ok(Listener { name, socket })

@@ -15,7 +15,7 @@ use mio::{Poll, Token};
 use super::{
     super::{Reactor, ReactorParts, Ready},
     line::{Line, Wire},
-    peer::{Peer, RESPONSE},
+    peer::{AGE, Peer, RESPONSE, STALL},
 };
 use crate::{
     broker::{PresenceChange, Watchlist},
@@ -51,6 +51,8 @@ pub(super) struct World {
     /// Text and sender of every message.
     pub(super) messages: Vec<(String, i64)>,
     pub(super) offered: u64,
+    /// Messages to many take several turns.
+    pub(super) in_steps: bool,
     /// Channels that a client has joined, and those of them that the reactor was told of.
     pub(super) joined: BTreeMap<i64, BTreeSet<usize>>,
     pub(super) told: BTreeMap<i64, BTreeSet<usize>>,
@@ -85,6 +87,10 @@ impl World {
         });
         // Small, so that one message takes several reads.
         reactor.scratch = vec![0; 48].into();
+        let in_steps = seed.is_multiple_of(3);
+        if in_steps {
+            reactor.work_per_turn = 3;
+        }
         World {
             reactor,
             counters,
@@ -96,6 +102,7 @@ impl World {
             peers: Vec::new(),
             messages: Vec::new(),
             offered: 0,
+            in_steps,
             joined: BTreeMap::new(),
             told: BTreeMap::new(),
             untold: Vec::new(),
@@ -110,10 +117,11 @@ impl World {
     /// Something happens, at the business, at a peer, or with time.
     pub(super) fn act(&mut self, chance: &mut Seeded) {
         let client = 1 + chance.below(CLIENTS as usize) as i64;
-        match chance.below(50) {
+        match chance.below(51) {
             0..=2 => self.connect(client, chance),
             3..=12 => self.send_direct(client, chance),
             13..=18 => self.send_to_channel(client, chance),
+            50 => (0..10 + chance.below(30)).for_each(|_| self.send_direct(client, chance)),
             19..=21 => {
                 let channels = (0..CHANNELS).filter(|_| chance.once_in(2)).collect();
                 self.joined.insert(client, channels);
@@ -121,9 +129,12 @@ impl World {
             }
             22..=24 => self.tell_channels(),
             25 if chance.once_in(4) => {
-                self.reactor.obey(Command::ForceOffline(client.into()));
+                self.obey(Command::ForceOffline(client.into()));
             }
-            26..=27 => self.reactor.now += chance.below(8) as u32,
+            26..=27 => {
+                self.reactor.now += chance.below(8) as u32;
+                self.peers.iter_mut().for_each(|peer| peer.now = self.reactor.now);
+            }
             28..=29 => self.reactor.sweep(),
             30 => self.reactor.rejoin(),
             _ if self.peers.is_empty() => {}
@@ -134,13 +145,24 @@ impl World {
             }
         }
         self.check_outboxes();
+        self.check_cuts();
+    }
+
+    /// The reactor takes a command from its inbox, which it does when the one before is done with.
+    pub(super) fn obey(&mut self, command: Command<Wire>) {
+        let most = self.reactor.work_per_turn;
+        self.reactor.obey(command, most);
+        while self.reactor.delivery.is_some() {
+            self.check_cuts();
+            self.work(|| 1);
+        }
     }
 
     fn connect(&mut self, client: i64, chance: &mut Seeded) {
         let number = self.peers.len() as u64;
         let seed = self.seed.wrapping_mul(0x1_0000_0001) ^ number;
         let room = if chance.once_in(4) { 0 } else { chance.below(5000) };
-        let mut peer = Peer::new(client, Line::new(seed, room), chance);
+        let mut peer = Peer::new(client, Line::new(seed, room), self.reactor.now, chance);
         let stream = Wire(peer.line.clone());
         peer.act(chance);
         self.peers.push(peer);
@@ -149,7 +171,7 @@ impl World {
             true => vec![0x81, 0x80, 0, 0, 0, 0],
             false => Vec::new(),
         };
-        self.reactor.obey(Command::Adopt(Box::new(Adoption {
+        self.obey(Command::Adopt(Box::new(Adoption {
             stream,
             ticket: Ticket::new(client.into(), None),
             number,
@@ -176,6 +198,11 @@ impl World {
         let wants = chance.once_in(2);
         let receivers: Vec<i64> =
             (1..=CLIENTS).filter(|_| chance.once_in(CLIENTS as usize / 2)).collect();
+        // In steps, whether it has another connection may change on the way.
+        let receivers: Vec<_> = match self.in_steps {
+            true => receivers.into_iter().filter(|receiver| *receiver != sender).collect(),
+            false => receivers,
+        };
         for receiver in &receivers {
             let connections = self.connections_of(*receiver);
             if *receiver == sender && connections.len() == 1 {
@@ -191,7 +218,7 @@ impl World {
             Arc::new(Inquiry::new(sender.into(), text))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
-        self.reactor.obey(Command::Direct { sender: sender.into(), receivers, frame, receipt });
+        self.obey(Command::Direct { sender: sender.into(), receivers, frame, receipt });
     }
 
     pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {
@@ -204,7 +231,7 @@ impl World {
         }
         self.owe(id, &connections);
         let channel = channel.map(|channel| channel_name(channel).into());
-        self.reactor.obey(Command::Channel { sender: sender.into(), channel, frame });
+        self.obey(Command::Channel { sender: sender.into(), channel, frame });
     }
 
     /// The hub's connections of a client, by number.
@@ -229,9 +256,9 @@ impl World {
     /// A message is about to be offered to these connections.
     fn owe(&mut self, id: usize, numbers: &[usize]) {
         let open: BTreeSet<u64> = self.open().map(|(number, _)| number).collect();
-        self.offered += numbers.len() as u64;
         for number in numbers {
             if open.contains(&(*number as u64)) {
+                self.offered += 1;
                 self.peers[*number].expected.push(id);
             }
         }
@@ -247,7 +274,7 @@ impl World {
         for client in std::mem::take(&mut self.untold) {
             let channels = self.joined.get(&client).cloned().unwrap_or_default();
             let names = channels.iter().map(|channel| channel_name(*channel)).collect();
-            self.reactor.obey(Command::Channels { client: client.into(), channels: names });
+            self.obey(Command::Channels { client: client.into(), channels: names });
             if !self.connections_of(client).is_empty() {
                 self.told.insert(client, channels);
             }
@@ -260,7 +287,7 @@ impl World {
     }
 
     /// One turn; a socket's news come if `delay` is 0, news of nothing if it is 3.
-    pub(super) fn work(&mut self, mut delay: impl FnMut() -> usize) -> bool {
+    pub(super) fn work(&mut self, mut delay: impl FnMut() -> usize) {
         // As long as no test says so, the clock makes no sweep.
         if self.reactor.drain.is_none() {
             self.reactor.sweep_at = Instant::now() + Duration::from_secs(3600);
@@ -279,7 +306,7 @@ impl World {
                 ended: now && line.ended,
             });
         }
-        let more = self.reactor.work(ready.into_iter());
+        self.reactor.work(ready.into_iter());
         let open: BTreeSet<u64> = self.open().map(|(number, _)| number).collect();
         for (number, peer) in self.peers.iter_mut().enumerate() {
             peer.in_hub &= open.contains(&(number as u64));
@@ -292,7 +319,7 @@ impl World {
         self.collect();
         self.check_hub();
         self.check_outboxes();
-        more
+        self.check_cuts();
     }
 
     /// Takes what the reactor tells others.
@@ -358,7 +385,8 @@ fn limits() -> Limits {
         ping_after: Duration::from_secs(3),
         pong_within: Duration::from_secs(2),
         outbox_bytes: OUTBOX,
-        outbox_age: Duration::from_secs(2),
+        outbox_stall: Duration::from_millis(100) * STALL,
+        outbox_age: Duration::from_millis(100) * AGE,
         linger: Duration::from_secs(1),
         sweep: Duration::from_secs(1),
         ..Limits::default()

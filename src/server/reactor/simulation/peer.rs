@@ -7,8 +7,12 @@ use crate::seeded::Seeded;
 
 /// What the server sends first, in place of a handshake response.
 pub(super) const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
-/// Close codes that the server may choose whatever the peer does.
+/// Close codes that the server may choose whatever the peer does; 1013 it must justify.
 const ALWAYS: [u16; 4] = [1001, 1008, 1013, 4001];
+/// Limits of the outbox in ticks, and the bytes that a peer must read within the longer one.
+pub(super) const STALL: u32 = 10;
+pub(super) const AGE: u32 = 20;
+const PACE: usize = 16 << 10;
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -16,6 +20,12 @@ pub(super) struct Peer {
     pub(super) line: Rc<RefCell<Line>>,
     /// Messages that were offered while the connection was open.
     pub(super) expected: Vec<usize>,
+    pub(super) now: u32,
+    /// What it read, and when.
+    reads: Vec<(u32, usize)>,
+    /// What waited for it from when on, since nothing did.
+    waiting: Vec<(u32, usize)>,
+    pub(super) was_cut: bool,
     /// Whether the hub should know it.
     pub(super) in_hub: bool,
     unsent: VecDeque<u8>,
@@ -44,11 +54,15 @@ pub(super) struct Got {
 }
 
 impl Peer {
-    pub(super) fn new(client: i64, line: Line, chance: &mut Seeded) -> Self {
+    pub(super) fn new(client: i64, line: Line, now: u32, chance: &mut Seeded) -> Self {
         Peer {
             client,
             line: Rc::new(RefCell::new(line)),
             expected: Vec::new(),
+            now,
+            reads: Vec::new(),
+            waiting: Vec::new(),
+            was_cut: false,
             in_hub: true,
             unsent: VecDeque::new(),
             pings: Vec::new(),
@@ -62,7 +76,7 @@ impl Peer {
     /// Does one thing that a client may do to its server.
     pub(super) fn act(&mut self, chance: &mut Seeded) {
         match chance.below(40) {
-            0..=9 => self.line.borrow_mut().make_room(1 + chance.below(3000)),
+            0..=9 => self.read(1 + chance.below(3000)),
             10..=17 => self.say(chance),
             18..=30 => self.transmit(1 + chance.below(200)),
             31..=35 => self.answer(),
@@ -79,7 +93,7 @@ impl Peer {
     pub(super) fn settle(&mut self) {
         let ended = self.line.borrow().ended;
         if !ended {
-            self.line.borrow_mut().make_room(1 << 20);
+            self.read(1 << 20);
             self.mute = false;
             self.answer();
             self.transmit(usize::MAX);
@@ -87,6 +101,34 @@ impl Peer {
                 self.line.borrow_mut().end(false);
             }
         }
+    }
+
+    fn read(&mut self, bytes: usize) {
+        self.reads.push((self.now, bytes));
+        self.line.borrow_mut().make_room(bytes);
+    }
+
+    /// So much waits for it.
+    pub(super) fn note_waiting(&mut self, now: u32, bytes: usize) {
+        match bytes {
+            0 => self.waiting.clear(),
+            _ => match self.waiting.last_mut() {
+                Some((when, most)) if *when == now => *most = bytes.max(*most),
+                _ => self.waiting.push((now, bytes)),
+            },
+        }
+    }
+
+    /// Whether it may be cut: something waited all the time and it read nothing for one while, or less than
+    /// the pace and than what waited for a longer one.
+    pub(super) fn did_not_read(&self, now: u32) -> bool {
+        let waited = |time: u32| self.waiting.first().is_some_and(|(from, _)| from + time <= now);
+        let read = |time: u32| {
+            let recent = self.reads.iter().filter(|(when, _)| when + time > now);
+            recent.map(|(_, bytes)| bytes).sum::<usize>()
+        };
+        let most = self.waiting.iter().map(|(_, bytes)| *bytes).max().unwrap_or_default();
+        waited(STALL) && read(STALL) == 0 || waited(AGE) && read(AGE) < PACE.min(most)
     }
 
     /// Whether the server has answered all pings.

@@ -1,0 +1,147 @@
+//! Settings that are good one by one and cannot hold together, and those that are allowed and yet most likely
+//! a mistake. Pure: nothing is opened or looked up.
+
+use std::net::{IpAddr, SocketAddr};
+
+use imcore::{Error, ErrorKind, server::ServerConfig};
+
+use crate::{config::Config, settings::variable, web::Secret};
+
+/// Refuses what could not serve.
+pub(crate) fn check(config: &Config) -> Result<(), Error> {
+    check_reach("admin", config.admin, "admin_token", &config.admin_token)?;
+    check_reach("api", config.api, "api_key", &config.api_key)?;
+    check_apart([
+        ("listen", Some(config.server.listen)),
+        ("admin", config.admin),
+        ("api", config.api),
+    ])?;
+    if config.redis.is_none() && config.server.servers.len() > 1 {
+        return Err(refusal(format!(
+            "servers: {} nodes need a broker that they share, and the in-process one is shared with nobody: \
+             clients and messages would be lost between them. Set redis, for example \
+             --redis redis://127.0.0.1:6379/0, or leave servers out",
+            config.server.servers.len()
+        )));
+    }
+    Ok(())
+}
+
+/// What the operator should look at, a sentence each.
+pub(crate) fn doubts(config: &Config) -> Vec<String> {
+    alone(config).into_iter().chain(identity(config)).collect()
+}
+
+/// A node that nobody can issue an address for.
+fn alone(config: &Config) -> Option<String> {
+    let reaches_nobody = config.redis.is_none() && config.api.is_none();
+    reaches_nobody.then(|| {
+        "nobody will be able to connect: with the in-process broker and without the API no process can issue \
+         addresses or send. Add --api 127.0.0.1:7001, or a broker that helpers share, for example \
+         --redis redis://127.0.0.1:6379/0"
+            .to_owned()
+    })
+}
+
+/// A default identity by which clients elsewhere cannot find this node.
+fn identity(config: &Config) -> Option<String> {
+    let ServerConfig { listen, server: None, servers, .. } = &config.server else { return None };
+    let named =
+        format!("this node is called {listen}, its listen address, as server is not given;");
+    let port = listen.port();
+    if listen.ip().is_unspecified() && config.public_url.contains("{server}") {
+        return Some(format!(
+            "{named} no client can connect to that. Set server to the address or name that helpers have \
+             in their list, for example --server 10.0.0.1:{port}"
+        ));
+    }
+    let here = |name: &str| name.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
+    let elsewhere = servers.iter().find(|name| !here(name))?;
+    listen.ip().is_loopback().then(|| {
+        format!(
+            "{named} only this machine can connect to that, while {elsewhere} seems to be another. Set \
+             server to this node's name, and listen to an address for all, for example \
+             --listen 0.0.0.0:{port} --server 10.0.0.1:{port}"
+        )
+    })
+}
+
+/// Two listeners cannot have one address.
+fn check_apart(addresses: [(&str, Option<SocketAddr>); 3]) -> Result<(), Error> {
+    for (place, (name, address)) in addresses.iter().enumerate() {
+        for (earlier, other) in &addresses[..place] {
+            if let (Some(address), Some(other)) = (address, other)
+                && collide(*address, *other)
+            {
+                return Err(refusal(format!(
+                    "{name}: {address} is taken by {earlier} ({other}); give each an address of its own, for \
+                     example 127.0.0.1:{}",
+                    address.port().wrapping_add(1).max(1024)
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the system would refuse the second of two addresses.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |all: IpAddr, single: IpAddr| match all {
+        // Sockets on every IPv6 address take IPv4 as well.
+        IpAddr::V6(ip) => ip.is_unspecified(),
+        IpAddr::V4(ip) => ip.is_unspecified() && single.is_ipv4(),
+    };
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// Whom other machines can reach must ask for a secret.
+fn check_reach(
+    name: &str,
+    address: Option<SocketAddr>,
+    secret_name: &str,
+    secret: &Option<Secret>,
+) -> Result<(), Error> {
+    match address {
+        Some(address)
+            if !address.ip().is_loopback() && !matches!(secret, Some(Secret::Asked(_))) =>
+        {
+            Err(refusal(format!(
+                "{name}: {address} can be reached from other machines and needs {secret_name}; set \
+                 {}=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",
+                variable(secret_name),
+                address.port()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(detail: String) -> Error {
+    Error::new(ErrorKind::Config, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_collide_as_sockets_do() {
+        for (one, other, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("0.0.0.0:1", "127.0.0.2:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("[::]:1", "0.0.0.0:1", true),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(collide(one, other), expected, "{one} {other}");
+            assert_eq!(collide(other, one), expected, "{other} {one}");
+        }
+    }
+}

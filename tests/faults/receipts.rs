@@ -1,0 +1,82 @@
+//! Messages that ask for thousands of receipts: each comes, and neither memory nor anybody else pays.
+
+use imcore::ImClient;
+
+use crate::{
+    process::Process,
+    redis_server::RedisServer,
+    world::{eventually, names},
+    ws::Client,
+};
+
+/// A node on a Redis of its own, with default settings.
+fn node(redis: &RedisServer) -> (Process, ImClient) {
+    let node = Process::start("node-0", &names(1), &redis.url(), &[]);
+    eventually("ready", || {
+        Client::connect(node.address, "ws://x/ws?token=none").err() == Some(401)
+    });
+    (node, ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap())
+}
+
+fn connect(im: &ImClient, node: &Process, client: i64) -> Client {
+    let url = im.prev_connect_server(client, None).unwrap();
+    let connection = Client::connect(node.address, &url).unwrap();
+    eventually("online", || im.has_online(client).unwrap());
+    connection
+}
+
+/// Nothing was lost or dropped, and the subscription was not cut: the library would have warned of it.
+fn says_nothing(node: &Process) {
+    let log = node.log();
+    let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN  [imcore")).collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+#[test]
+fn receipts_for_a_large_message_to_thousands_cost_next_to_nothing() {
+    const RECEIVERS: i64 = 6000;
+    let redis = RedisServer::start();
+    let (node, im) = node(&redis);
+    let mut sender = connect(&im, &node, 1);
+    let mut bystander = connect(&im, &node, 10_000);
+    let before = node.peak_memory();
+    let text = "x".repeat(250 << 10);
+    let id = im.send_with_receipts(1, 2..2 + RECEIVERS, &text, None).unwrap();
+    for number in 0..200 {
+        im.send_message(0, [10_000], &number, false).unwrap();
+        assert_eq!(bystander.json(), number);
+    }
+    let mut told: Vec<_> = (0..RECEIVERS)
+        .map(|_| {
+            let receipt = sender.json();
+            assert!(receipt.get("content").is_none() && receipt["id"] == *id, "{receipt}");
+            receipt["to"].as_i64().unwrap()
+        })
+        .collect();
+    told.sort_unstable();
+    assert!(told.into_iter().eq(2..2 + RECEIVERS));
+    let peak = node.peak_memory();
+    println!("{} MiB before, {} MiB at most", before >> 20, peak >> 20);
+    assert!(peak < before + (50 << 20), "{} MiB", peak >> 20);
+    says_nothing(&node);
+}
+
+#[test]
+fn a_hundred_thousand_receipts_come() {
+    const RECEIVERS: i64 = 100_000;
+    let redis = RedisServer::start();
+    let (node, im) = node(&redis);
+    let mut sender = connect(&im, &node, 1);
+    let here: Vec<_> = (2..12).map(|client| connect(&im, &node, client)).collect();
+    let text = "y".repeat(500);
+    im.send_message(1, 2..2 + RECEIVERS, &text, true).unwrap();
+    let (mut told, mut sent) = (vec![false; RECEIVERS as usize], 0);
+    for _ in 0..RECEIVERS {
+        let receipt = sender.json();
+        let place = receipt["to"].as_i64().unwrap() - 2;
+        assert!(!std::mem::replace(&mut told[place as usize], true), "twice: {receipt}");
+        sent += usize::from(receipt["status"] == "sent");
+    }
+    assert_eq!(sent, here.len());
+    says_nothing(&node);
+}

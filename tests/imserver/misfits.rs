@@ -1,0 +1,222 @@
+//! Settings that are each well formed and with which nobody could be served: refused, or said.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output, Stdio},
+};
+
+use crate::{process::Process, redis_server::RedisServer};
+
+const REDIS: [&str; 2] = ["--redis", "redis://127.0.0.1:1"];
+
+/// Runs to the end, with nothing but this in the environment.
+fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_imserver"))
+        .args(args)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What `--check` says of good settings.
+fn check(args: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = run(&[args, &["--check"]].concat(), environment);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The value that `--check` shows for a setting.
+fn value(report: &str, name: &str) -> String {
+    let line = report.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+/// Both the check and a start end with code 2 and a sentence with these parts.
+fn is_refused(args: &[&str], parts: &[&str]) {
+    for more in [&[][..], &["--check"]] {
+        let output = run(&[args, more].concat(), &[]);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{args:?}: {part}: {message}");
+        }
+    }
+}
+
+#[test]
+fn several_nodes_need_a_broker_that_they_share() {
+    is_refused(&["--servers", "a,b", "--server", "a"], &["servers: 2 nodes", "--redis redis://"]);
+    check(&[&["--servers", "a,b", "--server", "a"][..], &REDIS].concat(), &[]);
+    check(&["--servers", "a", "--server", "a"], &[]);
+}
+
+#[test]
+fn names_of_nodes_that_were_meant_otherwise() {
+    for (servers, part) in [
+        ("im-0;im-1", "separate names with commas"),
+        ("im-0, im-1", "\" im-1\" has a blank around it"),
+        ("http://a:1,http://b:1", "is a URL"),
+        ("im-0,", "is no name"),
+        ("", "is no name"),
+    ] {
+        is_refused(&[&["--servers", servers, "--server", "im-0"][..], &REDIS].concat(), &[part]);
+    }
+}
+
+#[test]
+fn public_urls_with_which_clients_would_not_arrive() {
+    let several = [&["--servers", "a,b", "--server", "a"][..], &REDIS].concat();
+    for url in [
+        "wss://im.example.com/ws",
+        "wss://im.example.com/{index}/ws#x",
+        "wss://im.example.com/{indx}",
+        "wss://",
+        "wss:///{index}",
+        "wss://im.example .com/{index}",
+        "https://im.example.com/{index}",
+        "",
+    ] {
+        is_refused(
+            &[&several[..], &["--public-url", url]].concat(),
+            &["public_url", "for example wss://im.example.com/{index}{path}", "--public-url"],
+        );
+    }
+    check(&["--public-url", "wss://im.example.com/ws"], &[]);
+    let report = check(&["--public-url", "wss://im.example.com/{index}{path}?v=1"], &[]);
+    assert_eq!(value(&report, "public_url"), "wss://im.example.com/0/ws?v=1");
+}
+
+#[test]
+fn origins_that_no_browser_sends() {
+    for (origins, parts) in [
+        ("https://www.example.com/", ["for example https://www.example.com\n", "--origins"]),
+        ("www.example.com", ["for example https://www.example.com", "has no scheme"]),
+        ("https://www.example.com:443", ["for example https://www.example.com", "default port"]),
+        ("https://*.example.com", ["wildcard", "--origins"]),
+        ("*", ["leave origins out", "--origins"]),
+        ("", ["leave origins out", "--origins"]),
+        ("https://a.example, https://b.example", ["blank", "for example https://b.example"]),
+        ("https://a.example;https://b.example", ["for example https://a.example", "--origins"]),
+    ] {
+        // The source stands behind the example.
+        let parts = parts.map(|part| part.trim_end_matches('\n'));
+        is_refused(&["--origins", origins], &parts);
+    }
+    check(&["--origins", "https://a.example,http://localhost:3000"], &[]);
+}
+
+#[test]
+fn one_address_for_two_listeners() {
+    let twice = ["--listen", "127.0.0.1:7001", "--admin", "127.0.0.1:7001"];
+    is_refused(&twice, &["admin: 127.0.0.1:7001 is taken by listen"]);
+    let over = ["--api", "127.0.0.1:7001", "--listen", "0.0.0.0:7001"];
+    is_refused(&over, &["api: 127.0.0.1:7001 is taken by listen (0.0.0.0:7001)"]);
+}
+
+#[test]
+fn addresses_and_urls_in_forms_of_others() {
+    is_refused(&["--listen", "localhost:6001"], &["an IP address with a port", "names are not"]);
+    is_refused(&["--admin", ":6001"], &["an IP address with a port"]);
+    for (url, part) in [
+        ("redis://127.0.0.1:6379?password=secret", "the parameter \"password\""),
+        ("redis://:sec#ret@127.0.0.1:6379", "%23"),
+        ("127.0.0.1:6379,password=secret", ".NET connection string"),
+    ] {
+        is_refused(&["--redis", url], &["--redis: ", part, "redis://user:password@host:6379/0"]);
+    }
+    let report = check(&["--redis", "redis://[::1]:6379"], &[]);
+    assert_eq!(value(&report, "redis"), "redis://[::1]:6379/0");
+}
+
+#[test]
+fn the_check_shows_what_settings_come_to() {
+    let report = check(&["--listen", "127.0.0.1:7001", "--api", "127.0.0.1:7002"], &[]);
+    assert_eq!(value(&report, "server"), "127.0.0.1:7001");
+    assert_eq!(value(&report, "servers"), "127.0.0.1:7001");
+    assert_eq!(value(&report, "public_url"), "ws://127.0.0.1:7001/ws");
+    assert!(report.ends_with("\nvalid\n"), "{report}");
+    // The same doubts as at a start, and the connections that fit.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 2000 && exec \"$0\" --check --listen 0.0.0.0:7001"]);
+    let output = shell.arg(env!("CARGO_BIN_EXE_imserver")).output().unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
+    let fits = value(&report, "limits.connections").parse::<u32>().unwrap();
+    assert!((1000..2000).contains(&fits), "{report}");
+    for part in
+        ["nobody will be able to connect", "this node is called 0.0.0.0", "open files is 2000"]
+    {
+        assert!(report.lines().any(|l| l.starts_with("warning: ") && l.contains(part)), "{report}");
+    }
+}
+
+#[test]
+fn the_check_asks_redis_if_it_is_to() {
+    let redis = RedisServer::start();
+    let report = check(&["--redis", &redis.url(), "--dial"], &[]);
+    assert!(report.contains("answers\nvalid\n"), "{report}");
+    let output = run(&[&REDIS[..], &["--check", "--dial"]].concat(), &[]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "it may come later: {message}");
+    assert!(message.contains("--redis: Redis at redis://127.0.0.1:1/0"), "{message}");
+}
+
+#[test]
+fn doubts_about_the_environment_are_said() {
+    let environment =
+        [("IMSERVER_LISEN", "x"), ("IMSERVER_REDIS_URL", "secret"), ("IMSERVER_PORT", "tcp://x:1")];
+    let report = check(&["--api", "127.0.0.1:7002"], &environment);
+    assert!(report.contains("warning: the environment variable IMSERVER_LISEN"), "{report}");
+    assert!(report.contains("did you mean IMSERVER_REDIS?"), "{report}");
+    assert_eq!(
+        report.matches("the environment variable").count(),
+        2,
+        "a service's variable is none: {report}"
+    );
+    assert!(!report.contains("secret"), "{report}");
+}
+
+#[test]
+fn a_start_says_the_same_and_its_version() {
+    let process = Process::start(&["--listen", "127.0.0.1:0"]);
+    process.says(concat!("imserver ", env!("CARGO_PKG_VERSION")));
+    process.says("nobody will be able to connect");
+    assert!(process.log().contains("WARN"));
+}
+
+#[test]
+fn too_few_descriptors() {
+    let mut process = Process::start_with_descriptors(256, &["--listen", "127.0.0.1:0"]);
+    assert_eq!(process.ends().code(), Some(2));
+    process.says("the limit of open files is 256, and a node needs ");
+}
+
+#[test]
+fn an_error_says_its_kind_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["--listen", &address], &[]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let message = log.lines().last().unwrap();
+    assert_eq!(message.matches("I/O error").count(), 1, "{message}");
+}
+
+#[test]
+fn an_address_of_another_machine() {
+    // Reserved for documentation: nobody has it.
+    for flag in ["--listen", "--admin"] {
+        let args = [flag, "192.0.2.1:7001", "--admin-token", "0123456789abcdef-token"];
+        let output = run(&args, &[]);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        let message = log.lines().last().unwrap();
+        assert!(message.contains("this machine does not have that address"), "{message}");
+        assert!(
+            message.contains(&format!("{}: cannot", flag.trim_start_matches("--"))),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! Bursts of any size to clients that read: everything arrives, nobody is cut, whoever else is served.
+
+use std::{io::Read, net::SocketAddr, thread, time::Duration};
+
+use imcore::{
+    ImClient,
+    server::{CloseReason, ServerConfig},
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    world::{Backend, World, eventually},
+    ws::{Client, Stream},
+};
+
+fn one_reactor(config: &mut ServerConfig) {
+    config.reactors = 1;
+}
+
+/// Numbered messages of about `size` bytes, in one call.
+fn burst(im: &ImClient, receivers: &[i64], count: usize, size: usize) {
+    let filler = "x".repeat(size);
+    let mut batch = im.batch();
+    for number in 0..count {
+        batch.message(0, receivers.iter().copied(), &(number, &filler), false).unwrap();
+    }
+    batch.send().unwrap();
+}
+
+/// Reads numbered messages.
+fn read_all(client: &mut Client, count: usize) {
+    for expected in 0..count {
+        let text = client.text();
+        assert!(text.starts_with(&format!("[{expected},\"x")), "{expected}: {}", &text[..20]);
+    }
+}
+
+fn nobody_was_cut(world: &World) {
+    assert_eq!(world.closed(CloseReason::SlowConsumer), 0);
+    assert!(world.nodes.iter().all(|node| node.stats().dropped == 0));
+}
+
+pub fn a_burst_in_one_batch_arrives_whole(backend: Backend) {
+    let world = World::with(backend, 1, one_reactor);
+    let mut client = world.connect(1);
+    for (count, size) in [(2000, 1000), (8000, 1000), (100, 300_000)] {
+        thread::scope(|scope| {
+            scope.spawn(|| read_all(&mut client, count));
+            burst(&world.im, &[1], count, size);
+        });
+    }
+    nobody_was_cut(&world);
+}
+
+pub fn a_burst_arrives_while_the_reactor_is_busy_with_a_room(backend: Backend) {
+    const MEMBERS: i64 = 400;
+    let world = World::with(backend, 1, one_reactor);
+    let mut client = world.connect(1);
+    let mut members: Vec<_> = (0..MEMBERS).map(|id| world.try_connect(100 + id).unwrap()).collect();
+    world.wait_for_connections(1 + MEMBERS as u64);
+    world.im.join_chan_clients("room", 100..100 + MEMBERS).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| read_all(&mut client, 1500));
+        scope.spawn(|| {
+            for number in 0..40 {
+                for member in &mut members {
+                    let text = member.text();
+                    assert!(text.starts_with(&format!("[{number},\"y")), "{}", &text[..20]);
+                }
+            }
+        });
+        let mut batch = world.im.batch();
+        let (text, filler) = ("y".repeat(30_000), "x".repeat(1000));
+        for number in 0..1500 {
+            if number < 40 {
+                batch.chan_message(0, "room", &(number, &text)).unwrap();
+            }
+            batch.message(0, [1], &(number, &filler), false).unwrap();
+        }
+        batch.send().unwrap();
+    });
+    nobody_was_cut(&world);
+}
+
+/// Reads on at a pace of its own, with a kernel that takes next to nothing for it.
+pub fn a_burst_arrives_at_a_client_that_reads_slower(backend: Backend) {
+    const COUNT: usize = 20_000;
+    let world = World::with(backend, 1, one_reactor);
+    let mut bystander = world.connect(1);
+    let slow = narrow(&world.im, world.nodes[0].local_addr(), 2);
+    world.wait_for_connections(2);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut slow = slow;
+            for number in 0..COUNT {
+                let text = slow.text();
+                assert!(text.starts_with(&format!("[{number},\"x")), "{}", &text[..20]);
+                // 4 MB a second at most.
+                if number % 400 == 0 {
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        });
+        burst(&world.im, &[2], COUNT, 1000);
+        world.im.send_message(0, [1], "meanwhile", false).unwrap();
+        assert_eq!(bystander.text(), "\"meanwhile\"");
+    });
+    nobody_was_cut(&world);
+}
+
+pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
+    const MEMBERS: i64 = 1000;
+    const MESSAGES: usize = 60;
+    let world = World::with(backend, 1, one_reactor);
+    let mut members: Vec<_> = (1..=MEMBERS).map(|id| world.try_connect(id).unwrap()).collect();
+    world.wait_for_connections(MEMBERS as u64);
+    world.im.join_chan_clients("room", 1..=MEMBERS).unwrap();
+    let filler = "x".repeat(30_000);
+    thread::scope(|scope| {
+        for part in members.chunks_mut(MEMBERS as usize / 4) {
+            scope.spawn(|| {
+                let mut left = vec![0; 1 << 16];
+                part.iter_mut().for_each(|member| swallow(member, MESSAGES * 30_010, &mut left));
+            });
+        }
+        let mut batch = world.im.batch();
+        for number in 0..MESSAGES {
+            batch.chan_message(0, "room", &(number, &filler)).unwrap();
+        }
+        batch.send().unwrap();
+    });
+    eventually("delivered", || {
+        world.nodes[0].stats().delivered == (MEMBERS as usize * MESSAGES) as u64
+    });
+    nobody_was_cut(&world);
+}
+
+/// Reads about so many bytes, without looking at them.
+fn swallow(client: &mut Client, mut bytes: usize, scratch: &mut [u8]) {
+    while bytes > 0 {
+        match client.raw().read(scratch).unwrap() {
+            0 => panic!("cut with {bytes} bytes to go"),
+            count => bytes = bytes.saturating_sub(count),
+        }
+    }
+}
+
+/// A client whose kernel takes next to nothing off the server's hands.
+fn narrow(im: &ImClient, address: SocketAddr, client: i64) -> Client {
+    let url = im.prev_connect_server(client, None).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Client::upgrade(Stream::Plain(socket.into()), &url).unwrap()
+}
