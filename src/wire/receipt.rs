@@ -69,11 +69,22 @@ impl ReceiptText {
         content.push_str(&self.head);
         content.push_str(status.text());
         content.push_str("\",\"to\":");
-        push_id(&mut content, to);
+        push_exact(&mut content, to);
         content.push_str(",\"status\":\"");
         content.push_str(status.word());
         content.push_str(&self.tail);
         content
+    }
+}
+
+/// Adds an id that every reader of JSON reads as it is: `to` is a member of our own, and JavaScript rounds
+/// numbers from 2^53 on.
+fn push_exact(out: &mut String, id: ClientId) {
+    match id {
+        ClientId::Int(number) if number.unsigned_abs() >= 1 << 53 => {
+            push_json(out, &id.to_string())
+        }
+        _ => push_id(out, id),
     }
 }
 
@@ -91,6 +102,19 @@ mod tests {
             ReceiptText::new("\"x\"", None, 3).content(2.into(), ReceiptStatus::Sent),
             r#"{"content":"\"x\"","receipt":"发送成功","to":2,"status":"sent"}"#
         );
+    }
+
+    #[test]
+    fn no_receiver_is_rounded() {
+        for (id, text) in [
+            ((1 << 53) - 1, "9007199254740991"),
+            (1 << 53, "\"9007199254740992\""),
+            (-9_007_199_254_740_993, "\"-9007199254740993\""),
+            (i64::MIN, "\"-9223372036854775808\""),
+        ] {
+            let content = ReceiptText::new("1", None, 3).content(id.into(), ReceiptStatus::Sent);
+            assert!(content.contains(&format!("\"to\":{text},")), "{content}");
+        }
     }
 
     #[test]

@@ -89,6 +89,39 @@ fn without_redis_nothing_is_done_and_later_the_same_request_is() {
     assert_eq!(ask(&cluster, "during").header("Idempotency-Replayed"), Some("true"));
 }
 
+#[test]
+fn keys_have_a_life_and_a_bound() {
+    let redis = RedisServer::start();
+    let node = ["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"];
+    let url = redis.url();
+    let more = ["--redis", &url, "--admin", "127.0.0.1:0", "--idempotency-keys", "3"];
+    let process = Process::start(&[&node[..], &more].concat());
+    let api = api_of(&process);
+    let send =
+        |headers: &str| http::ask(api, "POST /v1/broadcast", headers, Some("{\"message\": 1}"));
+    eventually("ready", || send("").status == 202);
+    assert_eq!(send("Idempotency-Key: a\r\n").status, 202);
+    assert_eq!(send("Idempotency-Key: b\r\nIdempotency-Life: 7200\r\n").status, 202);
+    let mut connection = redis.connect();
+    let mut life = |key: &str| -> i64 {
+        redis::cmd("TTL").arg(format!("im_v2_wsRequest{key}")).query(&mut connection).unwrap()
+    };
+    let (usual, asked) = (life("a"), life("b"));
+    assert!((500..=600).contains(&usual) && (7000..=7200).contains(&asked), "{usual}, {asked}");
+    for headers in ["Idempotency-Life: 60\r\n", "Idempotency-Key: c\r\nIdempotency-Life: x\r\n"] {
+        assert_eq!(send(headers).code(), "invalid_request", "{headers}");
+    }
+    assert_eq!(send("Idempotency-Key: c\r\n").status, 202);
+    let full = send("Idempotency-Key: d\r\n");
+    assert_eq!((full.status, full.code()), (503, "unavailable".into()));
+    assert!(full.body.contains("nothing was done"), "{full:?}");
+    assert_eq!((send("").status, life("d")), (202, -2), "without a key it goes on");
+    let log = process.log();
+    let admin = log.split("admin at http://").nth(1).unwrap().split('/').next().unwrap();
+    let metrics = http::ask(admin.parse().unwrap(), "GET /metrics", "", None).body;
+    assert!(metrics.contains("\nimcore_idempotency_keys 3\n"), "{metrics}");
+}
+
 /// A way to `port` on which a connection breaks at the answer to what holds `mark`: what was asked is done,
 /// and nobody hears of it.
 fn breaking_proxy(port: u16, mark: &'static str) -> SocketAddr {

@@ -18,7 +18,7 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("forceOffline", "/v1/clients/42/connections", None),
         ("listConnections", "/v1/clients/42/connections", None),
         ("listNodes", "/v1/nodes", None),
-        ("listOnlineClients", "/v1/clients?limit=1&after=7", None),
+        ("listOnlineClients", "/v1/clients?limit=1", None),
         ("areClientsOnline", "/v1/clients/online", Some(json!({ "clients": [1, "2"] }))),
         ("getClient", "/v1/clients/0f8fad5b-d9cb-469f-a165-70867728950e", None),
         (
@@ -33,7 +33,7 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ),
         ("sendChannelMessage", "/v1/channels/a%2Fb/messages", Some(json!({ "message": null }))),
         ("broadcast", "/v1/broadcast", Some(json!({ "message": {} }))),
-        ("listChannels", "/v1/channels?after=%E4%BD%A0", None),
+        ("listChannels", "/v1/channels?limit=7", None),
         ("getChannel", "/v1/channels/%20", None),
         ("listMembers", "/v1/channels/x/clients?limit=1000", None),
         ("join", "/v1/channels/x/clients/7", None),
@@ -175,16 +175,29 @@ fn messages_reach_clients_on_all_nodes() {
     let body = format!("{{\"receivers\": [1, \"2\", 3, 1], \"message\": {exact}}}");
     let key = format!("Authorization: Bearer {}\r\n", crate::cluster::KEY);
     let answer = http::ask(cluster.apis[2], "POST /v1/messages", &key, Some(&body));
-    assert_eq!((answer.status, answer.body.as_str()), (202, ""));
+    assert_eq!((answer.status, answer.json()), (202, json!({ "id": null })));
     for client in &mut clients {
         assert_eq!(client.text(), exact, "the text of the message, byte for byte");
     }
-    let body = json!({ "sender": 1, "receivers": [2, 9], "message": "hi", "receipt": true });
-    cluster.expect(1, "POST /v1/messages", Some(&body), 202);
+    let large = 9_007_199_254_740_993_i64;
+    let mut body = json!({
+        "sender": 1, "receivers": [2, large.to_string()], "message": "hi", "receipt": true, "id": "m-1",
+    });
+    let answer = cluster.expect(1, "POST /v1/messages", Some(&body), 202);
+    assert_eq!(answer.json(), json!({ "id": "m-1" }));
     assert_eq!(clients[1].json(), "hi");
-    let mut about: Vec<_> = (0..2).map(|_| clients[0].json()["to"].clone()).collect();
-    about.sort_by_key(Value::as_i64);
-    assert_eq!(about, [json!(2), json!(9)]);
+    let mut about: Vec<_> = (0..2)
+        .map(|_| clients[0].json())
+        .map(|receipt| (receipt["to"].to_string(), receipt["id"].clone()))
+        .collect();
+    about.sort_by_key(|(to, _)| to.len());
+    let id = json!("m-1");
+    assert_eq!(about, [("2".into(), id.clone()), (format!("\"{large}\""), id)], "ids are whole");
+    body.as_object_mut().unwrap().remove("id");
+    body["receivers"] = json!([9]);
+    let answer = cluster.expect(1, "POST /v1/messages", Some(&body), 202);
+    let id = answer.json()["id"].clone();
+    assert!(id.is_string() && clients[0].json()["id"] == id, "{answer:?}");
     cluster.expect(0, "POST /v1/broadcast", Some(&json!({ "message": "all" })), 202);
     clients.iter_mut().for_each(|client| assert_eq!(client.json(), "all"));
 
@@ -256,23 +269,93 @@ fn channels_are_joined_asked_about_and_left() {
     assert_eq!(client["channels"], json!(["a/好", "room"]));
     let get = |path: &str| cluster.expect(1, &format!("GET {path}"), None, 200).json();
     assert_eq!(get("/v1/channels/room"), json!({ "channel": "room", "size": 3 }));
-    let page = get("/v1/channels/room/clients?limit=2");
-    assert_eq!(page, json!({ "clients": ["1", "2"], "total": 3, "next": "2" }));
-    let page = get("/v1/channels/room/clients?limit=2&after=2");
-    assert_eq!(page, json!({ "clients": ["99"], "total": 3, "next": null }));
-    let page = get("/v1/channels?limit=1&after=a/%E5%A5%BD");
-    let expected = json!({
-        "channels": [{ "channel": "other", "size": 1 }], "total": 3, "next": "other",
-    });
-    assert_eq!(page, expected);
-    assert_eq!(get("/v1/clients")["clients"], json!(["1", "2", "3"]));
+    let page = get("/v1/channels/room/clients");
+    assert_eq!((&page["total"], &page["next"]), (&json!(3), &Value::Null));
+    assert_eq!(sorted(&page["clients"]), [json!("1"), json!("2"), json!("99")]);
+    let channels = sorted(&get("/v1/channels")["channels"]);
+    assert_eq!(channels.len(), 3);
+    assert!(channels.contains(&json!({ "channel": "other", "size": 1 })), "{channels:?}");
+    assert_eq!(sorted(&get("/v1/clients")["clients"]), [json!("1"), json!("2"), json!("3")]);
 
     cluster.expect(2, "DELETE /v1/channels/room/offline-clients", None, 204);
-    assert_eq!(get("/v1/channels/room/clients")["clients"], json!(["1", "2"]));
+    let members = sorted(&get("/v1/channels/room/clients")["clients"]);
+    assert_eq!(members, [json!("1"), json!("2")]);
     cluster.expect(2, "DELETE /v1/channels/room/clients/2", None, 204);
     cluster.expect(0, "POST /v1/channels/room/messages", Some(&json!({ "message": "end" })), 202);
     assert_eq!(clients[0].json(), "end");
     clients[1].silent();
+}
+
+fn sorted(list: &Value) -> Vec<Value> {
+    let mut list = list.as_array().unwrap().clone();
+    list.sort_by_key(Value::to_string);
+    list
+}
+
+/// Whoever is there all the time is on one of the pages, each of which costs no more than it holds.
+#[test]
+fn long_lists_come_page_by_page() {
+    let cluster = Cluster::start();
+    let ids: Vec<_> = (1..=5000).collect();
+    let join: Vec<_> = ids.iter().map(|id| json!({ "client": id, "channel": "room" })).collect();
+    cluster.expect(0, "POST /v1/memberships", Some(&json!({ "join": join })), 204);
+    let mut redis = cluster.redis.connect();
+    let fields: Vec<_> = ids.iter().map(|id| (id.to_string(), 1)).collect();
+    redis::cmd("HSET").arg("im_v2_wsOnline").arg(&fields).exec(&mut redis).unwrap();
+    for (path, key) in [("/v1/channels/room/clients", "clients"), ("/v1/clients", "clients")] {
+        let (mut seen, mut after, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = cluster
+                .expect(pages % 3, &format!("GET {path}?limit=500{after}"), None, 200)
+                .json();
+            let items = page[key].as_array().unwrap();
+            assert!(items.len() < 2000, "{} on a page of 500", items.len());
+            assert_eq!(page["total"], 5000);
+            seen.extend(items.iter().map(|id| id.as_str().unwrap().parse::<i64>().unwrap()));
+            pages += 1;
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!((seen == ids, pages > 3), (true, true), "{path}: {} on {pages}", seen.len());
+    }
+    let answer = cluster.ask(0, "GET /v1/clients?after=no%20page", None);
+    assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()));
+}
+
+/// Looking through all connections of a node costs the broker: however many ask, it has a budget.
+#[test]
+fn looking_for_connections_has_a_budget() {
+    let cluster = Cluster::start();
+    let _clients: Vec<_> = (1..=3).map(|id| cluster.connect(id)).collect();
+    let mut redis = cluster.redis.connect();
+    let mut walks = || {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut redis).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_hscan:calls="));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    let before = walks();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let ask = || cluster.ask(0, "GET /v1/clients/2/connections", None);
+        let calls: Vec<_> = (0..40).map(|_| scope.spawn(ask)).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let cost = walks() - before;
+    for answer in &answers {
+        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        if answer.status == 200 {
+            assert_eq!(answer.json()["connections"].as_array().unwrap().len(), 1);
+        }
+    }
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    assert!(cost < 20, "40 questions about one client cost {cost} walks");
+    let none = walks();
+    for id in 100..120 {
+        let path = format!("GET /v1/clients/{id}/connections");
+        assert_eq!(cluster.expect(0, &path, None, 200).json()["connections"], json!([]));
+    }
+    assert_eq!(walks(), none, "who is not online is not looked for");
 }
 
 #[test]
@@ -294,6 +377,8 @@ fn a_batch_is_sent_whole_or_not_at_all() {
         json!({ "channel": "", "message": 4 }),
         json!({ "receivers": null, "broadcast": true, "message": 4 }),
         json!({ "broadcast": true }),
+        json!({ "receivers": [1], "message": 4, "id": "x" }),
+        json!({ "channel": "room", "message": 4, "id": "x" }),
     ] {
         let messages = json!({ "messages": [&good[0], &good[1], &good[2], &bad] });
         let answer = cluster.ask(1, "POST /v1/messages/batch", Some(&messages));
@@ -304,7 +389,9 @@ fn a_batch_is_sent_whole_or_not_at_all() {
     let answer = cluster.ask(1, "POST /v1/messages/batch", Some(&messages));
     assert_eq!((answer.status, answer.code()), (413, "too_large".into()));
     clients.iter_mut().for_each(crate::ws::Client::silent);
-    cluster.expect(1, "POST /v1/messages/batch", Some(&json!({ "messages": good })), 202);
+    let answer =
+        cluster.expect(1, "POST /v1/messages/batch", Some(&json!({ "messages": good })), 202);
+    assert_eq!(answer.json(), json!({ "ids": [null, null, null] }));
     for expected in [1, 2, 3] {
         assert_eq!(clients[0].json(), expected);
     }

@@ -29,10 +29,10 @@ fn keep(api: SocketAddr) -> BufReader<TcpStream> {
 }
 
 fn post(connection: &mut BufReader<TcpStream>, key: &str) {
-    let body = "{\"receivers\": [1], \"message\": 1}";
+    let body = "{\"message\": 1}";
     let length = body.len();
     let text = format!(
-        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "POST /v1/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     connection.get_mut().write_all(text.as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! From what was given to what holds: checked settings, before anything is opened.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use imcore::{
     Error, ErrorKind, IdKind, ImClient,
@@ -10,6 +10,7 @@ use imcore::{
 use log::LevelFilter;
 
 use crate::{
+    api::KeyLimits,
     cli::Cli,
     contradictions,
     file::File,
@@ -42,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) api_key: Option<Secret>,
     /// Names of the admin listener and the API.
     pub(crate) hosts: Vec<String>,
+    pub(crate) idempotency: KeyLimits,
     pub(crate) log: LevelFilter,
     pub(crate) log_format: Format,
     layers: Layers,
@@ -64,6 +66,7 @@ impl Config {
             api: layers.parse("api", ADDRESS, |text| text.parse().ok())?,
             api_key: secret(&layers, "api_key")?,
             hosts: hosts(&layers)?,
+            idempotency: idempotency(&layers)?,
             log: layers
                 .parse("log", "a level", |text| text.parse().ok())?
                 .unwrap_or(LevelFilter::Info),
@@ -304,6 +307,19 @@ fn secret(layers: &Layers, name: &str) -> Result<Option<Secret>, Error> {
             &format!("none, or at least {SECRET_LENGTH} letters, digits or signs without blanks"),
         )),
     }
+}
+
+/// What the API keeps of requests with a key.
+fn idempotency(layers: &Layers) -> Result<KeyLimits, Error> {
+    const DAY: u64 = 24 * 3600;
+    let life = layers.parse("idempotency_life", "a number of seconds up to a day", |text| {
+        text.parse().ok().filter(|seconds| (1..=DAY).contains(seconds)).map(Duration::from_secs)
+    })?;
+    let keys = layers.parse("idempotency_keys", "a whole number", |text| text.parse().ok())?;
+    Ok(KeyLimits {
+        life: life.unwrap_or(Duration::from_secs(600)),
+        keys: keys.unwrap_or(1_000_000),
+    })
 }
 
 /// Names as they stand in `Host`, without a port.

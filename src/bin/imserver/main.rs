@@ -18,6 +18,7 @@ mod json;
 mod layers;
 mod limits;
 mod logging;
+mod lookups;
 mod process;
 mod reload;
 mod settings;
@@ -41,6 +42,7 @@ use imcore::{
     broker::{Broker, MemoryBroker},
     server::{Server, ServerHandle},
 };
+use lookups::Lookups;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -100,11 +102,12 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     let im = config.im_client(node.server(), api_broker(&config, &broker)?)?;
     let Config { hosts, admin_token, api_key, .. } = &config;
     let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
-    let api_site = Arc::new(Api::new(im.clone(), access));
+    let lookups = Arc::new(Lookups::new(im));
+    let api_site = Arc::new(Api::new(Arc::clone(&lookups), access, config.idempotency));
     let access = Access::new("admin", "admin_token", admin_token.clone(), config.admin, hosts)?;
     let admin_site = Arc::new(Site::new(
         node.server(),
-        im,
+        lookups,
         config.server.limits.connections,
         node.vitals(),
         config.api.map(|_| Arc::clone(&api_site)),

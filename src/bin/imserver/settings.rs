@@ -198,6 +198,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "idempotency_life",
+        value_name: "SECONDS",
+        help: "How long the API keeps an answer under its idempotency key, where the request does not say",
+        default: "600",
+        example: "600",
+        kind: Kind::Number,
+        ..PLAIN
+    },
+    Setting {
+        name: "idempotency_keys",
+        value_name: "N",
+        help: "Most idempotency keys that the API of this node keeps in Redis at a time, some 300 bytes each",
+        default: "1000000",
+        example: "1000000",
+        kind: Kind::Number,
+        ..PLAIN
+    },
+    Setting {
         name: "log",
         value_name: "LEVEL",
         help: "What to log",

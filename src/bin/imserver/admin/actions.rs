@@ -36,7 +36,7 @@ pub(super) fn kick(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outc
 pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
     // Nodes of one kind of ids cannot read the other.
-    let system = im.id_kind().system();
+    let system = im.system();
     let to = match read(body, EXAMPLE)? {
         Send { client: Some(client), room: None, message } => {
             im.send_message(system, [client], &message, false)?;

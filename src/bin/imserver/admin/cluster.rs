@@ -3,12 +3,13 @@
 //! Everything a person could have written (names, notes) goes out as JSON text; ids are strings, since a
 //! browser's numbers end at 2^53.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use imcore::{ClientId, Connection, ImClient};
 use serde_json::{Value, json};
 
 use super::shared::{Outcome, Shared};
+use crate::lookups::Lookups;
 
 /// Rooms that are shown, the largest.
 const ROOMS: usize = 50;
@@ -23,6 +24,7 @@ const ROOMS_LIFE: Duration = Duration::from_secs(4);
 /// What can be asked of the broker.
 pub(super) struct Cluster {
     pub(super) im: ImClient,
+    lookups: Arc<Lookups>,
     /// Name of the node that asks.
     node: String,
     nodes: Shared,
@@ -30,9 +32,15 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(node: &str, im: ImClient) -> Cluster {
-        let node = node.to_owned();
-        Cluster { im, node, nodes: Shared::new(NODES_LIFE), rooms: Shared::new(ROOMS_LIFE) }
+    pub(super) fn new(node: &str, lookups: Arc<Lookups>) -> Cluster {
+        let (node, im) = (node.to_owned(), lookups.im().clone());
+        Cluster {
+            im,
+            lookups,
+            node,
+            nodes: Shared::new(NODES_LIFE),
+            rooms: Shared::new(ROOMS_LIFE),
+        }
     }
 
     /// All nodes with what they say of themselves.
@@ -68,7 +76,7 @@ impl Cluster {
     /// Where a client lives, its connections and its rooms.
     pub(super) fn client(&self, id: &str) -> Outcome {
         let client: ClientId = id.parse()?;
-        let open = self.im.connections_of(client)?;
+        let open = self.lookups.connections(client)?;
         let mut rooms = self.im.get_chan_list_by_client_id(client)?;
         rooms.sort_unstable();
         // Connections may be on another fleet of nodes, or not be told of by .NET nodes.

@@ -45,7 +45,7 @@ impl Own {
     /// `access` is that of the admin listener.
     pub(super) fn metrics(&self, access: &Access) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
-        let api = self.api.as_ref().map_or_else(String::new, |api| api.stats().prometheus());
+        let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
         let doors = [access].into_iter().chain(self.api.as_ref().map(|api| api.access()));
         let refused = Access::prometheus(doors);
         Response::new(

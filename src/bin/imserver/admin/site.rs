@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use imcore::{ImClient, server::Vitals};
+use imcore::server::Vitals;
 use serde_json::json;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     api::Api,
+    lookups::Lookups,
     web::{self, Access, CHALLENGE, Limits, Request, Response},
 };
 
@@ -30,19 +31,19 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A site for the node called `node`, which takes up to `connections`; `im` is a helper for its cluster.
+    /// A site for the node called `node`, which takes up to `connections`.
     pub(crate) fn new(
         node: &str,
-        im: ImClient,
+        lookups: Arc<Lookups>,
         connections: usize,
         vitals: Vitals,
         api: Option<Arc<Api>>,
         access: Access,
     ) -> Site {
-        let broker = im.broker().describe();
+        let broker = lookups.im().broker().describe();
         Site {
             own: Own { name: node.to_owned(), broker, connections, vitals, api },
-            cluster: Cluster::new(node, im),
+            cluster: Cluster::new(node, lookups),
             access,
         }
     }

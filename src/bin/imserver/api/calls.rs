@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use imcore::{Batch, ClientId, Connection, ImClient, Node};
+use imcore::{Batch, ClientId, Connection, ImClient, Node, Page};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
@@ -14,11 +14,13 @@ use super::{
     json::{self, Mistake, Object},
     problem::Problem,
 };
+use crate::lookups::Lookups;
 use crate::web::{Access, Request, Response};
 
 /// One call of an operation.
 pub(super) struct Call<'a> {
     pub(super) im: &'a ImClient,
+    pub(super) lookups: &'a Lookups,
     pub(super) listeners: &'a Listeners,
     pub(super) access: &'a Arc<Access>,
     /// The OpenAPI document.
@@ -54,22 +56,16 @@ impl Call<'_> {
     /// Who sends, by the member `sender`. The system has an id of the deployment's kind, however the caller
     /// writes it: nodes of one kind cannot read the other.
     fn sender(&self, object: &Object<'_>) -> Result<ClientId, Mistake> {
-        let system = self.im.id_kind().system();
+        let system = self.im.system();
         let given = object.get("sender", input::id)?;
         Ok(given.filter(|sender| !sender.is_system()).unwrap_or(system))
     }
+}
 
-    /// The part of `clients` that is asked for.
-    fn client_list(&self, clients: Vec<ClientId>) -> Outcome {
-        let page = page(self.request, true)?;
-        let after = page.after.as_deref().map(input::id_text).transpose();
-        let after = after.map_err(|mistake| in_path("after", &mistake))?;
-        let total = clients.len();
-        let (clients, more) = page.cut(clients, after);
-        let texts: Vec<_> = clients.iter().map(ClientId::to_string).collect();
-        let next = texts.last().filter(|_| more);
-        Ok(answer(200, &json!({ "clients": texts, "total": total, "next": next })))
-    }
+/// A page of clients. Pages have no order, and may hold more or less than was asked for.
+fn client_list(page: Page<ClientId>) -> Outcome {
+    let clients: Vec<_> = page.items.iter().map(ClientId::to_string).collect();
+    Ok(answer(200, &json!({ "clients": clients, "total": page.total, "next": page.next })))
 }
 
 fn answer(status: u16, body: &Value) -> Response {
@@ -104,7 +100,8 @@ pub(super) fn force_offline(call: &Call) -> Outcome {
 // --- Presence ------------------------------------------------------------------------------------
 
 pub(super) fn list_online(call: &Call) -> Outcome {
-    call.client_list(call.im.get_client_list_by_online()?)
+    let page = page(call.request, true)?;
+    client_list(call.im.online_page(page.after.as_deref(), page.limit)?)
 }
 
 pub(super) fn are_online(call: &Call) -> Outcome {
@@ -128,7 +125,7 @@ pub(super) fn get_client(call: &Call) -> Outcome {
 
 pub(super) fn list_connections(call: &Call) -> Outcome {
     let client = call.client(0)?;
-    let open = call.im.connections_of(client)?;
+    let open = call.lookups.connections(client)?;
     let entry = |open: &Connection| json!({ "number": open.number, "meta": open.meta });
     let connections: Vec<_> = open.iter().map(entry).collect();
     let server = call.im.server_of(client);
@@ -155,6 +152,8 @@ struct Direct<'a> {
     receivers: Vec<ClientId>,
     message: &'a RawValue,
     receipt: bool,
+    /// By which receipts name the message.
+    id: Option<String>,
 }
 
 impl<'a> Direct<'a> {
@@ -165,20 +164,37 @@ impl<'a> Direct<'a> {
                 .need("receivers", |text| json::array(text, (1, LIST), input::user))?,
             message: object.need("message", input::message)?,
             receipt: object.get("receipt", json::boolean)?.unwrap_or_default(),
+            id: object.get("id", input::message_id)?,
         };
         if direct.receipt && direct.sender.is_system() {
             let why = "the system gets no receipts; name the sender that wants them";
             return Err(Mistake::new(why).in_member("receipt"));
         }
+        if direct.id.is_some() && !direct.receipt {
+            let why = "it is for receipts alone; ask for them with \"receipt\": true";
+            return Err(Mistake::new(why).in_member("id"));
+        }
         Ok(direct)
+    }
+
+    /// Puts it into a batch. Returns the id by which receipts name it.
+    fn add(self, batch: &mut Batch) -> Result<Option<String>, imcore::Error> {
+        let Direct { sender, receivers, message, receipt, id } = self;
+        if receipt {
+            let id = id.as_deref();
+            return batch.message_with_receipts(sender, receivers, message, id).map(Some);
+        }
+        batch.message(sender, receivers, message, false)?;
+        Ok(None)
     }
 }
 
 pub(super) fn send(call: &Call) -> Outcome {
-    let body = call.body(&["sender", "receivers", "message", "receipt"])?;
-    let Direct { sender, receivers, message, receipt } = Direct::read(call, &body)?;
-    call.im.send_message(sender, receivers, message, receipt)?;
-    done(202)
+    let body = call.body(&["sender", "receivers", "message", "receipt", "id"])?;
+    let mut batch = call.im.batch();
+    let id = Direct::read(call, &body)?.add(&mut batch)?;
+    batch.send()?;
+    Ok(answer(202, &json!({ "id": id })))
 }
 
 pub(super) fn send_to_channel(call: &Call) -> Outcome {
@@ -199,52 +215,47 @@ pub(super) fn send_batch(call: &Call) -> Outcome {
     let mut batch = call.im.batch();
     // Adding is not sending: all are checked before the first goes out.
     let entry = |text| add(call, &mut batch, text);
-    body.need("messages", |text| json::array(text, (1, BATCH), entry)).map_err(|mistake| {
+    let all = body.need("messages", |text| json::array(text, (1, BATCH), entry));
+    let ids = all.map_err(|mistake| {
         let problem = Problem::from(mistake);
         Problem { detail: format!("{}; nothing was sent", problem.detail), ..problem }
     })?;
     batch.send()?;
-    done(202)
+    Ok(answer(202, &json!({ "ids": ids })))
 }
 
-/// One message of a batch, of any of the three kinds.
-fn add(call: &Call, batch: &mut Batch, text: &str) -> Result<(), Mistake> {
-    let known = ["sender", "receivers", "channel", "broadcast", "message", "receipt"];
+/// One message of a batch, of any of the three kinds. Returns the id by which receipts name it.
+fn add(call: &Call, batch: &mut Batch, text: &str) -> Result<Option<String>, Mistake> {
+    let known = ["sender", "receivers", "channel", "broadcast", "message", "receipt", "id"];
     let item = Object::read(text, &known)?;
     let has = |name| item.get(name, |_| Ok(())).is_ok_and(|found| found.is_some());
     let broadcast = item.get("broadcast", json::boolean)?.unwrap_or_default();
     let added = match (has("receivers"), has("channel"), broadcast) {
-        (true, false, false) => {
-            let Direct { sender, receivers, message, receipt } = Direct::read(call, &item)?;
-            batch.message(sender, receivers, message, receipt)
-        }
-        (false, true, false) if !has("receipt") => {
+        (true, false, false) => Direct::read(call, &item)?.add(batch),
+        (false, true, false) if !has("receipt") && !has("id") => {
             let channel = item.need("channel", input::channel)?;
             let message = item.need("message", input::message)?;
-            batch.chan_message(call.sender(&item)?, &channel, message)
+            batch.chan_message(call.sender(&item)?, &channel, message).map(|()| None)
         }
-        (false, false, true) if !has("sender") && !has("receipt") => {
-            batch.broadcast_message(item.need("message", input::message)?)
+        (false, false, true) if !has("sender") && !has("receipt") && !has("id") => {
+            batch.broadcast_message(item.need("message", input::message)?).map(|()| None)
         }
         _ => return Err(Mistake::new(ONE_KIND)),
     };
     added.map_err(|error| Mistake::new(error.to_string()))
 }
 
-const ONE_KIND: &str = "give receivers (with sender and receipt if wanted), or channel (with sender if \
+const ONE_KIND: &str = "give receivers (with sender, receipt and id if wanted), or channel (with sender if \
                         wanted), or \"broadcast\": true";
 
 // --- Channels ------------------------------------------------------------------------------------
 
 pub(super) fn list_channels(call: &Call) -> Outcome {
     let page = page(call.request, true)?;
-    let channels = call.im.get_chan_list()?;
-    let total = channels.len();
-    let (channels, more) = page.cut(channels, page.after.clone().map(|name| (name, i64::MAX)));
-    let next = channels.last().filter(|_| more).map(|(name, _)| name);
+    let page = call.im.channels_page(page.after.as_deref(), page.limit)?;
     let entry = |(name, size): &(String, i64)| json!({ "channel": name, "size": size });
-    let entries: Vec<_> = channels.iter().map(entry).collect();
-    Ok(answer(200, &json!({ "channels": entries, "total": total, "next": next })))
+    let entries: Vec<_> = page.items.iter().map(entry).collect();
+    Ok(answer(200, &json!({ "channels": entries, "total": page.total, "next": page.next })))
 }
 
 pub(super) fn get_channel(call: &Call) -> Outcome {
@@ -254,7 +265,9 @@ pub(super) fn get_channel(call: &Call) -> Outcome {
 }
 
 pub(super) fn list_members(call: &Call) -> Outcome {
-    call.client_list(call.im.get_chan_client_list(&call.channel(0)?)?)
+    let page = page(call.request, true)?;
+    let channel = call.channel(0)?;
+    client_list(call.im.members_page(&channel, page.after.as_deref(), page.limit)?)
 }
 
 pub(super) fn join(call: &Call) -> Outcome {

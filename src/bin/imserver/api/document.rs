@@ -152,26 +152,22 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     match operation.kind {
         Kind::List => parameters.extend([
             json!({
-                "name": "limit", "in": "query", "description": "Most entries of the answer.",
+                "name": "limit", "in": "query", "description": "About how many entries the answer has.",
                 "schema": {
                     "type": "integer", "minimum": 1, "maximum": input::PAGE, "default": input::PAGE,
                 },
             }),
             json!({
                 "name": "after", "in": "query",
-                "description": "`next` of the answer before: the list goes on behind that entry.",
-                "schema": match operation.path {
-                    "/v1/channels" => json!({ "type": "string", "minLength": 1 }),
-                    _ => reference("ClientIdText"),
-                },
+                "description": "`next` of the answer before, as it is: the list goes on there.",
+                "schema": { "type": "string", "minLength": 1 },
             }),
         ]),
-        Kind::Change(life) => parameters.push(json!({
+        Kind::Change(_) => parameters.push(json!({
             "name": "Idempotency-Key", "in": "header",
-            "description": format!(
-                "Carries the request out once, however often it is sent. The answer is kept for {} s.",
-                life.as_secs()
-            ),
+            "description": "Carries the request out once, however often it is sent. The answer is kept for ten \
+                            minutes, or what the node is set to; `Idempotency-Life` beside it, from 1 to 86400, \
+                            says another number of seconds.",
             "schema": {
                 "type": "string", "minLength": 1, "maxLength": input::KEY, "pattern": "^[!-~]+$",
             },
@@ -293,8 +289,7 @@ mod tests {
             ("/Batch/properties/messages/maxItems", input::BATCH),
             ("/Memberships/properties/join/maxItems", input::LIST),
             ("/Memberships/properties/leave/maxItems", input::LIST),
-            ("/ClientList/properties/clients/maxItems", input::PAGE),
-            ("/ChannelList/properties/channels/maxItems", input::PAGE),
+            ("/MessageId/maxLength", input::MESSAGE_ID),
             ("/Address/properties/expires_in/const", 10),
         ] {
             assert_eq!(schemas.pointer(pointer), Some(&json!(limit)), "{pointer}");

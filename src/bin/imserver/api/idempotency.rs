@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     input,
+    keys::Keys,
     problem::{Code, Problem},
 };
 use crate::web::{Body, Request, Response};
 
-/// How long an answer is kept.
-pub(super) const ANSWER_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long a claim stands: longer than any request takes, so that only a node that died leaves one.
 const CLAIM_LIFE: Duration = Duration::from_secs(120);
 
@@ -41,9 +40,7 @@ struct Answer {
 pub(super) fn key(request: &Request) -> Result<Option<&str>, Problem> {
     let mut keys = request.headers_of("Idempotency-Key");
     let Some(key) = keys.next() else { return Ok(None) };
-    let good =
-        (1..=input::KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-    match good && keys.next().is_none() {
+    match input::is_visible(key, input::KEY) && keys.next().is_none() {
         true => Ok(Some(key)),
         false => Err(Problem::invalid(format!(
             "Idempotency-Key: expected one key of 1 to {} visible ASCII characters, such as a UUID",
@@ -52,14 +49,16 @@ pub(super) fn key(request: &Request) -> Result<Option<&str>, Problem> {
     }
 }
 
-/// Carries out `request` under `key`, or says what came of it before. What it answers is kept for `life`.
+/// Carries out `request` under `key`, or says what came of it before. What it answers is kept for `life`, and
+/// counted in `keys`.
 pub(super) fn once(
-    broker: &dyn Broker,
+    (broker, keys): (&dyn Broker, &Keys),
     key: &str,
     request: &Request,
     life: Duration,
     carry_out: impl FnOnce() -> Result<Response, Problem>,
 ) -> Result<Response, Problem> {
+    keys.check_room()?;
     let fingerprint = fingerprint(request);
     let claim = Entry { fingerprint, claim: unique()?, answer: None };
     let stored = text(&claim)?;
@@ -78,16 +77,23 @@ pub(super) fn once(
     let outcome = carry_out();
     let (entry, life) = match &outcome {
         Ok(response) => (settled(claim, response), life),
-        // Repeated, it might be done twice: whoever prefers that to not at all takes another key.
-        Err(problem) if problem.code == Code::UnknownEffect => {
+        // A part of it may have been done, also where the broker refused. Repeated, that might be done twice:
+        // whoever prefers that to not at all takes another key.
+        Err(problem) if matches!(problem.code, Code::UnknownEffect | Code::Internal) => {
             let answer = Answer { status: problem.code.parts().0, body: None };
             (Entry { answer: Some(answer), ..claim }, life)
         }
         // It had no effect, so the key is free for the next attempt.
         Err(_) => (claim, Duration::ZERO),
     };
-    if let Err(error) = broker.settle(key, &stored, &text(&entry)?, life) {
-        log::warn!("API: what came of a request with an idempotency key cannot be kept: {error}");
+    match broker.settle(key, &stored, &text(&entry)?, life) {
+        Ok(true) if !life.is_zero() => keys.add(life),
+        Ok(_) => {}
+        Err(error) => {
+            log::warn!(
+                "API: what came of a request with an idempotency key cannot be kept: {error}"
+            );
+        }
     }
     outcome
 }
@@ -107,6 +113,10 @@ fn replay(there: &str, fingerprint: &str) -> Result<Response, Problem> {
         Answer { status: 504, .. } => {
             let detail = "the broker did not answer then; it may have been done or not";
             Problem::new(Code::UnknownEffect, detail).into_response()
+        }
+        Answer { status: 500, .. } => {
+            let detail = "the broker refused this then; the log of the node says why";
+            Problem::new(Code::Internal, detail).into_response()
         }
         Answer { status, body: Some(body) } => Response::new(status, "application/json", body),
         Answer { status, body: None } => Response::new(status, "", ""),
@@ -152,8 +162,13 @@ mod tests {
     use imcore::broker::MemoryBroker;
 
     use super::*;
+    use crate::api::keys::KeyLimits;
 
     const LIFE: Duration = Duration::from_secs(60);
+
+    fn keys() -> Keys {
+        Keys::new(KeyLimits { life: LIFE, keys: 9 })
+    }
 
     fn request(body: &str) -> Request {
         Request {
@@ -175,19 +190,23 @@ mod tests {
     #[test]
     fn the_second_time_the_answer_is_repeated() {
         let broker = MemoryBroker::new();
-        assert_eq!(once(&broker, "k", &request("a"), LIFE, done).ok().unwrap().status, 201);
-        let again = once(&broker, "k", &request("a"), LIFE, || panic!("twice")).ok().unwrap();
+        assert_eq!(
+            once((&broker, &keys()), "k", &request("a"), LIFE, done).ok().unwrap().status,
+            201
+        );
+        let again =
+            once((&broker, &keys()), "k", &request("a"), LIFE, || panic!("twice")).ok().unwrap();
         assert_eq!((again.status, again.content_type), (201, "application/json"));
         assert!(again.headers.contains(&("Idempotency-Replayed", "true".into())));
-        let other = once(&broker, "k", &request("b"), LIFE, || panic!("another"));
+        let other = once((&broker, &keys()), "k", &request("b"), LIFE, || panic!("another"));
         assert_eq!(code(other), Some(Code::KeyReused));
     }
 
     #[test]
     fn while_it_is_under_way_it_is_not_begun_again() {
         let broker = MemoryBroker::new();
-        let outcome = once(&broker, "k", &request("a"), LIFE, || {
-            let meanwhile = once(&broker, "k", &request("a"), LIFE, || panic!("twice"));
+        let outcome = once((&broker, &keys()), "k", &request("a"), LIFE, || {
+            let meanwhile = once((&broker, &keys()), "k", &request("a"), LIFE, || panic!("twice"));
             assert_eq!(code(meanwhile), Some(Code::InProgress));
             done()
         });
@@ -198,16 +217,35 @@ mod tests {
     fn what_had_no_effect_may_be_tried_again_and_what_is_not_known_may_not() {
         let broker = MemoryBroker::new();
         for code in [Code::InvalidRequest, Code::Unavailable] {
-            let failed = once(&broker, "k", &request("a"), LIFE, || Err(Problem::new(code, "")));
+            let failed =
+                once((&broker, &keys()), "k", &request("a"), LIFE, || Err(Problem::new(code, "")));
             assert_eq!(self::code(failed), Some(code));
         }
         let unknown = || Err(Problem::new(Code::UnknownEffect, ""));
         assert_eq!(
-            code(once(&broker, "k", &request("a"), LIFE, unknown)),
+            code(once((&broker, &keys()), "k", &request("a"), LIFE, unknown)),
             Some(Code::UnknownEffect)
         );
-        let again = once(&broker, "k", &request("a"), LIFE, || panic!("perhaps twice"));
+        let again = once((&broker, &keys()), "k", &request("a"), LIFE, || panic!("perhaps twice"));
         assert_eq!(again.ok().unwrap().status, 504);
+        let refused = || Err(Problem::new(Code::Internal, ""));
+        let first = once((&broker, &keys()), "l", &request("a"), LIFE, refused);
+        assert_eq!(code(first), Some(Code::Internal));
+        let again = once((&broker, &keys()), "l", &request("a"), LIFE, || panic!("perhaps twice"));
+        assert_eq!(again.ok().unwrap().status, 500);
+    }
+
+    #[test]
+    fn keys_are_counted_and_bounded() {
+        let (broker, keys) = (MemoryBroker::new(), Keys::new(KeyLimits { life: LIFE, keys: 2 }));
+        let ask = |key: &str, outcome: fn() -> Result<Response, Problem>| {
+            code(once((&broker, &keys), key, &request("a"), LIFE, outcome))
+        };
+        assert_eq!((ask("a", done), ask("a", done), keys.count()), (None, None, 1));
+        let invalid = || Err(Problem::invalid("x"));
+        assert_eq!((ask("b", invalid), keys.count()), (Some(Code::InvalidRequest), 1));
+        assert_eq!((ask("b", done), keys.count()), (None, 2));
+        assert_eq!(ask("c", || panic!("no room")), Some(Code::Unavailable));
     }
 
     #[test]

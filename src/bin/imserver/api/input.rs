@@ -24,6 +24,8 @@ pub(super) const BATCH: usize = 1000;
 pub(super) const CHANNEL: usize = 256;
 /// Characters of the note about a connection.
 pub(super) const META: usize = 1024;
+/// Characters of a message's id.
+pub(super) const MESSAGE_ID: usize = 128;
 /// Characters of an idempotency key.
 pub(super) const KEY: usize = 255;
 /// Entries of one page.
@@ -134,6 +136,20 @@ pub(super) fn channel(text: &str) -> Result<String, Mistake> {
     channel_name(json::string(text)?)
 }
 
+/// What receipts name a message by.
+pub(super) fn message_id(text: &str) -> Result<String, Mistake> {
+    let id = json::string(text)?;
+    match is_visible(&id, MESSAGE_ID) {
+        true => Ok(id),
+        false => Err(Mistake::new(format!("expected 1 to {MESSAGE_ID} visible ASCII characters"))),
+    }
+}
+
+/// Whether these are up to `most` characters that every program takes.
+pub(super) fn is_visible(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The note about a connection; `null` is none.
 pub(super) fn meta(text: &str) -> Result<Option<String>, Mistake> {
     match Shape::of(text) {
@@ -175,8 +191,9 @@ pub(super) fn message(text: &str) -> Result<&RawValue, Mistake> {
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Page {
+    /// About so many entries.
     pub(super) limit: usize,
-    /// The last entry of the page before.
+    /// `next` of the page before, which only the broker reads.
     pub(super) after: Option<String>,
 }
 
@@ -204,19 +221,6 @@ pub(super) fn page(request: &Request, is_list: bool) -> Result<Page, Problem> {
 }
 
 pub(super) const NOT_ENCODED: &str = "the address is not percent-encoded UTF-8";
-
-impl Page {
-    /// The entries on this page, and whether there are more.
-    pub(super) fn cut<T: Ord>(&self, mut entries: Vec<T>, after: Option<T>) -> (Vec<T>, bool) {
-        if let Some(after) = after {
-            entries.retain(|entry| *entry > after);
-        }
-        entries.sort_unstable();
-        let more = entries.len() > self.limit;
-        entries.truncate(self.limit);
-        (entries, more)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -323,8 +327,5 @@ mod tests {
             assert!(page(query).is_err(), "{query}");
         }
         assert!(super::page(&request("limit=1"), false).is_err());
-        let page = Page { limit: 2, after: None };
-        assert_eq!(page.cut(vec![5, 1, 4, 2], None), (vec![1, 2], true));
-        assert_eq!(page.cut(vec![5, 1, 4, 2], Some(2)), (vec![4, 5], false));
     }
 }

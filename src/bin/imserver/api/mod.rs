@@ -9,6 +9,7 @@ mod events;
 mod idempotency;
 mod input;
 mod json;
+mod keys;
 mod operations;
 mod problem;
 mod stats;
@@ -18,17 +19,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imcore::ImClient;
-
 use self::{
     calls::Call,
     events::Listeners,
+    keys::Keys,
     operations::{Kind, NoOperation, Operation},
     problem::{Code, Problem},
+    stats::Stats,
 };
+use crate::lookups::Lookups;
 use crate::web::{Access, Limits, Request, Response, Site};
 
-pub(crate) use stats::Stats;
+pub(crate) use keys::KeyLimits;
 
 /// What requests that fit no operation are counted as.
 const NONE: &str = "none";
@@ -41,15 +43,23 @@ pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + 1 + CALLS) as u64;
 
 /// The API of one node, over the broker that all nodes share: each node's answers the same.
 pub(crate) struct Api {
-    im: ImClient,
+    lookups: Arc<Lookups>,
+    keys: Keys,
     access: Arc<Access>,
     listeners: Listeners,
-    stats: Arc<Stats>,
+    stats: Stats,
 }
 
 impl Api {
-    pub(crate) fn new(im: ImClient, access: Access) -> Api {
-        Api { im, access: Arc::new(access), listeners: Listeners::default(), stats: Arc::default() }
+    pub(crate) fn new(lookups: Arc<Lookups>, access: Access, limits: KeyLimits) -> Api {
+        let keys = Keys::new(limits);
+        Api {
+            lookups,
+            keys,
+            access: Arc::new(access),
+            listeners: Listeners::default(),
+            stats: Stats::default(),
+        }
     }
 
     /// Who may ask.
@@ -57,8 +67,9 @@ impl Api {
         &self.access
     }
 
-    pub(crate) fn stats(&self) -> &Arc<Stats> {
-        &self.stats
+    /// What is counted here, in the text exposition format of Prometheus.
+    pub(crate) fn prometheus(&self) -> String {
+        self.stats.prometheus(self.keys.count())
     }
 
     /// Whether a request may be carried out, as far as its head tells.
@@ -102,12 +113,15 @@ impl Api {
         input::page(request, operation.kind == Kind::List)?;
         let key = idempotency::key(request)?;
         let (listeners, access) = (&self.listeners, &self.access);
-        let (im, document) = (&self.im, document::text());
-        let call = Call { im, listeners, access, document, params, request };
+        let (im, lookups) = (self.lookups.im(), &*self.lookups);
+        let document = document::text();
+        let call = Call { im, lookups, listeners, access, document, params, request };
+        let life = self.keys.life(request, key.is_some())?;
         match (operation.kind, key) {
-            (Kind::Change(life), Some(key)) => {
-                let broker = &**self.im.broker();
-                idempotency::once(broker, key, request, life, || (operation.run)(&call))
+            (Kind::Change(most), Some(key)) => {
+                let life = life.min(most);
+                let shared = (&**im.broker(), &self.keys);
+                idempotency::once(shared, key, request, life, || (operation.run)(&call))
             }
             _ => (operation.run)(&call),
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{
     calls::{self, Call, Outcome},
-    idempotency,
     problem::{Code, Problem},
 };
 use crate::web::{Request, Response};
@@ -39,7 +38,7 @@ pub(super) enum Kind {
     Stream,
     /// Asks for no key.
     Public,
-    /// Has an effect: with an idempotency key it is carried out once, and its answer is kept so long.
+    /// Has an effect: with an idempotency key it is carried out once, and its answer is kept, so long at most.
     Change(Duration),
 }
 
@@ -57,7 +56,9 @@ const PLAIN: Operation = Operation {
     run: |_| Err(Problem::invalid("")),
 };
 
-const DAY: Duration = idempotency::ANSWER_LIFE;
+const PAGES: &str = "In no order, page by page until `next` is null. A page has about as many entries as were asked \
+                     for: some more, fewer, or none. Whoever is there all the time is on one of them; what \
+                     comes or goes meanwhile may be or not, and an entry may come twice.";
 
 /// All operations. Where two paths fit a request, the first one counts.
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -80,7 +81,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "forceOffline",
         summary: "Close all connections of a client",
         description: "With close code 4001, which says not to reconnect. Waits for nobody.",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         success: (202, None),
         run: calls::force_offline,
         ..PLAIN
@@ -89,6 +90,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/clients",
         id: "listOnlineClients",
         summary: "List the clients that are online",
+        description: PAGES,
         kind: List,
         success: (200, Some("ClientList")),
         run: calls::list_online,
@@ -117,7 +119,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "listConnections",
         summary: "List the open connections of a client, each with its note",
         description: "For a person's eyes, not for every message: it looks through all connections of the \
-                      node that owns the client, which takes half a second for 250,000.",
+                      node that owns the client, which takes half a second for 250,000. A node does that once \
+                      at a time and rests in between: answers may be some seconds old, and who would wait for \
+                      long gets 503.",
         success: (200, Some("ConnectionList")),
         run: calls::list_connections,
         ..PLAIN
@@ -139,10 +143,11 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Send a message to clients",
         description: "Each receiver's sockets get the JSON of `message` as it stands in the request. Who \
                       is offline misses it. With `receipt` the sender's own sockets are told of each \
-                      receiver what became of it.",
-        kind: Change(DAY),
+                      receiver what became of it; the answer has the id by which these receipts name the \
+                      message.",
+        kind: Change(Duration::MAX),
         body: Some("DirectMessage"),
-        success: (202, None),
+        success: (202, Some("Sent")),
         run: calls::send,
     },
     Operation {
@@ -152,9 +157,9 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Send many messages of any kind, in order",
         description: "All are checked before the first is sent. They travel together, in one round trip \
                       per thousand messages and nodes.",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         body: Some("Batch"),
-        success: (202, None),
+        success: (202, Some("SentBatch")),
         run: calls::send_batch,
     },
     Operation {
@@ -163,7 +168,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "sendChannelMessage",
         summary: "Send a message to all members of a channel",
         description: "A sender with one connection does not get its own message.",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         body: Some("ChannelMessage"),
         success: (202, None),
         run: calls::send_to_channel,
@@ -173,7 +178,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/broadcast",
         id: "broadcast",
         summary: "Send a message to everybody who is connected",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         body: Some("Broadcast"),
         success: (202, None),
         run: calls::broadcast,
@@ -183,6 +188,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/channels",
         id: "listChannels",
         summary: "List all channels that have members",
+        description: PAGES,
         kind: List,
         success: (200, Some("ChannelList")),
         run: calls::list_channels,
@@ -201,6 +207,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/channels/{channel}/clients",
         id: "listMembers",
         summary: "List the members of a channel, online or not",
+        description: PAGES,
         kind: List,
         success: (200, Some("ClientList")),
         run: calls::list_members,
@@ -213,7 +220,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Make a client a member of a channel",
         description: "Of no effect if it is one. A client leaves its channels when its last connection \
                       ends.",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         success: (204, None),
         run: calls::join,
         ..PLAIN
@@ -224,7 +231,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "leave",
         summary: "End the membership of a client in a channel",
         description: "Of no effect if there is none.",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         success: (204, None),
         run: calls::leave,
         ..PLAIN
@@ -234,7 +241,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/channels/{channel}/offline-clients",
         id: "clearChannel",
         summary: "End the membership of all members of a channel that are not online",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         success: (204, None),
         run: calls::clear_channel,
         ..PLAIN
@@ -246,7 +253,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Let many clients leave and join many channels",
         description: "First all leave, then all join. Joining or leaving twice has no effect, so this may \
                       be repeated after any failure.",
-        kind: Change(DAY),
+        kind: Change(Duration::MAX),
         body: Some("Memberships"),
         success: (204, None),
         run: calls::change_memberships,

@@ -9,7 +9,7 @@ use std::{
 
 /// Counted by the threads of the API, shown by the admin listener.
 #[derive(Default)]
-pub(crate) struct Stats(Mutex<BTreeMap<&'static str, Counts>>);
+pub(super) struct Stats(Mutex<BTreeMap<&'static str, Counts>>);
 
 #[derive(Default)]
 struct Counts {
@@ -30,7 +30,8 @@ impl Stats {
     }
 
     /// All counts in the text exposition format of Prometheus.
-    pub(crate) fn prometheus(&self) -> String {
+    /// Also says how many idempotency `keys` are kept.
+    pub(super) fn prometheus(&self, keys: u64) -> String {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut page = String::from(
             "# HELP imcore_api_requests_total Requests to the API, by operation and HTTP status.\n\
@@ -50,6 +51,9 @@ impl Stats {
             let _ = writeln!(page, "imcore_api_request_seconds_sum{label} {sum}");
             let _ = writeln!(page, "imcore_api_request_seconds_count{label} {carried_out}");
         }
+        page += "# HELP imcore_idempotency_keys Idempotency keys that this node keeps in the broker.\n\
+                 # TYPE imcore_idempotency_keys gauge\n";
+        let _ = writeln!(page, "imcore_idempotency_keys {keys}");
         page
     }
 }
@@ -64,11 +68,12 @@ mod tests {
         stats.count("join", 204, Some(Duration::from_millis(500)));
         stats.count("join", 204, Some(Duration::from_millis(250)));
         stats.count("join", 401, None);
-        let text = stats.prometheus();
+        let text = stats.prometheus(7);
         for line in [
             "imcore_api_requests_total{operation=\"join\",status=\"204\"} 2\n",
             "imcore_api_requests_total{operation=\"join\",status=\"401\"} 1\n",
             "imcore_api_request_seconds_sum{operation=\"join\"} 0.75\n",
+            "imcore_idempotency_keys 7\n",
             "imcore_api_request_seconds_count{operation=\"join\"} 2\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
