@@ -286,7 +286,7 @@ export class ImClient extends EventTarget {
   #pauseFor(ms, error) {
     const { signal } = this.#scope;
     clearTimeout(this.#timer);
-    this.retryAt = Date.now() + ms;
+    this.retryAt = Date.now() + Math.round(ms);
     // Also while offline: browsers are sometimes wrong about it, for example on a network of their own.
     this.#timer = setTimeout(() => this.#connect(), ms);
     this.#enter(isOnline() ? "waiting" : "offline");

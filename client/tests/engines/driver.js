@@ -1,0 +1,30 @@
+// Holds a client in whatever engine this is loaded into, obeys commands, and tells what the client tells.
+
+import { ImClient } from "../../im.js";
+
+let im;
+
+/**
+ * @param {{ start?: object, call?: string, echo?: number }} command
+ * @param {(event: object) => void} tell
+ * @param {unknown} [WebSocket] the class to use, if not the engine's own
+ */
+export function obey({ start, call, echo }, tell, WebSocket) {
+  if (start) create(start, tell, WebSocket);
+  if (call) im[call]();
+  if (echo) tell({ type: "echo", echo });
+}
+
+/** Options that are addresses here become calls of these. */
+function create({ check, rejoin, ...options }, tell, WebSocket) {
+  const post = (url, signal, body) => fetch(url, { method: "POST", body: JSON.stringify(body), signal });
+  if (rejoin) options.rejoin = (rooms, { signal }) => post(rejoin, signal, rooms);
+  if (check) options.check = ({ signal }) => post(check, signal);
+  im = new ImClient({ ...options, WebSocket });
+  for (const type of ["state", "open", "rejoined", "message", "receipt", "close", "kicked", "error"]) {
+    im.addEventListener(type, ({ detail }) => {
+      const pause = type === "state" && detail.retryAt ? detail.retryAt - Date.now() : undefined;
+      tell(type === "error" ? { type, kind: detail.kind, message: detail.message } : { type, detail, pause });
+    });
+  }
+}
