@@ -19,15 +19,19 @@ pub enum ErrorKind {
     /// The message could not be turned into JSON. Nothing was sent.
     Encode,
     /// The broker cannot be reached, or refuses all connections or all writes for now (out of memory,
-    /// read-only, still loading, ...). Retrying later may succeed.
+    /// read-only, still loading, ...). Nothing was done; retrying later may succeed.
     Unavailable,
-    /// The broker did not answer within the deadline; whether the call took effect is unknown.
+    /// The broker did not answer within the deadline; whether the call took effect, or a part of it, is
+    /// unknown.
     Timeout,
-    /// The connection to the broker broke during the call; whether it took effect is unknown.
+    /// The call was broken off: it took effect in part, or, if the connection to the broker broke, perhaps
+    /// in part, as a whole or not at all.
     Interrupted,
-    /// A bounded queue is full. Nothing was sent; slow down and retry.
+    /// A bounded queue is full, or all connections to the broker stayed busy. Nothing was done; slow down
+    /// and retry.
     Overloaded,
-    /// The broker answered with an error (wrong type of a key, no permission, ...).
+    /// The broker answered with an error (wrong type of a key, no permission, ...). Retrying does not help.
+    /// Where a key holds something foreign, single steps of the call may have been carried out.
     Rejected,
     /// The node's presence session was ended: another node reports its clients offline.
     SessionLost,
@@ -100,6 +104,16 @@ impl Error {
     ) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// The same for another caller; the cause becomes part of the text.
+    #[cfg(feature = "redis")]
+    pub(crate) fn copy(&self) -> Self {
+        let detail = match &self.0.source {
+            Some(source) => format!("{} ({source})", self.0.detail),
+            None => self.0.detail.clone(),
+        };
+        Error::new(self.0.kind, detail)
     }
 
     /// What a caller can act on.

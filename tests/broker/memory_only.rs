@@ -67,3 +67,20 @@ fn a_lagging_event_subscriber_is_told_that_it_missed_some() {
     let rest = std::iter::from_fn(next).count();
     assert!((1..10_000).contains(&rest), "{rest}");
 }
+
+#[test]
+fn a_batch_that_is_refused_has_sent_nothing() {
+    let broker = MemoryBroker::new();
+    let mut node = Node::listen(&broker);
+    let mut other = broker.subscribe("other", Arc::default());
+    other.next(Duration::ZERO).unwrap();
+    // More than there is room for, but there was room.
+    let many: Vec<_> = (0..5_000).map(|number| (NODE, direct(number))).collect();
+    broker.publish(&many).unwrap();
+    let error = broker.publish(&[("other", direct(1)), (NODE, direct(1))]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    assert_eq!(other.next(Duration::ZERO).unwrap(), None);
+    (0..5_000).for_each(|number| assert_eq!(node.message(), direct(number)));
+    broker.publish(&[("other", direct(2)), (NODE, direct(2))]).unwrap();
+    assert_eq!(node.message(), direct(2));
+}

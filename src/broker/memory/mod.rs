@@ -27,7 +27,8 @@ use crate::{
     wire::{Envelope, NodeStatus, Ticket},
 };
 
-/// Messages that wait for one node; the same order as what Redis buffers for a slow subscriber.
+/// Messages that wait for one node before no more are taken; the same order as what Redis buffers for a
+/// slow subscriber. One call that comes before may exceed it by what it sends.
 const FEED_CAPACITY: usize = 4096;
 
 /// How long [`Broker::publish`] waits for a full node before it gives up.
@@ -35,9 +36,9 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(2);
 
 /// A broker within one process, shared through an [`Arc`] by several nodes and helpers.
 ///
-/// Leases, tickets and the ordered feed behave as on Redis. A node's feed holds 4096 messages; while
-/// it is full, [`publish`](Broker::publish) waits up to 2 s and then fails with
-/// [`Overloaded`](ErrorKind::Overloaded). An event subscriber that lags 4096 events behind loses
+/// Leases, tickets and the ordered feed behave as on Redis. While 4096 messages or more wait for a node,
+/// [`publish`](Broker::publish) to it waits up to 2 s and then fails with
+/// [`Overloaded`](ErrorKind::Overloaded), having sent nothing to any node. An event subscriber that lags 4096 events behind loses
 /// them all and is told so by [`Listening`](super::PresenceEvent::Listening).
 ///
 /// ```
@@ -227,20 +228,21 @@ impl Broker for MemoryBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         let deadline = Instant::now() + PUBLISH_WAIT;
         let mut state = self.shared.lock();
-        for (node, envelope) in outgoing {
-            while let Some(full) = state.full_feed(node, FEED_CAPACITY) {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(Error::new(
-                        ErrorKind::Overloaded,
-                        format!("node {node:?} has {FEED_CAPACITY} messages waiting; send slower"),
-                    ));
-                }
-                state =
-                    full.space.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        // All or nothing: whoever is told that a node is full has sent nothing.
+        while let Some((node, full)) = state.first_full(outgoing, FEED_CAPACITY) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(
+                    ErrorKind::Overloaded,
+                    format!(
+                        "node {node:?} has {FEED_CAPACITY} messages waiting; nothing was sent, send \
+                         slower"
+                    ),
+                ));
             }
-            state.deliver(node, envelope);
+            state = full.space.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        outgoing.iter().for_each(|(node, envelope)| state.deliver(node, envelope));
         Ok(())
     }
 

@@ -325,10 +325,17 @@ impl State {
 // --- Messages ------------------------------------------------------------------------------------
 
 impl State {
-    /// What to wait on before anything can be delivered to `node`; `None` if there is room.
-    pub(super) fn full_feed(&self, node: &str, capacity: usize) -> Option<Arc<Wake>> {
-        let full = |feed: &&Feed| feed.node == node && feed.queue.len() >= capacity;
-        self.feeds.iter().find(full).map(|feed| Arc::clone(&feed.wake))
+    /// The first node that has no room, and what to wait on for some; `None` if all can be delivered.
+    pub(super) fn first_full<'a>(
+        &self,
+        outgoing: &[(&'a str, Envelope)],
+        capacity: usize,
+    ) -> Option<(&'a str, Arc<Wake>)> {
+        let full = self.feeds.iter().filter(|feed| feed.queue.len() >= capacity);
+        full.into_iter().find_map(|feed| {
+            let (node, _) = outgoing.iter().find(|(node, _)| *node == feed.node)?;
+            Some((*node, Arc::clone(&feed.wake)))
+        })
     }
 
     pub(super) fn deliver(&mut self, node: &str, envelope: &Envelope) {

@@ -4,7 +4,7 @@
 
 use redis::{RedisError, Value};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A call failed on an established connection to `address`.
 pub(super) fn call_failed(address: &str, error: RedisError) -> Error {
@@ -104,6 +104,19 @@ pub(super) fn of_reply(address: &str, reply: &Value) -> Option<Error> {
         Value::ServerError(error) => Some(connect_failed(address, error.clone().into())),
         _ => None,
     }
+}
+
+/// What the replies to the steps of one call come to. An error as it is if it is that of all steps;
+/// [`Interrupted`](ErrorKind::Interrupted) if others were carried out.
+pub(super) fn judge(address: &str, replies: &[Value]) -> Result<()> {
+    let mut failed = replies.iter().filter_map(|reply| of_reply(address, reply));
+    let Some(first) = failed.next() else { return Ok(()) };
+    let done = replies.len() - 1 - failed.count();
+    if done == 0 {
+        return Err(first);
+    }
+    let detail = format!("{done} of {} steps were carried out", replies.len());
+    Err(Error::new(ErrorKind::Interrupted, detail).with_source(first))
 }
 
 /// The key of the command holds something else than the wire contract says.

@@ -1,45 +1,126 @@
 //! Publishing: envelopes on their way to nodes, each counted in front of it.
 //!
-//! Called by `RedisBroker::publish`.
+//! Called by `RedisBroker::publish`. What it answers is true of every single message: an error that says
+//! that nothing was sent means none of them.
 
-use redis::Pipeline;
+use std::{collections::HashSet, sync::PoisonError};
 
-use super::{PIPELINE, RedisBroker, error};
+use redis::{Pipeline, Value, cmd};
+
+use super::{PIPELINE, RedisBroker, error, gather::Load};
 use crate::{error::Result, wire::Envelope};
+
+/// A send of more bytes goes out by itself: others must not wait for it.
+const LONG: usize = 256 << 10;
 
 impl RedisBroker {
     pub(super) fn send(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+        if outgoing.is_empty() {
+            return Ok(());
+        }
+        let mut packed = Vec::new();
+        for (node, envelope) in outgoing.iter().take(PIPELINE) {
+            let mut publish = cmd("PUBLISH");
+            publish.arg(self.names().node_topic(node)).arg(envelope.encode());
+            publish.write_packed_command(&mut packed);
+        }
+        let replies = if outgoing.len() > PIPELINE || packed.len() > LONG {
+            self.send_alone(outgoing)?
+        } else {
+            let counts = count_by_node(outgoing);
+            let counts = counts.into_iter().map(|(node, count)| (node.to_owned(), count)).collect();
+            let deadline = self.shared.connector.connect_deadline();
+            let load = Load { counts, packed, messages: outgoing.len(), deadline };
+            self.shared.gather.send(load, |loads| self.send_together(loads))?
+        };
+        self.doubt_unserved(outgoing, &replies);
+        error::judge(&self.shared.connector.address, &replies)
+    }
+
+    /// Over one connection, in as many round trips as it takes.
+    fn send_alone(&self, outgoing: &[(&str, Envelope)]) -> Result<Vec<Value>> {
         let names = self.names();
-        for chunk in outgoing.chunks(PIPELINE) {
-            let mut pipeline = Pipeline::with_capacity(chunk.len() + 1);
-            let counts = count_by_node(chunk);
+        let chunks: Vec<_> =
+            outgoing.chunks(PIPELINE).map(|chunk| (chunk, count_by_node(chunk))).collect();
+        let pipelines = chunks.iter().map(|(chunk, counts)| {
+            let mut pipeline = Pipeline::with_capacity(counts.len() + chunk.len());
             // Before the messages: a node that compares must not have heard more than was counted.
-            for (node, count) in &counts {
+            for (node, count) in counts {
                 pipeline.cmd("HINCRBY").arg(names.published_key()).arg(*node).arg(*count);
             }
-            for (node, envelope) in chunk {
+            for (node, envelope) in *chunk {
                 pipeline.cmd("PUBLISH").arg(names.node_topic(node)).arg(envelope.encode());
             }
-            let replies = self.shared.calls.run(&self.shared.connector, &pipeline)?;
-            let address = &self.shared.connector.address;
-            // A Redis out of memory refuses to count, but still carries messages.
-            let mut published = replies.iter().skip(counts.len());
-            if let Some(error) = published.find_map(|reply| error::of_reply(address, reply)) {
-                return Err(error);
-            }
+            pipeline
+        });
+        let replies = self.shared.calls.take(&self.shared.connector)?.run_all(pipelines)?;
+        // A Redis out of memory refuses to count, but still carries messages.
+        let published = replies.into_iter().zip(&chunks);
+        Ok(published
+            .flat_map(|(replies, (_, counts))| replies.into_iter().skip(counts.len()))
+            .collect())
+    }
+
+    /// One round trip for several callers.
+    fn send_together(&self, loads: &[&Load]) -> Result<Vec<Value>> {
+        let mut counts: Vec<(&str, u64)> = Vec::new();
+        for (node, count) in loads.iter().flat_map(|load| &load.counts) {
+            add(&mut counts, node, *count);
         }
-        Ok(())
+        let mut packed = Vec::with_capacity(loads.iter().map(|load| load.packed.len() + 64).sum());
+        for (node, count) in &counts {
+            let mut increase = cmd("HINCRBY");
+            increase.arg(self.names().published_key()).arg(*node).arg(*count);
+            increase.write_packed_command(&mut packed);
+        }
+        loads.iter().for_each(|load| packed.extend_from_slice(&load.packed));
+        let messages: usize = loads.iter().map(|load| load.messages).sum();
+        let connector = &self.shared.connector;
+        let deadline =
+            loads.first().map_or_else(|| connector.connect_deadline(), |load| load.deadline);
+        let mut in_use = self.shared.calls.take_by(connector, deadline)?;
+        let mut replies = in_use.run_packed(&packed, counts.len() + messages)?;
+        Ok(replies.split_off(counts.len()))
+    }
+
+    /// Says once of each node that nobody serves it, if that is so: a list of servers that differs from the
+    /// nodes' own sends into the void, and every call is fine.
+    fn doubt_unserved(&self, outgoing: &[(&str, Envelope)], replies: &[Value]) {
+        let unheard =
+            outgoing.iter().zip(replies).filter(|(_, reply)| matches!(reply, Value::Int(0)));
+        let unheard: HashSet<&str> = unheard.map(|((node, _), _)| *node).collect();
+        for node in unheard {
+            let told = &self.shared.unserved;
+            if !told.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned()) {
+                continue;
+            }
+            let Ok(sessions) = self.sessions() else { continue };
+            // A node that is down or deaf for now has a session, which says so elsewhere.
+            if sessions.iter().any(|(_, name)| name == node) {
+                continue;
+            }
+            let mut names: Vec<_> = sessions.into_iter().map(|(_, name)| name).collect();
+            names.sort_unstable();
+            names.dedup();
+            log::warn!(
+                "nobody serves node {node:?}, so what is sent to its clients reaches nobody; nodes on {} \
+                 with this prefix and path: {names:?}. The list of servers must be the same everywhere",
+                self.shared.connector.address
+            );
+        }
     }
 }
 
 /// How many of the messages go to each node.
 fn count_by_node<'a>(outgoing: &[(&'a str, Envelope)]) -> Vec<(&'a str, u64)> {
-    let mut counts: Vec<(&str, u64)> = Vec::new();
-    for (node, _) in outgoing {
-        match counts.iter_mut().find(|(counted, _)| counted == node) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((node, 1)),
-        }
-    }
+    let mut counts = Vec::new();
+    outgoing.iter().for_each(|(node, _)| add(&mut counts, node, 1));
     counts
+}
+
+fn add<'a>(counts: &mut Vec<(&'a str, u64)>, node: &'a str, more: u64) {
+    match counts.iter_mut().find(|(counted, _)| *counted == node) {
+        Some((_, count)) => *count += more,
+        None => counts.push((node, more)),
+    }
 }

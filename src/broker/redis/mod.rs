@@ -10,6 +10,7 @@ mod connector;
 mod error;
 mod events;
 mod feed;
+mod gather;
 mod link;
 mod listener;
 mod lists;
@@ -33,7 +34,9 @@ use std::{
 
 use redis::{Pipeline, Value};
 
-use self::{connector::Connector, events::RedisEvents, feed::RedisFeed, pool::Pool};
+use self::{
+    connector::Connector, events::RedisEvents, feed::RedisFeed, gather::Gather, pool::Pool,
+};
 use super::contract::{
     Broker, EventSubscription, Page, PresenceChange, Session, Subscription, Watchlist,
 };
@@ -47,6 +50,9 @@ pub use self::options::RedisOptions;
 
 /// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
 const PIPELINE: usize = 1024;
+
+/// One in so many connections for calls may be one that publishes: those who come meanwhile are gathered.
+const LANES: usize = 4;
 
 /// Changes in one run of the report script, which blocks Redis for as long as it takes.
 const REPORT_CHUNK: usize = 128;
@@ -86,6 +92,10 @@ struct Shared {
     connector: Connector,
     /// Connections for calls that change something or that single messages depend on.
     calls: Pool,
+    /// What many threads publish at the same moment.
+    gather: Gather,
+    /// Nodes of which was said that nobody serves them, or that were found to be served.
+    unserved: Mutex<HashSet<String>>,
     /// Connections for lists, which must not keep the others waiting.
     reads: Pool,
     /// The one connection for walks through all connections of a node.
@@ -107,6 +117,7 @@ impl RedisBroker {
         let connector = Connector::new(url, &options)?;
         let names = Names::new(&options.prefix, &options.path, &options.key_prefix);
         let calls = Pool::new(options.pool_size);
+        let gather = Gather::new((options.pool_size / LANES).max(1));
         let (reads, walks) = (Pool::new(options.read_pool_size), Pool::new(1));
         let (reports, forgotten) = (Mutex::default(), AtomicU64::new(0));
         Ok(RedisBroker {
@@ -115,6 +126,8 @@ impl RedisBroker {
                 options,
                 connector,
                 calls,
+                gather,
+                unserved: Mutex::default(),
                 reads,
                 walks,
                 reports,
@@ -135,15 +148,28 @@ impl RedisBroker {
         replies.pop().ok_or_else(|| error::unexpected(&self.shared.connector.address))
     }
 
-    /// Sends one command per item and returns their replies.
+    /// Sends one command per item, over one connection, and returns their replies.
+    ///
+    /// [`Interrupted`](ErrorKind::Interrupted) if some were carried out and others not.
     fn each<T>(&self, items: &[T], build: impl Fn(&mut Pipeline, &T)) -> Result<Vec<Value>> {
-        let mut replies = Vec::with_capacity(items.len());
-        for chunk in items.chunks(PIPELINE) {
+        let replies = self.each_reply(items, build)?;
+        error::judge(&self.shared.connector.address, &replies)?;
+        Ok(replies)
+    }
+
+    /// As [`each`](Self::each), with errors of Redis among the replies: what is wrong with one item is not
+    /// wrong with the others.
+    fn each_reply<T>(&self, items: &[T], build: impl Fn(&mut Pipeline, &T)) -> Result<Vec<Value>> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pipelines = items.chunks(PIPELINE).map(|chunk| {
             let mut pipeline = Pipeline::with_capacity(chunk.len());
             chunk.iter().for_each(|item| build(&mut pipeline, item));
-            replies.extend(self.shared.run(&pipeline)?);
-        }
-        Ok(replies)
+            pipeline
+        });
+        let replies = self.shared.calls.take(&self.shared.connector)?.run_all(pipelines)?;
+        Ok(replies.into_iter().flatten().collect())
     }
 
     /// The keys and first arguments that [`scripts::REPORT`] and [`scripts::REAP`] have in common.

@@ -186,7 +186,7 @@ impl RedisBroker {
     }
 
     /// All sessions, each with its node.
-    fn sessions(&self) -> Result<Vec<(String, String)>> {
+    pub(super) fn sessions(&self) -> Result<Vec<(String, String)>> {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HGETALL").arg(self.names().sessions_key());
         let listed = self.shared.read(&pipeline)?.pop().unwrap_or(Value::Nil);

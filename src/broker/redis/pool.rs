@@ -50,7 +50,15 @@ impl Pool {
 
     /// A connection for the steps of one call, within the time that connecting may take.
     pub(super) fn take<'a>(&'a self, connector: &'a Connector) -> Result<InUse<'a>> {
-        let deadline = connector.connect_deadline();
+        self.take_by(connector, connector.connect_deadline())
+    }
+
+    /// As [`take`](Self::take), for a call that has waited for something else before.
+    pub(super) fn take_by<'a>(
+        &'a self,
+        connector: &'a Connector,
+        deadline: Instant,
+    ) -> Result<InUse<'a>> {
         let idle = self.take_place(&connector.address, deadline)?;
         let mut in_use = InUse { pool: self, connector, link: None };
         if let Some((mut link, used)) = idle {
@@ -134,10 +142,15 @@ impl InUse<'_> {
     /// Sends all commands at once and returns their replies in order, errors among them. After a failure
     /// nothing more can be sent.
     pub(super) fn run(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        self.run_packed(&pipeline.get_packed_pipeline(), pipeline.len())
+    }
+
+    /// The same for what is packed already.
+    pub(super) fn run_packed(&mut self, packed: &[u8], count: usize) -> Result<Vec<Value>> {
         let address = &self.connector.address;
         let Some(mut link) = self.link.take() else { return Err(error::unexpected(address)) };
         let deadline = self.connector.call_deadline();
-        match link.exchange(&pipeline.get_packed_pipeline(), pipeline.len(), deadline) {
+        match link.exchange(packed, count, deadline) {
             Ok(replies) => {
                 self.link = Some(link);
                 Ok(replies)
@@ -150,10 +163,67 @@ impl InUse<'_> {
             }
         }
     }
+
+    /// Sends one pipeline after the other; the replies to each. If one fails after others were carried out,
+    /// the call is [`Interrupted`](ErrorKind::Interrupted): something was done.
+    pub(super) fn run_all(
+        &mut self,
+        pipelines: impl Iterator<Item = Pipeline>,
+    ) -> Result<Vec<Vec<Value>>> {
+        let mut replies = Vec::new();
+        for pipeline in pipelines {
+            match self.run(&pipeline) {
+                Ok(next) => replies.push(next),
+                Err(error) if replies.is_empty() => return Err(error),
+                Err(error) => {
+                    let done: usize = replies.iter().map(Vec::len).sum();
+                    let detail = format!("it broke off after {done} steps");
+                    return Err(Error::new(ErrorKind::Interrupted, detail).with_source(error));
+                }
+            }
+        }
+        Ok(replies)
+    }
 }
 
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
         self.pool.release(self.link.take().map(|link| (link, Instant::now())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, thread};
+
+    use super::*;
+
+    #[test]
+    fn places_are_given_in_the_order_of_asking() {
+        let pool = Pool::new(1);
+        let soon = || Instant::now() + Duration::from_secs(60);
+        assert!(pool.take_place("x", soon()).unwrap().is_none());
+        let (served, order) = channel();
+        thread::scope(|scope| {
+            for number in 0..4 {
+                let (pool, served) = (&pool, served.clone());
+                scope.spawn(move || {
+                    pool.take_place("x", soon()).unwrap();
+                    served.send(number).unwrap();
+                });
+                while pool.lock().waiting.len() <= number {
+                    thread::yield_now();
+                }
+            }
+            for number in 0..4 {
+                pool.release(None);
+                // A newcomer does not get what others wait for.
+                let late = pool.take_place("x", Instant::now()).map(drop);
+                assert_eq!(late.unwrap_err().kind(), ErrorKind::Overloaded);
+                assert_eq!(order.recv().unwrap(), number);
+            }
+        });
+        pool.release(None);
+        assert_eq!(pool.lock().open, 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{RedisBroker, millis, reply, scripts};
+use super::{RedisBroker, error, millis, reply, scripts};
 use crate::{error::Result, wire::Ticket};
 
 impl RedisBroker {
@@ -23,9 +23,14 @@ impl RedisBroker {
     }
 
     pub(super) fn remove_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
-        let replies = self.each(tokens, |pipeline, token| {
+        let mut replies = self.each_reply(tokens, |pipeline, token| {
             pipeline.cmd("GETDEL").arg(self.names().token_key(token));
         })?;
+        // What is no text is no ticket, and says nothing of the others.
+        for reply in replies.iter_mut().filter(|reply| error::is_wrong_type(reply)) {
+            *reply = Value::Nil;
+        }
+        error::judge(&self.shared.connector.address, &replies)?;
         let text = |value| (value != Value::Nil).then(|| reply::text(value));
         Ok(replies.into_iter().map(text).collect())
     }
