@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::error::Error;
+
 const FIRST: Duration = Duration::from_millis(50);
 /// Bounds the time until a recovered broker is noticed.
 pub(crate) const LONGEST: Duration = Duration::from_secs(2);
@@ -17,17 +19,49 @@ const CHECK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     step: Duration,
+    reasons: Reasons,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { step: FIRST }
+        Backoff { step: FIRST, reasons: Reasons::default() }
+    }
+}
+
+/// The reasons that were given for one outage.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons(Vec<String>);
+
+/// Most reasons that are told apart: some texts differ each time.
+const REASONS: usize = 8;
+
+impl Reasons {
+    /// Whether `error` gives another reason than those before.
+    pub(crate) fn are_new(&mut self, error: &Error) -> bool {
+        let text = error.to_string();
+        let new = self.0.len() < REASONS && !self.0.contains(&text);
+        if new {
+            self.0.push(text);
+        }
+        new
+    }
+
+    /// The outage is over.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
 impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.step = FIRST;
+        self.reasons.clear();
+    }
+
+    /// Whether this reason was not given yet since the last success: what is said of an outage is each of its
+    /// reasons, once.
+    pub(crate) fn is_news(&mut self, error: &Error) -> bool {
+        self.reasons.are_new(error)
     }
 
     /// Whether no pause has been made since the last success.
@@ -60,6 +94,17 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reason_of_an_outage_is_said_once() {
+        let mut backoff = Backoff::default();
+        let mut is_news = |text: &str| backoff.is_news(&Error::config(text));
+        assert!(is_news("broke") && is_news("refused"));
+        assert!(!is_news("broke") && !is_news("refused"));
+        assert!((0..100).filter(|n| is_news(&n.to_string())).count() < REASONS);
+        backoff.reset();
+        assert!(backoff.is_news(&Error::config("broke")), "another outage");
+    }
 
     #[test]
     fn pauses_grow_to_a_bound() {

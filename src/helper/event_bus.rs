@@ -121,7 +121,8 @@ fn run(
                 }
             }
             Err(error) => {
-                if shared.listening.swap(false, Ordering::AcqRel) || backoff.is_first() {
+                shared.listening.store(false, Ordering::Release);
+                if backoff.is_news(&error) {
                     log::warn!("presence events are missed until the broker is back: {error}");
                 }
                 backoff.sleep(|| shared.stop.load(Ordering::Acquire));

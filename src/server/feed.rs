@@ -67,7 +67,7 @@ impl Feed {
                 }
                 Err(error) => {
                     self.readiness.listening.store(false, Ordering::Release);
-                    if backoff.is_first() {
+                    if backoff.is_news(&error) {
                         let node = self.node.as_str();
                         log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
                     }

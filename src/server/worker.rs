@@ -20,6 +20,7 @@ use super::{
     vitals::Pulse,
 };
 use crate::{
+    backoff::Reasons,
     broker::Broker,
     error::{ErrorKind, Result},
     nodes::Nodes,
@@ -126,7 +127,7 @@ pub(super) fn run_publisher(
     give_up: &Patience,
 ) {
     let mut batch = Vec::new();
-    let mut failing = false;
+    let mut reasons = Reasons::default();
     loop {
         match collect(&due.queue, &mut batch, LONG) {
             Work::Batch => {}
@@ -142,11 +143,14 @@ pub(super) fn run_publisher(
             due.done(notices, result.is_err());
             if let Err(error) = &result {
                 add(&counters.receipts_dropped, notices.len() as u64);
-                if !failing {
+                if reasons.are_new(error) {
                     log::warn!("receipts are dropped until the broker is back: {error}");
                 }
             }
-            failing = result.is_err();
+            let failing = result.is_err();
+            if !failing {
+                reasons.clear();
+            }
             if give_up.is_over() || (failing && give_up.is_short()) {
                 let left = (rest.len() + due.queue.try_iter().count()) as u64;
                 add(&pulse.receipts_done, left);

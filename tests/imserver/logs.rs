@@ -1,7 +1,7 @@
 //! A log that nobody reads, or that cannot be written: the node goes on as if nothing were.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
@@ -98,7 +98,13 @@ fn imserver(args: &[&str]) -> Command {
 fn a_log_that_nobody_reads_stops_nothing() {
     let redis = RedisServer::start();
     let url = redis.url();
+    // Handshakes that fail are limited otherwise.
+    let file = std::env::temp_dir().join(format!("imcore-logs-{}.json", std::process::id()));
+    fs::write(&file, r#"{"limits": {"failures_per_address": 0}}"#).unwrap();
+    let config = file.display().to_string();
     let mut node = Unread::start(&[
+        "--config",
+        &config,
         "--listen",
         "127.0.0.1:0",
         "--admin",
@@ -149,6 +155,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert_eq!(node.ends(), Some(0));
     reader.join().unwrap();
     assert!(lines.iter().any(|line| line.contains("stopped")), "the last line is there");
+    fs::remove_file(file).unwrap();
 }
 
 /// Standard error that takes nothing: full, and with nobody at the other end.
@@ -248,4 +255,30 @@ fn json_lines_have_fields() {
             assert!(line[field].is_string(), "{line}");
         }
     }
+}
+
+/// An outage begins as one thing and goes on as another: what helps is mostly the second.
+#[test]
+fn another_reason_of_an_outage_is_said() {
+    let redis = RedisServer::start();
+    let node =
+        Process::start(&["--listen", "127.0.0.1:0", "--server", "n", "--redis", &redis.url()]);
+    let address = node.address();
+    eventually("ready", || Client::connect(address, "ws://x/ws?token=no").err() == Some(401));
+    let mut connection = redis.connect();
+    let run = |connection: &mut redis::Connection, words: &[&str]| {
+        redis::cmd(words[0]).arg(&words[1..]).exec(connection).unwrap();
+    };
+    // The subscription is cut, and every attempt after that is refused.
+    run(&mut connection, &["CONFIG", "SET", "requirepass", "changed"]);
+    run(&mut connection, &["CLIENT", "KILL", "TYPE", "pubsub"]);
+    run(&mut connection, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    eventually("the reason", || {
+        let log = node.log();
+        let mut lines = log.lines().filter(|line| line.contains("node n hears nothing"));
+        lines.any(|line| line.contains("user or password is missing or wrong"))
+    });
+    let log = node.log();
+    let lines = log.lines().filter(|line| line.contains("node n hears nothing")).count();
+    assert!(lines <= 8, "each reason is said once: {log}");
 }
