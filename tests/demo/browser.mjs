@@ -106,6 +106,8 @@ export class Browser {
 export class Page {
   /** Exceptions and refused resources; a correct page has none. */
   problems = [];
+  /** What it asked for and did not get: status and address. */
+  missing = [];
   #browser;
   #session;
   #context;
@@ -119,6 +121,9 @@ export class Page {
       if (method === "Runtime.exceptionThrown") {
         const { exception, text } = params.exceptionDetails;
         this.problems.push(exception?.description ?? text);
+      }
+      if (method === "Network.responseReceived" && params.response.status >= 400) {
+        this.missing.push(`${params.response.status} ${params.response.url}`);
       }
       // Requests fail while the server is away; that is the page's business, not a problem.
       if (method === "Log.entryAdded" && params.entry.level === "error" && params.entry.source !== "network") {

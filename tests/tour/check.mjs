@@ -89,8 +89,8 @@ const open = (url) => browser.open(url, { width: 900, height: 700 });
 try {
   await shell.run(start);
   await until("the nodes are ready", allReady);
-  await until("the web API answers", () => fetch("http://127.0.0.1:8080/").then(({ ok }) => ok).catch(() => false));
-  const [one, other] = [await open("http://127.0.0.1:8080/?user=42"), await open("http://127.0.0.1:8080/?user=43")];
+  await until("the web API answers", () => fetch("http://127.0.0.1:8081/").then(({ ok }) => ok).catch(() => false));
+  const [one, other] = [await open("http://127.0.0.1:8081/?user=42"), await open("http://127.0.0.1:8081/?user=43")];
   for (const page of [one, other]) await says(page, "#log", "you are in the lobby");
   await talk(one, other);
   assert.deepEqual(sockets.map((url) => url.split("?")[0]), ["ws://127.0.0.1:6100/ws", "ws://127.0.0.1:6101/ws"]);
@@ -103,6 +103,10 @@ try {
 
   await other.send("Security.setIgnoreCertificateErrors", { ignore: true });
   await shell.run(wss);
+  const door = await open("about:blank");
+  await door.send("Security.setIgnoreCertificateErrors", { ignore: true });
+  await door.send("Page.navigate", { url: "https://localhost:8443/" });
+  await says(door, "body", "Only sockets are served here");
   await until("the nodes are ready again", allReady);
   await until("43 is back, through nginx", () => sockets.at(-1).startsWith("wss://localhost:8443/1/ws?"));
   await says(other, "#state", "open");
@@ -115,7 +119,12 @@ try {
     body: JSON.stringify({ message: { text: "over wss" } }),
   });
   await says(other, "#log", "over wss");
-  for (const page of [one, other]) assert.deepEqual(page.problems, []);
+  for (const page of [one, other]) assert.deepEqual([page.problems, page.missing], [[], []]);
+  for (const node of [0, 1, 2]) {
+    // Redis is there before the nodes, so none of them has to wait for it.
+    const log = await readFile(new URL(`../../target/tour/im-${node}.log`, import.meta.url), "utf8");
+    assert.doesNotMatch(log, /hears nothing|unavailable/, log);
+  }
   await shell.run(end);
 } finally {
   shell.end();
