@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    broker::{Broker, Page},
+    broker::{Broker, Page, PresenceEvent},
     error::{Error, Result},
     helper::event_bus::EventBus,
     id::{ClientId, IdKind},
@@ -23,6 +23,23 @@ use crate::{
 /// [`clear_chan_client`](Self::clear_chan_client), [`nodes`](Self::nodes) and
 /// [`connections_of`](Self::connections_of) for a few; during an outage it fails with a
 /// [retryable](Error::is_retryable) error within the broker's deadline and never hangs.
+///
+/// # Async callers
+///
+/// There is no async runtime here, and every call but those of [`Batch`](crate::Batch) that only collect
+/// blocks for a round trip, up to 5 s while Redis hangs. In an async service give it to a thread that may wait,
+/// `tokio::task::spawn_blocking` or actix' `web::block`, with a clone of the client:
+///
+/// ```text
+/// let im = app.im.clone();
+/// tokio::task::spawn_blocking(move || im.send_message(0, [to], &message, false)).await??;
+/// ```
+///
+/// - A [`Batch`](crate::Batch) borrows the client: build it within the closure.
+/// - Callbacks of [`watch_presence`](Self::watch_presence) run on a thread of their own and are `Fn`: let them put what
+///   they hear into a channel that the async side reads.
+/// - Dropping an [`EventBus`] waits for its thread, 0.2 s or a callback that is running: drop it where waiting is
+///   allowed, or [`detach`](EventBus::detach) it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -150,7 +167,14 @@ impl ImClient {
             .url_template
             .replace("{server}", self.nodes.name(index))
             .replace("{index}", &index.to_string());
-        Ok(format!("{url}?token={token}"))
+        // A template may have a query of its own, for the proxy in front.
+        let joint = match url.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some((_, query)) if query.ends_with('&') => "",
+            Some(_) => "&",
+        };
+        Ok(format!("{url}{joint}token={token}"))
     }
 
     /// Closes all connections of `client` with close code 4001: "do not reconnect".
@@ -228,12 +252,9 @@ impl ImClient {
     /// Calls `online` and `offline` for every connection that opens or ends on any node, with the
     /// client and the meta data of the connection.
     ///
-    /// Runs on a thread of its own, reconnects for ever, and ends when the returned handle is dropped
-    /// or [stopped](EventBus::stop). Events during an outage of the broker are missed. The first attempt
-    /// to subscribe is made before this returns.
-    ///
-    /// # Errors
-    /// [`Io`](crate::ErrorKind::Io) if the thread cannot be started.
+    /// What happens during an outage of the broker is missed, and nobody is told: whoever keeps what the
+    /// events say takes [`watch_presence`](Self::watch_presence), of which this is the shorter form. Runs,
+    /// ends and fails as that does.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -253,7 +274,59 @@ impl ImClient {
         online: impl Fn(ClientId, Option<String>) + Send + 'static,
         offline: impl Fn(ClientId, Option<String>) + Send + 'static,
     ) -> Result<EventBus> {
-        EventBus::start(self.broker.subscribe_events(), online, offline)
+        self.watch_presence(move |event| match event {
+            PresenceEvent::Online(ticket) => online(ticket.client(), ticket.meta()),
+            PresenceEvent::Offline(ticket) => offline(ticket.client(), ticket.meta()),
+            PresenceEvent::Listening => {}
+        })
+    }
+
+    /// Calls `callback` for every connection that opens or ends on any node, and with
+    /// [`Listening`](PresenceEvent::Listening) whenever the subscription stands: at the beginning, and
+    /// after each gap. Every event from there on comes; those before it may have been missed, so whoever
+    /// keeps a list of who is online asks for it then.
+    ///
+    /// Runs on a thread of its own, one call at a time, reconnects for ever, and ends when the returned
+    /// handle is dropped or [stopped](EventBus::stop). The first attempt to subscribe is made before this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) if the thread cannot be started.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// use std::{collections::HashSet, sync::Mutex};
+    /// use imcore::broker::PresenceEvent;
+    ///
+    /// let online = Arc::new(Mutex::new(HashSet::new()));
+    /// let asking = im.clone();
+    /// let events = im.watch_presence(move |event| {
+    ///     let mut online = online.lock().unwrap();
+    ///     match event {
+    ///         PresenceEvent::Listening => match asking.get_client_list_by_online() {
+    ///             Ok(clients) => *online = clients.into_iter().collect(),
+    ///             Err(error) => eprintln!("try again: {error}"),
+    ///         },
+    ///         PresenceEvent::Online(ticket) => drop(online.insert(ticket.client())),
+    ///         // Of a client with several connections, one ended: ask.
+    ///         PresenceEvent::Offline(ticket) => {
+    ///             if !asking.has_online(ticket.client()).unwrap_or(true) {
+    ///                 online.remove(&ticket.client());
+    ///             }
+    ///         }
+    ///     }
+    /// })?;
+    /// events.stop();
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn watch_presence(
+        &self,
+        callback: impl Fn(PresenceEvent) + Send + 'static,
+    ) -> Result<EventBus> {
+        EventBus::start(self.broker.subscribe_events(), callback)
     }
 
     // --- Channels --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-//! The thread that turns presence events into the business's callbacks.
+//! The thread that hands presence events to the business's callback.
 //!
-//! Started by `ImClient::event_bus`. A callback that panics is reported and costs one event.
+//! Started by `ImClient::watch_presence`. A callback that panics is reported and costs one event.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,8 +16,6 @@ use crate::{
     backoff::Backoff,
     broker::{EventSubscription, PresenceEvent},
     error::{Error, ErrorKind, Result},
-    id::ClientId,
-    wire::Ticket,
 };
 
 /// How long the thread may overlook that it is to stop.
@@ -55,8 +53,7 @@ struct Shared {
 impl EventBus {
     pub(super) fn start(
         mut subscription: Box<dyn EventSubscription>,
-        online: impl Fn(ClientId, Option<String>) + Send + 'static,
-        offline: impl Fn(ClientId, Option<String>) + Send + 'static,
+        callback: impl Fn(PresenceEvent) + Send + 'static,
     ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let first = subscription.next(STOP_CHECK);
@@ -65,7 +62,7 @@ impl EventBus {
             .name("im-events".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || run(subscription, first, &shared, &online, &offline)
+                move || run(subscription, first, &shared, &callback)
             })
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start the event thread").with_source(error)
@@ -104,8 +101,7 @@ fn run(
     mut subscription: Box<dyn EventSubscription>,
     first: Result<Option<PresenceEvent>>,
     shared: &Shared,
-    online: &dyn Fn(ClientId, Option<String>),
-    offline: &dyn Fn(ClientId, Option<String>),
+    callback: &dyn Fn(PresenceEvent),
 ) {
     let mut backoff = Backoff::default();
     let mut next = first;
@@ -114,10 +110,8 @@ fn run(
             Ok(event) => {
                 backoff.reset();
                 shared.listening.store(true, Ordering::Release);
-                match event {
-                    Some(PresenceEvent::Online(ticket)) => call(online, &ticket),
-                    Some(PresenceEvent::Offline(ticket)) => call(offline, &ticket),
-                    Some(PresenceEvent::Listening) | None => {}
+                if let Some(event) = event {
+                    call(callback, event);
                 }
             }
             Err(error) => {
@@ -132,8 +126,9 @@ fn run(
     }
 }
 
-fn call(callback: &dyn Fn(ClientId, Option<String>), ticket: &Ticket) {
-    if catch_unwind(AssertUnwindSafe(|| callback(ticket.client(), ticket.meta()))).is_err() {
-        log::error!("a presence callback panicked; client={}", ticket.client());
+fn call(callback: &dyn Fn(PresenceEvent), event: PresenceEvent) {
+    let what = format!("{event:?}");
+    if catch_unwind(AssertUnwindSafe(|| callback(event))).is_err() {
+        log::error!("a presence callback panicked at {what}");
     }
 }

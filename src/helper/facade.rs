@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use crate::{
+    broker::{Page, PresenceEvent},
     error::{Error, Result},
     helper::{
         client::ImClient,
@@ -128,6 +129,30 @@ impl ImHelper {
         offline: impl Fn(ClientId, Option<String>) + Send + 'static,
     ) -> Result<EventBus> {
         Self::client()?.event_bus(online, offline)
+    }
+
+    /// See [`ImClient::watch_presence`].
+    pub fn watch_presence(callback: impl Fn(PresenceEvent) + Send + 'static) -> Result<EventBus> {
+        Self::client()?.watch_presence(callback)
+    }
+
+    /// See [`ImClient::online_page`].
+    pub fn online_page(after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        Self::client()?.online_page(after, limit)
+    }
+
+    /// See [`ImClient::channels_page`].
+    pub fn channels_page(after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
+        Self::client()?.channels_page(after, limit)
+    }
+
+    /// See [`ImClient::members_page`].
+    pub fn members_page(
+        channel: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<ClientId>> {
+        Self::client()?.members_page(channel, after, limit)
     }
 
     /// See [`ImClient::join_chan`].

@@ -19,6 +19,8 @@ mod ticket;
 pub use envelope::Envelope;
 pub(crate) use envelope::MESSAGE_ID_BYTES;
 #[cfg(feature = "redis")]
+pub(crate) use envelope::Malformed;
+#[cfg(feature = "redis")]
 pub(crate) use names::Names;
 #[cfg(feature = "server")]
 pub(crate) use receipt::{ReceiptStatus, ReceiptText};

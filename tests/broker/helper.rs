@@ -1,11 +1,19 @@
-//! What `ImClient` refuses before anything is asked of the broker.
+//! What `ImClient` refuses before anything is asked of the broker, the addresses it makes, and its event bus.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        mpsc::{channel, sync_channel},
+    },
+    time::Duration,
+};
 
 use imcore::{
     ClientId, ErrorKind, IdKind, ImClient, ImClientBuilder,
-    broker::{Broker, MemoryBroker},
+    broker::{Broker, MemoryBroker, PresenceEvent},
 };
+
+use crate::world::{PATIENCE, closed, opened};
 
 const GUID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 
@@ -87,4 +95,72 @@ fn a_message_to_nobody_is_refused() {
     let error = im.send_message(1, [0i64; 0], "x", false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
     assert!(error.to_string().contains("receivers"), "{error}");
+}
+
+#[test]
+fn a_token_is_joined_to_whatever_query_the_address_has() {
+    let address = |template: &str| {
+        let broker = Arc::new(MemoryBroker::new());
+        let im = builder().public_url(template).broker(broker).build().unwrap();
+        im.prev_connect_server(1, None).unwrap()
+    };
+    for (template, start) in [
+        ("ws://{server}{path}", "ws://b/ws?token="),
+        ("ws://x/ws?node={index}", "ws://x/ws?node=1&token="),
+        ("ws://x/{index}?", "ws://x/1?token="),
+        ("ws://x/ws?node={index}&", "ws://x/ws?node=1&token="),
+        ("wss://x/ws?a=b&node={index}", "wss://x/ws?a=b&node=1&token="),
+    ] {
+        let url = address(template);
+        let token = url.strip_prefix(start).unwrap_or_else(|| panic!("{template}: {url}"));
+        assert!(token.chars().all(|c| c.is_ascii_alphanumeric()), "{url}");
+    }
+}
+
+/// What a bus told, in order: `listening`, or the client and whether it came.
+fn told(event: PresenceEvent) -> String {
+    match event {
+        PresenceEvent::Listening => "listening".into(),
+        PresenceEvent::Online(ticket) => format!("{} came", ticket.client()),
+        PresenceEvent::Offline(ticket) => format!("{} went", ticket.client()),
+    }
+}
+
+#[test]
+fn an_event_bus_tells_where_a_gap_may_have_been() {
+    let broker = Arc::new(MemoryBroker::new());
+    let im = builder().broker(Arc::clone(&broker) as _).build().unwrap();
+    let (tell, hear) = sync_channel(0);
+    let bus = im.watch_presence(move |event| drop(tell.send(told(event)))).unwrap();
+    let session = broker.begin_session("a", Duration::from_secs(60), true).unwrap();
+    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), "listening");
+    broker.report(&session, &[opened(1, 7.into()), closed(1)]).unwrap();
+    assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), "7 came");
+    // The callback takes its time: more happens than is kept for it.
+    for number in 2..5_000 {
+        broker.report(&session, &[opened(number, 8.into()), closed(number)]).unwrap();
+    }
+    let mut listening = 0;
+    while listening == 0 {
+        listening += usize::from(hear.recv_timeout(PATIENCE).unwrap() == "listening");
+    }
+    drop(hear);
+    bus.stop();
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn an_event_bus_that_was_cut_tells_so() {
+    use crate::redis_server::RedisServer;
+
+    let server = RedisServer::start();
+    let im = builder().redis(server.url()).build().unwrap();
+    let (tell, hear) = channel();
+    let _bus = im.watch_presence(move |event| drop(tell.send(told(event)))).unwrap();
+    for _ in 0..3 {
+        assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), "listening");
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("pubsub");
+        kill.exec(&mut server.connect()).unwrap();
+    }
 }

@@ -270,6 +270,52 @@ fn foreign_payloads_are_skipped() {
     assert_eq!(node.message(), direct(1));
 }
 
+/// A notice without keys says that everything is gone, and costs a look at every client. Redis sends none with a text.
+#[test]
+fn a_forged_notice_is_ignored() {
+    let server = RedisServer::shared();
+    let (broker, _) = open(server);
+    let mut node = Node::listen(&broker);
+    node.watchlist.watch(id(1));
+    broker.join(&[(id(1), "room")]).unwrap();
+    broker.publish(&[(NODE, to_channel("room"))]).unwrap();
+    node.channel_message();
+    let reports = node.reports[&id(1)];
+    for number in 0..20 {
+        cmd("PUBLISH").arg("__redis__:invalidate").arg("x").exec(&mut server.connect()).unwrap();
+        broker.publish(&[(NODE, to_channel("room")), (NODE, direct(number))]).unwrap();
+        assert_eq!((node.channel_message(), node.message()), ("room".into(), direct(number)));
+    }
+    assert_eq!(node.reports[&id(1)], reports, "nothing was read again");
+}
+
+/// A newer version counts what it sends, also what this one does not know.
+#[test]
+fn an_unknown_control_word_is_not_taken_for_lost() {
+    let server = RedisServer::start();
+    let mut admin = server.connect();
+    let options = RedisOptions { probe_interval: Duration::from_millis(20), ..fresh_options() };
+    let names = format!("{}_ws", options.prefix);
+    let broker = RedisBroker::open(&server.url(), options).unwrap();
+    let mut node = Node::listen(&broker);
+    broker.publish(&[(NODE, direct(1))]).unwrap();
+    node.message();
+    for _ in 0..7 {
+        let mut newer = pipe();
+        newer.cmd("HINCRBY").arg(format!("{names}Published")).arg(NODE).arg(1);
+        newer.cmd("PUBLISH").arg(format!("{names}Server{NODE}")).arg("__FreeIM__(New)1");
+        newer.exec(&mut admin).unwrap();
+        node.until("skipped", |event| matches!(event, FeedEvent::Malformed(_)));
+    }
+    kill(&mut admin, 'P');
+    node.until("listening again", |event| *event == FeedEvent::Listening);
+    let settled = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < settled {
+        let event = node.next();
+        assert!(!matches!(event, Some(FeedEvent::Lost(_))), "{event:?}");
+    }
+}
+
 #[test]
 fn foreign_keys_do_not_deafen_a_feed() {
     let server = RedisServer::shared();

@@ -39,7 +39,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
     token::random_u64,
-    wire::Envelope,
+    wire::{Envelope, Malformed},
 };
 
 const INVALIDATE: &str = "__redis__:invalidate";
@@ -217,7 +217,11 @@ impl RedisFeed {
             return Ok(());
         };
         match Envelope::decode(payload) {
-            Err(malformed) => self.ready.push_back(FeedEvent::Malformed(malformed.as_str())),
+            Err(malformed) => {
+                // Of a newer version: counted by who sent it, so it is not lost.
+                self.account.heard += u64::from(malformed == Malformed::UnknownCommand);
+                self.ready.push_back(FeedEvent::Malformed(malformed.as_str()));
+            }
             Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
                 if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
                     let at = Instant::now();
@@ -247,6 +251,7 @@ impl RedisFeed {
     }
 
     /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`), and is told.
+    /// Redis sends a list or nothing; a text is what somebody else has published there.
     fn invalidated(&mut self, message: &Msg) -> bool {
         match message.get_payload::<Value>() {
             Ok(Value::Array(keys)) => {
@@ -259,16 +264,18 @@ impl RedisFeed {
                 }
                 false
             }
-            _ => {
+            Ok(Value::Nil) => {
                 self.watched.mark_all();
                 true
             }
+            _ => false,
         }
     }
 
-    /// Leaves a mark beside the count of messages. True if there was none: the count has begun anew.
+    /// Leaves a mark beside the count of messages, under what cannot be the name of a node. True if there was
+    /// none: the count has begun anew.
     fn mark_count(&self, data: &mut link::Link) -> Result<bool> {
-        let mark = format!("{}#", self.node);
+        let mark = format!("{} begun", self.node);
         let key = self.shared.names.published_key();
         let connector = &self.shared.connector;
         let mut command = cmd("HSETNX");
