@@ -78,6 +78,9 @@ impl Default for ServerConfig {
 pub struct Limits {
     /// Connections of this node; more are refused with 503. Default 250,000.
     pub connections: usize,
+    /// Connections of one client; with one more the oldest is closed with 4003. Default 32. What is sent to a
+    /// client goes to each of them.
+    pub connections_per_client: usize,
     /// Sockets whose handshake is under way; for more the oldest that has not sent its request gives way, and
     /// if all wait for the broker they are refused with 503. Default 4,096: they are cheap for a peer to open
     /// and cost a buffer each.
@@ -99,6 +102,8 @@ pub struct Limits {
     /// Bytes of one message from a client; larger closes with 1009. Default 64 KiB: client data is
     /// read and dropped, so nobody needs more.
     pub inbound_message_bytes: usize,
+    /// Time from the first byte of a message from a client to its last; longer closes with 1008. Default 10 s.
+    pub inbound_message_time: Duration,
     /// Bytes a second that a client may send on average over one sweep, with what TLS adds to them; more
     /// closes with 1008. Default 256 KiB.
     pub inbound_rate: usize,
@@ -141,12 +146,14 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 250_000,
+            connections_per_client: 32,
             handshakes: 4096,
             handshakes_per_address: 512,
             failures_per_address: 200,
             head_bytes: 32 << 10,
             handshake: Duration::from_secs(10),
             inbound_message_bytes: 64 << 10,
+            inbound_message_time: Duration::from_secs(10),
             inbound_rate: 256 << 10,
             ping_after: Duration::from_secs(25),
             pong_within: Duration::from_secs(10),
@@ -167,6 +174,7 @@ impl Limits {
     fn validate(&self) -> Result<()> {
         let counts = [
             ("connections", self.connections),
+            ("connections_per_client", self.connections_per_client),
             ("handshakes", self.handshakes),
             ("head_bytes", self.head_bytes),
             ("inbound_message_bytes", self.inbound_message_bytes),
@@ -175,6 +183,7 @@ impl Limits {
         ];
         let times = [
             ("handshake", self.handshake),
+            ("inbound_message_time", self.inbound_message_time),
             ("ping_after", self.ping_after),
             ("pong_within", self.pong_within),
             ("outbox_stall", self.outbox_stall),

@@ -4,7 +4,7 @@
 //! own API. Never blocks, never touches the hub or another connection.
 //!
 //! What comes in is checked by `inbound`, which exists only while a message is incomplete: an idle
-//! connection pays nothing for it.
+//! connection pays nothing for it, and one that never finishes a message is closed.
 
 use std::{
     io,
@@ -37,7 +37,7 @@ pub(super) struct Connection<S = Transport> {
     /// Number of the connection within the node.
     pub(super) number: u64,
     outbox: Outbox,
-    /// The protocol library, while a frame or message is incomplete.
+    /// What is known of the frame or message that is incomplete.
     inbound: Option<Box<Inbound>>,
     phase: Phase,
     /// When the peer was last heard.
@@ -66,10 +66,21 @@ pub(super) struct Connection<S = Transport> {
 enum Phase {
     /// Delivers and reads.
     Open,
-    /// The close frame is queued; input is dropped. `shut` once our side of TCP is closed.
-    Closing { reason: CloseReason, until: Ticks, shut: bool },
+    /// The close frame is queued.
+    Closing { reason: CloseReason, until: Ticks, end: End },
     /// Nothing more can be done.
     Gone { reason: CloseReason },
+}
+
+/// How far a close is (RFC 6455, section 7.1.1: TCP ends when both close frames are there).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The peer's close frame is to come; until then its bytes are checked on.
+    Awaited,
+    /// It is there, or nothing that can be read any more; input is dropped.
+    Answered,
+    /// Our side of TCP is closed.
+    Shut,
 }
 
 /// The limits that a connection checks itself, in its own units.
@@ -78,6 +89,7 @@ pub(super) struct ConnectionLimits {
     /// Not a limit, but as constant as they are: see [`ServerConfig::echo`](super::ServerConfig::echo).
     pub(super) echo: bool,
     pub(super) message_bytes: usize,
+    pub(super) message_time: Ticks,
     /// Bytes between two ticks.
     pub(super) inbound_bytes: u32,
     pub(super) ping_after: Ticks,
@@ -275,14 +287,7 @@ impl<S: Socket> Connection<S> {
         match result {
             Ok(Flushed::All) => {
                 self.due = Ticks::MAX;
-                if let Phase::Closing { reason, until, shut: false } = self.phase {
-                    // Our FIN follows the close frame; the peer's ends the connection.
-                    self.phase = match self.stream.shutdown_write() {
-                        Ok(()) => Phase::Closing { reason, until, shut: true },
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                        Err(_) => Phase::Gone { reason },
-                    };
-                }
+                self.shut();
             }
             Ok(Flushed::Blocked) => {
                 self.refused = true;
@@ -296,6 +301,19 @@ impl<S: Socket> Connection<S> {
                 }
             }
             Err(error) => self.end(reason_of(&error)),
+        }
+    }
+
+    /// Ends our side of TCP once both close frames are through; the peer's end is then awaited.
+    fn shut(&mut self) {
+        if let Phase::Closing { reason, until, end: End::Answered } = self.phase
+            && !self.has_output()
+        {
+            self.phase = match self.stream.shutdown_write() {
+                Ok(()) => Phase::Closing { reason, until, end: End::Shut },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => Phase::Gone { reason },
+            };
         }
     }
 
@@ -326,7 +344,7 @@ impl<S: Socket> Connection<S> {
                     return ReadOutcome::Drained;
                 }
                 Ok(count) => {
-                    self.receive(&scratch[..count], now, limits);
+                    self.receive(&mut scratch[..count], now, limits);
                     if count < scratch.len() && !to_end && !self.has_unread() {
                         return ReadOutcome::Drained;
                     }
@@ -345,18 +363,27 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Takes bytes that came from the peer.
-    pub(super) fn receive(&mut self, bytes: &[u8], now: Ticks, limits: &ConnectionLimits) {
-        if !self.is_open() {
-            return;
+    pub(super) fn receive(&mut self, bytes: &mut [u8], now: Ticks, limits: &ConnectionLimits) {
+        match self.phase {
+            Phase::Open | Phase::Closing { end: End::Awaited, .. } => {}
+            _ => return,
         }
         self.heard = now;
         self.pinged = false;
         let mut inbound =
             self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
-        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, limits.echo)))
+        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, now, limits.echo)))
             .unwrap_or(Some(CloseReason::Internal));
         let output = inbound.take_output();
+        if let Phase::Closing { reason, until, .. } = self.phase {
+            // Nothing may follow our close frame; all that counts is the peer's.
+            match end {
+                None => self.inbound = (!inbound.is_clean()).then_some(inbound),
+                Some(_) => self.phase = Phase::Closing { reason, until, end: End::Answered },
+            }
+            return self.shut();
+        }
         if !output.is_empty() {
             if !self.has_room(output.len(), limits) {
                 // It asks faster than it reads the answers.
@@ -404,8 +431,11 @@ impl<S: Socket> Connection<S> {
     }
 
     fn begin_closing(&mut self, reason: CloseReason, now: Ticks, limits: &ConnectionLimits) {
-        self.inbound = None;
-        self.phase = Phase::Closing { reason, until: now + limits.linger, shut: false };
+        let end = if reason.expects_answer() { End::Awaited } else { End::Answered };
+        if end == End::Answered {
+            self.inbound = None;
+        }
+        self.phase = Phase::Closing { reason, until: now + limits.linger, end };
     }
 
     /// Nothing more can be done; a reason that was there before stays.
@@ -428,6 +458,10 @@ impl<S: Socket> Connection<S> {
         }
         match self.phase {
             Phase::Closing { reason, until, .. } if now >= until => {
+                if self.outbox.is_empty() {
+                    // It has had the time to answer.
+                    let _ = self.stream.shutdown_write();
+                }
                 self.phase = Phase::Gone { reason };
                 return None;
             }
@@ -436,6 +470,10 @@ impl<S: Socket> Connection<S> {
         }
         if now >= self.due && self.due_bytes > 0 || self.is_stalled(now, limits) {
             return Some(CloseReason::SlowConsumer);
+        }
+        let unfinished = self.inbound.as_ref().map(|inbound| now - inbound.since());
+        if unfinished.is_some_and(|time| time >= limits.message_time) {
+            return Some(CloseReason::Unfinished);
         }
         let silent = now - self.heard;
         if silent >= limits.ping_after + limits.pong_within && self.pinged {
@@ -517,6 +555,7 @@ mod tests {
     const LIMITS: ConnectionLimits = ConnectionLimits {
         echo: false,
         message_bytes: 1024,
+        message_time: 100,
         inbound_bytes: 4096,
         ping_after: 100,
         pong_within: 100,
@@ -531,12 +570,34 @@ mod tests {
         let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
         let mut answered = 0;
         while connection.is_open() {
-            connection.receive(b"\x89\x80\0\0\0\0", 0, &LIMITS);
+            connection.receive(&mut b"\x89\x80\0\0\0\0".to_owned(), 0, &LIMITS);
             connection.tick(0, &LIMITS, &mut Written::default());
             assert!(connection.outbox.weight() <= LIMITS.outbox_bytes + 100);
             answered += 1;
         }
         assert!(answered > 100, "well-behaved peers are not close to it");
+    }
+
+    #[test]
+    fn a_message_has_its_time_and_whoever_talks_on_is_let_be() {
+        let end = |connection: &mut Connection<Deaf>, now| {
+            connection.tick(now, &LIMITS, &mut Written::default())
+        };
+        let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
+        // A message of six bytes every five; at each tick one of them is unfinished, but no old one.
+        let mut bytes = b"\x82\x80\0\0\0\0".iter().copied().cycle();
+        for now in 0..1000 {
+            let mut piece: Vec<u8> = bytes.by_ref().take(5).collect();
+            connection.receive(&mut piece, now, &LIMITS);
+            assert_eq!(end(&mut connection, now), None);
+        }
+        let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
+        connection.receive(&mut b"\x02\x80\0\0\0\0".to_owned(), 7, &LIMITS);
+        for now in 8..107 {
+            connection.receive(&mut b"\x8a\x80\0\0\0\0".to_owned(), now, &LIMITS);
+            assert_eq!(end(&mut connection, now), None);
+        }
+        assert_eq!(end(&mut connection, 107), Some(CloseReason::Unfinished));
     }
 
     /// A socket that holds back what it has got, in pieces.

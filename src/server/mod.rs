@@ -10,7 +10,6 @@
 mod acceptor;
 mod addresses;
 mod assembly;
-mod boundary;
 mod calls;
 mod config;
 mod connection;
@@ -49,6 +48,7 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 mod transport;
+mod utf8;
 mod vitals;
 mod worker;
 

@@ -24,6 +24,29 @@ macro_rules! reasons {
     };
 }
 
+impl CloseReason {
+    /// Whether the peer can be expected to answer the close frame: it has not ended the talk itself, and what
+    /// it says can still be read.
+    pub(super) fn expects_answer(self) -> bool {
+        match self {
+            CloseReason::Kicked
+            | CloseReason::TooMany
+            | CloseReason::Stopping
+            | CloseReason::Restarting
+            | CloseReason::SlowConsumer => true,
+            CloseReason::Peer
+            | CloseReason::Lost
+            | CloseReason::Silent
+            | CloseReason::Protocol
+            | CloseReason::BadText
+            | CloseReason::Flood
+            | CloseReason::Unfinished
+            | CloseReason::TooBig
+            | CloseReason::Internal => false,
+        }
+    }
+}
+
 reasons! {
     /// The client sent a close frame.
     Peer = None, "closed by the client";
@@ -33,6 +56,8 @@ reasons! {
     Silent = None, "no answer to a ping";
     /// `force_offline`: the client must not reconnect by itself.
     Kicked = Some(4001), "kicked";
+    /// The client has connected more often than it may, and this was its oldest connection.
+    TooMany = Some(4003), "too many connections";
     /// The node stops; the client may reconnect.
     Stopping = Some(1001), "server is stopping";
     /// The node stops little by little; the client may reconnect at once.
@@ -43,6 +68,8 @@ reasons! {
     BadText = Some(1007), "text is not UTF-8";
     /// The client sent more than it may.
     Flood = Some(1008), "too much data";
+    /// The client began a message and did not finish it in time.
+    Unfinished = Some(1008), "unfinished message";
     /// A message was larger than allowed.
     TooBig = Some(1009), "message too big";
     /// A fault of this server in checking what the client sent.

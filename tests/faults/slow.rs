@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::Read,
+    io::{Read, Write},
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
@@ -19,7 +19,7 @@ use crate::{
     process::Process,
     redis_server::RedisServer,
     world::{World, eventually, names},
-    ws::{Client, Stream},
+    ws::{Client, PATIENCE, Stream, frame},
 };
 
 /// A client whose kernel takes next to nothing off the server's hands.
@@ -131,4 +131,47 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
         let stats = world.nodes[0].stats();
         stats.offered == stats.delivered + stats.dropped
     });
+}
+
+/// Clients that begin a message and never end it cost no more than idle ones, and are closed.
+#[test]
+fn unfinished_messages_cost_nothing() {
+    // More for a measurement by hand.
+    let count = env::var("IMCORE_SLOW_CLIENTS").map_or(1000, |count| count.parse().unwrap());
+    let redis = RedisServer::start();
+    let node = Process::start("node-0", &names(1), &redis.url(), &[]);
+    eventually("ready", || {
+        Client::connect(node.address, "ws://x/ws?token=none").err() == Some(401)
+    });
+    let im = ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap();
+    let mut clients: Vec<_> = (1..=count)
+        .map(|client: i64| {
+            let url = im.prev_connect_server(client, None).unwrap();
+            Client::connect(node.address, &url).unwrap()
+        })
+        .collect();
+    eventually("all online", || im.get_client_list_by_online().unwrap().len() == count as usize);
+    let before = node.memory();
+    for client in &mut clients {
+        let fragments = [frame(0x01, &[b'x'; 65_000]), frame(0x00, &[b'x'; 530])].concat();
+        client.raw().write_all(&fragments).unwrap();
+    }
+    for client in &mut clients {
+        // The answer comes behind the fragments.
+        client.silent();
+    }
+    let pinned = node.memory();
+    // It goes on sending pongs, which finish no message.
+    let codes = clients.iter_mut().map(|client| {
+        client.raw().write_all(&frame(0x8a, b"")).unwrap();
+        client.raw().set_read_timeout(Some(4 * PATIENCE)).unwrap();
+        client.closed()
+    });
+    assert!(codes.into_iter().all(|code| code == Some(1008)));
+    eventually("all offline", || im.get_client_list_by_online().unwrap().is_empty());
+    let after = node.memory();
+    let mib = |bytes: u64| bytes >> 20;
+    println!("{count}: {} MiB before, {} pinned, {} after", mib(before), mib(pinned), mib(after));
+    let bound = before + before / 5;
+    assert!(pinned <= bound && after <= bound, "{before}, {pinned}, {after}");
 }

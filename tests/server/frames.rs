@@ -1,7 +1,10 @@
 //! What clients may send once they are connected: faults end that connection with the right code and
 //! touch nobody else, everything else is read and dropped.
 
-use std::io::{Read, Write};
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::Duration,
+};
 
 use imcore::server::CloseReason;
 use tungstenite::{
@@ -11,7 +14,7 @@ use tungstenite::{
 
 use crate::{
     world::{Backend, World, eventually},
-    ws::{Client, Stream, frame, header, request, response_head},
+    ws::{Client, PATIENCE, Stream, frame, header, request, response_head},
 };
 
 const TEXT: u8 = 0x81;
@@ -125,6 +128,12 @@ pub fn a_close_frame_is_answered_with_its_code(backend: Backend) {
         client.raw().write_all(&frame(CLOSE, &u16::to_be_bytes(code))).unwrap();
         assert_eq!(client.closed(), Some(code));
     }
+    // Registered after RFC 6455; the client's library does not know it.
+    let mut client = world.connect(2);
+    client.raw().write_all(&frame(CLOSE, &1014_u16.to_be_bytes())).unwrap();
+    let mut answer = [0; 4];
+    client.raw().read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [0x88, 2, 0x03, 0xf6]);
     // With a reason, without a code, and behind other frames.
     let with_reason = [&1000_u16.to_be_bytes()[..], "再见".as_bytes()].concat();
     let mut client = world.connect(2);
@@ -137,9 +146,10 @@ pub fn a_close_frame_is_answered_with_its_code(backend: Backend) {
     for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
         let mut client = world.connect(2);
         client.raw().write_all(&frame(CLOSE, &code.to_be_bytes())).unwrap();
-        let answer = client.closed();
-        assert_eq!(answer, Some(1002), "{code}");
+        let Message::Close(Some(answer)) = client.0.read().unwrap() else { panic!("{code}") };
+        assert_eq!((u16::from(answer.code), &*answer.reason), (1002, "protocol error"), "{code}");
     }
+    wait_for_count(&world, CloseReason::Protocol, 10);
     // The server ends TCP after its answer, though the client leaves it open.
     let mut client = world.connect(2);
     client.raw().write_all(&frame(CLOSE, &1000_u16.to_be_bytes())).unwrap();
@@ -147,6 +157,97 @@ pub fn a_close_frame_is_answered_with_its_code(backend: Backend) {
     client.raw().read_to_end(&mut rest).unwrap();
     assert_eq!(rest, [0x88, 2, 0x03, 0xe8]);
     eventually("all offline", || world.nodes[0].stats().connections == 1);
+}
+
+/// No byte more is waited for than it takes to know.
+pub fn what_cannot_be_right_is_refused_at_its_first_byte(backend: Backend) {
+    let (world, mut bystander) = one_reactor(backend);
+    let mut half = frame(TEXT, &[b"good so far \xed\xa0".as_slice(), &[b'x'; 1000]].concat());
+    half.truncate(8 + 14);
+    let cases = [
+        ("reserved bit", b"\xc1\xfe".to_vec(), 1002),
+        ("no mask", b"\x81\x7e".to_vec(), 1002),
+        ("long ping", b"\x89\xfe".to_vec(), 1002),
+        ("fragmented ping", b"\x09\x85".to_vec(), 1002),
+        ("stray continuation", b"\x80\xfe".to_vec(), 1002),
+        ("unknown opcode", b"\x83\xfe".to_vec(), 1002),
+        ("too big", [header(TEXT, 0x80, 1 << 40), vec![0; 4]].concat(), 1009),
+        ("not UTF-8", half, 1007),
+    ];
+    for (name, bytes, code) in cases {
+        assert_eq!(code_for(&world, &mut bystander, &bytes), Some(code), "{name}");
+    }
+}
+
+/// RFC 6455, 7.1.1: TCP, and TLS, end after both close frames. Whoever answers late can still do so, and need
+/// not wait for the time-out then.
+pub fn a_close_waits_for_the_client_s_answer(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        config.reactors = 1;
+        // Out of reach.
+        config.limits.linger = Duration::from_secs(3600);
+    });
+    let mut bystander = world.connect(1);
+    let mut late = world.connect(2);
+    world.im.send_message(0, [2], "before", false).unwrap();
+    world.im.force_offline(2).unwrap();
+    let mut close = vec![0x88, 8, 0x0f, 0xa1];
+    close.extend(b"kicked");
+    let expected = [&b"\x81\x08\"before\""[..], &close].concat();
+    let mut got = vec![0; expected.len()];
+    late.raw().read_exact(&mut got).unwrap();
+    assert_eq!(got, expected);
+    // What was sent before it had seen the close frame, and pings, which get no answer any more.
+    for round in 0..20 {
+        late.raw().write_all(&[frame(TEXT, b"late"), frame(PING, b"late")].concat()).unwrap();
+        world.im.send_message(0, [1], &round, false).unwrap();
+        assert_eq!(bystander.json(), round);
+    }
+    late.raw().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let nothing = late.raw().read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(nothing, Err(ErrorKind::WouldBlock), "an end before the answer");
+    late.raw().set_read_timeout(Some(PATIENCE)).unwrap();
+    late.raw().write_all(&frame(CLOSE, b"\x0f\xa1")).unwrap();
+    assert_eq!(late.raw().read(&mut [0]).unwrap(), 0, "the end, and nothing before it");
+    drop(late);
+    eventually("closed", || world.closed(CloseReason::Kicked) == 1);
+}
+
+/// As above, for those that do not answer.
+pub fn a_close_without_an_answer_ends_after_the_linger(backend: Backend) {
+    let world = World::new(backend, 1);
+    let mut mute = world.connect(1);
+    let mut gone = world.connect(2);
+    world.im.force_offline(1).unwrap();
+    world.im.force_offline(2).unwrap();
+    let mut rest = Vec::new();
+    mute.raw().read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, [&[0x88, 8, 0x0f, 0xa1][..], b"kicked"].concat());
+    // Its linger may be over before.
+    let _ = gone.raw().shutdown(std::net::Shutdown::Write);
+    world.wait_for_connections(0);
+    assert_eq!(world.closed(CloseReason::Kicked), 2);
+}
+
+pub fn an_unfinished_message_is_closed_in_time(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        config.reactors = 1;
+        config.limits.inbound_message_time = Duration::from_millis(500);
+        config.limits.sweep = Duration::from_millis(100);
+    });
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("fragment", frame(0x01, &[b'x'; 60_000])),
+        ("empty fragment", frame(0x02, b"")),
+        ("half a frame", frame(TEXT, &[b'x'; 1000])[..500].to_vec()),
+        ("half a header", b"\x81".to_vec()),
+        ("half a ping", frame(PING, b"12345")[..8].to_vec()),
+    ];
+    for (name, bytes) in &cases {
+        let mut client = world.connect(2);
+        client.raw().write_all(&[frame(TEXT, b"whole"), bytes.clone()].concat()).unwrap();
+        assert_eq!(client.closed(), Some(1008), "{name}");
+    }
+    wait_for_count(&world, CloseReason::Unfinished, cases.len());
 }
 
 pub fn messages_of_clients_are_dropped_and_pings_answered(backend: Backend) {

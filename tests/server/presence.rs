@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use imcore::{ClientId, EventBus};
+use imcore::{ClientId, EventBus, server::CloseReason};
+use tungstenite::Message;
 
 use crate::{
     world::{Backend, World, eventually},
@@ -76,6 +77,33 @@ pub fn force_offline_closes_every_connection(backend: Backend) {
     let mut back = world.connect(5);
     world.im.send_message(0, [5], "back", false).unwrap();
     assert_eq!(back.text(), "\"back\"");
+}
+
+pub fn a_client_with_too_many_connections_loses_its_oldest(backend: Backend) {
+    let world = World::with(backend, 1, |config| config.limits.connections_per_client = 3);
+    world.im.join_chan(1, ["room"]).unwrap();
+    let mut devices: Vec<_> = (0..3).map(|_| world.connect(1)).collect();
+    let mut other = world.connect(2);
+    world.wait_for_connections(4);
+    for number in 0..5 {
+        devices.push(world.connect(1));
+        let mut oldest = devices.remove(0);
+        let Message::Close(Some(close)) = oldest.0.read().unwrap() else { panic!("not closed") };
+        assert_eq!((u16::from(close.code), &*close.reason), (4003, "too many connections"));
+        eventually("counted", || world.closed(CloseReason::TooMany) == number + 1);
+        // The client stays online and in its channels, and the others get everything.
+        world.im.send_chan_message(0, "room", &number).unwrap();
+        devices.iter_mut().for_each(|device| assert_eq!(device.json(), number));
+    }
+    // Many at once, as a script would.
+    let flood: Vec<_> = (0..200).map(|_| world.try_connect(1).unwrap()).collect();
+    eventually("the others are closed", || world.nodes[0].stats().connections == 4);
+    let offered = world.nodes[0].stats().offered;
+    world.im.send_chan_message(0, "room", "how many?").unwrap();
+    eventually("delivered", || world.nodes[0].stats().offered == offered + 3);
+    drop((devices, flood));
+    eventually("offline", || !world.im.has_online(1).unwrap());
+    other.silent();
 }
 
 pub fn what_was_sent_before_force_offline_still_arrives(backend: Backend) {

@@ -40,12 +40,14 @@ macro_rules! limits {
 
 limits! {
     connections: Count;
+    connections_per_client: Count;
     handshakes: Count;
     handshakes_per_address: Count;
     failures_per_address: Count;
     head_bytes: Count;
     handshake: Time;
     inbound_message_bytes: Count;
+    inbound_message_time: Time;
     inbound_rate: Count;
     ping_after: Time;
     pong_within: Time;

@@ -36,7 +36,10 @@ use super::{
     receipt::Notices,
     transport::{Socket, Transport},
 };
-use crate::broker::{PresenceChange, Watchlist};
+use crate::{
+    broker::{PresenceChange, Watchlist},
+    id::ClientId,
+};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 /// Commands per turn, counted by the connections they concern, so that sockets are looked at between them and
@@ -144,6 +147,7 @@ impl<S: Socket> Reactor<S> {
         let connection_limits = ConnectionLimits {
             echo: parts.echo,
             message_bytes: limits.inbound_message_bytes,
+            message_time: ticks(limits.inbound_message_time),
             // At least one whole message with its header must pass between two looks.
             inbound_bytes: (limits.inbound_rate as f64 * sweep_share)
                 .max(2.0 * limits.inbound_message_bytes as f64)
@@ -316,7 +320,7 @@ impl<S: Socket> Reactor<S> {
 
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
     fn adopt(&mut self, adoption: Adoption<S>) {
-        let Adoption { stream, ticket, number, response, leftover } = adoption;
+        let Adoption { stream, ticket, number, response, mut leftover } = adoption;
         if self.drain.is_some() {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;
@@ -334,7 +338,7 @@ impl<S: Socket> Reactor<S> {
         }
         connection.enqueue_control(response);
         if !leftover.is_empty() {
-            connection.receive(&leftover, self.now, &self.limits);
+            connection.receive(&mut leftover, self.now, &self.limits);
         }
         if connection.has_unread() {
             self.unread.push(key as Key);
@@ -346,6 +350,23 @@ impl<S: Socket> Reactor<S> {
         }
         self.mark_urgent(key as Key);
         self.note_phase(key as Key);
+        self.close_beyond_limit(client);
+    }
+
+    /// A client with too many connections loses its oldest: a page that lost its network comes back before
+    /// its former socket is known to be dead.
+    fn close_beyond_limit(&mut self, client: ClientId) {
+        let keys = self.hub.connections(client);
+        if keys.len() <= self.parts.limits.connections_per_client {
+            return;
+        }
+        let is_open =
+            |key: &&Key| self.connections.get(**key as usize).is_some_and(|c| c.is_open());
+        let open: Vec<_> = keys.iter().filter(is_open).copied().collect();
+        let beyond = open.len().saturating_sub(self.parts.limits.connections_per_client);
+        for key in &open[..beyond] {
+            self.close(*key, CloseReason::TooMany);
+        }
     }
 
     /// The socket takes more.

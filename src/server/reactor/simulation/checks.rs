@@ -56,6 +56,18 @@ impl World {
         }
     }
 
+    /// The server ends TCP only after the peer has, or had its time to.
+    pub(super) fn check_ends(&mut self) {
+        let now = self.reactor.now;
+        for (_, connection) in &self.reactor.connections {
+            let peer = &mut self.peers[connection.number as usize];
+            let Some(reason) = connection.ending() else { continue };
+            let since = *peer.closing_since.get_or_insert(now);
+            let may = !reason.expects_answer() || peer.may_be_shut(Some(since));
+            assert!(may || !peer.line.borrow().shut, "{} was shut: {reason:?}", connection.number);
+        }
+    }
+
     /// Everyone has got a first part of what was offered, whole and in order; the counters agree.
     pub(super) fn check_streams(&self) {
         let mut delivered = 0;

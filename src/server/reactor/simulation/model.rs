@@ -15,7 +15,7 @@ use mio::{Poll, Token};
 use super::{
     super::{Reactor, ReactorParts, Ready},
     line::{Line, Wire},
-    peer::{AGE, Peer, RESPONSE, STALL},
+    peer::{AGE, LINGER, Peer, RESPONSE, STALL},
 };
 use crate::{
     broker::{PresenceChange, Watchlist},
@@ -146,6 +146,7 @@ impl World {
         }
         self.check_outboxes();
         self.check_cuts();
+        self.check_ends();
     }
 
     /// The reactor takes a command from its inbox, which it does when the one before is done with.
@@ -320,6 +321,7 @@ impl World {
         self.check_hub();
         self.check_outboxes();
         self.check_cuts();
+        self.check_ends();
     }
 
     /// Takes what the reactor tells others.
@@ -387,7 +389,7 @@ fn limits() -> Limits {
         outbox_bytes: OUTBOX,
         outbox_stall: Duration::from_millis(100) * STALL,
         outbox_age: Duration::from_millis(100) * AGE,
-        linger: Duration::from_secs(1),
+        linger: Duration::from_millis(100) * LINGER,
         sweep: Duration::from_secs(1),
         ..Limits::default()
     }

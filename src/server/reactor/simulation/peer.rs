@@ -13,6 +13,8 @@ const ALWAYS: [u16; 4] = [1001, 1008, 1013, 4001];
 pub(super) const STALL: u32 = 10;
 pub(super) const AGE: u32 = 20;
 const PACE: usize = 16 << 10;
+/// Ticks that a peer is given to answer a close frame.
+pub(super) const LINGER: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -37,6 +39,9 @@ pub(super) struct Peer {
     mute: bool,
     /// Sends no more: it has sent a close frame or broken the protocol.
     done: bool,
+    said_goodbye: bool,
+    /// Since when the server has been closing.
+    pub(super) closing_since: Option<u32>,
     /// The close code that this must have led to.
     fault: Option<u16>,
 }
@@ -69,6 +74,8 @@ impl Peer {
             answered: 0,
             mute: chance.once_in(12),
             done: false,
+            said_goodbye: false,
+            closing_since: None,
             fault: None,
         }
     }
@@ -79,7 +86,8 @@ impl Peer {
             0..=9 => self.read(1 + chance.below(3000)),
             10..=17 => self.say(chance),
             18..=30 => self.transmit(1 + chance.below(200)),
-            31..=35 => self.answer(),
+            31..=34 => self.answer(),
+            35 if !self.mute => self.say_goodbye(),
             36 if chance.once_in(4) => self.line.borrow_mut().end(true),
             37 if chance.once_in(4) => {
                 self.done = true;
@@ -96,6 +104,7 @@ impl Peer {
             self.read(1 << 20);
             self.mute = false;
             self.answer();
+            self.say_goodbye();
             self.transmit(usize::MAX);
             if self.line.borrow().shut {
                 self.line.borrow_mut().end(false);
@@ -197,6 +206,25 @@ impl Peer {
             self.answered = pings;
             self.frame(0x8a, b"");
         }
+    }
+
+    /// Answers the server's close frame.
+    fn say_goodbye(&mut self) {
+        if let (Some(code), false) = (self.got().close, self.done) {
+            self.frame(0x88, &code.to_be_bytes());
+            self.done = true;
+            self.said_goodbye = true;
+        }
+    }
+
+    /// Whether the server may end its side of TCP: the peer has sent its close frame or its FIN, has broken the
+    /// protocol, or had the time to answer.
+    pub(super) fn may_be_shut(&self, closing_since: Option<u32>) -> bool {
+        let sent = self.unsent.is_empty();
+        self.said_goodbye && sent
+            || self.fault.is_some()
+            || self.line.borrow().ended
+            || closing_since.is_some_and(|since| since + LINGER <= self.now)
     }
 
     /// Reads what the server has written and checks its form: whole frames in order, pongs as asked, one
