@@ -8,7 +8,8 @@ use std::{sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Envelope, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, EventSubscription, MemoryBroker, PresenceChange, Session, Subscription, Watchlist,
+        Broker, EventSubscription, MemoryBroker, PresenceChange, Session, Subscription,
+        TakenTicket, Watchlist,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -43,9 +44,14 @@ fn main() -> Result<()> {
 struct OpenDoor(MemoryBroker);
 
 impl Broker for OpenDoor {
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
-        let ticket = Ticket::new(ClientId::Int(1), None);
-        Ok(tokens.iter().map(|_| Some(ticket.text().to_owned())).collect())
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
+        let text = Ticket::new(ClientId::Int(1), None).text().to_owned();
+        let taken = TakenTicket { text, left: Duration::from_secs(10) };
+        Ok(tokens.iter().map(|_| Some(taken.clone())).collect())
+    }
+
+    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+        self.0.return_tickets(tickets)
     }
 
     fn describe(&self) -> String {

@@ -36,9 +36,12 @@ pub trait Broker: Send + Sync {
     /// Stores what `token` stands for; it vanishes after `life`.
     fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()>;
 
-    /// Takes the tickets out, each at most once over all callers; the stored text, unchecked, in the
-    /// order of `tokens`.
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>>;
+    /// Takes the tickets out, each at most once over all callers; what was stored, unchecked, in the order
+    /// of `tokens`.
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>>;
+
+    /// Puts tickets back under their tokens for what was left of their life, unless something is there.
+    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()>;
 
     // --- Requests --------------------------------------------------------------------------------
 
@@ -203,6 +206,15 @@ pub struct Page<T> {
     pub next: Option<String>,
     /// Length of the whole list at this moment.
     pub total: u64,
+}
+
+/// A ticket that was [taken](Broker::take_tickets).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenTicket {
+    /// The stored text, unchecked.
+    pub text: String,
+    /// What was left of its life, more than zero.
+    pub left: Duration,
 }
 
 /// One node's stream of messages and of what they depend on, in order.

@@ -10,6 +10,6 @@ mod redis;
 pub use self::redis::{RedisBroker, RedisOptions};
 pub use contract::{
     Broker, Echo, EventSubscription, FeedEvent, Page, PresenceChange, PresenceEvent, Session,
-    Subscription, Watchlist,
+    Subscription, TakenTicket, Watchlist,
 };
 pub use memory::MemoryBroker;

@@ -32,6 +32,7 @@ use super::{
     reactor::{self, Reactor, ReactorParts},
     receipt::{DueNotices, Notices, notices},
     refusals::Refusals,
+    tickets::Tickets,
     tls::Tls,
     vitals::{Pulse, Vitals},
     worker,
@@ -251,10 +252,17 @@ impl Assembly {
         queue: Receiver<TicketJob>,
         acceptor: InboxSender<AcceptorCommand>,
     ) -> io::Result<JoinHandle<()>> {
-        let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
-        let (own_index, pulse) = (self.own_index, Arc::clone(&self.pulse));
+        let tickets = Tickets {
+            broker: Arc::clone(&self.broker),
+            queue,
+            acceptor,
+            nodes: self.nodes.clone(),
+            own_index: self.own_index,
+            ids: self.config.ids.unwrap_or_else(|| self.broker.id_kind()),
+            pulse: Arc::clone(&self.pulse),
+        };
         self.spawn("im-tickets", move || {
-            worker::run_tickets(&*broker, &queue, &acceptor, &nodes, own_index, &pulse);
+            tickets.run();
             Ok(())
         })
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use crate::{
     error::{Error, Result},
     helper::check_path,
+    id::IdKind,
     nodes::Nodes,
     server::{origins, peer::PeerAddress, tls::TlsConfig},
 };
@@ -37,6 +38,9 @@ pub struct ServerConfig {
     pub servers: Vec<String>,
     /// Path of the WebSocket endpoint; compared without regard to case, by whole segments. Default `/ws`.
     pub path: String,
+    /// Which ids may connect; tickets of others are refused with 401. Default: as the broker says
+    /// ([`Broker::id_kind`](crate::broker::Broker::id_kind)).
+    pub ids: Option<IdKind>,
     /// Reactor threads. Default: one per core that the process may use.
     pub reactors: usize,
     /// Values of the `Origin` header that may connect, such as `https://www.example.com`: scheme, host, and
@@ -63,6 +67,7 @@ impl Default for ServerConfig {
             server: None,
             servers: Vec::new(),
             path: "/ws".into(),
+            ids: None,
             reactors: std::thread::available_parallelism().map_or(1, usize::from),
             origins: Vec::new(),
             peer_address: PeerAddress::default(),

@@ -3,7 +3,7 @@
 //! [`Server::start`] binds, starts the threads and returns a [`ServerHandle`]; the threads end with it.
 //! Reading order of the files: `message` (what crosses threads), `reactor`, `connection` and `inbound` (the
 //! life of a socket), `hub`, `outbox`, `frame`; then `acceptor`, `handshakes` and `http` (how a socket gets
-//! there), `transport` and `tls` (what its bytes go through), `feed`, `presence` and `worker` (the broker's
+//! there), `transport` and `tls` (what its bytes go through), `feed`, `presence`, `tickets` and `worker` (the broker's
 //! two directions); `assembly` puts them together. The rest counts (`counters`, `calls`, `stats`, `vitals`,
 //! `metrics`) or is small.
 
@@ -42,6 +42,7 @@ mod refusal;
 mod refusals;
 mod stats;
 mod target;
+mod tickets;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

@@ -17,6 +17,7 @@ pub(super) enum Refusal {
     NoToken,
     BadToken,
     BadTicket,
+    OtherKind,
     Origin,
     Path,
     Method,
@@ -59,6 +60,9 @@ impl Refusal {
                 (DENIED, "the token is unknown, used or expired; get a new address")
             }
             Refusal::BadTicket => (DENIED, "the token stands for something that is not a ticket"),
+            Refusal::OtherKind => {
+                (DENIED, "the ticket's id is not of the kind of this deployment (integer or GUID)")
+            }
             Refusal::Origin => ((403, "Forbidden"), "this Origin may not connect"),
             Refusal::Path => ((404, "Not Found"), "no WebSocket endpoint at this path"),
             Refusal::Method => ((405, "Method Not Allowed"), "only GET can be upgraded"),

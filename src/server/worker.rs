@@ -1,4 +1,4 @@
-//! The threads that call the broker for the loops: tickets for the acceptor, receipts for the reactors.
+//! The thread that sends receipts for the reactors, and how threads that call the broker take their work.
 //!
 //! Each takes whatever queued up during its last round trip and sends it as one batch. They end when
 //! their queue has no sender any more.
@@ -12,11 +12,8 @@ use super::{
     calls::Call,
     counters::{Counters, add},
     heartbeat,
-    inbox::InboxSender,
-    message::{AcceptorCommand, TicketJob},
     patience::Patience,
     receipt::{DueNotices, Notice},
-    refusal::Refusal,
     vitals::Pulse,
 };
 use crate::{
@@ -24,8 +21,6 @@ use crate::{
     broker::Broker,
     error::{ErrorKind, Result},
     nodes::Nodes,
-    throttle::Throttle,
-    wire::Ticket,
 };
 
 /// Bytes of receipts that are published at once, at least one whole receipt.
@@ -59,63 +54,8 @@ pub(super) fn collect<T>(queue: &Receiver<T>, batch: &mut Vec<T>, timeout: Durat
     Work::Batch
 }
 
-const LONG: Duration = Duration::from_secs(3600);
-
-/// Takes tickets and tells the acceptor what they are worth.
-pub(super) fn run_tickets(
-    broker: &dyn Broker,
-    queue: &Receiver<TicketJob>,
-    acceptor: &InboxSender<AcceptorCommand>,
-    nodes: &Nodes,
-    own_index: usize,
-    pulse: &Pulse,
-) {
-    let mut jobs = Vec::new();
-    loop {
-        match collect(queue, &mut jobs, LONG) {
-            Work::Batch => {}
-            Work::Idle => continue,
-            Work::Ended => return,
-        }
-        let (handshakes, tokens): (Vec<_>, Vec<_>) =
-            jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
-        let texts = pulse.time(Call::Tickets, || broker.take_tickets(&tokens));
-        let texts = texts.unwrap_or_else(|error| {
-            log::debug!("tickets cannot be taken: {error}");
-            Vec::new()
-        });
-        let mut texts = texts.into_iter();
-        for handshake in handshakes {
-            let outcome = match texts.next() {
-                None => Err(Refusal::NoBroker),
-                Some(None) => Err(Refusal::BadToken),
-                Some(Some(text)) => judge(&text, nodes, own_index),
-            };
-            if acceptor.push(AcceptorCommand::Verdict { handshake, outcome }).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn judge(text: &str, nodes: &Nodes, own_index: usize) -> Result<Ticket, Refusal> {
-    let ticket = Ticket::parse(text).ok_or(Refusal::BadTicket)?;
-    let owner = ticket.client().node_of(nodes.len());
-    if owner == own_index {
-        return Ok(ticket);
-    }
-    static MISDIRECTED: Throttle = Throttle::new();
-    let (owner, own) = (nodes.name(owner), nodes.name(own_index));
-    if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
-        let client = ticket.client();
-        log::warn!(
-            client:% = client, owner, node = own;
-            "client={client} belongs to node {owner} but came to {own}; the servers lists of helper and \
-             nodes differ, or a proxy mixes the nodes up{more}"
-        );
-    }
-    Err(Refusal::OtherNode)
-}
+/// Wait for work where there is nothing else to do.
+pub(super) const LONG: Duration = Duration::from_secs(3600);
 
 /// Sends receipts. What cannot be sent is counted and dropped: it would be stale after an outage.
 pub(super) fn run_publisher(

@@ -9,7 +9,7 @@ use std::{
 
 use imcore::{
     ClientId, ErrorKind, NodeStatus, Ticket,
-    broker::{Page, PresenceChange, PresenceEvent},
+    broker::{Page, PresenceChange, PresenceEvent, TakenTicket},
 };
 
 use crate::world::{Events, World, closed, eventually, id, opened, sorted};
@@ -63,7 +63,34 @@ pub(crate) fn tickets_keep_the_order_of_tokens(world: &World) {
     broker.put_ticket("a", &first, Duration::from_millis(9_500)).unwrap();
     let tokens = ["a", "nosuch", "b", "a"].map(String::from);
     let taken = broker.take_tickets(&tokens).unwrap();
-    assert_eq!(taken, [Some(first.text().into()), None, Some(second.text().into()), None]);
+    let texts: Vec<_> =
+        taken.iter().map(|taken| taken.as_ref().map(|taken| &taken.text[..])).collect();
+    assert_eq!(texts, [Some(first.text()), None, Some(second.text()), None]);
+}
+
+pub(crate) fn tickets_are_put_back_for_what_is_left_of_their_life(world: &World) {
+    let broker = world.broker();
+    let ticket = Ticket::new(id(1), Some("元"));
+    broker.put_ticket("a", &ticket, Duration::from_secs(50)).unwrap();
+    let take = |token: &str| broker.take_tickets(&[token.to_owned()]).unwrap().pop().unwrap();
+    let taken = take("a").unwrap();
+    assert_eq!(taken.text, ticket.text());
+    assert!(taken.left <= Duration::from_secs(50) && taken.left > Duration::from_secs(20));
+    assert_eq!(take("a"), None);
+    broker.return_tickets(&[("a", &taken)]).unwrap();
+    let again = take("a").unwrap();
+    assert!(again.text == taken.text && again.left <= taken.left, "{again:?}");
+    // What is there meanwhile stays.
+    let newer = Ticket::new(id(2), None);
+    broker.put_ticket("a", &newer, LONG).unwrap();
+    broker.return_tickets(&[("a", &taken)]).unwrap();
+    assert_eq!(take("a").unwrap().text, newer.text());
+    // It vanishes when it would have.
+    let short = TakenTicket { left: Duration::from_millis(1), ..taken };
+    broker.return_tickets(&[("b", &short)]).unwrap();
+    thread::sleep(Duration::from_millis(5));
+    assert_eq!(take("b"), None);
+    broker.return_tickets(&[]).unwrap();
 }
 
 pub(crate) fn a_request_is_claimed_once(world: &World) {

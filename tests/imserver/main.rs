@@ -4,6 +4,7 @@ mod cluster;
 mod deaths;
 mod flags;
 mod health;
+mod ids;
 mod logs;
 mod misfits;
 mod pressure;

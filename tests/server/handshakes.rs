@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{Envelope, Ticket};
+use imcore::{ClientId, Envelope, IdKind, ImClient, Ticket};
 
 use crate::{
     world::{Backend, World, eventually},
@@ -15,7 +15,15 @@ use crate::{
 };
 
 /// A path with a fresh token for `client`.
-fn target(world: &World, client: i64) -> String {
+fn target(world: &World, client: impl Into<ClientId>) -> String {
+    let client = client.into();
+    if client.is_system() {
+        // No helper issues these.
+        let token = imcore_token();
+        let ticket = Ticket::new(client, None);
+        world.broker.put_ticket(&token, &ticket, ImClient::TICKET_LIFE).unwrap();
+        return format!("/ws?token={token}");
+    }
     let url = world.im.prev_connect_server(client, None).unwrap();
     url.split_once("/ws").map(|(_, query)| format!("/ws{query}")).unwrap()
 }
@@ -105,6 +113,31 @@ pub fn a_client_of_another_node_is_told_so(backend: Backend) {
     assert_eq!(status, 421);
     assert!(reason.contains("servers"), "{reason}");
     assert!(world.im.get_client_list_by_online().unwrap().is_empty());
+    // Some clients try again by themselves, and the ticket is still good: at the right node, once.
+    assert_eq!(Client::connect(world.nodes[2].local_addr(), &url).err(), Some(421));
+    let mut client = Client::connect(world.nodes[1].local_addr(), &url).unwrap();
+    assert_eq!(Client::connect(world.nodes[1].local_addr(), &url).err(), Some(401));
+    client.silent();
+}
+
+pub fn ids_of_another_kind_are_refused(backend: Backend) {
+    let guid: ClientId = "8f14e45f-ceea-467f-a9b1-000000000007".parse().unwrap();
+    for (kind, own, other) in [
+        (IdKind::Int, 7.into(), guid),
+        (IdKind::Guid, guid, 7.into()),
+        (IdKind::Guid, guid, 0.into()),
+    ] {
+        let world = World::with(backend, 1, |config| config.ids = Some(kind));
+        let (status, reason) = refusal(&world, &request(&target(&world, other)));
+        assert_eq!(status, 401, "{kind} {other}");
+        assert!(reason.contains("kind"), "{reason}");
+        let _client = world.connect(own);
+        eventually("one is online", || world.im.get_client_list_by_online().unwrap() == [own]);
+    }
+    // Where no .NET process listens, both may.
+    let world = World::with(backend, 1, |config| config.ids = Some(IdKind::Any));
+    world.connect(7).silent();
+    world.connect(guid).silent();
 }
 
 pub fn paths_and_queries_match_as_the_original(backend: Backend) {
@@ -323,7 +356,7 @@ pub fn what_comes_to_nothing_is_limited_over_time(backend: Backend) {
     // Ten seconds' worth may come at once.
     let world = World::with(backend, 1, |config| config.limits.failures_per_address = 2);
     let bad = request("/ws?token=x");
-    let clients: Vec<_> = (0..50).map(|id| world.connect(id)).collect();
+    let clients: Vec<_> = (1..=50).map(|id| world.connect(id)).collect();
     let statuses: Vec<_> = (0..40).map(|_| refusal(&world, &bad).0).collect();
     let admitted = statuses.iter().filter(|status| **status == 401).count();
     assert!((20..40).contains(&admitted), "{statuses:?}");

@@ -96,6 +96,7 @@ behaviour! {
     handshakes::a_token_expires,
     handshakes::one_of_many_who_use_a_token_at_once_gets_in,
     handshakes::a_client_of_another_node_is_told_so,
+    handshakes::ids_of_another_kind_are_refused,
     handshakes::paths_and_queries_match_as_the_original,
     handshakes::offers_of_extensions_and_protocols_are_ignored,
     handshakes::what_is_no_upgrade_is_refused_with_a_reason,

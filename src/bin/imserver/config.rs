@@ -133,15 +133,16 @@ impl Config {
             [] => vec![server.to_owned()],
             servers => servers.to_vec(),
         };
-        // Also with the in-process broker: whoever names a prefix says which ids go with it.
-        let prefix = self.layers.text("prefix").unwrap_or_default();
-        ImClient::builder()
+        let client = ImClient::builder()
             .servers(servers)
             .broker(broker)
             .path(self.server.path.as_str())
-            .public_url(self.public_url.as_str())
-            .id_kind(IdKind::of_prefix(&prefix))
-            .build()
+            .public_url(self.public_url.as_str());
+        match self.server.ids {
+            Some(ids) => client.id_kind(ids),
+            None => client,
+        }
+        .build()
     }
 
     /// The public address of this node.
@@ -178,6 +179,7 @@ impl Config {
             let value = match (setting.name, given) {
                 (_, Some(given)) => given.texts.join(","),
                 ("reactors", None) => self.server.reactors.to_string(),
+                ("ids", None) => self.server.ids.map(|ids| ids.to_string()).unwrap_or_default(),
                 ("public_url", None) => self.public_url.clone(),
                 ("drain", None) => self.server.limits.drain_over.as_secs_f64().to_string(),
                 (_, None) => String::new(),
@@ -220,6 +222,7 @@ fn server_config(layers: &Layers) -> Result<ServerConfig, Error> {
         server: layers.text("server"),
         servers: list("servers"),
         path: layers.text("path").unwrap_or(defaults.path),
+        ids: Some(ids(layers)?),
         reactors: layers
             .parse("reactors", "a whole number", |text| text.parse().ok())?
             .unwrap_or(defaults.reactors),
@@ -229,6 +232,13 @@ fn server_config(layers: &Layers) -> Result<ServerConfig, Error> {
         tls: tls(layers)?,
         echo: defaults.echo,
     })
+}
+
+/// Also with the in-process broker: whoever names a prefix says which ids go with it.
+fn ids(layers: &Layers) -> Result<IdKind, Error> {
+    let by_prefix = || IdKind::of_prefix(&layers.text("prefix").unwrap_or_default());
+    let given = layers.parse("ids", "integer, guid or mixed", |text| text.parse().ok())?;
+    Ok(given.unwrap_or_else(by_prefix))
 }
 
 /// Certificate and key come together or not at all.

@@ -86,6 +86,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "ids",
+        value_name: "KIND",
+        help: "Which ids clients have; others are refused, as they would end .NET processes [default: by \
+               --prefix, integer for im_v2, guid for wsim, mixed for others]",
+        example: "integer",
+        choices: &["integer", "guid", "mixed"],
+        ..PLAIN
+    },
+    Setting {
         name: "key_prefix",
         help: "Put in front of Redis keys but not of topics, like prefix= in the .NET connection string",
         example: "shop:",
@@ -352,7 +361,8 @@ mod tests {
         for Setting { name, example, choices, default, .. } in SETTINGS {
             assert!(!example.is_empty(), "{name}");
             assert!(choices.is_empty() || choices.contains(example), "{name}");
-            assert!(choices.is_empty() || choices.contains(default), "{name}");
+            let fits = default.is_empty() || choices.contains(default);
+            assert!(choices.is_empty() || fits, "{name}");
         }
         assert!(RELOADED.iter().all(|name| setting(name).name == *name));
     }

@@ -1,7 +1,7 @@
 //! Texts that vanish after a while. Kept in `State`, under the broker's mutex; takes the time as an
 //! argument.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
@@ -31,8 +31,9 @@ impl Expiring {
         (now < *until).then_some(&**text)
     }
 
-    pub(super) fn take(&mut self, key: &str, now: Instant) -> Option<String> {
+    /// The text, and how long it would have stayed.
+    pub(super) fn take(&mut self, key: &str, now: Instant) -> Option<(String, Duration)> {
         let (text, until) = self.texts.remove(key)?;
-        (now < until).then(|| text.into())
+        (now < until).then(|| (text.into(), until - now))
     }
 }

@@ -19,7 +19,7 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, Watchlist,
+    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, TakenTicket, Watchlist,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -83,10 +83,25 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         let mut state = self.shared.lock();
         let now = Instant::now();
-        Ok(tokens.iter().map(|token| state.tickets.take(token, now)).collect())
+        let mut take = |token: &String| {
+            let (text, left) = state.tickets.take(token, now)?;
+            Some(TakenTicket { text, left })
+        };
+        Ok(tokens.iter().map(&mut take).collect())
+    }
+
+    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        for (token, TakenTicket { text, left }) in tickets {
+            if state.tickets.get(token, now).is_none() {
+                state.tickets.put(token, text, now + *left);
+            }
+        }
+        Ok(())
     }
 
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {

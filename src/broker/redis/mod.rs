@@ -38,7 +38,7 @@ use self::{
     connector::Connector, events::RedisEvents, feed::RedisFeed, gather::Gather, pool::Pool,
 };
 use super::contract::{
-    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, Watchlist,
+    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, TakenTicket, Watchlist,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -288,8 +288,12 @@ impl Broker for RedisBroker {
         self.store_ticket(token, ticket, life)
     }
 
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         self.remove_tickets(tokens)
+    }
+
+    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+        self.restore_tickets(tickets)
     }
 
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {

@@ -7,7 +7,11 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{RedisBroker, error, millis, reply, scripts};
-use crate::{error::Result, wire::Ticket};
+use crate::{broker::TakenTicket, error::Result, wire::Ticket};
+
+/// What Redis says of a ticket that was stored for ever, which no helper does, and what counts as its life.
+const NO_END: i64 = -1;
+const UNKNOWN_LIFE: Duration = Duration::from_secs(10);
 
 impl RedisBroker {
     pub(super) fn store_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
@@ -22,17 +26,34 @@ impl RedisBroker {
         Ok(())
     }
 
-    pub(super) fn remove_tickets(&self, tokens: &[String]) -> Result<Vec<Option<String>>> {
+    pub(super) fn remove_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         let mut replies = self.each_reply(tokens, |pipeline, token| {
-            pipeline.cmd("GETDEL").arg(self.names().token_key(token));
+            let key = self.names().token_key(token);
+            pipeline.cmd("PTTL").arg(&key).cmd("GETDEL").arg(&key);
         })?;
         // What is no text is no ticket, and says nothing of the others.
         for reply in replies.iter_mut().filter(|reply| error::is_wrong_type(reply)) {
             *reply = Value::Nil;
         }
         error::judge(&self.shared.connector.address, &replies)?;
-        let text = |value| (value != Value::Nil).then(|| reply::text(value));
-        Ok(replies.into_iter().map(text).collect())
+        let taken = |(left, text)| {
+            let left = match reply::number(left) {
+                left @ 1.. => Duration::from_millis(left as u64),
+                NO_END => UNKNOWN_LIFE,
+                // About to go.
+                _ => Duration::from_millis(1),
+            };
+            (text != Value::Nil).then(|| TakenTicket { text: reply::text(text), left })
+        };
+        Ok(reply::pairs(replies.into_iter()).map(taken).collect())
+    }
+
+    pub(super) fn restore_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+        self.each(tickets, |pipeline, (token, TakenTicket { text, left })| {
+            pipeline.cmd("SET").arg(self.names().token_key(token)).arg(text).arg("NX");
+            pipeline.arg("PX").arg(millis(*left));
+        })?;
+        Ok(())
     }
 
     pub(super) fn claim_request(

@@ -1,0 +1,120 @@
+//! The thread that takes tickets for the acceptor and judges what they are worth.
+//!
+//! Takes whatever queued up during its last round trip as one batch. Ends when its queue has no sender any
+//! more.
+
+use std::sync::{Arc, mpsc::Receiver};
+
+use super::{
+    calls::Call,
+    inbox::InboxSender,
+    message::{AcceptorCommand, TicketJob},
+    refusal::Refusal,
+    vitals::Pulse,
+    worker::{LONG, Work, collect},
+};
+use crate::{
+    broker::{Broker, TakenTicket},
+    id::IdKind,
+    nodes::Nodes,
+    throttle::Throttle,
+    wire::Ticket,
+};
+
+static MISDIRECTED: Throttle = Throttle::new();
+static OTHER_KIND: Throttle = Throttle::new();
+
+/// What the ticket thread works with.
+pub(super) struct Tickets {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) queue: Receiver<TicketJob>,
+    pub(super) acceptor: InboxSender<AcceptorCommand>,
+    pub(super) nodes: Nodes,
+    pub(super) own_index: usize,
+    /// Which ids may connect.
+    pub(super) ids: IdKind,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+impl Tickets {
+    pub(super) fn run(self) {
+        let mut jobs = Vec::new();
+        loop {
+            match collect(&self.queue, &mut jobs, LONG) {
+                Work::Batch => {}
+                Work::Idle => continue,
+                Work::Ended => return,
+            }
+            if !self.answer(&mut jobs) {
+                return;
+            }
+        }
+    }
+
+    /// Answers all of `jobs`; false if the acceptor has ended.
+    fn answer(&self, jobs: &mut Vec<TicketJob>) -> bool {
+        let (handshakes, tokens): (Vec<_>, Vec<_>) =
+            jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
+        let taken = self.pulse.time(Call::Tickets, || self.broker.take_tickets(&tokens));
+        let taken = taken.unwrap_or_else(|error| {
+            log::debug!("tickets cannot be taken: {error}");
+            Vec::new()
+        });
+        let outcomes: Vec<_> = (0..tokens.len())
+            .map(|index| match taken.get(index) {
+                None => Err(Refusal::NoBroker),
+                Some(None) => Err(Refusal::BadToken),
+                Some(Some(taken)) => self.judge(taken),
+            })
+            .collect();
+        let misdirected = outcomes.iter().zip(&tokens).zip(&taken).filter_map(|((o, token), t)| {
+            let taken = t.as_ref().filter(|_| matches!(o, Err(Refusal::OtherNode)))?;
+            Some((token.as_str(), taken))
+        });
+        self.put_back(&misdirected.collect::<Vec<_>>());
+        handshakes.into_iter().zip(outcomes).all(|(handshake, outcome)| {
+            self.acceptor.push(AcceptorCommand::Verdict { handshake, outcome }).is_ok()
+        })
+    }
+
+    fn judge(&self, taken: &TakenTicket) -> Result<Ticket, Refusal> {
+        let ticket = Ticket::parse(&taken.text).ok_or(Refusal::BadTicket)?;
+        let client = ticket.client();
+        if !self.ids.admits(client) {
+            if let Some(more) = OTHER_KIND.admit("") {
+                log::warn!(
+                    client:% = client;
+                    "client={client} is refused: ids are of the kind {} here, by the prefix or the setting \
+                     ids, and a .NET process that heard of another would end; whoever issued the address \
+                     must use that kind{more}",
+                    self.ids
+                );
+            }
+            return Err(Refusal::OtherKind);
+        }
+        let owner = client.node_of(self.nodes.len());
+        if owner == self.own_index {
+            return Ok(ticket);
+        }
+        let (owner, own) = (self.nodes.name(owner), self.nodes.name(self.own_index));
+        if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
+            log::warn!(
+                client:% = client, owner, node = own;
+                "client={client} belongs to node {owner} but came to {own}; the servers lists of helper and \
+                 nodes differ, or a proxy mixes the nodes up{more}"
+            );
+        }
+        Err(Refusal::OtherNode)
+    }
+
+    /// Before those who brought them are answered: some try again at once, and perhaps at the right node.
+    fn put_back(&self, tickets: &[(&str, &TakenTicket)]) {
+        if tickets.is_empty() {
+            return;
+        }
+        let result = self.pulse.time(Call::Tickets, || self.broker.return_tickets(tickets));
+        if let Err(error) = result {
+            log::debug!("tickets of clients of other nodes cannot be put back: {error}");
+        }
+    }
+}
