@@ -73,6 +73,18 @@ impl<S: Socket> Transport<S> {
         session.process(&mut self.socket)
     }
 
+    /// Takes TLS away again after it failed: says what there is to say, and no more will come. What the peer
+    /// still sends can be read, as nothing of use, so that the last word is not lost with it.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(super) fn give_up_tls(&mut self) -> io::Result<()> {
+        if let Some(mut session) = self.tls.take() {
+            session.push_out(&mut self.socket)?;
+        }
+        self.socket.shutdown_write()
+    }
+
     /// Whether TLS is still to be agreed on with the peer, so that it cannot be told anything.
     pub(super) fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_handshaking())

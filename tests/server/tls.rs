@@ -111,14 +111,23 @@ fn clients_that_cannot_agree_are_counted_by_reason() {
         let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
         let mut stream = Stream::over(socket, Arc::new(config));
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"x").and_then(|()| stream.read(&mut [0; 16])).unwrap_err();
+        stream.write_all(b"x").and_then(|()| stream.read(&mut [0; 16])).unwrap_err()
     };
     try_with(Identity::new().trust());
     eventually("an unknown certificate", || failed(&world, TlsFailure::Rejected) == 1);
-    let mut other_protocol = shared().0.trust();
-    other_protocol.alpn_protocols = vec![b"h2".to_vec()];
-    try_with(other_protocol);
-    eventually("no protocol", || failed(&world, TlsFailure::Incompatible) == 1);
+    // Whoever can be told is told, also after this side's hello.
+    for (count, version) in
+        [&rustls::version::TLS12, &rustls::version::TLS13].into_iter().enumerate()
+    {
+        let mut other_protocol = shared().0.trust_with(&[version]);
+        other_protocol.alpn_protocols = vec![b"h2".to_vec()];
+        let told = try_with(other_protocol);
+        let told = told.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let alert = rustls::AlertDescription::NoApplicationProtocol;
+        assert_eq!(told, Some(&rustls::Error::AlertReceived(alert)), "{version:?}");
+        let counted = count as u64 + 1;
+        eventually("no protocol", || failed(&world, TlsFailure::Incompatible) == counted);
+    }
     let mut both_protocols = shared().0.trust();
     both_protocols.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut client = connect(&world, 1, both_protocols);
@@ -173,6 +182,41 @@ fn hellos_that_come_to_nothing_are_limited_before_they_cost_anything() {
         world.nodes[0].stats().refusals.iter().any(|(status, count)| *status == 429 && *count > 0)
     });
     eventually("room again", || world.try_connect(1).is_ok());
+}
+
+/// The last word arrives, whatever else the peer has sent that nobody will read.
+#[test]
+fn an_alert_is_not_lost_to_what_comes_behind_the_hello() {
+    let world = world(|_| {});
+    for garbage in [vec![], vec![0xff; 3000], b"\x17\x03\x03\x00\x05wrong".to_vec()] {
+        let mut config = shared().0.trust_with(&[&rustls::version::TLS13]);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).unwrap();
+        let mut socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(&[hello, garbage].concat()).unwrap();
+        let told = loop {
+            assert!(session.read_tls(&mut socket).unwrap() > 0, "the end without an alert");
+            if let Err(error) = session.process_new_packets() {
+                break error;
+            }
+        };
+        let alert = rustls::AlertDescription::NoApplicationProtocol;
+        assert_eq!(told, rustls::Error::AlertReceived(alert));
+    }
+    world.connect(1).silent();
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_certificate() {
+    let identity = Identity::new();
+    let marked = |text: &str| format!("\u{feff}{text}");
+    let tls = TlsConfig::from_pem(marked(&identity.cert), marked(&identity.key));
+    let config = ServerConfig { tls: Some(tls), ..ServerConfig::default() };
+    config.validate().unwrap();
 }
 
 /// Passes what is written on, one byte to the packet.

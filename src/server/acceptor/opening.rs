@@ -53,12 +53,17 @@ impl Acceptor {
         self.watch_anew(handshakes, id);
     }
 
-    /// Lets go of a peer that is gone, or broke the rules of its transport.
+    /// Lets go of a peer that is gone, or broke the rules of its transport: then it is told so.
     fn give_up(&self, handshakes: &mut Handshakes, id: HandshakeId, error: Option<&io::Error>) {
-        let Some(handshake) = handshakes.remove(id) else { return };
+        let Some(handshake) = handshakes.get(id) else { return };
         if handshake.stream.is_handshaking() {
-            self.tls_failed(&handshake, TlsSession::failure(error), error);
+            self.tls_failed(handshake, TlsSession::failure(error), error);
+            let is_here = error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+            if is_here && handshake.stream.give_up_tls().is_ok() {
+                return self.linger(handshakes, id, String::new());
+            }
         }
+        handshakes.remove(id);
     }
 
     pub(super) fn tls_failed(

@@ -37,6 +37,12 @@ impl Acceptor {
             return;
         }
         let response = refusal.response(handshake.wants_no_body());
+        self.linger(handshakes, id, response);
+    }
+
+    /// Says a last word, and waits a moment for the peer to read it.
+    pub(super) fn linger(&self, handshakes: &mut Handshakes, id: HandshakeId, response: String) {
+        let Some(handshake) = handshakes.get(id) else { return };
         handshake.phase = Phase::Refused { response, written: 0 };
         handshakes.refusals.push_back((Instant::now() + REFUSAL_LINGER, id));
         self.drive_refusal(handshakes, id);

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 /// Warned of from this long before it ends: tools renew thirty days before.
 const LAST_DAYS: Duration = Duration::from_secs(14 * 24 * 3600);
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A certificate that can be used.
 #[derive(Debug)]
 pub(super) struct Certificate {
@@ -81,12 +83,16 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn read(setting: &'static str, pem: &'a Pem) -> Result<Self> {
         let place = pem.path().map_or("the text given".into(), |path| path.display().to_string());
-        let text = match pem {
+        let mut text = match pem {
             Pem::Text(text) => Cow::Borrowed(&text[..]),
             Pem::File(path) => Cow::Owned(std::fs::read(path).map_err(|error| {
                 Error::config(format!("{setting}: {place} cannot be read")).with_source(error)
             })?),
         };
+        // Some editors put it there; with it the first line is none that begins a certificate.
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text = Cow::Owned(text[BYTE_ORDER_MARK.len()..].to_vec());
+        }
         Ok(Part { setting, place, text })
     }
 

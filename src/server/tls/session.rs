@@ -27,6 +27,10 @@ const SEALED_RECORD: usize = 5 + RECORD + 2048;
 /// More than sealing adds to a record, with room for a key update; guessed short, it costs a second try.
 const SEAL: usize = 128;
 
+/// Types of records in the clear.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+
 /// What both ends agreed on, and bytes on their way.
 pub(in crate::server) struct TlsSession {
     session: UnbufferedServerConnection,
@@ -219,7 +223,9 @@ impl TlsSession {
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
-                        self.clear.extend_from_slice(record.map_err(broken)?.payload);
+                        let record = record.map_err(broken)?;
+                        self.clear.extend_from_slice(record.payload);
+                        done += record.discard;
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
@@ -236,14 +242,23 @@ impl TlsSession {
         result.or_else(|error| self.seal_alert().and(Err(error)))
     }
 
-    /// The last word to a peer that broke the protocol: what is wrong.
+    /// The last word to a peer that broke the protocol: what is wrong, behind all that was to be said before,
+    /// such as this side's hello.
     fn seal_alert(&mut self) -> io::Result<()> {
         self.closed = true;
-        match self.session.process_tls_records(&mut self.incoming).state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                append(&mut self.outgoing, SEAL, |place| data.encode(place).map_err(missing))
+        loop {
+            let had = self.outgoing.len();
+            match self.session.process_tls_records(&mut self.incoming).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append(&mut self.outgoing, SEAL, |place| data.encode(place).map_err(missing))?;
+                }
+                _ => return Ok(()),
             }
-            _ => Ok(()),
+            // The alert is the first record that is none of the hello's, in the clear or not. Asking once more
+            // would have it read again what it has stumbled over.
+            if !matches!(self.outgoing.get(had), Some(&(HANDSHAKE | CHANGE_CIPHER_SPEC))) {
+                return Ok(());
+            }
         }
     }
 
