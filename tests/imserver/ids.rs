@@ -24,7 +24,7 @@ fn fleets() -> [Fleet; 4] {
         item(&format!("\"{}\"", GUID.replace('-', ""))),
         format!("{{'item1':'{GUID}'}}"),
     ];
-    let none = vec![item("null"), item("\"x\""), item("[7]"), "7".to_owned()];
+    let none = [item("null"), item("\"x\""), item("[7]"), "7".to_owned()];
     let with = |wrong: &[String]| [wrong, &none[..], &[]].concat();
     let zeros = [item("0"), "{\"Item2\":\"a\"}".to_owned(), item("true")];
     [
