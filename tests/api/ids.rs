@@ -70,21 +70,18 @@ fn no_id_is_rounded_in_whatever_form_a_number_comes() {
         ("1.5e1", "15"),
         ("4200e-2", "42"),
         ("-42.000", "-42"),
+        ("9007199254740993.0", "9007199254740993"),
+        ("9007199254740993e0", "9007199254740993"),
+        ("90071992547409930e-1", "9007199254740993"),
+        ("9.007199254740993E15", "9007199254740993"),
+        ("-9007199254740995.0", "-9007199254740995"),
     ] {
         let envelope = wire.published(|| assert_eq!(send(number).status, 202, "{number}"));
         assert!(envelope["Item2"].to_string().contains(id), "{number}: {envelope}");
     }
-    // What came out of a floating-point number may be another client's already.
-    for number in [
-        "9007199254740993.0",
-        "9007199254740993e0",
-        "90071992547409930e-1",
-        "9.007199254740993E15",
-        "-9007199254740995.0",
-        "9223372036854775808",
-        "1e400",
-        "0.5",
-    ] {
+    for number in
+        ["9007199254740993.5", "9223372036854775808", "9223372036854775808.0", "1e400", "0.5"]
+    {
         let answer = send(number);
         assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{number}");
         assert_eq!(answer.json()["pointer"], "/receivers/0", "{answer:?}");
