@@ -86,6 +86,8 @@ mod error;
 pub mod fuzzing;
 mod helper;
 mod id;
+#[cfg(test)]
+mod mutations;
 mod nodes;
 #[cfg(test)]
 mod seeded;

@@ -13,14 +13,23 @@ mod contradictions;
 mod descriptors;
 mod environment;
 mod file;
+#[cfg(test)]
+mod fuzzing;
 mod health;
 mod json;
 mod layers;
 mod limits;
 mod logging;
 mod lookups;
+#[cfg(test)]
+#[path = "../../mutations.rs"]
+mod mutations;
 mod process;
 mod reload;
+#[cfg(test)]
+#[allow(dead_code, reason = "the library's tests use more of it")]
+#[path = "../../seeded.rs"]
+mod seeded;
 mod settings;
 mod spelling;
 mod stderr;

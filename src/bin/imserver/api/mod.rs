@@ -6,6 +6,8 @@
 mod calls;
 mod document;
 mod events;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod idempotency;
 mod input;
 mod json;

@@ -147,7 +147,7 @@ fn target(text: &str) -> Result<(Option<&str>, &str), Refusal> {
 
 /// Whether this is a host with or without a port, as `Host` has it. Narrower than the grammar, which allows
 /// signs that no name has and that programs read differently.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let (is_name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         Some((address, rest)) => (address.parse::<Ipv6Addr>().is_ok(), rest),
         None => {

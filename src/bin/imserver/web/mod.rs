@@ -13,6 +13,8 @@
 mod access;
 mod body;
 mod conversation;
+#[cfg(test)]
+pub(crate) mod fuzzing;
 mod guests;
 mod head;
 mod message;

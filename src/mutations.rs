@@ -1,0 +1,78 @@
+//! Runs a fuzz target over its seed corpus and over seeded mutations of it: for tests, of the library and of
+//! the program (which has this file by its path).
+
+use std::{fs, path::Path};
+
+use crate::seeded::{Replay, Seeded, seeds};
+
+const VARIABLE: &str = "IMCORE_FUZZ";
+/// Pieces that a mutation may put in.
+const WORDS: [&[u8]; 28] = [
+    b"\r\n\r\n",
+    b"\n\n",
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"{\"Item1\":",
+    b"\"Item2\":",
+    b"item2",
+    b"{}",
+    b"[[[[",
+    b"null",
+    b"1e999",
+    b"\\ud83d",
+    b"/*",
+    b"|",
+    b"__FreeIM__(",
+    b"\x80\x80\0\0\0\0",
+    b"\x88\x82\0\0\0\0\x03\xe8",
+    b"\x01\x81\0\0\0\0\xf4",
+    b"\x81\xfe\x7f\xff",
+    b"\r\nHost: b",
+    b"\r\nContent-Length: 5",
+    b"\r\nTransfer-Encoding: chunked",
+    b"\r\n0\r\n\r\n",
+    b"http://a",
+    b"%2f%",
+    b"?&=+",
+    b"9007199254740993.0e-1",
+];
+
+/// Runs every file of a corpus as it is, then mutations of them.
+pub(crate) fn fuzz(corpus: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(corpus);
+    let listed = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let mut paths: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let inputs: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    inputs.iter().for_each(|input| target(input));
+    for seed in seeds(VARIABLE, 3000) {
+        let _replay = Replay { variable: VARIABLE, seed };
+        target(&mutation(&inputs, &mut Seeded::new(seed)));
+    }
+}
+
+fn mutation(inputs: &[Vec<u8>], chance: &mut Seeded) -> Vec<u8> {
+    let mut bytes = inputs[chance.below(inputs.len())].clone();
+    for _ in 0..1 + chance.below(6) {
+        let at = chance.below(bytes.len() + 1);
+        let to = at + chance.below(bytes.len() - at + 1).min(16);
+        match chance.below(7) {
+            0 => drop(bytes.drain(at..to)),
+            1 => drop(bytes.splice(at..at, WORDS[chance.below(WORDS.len())].iter().copied())),
+            2 => bytes.truncate(at),
+            3 => {
+                let again = bytes[at..to].to_vec();
+                bytes.splice(at..at, again);
+            }
+            4 => {
+                let other = &inputs[chance.below(inputs.len())];
+                bytes.extend_from_slice(&other[chance.below(other.len() + 1)..]);
+            }
+            _ if at == bytes.len() => bytes.push(chance.next() as u8),
+            5 => bytes[at] ^= 1 << chance.below(8),
+            _ => bytes[at] = chance.next() as u8,
+        }
+    }
+    bytes
+}
