@@ -120,13 +120,15 @@ export type UrlAnswer = string | Url | null | undefined;
 
 /** What became of a message that asked for a receipt. */
 export interface ImReceipt {
-  /** The message, decoded. */
+  /** The message, decoded; undefined if it was too large to be sent back, and `id` stands for it. */
   content: unknown;
+  /** What your service named the message by when it sent it, if it did. */
+  id?: string;
   /** In words, as the original server says it. */
   receipt: string;
   /** Whom the message was for. */
   to: number | string;
-  status: "sent" | "offline" | (string & {});
+  status: "sent" | "offline";
 }
 
 /** What listeners get: a `CustomEvent`. */

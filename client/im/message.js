@@ -28,11 +28,13 @@ export function read(text, decode) {
 }
 
 /**
- * All four members that the server writes. What users write must not get these at its top: see README.md.
+ * All members that the server writes; of `content` and `id` one may be missing. What users write must not get these at its top:
+ * see README.md.
  * @param {any} value
  * @returns {value is ImReceipt}
  */
 function isReceipt(value) {
-  return typeof value === "object" && value !== null && "content" in value && typeof value.receipt === "string"
-    && ["number", "string", "bigint"].includes(typeof value.to) && typeof value.status === "string";
+  return typeof value === "object" && value !== null && typeof value.receipt === "string"
+    && ["number", "string", "bigint"].includes(typeof value.to) && ["sent", "offline"].includes(value.status)
+    && ("content" in value || typeof value.id === "string");
 }

@@ -36,6 +36,16 @@ test("receipts are events of their own, with the message decoded", async () => {
   assert.deepEqual(receipt, { content: { id: 7 }, receipt: "发送成功", to: 42, status: "sent" });
 });
 
+test("a receipt may have an id in place of a large content", async () => {
+  const { client } = await opened();
+  const receipts = [];
+  client.addEventListener("receipt", ({ detail }) => receipts.push(detail));
+  const known = { receipt: "发送成功", to: "9007199254740993", status: "sent", id: "m1" };
+  FakeSocket.last.says(known);
+  FakeSocket.last.says({ content: "5", ...known });
+  assert.deepEqual(receipts, [{ ...known, content: undefined }, { ...known, content: 5 }]);
+});
+
 test("a message that only looks like a receipt is a message", async () => {
   const { client } = await opened();
   const messages = [];
@@ -47,6 +57,8 @@ test("a message that only looks like a receipt is a message", async () => {
     { receipt: "sent", content: "x", status: "sent" },
     { receipt: "sent", content: "x", to: {}, status: "sent" },
     { receipt: 1, content: "x", to: 1, status: "sent" },
+    { receipt: "sent", to: 1, status: "sent" },
+    { receipt: "sent", content: "x", to: 1, status: "read" },
   ];
   for (const message of forged) FakeSocket.last.says(message);
   assert.deepEqual(messages, forged);

@@ -10,8 +10,8 @@ import { ScriptedNode } from "./engines/script.js";
 import { Service } from "./engines/service.js";
 
 const skip = missing();
-/** Short pauses: how long they are is tried with a clock of the test's. */
-const FAST = { firstPause: 50, longestPause: 100, stableAfter: 50 };
+/** Short pauses, since how long they are is tried with a clock of the test's; and time enough for a busy machine. */
+const FAST = { firstPause: 50, longestPause: 100, stableAfter: 50, connectWithin: 60_000 };
 
 let node;
 let service;
@@ -70,7 +70,8 @@ function assertOneEndEach(person, end) {
   const attempts = words.filter((word) => word === "connecting").length;
   const ends = words.filter((word) => word === "waiting").length;
   assert.equal(words.filter((word) => word === end).length, ends, words.join());
-  assert.equal(attempts, ends + words.filter((word) => word === "open").length / 2, words.join());
+  const underWay = words.at(-1) === "connecting" ? 1 : 0;
+  assert.equal(attempts, underWay + ends + words.filter((word) => word === "open").length / 2, words.join());
 }
 
 const attempts = (person, count) =>
@@ -111,10 +112,10 @@ describe("engines", { concurrency: 5, skip }, () => {
       test("a handshake that hangs is given up, and the next ones have more time", async (t) => {
         const one = await arrive(t, start, null);
         one.proxy.mode = "hang";
-        await one.connect({ connectWithin: 200 });
+        await one.connect({ connectWithin: 1_000 });
         await attempts(one.person, 3);
         const limits = one.person.told.filter(({ type }) => type === "error").map(({ message }) => /within (\d+)/.exec(message)[1]);
-        assert.deepEqual(limits.slice(0, 3), ["200", "300", "450"]);
+        assert.deepEqual(limits.slice(0, 3), ["1000", "1500", "2250"]);
         one.proxy.mode = "pass";
         await one.person.state("open");
         await works(one);
@@ -123,8 +124,8 @@ describe("engines", { concurrency: 5, skip }, () => {
 
       test("a slow way that needs more than the first limit is found", async (t) => {
         const one = await arrive(t, start, null);
-        one.proxy.delayMs = 150;
-        await one.connect({ connectWithin: 200 });
+        one.proxy.delayMs = 600;
+        await one.connect({ connectWithin: 1_000 });
         await one.person.state("open");
         await works(one);
       });
@@ -166,7 +167,7 @@ describe("engines", { concurrency: 5, skip }, () => {
 
       test("a link that dies in silence is found by check and silence", async (t) => {
         const one = await arrive(t, start, null);
-        await one.connect({ silence: 500, checkWithin: 300, check: `${service.url}/check/${one.client}` });
+        await one.connect({ silence: 1_000, checkWithin: 2_000, check: `${service.url}/check/${one.client}` });
         await one.person.state("open");
         await until("checks that are answered", () => one.account.calls.check > 1);
         assert.deepEqual(one.person.short().filter((word) => word === "error dead"), []);

@@ -5,7 +5,7 @@ import { connect, createServer } from "node:net";
 
 export class Proxy {
   /**
-   * What happens to new connections: `pass`, `rst`, `fin`, `hang` (taken, never answered), `delay` (by `delayMs` each way), or a number: that
+   * What happens to new connections: `pass`, `rst`, `fin`, `hang` (taken, what it says is never answered), `delay` (by `delayMs` each way), or a number: that
    * HTTP status. What happens to all: `swallow` (read and thrown away in both directions).
    */
   mode = "pass";
@@ -63,11 +63,23 @@ export class Proxy {
     const pair = new Set([client]);
     this.#pairs.add(pair);
     client.on("close", () => this.#pairs.delete(pair));
-    if (mode === "hang") return void client.resume();
+    if (mode === "hang") {
+      // Some engines connect before they have something to say: only what was said is lost.
+      client.once("data", (data) => {
+        if (this.mode !== "pass") return;
+        client.unshift(data);
+        this.#forward(client, pair);
+      });
+      return;
+    }
     if (typeof mode === "number") {
       client.once("data", () => client.end(`HTTP/1.1 ${mode} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`));
       return;
     }
+    this.#forward(client, pair);
+  }
+
+  #forward(client, pair) {
     const node = connect({ ...this.#target, allowHalfOpen: true });
     node.on("error", () => end(client, "rst"));
     pair.add(node);
