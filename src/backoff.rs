@@ -11,6 +11,8 @@ use crate::error::Error;
 const FIRST: Duration = Duration::from_millis(50);
 /// Bounds the time until a recovered broker is noticed.
 pub(crate) const LONGEST: Duration = Duration::from_secs(2);
+/// What works for so long halves the next pause.
+const HALVES: Duration = Duration::from_secs(1);
 /// How long an interruption may be overlooked.
 const CHECK: Duration = Duration::from_millis(50);
 
@@ -20,11 +22,13 @@ const CHECK: Duration = Duration::from_millis(50);
 pub(crate) struct Backoff {
     step: Duration,
     reasons: Reasons,
+    /// Since when it works, or when the pause was halved last.
+    works_since: Option<Instant>,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { step: FIRST, reasons: Reasons::default() }
+        Backoff { step: FIRST, reasons: Reasons::default(), works_since: None }
     }
 }
 
@@ -56,6 +60,25 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.step = FIRST;
         self.reasons.clear();
+        self.works_since = None;
+    }
+
+    /// It works at this moment. The next pause shrinks with the time for which it does, not with one success:
+    /// a broker that lets us in and turns us out is not back. True once, when the outage is over.
+    pub(crate) fn works(&mut self, now: Instant) -> bool {
+        if self.is_first() {
+            return false;
+        }
+        let since = *self.works_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < HALVES {
+            return false;
+        }
+        self.works_since = Some(now);
+        self.step = (self.step / 2).max(FIRST);
+        if self.is_first() {
+            self.reset();
+        }
+        self.is_first()
     }
 
     /// Whether this reason was not given yet since the last success: what is said of an outage is each of its
@@ -72,6 +95,7 @@ impl Backoff {
     /// The length of the next pause.
     pub(crate) fn next(&mut self) -> Duration {
         let step = self.step;
+        self.works_since = None;
         self.step = (step * 2).min(LONGEST);
         // A fresh `RandomState` is random per call; no better randomness is needed for jitter.
         let random = RandomState::new().hash_one(0u8) as u32;
@@ -104,6 +128,22 @@ mod tests {
         assert!((0..100).filter(|n| is_news(&n.to_string())).count() < REASONS);
         backoff.reset();
         assert!(backoff.is_news(&Error::config("broke")), "another outage");
+    }
+
+    #[test]
+    fn pauses_shrink_with_the_time_for_which_it_works() {
+        let mut backoff = Backoff::default();
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        assert!(!backoff.works(begin), "there was no outage");
+        for _ in 0..20 {
+            backoff.next();
+            assert!(!backoff.works(at(0)) && !backoff.works(at(999)));
+        }
+        assert!(backoff.next() >= LONGEST / 2, "successes alone shorten nothing");
+        let over = (0..100).find(|tenth| backoff.works(at(2_000 + tenth * 100))).unwrap();
+        assert!((50..70).contains(&over), "{over}");
+        assert!(backoff.is_first() && !backoff.works(at(60_000)), "told once");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -108,7 +108,7 @@ fn run(
     while !shared.stop.load(Ordering::Acquire) {
         match next {
             Ok(event) => {
-                backoff.reset();
+                backoff.works(Instant::now());
                 shared.listening.store(true, Ordering::Release);
                 if let Some(event) = event {
                     call(callback, event);

@@ -40,6 +40,7 @@ use super::{
 use crate::{
     broker::{Broker, Watchlist},
     nodes::Nodes,
+    throttle::Throttle,
 };
 
 /// Commands that may wait for a loop.
@@ -206,7 +207,7 @@ impl Assembly {
             readiness: Arc::clone(&self.readiness),
             stop: Arc::clone(&self.stop_feed),
             receipt_content: self.config.limits.receipt_content_bytes,
-            complained: Vec::new(),
+            said: Throttle::new(),
             pulse: Arc::clone(&self.pulse),
             counters: self.counted(),
         }

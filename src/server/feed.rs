@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -23,6 +23,7 @@ use crate::{
     backoff::Backoff,
     broker::{FeedEvent, Subscription},
     id::ClientId,
+    throttle::Throttle,
     wire::{Envelope, ReceiptText},
 };
 
@@ -40,8 +41,8 @@ pub(super) struct Feed {
     pub(super) stop: Arc<AtomicBool>,
     /// Bytes of content that a receipt may hold.
     pub(super) receipt_content: usize,
-    /// Kinds of malformed payloads that were logged.
-    pub(super) complained: Vec<&'static str>,
+    /// Lines about what comes: each kind once a minute, however much comes.
+    pub(super) said: Throttle,
 }
 
 /// The reactors have ended.
@@ -54,11 +55,9 @@ impl Feed {
         while !self.stop.load(Ordering::Acquire) {
             match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
                 Ok(event) => {
-                    // A broker that lets us in and turns us out at once is not back.
-                    if event != Some(FeedEvent::Listening) && !backoff.is_first() {
+                    if backoff.works(Instant::now()) {
                         let node = self.node.as_str();
                         log::info!(node; "node {node} listens again");
-                        backoff.reset();
                     }
                     self.pulse.heard(self.subscription.last_echo());
                     if event.is_some_and(|event| self.on_event(event).is_err()) {
@@ -93,22 +92,27 @@ impl Feed {
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
                 let node = self.node.as_str();
-                log::warn!(node, count; "{count} messages were sent to node {node} while it could not hear");
+                if let Some(more) = self.said.admit("lost") {
+                    log::warn!(node, count; "{count} messages were sent to node {node} while it could not hear{more}");
+                }
             }
             FeedEvent::Malformed(why) => {
                 add(&self.counters.malformed, 1);
-                // Once per kind: a broken publisher must not fill the disk.
-                if !self.complained.contains(&why) {
-                    self.complained.push(why);
-                    let node = self.node.as_str();
-                    log::warn!(node, reason = why; "skipped what came for node {node}: {why}");
+                let node = self.node.as_str();
+                // A broken publisher must not fill the disk.
+                if let Some(more) = self.said.admit(why) {
+                    log::warn!(node, reason = why; "skipped what came for node {node}: {why}{more}");
                 }
             }
-            FeedEvent::DuplicateNode => log::error!(
-                "another process serves as node {}: every message reaches both; give each its own \
-                 server name",
-                self.node
-            ),
+            FeedEvent::DuplicateNode => {
+                if let Some(more) = self.said.admit("duplicate") {
+                    log::error!(
+                        "another process serves as node {}: every message reaches both; give each its \
+                         own server name{more}",
+                        self.node
+                    );
+                }
+            }
         }
         Ok(())
     }
@@ -178,23 +182,23 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::error::{Error, ErrorKind, Result};
 
-    /// Listens and is turned out at once, each time; after so many times it ends the feed.
+    /// Listens, hears something and is turned out at once, each time; after so many times it ends the feed.
     struct TurnedOut {
         left: u32,
-        listening: bool,
+        calls: u32,
         stop: Arc<AtomicBool>,
     }
 
     impl Subscription for TurnedOut {
         fn next(&mut self, _: Duration) -> Result<Option<FeedEvent>> {
-            self.listening = !self.listening;
-            if self.listening {
-                return Ok(Some(FeedEvent::Listening));
+            self.calls += 1;
+            match self.calls % 3 {
+                1 => return Ok(Some(FeedEvent::Listening)),
+                2 => return Ok(Some(FeedEvent::Malformed("too much"))),
+                _ => {}
             }
             self.left -= 1;
             self.stop.store(self.left == 0, Ordering::Release);
@@ -205,7 +209,7 @@ mod tests {
     #[test]
     fn a_broker_that_turns_us_out_at_once_is_left_alone_for_longer_and_longer() {
         let stop = Arc::new(AtomicBool::default());
-        let subscription = TurnedOut { left: 5, listening: false, stop: Arc::clone(&stop) };
+        let subscription = TurnedOut { left: 5, calls: 0, stop: Arc::clone(&stop) };
         let feed = Feed {
             node: "n".into(),
             subscription: Box::new(subscription),
@@ -215,7 +219,7 @@ mod tests {
             pulse: Arc::default(),
             stop,
             receipt_content: 0,
-            complained: Vec::new(),
+            said: Throttle::new(),
         };
         let start = Instant::now();
         feed.run();

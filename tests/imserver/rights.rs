@@ -10,20 +10,22 @@ use crate::{
     ws::Client,
 };
 
-/// The words of the `ACL SETUSER` in `docs/operating.md`.
-fn documented() -> Vec<String> {
+/// The words of the `ACL SETUSER` of one user in `docs/operating.md`.
+fn documented(user: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
     let text = fs::read_to_string(path).unwrap();
-    let (_, after) = text.split_once("\nACL SETUSER ").expect("the rights are documented");
+    let (_, after) = text.split_once(&format!("\nACL SETUSER {user} ")).expect("documented");
     let (rights, _) = after.split_once("\n```").unwrap();
-    ["SETUSER"].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
+    ["SETUSER", user].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_documented_rights_suffice() {
     let redis = RedisServer::start();
     let mut admin = redis.connect();
-    redis::cmd("ACL").arg(documented()).exec(&mut admin).unwrap();
+    for user in ["imcore", "imhelper"] {
+        redis::cmd("ACL").arg(documented(user)).exec(&mut admin).unwrap();
+    }
     let url = format!("redis://imcore:secret@127.0.0.1:{}/0", redis.port);
     let start = |name| {
         let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
@@ -33,7 +35,8 @@ fn the_documented_rights_suffice() {
         node
     };
     let nodes = [start("a"), start("b")];
-    let im = ImClient::builder().servers(["a", "b"]).redis(&url).build().unwrap();
+    let helper = url.replace("imcore:secret", "imhelper:other");
+    let im = ImClient::builder().servers(["a", "b"]).redis(helper).build().unwrap();
     let bus = im.event_bus(|_, _| {}, |_, _| {}).unwrap();
     let connect = |client: i64| {
         let node = &nodes[client as usize % 2];
@@ -50,7 +53,11 @@ fn the_documented_rights_suffice() {
     assert_eq!(im.connections_of(2).unwrap().len(), 1);
     assert!(im.nodes().unwrap().iter().all(|node| node.status.is_some()));
     assert_eq!(im.get_chan_list().unwrap(), [("room".to_owned(), 2)]);
+    assert_eq!(im.online_page(None, 10).unwrap().total, 2);
+    assert_eq!(im.channels_page(None, 10).unwrap().items.len(), 1);
+    assert_eq!(im.members_page("room", None, 10).unwrap().items.len(), 2);
     im.clear_chan_client("room").unwrap();
+    im.leave_chan(1, ["room"]).unwrap();
     // A killed node is reaped by the other.
     nodes[1].signal("KILL");
     eventually("offline", || im.get_client_list_by_online().unwrap() == [2.into()]);
@@ -59,4 +66,24 @@ fn the_documented_rights_suffice() {
     assert!(bus.is_listening());
     let refused: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut admin).unwrap();
     assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// Other policies than `noeviction` drop presence and rooms without a word.
+#[test]
+fn a_redis_that_drops_keys_is_warned_of() {
+    for (settings, warns) in [
+        (["--maxmemory", "200mb", "--maxmemory-policy", "allkeys-lru"], true),
+        (["--maxmemory", "200mb", "--maxmemory-policy", "noeviction"], false),
+        (["--maxmemory", "0", "--maxmemory-policy", "allkeys-lru"], false),
+    ] {
+        let redis = RedisServer::start_with(&settings);
+        let node = Process::start(&["--listen", "127.0.0.1:0", "--redis", &redis.url()]);
+        let address = node.address();
+        eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+        let warning = "maxmemory-policy allkeys-lru: when its memory is full";
+        if warns {
+            node.says(warning);
+        }
+        assert_eq!(node.log().contains(warning), warns, "{settings:?}");
+    }
 }

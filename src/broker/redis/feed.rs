@@ -73,6 +73,8 @@ pub(super) struct RedisFeed {
     account: Account,
     /// The data that Redis has lost, as far as it has been told.
     forgotten: u64,
+    /// Whether Redis was asked what it does when its memory is full.
+    knows_policy: bool,
 }
 
 struct Link {
@@ -117,6 +119,7 @@ impl RedisFeed {
             echo: None,
             account: Account::default(),
             forgotten: 0,
+            knows_policy: false,
         }
     }
 
@@ -128,6 +131,9 @@ impl RedisFeed {
         let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
         let mut data = self.track(&listener)?;
         let from_nothing = self.mark_count(&mut data)?;
+        if !std::mem::replace(&mut self.knows_policy, true) {
+            self.doubt_policy(&mut data)?;
+        }
         self.ready.push_back(FeedEvent::Listening);
         let now = Instant::now();
         self.account.reconnected(from_nothing);
@@ -270,6 +276,29 @@ impl RedisFeed {
             }
             _ => false,
         }
+    }
+
+    /// Warns of a Redis that drops keys when its memory is full: presence and rooms would vanish without a
+    /// word. Whoever may not ask is not told.
+    fn doubt_policy(&self, data: &mut link::Link) -> Result<()> {
+        let connector = &self.shared.connector;
+        let mut command = cmd("INFO");
+        command.arg("memory");
+        let reply = ask(data, connector, &command)
+            .map_err(|error| error::call_failed(&connector.address, error))?;
+        let info = reply::text(reply);
+        let field = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        let policy = field("maxmemory_policy").unwrap_or("noeviction");
+        if policy != "noeviction" && field("maxmemory") != Some("0") {
+            log::warn!(
+                "Redis at {} has maxmemory-policy {policy}: when its memory is full it drops who is online \
+                 and who is in which room, and nobody is told; set maxmemory-policy noeviction",
+                connector.address
+            );
+        }
+        Ok(())
     }
 
     /// Leaves a mark beside the count of messages, under what cannot be the name of a node. True if there was
