@@ -176,38 +176,56 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The longest time that a limit may be; it stands for "never" where that is wanted.
+    pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+    /// Whether a node can work with every value: nothing that it reckons with them overflows.
     fn validate(&self) -> Result<()> {
+        const MANY: usize = u32::MAX as usize;
+        const GIB: usize = 1 << 30;
+        const MILLISECOND: Duration = Duration::from_millis(1);
         let counts = [
-            ("connections", self.connections),
-            ("connections_per_client", self.connections_per_client),
-            ("handshakes", self.handshakes),
-            ("head_bytes", self.head_bytes),
-            ("inbound_message_bytes", self.inbound_message_bytes),
-            ("inbound_rate", self.inbound_rate),
-            ("outbox_bytes", self.outbox_bytes),
+            ("connections", self.connections, 1, MANY),
+            ("connections_per_client", self.connections_per_client, 1, MANY),
+            ("handshakes", self.handshakes, 1, MANY),
+            ("handshakes_per_address", self.handshakes_per_address, 0, MANY),
+            ("failures_per_address", self.failures_per_address, 0, MANY / 1000),
+            ("head_bytes", self.head_bytes, 1, GIB),
+            ("inbound_message_bytes", self.inbound_message_bytes, 1, GIB),
+            ("inbound_rate", self.inbound_rate, 1, MANY),
+            ("outbox_bytes", self.outbox_bytes, 1, GIB),
+            ("receipt_content_bytes", self.receipt_content_bytes, 0, GIB),
         ];
         let times = [
-            ("handshake", self.handshake),
-            ("inbound_message_time", self.inbound_message_time),
-            ("ping_after", self.ping_after),
-            ("pong_within", self.pong_within),
-            ("outbox_stall", self.outbox_stall),
-            ("outbox_age", self.outbox_age),
-            ("linger", self.linger),
-            ("lease", self.lease),
-            ("sweep", self.sweep),
+            ("handshake", self.handshake, MILLISECOND),
+            ("inbound_message_time", self.inbound_message_time, MILLISECOND),
+            ("ping_after", self.ping_after, MILLISECOND),
+            ("pong_within", self.pong_within, MILLISECOND),
+            ("outbox_stall", self.outbox_stall, MILLISECOND),
+            ("outbox_age", self.outbox_age, MILLISECOND),
+            ("linger", self.linger, MILLISECOND),
+            ("drain_over", self.drain_over, Duration::ZERO),
+            ("drain", self.drain, Duration::ZERO),
+            ("lease", self.lease, 100 * MILLISECOND),
+            ("sweep", self.sweep, MILLISECOND),
         ];
-        let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(name, _)| *name);
-        let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(name, _)| *name);
-        match zero_count.or(zero_time) {
-            Some(name) => Err(Error::config(format!(
-                "limits.{name}: 0 is not usable; leave it out for the default"
-            ))),
-            None if self.outbox_bytes > 1 << 30 => {
-                Err(Error::config("limits.outbox_bytes: at most 1 GiB"))
+        for (name, value, least, most) in counts {
+            if !(least..=most).contains(&value) {
+                return Err(Error::config(format!(
+                    "limits.{name}: {value} is not usable; {least} to {most} are, or leave it out for the \
+                     default"
+                )));
             }
-            None => Ok(()),
         }
+        for (name, value, least) in times {
+            if !(least..=Self::LONGEST).contains(&value) {
+                return Err(Error::config(format!(
+                    "limits.{name}: {value:?} is not usable; {least:?} to 30 days are, or leave it out for \
+                     the default"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -273,6 +291,29 @@ mod tests {
         assert!(refusal(|c| c.path = "ws".into()).contains("path"));
         assert!(refusal(|c| c.reactors = 0).contains("reactors"));
         assert!(refusal(|c| c.limits.outbox_bytes = 0).contains("outbox_bytes"));
+    }
+
+    #[test]
+    fn limits_that_a_node_cannot_reckon_with_are_refused() {
+        type Change = fn(&mut Limits);
+        let changes: [(&str, Change); 12] = [
+            ("ping_after", |limits| limits.ping_after = Duration::MAX),
+            ("handshake", |limits| limits.handshake = Duration::MAX),
+            ("lease", |limits| limits.lease = Limits::LONGEST + Duration::from_nanos(1)),
+            ("lease", |limits| limits.lease = Duration::from_nanos(1)),
+            ("drain", |limits| limits.drain = Duration::MAX),
+            ("drain_over", |limits| limits.drain_over = Duration::from_secs(u64::MAX)),
+            ("sweep", |limits| limits.sweep = Duration::from_nanos(1)),
+            ("outbox_stall", |limits| limits.outbox_stall = Duration::ZERO),
+            ("outbox_bytes", |limits| limits.outbox_bytes = usize::MAX),
+            ("inbound_rate", |limits| limits.inbound_rate = usize::MAX),
+            ("connections", |limits| limits.connections = usize::MAX),
+            ("connections_per_client", |limits| limits.connections_per_client = 0),
+        ];
+        for (name, change) in changes {
+            let text = refusal(|config| change(&mut config.limits));
+            assert!(text.contains(&format!("limits.{name}: ")), "{text}");
+        }
     }
 
     #[test]

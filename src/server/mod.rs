@@ -88,6 +88,9 @@ pub use stats::ServerStats;
 pub use tls::TlsConfig;
 pub use vitals::Vitals;
 
+/// The kernel counts this time-out in milliseconds and 31 bits.
+#[cfg(target_os = "linux")]
+const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;
 
@@ -326,7 +329,7 @@ fn bind(address: SocketAddr, silence: Duration) -> io::Result<std::net::TcpListe
     // to it for the quarter of an hour that is the kernel's default.
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(silence))?;
+    socket.set_tcp_user_timeout(Some(silence.min(LONGEST_USER_TIMEOUT)))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

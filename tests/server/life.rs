@@ -1,8 +1,11 @@
 //! The end of a node, and whether its books are right.
 
-use std::{collections::HashMap, sync::mpsc::channel, thread};
+use std::{collections::HashMap, sync::mpsc::channel, thread, time::Duration};
 
-use imcore::{ClientId, server::CloseReason};
+use imcore::{
+    ClientId,
+    server::{CloseReason, Limits},
+};
 
 use crate::{
     world::{Backend, World, eventually},
@@ -76,6 +79,43 @@ pub fn shutdown_sends_what_is_queued_first(backend: Backend) {
     drop(witness);
     node.shutdown();
     assert_eq!(reader.join().unwrap(), Some(1001));
+}
+
+/// The longest times and the largest sizes that are taken are times and sizes like others.
+pub fn a_node_works_with_the_largest_limits(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        let never = Limits::LONGEST;
+        config.limits = Limits {
+            connections: u32::MAX as usize,
+            connections_per_client: u32::MAX as usize,
+            handshakes: u32::MAX as usize,
+            handshakes_per_address: u32::MAX as usize,
+            head_bytes: 1 << 30,
+            inbound_message_bytes: 1 << 30,
+            inbound_rate: u32::MAX as usize,
+            outbox_bytes: 1 << 30,
+            receipt_content_bytes: 1 << 30,
+            handshake: never,
+            inbound_message_time: never,
+            ping_after: never,
+            pong_within: never,
+            outbox_stall: never,
+            outbox_age: never,
+            linger: never,
+            drain_over: Duration::ZERO,
+            drain: never,
+            lease: never,
+            sweep: never,
+            ..Limits::default()
+        };
+    });
+    let mut clients = [world.connect(1), world.connect(2)];
+    world.im.send_message(1, [2], "hello", true).unwrap();
+    assert_eq!(clients[1].text(), "\"hello\"");
+    assert_eq!(clients[0].json()["status"], "sent");
+    world.im.force_offline(1).unwrap();
+    assert_eq!(clients[0].closed(), Some(4001));
+    eventually("offline", || !world.im.has_online(1).unwrap());
 }
 
 pub fn the_books_balance(backend: Backend) {

@@ -130,6 +130,7 @@ behaviour! {
     faults::faults_at_the_same_moment_cost_a_bystander_nothing,
     life::shutdown_closes_clients_and_leaves_no_trace,
     life::shutdown_sends_what_is_queued_first,
+    life::a_node_works_with_the_largest_limits,
     life::the_books_balance,
     life::presence_counts_survive_a_storm_of_visits,
     proxies::forwarded_addresses_are_read_in_every_form,

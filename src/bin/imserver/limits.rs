@@ -19,9 +19,6 @@ enum Field {
     Time(fn(&mut Limits) -> &mut Duration),
 }
 
-/// Longest time that a limit may be: times beyond it would overflow the node's own clock.
-const LONGEST: f64 = 30.0 * 86_400.0;
-
 macro_rules! limits {
     ($($name:ident: $kind:ident;)*) => {
         /// All limits, in the order of the fields.
@@ -103,7 +100,7 @@ impl Limit {
 
 /// A time that a node can work with.
 pub(crate) fn seconds(number: f64) -> Option<Duration> {
-    (0.0..=LONGEST).contains(&number).then(|| Duration::from_secs_f64(number))
+    Duration::try_from_secs_f64(number).ok().filter(|time| *time <= Limits::LONGEST)
 }
 
 #[cfg(test)]
