@@ -173,7 +173,7 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn has_output(&self) -> bool {
-        !self.outbox.is_empty() || self.stream.has_unsent()
+        !self.outbox.is_empty() || self.stream.unsent() > 0
     }
 
     /// Whether there may be something to read that no event tells of.
@@ -277,11 +277,12 @@ impl<S: Socket> Connection<S> {
             return;
         }
         self.asked = now;
-        let before = self.outbox.pending();
+        let (before, sealed) = (self.outbox.pending(), self.stream.unsent());
         let result = self.outbox.flush(&mut self.stream, written);
         let taken = before - self.outbox.pending();
         self.due_bytes = self.due_bytes.saturating_sub(taken as u32);
-        if taken > 0 {
+        // TLS counts whole records, which a slow client takes bit by bit.
+        if taken > 0 || self.stream.unsent() != sealed {
             self.took = now;
         }
         match result {
@@ -598,6 +599,61 @@ mod tests {
             assert_eq!(end(&mut connection, now), None);
         }
         assert_eq!(end(&mut connection, 107), Some(CloseReason::Unfinished));
+    }
+
+    /// A socket that counts nothing before a large record is through, of which its peer takes a little at a
+    /// time.
+    #[derive(Debug)]
+    struct Dripping {
+        sealed: usize,
+    }
+
+    impl Read for Dripping {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Write for Dripping {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.sealed -= 1;
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    unwatched!(Dripping);
+
+    impl Socket for Dripping {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unsent(&self) -> usize {
+            self.sealed
+        }
+    }
+
+    #[test]
+    fn only_who_takes_nothing_is_stalled() {
+        fn cut_at<S: Socket>(mut connection: Connection<S>) -> Option<Ticks> {
+            let frame = Frame::text(&"x".repeat(LIMITS.outbox_bytes));
+            (0..90).find(|now| {
+                let written = &mut Written::default();
+                let enqueued = connection.enqueue(frame.clone(), None, *now, &LIMITS, written);
+                let late = connection.tick(*now, &LIMITS, written).is_some();
+                enqueued == Enqueued::TooSlow || late
+            })
+        }
+        let ticket = || Ticket::new(1.into(), None);
+        let limits = LIMITS.outbox_bytes.saturating_mul(FAR_BEHIND);
+        assert_eq!(cut_at(Connection::new(Deaf, ticket(), 0, 0)), Some(LIMITS.outbox_stall));
+        let dripping = Connection::new(Dripping { sealed: 1 << 20 }, ticket(), 0, 0);
+        // Not for its pace, but because no more may wait for anybody.
+        assert_eq!(cut_at(dripping), Some((limits / LIMITS.outbox_bytes) as Ticks - 1));
     }
 
     /// A socket that holds back what it has got, in pieces.

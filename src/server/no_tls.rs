@@ -72,7 +72,7 @@ impl TlsSession {
         match self.0 {}
     }
 
-    pub(super) fn has_unsent(&self) -> bool {
+    pub(super) fn unsent(&self) -> usize {
         match self.0 {}
     }
 

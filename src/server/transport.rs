@@ -32,9 +32,9 @@ pub(super) trait Socket: Read + Write + Source {
         read
     }
 
-    /// Whether bytes wait to be flushed.
-    fn has_unsent(&self) -> bool {
-        false
+    /// Bytes of its own making that wait to be flushed.
+    fn unsent(&self) -> usize {
+        0
     }
 
     /// Whether there may be more to read although the last read did not fill its buffer and no event will
@@ -107,8 +107,8 @@ impl<S: Socket> Socket for Transport<S> {
         self.tls.as_mut().map_or(read, |session| session.take_received())
     }
 
-    fn has_unsent(&self) -> bool {
-        self.tls.as_ref().is_some_and(|session| session.has_unsent())
+    fn unsent(&self) -> usize {
+        self.tls.as_ref().map_or(0, |session| session.unsent())
     }
 
     fn has_unread(&self) -> bool {

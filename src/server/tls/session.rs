@@ -138,9 +138,9 @@ impl TlsSession {
         std::mem::take(&mut self.received)
     }
 
-    /// Whether sealed bytes wait for the socket.
-    pub(in crate::server) fn has_unsent(&self) -> bool {
-        !self.outgoing.is_empty()
+    /// Sealed bytes that wait for the socket.
+    pub(in crate::server) fn unsent(&self) -> usize {
+        self.outgoing.len()
     }
 
     /// Has the socket take what is sealed; `WouldBlock` unless it takes all.

@@ -144,7 +144,7 @@ impl Run {
         }
         let flushed =
             self.outbox.flush(&mut Secure(&mut self.server, &mut self.line), written).unwrap();
-        assert_eq!(flushed == Flushed::All, self.outbox.is_empty() && !self.server.has_unsent());
+        assert_eq!(flushed == Flushed::All, self.outbox.is_empty() && self.server.unsent() == 0);
     }
 
     fn act(&mut self) {
