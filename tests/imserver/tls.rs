@@ -109,3 +109,40 @@ fn mistakes_end_with_code_2_and_say_what_was_expected() {
         assert!(message.contains("--tls-"), "{args:?}: {message}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_everybody_can_read_and_a_secret_that_everybody_would_try_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let outcome = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_imserver")).args(args).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let folder = Certificates::new("modes");
+    folder.put(&Identity::new());
+    let (cert, key) = (folder.cert(), folder.key());
+    let args = ["--check", "--tls-cert", &cert, "--tls-key", &key];
+    for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+        fs::set_permissions(folder.key(), fs::Permissions::from_mode(mode)).unwrap();
+        let output = outcome(&args);
+        assert_eq!(
+            output.contains("every user of this machine can read"),
+            warned,
+            "{mode:o} {output}"
+        );
+    }
+    for (key, warned) in [
+        ("aaaaaaaaaaaaaaaa", true),
+        ("password12345678", true),
+        ("5f4e3d2c1b0a69788796a5b4c3d2e1f0", false),
+    ] {
+        let output = outcome(&["--check", "--api", "127.0.0.1:7001", "--api-key", key]);
+        assert_eq!(output.contains("easy to guess"), warned, "{output}");
+        assert!(!output.contains(key));
+    }
+    fs::set_permissions(folder.key(), fs::Permissions::from_mode(0o644)).unwrap();
+    let listen = ["--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
+    let node = Process::start(&listen);
+    node.says("every user of this machine can read");
+}

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use imcore::{Error, broker::Broker};
+use imcore::{Error, broker::Broker, server::TlsConfig};
 
 use crate::{
     api,
@@ -48,6 +48,7 @@ pub(crate) fn prepare(config: &mut Config) -> Result<Vec<String>, Error> {
     let others = if config.api.is_some() { api::DESCRIPTORS } else { 0 };
     let mut doubts = descriptors::fit(&mut config.server.limits, others)?;
     doubts.extend(contradictions::doubts(config));
+    doubts.extend(config.server.tls.iter().flat_map(TlsConfig::doubts));
     Ok(doubts)
 }
 

@@ -29,7 +29,31 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
 
 /// What the operator should look at, a sentence each.
 pub(crate) fn doubts(config: &Config) -> Vec<String> {
-    alone(config).into_iter().chain(identity(config)).collect()
+    let secrets = [("admin_token", &config.admin_token), ("api_key", &config.api_key)];
+    let weak = secrets.into_iter().filter_map(|(name, secret)| weak(name, secret.as_ref()?));
+    alone(config).into_iter().chain(identity(config)).chain(weak).collect()
+}
+
+/// A secret that is long enough and yet among the first that anybody would try.
+fn weak(name: &str, secret: &Secret) -> Option<String> {
+    const WORDS: [&str; 9] = [
+        "password",
+        "passwort",
+        "secret",
+        "changeme",
+        "letmein",
+        "qwerty",
+        "12345678",
+        "abcdefgh",
+        "trying-out",
+    ];
+    let Secret::Asked(text) = secret else { return None };
+    let text = text.to_ascii_lowercase();
+    let letters: std::collections::BTreeSet<char> = text.chars().collect();
+    let is_weak = letters.len() < 7 || WORDS.iter().any(|word| text.contains(word));
+    is_weak.then(|| {
+        format!("{name}: it is easy to guess; set {}=$(openssl rand -hex 16)", variable(name))
+    })
 }
 
 /// A node that nobody can issue an address for.

@@ -60,6 +60,20 @@ impl TlsConfig {
         TlsConfig { cert: Pem::Text(cert.into()), key: Pem::Text(key.into()) }
     }
 
+    /// What an operator should look at, a sentence each: a key that every user of the machine can read. Looks at
+    /// files, and finds nothing where there are none.
+    pub fn doubts(&self) -> Vec<String> {
+        let readable = self.key.path().filter(|path| others_can_read(path));
+        let doubt = readable.map(|path| {
+            let path = path.display();
+            format!(
+                "tls.key: every user of this machine can read {path}; chmod 0640 and a group for the node do, \
+                 or 0600"
+            )
+        });
+        doubt.into_iter().collect()
+    }
+
     /// Reads certificate and key and checks that they can be used together.
     pub(super) fn validate(&self) -> Result<()> {
         Certificate::load(self).map(drop)
@@ -89,6 +103,18 @@ impl Pem {
             Pem::Text(_) => None,
         }
     }
+}
+
+#[cfg(unix)]
+fn others_can_read(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_can_read(_: &Path) -> bool {
+    false
 }
 
 /// What a node needs to speak TLS, shared by its acceptor and its handle.
