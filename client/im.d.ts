@@ -181,6 +181,7 @@ export class ImClient<Message = any> {
   leave(room: string): Promise<boolean>;
 
   addEventListener<K extends keyof ImEventMap>(type: K, listener: Listener<ImEventMap<Message>[K]> | null, options?: boolean | ListenOptions): void;
+  dispatchEvent(event: BaseEvent): boolean;
   removeEventListener<K extends keyof ImEventMap>(type: K, listener: Listener<ImEventMap<Message>[K]> | null, options?: boolean | ListenOptions): void;
 }
 

@@ -4,7 +4,7 @@
 // works once and for ten seconds. Types are in im.d.ts, usage in README.md, the parts in the folder im.
 
 import { askForAddress } from "./im/address.js";
-import { ImError } from "./im/error.js";
+import { ImError, inWords } from "./im/error.js";
 import { Liveness, SILENCE } from "./im/liveness.js";
 import { decodeJson, read } from "./im/message.js";
 import { complete } from "./im/options.js";
@@ -321,7 +321,7 @@ export class ImClient extends EventTarget {
       if (typeof data !== "string") throw new Error("it is binary, and the server of this client sends text");
       message = read(data, this.#options.decode ?? decodeJson);
     } catch (error) {
-      this.#emit("error", new ImError("decode", "a message could not be decoded", error));
+      if (!signal.aborted) this.#emit("error", new ImError("decode", `a message could not be decoded: ${inWords(error)}`, error));
       return;
     }
     if (!signal.aborted) this.#emit(message.type, message.value);

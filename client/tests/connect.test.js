@@ -82,6 +82,12 @@ test("a message that cannot be decoded is told and costs nothing else", async ()
   assert.equal(client.isOpen, true);
 });
 
+test("a decode that closes the client and throws is not told after the end", async () => {
+  const { client, told } = await opened({ decode: () => { client.close(); throw new Error("enough"); } });
+  FakeSocket.last.says("x");
+  assert.deepEqual(told, ["closed"]);
+});
+
 // --- Close codes ------------------------------------------------------------------------------------
 
 for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4000, 4002]) {

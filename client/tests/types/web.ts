@@ -11,6 +11,8 @@ const im = new ImClient({
 im.addEventListener("message", (event: CustomEvent<any>) => event.detail);
 im.addEventListener("open", (event: CustomEvent<{ isReconnect: boolean }>) => event.preventDefault());
 const listener = (event: Event) => event.type;
+const target: EventTarget = im;
+target.removeEventListener("state", listener);
 im.addEventListener("state", listener, { passive: true, signal: new AbortController().signal });
 im.removeEventListener("state", listener);
 
