@@ -8,7 +8,7 @@ use std::{sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Envelope, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, EventSubscription, MemoryBroker, PresenceChange, Session, Subscription,
+        Broker, EventSubscription, JoinLimits, MemoryBroker, PresenceChange, Session, Subscription,
         TakenTicket, Watchlist,
     },
     server::{Limits, Server, ServerConfig},
@@ -94,8 +94,24 @@ impl Broker for OpenDoor {
         self.0.reap(limit)
     }
 
-    fn reap_ended(&self, limit: usize) -> Result<usize> {
-        self.0.reap_ended(limit)
+    fn lapsed(&self) -> Result<Vec<String>> {
+        self.0.lapsed()
+    }
+
+    fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
+        self.0.end_lapsed(sessions)
+    }
+
+    fn leave_overdue(&self) -> Result<bool> {
+        self.0.leave_overdue()
+    }
+
+    fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
+        self.0.rejoin(clients)
+    }
+
+    fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
+        self.0.join_within(memberships, limits)
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
@@ -138,10 +154,6 @@ impl Broker for OpenDoor {
 
     fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
         self.0.channels_page(after, limit)
-    }
-
-    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
-        self.0.join(memberships)
     }
 
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     id::{ClientId, IdKind},
     wire::{Envelope, NodeStatus, Ticket},
 };
@@ -63,7 +63,8 @@ pub trait Broker: Send + Sync {
     /// [`renew`](Broker::renew).
     ///
     /// With `supersede` (the node has just started) the node's former sessions end at once: their
-    /// connections are left to [`reap`](Broker::reap).
+    /// connections are left to [`reap`](Broker::reap). From here on the clients of all that have ended
+    /// are known to be coming, see [`GRACE`].
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session>;
 
     /// Prolongs the session by its lease, also when that has run out and nobody has noticed. `status` is
@@ -79,9 +80,10 @@ pub trait Broker: Send + Sync {
 
     /// Records that connections opened and closed, in order, and publishes one event for each.
     ///
-    /// Repeating a change has no effect, nor has repeating a whole call that failed, within a minute.
-    /// When a client's last connection on any node closes, the
-    /// client leaves all its channels. Errors as of [`renew`](Broker::renew), with no effect. A call
+    /// Repeating a change has no effect, nor has repeating a whole call that failed, with more changes
+    /// behind it or without. When a client's last connection on any node closes, the client leaves all its
+    /// channels, except when it is known to be coming, see [`GRACE`]. Very many memberships are ended in
+    /// steps, the last of them by [`leave_overdue`](Broker::leave_overdue). Errors as of [`renew`](Broker::renew), with no effect. A call
     /// that was given up has no effect either once a later one has succeeded, however late it arrives.
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()>;
 
@@ -92,16 +94,33 @@ pub trait Broker: Send + Sync {
     /// without events: every connection of it was reported by another session or has been reported closed.
     fn discard_session(&self, session: &Session) -> Result<()>;
 
-    /// Ends every session whose lease has run out, and closes up to `limit` connections that ended
-    /// sessions left behind, as
-    /// [`report`](Broker::report) would, each exactly once over all callers.
+    /// Sessions that nobody has ended and whose lease has run out. Not necessarily dead: an outage, or a
+    /// step of the broker's clock, ends the leases of nodes that are alive and renew them at once.
+    fn lapsed(&self) -> Result<Vec<String>>;
+
+    /// Ends those of `sessions` whose lease is still not there, as their nodes are dead; which those were.
     ///
-    /// Returns how many; fewer than `limit` means that nothing is left for now. A node must not call it
-    /// soon after an outage: the leases of all other nodes have run out too, and they are alive.
+    /// What [`reap`](Broker::reap) leaves because of it can be brought back for an hour by
+    /// [`rejoin`](Broker::rejoin).
+    fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>>;
+
+    /// Closes up to `limit` connections that ended sessions left behind, as [`report`](Broker::report)
+    /// would, each exactly once over all callers.
+    ///
+    /// Returns how many; fewer than `limit` means that nothing is left for now.
     fn reap(&self, limit: usize) -> Result<usize>;
 
-    /// As [`reap`](Broker::reap), but spares sessions that nobody has ended.
-    fn reap_ended(&self, limit: usize) -> Result<usize>;
+    /// Ends some of the memberships whose time has come: of clients that were known to be coming and have
+    /// not come, of those that were joined while they were offline and never came, and what is left of
+    /// those that were in very many channels. Returns whether there are more.
+    ///
+    /// Each node calls it at least once a second.
+    fn leave_overdue(&self) -> Result<bool>;
+
+    /// Joins clients that are online to the channels that were left when their node was taken for dead: it
+    /// was not, and has reported them as [`Reopened`](PresenceChange::Reopened). Returns for how many of
+    /// `clients`, from the first, that is done; what remains is for further calls.
+    fn rejoin(&self, clients: &[ClientId]) -> Result<usize>;
 
     // --- Presence, seen by the business ----------------------------------------------------------
 
@@ -144,7 +163,16 @@ pub trait Broker: Send + Sync {
     // --- Channels --------------------------------------------------------------------------------
 
     /// Makes each client a member of the channel beside it. Joining twice has no effect.
-    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()>;
+    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.join_within(memberships, &JoinLimits::default())
+    }
+
+    /// As [`join`](Broker::join), within limits.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) if clients are in as many channels as they may be. The other
+    /// memberships were made.
+    fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()>;
 
     /// Ends each membership. Leaving a channel one is not in has no effect.
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()>;
@@ -215,6 +243,37 @@ pub struct TakenTicket {
     pub text: String,
     /// What was left of its life, more than zero.
     pub left: Duration,
+}
+
+/// How long a client has to come, if it is known to be coming when its last connection ends; only then it
+/// leaves its channels.
+///
+/// It is known to be coming while a ticket of it is out, while one was taken and its connection is not
+/// reported yet, and when the close is told late or by others, because its node was away.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Bounds on joins; see [`Broker::join_within`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct JoinLimits {
+    /// Channels that one client may be in. Default 0: no limit.
+    pub channels_per_client: usize,
+    /// How long a client that is not online stays a member without coming; counted from its last join.
+    /// Default `None`: for ever.
+    pub offline_life: Option<Duration>,
+}
+
+impl JoinLimits {
+    /// Fails if some clients were refused.
+    pub(crate) fn check(&self, refused: &[ClientId], asked: usize) -> Result<()> {
+        let Some(client) = refused.first() else { return Ok(()) };
+        let limit = self.channels_per_client;
+        let made = asked - refused.len();
+        Err(Error::argument(format!(
+            "client {client} is in {limit} channels, as many as it may be (channels_per_client); leave \
+             some first. {made} of {asked} memberships were made"
+        )))
+    }
 }
 
 /// One node's stream of messages and of what they depend on, in order.
@@ -336,12 +395,21 @@ impl Session {
 
 /// One change of a node's own connections. Connection numbers are unique within a session.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum PresenceChange {
     /// The client of `ticket` has one connection more.
     Opened {
         /// Number of the connection.
         connection: u64,
         /// The ticket it came with; its text is the event.
+        ticket: Ticket,
+    },
+    /// As `Opened`, for a connection that was reported before in a session that was ended: its channels can
+    /// be brought back by [`Broker::rejoin`].
+    Reopened {
+        /// Number of the connection.
+        connection: u64,
+        /// The ticket it came with.
         ticket: Ticket,
     },
     /// As `Opened`, for a connection that was reported before in a session that the broker has forgotten:
@@ -354,6 +422,11 @@ pub enum PresenceChange {
     },
     /// The connection ended.
     Closed {
+        /// Number of the connection.
+        connection: u64,
+    },
+    /// The connection ended long ago: its client may be connecting again already, see [`GRACE`].
+    ClosedLate {
         /// Number of the connection.
         connection: u64,
     },

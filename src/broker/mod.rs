@@ -9,7 +9,7 @@ mod redis;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBroker, RedisOptions};
 pub use contract::{
-    Broker, Echo, EventSubscription, FeedEvent, Page, PresenceChange, PresenceEvent, Session,
-    Subscription, TakenTicket, Watchlist,
+    Broker, Echo, EventSubscription, FeedEvent, GRACE, JoinLimits, Page, PresenceChange,
+    PresenceEvent, Session, Subscription, TakenTicket, Watchlist,
 };
 pub use memory::MemoryBroker;

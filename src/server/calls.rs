@@ -12,7 +12,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallStats {
-    /// Which: `tickets`, `begin`, `renew`, `report`, `join`, `reap`, `discard`, `end` or `publish`.
+    /// Which: `tickets`, `begin`, `renew`, `report`, `join`, `reap`, `leave`, `discard`, `end` or `publish`.
     pub call: &'static str,
     /// Calls that have ended, well or not.
     pub count: u64,
@@ -46,10 +46,12 @@ calls! {
     Begin = "begin";
     Renew = "renew";
     Report = "report";
-    /// Memberships that the broker has lost.
+    /// Memberships that the broker has lost, or that were left because this node was taken for dead.
     Join = "join";
-    /// Connections of ended sessions, a step at a time.
+    /// Connections of ended sessions, a step at a time; and the looks for such sessions.
     Reap = "reap";
+    /// Memberships whose time has come, a step at a time.
+    Leave = "leave";
     /// A session of this node from before the broker lost its data.
     Discard = "discard";
     End = "end";

@@ -19,12 +19,14 @@ mod feed;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod grace;
 mod handshakes;
 mod heartbeat;
 mod http;
 mod hub;
 mod inbound;
 mod inbox;
+mod ledger;
 mod message;
 mod metrics;
 mod origins;

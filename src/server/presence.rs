@@ -1,15 +1,19 @@
-//! The presence thread: keeps the node's lease, reports its connections, reaps dead nodes.
+//! The presence thread: keeps the node's lease, reports its connections, clears away what dead nodes left.
 //!
-//! Owns the session and remembers what it has reported, so that it can say it again. What reactors
-//! report waits here during an outage and is sent afterwards; the queue is bounded by the node's
-//! connections, since none is added while the broker is away.
+//! What reactors report waits here during an outage and is sent afterwards. When more waits than
+//! [`BACKLOG`], or something has gone wrong, the node takes no newcomers until all of it is told: so the
+//! queue is bounded by that number and twice the node's connections.
 //!
 //! Three things can have happened to the session meanwhile. *Nothing*, even if the lease has run out: it
 //! goes on. *It was ended* (this node was paused, and another reaped it): everybody was told that all
 //! its clients are offline, so those that are not are reported anew, with events, once the reaping is
-//! over. *It was forgotten* (the broker lost data, or went back to an old snapshot): nobody was told
-//! anything, so everything is restored without events, and what waits follows: a connection that closed
-//! during the outage is restored and then closed, and so has its one offline event.
+//! over, and brought back into the channels that they left by it. *It was forgotten* (the broker lost
+//! data, or went back to an old snapshot): nobody was told anything, so everything is restored without
+//! events, and what waits follows: a connection that closed during the outage is restored and then
+//! closed, and so has its one offline event.
+//!
+//! Each turn does at most one step of clearing away and then reports one batch, so neither waits long for
+//! the other.
 
 use std::{
     sync::{
@@ -20,17 +24,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahash::AHashMap;
-
 use super::{
-    calls::Call, heartbeat, message::Report, patience::Patience, vitals::Vitals, worker::BATCH,
+    calls::Call,
+    grace::{CatchUp, OutageGrace, Suspects, renewal},
+    heartbeat,
+    ledger::{Ended, Ledger},
+    message::Report,
+    patience::Patience,
+    vitals::Vitals,
+    worker::BATCH,
 };
 use crate::{
-    backoff::{self, Backoff},
-    broker::{Broker, PresenceChange, Session},
-    error::{ErrorKind, Result},
+    backoff::Backoff,
+    broker::{Broker, JoinLimits, Session},
+    error::{Error, ErrorKind, Result},
     id::ClientId,
-    wire::Ticket,
 };
 
 /// Connections per step of reaping, so that the broker is never held up for long.
@@ -38,6 +46,15 @@ const REAP_STEP: usize = 100;
 
 /// Memberships restored between two looks at the lease.
 const JOIN_STEP: usize = 4096;
+
+/// Clients brought back into their channels per step.
+const REJOIN_STEP: usize = 100;
+
+/// Life of a restored membership whose client is not restored: it has gone at the same moment.
+const RESTORED_LIFE: Duration = Duration::from_secs(300);
+
+/// Changes that may wait while newcomers are taken.
+const BACKLOG: usize = 100_000;
 
 /// What the presence thread works with.
 pub(super) struct Presence {
@@ -51,7 +68,7 @@ pub(super) struct Presence {
 }
 
 /// What it keeps between its turns.
-struct Memory {
+struct State {
     session: Option<Session>,
     /// How the session before it ended; what must be done before the next begins.
     ended: Option<Ended>,
@@ -59,22 +76,24 @@ struct Memory {
     former: Vec<Session>,
     /// Whether the former ones must be discarded once everything is restored.
     discard: bool,
-    /// Connections that the broker knows to be open -> ticket text.
-    held: AHashMap<u64, Box<str>>,
-    /// Reports that were taken from the queue so far.
-    taken: u64,
-    /// What is still to be reported, in order.
-    changes: Vec<PresenceChange>,
-    /// Memberships that the broker has forgotten.
-    members: Vec<(ClientId, String)>,
+    ledger: Ledger,
+    catch_up: CatchUp,
+    outage: OutageGrace,
+    suspects: Suspects,
+    clearing: Clearing,
+    /// Connections cleared away since clearing began.
+    cleared: usize,
     renew_at: Instant,
-    calm: Calm,
+    /// Whether something has gone wrong since the node was last ready.
+    failing: bool,
 }
 
+/// What is to be cleared away next: each as long as there is some, then the next.
 #[derive(Clone, Copy, PartialEq)]
-enum Ended {
-    Reaped,
-    Forgotten,
+enum Clearing {
+    Connections,
+    Memberships,
+    Done,
 }
 
 enum Turn {
@@ -86,152 +105,203 @@ impl Presence {
     /// Runs until the reactors have ended and all they reported is sent.
     pub(super) fn run(self) {
         let mut backoff = Backoff::default();
-        let mut memory = Memory::new();
+        let mut state = State::new(Instant::now());
         loop {
-            self.vitals.pulse.presence(memory.taken, memory.changes.len() + memory.members.len());
-            match self.turn(&mut memory) {
+            self.vitals.pulse.presence(state.ledger.taken(), state.ledger.waiting());
+            match self.turn(&mut state) {
                 Ok(Turn::Again) => {
-                    if !self.vitals.readiness.session.swap(true, Ordering::AcqRel)
-                        && !backoff.is_first()
-                    {
+                    let ready = state.session.is_some() && state.catch_up.is_done();
+                    self.vitals.readiness.session.store(ready, Ordering::Release);
+                    if ready && std::mem::take(&mut state.failing) {
                         log::info!("presence is kept again");
                     }
                     backoff.reset();
                     if self.give_up.is_over() {
-                        return self.leave(memory, "the broker is too slow");
+                        return self.leave(state, "the broker is too slow");
                     }
                 }
-                Ok(Turn::Ended) => return self.end(memory.session),
+                Ok(Turn::Ended) => return self.end(state.session),
                 Err(error) => {
                     self.vitals.readiness.session.store(false, Ordering::Release);
-                    match error.kind() {
-                        ErrorKind::SessionLost => {
-                            log::warn!(
-                                "this node was taken for dead; its clients are reported anew"
-                            );
-                            memory.session_ended(Ended::Reaped, &self.queue);
-                        }
-                        ErrorKind::SessionForgotten => {
-                            log::warn!("the broker lost data; this node's clients are restored");
-                            memory.session_ended(Ended::Forgotten, &self.queue);
-                        }
-                        _ if backoff.is_first() => {
-                            log::warn!("presence waits until the broker is back: {error}");
-                        }
-                        _ => {}
-                    }
+                    state.catch_up.restart();
+                    self.failed(&mut state, &error);
                     backoff.sleep(|| self.give_up.is_short());
                     if self.give_up.is_short() {
-                        self.leave(memory, &error.to_string());
-                        return;
+                        return self.leave(state, &error.to_string());
                     }
                 }
             }
         }
     }
 
+    fn failed(&self, state: &mut State, error: &Error) {
+        let is_first = !std::mem::replace(&mut state.failing, true);
+        match error.kind() {
+            ErrorKind::SessionLost => {
+                log::warn!("this node was taken for dead; its clients are reported anew");
+                state.session_ended(Ended::Reaped, &self.queue);
+            }
+            ErrorKind::SessionForgotten => {
+                log::warn!("the broker lost data; this node's clients are restored");
+                state.session_ended(Ended::Forgotten, &self.queue);
+            }
+            _ if is_first => log::warn!("presence waits until the broker is back: {error}"),
+            _ => {}
+        }
+    }
+
     /// The node ends without having told everything.
-    fn leave(&self, mut memory: Memory, why: &str) {
-        self.queue.try_iter().for_each(|report| memory.take(report));
-        let is_closed = |change: &&PresenceChange| matches!(change, PresenceChange::Closed { .. });
-        match memory.changes.iter().filter(is_closed).count() {
+    fn leave(&self, mut state: State, why: &str) {
+        self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        match state.ledger.closes() {
             0 => log::warn!("the presence lease is left to expire: {why}"),
             left => log::error!("{left} offline events are left to other nodes: {why}"),
         }
     }
 
-    /// Sends what is queued, or waits for it; renews and reaps when it is time.
-    fn turn(&self, memory: &mut Memory) -> Result<Turn> {
-        let session = match &memory.session {
-            Some(session) => session.clone(),
-            None => return self.begin(memory).map(|()| Turn::Again),
+    /// Renews when it is time, clears away one step, and sends what is queued or waits for it.
+    fn turn(&self, state: &mut State) -> Result<Turn> {
+        let Some(session) = state.session.clone() else {
+            return self.begin(state).map(|()| Turn::Again);
         };
-        if Instant::now() >= memory.renew_at {
-            let status = self.vitals.status();
-            self.vitals.pulse.time(Call::Renew, || self.broker.renew(&session, &status))?;
-            self.vitals.pulse.renewed.touch();
-            memory.calm.renewed(Instant::now(), self.lease);
-            memory.renew_at = Instant::now() + self.lease / 3;
-            self.reap(memory.calm.is_calm(self.lease))?;
+        if Instant::now() >= state.renew_at {
+            self.renew(&session, state)?;
         }
-        if memory.discard && !memory.changes.iter().any(is_restored) {
-            // Only now: a client whose count had fallen to nothing would have left its channels.
-            for former in &memory.former {
-                self.vitals.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
-            }
-            memory.discard = false;
-        }
-        if memory.is_idle() {
-            let wait = memory.renew_at.saturating_duration_since(Instant::now());
-            match heartbeat::wait(|| self.queue.recv_timeout(wait)) {
-                Ok(report) => memory.take(report),
-                Err(RecvTimeoutError::Timeout) => return Ok(Turn::Again),
+        self.discard_former(state)?;
+        self.clear_step(state)?;
+        self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        if state.ledger.is_idle() && state.clearing == Clearing::Done {
+            let wait = state.renew_at.saturating_duration_since(Instant::now());
+            let report = heartbeat::wait(|| self.queue.recv_timeout(wait));
+            state.catch_up.idle(Instant::now());
+            match report {
+                Ok(report) => state.ledger.take(report),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(Turn::Ended),
             }
+            self.queue.try_iter().for_each(|report| state.ledger.take(report));
         }
-        while memory.changes.len() < BATCH
-            && let Ok(report) = self.queue.try_recv()
-        {
-            memory.take(report);
-        }
-        if !memory.members.is_empty() {
-            // Before the changes: a client that has left since leaves these channels too.
-            return self.rejoin(memory).map(|()| Turn::Again);
-        }
-        let batch = memory.changes.len().min(BATCH);
-        let changes = &memory.changes[..batch];
-        self.vitals.pulse.time(Call::Report, || self.broker.report(&session, changes))?;
-        memory.reported(batch);
-        Ok(Turn::Again)
+        self.tell(&session, state).map(|()| Turn::Again)
     }
 
-    fn rejoin(&self, memory: &mut Memory) -> Result<()> {
-        let rest = memory.members.len().saturating_sub(JOIN_STEP);
-        let step: Vec<_> =
-            memory.members[rest..].iter().map(|(client, name)| (*client, name.as_str())).collect();
-        self.vitals.pulse.time(Call::Join, || self.broker.join(&step))?;
-        log::warn!("the broker lost data; {} memberships were restored", step.len());
-        memory.members.truncate(rest);
-        Ok(())
-    }
-
-    fn begin(&self, memory: &mut Memory) -> Result<()> {
-        if memory.ended == Some(Ended::Reaped) {
-            // Whoever ended it may still be at it: no client may be online again before it was offline.
-            while self.reap_step(false)? == REAP_STEP {}
-        }
-        let supersede = memory.former.is_empty();
-        let begin = || self.broker.begin_session(&self.node, self.lease, supersede);
-        memory.session = Some(self.vitals.pulse.time(Call::Begin, begin)?);
+    /// Renews the lease, and looks for those of others that are not there.
+    fn renew(&self, session: &Session, state: &mut State) -> Result<()> {
+        let status = self.vitals.status();
+        self.vitals.pulse.time(Call::Renew, || self.broker.renew(session, &status))?;
         self.vitals.pulse.renewed.touch();
-        memory.discard |= memory.ended == Some(Ended::Forgotten);
-        memory.ended = None;
-        memory.renew_at = Instant::now();
-        Ok(())
-    }
-
-    fn reap(&self, lapsed: bool) -> Result<()> {
-        let deadline = Instant::now() + self.lease / 3;
-        let mut total = 0;
-        loop {
-            let count = self.reap_step(lapsed)?;
-            total += count;
-            if count < REAP_STEP || Instant::now() >= deadline {
-                break;
+        let now = Instant::now();
+        state.renew_at = now + renewal(self.lease);
+        state.outage.renewed(now, self.lease);
+        if state.outage.is_over(now, self.lease) {
+            let lapsed = self.vitals.pulse.time(Call::Reap, || self.broker.lapsed())?;
+            let dead = state.suspects.look(lapsed, Instant::now(), self.lease);
+            if !dead.is_empty() {
+                let end = || self.broker.end_lapsed(&dead);
+                let ended = self.vitals.pulse.time(Call::Reap, end)?;
+                tell_dead(&ended);
             }
+        } else {
+            state.suspects.forget();
         }
-        if total > 0 {
-            log::warn!("{total} connections of ended sessions were cleared away");
+        if state.clearing == Clearing::Done {
+            state.clearing = Clearing::Connections;
         }
         Ok(())
     }
 
-    /// Clears away some connections of ended sessions, or of `lapsed` ones as well: how many.
-    fn reap_step(&self, lapsed: bool) -> Result<usize> {
-        self.vitals.pulse.time(Call::Reap, || match lapsed {
-            true => self.broker.reap(REAP_STEP),
-            false => self.broker.reap_ended(REAP_STEP),
-        })
+    /// Clears away a little of what ended sessions and overdue memberships have left.
+    fn clear_step(&self, state: &mut State) -> Result<()> {
+        match state.clearing {
+            Clearing::Connections => {
+                let count = self.reap_step()?;
+                state.cleared += count;
+                if count < REAP_STEP {
+                    state.clearing = Clearing::Memberships;
+                    let total = std::mem::take(&mut state.cleared);
+                    if total > 0 {
+                        log::warn!("{total} connections of ended sessions were cleared away");
+                    }
+                }
+            }
+            Clearing::Memberships => {
+                let more = self.vitals.pulse.time(Call::Leave, || self.broker.leave_overdue())?;
+                if !more {
+                    state.clearing = Clearing::Done;
+                }
+            }
+            Clearing::Done => {}
+        }
+        Ok(())
+    }
+
+    fn reap_step(&self) -> Result<usize> {
+        self.vitals.pulse.time(Call::Reap, || self.broker.reap(REAP_STEP))
+    }
+
+    /// Sends what waits first: forgotten memberships, or one batch of changes, or what follows from them.
+    fn tell(&self, session: &Session, state: &mut State) -> Result<()> {
+        let now = Instant::now();
+        state.catch_up.waiting(state.ledger.waiting(), now);
+        if state.ledger.waiting() > BACKLOG {
+            state.catch_up.restart();
+        }
+        let members = state.ledger.members(JOIN_STEP);
+        if !members.is_empty() {
+            // Before the changes: a client that has left since leaves these channels too.
+            let count = self.restore(members)?;
+            state.ledger.members_joined(count);
+            state.catch_up.told(count);
+            return Ok(());
+        }
+        let late = state.catch_up.is_late(now);
+        let batch = state.ledger.batch(BATCH, late);
+        let count = batch.len();
+        if count > 0 {
+            self.vitals.pulse.time(Call::Report, || self.broker.report(session, batch))?;
+            state.ledger.reported(count);
+            state.catch_up.told(count);
+        }
+        let returned = state.ledger.returned(REJOIN_STEP);
+        let asked = returned.len();
+        if asked > 0 {
+            let done = self.vitals.pulse.time(Call::Join, || self.broker.rejoin(returned))?;
+            state.ledger.rejoined(done, asked);
+        }
+        Ok(())
+    }
+
+    fn restore(&self, members: &[(ClientId, String)]) -> Result<usize> {
+        let step: Vec<_> = members.iter().map(|(client, name)| (*client, name.as_str())).collect();
+        let limits = JoinLimits { offline_life: Some(RESTORED_LIFE), ..JoinLimits::default() };
+        self.vitals.pulse.time(Call::Join, || self.broker.join_within(&step, &limits))?;
+        log::warn!("the broker lost data; {} memberships were restored", step.len());
+        Ok(step.len())
+    }
+
+    fn begin(&self, state: &mut State) -> Result<()> {
+        // Whoever ended the last one may still be at it: no client may be online again before it was offline.
+        if state.ended == Some(Ended::Reaped) && self.reap_step()? == REAP_STEP {
+            return Ok(());
+        }
+        let supersede = state.former.is_empty();
+        let begin = || self.broker.begin_session(&self.node, self.lease, supersede);
+        state.session = Some(self.vitals.pulse.time(Call::Begin, begin)?);
+        self.vitals.pulse.renewed.touch();
+        state.discard |= state.ended == Some(Ended::Forgotten);
+        state.ended = None;
+        state.renew_at = Instant::now();
+        Ok(())
+    }
+
+    /// Once everything is restored: a client whose count had fallen to nothing would have left its channels.
+    fn discard_former(&self, state: &mut State) -> Result<()> {
+        if state.discard && state.ledger.is_restored() {
+            for former in &state.former {
+                self.vitals.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
+            }
+            state.discard = false;
+        }
+        Ok(())
     }
 
     fn end(&self, session: Option<Session>) {
@@ -243,168 +313,38 @@ impl Presence {
     }
 }
 
-impl Memory {
-    fn new() -> Self {
-        Memory {
+impl State {
+    fn new(now: Instant) -> Self {
+        State {
             session: None,
             ended: None,
             former: Vec::new(),
             discard: false,
-            held: AHashMap::new(),
-            taken: 0,
-            changes: Vec::new(),
-            members: Vec::new(),
-            renew_at: Instant::now(),
-            calm: Calm::new(Instant::now()),
+            ledger: Ledger::default(),
+            catch_up: CatchUp::new(now),
+            outage: OutageGrace::new(now),
+            suspects: Suspects::default(),
+            clearing: Clearing::Done,
+            cleared: 0,
+            renew_at: now,
+            failing: false,
         }
     }
 
-    fn is_idle(&self) -> bool {
-        self.changes.is_empty() && self.members.is_empty()
-    }
-
-    fn take(&mut self, report: Report) {
-        self.taken += 1;
-        match report {
-            Report::Change(change) => self.changes.push(change),
-            Report::Members(members) => self.members.extend(members),
-        }
-    }
-
-    /// The broker has taken the first `count` changes.
-    fn reported(&mut self, count: usize) {
-        for change in self.changes.drain(..count) {
-            match change {
-                PresenceChange::Opened { connection, ticket }
-                | PresenceChange::Restored { connection, ticket } => {
-                    self.held.insert(connection, ticket.into_text());
-                }
-                PresenceChange::Closed { connection } => {
-                    self.held.remove(&connection);
-                }
-            }
-        }
-        if self.changes.is_empty() && self.changes.capacity() > 4 * BATCH {
-            // A long outage must not be paid for ever after.
-            self.changes = Vec::new();
-        }
-    }
-
-    /// Puts everything that was reported in front of what is still to be reported.
     fn session_ended(&mut self, how: Ended, queue: &Receiver<Report>) {
-        queue.try_iter().for_each(|report| self.take(report));
-        if how == Ended::Reaped {
-            // Closed since: that it is offline has been told, or will be by whoever reaps.
-            self.changes.retain(|change| match change {
-                PresenceChange::Closed { connection } => self.held.remove(connection).is_none(),
-                _ => true,
-            });
-        }
-        let again = self.held.drain().filter_map(|(connection, text)| {
-            let ticket = Ticket::parse(&text)?;
-            Some(match how {
-                Ended::Reaped => PresenceChange::Opened { connection, ticket },
-                Ended::Forgotten => PresenceChange::Restored { connection, ticket },
-            })
-        });
-        self.changes = again.chain(std::mem::take(&mut self.changes)).collect();
+        queue.try_iter().for_each(|report| self.ledger.take(report));
+        self.ledger.session_ended(how);
         self.former.extend(self.session.take());
         self.ended = Some(how);
     }
 }
 
-fn is_restored(change: &PresenceChange) -> bool {
-    matches!(change, PresenceChange::Restored { .. })
-}
-
-/// Whether other nodes have had the time to renew their leases.
-///
-/// After an outage all leases have run out, and the first node to be back must not take the others for
-/// dead. Nobody tells what was an outage; but whoever could not renew in time himself knows of one.
-struct Calm {
-    since: Instant,
-    renewed: Instant,
-}
-
-impl Calm {
-    fn new(now: Instant) -> Self {
-        Calm { since: now, renewed: now }
-    }
-
-    fn renewed(&mut self, now: Instant, lease: Duration) {
-        if now.duration_since(self.renewed) > lease * 2 / 3 {
-            self.since = now;
-        }
-        self.renewed = now;
-    }
-
-    fn is_calm(&self, lease: Duration) -> bool {
-        // Everybody has tried once more within the longest pause, and has then renewed.
-        self.since.elapsed() >= lease + backoff::LONGEST
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    fn opened(connection: u64) -> PresenceChange {
-        PresenceChange::Opened { connection, ticket: Ticket::new(1.into(), None) }
-    }
-
-    fn restored(connection: u64) -> PresenceChange {
-        PresenceChange::Restored { connection, ticket: Ticket::new(1.into(), None) }
-    }
-
-    fn closed(connection: u64) -> PresenceChange {
-        PresenceChange::Closed { connection }
-    }
-
-    /// Connection 1 was reported and has closed, 2 was not reported yet.
-    fn in_an_outage(how: Ended) -> Vec<PresenceChange> {
-        let (sender, queue) = channel();
-        let mut memory = Memory::new();
-        memory.changes = vec![opened(1), opened(2), closed(1)];
-        memory.reported(1);
-        sender.send(Report::Change(opened(3))).unwrap();
-        memory.session_ended(how, &queue);
-        memory.changes
-    }
-
-    #[test]
-    fn what_was_forgotten_is_restored_before_it_closes() {
-        let changes = in_an_outage(Ended::Forgotten);
-        assert_eq!(changes, [restored(1), opened(2), closed(1), opened(3)]);
-    }
-
-    #[test]
-    fn what_was_reaped_and_has_closed_is_not_told_again() {
-        assert_eq!(in_an_outage(Ended::Reaped), [opened(2), opened(3)]);
-    }
-
-    #[test]
-    fn what_was_reaped_and_lives_is_told_anew() {
-        let (_sender, queue) = channel();
-        let mut memory = Memory::new();
-        memory.changes = vec![opened(1)];
-        memory.reported(1);
-        memory.session_ended(Ended::Reaped, &queue);
-        assert_eq!(memory.changes, [opened(1)]);
-        // Forgotten before it was reported: it must be told all the same.
-        memory.session_ended(Ended::Forgotten, &queue);
-        assert_eq!(memory.changes, [opened(1)]);
-    }
-
-    #[test]
-    fn a_late_renewal_ends_the_calm() {
-        let lease = Duration::from_secs(3);
-        let start = Instant::now() - Duration::from_secs(60);
-        let mut calm = Calm::new(start);
-        calm.renewed(start + Duration::from_secs(1), lease);
-        assert!(calm.is_calm(lease));
-        calm.renewed(Instant::now(), lease);
-        assert!(!calm.is_calm(lease));
+/// Says whose sessions were ended; their names begin with that of the node.
+fn tell_dead(sessions: &[String]) {
+    for session in sessions {
+        let node = session.rsplit_once('#').map_or(session.as_str(), |(node, _)| node);
+        log::warn!(
+            "node {node} has not renewed its lease and is taken for dead; its clients are told offline"
+        );
     }
 }

@@ -64,7 +64,9 @@ impl Tickets {
             .map(|index| match taken.get(index) {
                 None => Err(Refusal::NoBroker),
                 Some(None) => Err(Refusal::BadToken),
-                Some(Some(taken)) => self.judge(taken),
+                Some(Some(taken)) => {
+                    self.judge(taken).map(|ticket| ticket.taken_with(&tokens[index]))
+                }
             })
             .collect();
         let misdirected = outcomes.iter().zip(&tokens).zip(&taken).filter_map(|((o, token), t)| {

@@ -26,3 +26,4 @@ pub(crate) use names::Names;
 pub(crate) use receipt::{ReceiptStatus, ReceiptText};
 pub use status::NodeStatus;
 pub use ticket::Ticket;
+pub(crate) use ticket::tag;

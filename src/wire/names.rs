@@ -19,6 +19,22 @@ impl Names {
         Names { key: format!("{key_prefix}{topic}"), topic }
     }
 
+    /// What all keys begin with, for scripts that make their names themselves. Those that only scripts know,
+    /// all ours:
+    ///
+    /// - `Closed<session>`, sorted set: connections that opened and closed within one report -> when;
+    /// - `Grace`, hash: the clock of the next two;
+    /// - `Coming<client>`, sorted set: tokens whose tickets are out, and `~` with the tag of those that were
+    ///   taken for a connection that is not reported yet -> until when they count;
+    /// - `Leaving`, sorted set: client -> until when it may come before it leaves its channels;
+    /// - `Absent`, hash: client that was joined to channels while it was not online, and is not in `Leaving`
+    ///   yet -> life of these memberships in ms;
+    /// - `Kept<client>`, set with that life: channels that a client in `Leaving` was joined to meanwhile;
+    /// - `Left<client>`, hash: channels that it left because its node was taken for dead -> 0.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.key
+    }
+
     /// Topic that one node listens to.
     pub(crate) fn node_topic(&self, node: &str) -> String {
         format!("{}Server{node}", self.topic)
@@ -81,7 +97,8 @@ impl Names {
     }
 
     /// String with a long life, ours: exists once the session was ended, also after it is forgotten. Its
-    /// connections go with events (`loud`) or without (`quiet`).
+    /// connections go without events (`quiet`) or with them: it was ended by its node (`loud`), its lease has
+    /// `lapsed`, or its node is `back` since.
     pub(crate) fn ended_key(&self, session: &str) -> String {
         format!("{}Ended{session}", self.key)
     }
@@ -94,11 +111,6 @@ impl Names {
     /// Hash, ours: connection of the session -> client, a blank, ticket text.
     pub(crate) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)
-    }
-
-    /// Sorted set, ours: connections of the session that opened and closed within one report -> when.
-    pub(crate) fn closed_key(&self, session: &str) -> String {
-        format!("{}Closed{session}", self.key)
     }
 }
 

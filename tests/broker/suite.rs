@@ -9,7 +9,7 @@ use std::{
 
 use imcore::{
     ClientId, ErrorKind, NodeStatus, Ticket,
-    broker::{Page, PresenceChange, PresenceEvent, TakenTicket},
+    broker::{Broker, GRACE, JoinLimits, Page, PresenceChange, PresenceEvent, TakenTicket},
 };
 
 use crate::world::{Events, World, closed, eventually, id, opened, sorted};
@@ -228,12 +228,152 @@ pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     assert_eq!(broker.reap(100).unwrap(), 1);
     assert_eq!(broker.reap(100).unwrap(), 0);
     assert_eq!(sorted(broker.online_clients().unwrap()), [id(2), id(3)]);
-    assert_eq!(broker.channel_members("a").unwrap(), [id(2)]);
+    // The node is back, so client 1 may be as well.
+    assert_eq!(sorted(broker.channel_members("a").unwrap()), [id(1), id(2)]);
+    overdue(&*broker, "it has left", || broker.channel_members("a").unwrap() == [id(2)]);
     let mut gone = [events.offline(), events.offline()];
     gone.sort();
     assert_eq!(gone, [1, 2].map(|client| Ticket::new(id(client), Some("m")).text().to_string()));
     broker.renew(&other, &NodeStatus::default()).unwrap();
     broker.renew(&now, &NodeStatus::default()).unwrap();
+}
+
+/// Ends memberships as nodes do, until something holds.
+fn overdue(broker: &dyn Broker, what: &str, mut condition: impl FnMut() -> bool) {
+    eventually(what, || {
+        while broker.leave_overdue().unwrap() {}
+        thread::sleep(Duration::from_millis(20));
+        condition()
+    });
+}
+
+pub(crate) fn a_client_is_in_no_more_channels_than_it_may(world: &World) {
+    let broker = world.broker();
+    let mut limits = JoinLimits::default();
+    limits.channels_per_client = 3;
+    let join = |memberships: &[(ClientId, &str)]| broker.join_within(memberships, &limits);
+    join(&[(id(1), "a"), (id(1), "b"), (id(2), "a")]).unwrap();
+    let error = join(&[(id(1), "c"), (id(1), "a"), (id(1), "d"), (id(2), "d")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
+    assert!(error.to_string().contains("client 1 ") && error.to_string().contains("3 of 4"));
+    let mut of = broker.channels_of(&[id(1), id(2)]).unwrap();
+    assert_eq!(
+        (sorted(of.remove(0)), sorted(of.remove(0))),
+        (vec!["a".to_owned(), "b".into(), "c".into()], vec!["a".to_owned(), "d".into()])
+    );
+    broker.leave(&[(id(1), "a")]).unwrap();
+    join(&[(id(1), "d")]).unwrap();
+    broker.join(&[(id(1), "e")]).unwrap();
+}
+
+pub(crate) fn memberships_of_clients_that_never_come_end(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    let mut limits = JoinLimits::default();
+    limits.offline_life = Some(Duration::from_secs(2));
+    broker.join(&[(id(4), "for ever")]).unwrap();
+    for client in 1..=3 {
+        broker.join_within(&[(id(client), "a")], &limits).unwrap();
+    }
+    while broker.leave_overdue().unwrap() {}
+    broker.report(&session, &[opened(2, id(2))]).unwrap();
+    overdue(&*broker, "3 has left", || broker.channel_members("a").unwrap().len() == 2);
+    assert_eq!(sorted(broker.channel_members("a").unwrap()), [id(1), id(2)]);
+    assert_eq!(broker.channel_members("for ever").unwrap(), [id(4)]);
+    broker.report(&session, &[closed(1), closed(2)]).unwrap();
+    assert_eq!(broker.channel_members("a").unwrap(), []);
+}
+
+pub(crate) fn very_many_channels_are_left_in_steps(world: &World) {
+    const CHANNELS: usize = 40_000;
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&session, &[opened(1, id(1)), opened(2, id(2))]).unwrap();
+    let names: Vec<_> = (0..CHANNELS).map(|number| format!("c{number}")).collect();
+    let all: Vec<_> = names.iter().map(|name| (id(1), name.as_str())).collect();
+    broker.join(&all).unwrap();
+    broker.join(&[(id(2), "c0")]).unwrap();
+    let left = || broker.channels_of(&[id(1)]).unwrap()[0].len();
+    broker.report(&session, &[closed(1), closed(2)]).unwrap();
+    assert!(left() < CHANNELS, "a report does some of it");
+    assert_eq!(broker.channels_of(&[id(2)]).unwrap(), [vec![""; 0]], "others are not held up");
+    loop {
+        let before = left();
+        let more = broker.leave_overdue().unwrap();
+        assert!(before - left() <= 10_000);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((left(), broker.channels().unwrap().len()), (0, 0));
+}
+
+/// A node was taken for dead and is not: what its clients have left by that is brought back.
+pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
+    let broker = world.broker();
+    let lapsing = Duration::from_millis(50);
+    let session = broker.begin_session("n1", lapsing, true).unwrap();
+    broker.report(&session, &[opened(1, id(1)), opened(2, id(2)), opened(3, id(3))]).unwrap();
+    let many: Vec<_> = (0..3000).map(|number| format!("c{number}")).collect();
+    broker.join(&many.iter().map(|name| (id(1), name.as_str())).collect::<Vec<_>>()).unwrap();
+    broker.join(&[(id(1), "a"), (id(1), "b"), (id(2), "a"), (id(3), "a")]).unwrap();
+    let mut reaped = 0;
+    eventually("all are reaped", || {
+        broker.end_lapsed(&broker.lapsed().unwrap()).unwrap();
+        reaped += broker.reap(10).unwrap();
+        reaped == 3
+    });
+    while broker.leave_overdue().unwrap() {}
+    assert_eq!(broker.channels().unwrap(), []);
+    broker.leave(&[(id(1), "b")]).unwrap();
+    broker.join(&[(id(1), "new")]).unwrap();
+    let again = broker.begin_session("n1", LONG, false).unwrap();
+    let reopened = |connection, client| PresenceChange::Reopened {
+        connection,
+        ticket: Ticket::new(client, Some("m")),
+    };
+    // 2 has gone meanwhile, and 3 has a new connection only: its former membership is none.
+    broker.report(&again, &[reopened(1, id(1)), opened(4, id(3))]).unwrap();
+    let mut clients = &[id(1), id(2), id(3)][..];
+    while !clients.is_empty() {
+        clients = &clients[broker.rejoin(clients).unwrap()..];
+    }
+    assert_eq!(broker.channel_members("a").unwrap(), [id(1)]);
+    assert_eq!(broker.channels_of(&[id(1)]).unwrap()[0].len(), 3002);
+    assert_eq!(broker.channels_of(&[id(2), id(3)]).unwrap(), [vec![""; 0], vec![]]);
+    assert_eq!(broker.channel_members("b").unwrap(), []);
+    // What was brought back once is not brought back by a later return.
+    broker.report(&again, &[closed(1), closed(4)]).unwrap();
+    while broker.leave_overdue().unwrap() {}
+    broker.report(&again, &[reopened(5, id(1))]).unwrap();
+    assert_eq!(broker.rejoin(&[id(1)]).unwrap(), 1);
+    assert_eq!(broker.channels().unwrap(), []);
+}
+
+/// Tickets that are out, and those that were taken, keep channels for ten seconds.
+pub(crate) fn who_is_known_to_come_keeps_its_channels(world: &World) {
+    let broker = world.broker();
+    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let ticket = |client| Ticket::new(id(client), Some("m"));
+    for client in 1..=4 {
+        broker.report(&session, &[opened(client as u64, id(client))]).unwrap();
+        broker.join(&[(id(client), "a")]).unwrap();
+    }
+    broker.put_ticket("out", &ticket(1), GRACE).unwrap();
+    broker.put_ticket("taken", &ticket(2), Duration::from_millis(100)).unwrap();
+    assert!(broker.take_tickets(&["taken".into()]).unwrap()[0].is_some());
+    broker.put_ticket("over", &ticket(3), Duration::from_millis(1)).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    broker.report(&session, &[closed(1), closed(2), closed(3)]).unwrap();
+    broker.report(&session, &[PresenceChange::ClosedLate { connection: 4 }]).unwrap();
+    let members = || sorted(broker.channel_members("a").unwrap());
+    assert_eq!(members(), [id(1), id(2), id(4)]);
+    // One comes, one is given another ticket, one does neither.
+    broker.report(&session, &[opened(12, id(2))]).unwrap();
+    broker.put_ticket("another", &ticket(1), 2 * GRACE).unwrap();
+    overdue(&*broker, "4 has left", || members() == [id(1), id(2)]);
+    overdue(&*broker, "1 has left", || members() == [id(2)]);
 }
 
 pub(crate) fn a_session_beside_others_does_not_supersede(world: &World) {
@@ -249,10 +389,13 @@ pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
     let session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
     broker.report(&session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
     let mut reaped = 0;
+    assert_eq!(broker.end_lapsed(&[session.id.clone(), "nosuch".into()]).unwrap(), [""; 0]);
     eventually("both are reaped", || {
+        broker.end_lapsed(&broker.lapsed().unwrap()).unwrap();
         reaped += broker.reap(10).unwrap();
         reaped == 2
     });
+    assert_eq!(broker.lapsed().unwrap(), [""; 0]);
     assert_eq!(broker.online_clients().unwrap(), []);
     let change = [opened(3, id(1))];
     assert_eq!(broker.report(&session, &change).unwrap_err().kind(), ErrorKind::SessionLost);
@@ -272,6 +415,8 @@ pub(crate) fn renewing_keeps_a_session(world: &World) {
     broker.report(&witness, &[opened(1, id(2))]).unwrap();
     eventually("the witness has lapsed", || {
         broker.renew(&kept, &NodeStatus::default()).unwrap();
+        let lapsed = broker.lapsed().unwrap();
+        assert_eq!(broker.end_lapsed(&lapsed).unwrap(), lapsed);
         broker.reap(10).unwrap() == 1
     });
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);

@@ -14,6 +14,7 @@ mod proxy;
 mod receipts;
 #[path = "../support/redis.rs"]
 mod redis_server;
+mod rooms;
 mod slow;
 mod spin;
 mod world;

@@ -134,8 +134,21 @@ impl Stage {
         let mut keys = Keys::new();
         for name in names {
             let short = name.strip_prefix(&self.prefix).unwrap();
-            let is_ours =
-                ["Sessions", "Lease", "Connections", "Closed", "Ended", "Published", "Token"];
+            let is_ours = [
+                "Sessions",
+                "Lease",
+                "Connections",
+                "Closed",
+                "Ended",
+                "Published",
+                "Token",
+                "Coming",
+                "Leaving",
+                "Absent",
+                "Kept",
+                "Left",
+                "Grace",
+            ];
             if is_ours.iter().any(|start| short.starts_with(start)) {
                 continue;
             }

@@ -6,7 +6,9 @@
 
 mod expiring;
 mod feed;
+mod leaving;
 mod pages;
+mod presence;
 mod queues;
 mod state;
 
@@ -19,12 +21,13 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, TakenTicket, Watchlist,
+    Broker, EventSubscription, GRACE, JoinLimits, Page, PresenceChange, Session, Subscription,
+    TakenTicket, Watchlist,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    wire::{Envelope, NodeStatus, Ticket},
+    wire::{Envelope, NodeStatus, Ticket, tag},
 };
 
 /// Messages that wait for one node before no more are taken; the same order as what Redis buffers for a
@@ -33,6 +36,9 @@ const FEED_CAPACITY: usize = 4096;
 
 /// How long [`Broker::publish`] waits for a full node before it gives up.
 const PUBLISH_WAIT: Duration = Duration::from_secs(2);
+
+/// Steps in which memberships end after one report, if they are too many for one.
+const OVERDUE_STEPS: usize = 16;
 
 /// A broker within one process, shared through an [`Arc`] by several nodes and helpers.
 ///
@@ -79,7 +85,10 @@ impl Broker for MemoryBroker {
     }
 
     fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        self.shared.lock().tickets.put(token, ticket.text(), Instant::now() + life);
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        state.leaving.comes(ticket.client(), tag(token), life, now);
+        state.tickets.put(token, ticket.text(), now + life);
         Ok(())
     }
 
@@ -88,6 +97,10 @@ impl Broker for MemoryBroker {
         let now = Instant::now();
         let mut take = |token: &String| {
             let (text, left) = state.tickets.take(token, now)?;
+            if let Some(ticket) = Ticket::parse(&text) {
+                // Until its connection is reported.
+                state.leaving.comes(ticket.client(), tag(token), GRACE, now);
+            }
             Some(TakenTicket { text, left })
         };
         Ok(tokens.iter().map(&mut take).collect())
@@ -127,7 +140,13 @@ impl Broker for MemoryBroker {
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
-        self.shared.lock().report(session, changes, Instant::now())
+        let left = self.shared.lock().report(session, changes, Instant::now())?;
+        // Others come to their turn between two steps; the rest waits for the next look.
+        let mut steps = OVERDUE_STEPS;
+        while left && steps > 0 && self.leave_overdue()? {
+            steps -= 1;
+        }
+        Ok(())
     }
 
     fn end_session(&self, session: &Session) -> Result<()> {
@@ -140,14 +159,25 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
-    fn reap(&self, limit: usize) -> Result<usize> {
-        let mut state = self.shared.lock();
-        state.end_lapsed(Instant::now());
-        Ok(state.reap(limit))
+    fn lapsed(&self) -> Result<Vec<String>> {
+        Ok(self.shared.lock().lapsed(Instant::now()))
     }
 
-    fn reap_ended(&self, limit: usize) -> Result<usize> {
-        Ok(self.shared.lock().reap(limit))
+    fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
+        Ok(self.shared.lock().end_lapsed(sessions, Instant::now()))
+    }
+
+    fn reap(&self, limit: usize) -> Result<usize> {
+        Ok(self.shared.lock().reap(limit, Instant::now()))
+    }
+
+    fn leave_overdue(&self) -> Result<bool> {
+        Ok(self.shared.lock().leave_overdue(Instant::now()))
+    }
+
+    fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
+        self.shared.lock().rejoin(clients);
+        Ok(clients.len())
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
@@ -182,18 +212,23 @@ impl Broker for MemoryBroker {
         Ok(Page { items: state.connections_of(client, node), next: None, total })
     }
 
-    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+    fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
         let mut state = self.shared.lock();
+        let now = Instant::now();
+        let mut refused = Vec::new();
         for (client, channel) in memberships.iter().filter(|(_, channel)| !channel.is_empty()) {
-            state.join(*client, channel);
+            if !state.join_within(*client, channel, limits, now) {
+                refused.push(*client);
+            }
         }
-        Ok(())
+        limits.check(&refused, memberships.len())
     }
 
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
         let mut state = self.shared.lock();
         for (client, channel) in memberships {
             state.leave(*client, channel);
+            state.leaving.forget_left(*client, channel);
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
 //! Everything a `MemoryBroker` knows: tickets, requests, presence, channels and the queues of subscribers.
+//! What happens to presence is in `presence`.
 //!
 //! Used under the broker's mutex only. Takes the time as an argument and never waits.
 
@@ -12,18 +13,11 @@ use ahash::{AHashMap, AHashSet};
 
 use super::{
     expiring::Expiring,
+    leaving::Leaving,
+    presence::SessionState,
     queues::{Feed, Listener, Wake},
 };
-use crate::{
-    broker::contract::{PresenceChange, PresenceEvent, Session},
-    error::{Error, ErrorKind, Result},
-    id::ClientId,
-    wire::{Envelope, NodeStatus, Ticket},
-};
-
-/// How long a connection that opened and closed within one report is remembered, so that repeating
-/// the report has no effect. Longer than any sensible retry.
-const REMEMBER_CLOSED: Duration = Duration::from_secs(60);
+use crate::{broker::contract::JoinLimits, id::ClientId, wire::Envelope};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -33,29 +27,18 @@ pub(super) struct State {
     requests: Expiring,
     /// Client -> number of its open connections; never zero.
     pub(super) online: BTreeMap<ClientId, u64>,
-    sessions: AHashMap<String, SessionState>,
+    pub(super) sessions: AHashMap<String, SessionState>,
     /// Channel -> members; never empty.
     pub(super) members: BTreeMap<String, BTreeSet<ClientId>>,
     /// Client -> channels; never empty.
-    joined: AHashMap<ClientId, AHashSet<String>>,
+    pub(super) joined: AHashMap<ClientId, AHashSet<String>>,
+    /// Clients that are coming, or leave later.
+    pub(super) leaving: Leaving,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
     pub(super) feeds: Vec<Feed>,
     /// Subscribers of presence events.
     pub(super) listeners: Vec<Listener>,
     pub(super) next_subscriber: u64,
-}
-
-pub(super) struct SessionState {
-    node: String,
-    /// When the lease ends; `None` once the session was ended.
-    until: Option<Instant>,
-    /// What its node last said of itself.
-    status: Option<NodeStatus>,
-    /// Whether its end is told.
-    loud: bool,
-    connections: AHashMap<u64, Ticket>,
-    /// Connections that opened and closed within one report.
-    closed: AHashMap<u64, Instant>,
 }
 
 // --- Requests ------------------------------------------------------------------------------------
@@ -94,182 +77,6 @@ impl State {
     }
 }
 
-// --- Presence ------------------------------------------------------------------------------------
-
-impl State {
-    pub(super) fn begin_session(
-        &mut self,
-        session: &Session,
-        node: &str,
-        supersede: bool,
-        now: Instant,
-    ) {
-        if supersede {
-            for former in self.sessions.values_mut().filter(|former| former.node == node) {
-                former.until = None;
-            }
-        }
-        let state = SessionState {
-            node: node.into(),
-            until: Some(now + session.lease),
-            status: None,
-            loud: true,
-            connections: AHashMap::new(),
-            closed: AHashMap::new(),
-        };
-        self.sessions.insert(session.id.clone(), state);
-    }
-
-    /// The session, unless it was ended. One whose lease has run out unnoticed is still good.
-    fn own_session(&mut self, session: &Session) -> Result<&mut SessionState> {
-        self.sessions.get_mut(&session.id).filter(|state| state.until.is_some()).ok_or_else(|| {
-            Error::new(ErrorKind::SessionLost, format!("session {} has ended", session.id))
-        })
-    }
-
-    pub(super) fn renew(
-        &mut self,
-        session: &Session,
-        status: &NodeStatus,
-        now: Instant,
-    ) -> Result<()> {
-        let state = self.own_session(session)?;
-        (state.until, state.status) = (Some(now + session.lease), Some(status.clone()));
-        Ok(())
-    }
-
-    pub(super) fn report(
-        &mut self,
-        session: &Session,
-        changes: &[PresenceChange],
-        now: Instant,
-    ) -> Result<()> {
-        self.own_session(session)?;
-        let mut opened_here = AHashSet::new();
-        for change in changes {
-            match change {
-                PresenceChange::Opened { connection, ticket } => {
-                    opened_here.insert(*connection);
-                    self.open(session, *connection, ticket, true);
-                }
-                PresenceChange::Restored { connection, ticket } => {
-                    opened_here.insert(*connection);
-                    self.open(session, *connection, ticket, false);
-                }
-                PresenceChange::Closed { connection } => {
-                    if opened_here.contains(connection) {
-                        self.remember_closed(session, *connection, now);
-                    }
-                    self.close(&session.id, *connection);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, session: &Session, connection: u64, ticket: &Ticket, loud: bool) {
-        let Some(state) = self.sessions.get_mut(&session.id) else { return };
-        if state.closed.contains_key(&connection) || state.connections.contains_key(&connection) {
-            return;
-        }
-        state.connections.insert(connection, ticket.clone());
-        *self.online.entry(ticket.client()).or_default() += 1;
-        if loud {
-            self.announce(|| PresenceEvent::Online(ticket.clone()));
-        }
-    }
-
-    fn remember_closed(&mut self, session: &Session, connection: u64, now: Instant) {
-        let Some(state) = self.sessions.get_mut(&session.id) else { return };
-        state.closed.retain(|_, since| now.duration_since(*since) < REMEMBER_CLOSED);
-        state.closed.insert(connection, now);
-    }
-
-    /// Ends one connection: count, channels if it was the last, event. Of no effect the second time.
-    fn close(&mut self, session: &str, connection: u64) {
-        let Some(state) = self.sessions.get_mut(session) else { return };
-        let Some(ticket) = state.connections.remove(&connection) else { return };
-        let loud = state.loud;
-        let client = ticket.client();
-        let left = self.online.get(&client).map_or(0, |count| count - 1);
-        if left > 0 {
-            self.online.insert(client, left);
-        } else {
-            self.online.remove(&client);
-            for channel in self.channels_of(client) {
-                self.leave(client, &channel);
-            }
-        }
-        if loud {
-            self.announce(|| PresenceEvent::Offline(ticket.clone()));
-        }
-    }
-
-    pub(super) fn end_session(&mut self, session: &Session, loud: bool) {
-        if let Some(state) = self.sessions.get_mut(&session.id) {
-            (state.until, state.loud) = (None, loud);
-            if state.connections.is_empty() {
-                self.sessions.remove(&session.id);
-            }
-        }
-    }
-
-    pub(super) fn end_lapsed(&mut self, now: Instant) {
-        for state in self.sessions.values_mut() {
-            state.until = state.until.filter(|until| now < *until);
-        }
-    }
-
-    pub(super) fn reap(&mut self, limit: usize) -> usize {
-        let ended: Vec<String> = self
-            .sessions
-            .iter()
-            .filter(|(_, state)| state.until.is_none())
-            .map(|(id, _)| id.clone())
-            .collect();
-        let mut closed = 0;
-        for id in ended {
-            let Some(state) = self.sessions.get(&id) else { continue };
-            let left: Vec<u64> = state.connections.keys().copied().take(limit - closed).collect();
-            closed += left.len();
-            for connection in left {
-                self.close(&id, connection);
-            }
-            if self.sessions.get(&id).is_some_and(|state| state.connections.is_empty()) {
-                self.sessions.remove(&id);
-            }
-        }
-        closed
-    }
-
-    pub(super) fn online_clients(&self) -> Vec<ClientId> {
-        self.online.keys().copied().filter(|client| !client.is_system()).collect()
-    }
-
-    pub(super) fn is_online(&self, client: ClientId) -> bool {
-        self.online.contains_key(&client)
-    }
-
-    pub(super) fn statuses(&self, now: Instant) -> Vec<(String, Option<NodeStatus>)> {
-        let standing =
-            self.sessions.values().filter(|state| state.until.is_some_and(|at| now < at));
-        standing.map(|state| (state.node.clone(), state.status.clone())).collect()
-    }
-
-    pub(super) fn connections_of(&self, client: ClientId, node: &str) -> Vec<(u64, Ticket)> {
-        let of_node = self.sessions.values().filter(|state| state.node == node);
-        let connections = of_node.flat_map(|state| &state.connections);
-        let own = connections.filter(|(_, ticket)| ticket.client() == client);
-        own.map(|(number, ticket)| (*number, ticket.clone())).collect()
-    }
-
-    fn announce(&mut self, event: impl Fn() -> PresenceEvent) {
-        for listener in &mut self.listeners {
-            listener.push(event());
-        }
-    }
-}
-
 // --- Channels ------------------------------------------------------------------------------------
 
 impl State {
@@ -279,6 +86,29 @@ impl State {
         }
         self.joined.entry(client).or_default().insert(channel.into());
         self.mark(client);
+    }
+
+    /// Joins, unless the client is in as many channels as it may be; whether it is a member now.
+    pub(super) fn join_within(
+        &mut self,
+        client: ClientId,
+        channel: &str,
+        limits: &JoinLimits,
+        now: Instant,
+    ) -> bool {
+        let channels = self.joined.get(&client);
+        if limits.channels_per_client > 0
+            && channels.is_some_and(|channels| {
+                channels.len() >= limits.channels_per_client && !channels.contains(channel)
+            })
+        {
+            return false;
+        }
+        self.join(client, channel);
+        if !self.is_online(client) {
+            self.leaving.joined(client, channel, limits.offline_life, now);
+        }
+        true
     }
 
     pub(super) fn leave(&mut self, client: ClientId, channel: &str) {

@@ -2,27 +2,46 @@
 //!
 //! Called by `RedisBroker`'s verbs. Whole lists and their pages are in `lists`.
 
-use super::{PIPELINE, RedisBroker, error, reply, scripts};
-use crate::{error::Result, id::ClientId};
+use redis::{Pipeline, Value};
+
+use super::{PIPELINE, RedisBroker, error, millis, reply, scripts};
+use crate::{broker::contract::JoinLimits, error::Result, id::ClientId};
 
 /// Members looked at by one run of the clearing script.
 const CLEAR_CHUNK: usize = 100;
 
 impl RedisBroker {
-    /// Runs [`scripts::JOIN`] or [`scripts::LEAVE`] for each membership. A channel without a name is none.
+    pub(super) fn join_channels(
+        &self,
+        memberships: &[(ClientId, &str)],
+        limits: &JoinLimits,
+    ) -> Result<()> {
+        let replies = self.change_memberships(&scripts::JOIN, memberships, |pipeline| {
+            pipeline.arg(limits.channels_per_client).arg(limits.offline_life.map_or(0, millis));
+        })?;
+        let named = memberships.iter().filter(|(_, name)| !name.is_empty());
+        let refused = named.zip(&replies).filter(|(_, reply)| **reply == Value::Int(0));
+        let refused: Vec<_> = refused.map(|((client, _), _)| *client).collect();
+        limits.check(&refused, replies.len())
+    }
+
+    /// Runs [`scripts::JOIN`] or [`scripts::LEAVE`] for each membership, with `more` arguments. A channel
+    /// without a name is none.
     pub(super) fn change_memberships(
         &self,
         script: &str,
         memberships: &[(ClientId, &str)],
-    ) -> Result<()> {
+        more: impl Fn(&mut Pipeline),
+    ) -> Result<Vec<Value>> {
         let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
         let names = self.names();
         self.each(&named, |pipeline, (client, channel)| {
             pipeline.cmd("EVAL").arg(script).arg(3);
             pipeline.arg(names.channel_key(channel)).arg(names.client_key(*client));
             pipeline.arg(names.channel_list_key()).arg(client.to_string()).arg(*channel);
-        })?;
-        Ok(())
+            pipeline.arg(names.prefix());
+            more(pipeline);
+        })
     }
 
     pub(super) fn count_connections(&self, clients: &[ClientId]) -> Result<Vec<bool>> {

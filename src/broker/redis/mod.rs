@@ -18,6 +18,7 @@ mod messages;
 mod options;
 mod overview;
 mod pool;
+mod presence;
 mod reply;
 mod scripts;
 mod tickets;
@@ -25,10 +26,7 @@ mod url;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -36,12 +34,14 @@ use redis::{Pipeline, Value};
 
 use self::{
     connector::Connector, events::RedisEvents, feed::RedisFeed, gather::Gather, pool::Pool,
+    presence::Reports,
 };
 use super::contract::{
-    Broker, EventSubscription, Page, PresenceChange, Session, Subscription, TakenTicket, Watchlist,
+    Broker, EventSubscription, JoinLimits, Page, PresenceChange, Session, Subscription,
+    TakenTicket, Watchlist,
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::Result,
     id::{ClientId, IdKind},
     wire::{Envelope, Names, NodeStatus, Ticket},
 };
@@ -53,15 +53,6 @@ const PIPELINE: usize = 1024;
 
 /// One in so many connections for calls may be one that publishes: those who come meanwhile are gathered.
 const LANES: usize = 4;
-
-/// Changes in one run of the report script, which blocks Redis for as long as it takes.
-const REPORT_CHUNK: usize = 128;
-
-/// Connections closed by one run of the reaping script.
-const REAP_CHUNK: usize = 100;
-
-/// How long the end of a session stays known: longer than any node may be paused and come back.
-const END_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// A broker on Redis 6.2 or newer (not Redis Cluster).
 ///
@@ -171,63 +162,6 @@ impl RedisBroker {
         let replies = self.shared.calls.take(&self.shared.connector)?.run_all(pipelines)?;
         Ok(replies.into_iter().flatten().collect())
     }
-
-    /// The keys and first arguments that [`scripts::REPORT`] and [`scripts::REAP`] have in common.
-    fn presence_script(&self, pipeline: &mut Pipeline, script: &str, session: &str) {
-        let names = self.names();
-        pipeline.cmd("EVAL").arg(script).arg(6);
-        pipeline.arg(names.ended_key(session)).arg(names.connections_key(session));
-        pipeline.arg(names.online_key()).arg(names.channel_list_key());
-        pipeline.arg(names.closed_key(session)).arg(names.sessions_key());
-        pipeline.arg(names.channel_key("")).arg(names.client_key_prefix());
-        pipeline.arg(names.online_topic()).arg(names.offline_topic()).arg(session);
-    }
-
-    fn end(&self, session: &Session, how: &str) -> Result<()> {
-        let names = self.names();
-        self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::END).arg(4).arg(names.sessions_key());
-            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
-            pipeline.arg(names.connections_key(&session.id));
-            pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
-        })?;
-        self.shared.reports().remove(&session.id);
-        Ok(())
-    }
-
-    fn reap_sessions(&self, limit: usize, lapsed: bool) -> Result<usize> {
-        let names = self.names();
-        let ended = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::ENDED).arg(1).arg(names.sessions_key());
-            pipeline.arg(names.lease_key("")).arg(names.ended_key(""));
-            pipeline.arg(END_LIFE.as_secs()).arg(i32::from(lapsed));
-        })?;
-        let mut closed = 0;
-        for session in reply::texts(ended) {
-            // At least once, for a session without connections.
-            loop {
-                let chunk = REAP_CHUNK.min(limit - closed);
-                let here = self.one(|pipeline| {
-                    self.presence_script(pipeline, scripts::REAP, &session);
-                    pipeline.arg(chunk);
-                })?;
-                let here = reply::number(here).max(0) as usize;
-                closed += here;
-                if here < chunk || closed >= limit {
-                    break;
-                }
-            }
-        }
-        Ok(closed)
-    }
-}
-
-/// Numbers of the reports of an own session, which grow by one per run of the report script.
-#[derive(Default, Clone, Copy)]
-struct Reports {
-    sent: u64,
-    /// The last whose reply came. Redis must know it, or it has lost what was reported.
-    acknowledged: u64,
 }
 
 impl Shared {
@@ -252,22 +186,6 @@ impl Shared {
 
     fn reports(&self) -> MutexGuard<'_, HashMap<String, Reports>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
-    fn judge(&self, session: &Session, reply: &Value) -> Result<()> {
-        let (kind, what) = match reply {
-            Value::Int(1) => return Ok(()),
-            Value::Int(-1) => {
-                self.reports().remove(&session.id);
-                (ErrorKind::SessionLost, "was ended")
-            }
-            _ => {
-                self.forgotten.fetch_add(1, Ordering::AcqRel);
-                (ErrorKind::SessionForgotten, "is not, or not fully, known any more")
-            }
-        };
-        Err(Error::new(kind, format!("session {} {what}", session.id)))
     }
 }
 
@@ -305,89 +223,43 @@ impl Broker for RedisBroker {
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
-        let session = Session::new(node, lease)?;
-        let names = self.names();
-        self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::BEGIN).arg(2);
-            pipeline.arg(names.sessions_key()).arg(names.lease_key(&session.id));
-            pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
-            pipeline.arg(names.lease_key("")).arg(names.ended_key("")).arg(i32::from(supersede));
-        })?;
-        self.shared.reports().insert(session.id.clone(), Reports::default());
-        Ok(session)
+        self.start_session(node, lease, supersede)
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
-        let names = self.names();
-        let known = self.shared.reports().get(&session.id).copied().unwrap_or_default();
-        let renewed = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::RENEW).arg(3).arg(names.sessions_key());
-            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
-            pipeline.arg(&session.id).arg(millis(session.lease)).arg(known.acknowledged);
-            pipeline.arg(status.encode());
-        })?;
-        self.shared.judge(session, &renewed)
+        self.renew_lease(session, status)
     }
 
     fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
-        let mut opened = HashSet::new();
-        let mut tagged = Vec::with_capacity(changes.len());
-        for change in changes {
-            tagged.push(match change {
-                PresenceChange::Opened { connection, ticket } => {
-                    opened.insert(*connection);
-                    ("o", *connection, Some(ticket))
-                }
-                PresenceChange::Restored { connection, ticket } => {
-                    opened.insert(*connection);
-                    ("r", *connection, Some(ticket))
-                }
-                PresenceChange::Closed { connection } => {
-                    (if opened.contains(connection) { "x" } else { "c" }, *connection, None)
-                }
-            });
-        }
-        let chunks: Vec<_> = tagged.chunks(REPORT_CHUNK).zip(1..).collect();
-        let before = {
-            let mut reports = self.shared.reports();
-            let known = reports.entry(session.id.clone()).or_default();
-            let before = *known;
-            known.sent += chunks.len() as u64;
-            before
-        };
-        let replies = self.each(&chunks, |pipeline, (chunk, number)| {
-            self.presence_script(pipeline, scripts::REPORT, &session.id);
-            pipeline.arg(before.acknowledged).arg(before.sent + number);
-            for (what, connection, ticket) in *chunk {
-                pipeline.arg(*what).arg(*connection);
-                match ticket {
-                    Some(ticket) => pipeline.arg(ticket.client().to_string()).arg(ticket.text()),
-                    None => pipeline.arg("").arg(""),
-                };
-            }
-        })?;
-        replies.iter().try_for_each(|reply| self.shared.judge(session, reply))?;
-        if let Some(known) = self.shared.reports().get_mut(&session.id) {
-            let all = before.sent + chunks.len() as u64;
-            known.acknowledged = known.acknowledged.max(all);
-        }
-        Ok(())
+        self.report_changes(session, changes)
     }
 
     fn end_session(&self, session: &Session) -> Result<()> {
-        self.end(session, "loud")
+        self.stop_session(session, "loud")
     }
 
     fn discard_session(&self, session: &Session) -> Result<()> {
-        self.end(session, "quiet")
+        self.stop_session(session, "quiet")
+    }
+
+    fn lapsed(&self) -> Result<Vec<String>> {
+        self.lapsed_sessions()
+    }
+
+    fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
+        self.end_lapsed_sessions(sessions)
     }
 
     fn reap(&self, limit: usize) -> Result<usize> {
-        self.reap_sessions(limit, true)
+        self.reap_sessions(limit)
     }
 
-    fn reap_ended(&self, limit: usize) -> Result<usize> {
-        self.reap_sessions(limit, false)
+    fn leave_overdue(&self) -> Result<bool> {
+        self.end_overdue()
+    }
+
+    fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
+        self.rejoin_clients(clients)
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
@@ -419,12 +291,12 @@ impl Broker for RedisBroker {
         self.page_of_connections(client, node, after)
     }
 
-    fn join(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
-        self.change_memberships(scripts::JOIN, memberships)
+    fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
+        self.join_channels(memberships, limits)
     }
 
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
-        self.change_memberships(scripts::LEAVE, memberships)
+        self.change_memberships(&scripts::LEAVE, memberships, |_| {}).map(drop)
     }
 
     fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{RedisBroker, error, millis, reply, scripts};
-use crate::{broker::TakenTicket, error::Result, wire::Ticket};
+use super::{RedisBroker, error, millis, presence, reply, scripts};
+use crate::{
+    broker::TakenTicket,
+    error::Result,
+    wire::{Ticket, tag},
+};
 
 /// What Redis says of a ticket that was stored for ever, which no helper does, and what counts as its life.
 const NO_END: i64 = -1;
@@ -15,22 +19,28 @@ const UNKNOWN_LIFE: Duration = Duration::from_secs(10);
 
 impl RedisBroker {
     pub(super) fn store_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        self.one(|pipeline| {
-            pipeline.cmd("SET").arg(self.names().token_key(token)).arg(ticket.text());
-            if life.subsec_nanos() == 0 && !life.is_zero() {
-                pipeline.arg("EX").arg(life.as_secs());
-            } else {
-                pipeline.arg("PX").arg(millis(life));
-            }
-        })?;
-        Ok(())
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(self.names().token_key(token)).arg(ticket.text());
+        if life.subsec_nanos() == 0 && !life.is_zero() {
+            pipeline.arg("EX").arg(life.as_secs());
+        } else {
+            pipeline.arg("PX").arg(millis(life));
+        }
+        pipeline.cmd("EVAL").arg(&*scripts::ISSUED).arg(0).arg(self.names().prefix());
+        pipeline.arg(ticket.client().to_string()).arg(token).arg(millis(life));
+        self.shared.run(&pipeline).map(drop)
     }
 
     pub(super) fn remove_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
-        let mut replies = self.each_reply(tokens, |pipeline, token| {
+        let replies = self.each_reply(tokens, |pipeline, token| {
             let key = self.names().token_key(token);
+            pipeline.cmd("EVAL").arg(&*scripts::TAKING).arg(0).arg(self.names().prefix());
+            pipeline.arg(token).arg(presence::mark(tag(token)));
             pipeline.cmd("PTTL").arg(&key).cmd("GETDEL").arg(&key);
         })?;
+        // Without a mark it is taken all the same.
+        let replies = replies.into_iter().enumerate().filter(|(index, _)| index % 3 > 0);
+        let mut replies: Vec<_> = replies.map(|(_, reply)| reply).collect();
         // What is no text is no ticket, and says nothing of the others.
         for reply in replies.iter_mut().filter(|reply| error::is_wrong_type(reply)) {
             *reply = Value::Nil;

@@ -1,0 +1,357 @@
+//! Sessions of nodes, who is online, and what becomes of the channels of those that go.
+//!
+//! The part of `State` that nodes' presence threads call; under the broker's mutex, with the time as an
+//! argument.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use ahash::{AHashMap, AHashSet};
+
+use super::{leaving::Due, state::State};
+use crate::{
+    broker::contract::{PresenceChange, PresenceEvent, Session},
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    wire::{NodeStatus, Ticket},
+};
+
+/// How long a connection that opened and closed within one report is remembered, so that repeating
+/// the report has no effect. Longer than any sensible retry.
+const REMEMBER_CLOSED: Duration = Duration::from_secs(60);
+
+/// Memberships that one call may end, as it holds the mutex: some milliseconds.
+const LEAVE_STEP: usize = 10_000;
+
+pub(super) struct SessionState {
+    node: String,
+    /// When the lease ends; `None` once the session was ended.
+    until: Option<Instant>,
+    /// What its node last said of itself.
+    status: Option<NodeStatus>,
+    end: End,
+    connections: AHashMap<u64, Ticket>,
+    closed: Closed,
+}
+
+/// How a session was ended, and with it how its connections are closed by others.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// By its node, which had not reported all of them.
+    Loud,
+    /// By its node, which has told all that is to be told.
+    Quiet,
+    /// Its node was taken for dead.
+    Lapsed,
+    /// Its node, or the successor, is back: clients may be connecting again.
+    Back,
+}
+
+/// When the last connection of a client ends: what is known of it.
+#[derive(Clone, Copy, PartialEq)]
+enum Depart {
+    Now,
+    Late,
+    Lapsed,
+}
+
+impl From<End> for Depart {
+    fn from(end: End) -> Self {
+        match end {
+            End::Loud => Depart::Now,
+            End::Lapsed => Depart::Lapsed,
+            End::Quiet | End::Back => Depart::Late,
+        }
+    }
+}
+
+/// Connections that opened and closed within one report, oldest first.
+#[derive(Default)]
+struct Closed {
+    by_time: VecDeque<(Instant, u64)>,
+    numbers: AHashSet<u64>,
+}
+
+impl Closed {
+    fn remember(&mut self, connection: u64, now: Instant) {
+        while let Some((since, former)) = self.by_time.front()
+            && now.duration_since(*since) >= REMEMBER_CLOSED
+        {
+            self.numbers.remove(former);
+            self.by_time.pop_front();
+        }
+        if self.numbers.insert(connection) {
+            self.by_time.push_back((now, connection));
+        }
+    }
+}
+
+impl State {
+    pub(super) fn begin_session(
+        &mut self,
+        session: &Session,
+        node: &str,
+        supersede: bool,
+        now: Instant,
+    ) {
+        for former in self.sessions.values_mut().filter(|former| former.node == node) {
+            let ended = former.until.is_none();
+            if (supersede || ended) && former.end != End::Quiet {
+                (former.until, former.end) = (None, End::Back);
+            }
+        }
+        let state = SessionState {
+            node: node.into(),
+            until: Some(now + session.lease),
+            status: None,
+            end: End::Loud,
+            connections: AHashMap::new(),
+            closed: Closed::default(),
+        };
+        self.sessions.insert(session.id.clone(), state);
+    }
+
+    /// The session, unless it was ended. One whose lease has run out unnoticed is still good.
+    fn own_session(&mut self, session: &Session) -> Result<&mut SessionState> {
+        self.sessions.get_mut(&session.id).filter(|state| state.until.is_some()).ok_or_else(|| {
+            Error::new(ErrorKind::SessionLost, format!("session {} has ended", session.id))
+        })
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        session: &Session,
+        status: &NodeStatus,
+        now: Instant,
+    ) -> Result<()> {
+        let state = self.own_session(session)?;
+        (state.until, state.status) = (Some(now + session.lease), Some(status.clone()));
+        Ok(())
+    }
+
+    /// Whether more memberships are to be ended by [`leave_overdue`](Self::leave_overdue) at once.
+    pub(super) fn report(
+        &mut self,
+        session: &Session,
+        changes: &[PresenceChange],
+        now: Instant,
+    ) -> Result<bool> {
+        self.own_session(session)?;
+        let (mut opened_here, mut budget) = (AHashSet::new(), LEAVE_STEP);
+        for change in changes {
+            match change {
+                PresenceChange::Opened { connection, ticket }
+                | PresenceChange::Reopened { connection, ticket }
+                | PresenceChange::Restored { connection, ticket } => {
+                    opened_here.insert(*connection);
+                    self.open(session, *connection, ticket, change);
+                }
+                PresenceChange::Closed { connection }
+                | PresenceChange::ClosedLate { connection } => {
+                    if opened_here.contains(connection)
+                        && let Some(state) = self.sessions.get_mut(&session.id)
+                    {
+                        state.closed.remember(*connection, now);
+                    }
+                    let how = match change {
+                        PresenceChange::ClosedLate { .. } => Depart::Late,
+                        _ => Depart::Now,
+                    };
+                    self.close(&session.id, *connection, true, how, &mut budget, now);
+                }
+            }
+        }
+        Ok(self.leaving.has_more())
+    }
+
+    fn open(
+        &mut self,
+        session: &Session,
+        connection: u64,
+        ticket: &Ticket,
+        change: &PresenceChange,
+    ) {
+        let client = ticket.client();
+        self.leaving.came(client, ticket.tag());
+        let Some(state) = self.sessions.get_mut(&session.id) else { return };
+        if state.closed.numbers.contains(&connection) || state.connections.contains_key(&connection)
+        {
+            return;
+        }
+        state.connections.insert(connection, ticket.clone());
+        let count = self.online.entry(client).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.leaving.stays(client);
+            if matches!(change, PresenceChange::Opened { .. }) {
+                self.leaving.take_left(client);
+            }
+        }
+        if !matches!(change, PresenceChange::Restored { .. }) {
+            self.announce(|| PresenceEvent::Online(ticket.clone()));
+        }
+    }
+
+    /// Ends one connection: count, channels if it was the last, event. Of no effect the second time.
+    fn close(
+        &mut self,
+        session: &str,
+        connection: u64,
+        loud: bool,
+        how: Depart,
+        budget: &mut usize,
+        now: Instant,
+    ) {
+        let Some(state) = self.sessions.get_mut(session) else { return };
+        let Some(ticket) = state.connections.remove(&connection) else { return };
+        let client = ticket.client();
+        let left = self.online.get(&client).map_or(0, |count| count - 1);
+        if left > 0 {
+            self.online.insert(client, left);
+        } else {
+            self.online.remove(&client);
+            self.depart(client, how, budget, now);
+        }
+        if loud {
+            self.announce(|| PresenceEvent::Offline(ticket.clone()));
+        }
+    }
+
+    /// The last connection of `client` has ended.
+    fn depart(&mut self, client: ClientId, how: Depart, budget: &mut usize, now: Instant) {
+        let count = self.joined.get(&client).map_or(0, |channels| channels.len());
+        if count == 0 {
+            return;
+        }
+        if how == Depart::Late || self.leaving.is_coming(client, now) {
+            self.leaving.wait(client, now);
+        } else if count > *budget {
+            self.leaving.at_once(client, how == Depart::Lapsed);
+        } else {
+            *budget -= count;
+            for channel in self.channels_of(client) {
+                self.leave(client, &channel);
+                if how == Depart::Lapsed {
+                    self.leaving.set_aside(client, channel, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn leave_overdue(&mut self, now: Instant) -> bool {
+        let mut budget = LEAVE_STEP;
+        while let Some((client, due)) = self.leaving.next_due(now) {
+            if budget == 0 {
+                return true;
+            }
+            budget -= 1;
+            if self.is_online(client) {
+                self.leaving.stays(client);
+                continue;
+            }
+            if self.leaving.is_coming(client, now) {
+                self.leaving.wait(client, now);
+                continue;
+            }
+            let mut channels = self.channels_of(client);
+            channels.retain(|channel| !self.leaving.is_kept(client, channel));
+            let all = channels.len() <= budget;
+            channels.truncate(budget);
+            budget -= channels.len();
+            for channel in channels {
+                self.leave(client, &channel);
+                if due == Due::Lapsed {
+                    self.leaving.set_aside(client, channel, now);
+                }
+            }
+            if all {
+                self.leaving.done(client, now);
+            }
+        }
+        false
+    }
+
+    pub(super) fn rejoin(&mut self, clients: &[ClientId]) {
+        for client in clients {
+            for channel in self.leaving.take_left(*client) {
+                if self.is_online(*client) {
+                    self.join(*client, &channel);
+                }
+            }
+        }
+    }
+
+    pub(super) fn end_session(&mut self, session: &Session, loud: bool) {
+        if let Some(state) = self.sessions.get_mut(&session.id) {
+            (state.until, state.end) = (None, if loud { End::Loud } else { End::Quiet });
+            if state.connections.is_empty() {
+                self.sessions.remove(&session.id);
+            }
+        }
+    }
+
+    pub(super) fn lapsed(&self, now: Instant) -> Vec<String> {
+        let lapsed = |state: &SessionState| state.until.is_some_and(|until| until <= now);
+        let sessions = self.sessions.iter().filter(|(_, state)| lapsed(state));
+        sessions.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) fn end_lapsed(&mut self, sessions: &[String], now: Instant) -> Vec<String> {
+        let mut ended = Vec::new();
+        for id in sessions {
+            let Some(state) = self.sessions.get_mut(id) else { continue };
+            if state.until.is_some_and(|until| until <= now) {
+                (state.until, state.end) = (None, End::Lapsed);
+                ended.push(id.clone());
+            }
+        }
+        ended
+    }
+
+    pub(super) fn reap(&mut self, limit: usize, now: Instant) -> usize {
+        let ended = self.sessions.iter().filter(|(_, state)| state.until.is_none());
+        let ended: Vec<_> = ended.map(|(id, state)| (id.clone(), state.end)).collect();
+        let (mut closed, mut budget) = (0, LEAVE_STEP);
+        for (id, end) in ended {
+            let Some(state) = self.sessions.get(&id) else { continue };
+            let left: Vec<u64> = state.connections.keys().copied().take(limit - closed).collect();
+            closed += left.len();
+            for connection in left {
+                self.close(&id, connection, end != End::Quiet, end.into(), &mut budget, now);
+            }
+            if self.sessions.get(&id).is_some_and(|state| state.connections.is_empty()) {
+                self.sessions.remove(&id);
+            }
+        }
+        closed
+    }
+
+    pub(super) fn online_clients(&self) -> Vec<ClientId> {
+        self.online.keys().copied().filter(|client| !client.is_system()).collect()
+    }
+
+    pub(super) fn is_online(&self, client: ClientId) -> bool {
+        self.online.contains_key(&client)
+    }
+
+    pub(super) fn statuses(&self, now: Instant) -> Vec<(String, Option<NodeStatus>)> {
+        let standing =
+            self.sessions.values().filter(|state| state.until.is_some_and(|at| now < at));
+        standing.map(|state| (state.node.clone(), state.status.clone())).collect()
+    }
+
+    pub(super) fn connections_of(&self, client: ClientId, node: &str) -> Vec<(u64, Ticket)> {
+        let of_node = self.sessions.values().filter(|state| state.node == node);
+        let connections = of_node.flat_map(|state| &state.connections);
+        let own = connections.filter(|(_, ticket)| ticket.client() == client);
+        own.map(|(number, ticket)| (*number, ticket.clone())).collect()
+    }
+
+    fn announce(&mut self, event: impl Fn() -> PresenceEvent) {
+        for listener in &mut self.listeners {
+            listener.push(event());
+        }
+    }
+}

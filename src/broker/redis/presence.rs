@@ -1,0 +1,299 @@
+//! Sessions of nodes: leases, reports, and what becomes of sessions that have ended.
+//!
+//! Called by a node's presence thread. Knows by their numbers which reports Redis has acknowledged, so
+//! that one that is repeated has no double effect and a Redis that has forgotten some is found out.
+
+use std::{collections::HashSet, time::Duration};
+
+use redis::{Pipeline, Value};
+
+use super::{RedisBroker, Shared, millis, reply, scripts};
+use crate::{
+    broker::contract::{PresenceChange, Session},
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    wire::NodeStatus,
+};
+
+/// Changes in one run of the report script, which blocks Redis for as long as it takes.
+const REPORT_CHUNK: usize = 128;
+
+/// Connections closed by one run of the reaping script, if they were in few channels.
+const REAP_CHUNK: usize = 100;
+
+/// Clients named by one run of the rejoining script.
+const REJOIN_CHUNK: usize = 100;
+
+/// Runs of the script for overdue memberships after one report; the rest waits for the next look.
+const OVERDUE_RUNS: usize = 16;
+
+/// How long the end of a session stays known: longer than any node may be paused and come back.
+const END_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Numbers of the reports of an own session, which grow by one per run of the report script.
+#[derive(Default, Clone)]
+pub(super) struct Reports {
+    sent: u64,
+    /// The last whose reply came. Redis must know it, or it has lost what was reported.
+    pub(super) acknowledged: u64,
+    /// What the last call said, if its reply did not come. Its repetition takes its numbers again, so that
+    /// what was carried out is not carried out twice, however late that is.
+    unanswered: Vec<(char, u64)>,
+    /// Number of the report before that call's first.
+    unanswered_from: u64,
+}
+
+impl Reports {
+    /// Whether a call with these changes repeats the one that was not answered, perhaps with more behind.
+    fn repeats(&self, changes: &[Tagged]) -> bool {
+        !self.unanswered.is_empty()
+            && changes.len() >= self.unanswered.len()
+            && self.unanswered.iter().zip(changes).all(|(former, change)| *former == change.kind())
+    }
+}
+
+/// A change as the report script reads it.
+struct Tagged<'a> {
+    what: &'static str,
+    connection: u64,
+    opened: Option<&'a crate::wire::Ticket>,
+}
+
+impl Tagged<'_> {
+    /// What it is, however late it is told.
+    fn kind(&self) -> (char, u64) {
+        (if self.opened.is_some() { 'o' } else { 'c' }, self.connection)
+    }
+}
+
+/// Whether a connection was opened by the same call decides how its close is told.
+fn tagged(changes: &[PresenceChange]) -> Vec<Tagged<'_>> {
+    let mut here = HashSet::new();
+    let mut open = |what, connection: &u64, ticket| {
+        here.insert(*connection);
+        Tagged { what, connection: *connection, opened: Some(ticket) }
+    };
+    let mut tagged: Vec<_> = changes
+        .iter()
+        .map(|change| match change {
+            PresenceChange::Opened { connection, ticket } => open("o", connection, ticket),
+            PresenceChange::Reopened { connection, ticket } => open("a", connection, ticket),
+            PresenceChange::Restored { connection, ticket } => open("r", connection, ticket),
+            PresenceChange::Closed { connection } => {
+                Tagged { what: "c", connection: *connection, opened: None }
+            }
+            PresenceChange::ClosedLate { connection } => {
+                Tagged { what: "C", connection: *connection, opened: None }
+            }
+        })
+        .collect();
+    for change in tagged.iter_mut().filter(|change| here.contains(&change.connection)) {
+        change.what = match change.what {
+            "c" => "x",
+            "C" => "X",
+            opened => opened,
+        };
+    }
+    tagged
+}
+
+impl RedisBroker {
+    pub(super) fn start_session(
+        &self,
+        node: &str,
+        lease: Duration,
+        supersede: bool,
+    ) -> Result<Session> {
+        let session = Session::new(node, lease)?;
+        let names = self.names();
+        self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::BEGIN).arg(2);
+            pipeline.arg(names.sessions_key()).arg(names.lease_key(&session.id));
+            pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
+            pipeline.arg(names.lease_key("")).arg(names.ended_key("")).arg(i32::from(supersede));
+        })?;
+        self.shared.reports().insert(session.id.clone(), Reports::default());
+        Ok(session)
+    }
+
+    pub(super) fn renew_lease(&self, session: &Session, status: &NodeStatus) -> Result<()> {
+        let names = self.names();
+        let known = self.shared.reports().get(&session.id).map_or(0, |known| known.acknowledged);
+        let renewed = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::RENEW).arg(3).arg(names.sessions_key());
+            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
+            pipeline.arg(&session.id).arg(millis(session.lease)).arg(known);
+            pipeline.arg(status.encode());
+        })?;
+        self.shared.judge(session, &renewed)
+    }
+
+    pub(super) fn report_changes(
+        &self,
+        session: &Session,
+        changes: &[PresenceChange],
+    ) -> Result<()> {
+        let tagged = tagged(changes);
+        let former = {
+            let reports = self.shared.reports();
+            let known = reports.get(&session.id);
+            known.filter(|known| known.repeats(&tagged)).map_or(0, |known| known.unanswered.len())
+        };
+        // What is repeated goes alone: with the same numbers, the same chunks.
+        let (again, more) = tagged.split_at(former);
+        let mut left = false;
+        for part in [again, more].into_iter().filter(|part| !part.is_empty()) {
+            left |= self.report_part(session, part)?;
+        }
+        for _ in 0..OVERDUE_RUNS {
+            if !left {
+                break;
+            }
+            left = self.end_overdue()?;
+        }
+        Ok(())
+    }
+
+    /// Reports some changes; whether they have ended more memberships than one run may.
+    fn report_part(&self, session: &Session, changes: &[Tagged]) -> Result<bool> {
+        let chunks: Vec<_> = changes.chunks(REPORT_CHUNK).zip(1..).collect();
+        let (acknowledged, sent) = {
+            let mut reports = self.shared.reports();
+            let known = reports.entry(session.id.clone()).or_default();
+            if known.repeats(changes) {
+                known.sent = known.unanswered_from;
+            }
+            let before = (known.acknowledged, known.sent);
+            known.unanswered_from = known.sent;
+            known.sent += chunks.len() as u64;
+            known.unanswered = changes.iter().map(Tagged::kind).collect();
+            before
+        };
+        let replies = self.each(&chunks, |pipeline, (chunk, number)| {
+            self.presence_script(pipeline, &scripts::REPORT);
+            pipeline.arg(self.names().online_topic()).arg(self.names().offline_topic());
+            pipeline.arg(&session.id).arg(acknowledged).arg(sent + number);
+            for Tagged { what, connection, opened } in *chunk {
+                pipeline.arg(*what).arg(*connection);
+                match opened {
+                    Some(ticket) => {
+                        pipeline.arg(ticket.client().to_string()).arg(ticket.text());
+                        pipeline.arg(mark(ticket.tag()));
+                    }
+                    None => {
+                        pipeline.arg("").arg("").arg("");
+                    }
+                };
+            }
+        })?;
+        replies.iter().try_for_each(|reply| self.shared.judge(session, reply))?;
+        if let Some(known) = self.shared.reports().get_mut(&session.id) {
+            let all = sent + chunks.len() as u64;
+            known.acknowledged = known.acknowledged.max(all);
+            known.unanswered = Vec::new();
+        }
+        Ok(replies.contains(&Value::Int(2)))
+    }
+
+    pub(super) fn stop_session(&self, session: &Session, how: &str) -> Result<()> {
+        let names = self.names();
+        self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::END).arg(4).arg(names.sessions_key());
+            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
+            pipeline.arg(names.connections_key(&session.id));
+            pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
+        })?;
+        self.shared.reports().remove(&session.id);
+        Ok(())
+    }
+
+    pub(super) fn lapsed_sessions(&self) -> Result<Vec<String>> {
+        let names = self.names();
+        let lapsed = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::LAPSED).arg(1).arg(names.sessions_key());
+            pipeline.arg(names.lease_key("")).arg(names.ended_key(""));
+        })?;
+        Ok(reply::texts(lapsed))
+    }
+
+    pub(super) fn end_lapsed_sessions(&self, sessions: &[String]) -> Result<Vec<String>> {
+        let names = self.names();
+        let ended = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::END_LAPSED).arg(1).arg(names.sessions_key());
+            pipeline.arg(names.lease_key("")).arg(names.ended_key("")).arg(END_LIFE.as_secs());
+            pipeline.arg(sessions);
+        })?;
+        Ok(reply::texts(ended))
+    }
+
+    pub(super) fn reap_sessions(&self, limit: usize) -> Result<usize> {
+        let names = self.names();
+        let ended = self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(scripts::ENDED).arg(1).arg(names.sessions_key());
+            pipeline.arg(names.ended_key(""));
+        })?;
+        let mut closed = 0;
+        for session in reply::texts(ended) {
+            // At least once, for a session without connections.
+            loop {
+                let chunk = REAP_CHUNK.min(limit - closed);
+                let step = self.one(|pipeline| {
+                    self.presence_script(pipeline, &scripts::REAP);
+                    pipeline.arg(names.offline_topic()).arg(&session).arg(chunk);
+                })?;
+                let mut step = reply::items(step).into_iter().map(reply::number);
+                closed += step.next().unwrap_or_default().max(0) as usize;
+                let more = step.next() == Some(1);
+                if !more || closed >= limit {
+                    break;
+                }
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Ends some memberships that are overdue; whether there are more.
+    pub(super) fn end_overdue(&self) -> Result<bool> {
+        let more = self.one(|pipeline| self.presence_script(pipeline, &scripts::OVERDUE))?;
+        Ok(reply::number(more) == 1)
+    }
+
+    pub(super) fn rejoin_clients(&self, clients: &[ClientId]) -> Result<usize> {
+        let chunk = &clients[..clients.len().min(REJOIN_CHUNK)];
+        let done = self.one(|pipeline| {
+            self.presence_script(pipeline, &scripts::REJOIN);
+            chunk.iter().for_each(|client| {
+                pipeline.arg(client.to_string());
+            });
+        })?;
+        Ok(reply::number(done).clamp(0, chunk.len() as i64) as usize)
+    }
+
+    /// A script without keys, whose first argument is the prefix of all of them.
+    fn presence_script(&self, pipeline: &mut Pipeline, script: &str) {
+        pipeline.cmd("EVAL").arg(script).arg(0).arg(self.names().prefix());
+    }
+}
+
+/// What stands for a taken ticket in its client's `Coming`; nothing for a tag of 0.
+pub(super) fn mark(tag: u64) -> String {
+    if tag == 0 { String::new() } else { format!("~{tag:016x}") }
+}
+
+impl Shared {
+    /// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
+    fn judge(&self, session: &Session, reply: &Value) -> Result<()> {
+        let (kind, what) = match reply {
+            Value::Int(1 | 2) => return Ok(()),
+            Value::Int(-1) => {
+                self.reports().remove(&session.id);
+                (ErrorKind::SessionLost, "was ended")
+            }
+            _ => {
+                self.forgotten.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                (ErrorKind::SessionForgotten, "is not, or not fully, known any more")
+            }
+        };
+        Err(Error::new(kind, format!("session {} {what}", session.id)))
+    }
+}

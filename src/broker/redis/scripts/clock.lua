@@ -1,0 +1,20 @@
+-- The clock of all scripts that give a client time. P is the prefix of all keys.
+
+-- Milliseconds that a client has to come, if it is known to be coming.
+local GRACE = 10000
+
+-- Milliseconds that pass only while somebody asks, 5 s at once at most: neither a step of Redis's clock
+-- nor an outage of all nodes makes anybody late.
+local now
+local function clock()
+  if now then return now end
+  local time = redis.call('TIME')
+  local real = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local known = redis.call('HMGET', P .. 'Grace', 'at', 'now')
+  local passed = real - (tonumber(known[1] or '') or 0)
+  now = (tonumber(known[2] or '') or 0) + math.min(math.max(passed, 0), 5000)
+  if passed < 0 or passed >= 250 then
+    redis.call('HSET', P .. 'Grace', 'at', string.format('%.0f', real), 'now', string.format('%.0f', now))
+  end
+  return now
+end

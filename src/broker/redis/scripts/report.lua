@@ -1,0 +1,44 @@
+-- KEYS: none. ARGV: prefix, online topic, offline topic, session, number of the last report that was
+-- acknowledged, number of this one, then per change five: what, connection, client, ticket text, tag.
+-- Returns as RENEW, having done nothing if below 1; 2 when memberships are left to be ended by OVERDUE.
+--
+-- What: `o` opened; `a` opened again, after its session was ended, so that REJOIN follows; `r` restored,
+-- which is not told; `c` closed; `x` closed, and opened by the same
+-- report: such a connection is remembered for a minute, or repeating the report would open it again. `C`
+-- and `X` are told late. A report that arrives after a later one was given up by its sender long ago and
+-- is not carried out.
+local session, connections = ARGV[4], P .. 'Connections' .. ARGV[4]
+local closed = P .. 'Closed' .. session
+if redis.call('EXISTS', P .. 'Ended' .. session) == 1 then return -1 end
+local value = redis.call('HGET', P .. 'Sessions', session)
+if not value then return -2 end
+local cut = string.find(value, ' ', 1, true)
+local last = tonumber(string.sub(value, 1, cut - 1))
+if last < tonumber(ARGV[5]) then return -2 end
+if last >= tonumber(ARGV[6]) then return 1 end
+local remembers = redis.call('EXISTS', closed) == 1
+for i = 7, #ARGV, 5 do
+  local what, connection, client, text, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  if what == 'o' or what == 'a' or what == 'r' then
+    if not (remembers and redis.call('ZSCORE', closed, connection))
+        and redis.call('HSETNX', connections, connection, client .. ' ' .. text) == 1 then
+      if redis.call('HINCRBY', P .. 'Online', client, 1) == 1 then
+        stays(client)
+        if what == 'o' then redis.call('UNLINK', P .. 'Left' .. client) end
+      end
+      if what ~= 'r' then redis.call('PUBLISH', ARGV[2], text) end
+    end
+    if tag ~= '' then redis.call('ZREM', P .. 'Coming' .. client, tag) end
+  else
+    if what == 'x' or what == 'X' then
+      local time = tonumber(redis.call('TIME')[1])
+      redis.call('ZADD', closed, time, connection)
+      redis.call('ZREMRANGEBYSCORE', closed, '-inf', time - 60)
+      redis.call('EXPIRE', closed, 60)
+      remembers = true
+    end
+    close(connections, connection, ARGV[3], (what == 'C' or what == 'X') and 'late' or '')
+  end
+end
+redis.call('HSET', P .. 'Sessions', session, ARGV[6] .. string.sub(value, cut))
+return 1 + rest
