@@ -138,7 +138,7 @@ fn refusals_are_problems_whoever_finds_them() {
     let api = api_of(&process);
     let both = "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n";
     assert_eq!(ask(api, "POST /v1/broadcast", both, None).code(), "invalid_request");
-    let long = format!("X: {}\r\n", "x".repeat(20_000));
+    let long = format!("X: {}\r\n", "x".repeat(40_000));
     assert_eq!(ask(api, "GET /v1/clients", &long, None).status, 431);
     let large = "Content-Type: application/json\r\nContent-Length: 1048577\r\n";
     assert_eq!(ask(api, "POST /v1/broadcast", large, None).code(), "too_large");

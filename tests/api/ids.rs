@@ -115,6 +115,32 @@ fn the_system_has_an_id_of_the_deployments_kind() {
     }
 }
 
+/// An id of the other kind would end the .NET processes that hear of it.
+#[test]
+fn a_deployment_has_one_kind_of_ids() {
+    for (prefix, other) in [("wsim", "7"), ("im_v2", GUID)] {
+        let wire = Wire::start(prefix, "unused");
+        for (request, body) in [
+            ("POST /v1/connections", format!("{{\"client\": \"{other}\"}}")),
+            ("POST /v1/messages", format!("{{\"receivers\": [\"{other}\"], \"message\": 1}}")),
+            (
+                "POST /v1/messages/batch",
+                format!("{{\"messages\": [{{\"receivers\": [\"{other}\"], \"message\": 1}}]}}"),
+            ),
+            (
+                "POST /v1/memberships",
+                format!("{{\"join\": [{{\"client\": \"{other}\", \"channel\": \"a\"}}]}}"),
+            ),
+        ] {
+            let answer = ask(wire.api, request, "", Some(&body));
+            let seen = (answer.status, answer.code());
+            assert_eq!(seen, (400, "invalid_request".into()), "{prefix} {request}: {answer:?}");
+        }
+        let answer = ask(wire.api, &format!("PUT /v1/channels/a/clients/{other}"), "", None);
+        assert_eq!(answer.status, 400, "{prefix}: {answer:?}");
+    }
+}
+
 #[test]
 fn what_is_nobody_is_not_taken_for_a_client() {
     let wire = Wire::start("im_v2", "im_v2_wsServern");

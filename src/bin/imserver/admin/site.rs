@@ -65,7 +65,8 @@ impl web::Site for Site {
         // Probes, scrapers and pages come once in a while: nothing is kept for them.
         Limits {
             connections: 32,
-            head: 8 << 10,
+            // A browser sends along what cookies other programs of the machine have left it.
+            head: 32 << 10,
             body: 64 << 10,
             request: Duration::from_secs(5),
             answer: Duration::from_secs(5),

@@ -53,6 +53,18 @@ impl Call<'_> {
         Ok(Object::read(json::whole(&self.request.body)?, known)?)
     }
 
+    /// A client that is somebody, and can be one here: an id of the other kind would end .NET processes that
+    /// hear of it.
+    fn user(&self, text: &str) -> Result<ClientId, Mistake> {
+        let (id, kind) = (input::user(text)?, self.im.id_kind());
+        match kind.admits(id) {
+            true => Ok(id),
+            false => Err(Mistake::new(format!(
+                "{id} is no client of this deployment, whose ids are of the kind {kind}"
+            ))),
+        }
+    }
+
     /// Who sends, by the member `sender`. The system has an id of the deployment's kind, however the caller
     /// writes it: nodes of one kind cannot read the other.
     fn sender(&self, object: &Object<'_>) -> Result<ClientId, Mistake> {
@@ -85,7 +97,7 @@ fn in_path(name: &str, mistake: &Mistake) -> Problem {
 
 pub(super) fn connect(call: &Call) -> Outcome {
     let body = call.body(&["client", "meta"])?;
-    let client = body.need("client", input::user)?;
+    let client = body.need("client", |text| call.user(text))?;
     let meta = body.get("meta", input::meta)?.flatten();
     let url = call.im.prev_connect_server(client, meta.as_deref())?;
     let expires_in = ImClient::TICKET_LIFE.as_secs();
@@ -161,7 +173,7 @@ impl<'a> Direct<'a> {
         let direct = Direct {
             sender: call.sender(object)?,
             receivers: object
-                .need("receivers", |text| json::array(text, (1, LIST), input::user))?,
+                .need("receivers", |text| json::array(text, (1, LIST), |id| call.user(id)))?,
             message: object.need("message", input::message)?,
             receipt: object.get("receipt", json::boolean)?.unwrap_or_default(),
             id: object.get("id", input::message_id)?,
@@ -289,7 +301,7 @@ pub(super) fn clear_channel(call: &Call) -> Outcome {
 pub(super) fn change_memberships(call: &Call) -> Outcome {
     let body = call.body(&["leave", "join"])?;
     let leave = body.get("leave", |text| memberships(text, input::id))?.unwrap_or_default();
-    let join = body.get("join", |text| memberships(text, input::user))?.unwrap_or_default();
+    let join = body.get("join", |text| memberships(text, |id| call.user(id)))?.unwrap_or_default();
     fn pairs(list: &[(ClientId, String)]) -> Vec<(ClientId, &str)> {
         list.iter().map(|(client, channel)| (*client, channel.as_str())).collect()
     }
@@ -309,10 +321,10 @@ pub(super) fn change_memberships(call: &Call) -> Outcome {
 
 fn memberships(
     text: &str,
-    client: fn(&str) -> Result<ClientId, Mistake>,
+    client: impl Fn(&str) -> Result<ClientId, Mistake>,
 ) -> Result<Vec<(ClientId, String)>, Mistake> {
     json::array(text, (0, LIST), |entry| {
         let entry = Object::read(entry, &["client", "channel"])?;
-        Ok((entry.need("client", client)?, entry.need("channel", input::channel)?))
+        Ok((entry.need("client", &client)?, entry.need("channel", input::channel)?))
     })
 }

@@ -134,7 +134,7 @@ impl Site for Api {
     fn limits(&self) -> Limits {
         Limits {
             connections: CONNECTIONS,
-            head: 16 << 10,
+            head: 32 << 10,
             body: input::BODY,
             request: Duration::from_secs(10),
             answer: Duration::from_secs(10),

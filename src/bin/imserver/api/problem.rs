@@ -132,12 +132,15 @@ impl From<Error> for Problem {
     /// What the library and its broker found. Details go to the log: the caller cannot act on them.
     fn from(error: Error) -> Problem {
         match error.kind() {
-            ErrorKind::Argument | ErrorKind::Encode => Problem::invalid(error.to_string()),
+            ErrorKind::Argument | ErrorKind::Encode => {
+                let text = error.to_string();
+                Problem::invalid(text.strip_prefix("bad argument: ").unwrap_or(&text))
+            }
             ErrorKind::Overloaded => {
                 log::warn!("API: {error}");
                 Problem::new(
                     Code::Unavailable,
-                    "too much is being sent; nothing was done, try again",
+                    "too much is being asked; nothing was done, try again",
                 )
             }
             ErrorKind::Unavailable | ErrorKind::Config => {
@@ -187,6 +190,10 @@ mod tests {
         assert_eq!(code(ErrorKind::Unavailable), Code::Unavailable);
         assert_eq!(code(ErrorKind::Timeout), Code::UnknownEffect);
         assert_eq!(code(ErrorKind::Interrupted), Code::UnknownEffect);
+        assert_eq!(code(ErrorKind::Overloaded), Code::Unavailable);
         assert_eq!(code(ErrorKind::Argument), Code::InvalidRequest);
+        // After a first step that was done, nothing can have had no effect.
+        let second = Problem::half_done(Error::new(ErrorKind::Unavailable, "x"));
+        assert_eq!(second.code, Code::UnknownEffect);
     }
 }

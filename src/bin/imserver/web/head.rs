@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use super::message::Request;
 
 /// Headers of a request.
-const HEADERS: usize = 64;
+const HEADERS: usize = 100;
 
 /// How the body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal { status: 431, why: "there are more than 64 headers" });
+            return Err(Refusal { status: 431, why: "there are more than 100 headers" });
         }
         Err(_) => return Err(bad("this is not an HTTP/1.1 request")),
     };
