@@ -4,6 +4,7 @@
 // works once and for ten seconds. Types are in im.d.ts, usage in README.md, the parts in the folder im.
 
 import { askForAddress } from "./im/address.js";
+import { FATAL, hintOf, KICKED } from "./im/codes.js";
 import { ImError, inWords } from "./im/error.js";
 import { Liveness, SILENCE } from "./im/liveness.js";
 import { decodeJson, read } from "./im/message.js";
@@ -11,34 +12,14 @@ import { complete } from "./im/options.js";
 import { isHidden, isOnline, Page } from "./im/page.js";
 import { Rooms } from "./im/rooms.js";
 import { Socket, socketClass } from "./im/socket.js";
-import { clamp, drawn, hintIn, now, step } from "./im/time.js";
+import { clamp, drawn, now, step } from "./im/time.js";
 
 export { decodeJson, ImError };
 
 /** @typedef {import("./im.d.ts").ImState} ImState */
 /** @typedef {import("./im.d.ts").ImErrorKind} ImErrorKind */
-/** @typedef {{ after: number, spread?: number }} Hint A pause that others asked for; nothing shortens it. */
+/** @typedef {import("./im/codes.js").Hint} Hint */
 
-/** The server's "do not reconnect". */
-const KICKED = 4001;
-/** Close codes after which coming back would only loop: something this page does is wrong, and would be wrong again. */
-const FATAL = new Map([
-  [1002, "the server could not read a frame of this client"],
-  [1007, "this client sent text that is not UTF-8"],
-  [1008, "this client sent too much; the socket is for receiving"],
-  [1009, "this client sent a message that is too big"],
-  [4003, "this client has too many connections; the oldest gave way"],
-]);
-/**
- * What a code asks for if its reason says nothing: a node that stops needs a moment, one that could not get rid of its messages
- * needs more.
- * @type {Map<number, Hint>}
- */
-const HINTS = new Map([
-  [1001, { after: 1_000 }],
-  [1012, { after: 1_000 }],
-  [1013, { after: 4_000, spread: 4_000 }],
-]);
 /** What the server is told when we let go: for good, or until a moment later. */
 const GOODBYE = /** @type {const} */ ([1000, "goodbye"]);
 const BACK_SOON = /** @type {const} */ ([3001, "back soon"]);
@@ -245,7 +226,7 @@ export class ImClient extends EventTarget {
     else if (fault !== undefined) this.#end("failed", new ImError("protocol", `close code ${code}: ${fault}`));
     else {
       const repeated = new ImError("url", "the address that was refused is the one before, and each works once: is the answer cached?");
-      this.#wait(hintIn(reason) ?? HINTS.get(code), isRepeated && !wasOpen ? repeated : undefined);
+      this.#wait(hintOf(code, reason), isRepeated && !wasOpen ? repeated : undefined);
     }
   }
 

@@ -2,7 +2,7 @@
 
 /** Bounds of everything that is waited for: below, it would be a busy loop; far above, timers overflow. */
 const SHORTEST_MS = 50;
-const LONGEST_MS = 3_600_000;
+export const LONGEST_MS = 3_600_000;
 
 /** Milliseconds of a clock that nobody sets. */
 export function now() {
@@ -42,22 +42,6 @@ export function retryAfter(value) {
   if (typeof value !== "string" || value.trim() === "") return undefined;
   const ms = /^\s*\d+\s*$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now();
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_MS);
-}
-
-/**
- * Reads what a server says in the reason of a close: `{"after":ms,"spread":ms}`.
- * @param {unknown} reason
- * @returns {{ after: number, spread: number } | undefined} nothing if it says nothing of the kind
- */
-export function hintIn(reason) {
-  if (typeof reason !== "string" || !reason.startsWith("{")) return undefined;
-  try {
-    const { after = 0, spread = 0 } = JSON.parse(reason);
-    if (![after, spread].every((ms) => typeof ms === "number" && ms >= 0)) return undefined;
-    return { after: Math.min(after, LONGEST_MS), spread: Math.min(spread, LONGEST_MS) };
-  } catch {
-    return undefined;
-  }
 }
 
 /**

@@ -19,6 +19,7 @@ pub(crate) fn find(path: &str) -> Option<Asset> {
         // The client that everybody's page may use, and its parts.
         "/im.js" => (SCRIPT, include_str!("../../client/im.js")),
         "/im/address.js" => (SCRIPT, include_str!("../../client/im/address.js")),
+        "/im/codes.js" => (SCRIPT, include_str!("../../client/im/codes.js")),
         "/im/error.js" => (SCRIPT, include_str!("../../client/im/error.js")),
         "/im/liveness.js" => (SCRIPT, include_str!("../../client/im/liveness.js")),
         "/im/message.js" => (SCRIPT, include_str!("../../client/im/message.js")),
