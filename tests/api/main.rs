@@ -5,6 +5,7 @@ mod access;
 mod cluster;
 mod events;
 mod examples;
+mod foreign;
 mod http;
 mod idempotency;
 mod ids;
