@@ -418,3 +418,28 @@ fn limits_are_those_of_the_document() {
     let huge = cluster.expect(0, "POST /v1/broadcast", Some(&message(1 << 20)), 413);
     assert_eq!(huge.code(), "too_large");
 }
+
+/// However often callers try again: one line for what is wrong, and the next within a minute only if it changes.
+#[test]
+fn an_outage_is_said_once_however_often_callers_try() {
+    let mut redis = RedisServer::start();
+    let process = Process::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--server",
+        "n",
+        "--redis",
+        &redis.url(),
+        "--api",
+        "127.0.0.1:0",
+    ]);
+    let api = api_of(&process);
+    redis.stop();
+    for _ in 0..100 {
+        let body = r#"{"receivers": [1], "message": "x"}"#;
+        assert_eq!(http::ask(api, "POST /v1/messages", "", Some(body)).status, 503);
+    }
+    process.says("API: ");
+    let lines = process.log().lines().filter(|line| line.contains(" API: ")).count();
+    assert!(lines <= 5, "{lines} lines: {}", process.log());
+}

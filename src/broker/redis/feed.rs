@@ -38,6 +38,7 @@ use crate::{
     },
     error::{Error, ErrorKind, Result},
     id::ClientId,
+    throttle::Throttle,
     token::random_u64,
     wire::{Envelope, Malformed},
 };
@@ -179,7 +180,10 @@ impl RedisFeed {
         if !std::mem::take(&mut link.proven) {
             return Err(error);
         }
-        log::warn!("node feed: {error}; replacing the data connection");
+        static REPLACED: Throttle = Throttle::new();
+        if let Some(more) = REPLACED.admit(&error.to_string()) {
+            log::warn!(reason:% = error; "node feed: {error}; replacing the data connection{more}");
+        }
         link.data = self.track(&link.listener)?;
         link.probe = None;
         Ok(())

@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use imcore::{ErrorKind, broker::Broker};
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 use super::{
     input,
     keys::Keys,
-    problem::{Code, Problem},
+    problem::{Code, Problem, log_failure},
 };
 use crate::web::{Body, Request, Response};
 
@@ -64,7 +65,7 @@ pub(super) fn once(
     let stored = text(&claim)?;
     // Whatever goes wrong here, the request itself was not begun.
     let there = broker.claim(key, &stored, CLAIM_LIFE).map_err(|error| {
-        log::warn!("API: an idempotency key cannot be claimed: {error}");
+        log_failure(Level::Warn, "an idempotency key cannot be claimed: ", &error);
         if error.kind() == ErrorKind::Interrupted {
             // It may have been all the same, and nobody would carry out what it stands for.
             let _ = broker.settle(key, &stored, "", Duration::ZERO);
@@ -90,9 +91,8 @@ pub(super) fn once(
         Ok(true) if !life.is_zero() => keys.add(life),
         Ok(_) => {}
         Err(error) => {
-            log::warn!(
-                "API: what came of a request with an idempotency key cannot be kept: {error}"
-            );
+            let what = "what came of a request with an idempotency key cannot be kept: ";
+            log_failure(Level::Warn, what, &error);
         }
     }
     outcome

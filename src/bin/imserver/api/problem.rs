@@ -1,6 +1,7 @@
 //! Why a request was not carried out, as problem details (RFC 9457). Pure.
 
-use imcore::{Error, ErrorKind};
+use imcore::{Error, ErrorKind, throttle::Throttle};
+use log::Level;
 use serde_json::json;
 
 use super::json::Mistake;
@@ -86,7 +87,7 @@ impl Problem {
 
     /// What came of a request of several steps, of which the last failed and those before did not.
     pub(super) fn half_done(error: Error) -> Problem {
-        log::warn!("API: a request was carried out by half: {error}");
+        log_failure(Level::Warn, "a request was carried out by half: ", &error);
         Problem::new(Code::UnknownEffect, "a part of this was done; the rest may have been or not")
     }
 
@@ -115,6 +116,15 @@ impl Problem {
     }
 }
 
+/// Logs what became of a request: once a minute for each text, since callers try again by the thousand.
+pub(super) fn log_failure(level: Level, what: &str, error: &Error) {
+    static SAID: Throttle = Throttle::new();
+    let text = format!("API: {what}{error}");
+    if let Some(more) = SAID.admit(&text) {
+        log::log!(level, reason:% = error; "{text}{more}");
+    }
+}
+
 /// The answer to what [`crate::web`] refuses. Some of its statuses are no more than bad requests here.
 pub(super) fn refusal(status: u16, why: &str) -> Response {
     let code = Code::ALL.into_iter().find(|code| code.parts().0 == status);
@@ -137,23 +147,23 @@ impl From<Error> for Problem {
                 Problem::invalid(text.strip_prefix("bad argument: ").unwrap_or(&text))
             }
             ErrorKind::Overloaded => {
-                log::warn!("API: {error}");
+                log_failure(Level::Warn, "", &error);
                 Problem::new(
                     Code::Unavailable,
                     "too much is being asked; nothing was done, try again",
                 )
             }
             ErrorKind::Unavailable | ErrorKind::Config => {
-                log::warn!("API: {error}");
+                log_failure(Level::Warn, "", &error);
                 Problem::new(Code::Unavailable, "the broker is away; nothing was done, try again")
             }
             ErrorKind::Timeout | ErrorKind::Interrupted => {
-                log::warn!("API: {error}");
+                log_failure(Level::Warn, "", &error);
                 let detail = "the broker did not answer; this may have been done or not";
                 Problem::new(Code::UnknownEffect, detail)
             }
             _ => {
-                log::error!("API: {error}");
+                log_failure(Level::Error, "", &error);
                 Problem::new(
                     Code::Internal,
                     "the broker refused this; the log of the node says why",
