@@ -79,6 +79,11 @@ pub(super) fn call<T>(calling: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Says that a long piece of work goes on.
+pub(super) fn progress() {
+    say(WORKS);
+}
+
 /// The beats of all threads of a node, and which of them are stuck.
 #[derive(Debug, Clone)]
 pub(super) struct Heartbeats(Arc<Shared>);
@@ -202,6 +207,10 @@ mod tests {
             for _ in 0..100 {
                 assert!(heartbeats.look().is_empty(), "a thread that turns is not stuck");
                 wait(|| ());
+            }
+            for _ in 0..100 {
+                assert!(heartbeats.look().is_empty(), "nor is one whose work goes on");
+                progress();
             }
         });
         assert_eq!(looks_until_stuck(&heartbeats), None, "ended");

@@ -15,6 +15,8 @@ use std::{
 
 use mio::{Poll, Token, Waker};
 
+use super::heartbeat;
+
 /// Sending end; cheap to clone.
 #[derive(Debug)]
 pub(super) struct InboxSender<T> {
@@ -118,7 +120,10 @@ impl<T> InboxSender<T> {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(item)) => {
                 self.bell.ring();
-                self.queue.send(item).map_err(|error| error.0)
+                let result = self.queue.send(item).map_err(|error| error.0);
+                // The loop is behind and turns, so this thread does too, however many items it has.
+                heartbeat::progress();
+                result
             }
             Err(TrySendError::Disconnected(item)) => Err(item),
         };

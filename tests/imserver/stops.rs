@@ -1,4 +1,4 @@
-//! A stop that ends within its bound, whatever waits for a Redis that hangs.
+//! A Redis that hangs: a stop ends within its bound whatever waits, and nobody is told to restart the node.
 
 use std::{
     fs,
@@ -19,19 +19,30 @@ const TOKEN: &str = "0123456789abcdef-token";
 /// Enough that a batch after the other, each until its time is over, takes far longer than a stop may.
 const RECEIPTS: usize = 8_000;
 
-/// What the node has been asked to deliver, from its own counters.
-fn offered(admin: SocketAddr) -> u64 {
+/// Status and body of the admin listener's answer.
+fn ask(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     let request = format!(
-        "GET /stats HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let stats: serde_json::Value =
-        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    stats["messages"]["offered"].as_u64().unwrap()
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// The node's own counters.
+fn stats(admin: SocketAddr) -> serde_json::Value {
+    serde_json::from_str(&ask(admin, "/stats").1).unwrap()
+}
+
+/// Where a process says that its admin listener is.
+fn admin_of(node: &Process) -> SocketAddr {
+    node.says("admin at http://");
+    let log = node.log();
+    log.split("admin at http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
 }
 
 /// Stops the server process in its tracks; its sockets stay open.
@@ -63,10 +74,7 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
         &config,
     ]);
     let address = node.address();
-    node.says("admin at http://");
-    let log = node.log();
-    let admin = log.split("admin at http://").nth(1).unwrap().split('/').next().unwrap();
-    let admin: SocketAddr = admin.parse().unwrap();
+    let admin = admin_of(&node);
     let im = ImClient::builder().servers(["n"]).redis(&url).build().unwrap();
     let connect = || Client::connect(address, &im.prev_connect_server(1, None).unwrap());
     eventually("ready", || Client::connect(address, "ws://x/ws?token=no").err() == Some(401));
@@ -84,11 +92,40 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
         }
         batch.send().unwrap();
     }
-    eventually("all waits", || offered(admin) == 60 + RECEIPTS as u64);
+    eventually("all waits", || stats(admin)["messages"]["offered"] == 60 + RECEIPTS);
     freeze(&redis);
     node.signal("TERM");
     assert_eq!(node.ends().code(), Some(0));
     assert!(node.log().contains("left to other nodes"), "what was lost is said");
     drop(deaf);
     fs::remove_file(file).unwrap();
+}
+
+/// A restart would only throw its clients out.
+#[test]
+fn a_node_whose_redis_hangs_is_live() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let node = Process::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--admin-token",
+        TOKEN,
+        "--server",
+        "n",
+        "--redis",
+        &url,
+    ]);
+    let (address, admin) = (node.address(), admin_of(&node));
+    eventually("ready", || ask(admin, "/health/ready").0 == 200);
+    freeze(&redis);
+    // Longer than a stuck thread would go unnoticed. Whoever connects keeps the ticket thread asking.
+    eventually("long ago", || {
+        let _ = Client::connect(address, "ws://x/ws?token=no");
+        assert_eq!(ask(admin, "/health/live"), (200, "live\n".into()));
+        stats(admin)["feed"]["heard_age_seconds"].as_f64().is_some_and(|age| age > 14.0)
+    });
+    assert_eq!(ask(admin, "/health/ready").0, 503);
 }
