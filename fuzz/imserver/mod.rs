@@ -8,6 +8,7 @@ pub mod web {
     pub mod fuzzing;
     mod head;
     mod message;
+    mod origin;
 
     pub(crate) use access::{Access, CHALLENGE};
     pub(crate) use message::{Body, Request, Response};

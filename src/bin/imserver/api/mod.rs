@@ -38,8 +38,8 @@ pub(crate) use keys::KeyLimits;
 const NONE: &str = "none";
 /// Connections at a time.
 const CONNECTIONS: usize = 256;
-/// Connections to the broker for calls, as many as a pool has by default.
-const CALLS: usize = 16;
+/// Connections to the broker for calls, for lists and for walks, as many as their pools have by default.
+const CALLS: usize = 16 + 4 + 1;
 /// Descriptors that the API may take; its listeners to events share one subscription.
 pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + 1 + CALLS) as u64;
 

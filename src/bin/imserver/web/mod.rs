@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`message`] (what is asked and answered), `head` and `body` (bytes to requests, pure),
 //! `conversation` (one connection), `guests` (who is connected), here (the listener); `access` is for
-//! sites.
+//! sites, with `origin`.
 
 mod access;
 mod body;
@@ -18,6 +18,7 @@ pub(crate) mod fuzzing;
 mod guests;
 mod head;
 mod message;
+mod origin;
 
 use std::{
     io::{self, Read, Write},
