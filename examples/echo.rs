@@ -62,6 +62,10 @@ impl Broker for OpenDoor {
         self.0.put_ticket(token, ticket, life)
     }
 
+    fn void_tickets(&self, client: ClientId) -> Result<()> {
+        self.0.void_tickets(client)
+    }
+
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
         self.0.claim(key, claim, life)
     }

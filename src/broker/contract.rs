@@ -43,6 +43,10 @@ pub trait Broker: Send + Sync {
     /// Puts tickets back under their tokens for what was left of their life, unless something is there.
     fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()>;
 
+    /// Tickets of `client` that were put here and not taken so far are good no more. Not those that a .NET helper
+    /// wrote, which nobody can find by their client.
+    fn void_tickets(&self, client: ClientId) -> Result<()>;
+
     // --- Requests --------------------------------------------------------------------------------
 
     /// Stores `claim` under `key` for `life`, unless something is there already, which is returned then.

@@ -177,7 +177,8 @@ impl ImClient {
         Ok(format!("{url}{joint}token={token}"))
     }
 
-    /// Closes all connections of `client` with close code 4001: "do not reconnect".
+    /// Closes all connections of `client` with close code 4001, "do not reconnect", and voids the addresses that
+    /// were issued for it before: it cannot come back with one of them. One that is issued afterwards is good.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -189,6 +190,8 @@ impl ImClient {
     /// ```
     pub fn force_offline(&self, client: impl Into<ClientId>) -> Result<()> {
         let client = self.check_kind(client.into())?;
+        // First, so that none is taken once the node has closed what there is.
+        self.broker.void_tickets(client)?;
         self.broker.publish(&[(self.nodes.owner(client), Envelope::ForceOffline { client })])
     }
 

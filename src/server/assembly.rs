@@ -25,6 +25,7 @@ use super::{
     heartbeat::Heartbeats,
     http::Rules,
     inbox::{InboxSender, inbox},
+    kicks::Kicks,
     message::{AcceptorCommand, Reactors, Readiness, Report, TicketJob},
     patience::Patience,
     peer::PeerAddress,
@@ -57,6 +58,7 @@ pub(super) struct Assembly {
     failure: FailureWatch,
     watchlist: Arc<Watchlist>,
     live: Arc<AtomicU64>,
+    kicks: Arc<Kicks>,
     stop_feed: Arc<AtomicBool>,
     give_up: Arc<Patience>,
     heartbeats: Heartbeats,
@@ -82,6 +84,7 @@ impl Assembly {
             failure: FailureWatch::default(),
             watchlist: Arc::default(),
             live: Arc::default(),
+            kicks: Arc::default(),
             stop_feed: Arc::default(),
             give_up: Arc::default(),
             heartbeats: Heartbeats::default(),
@@ -190,6 +193,7 @@ impl Assembly {
             starved: Cell::new(false),
             tickets,
             asked: Cell::new(0),
+            kicks: Arc::clone(&self.kicks),
             reactors: reactors.clone(),
             readiness: Arc::clone(&self.readiness),
             counters: self.counted(),
@@ -210,6 +214,7 @@ impl Assembly {
             said: Throttle::new(),
             pulse: Arc::clone(&self.pulse),
             counters: self.counted(),
+            kicks: Arc::clone(&self.kicks),
         }
     }
 
@@ -259,6 +264,7 @@ impl Assembly {
             acceptor,
             nodes: self.nodes.clone(),
             own_index: self.own_index,
+            kicks: Arc::clone(&self.kicks),
             ids: self.config.ids.unwrap_or_else(|| self.broker.id_kind()),
             pulse: Arc::clone(&self.pulse),
         };

@@ -15,6 +15,7 @@ use super::{
     counters::{Counters, add},
     frame::Frame,
     heartbeat,
+    kicks::Kicks,
     message::{Command, Reactors, Readiness},
     receipt::Inquiry,
     vitals::Pulse,
@@ -37,6 +38,7 @@ pub(super) struct Feed {
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
     pub(super) counters: Arc<Counters>,
+    pub(super) kicks: Arc<Kicks>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) stop: Arc<AtomicBool>,
     /// Bytes of content that a receipt may hold.
@@ -142,6 +144,7 @@ impl Feed {
                 })
             }
             Envelope::ForceOffline { client } => {
+                self.kicks.note(client, Instant::now());
                 self.to_owner(client, Command::ForceOffline(client))
             }
             // The subscription keeps its probes to itself.
@@ -215,6 +218,7 @@ mod tests {
             subscription: Box::new(subscription),
             reactors: Reactors::new(Vec::new()),
             readiness: Arc::default(),
+            kicks: Arc::default(),
             counters: Arc::default(),
             pulse: Arc::default(),
             stop,

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use super::{
@@ -70,11 +71,18 @@ pub(super) struct HandshakeId {
     pub(super) serial: u64,
 }
 
+/// A ticket that is good, and since when it is out of the broker's hands.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) ticket: Ticket,
+    pub(super) taken: Instant,
+}
+
 /// To the acceptor.
 #[derive(Debug)]
 pub(super) enum AcceptorCommand {
     /// From the ticket worker.
-    Verdict { handshake: HandshakeId, outcome: Result<Ticket, Refusal> },
+    Verdict { handshake: HandshakeId, outcome: Result<Admission, Refusal> },
     /// From the handle: accept no more, refuse what is under way, then end.
     Stop,
 }

@@ -26,6 +26,7 @@ mod http;
 mod hub;
 mod inbound;
 mod inbox;
+mod kicks;
 mod ledger;
 mod message;
 mod metrics;

@@ -18,6 +18,7 @@ pub(super) enum Refusal {
     BadToken,
     BadTicket,
     OtherKind,
+    Kicked,
     Origin,
     Path,
     Method,
@@ -62,6 +63,9 @@ impl Refusal {
             Refusal::BadTicket => (DENIED, "the token stands for something that is not a ticket"),
             Refusal::OtherKind => {
                 (DENIED, "the ticket's id is not of the kind of this deployment (integer or GUID)")
+            }
+            Refusal::Kicked => {
+                (DENIED, "the client was kicked after this address was issued; get a new one")
             }
             Refusal::Origin => ((403, "Forbidden"), "this Origin may not connect"),
             Refusal::Path => ((404, "Not Found"), "no WebSocket endpoint at this path"),

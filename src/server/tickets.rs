@@ -3,12 +3,16 @@
 //! Takes whatever queued up during its last round trip as one batch. Ends when its queue has no sender any
 //! more.
 
-use std::sync::{Arc, mpsc::Receiver};
+use std::{
+    sync::{Arc, mpsc::Receiver},
+    time::Instant,
+};
 
 use super::{
     calls::Call,
     inbox::InboxSender,
-    message::{AcceptorCommand, TicketJob},
+    kicks::Kicks,
+    message::{AcceptorCommand, Admission, TicketJob},
     refusal::Refusal,
     vitals::Pulse,
     worker::{LONG, Work, collect},
@@ -33,6 +37,7 @@ pub(super) struct Tickets {
     pub(super) own_index: usize,
     /// Which ids may connect.
     pub(super) ids: IdKind,
+    pub(super) kicks: Arc<Kicks>,
     pub(super) pulse: Arc<Pulse>,
 }
 
@@ -55,6 +60,7 @@ impl Tickets {
     fn answer(&self, jobs: &mut Vec<TicketJob>) -> bool {
         let (handshakes, tokens): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
+        let at = Instant::now();
         let taken = self.pulse.time(Call::Tickets, || self.broker.take_tickets(&tokens));
         let taken = taken.unwrap_or_else(|error| {
             log::debug!("tickets cannot be taken: {error}");
@@ -64,9 +70,7 @@ impl Tickets {
             .map(|index| match taken.get(index) {
                 None => Err(Refusal::NoBroker),
                 Some(None) => Err(Refusal::BadToken),
-                Some(Some(taken)) => {
-                    self.judge(taken).map(|ticket| ticket.taken_with(&tokens[index]))
-                }
+                Some(Some(taken)) => self.judge(&tokens[index], taken, at),
             })
             .collect();
         let misdirected = outcomes.iter().zip(&tokens).zip(&taken).filter_map(|((o, token), t)| {
@@ -79,7 +83,8 @@ impl Tickets {
         })
     }
 
-    fn judge(&self, taken: &TakenTicket) -> Result<Ticket, Refusal> {
+    /// What the ticket of `token`, which was taken at `at`, is worth.
+    fn judge(&self, token: &str, taken: &TakenTicket, at: Instant) -> Result<Admission, Refusal> {
         let ticket = Ticket::parse(&taken.text).ok_or(Refusal::BadTicket)?;
         let client = ticket.client();
         if !self.ids.admits(client) {
@@ -96,7 +101,10 @@ impl Tickets {
         }
         let owner = client.node_of(self.nodes.len());
         if owner == self.own_index {
-            return Ok(ticket);
+            return match self.kicks.void(client, at, taken.left) {
+                true => Err(Refusal::Kicked),
+                false => Ok(Admission { ticket: ticket.taken_with(token), taken: at }),
+            };
         }
         let (owner, own) = (self.nodes.name(owner), self.nodes.name(self.own_index));
         if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {

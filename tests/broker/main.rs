@@ -48,6 +48,7 @@ behaviour! {
     suite::tickets_are_taken_once,
     suite::tickets_expire,
     suite::tickets_keep_the_order_of_tokens,
+    suite::tickets_of_a_client_can_be_voided,
     suite::tickets_are_put_back_for_what_is_left_of_their_life,
     suite::a_request_is_claimed_once,
     suite::claims_expire_and_are_released,

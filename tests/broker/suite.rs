@@ -93,6 +93,22 @@ pub(crate) fn tickets_are_put_back_for_what_is_left_of_their_life(world: &World)
     broker.return_tickets(&[]).unwrap();
 }
 
+pub(crate) fn tickets_of_a_client_can_be_voided(world: &World) {
+    let broker = world.broker();
+    let put = |token: &str, client| {
+        broker.put_ticket(token, &Ticket::new(id(client), None), LONG).unwrap();
+    };
+    let good = |token: &str| broker.take_tickets(&[token.to_owned()]).unwrap()[0].is_some();
+    [("a1", 1), ("a2", 1), ("b", 2), ("a3", 1)]
+        .iter()
+        .for_each(|(token, client)| put(token, *client));
+    assert!(good("a3"), "one that is taken is not touched");
+    broker.void_tickets(id(1)).unwrap();
+    put("a4", 1);
+    assert_eq!(["a1", "a2", "a4", "b"].map(good), [false, false, true, true]);
+    broker.void_tickets(id(3)).unwrap();
+}
+
 pub(crate) fn a_request_is_claimed_once(world: &World) {
     let start = Barrier::new(8);
     let first: Vec<bool> = thread::scope(|scope| {

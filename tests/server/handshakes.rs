@@ -120,6 +120,61 @@ pub fn a_client_of_another_node_is_told_so(backend: Backend) {
     client.silent();
 }
 
+/// Whatever way the two take: nobody who was kicked comes back with an address from before.
+pub fn a_kick_voids_the_addresses_from_before(backend: Backend) {
+    let world = World::new(backend, 1);
+    let address = world.nodes[0].local_addr();
+    for client in 1..=20 {
+        let before = world.im.prev_connect_server(client, None).unwrap();
+        let spare = world.im.prev_connect_server(client, None).unwrap();
+        let other = world.im.prev_connect_server(client + 100, None).unwrap();
+        let mut first = world.connect(client);
+        world.im.force_offline(client).unwrap();
+        assert_eq!(Client::connect(address, &before).err(), Some(401), "{client}");
+        assert_eq!(first.closed(), Some(4001));
+        assert_eq!(Client::connect(address, &spare).err(), Some(401), "{client}");
+        // One from afterwards is good at once, and so are those of others.
+        world.connect(client).silent();
+        Client::connect(address, &other).unwrap().silent();
+    }
+}
+
+/// The kick comes while the connection is being made.
+pub fn a_kick_stops_a_connection_under_way(backend: Backend) {
+    let world = World::new(backend, 1);
+    let address = world.nodes[0].local_addr();
+    for client in 1..=40 {
+        let url = world.im.prev_connect_server(client, None).unwrap();
+        let outcome = thread::scope(|scope| {
+            let connecting = scope.spawn(|| Client::connect(address, &url));
+            world.im.force_offline(client).unwrap();
+            connecting.join().unwrap()
+        });
+        match outcome {
+            Ok(mut connection) => assert_eq!(connection.closed(), Some(4001), "{client}"),
+            Err(status) => assert_eq!(status, 401, "{client}"),
+        }
+    }
+    eventually("nobody is left", || world.im.get_client_list_by_online().unwrap().is_empty());
+}
+
+/// As the .NET helper kicks and issues: the one by a message alone, the other by a key alone.
+pub fn a_ticket_that_is_older_than_a_kick_is_void(backend: Backend) {
+    let world = World::new(backend, 1);
+    let mut client = world.connect(1);
+    let kick = Envelope::ForceOffline { client: 1.into() };
+    world.broker.publish(&[("node-0", kick)]).unwrap();
+    assert_eq!(client.closed(), Some(4001));
+    let with_life = |token: &str, seconds| {
+        let life = Duration::from_secs(seconds);
+        world.broker.put_ticket(token, &Ticket::new(1.into(), None), life).unwrap();
+        Client::connect(world.nodes[0].local_addr(), &format!("ws://x/ws?token={token}")).err()
+    };
+    // With so little of its ten seconds left, it was issued before.
+    assert_eq!(with_life("old", 4), Some(401));
+    assert_eq!(with_life("new", 10), None);
+}
+
 pub fn ids_of_another_kind_are_refused(backend: Backend) {
     let guid: ClientId = "8f14e45f-ceea-467f-a9b1-000000000007".parse().unwrap();
     for (kind, own, other) in [

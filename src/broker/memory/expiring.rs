@@ -36,4 +36,11 @@ impl Expiring {
         let (text, until) = self.texts.remove(key)?;
         (now < until).then(|| (text.into(), until - now))
     }
+
+    /// Takes out all keys that are unwanted, and gives them. Looks at each that is stored.
+    pub(super) fn remove_all(&mut self, unwanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let keys: Vec<_> = self.texts.keys().filter(|key| unwanted(key)).cloned().collect();
+        keys.iter().for_each(|key| drop(self.texts.remove(key)));
+        keys
+    }
 }

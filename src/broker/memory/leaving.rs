@@ -87,6 +87,11 @@ impl Leaving {
         }
     }
 
+    /// The tags by which the client is known to be coming.
+    pub(super) fn tags(&self, client: ClientId) -> Vec<u64> {
+        self.coming.get(&client).map_or_else(Vec::new, |tags| tags.keys().copied().collect())
+    }
+
     pub(super) fn is_coming(&mut self, client: ClientId, at: Instant) -> bool {
         let now = self.clock.now(at);
         self.coming.get(&client).is_some_and(|tags| tags.values().any(|until| now <= *until))

@@ -117,6 +117,17 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
+    fn void_tickets(&self, client: ClientId) -> Result<()> {
+        let mut state = self.shared.lock();
+        let state = &mut *state;
+        let tags = state.leaving.tags(client);
+        if !tags.is_empty() {
+            let void = state.tickets.remove_all(|token| tags.contains(&tag(token)));
+            void.iter().for_each(|token| state.leaving.came(client, tag(token)));
+        }
+        Ok(())
+    }
+
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
         let mut state = self.shared.lock();
         let now = Instant::now();

@@ -214,6 +214,10 @@ impl Broker for RedisBroker {
         self.restore_tickets(tickets)
     }
 
+    fn void_tickets(&self, client: ClientId) -> Result<()> {
+        self.drop_tickets(client)
+    }
+
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
         self.claim_request(key, claim, life)
     }

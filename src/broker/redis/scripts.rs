@@ -22,6 +22,7 @@ script!(JOIN, 3, "join");
 script!(LEAVE, 3, "leave");
 script!(ISSUED, 1, "clock", "issued");
 script!(TAKING, 1, "clock", "taking");
+script!(VOID, 1, "clock", "void");
 script!(REJOIN, 1, "clock", "leaving", "rejoin");
 script!(REPORT, 1, "clock", "leaving", "report");
 script!(REAP, 1, "clock", "leaving", "reap");

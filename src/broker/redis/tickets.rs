@@ -10,6 +10,7 @@ use super::{RedisBroker, error, millis, presence, reply, scripts};
 use crate::{
     broker::TakenTicket,
     error::Result,
+    id::ClientId,
     wire::{Ticket, tag},
 };
 
@@ -62,6 +63,14 @@ impl RedisBroker {
         self.each(tickets, |pipeline, (token, TakenTicket { text, left })| {
             pipeline.cmd("SET").arg(self.names().token_key(token)).arg(text).arg("NX");
             pipeline.arg("PX").arg(millis(*left));
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn drop_tickets(&self, client: ClientId) -> Result<()> {
+        self.one(|pipeline| {
+            pipeline.cmd("EVAL").arg(&*scripts::VOID).arg(0).arg(self.names().prefix());
+            pipeline.arg(client.to_string());
         })?;
         Ok(())
     }

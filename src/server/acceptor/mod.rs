@@ -34,13 +34,16 @@ use super::{
     heartbeat,
     http::{Rules, Upgrade},
     inbox::Inbox,
-    message::{AcceptorCommand, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob},
+    kicks::Kicks,
+    message::{
+        AcceptorCommand, Admission, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob,
+    },
     peer::PeerAddress,
     refusal::Refusal,
     tls::Tls,
     transport::Transport,
 };
-use crate::{throttle::Throttle, wire::Ticket};
+use crate::throttle::Throttle;
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -73,6 +76,7 @@ pub(super) struct Acceptor {
     pub(super) reactors: Reactors,
     pub(super) readiness: Arc<Readiness>,
     pub(super) counters: Arc<Counters>,
+    pub(super) kicks: Arc<Kicks>,
     /// Connections that reactors hold or are about to.
     pub(super) live: Arc<AtomicU64>,
 }
@@ -255,7 +259,7 @@ impl Acceptor {
         &self,
         handshakes: &mut Handshakes,
         id: HandshakeId,
-        outcome: Result<Ticket, Refusal>,
+        outcome: Result<Admission, Refusal>,
     ) {
         self.asked.set(self.asked.get().saturating_sub(1));
         let waiting =
@@ -266,12 +270,17 @@ impl Acceptor {
         match outcome {
             // Others may have taken the last places meanwhile.
             Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
-            Ok(ticket) => {
+            Ok(Admission { ticket, taken })
+                if self.kicks.is_kicked_since(ticket.client(), taken) =>
+            {
+                self.refuse(handshakes, id, Refusal::Kicked);
+            }
+            Ok(admission) => {
                 if let Some(handshake) = handshakes.get(id) {
                     handshake.failed = false;
                 }
                 if let Some(handshake) = handshakes.remove(id) {
-                    self.hand_over(handshake, ticket);
+                    self.hand_over(handshake, admission);
                 }
             }
             Err(refusal) => self.refuse(handshakes, id, refusal),
@@ -293,14 +302,15 @@ impl Acceptor {
         full
     }
 
-    fn hand_over(&self, handshake: Handshake, ticket: Ticket) {
+    fn hand_over(&self, handshake: Handshake, Admission { ticket, taken }: Admission) {
         let Handshake { mut stream, serial, watched, phase, .. } = handshake;
         let Phase::Ticket { response, leftover } = phase else { return };
         if watched && let Err(error) = self.poll.registry().deregister(&mut stream) {
             log::warn!("cannot hand a socket over: {error}");
             return;
         }
-        let reactor = &self.reactors.all()[self.reactors.index_of(ticket.client())];
+        let client = ticket.client();
+        let reactor = &self.reactors.all()[self.reactors.index_of(client)];
         let adoption = Adoption {
             stream,
             ticket,
@@ -311,6 +321,10 @@ impl Acceptor {
         self.live.fetch_add(1, Ordering::Relaxed);
         if reactor.push(Command::Adopt(Box::new(adoption))).is_err() {
             self.live.fetch_sub(1, Ordering::Relaxed);
+        }
+        // A kick that was heard in between was told to the reactor before it had this connection.
+        if self.kicks.is_kicked_since(client, taken) {
+            let _ = reactor.push(Command::ForceOffline(client));
         }
     }
 }
