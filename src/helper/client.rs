@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    broker::{Broker, Page, PresenceEvent},
+    broker::{Broker, JoinLimits, Page, PresenceEvent},
     error::{Error, Result},
     helper::event_bus::EventBus,
     id::{ClientId, IdKind},
@@ -65,6 +65,7 @@ pub struct ImClient {
     pub(super) id_kind: IdKind,
     /// Most bytes of one message.
     pub(super) message_bytes: usize,
+    joins: JoinLimits,
     pub(super) on_send: Option<OnSend>,
 }
 
@@ -91,6 +92,9 @@ pub struct SendEvent<'a> {
     pub id: Option<&'a str>,
 }
 
+/// Bytes of a channel's name.
+const CHANNEL_NAME_BYTES: usize = 1024;
+
 impl ImClient {
     /// How long a connect address can be used, as in the original.
     pub const TICKET_LIFE: Duration = Duration::from_secs(10);
@@ -101,10 +105,11 @@ impl ImClient {
         url_template: String,
         id_kind: IdKind,
         message_bytes: usize,
+        joins: JoinLimits,
         on_send: Option<OnSend>,
     ) -> Self {
         let url_template = url_template.into();
-        ImClient { broker, nodes, url_template, id_kind, message_bytes, on_send }
+        ImClient { broker, nodes, url_template, id_kind, message_bytes, joins, on_send }
     }
 
     /// The broker that this client uses, to be shared with a server or another client.
@@ -336,11 +341,15 @@ impl ImClient {
 
     /// Makes one client a member of many channels. Joining twice has no effect.
     ///
-    /// A client leaves its channels when its last connection ends.
+    /// A client leaves its channels when its last connection ends. If it is known to be coming back then (an
+    /// address of it is out, see [`prev_connect_server`](Self::prev_connect_server), or its node was away), it has 10 s. So
+    /// a join that follows the issue of an address is not undone by the end of an older connection.
     ///
     /// # Errors
-    /// [`Argument`](crate::ErrorKind::Argument) for an empty name, for the system's id and for one of another
-    /// [kind](IdKind); nothing is joined then.
+    /// [`Argument`](crate::ErrorKind::Argument) for a name that is empty or longer than 1,024 bytes, for the
+    /// system's id and for one of another [kind](IdKind); nothing is joined then. Also if the client is in as many
+    /// channels as it [may be](crate::ImClientBuilder::channels_per_client); others are joined then, and the error
+    /// says how many.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -358,7 +367,7 @@ impl ImClient {
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
         let client = self.check_user(client.into())?;
-        self.each_channel(client, channels, |pairs| self.broker.join(pairs))
+        self.each_channel(client, channels, |pairs| self.broker.join_within(pairs, &self.joins))
     }
 
     /// Makes many clients members of one channel; see [`join_chan`](Self::join_chan).
@@ -369,7 +378,7 @@ impl ImClient {
     ) -> Result<()> {
         self.each_client(channel, clients, |pairs| {
             pairs.iter().try_for_each(|(client, _)| self.check_user(*client).map(drop))?;
-            self.broker.join(pairs)
+            self.broker.join_within(pairs, &self.joins)
         })
     }
 
@@ -512,8 +521,11 @@ impl fmt::Debug for ImClient {
 }
 
 pub(super) fn check_channel(channel: &str) -> Result<()> {
-    if channel.is_empty() {
-        return Err(Error::argument("channel: the name is empty"));
+    match channel.len() {
+        0 => Err(Error::argument("channel: the name is empty")),
+        1..=CHANNEL_NAME_BYTES => Ok(()),
+        length => Err(Error::argument(format!(
+            "channel: the name has {length} bytes; at most {CHANNEL_NAME_BYTES} are taken"
+        ))),
     }
-    Ok(())
 }

@@ -1,9 +1,9 @@
 //! Settings of an `ImClient`, checked before anything is sent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    broker::Broker,
+    broker::{Broker, JoinLimits},
     error::{Error, Result},
     helper::{
         client::{ImClient, OnSend, SendEvent},
@@ -15,6 +15,12 @@ use crate::{
 
 /// Default of [`ImClientBuilder::message_bytes`].
 const MESSAGE_BYTES: usize = 1 << 20;
+
+/// Channels that one client may be in, if nothing else is set.
+const CHANNELS_PER_CLIENT: usize = 1000;
+
+/// How long a client stays a member that is joined while it is offline and never comes, if nothing else is set.
+const OFFLINE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Collects the settings of an [`ImClient`]; made by [`ImClient::builder`].
 ///
@@ -32,6 +38,7 @@ pub struct ImClientBuilder {
     public_url: String,
     id_kind: Option<IdKind>,
     message_bytes: usize,
+    joins: JoinLimits,
     on_send: Option<OnSend>,
 }
 
@@ -56,6 +63,10 @@ impl ImClientBuilder {
             public_url: "ws://{server}{path}".into(),
             id_kind: None,
             message_bytes: MESSAGE_BYTES,
+            joins: JoinLimits {
+                channels_per_client: CHANNELS_PER_CLIENT,
+                offline_life: Some(OFFLINE_LIFE),
+            },
             on_send: None,
         }
     }
@@ -151,6 +162,26 @@ impl ImClientBuilder {
         self
     }
 
+    /// Most channels that this client lets one client be in; joining more is refused with
+    /// [`Argument`](crate::ErrorKind::Argument). Default 1,000; 0 is no limit.
+    ///
+    /// Any change of a client's channels has its node read all of them again, and all are left when it goes.
+    /// Joins by .NET helpers are not counted against it, but count.
+    pub fn channels_per_client(mut self, limit: usize) -> Self {
+        self.joins.channels_per_client = limit;
+        self
+    }
+
+    /// How long a client that is joined to a channel while it is offline stays a member without coming,
+    /// counted from its last join. Default 24 h; zero is for ever. Once it has come, its memberships end with
+    /// its last connection, as all do.
+    ///
+    /// Memberships of ids that never connect would fill Redis otherwise. Joins by .NET helpers have no such end.
+    pub fn offline_memberships(mut self, life: Duration) -> Self {
+        self.joins.offline_life = Some(life).filter(|life| !life.is_zero());
+        self
+    }
+
     /// Calls `hook` once per node for every message, channel message and broadcast, before it is
     /// sent, on the sending thread.
     ///
@@ -213,6 +244,7 @@ impl ImClientBuilder {
             self.public_url.replace("{path}", &self.path),
             id_kind,
             self.message_bytes,
+            self.joins,
             self.on_send,
         ))
     }

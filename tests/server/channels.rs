@@ -1,8 +1,8 @@
 //! Channels and broadcasts: membership, its life, and who gets what.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use imcore::{ClientId, Envelope, ErrorKind};
+use imcore::{ClientId, Envelope, ErrorKind, ImClient};
 
 use crate::world::{Backend, World, eventually};
 
@@ -223,4 +223,28 @@ pub fn membership_and_messages_keep_their_order(backend: Backend) {
         assert_eq!(witness.json(), serde_json::json!([round, "in"]));
         assert_eq!(witness.json(), serde_json::json!([round, "out"]));
     }
+}
+
+/// A limit on channels, and a name that is too long, are refused with what to do.
+pub fn joins_have_limits(backend: Backend) {
+    let world = World::new(backend, 1);
+    let im = ImClient::builder()
+        .servers(["node-0"])
+        .broker(Arc::clone(&world.broker))
+        .channels_per_client(2)
+        .build()
+        .unwrap();
+    im.join_chan(1, ["a", "b"]).unwrap();
+    im.join_chan(1, ["b"]).unwrap();
+    let error = im.join_chan(1, ["b", "c"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument);
+    assert!(error.to_string().contains("channels_per_client"), "{error}");
+    im.join_chan_clients("c", [1, 2]).unwrap_err();
+    assert_eq!(im.get_chan_client_list("c").unwrap(), [ClientId::from(2)]);
+    // The default is larger.
+    world.im.join_chan(1, (0..998).map(|number| format!("c{number}"))).unwrap();
+    assert_eq!(world.im.join_chan(1, ["one more"]).unwrap_err().kind(), ErrorKind::Argument);
+    let long = "x".repeat(1025);
+    assert_eq!(world.im.join_chan(2, [&long]).unwrap_err().kind(), ErrorKind::Argument);
+    world.im.join_chan(2, [&long[1..]]).unwrap();
 }

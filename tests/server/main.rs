@@ -81,6 +81,7 @@ behaviour! {
     channels::a_broadcast_reaches_everybody,
     channels::channel_names_may_hold_any_characters,
     channels::an_empty_channel_name_is_refused,
+    channels::joins_have_limits,
     channels::membership_and_messages_keep_their_order,
     overview::nodes_tell_of_themselves,
     overview::a_client_s_connections_are_shown_with_their_notes,

@@ -44,6 +44,10 @@ pub(crate) struct Config {
     /// Names of the admin listener and the API.
     pub(crate) hosts: Vec<String>,
     pub(crate) idempotency: KeyLimits,
+    /// Channels that the API lets one client be in; 0 is no limit.
+    channels_per_client: usize,
+    /// How long a membership of a client that never comes lasts; zero is for ever.
+    offline_memberships: Duration,
     pub(crate) log: LevelFilter,
     pub(crate) log_format: Format,
     layers: Layers,
@@ -67,6 +71,10 @@ impl Config {
             api_key: secret(&layers, "api_key")?,
             hosts: hosts(&layers)?,
             idempotency: idempotency(&layers)?,
+            channels_per_client: layers
+                .parse("channels_per_client", "a whole number", |text| text.parse().ok())?
+                .unwrap_or(1000),
+            offline_memberships: offline_memberships(&layers)?,
             log: layers
                 .parse("log", "a level", |text| text.parse().ok())?
                 .unwrap_or(LevelFilter::Info),
@@ -137,7 +145,9 @@ impl Config {
             .servers(servers)
             .broker(broker)
             .path(self.server.path.as_str())
-            .public_url(self.public_url.as_str());
+            .public_url(self.public_url.as_str())
+            .channels_per_client(self.channels_per_client)
+            .offline_memberships(self.offline_memberships);
         match self.server.ids {
             Some(ids) => client.id_kind(ids),
             None => client,
@@ -330,6 +340,14 @@ fn idempotency(layers: &Layers) -> Result<KeyLimits, Error> {
         life: life.unwrap_or(Duration::from_secs(600)),
         keys: keys.unwrap_or(1_000_000),
     })
+}
+
+fn offline_memberships(layers: &Layers) -> Result<Duration, Error> {
+    const YEAR: u64 = 366 * 24 * 3600;
+    let life = layers.parse("offline_memberships", "a number of seconds up to a year", |text| {
+        text.parse().ok().filter(|seconds| *seconds <= YEAR).map(Duration::from_secs)
+    })?;
+    Ok(life.unwrap_or(Duration::from_secs(24 * 3600)))
 }
 
 /// Names as they stand in `Host`, without a port.

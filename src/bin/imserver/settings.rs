@@ -225,6 +225,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "channels_per_client",
+        value_name: "N",
+        help: "Most channels that the API lets one client be in; 0 is no limit",
+        default: "1000",
+        example: "1000",
+        kind: Kind::Number,
+        ..PLAIN
+    },
+    Setting {
+        name: "offline_memberships",
+        value_name: "SECONDS",
+        help: "How long a client that the API joins while it is offline stays a member without coming; 0 is \
+               for ever",
+        default: "86400",
+        example: "86400",
+        kind: Kind::Number,
+        ..PLAIN
+    },
+    Setting {
         name: "log",
         value_name: "LEVEL",
         help: "What to log",
