@@ -255,7 +255,8 @@ impl<'a> Batch<'a> {
     /// per thousand messages and nodes.
     ///
     /// # Errors
-    /// Those of the broker. After one, the batch may have been sent in part, from its beginning.
+    /// Those of the broker. After [`Interrupted`](ErrorKind::Interrupted) the batch has been sent in part, or
+    /// may have been, after [`Timeout`](ErrorKind::Timeout) likewise; after any other nothing was sent.
     pub fn send(self) -> Result<()> {
         if self.outgoing.is_empty() {
             return Ok(());

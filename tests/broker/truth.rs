@@ -14,7 +14,7 @@ use std::{
 
 use imcore::{
     Envelope, ErrorKind, Ticket,
-    broker::{Broker, RedisBroker, RedisOptions},
+    broker::{Broker, MemoryBroker, RedisBroker, RedisOptions},
 };
 use redis::cmd;
 
@@ -308,4 +308,13 @@ fn a_node_that_nobody_serves_is_named_once() {
     assert_eq!(said("\"down for now\""), 1, "as one of those that are served");
     assert_eq!(said("node \"down for now\""), 0);
     assert_eq!(said("node \"127.0.0.1:6001\""), 0);
+
+    // Within one process.
+    let broker = MemoryBroker::new();
+    broker.publish(&[("nobody yet", part(1))]).unwrap();
+    let _node = Node::listen(&broker);
+    for number in 0..3 {
+        broker.publish(&[(NODE, part(number)), ("misspelled too", part(number))]).unwrap();
+    }
+    assert_eq!((said("misspelled too"), said("nobody yet")), (1, 0));
 }

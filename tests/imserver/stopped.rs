@@ -17,8 +17,10 @@ use crate::{
     ws::Client,
 };
 
-/// How often the node is stopped. A stop is met by a blocked read or not, as chance has it.
-const STOPS: usize = 30;
+/// How long the node is stopped, each time. A stop is met by a blocked read or not, as chance has it.
+fn short_stops() -> Vec<Duration> {
+    vec![Duration::from_millis(20); 30]
+}
 
 const CLIENTS: i64 = 4;
 
@@ -35,7 +37,12 @@ fn post(api: SocketAddr, body: &str) -> String {
 }
 
 /// Sends from a helper and through the API of a node that is stopped again and again; all arrives, in order.
-fn stopped_again_and_again(mut launch: impl FnMut(&[&str]) -> Process, url: &str, im: &ImClient) {
+fn stopped_again_and_again(
+    mut launch: impl FnMut(&[&str]) -> Process,
+    url: &str,
+    im: &ImClient,
+    stops: &[Duration],
+) {
     let args = ["--listen", "127.0.0.1:0", "--servers", "node-0", "--server", "node-0"];
     let api = ["--api", "127.0.0.1:0", "--redis", url];
     let node = launch(&[&args[..], &api].concat());
@@ -71,10 +78,10 @@ fn stopped_again_and_again(mut launch: impl FnMut(&[&str]) -> Process, url: &str
             }
             sent
         });
-        for _ in 0..STOPS {
+        for stop in stops {
             thread::sleep(Duration::from_millis(20));
             node.signal("STOP");
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(*stop);
             node.signal("CONT");
         }
         done.store(true, Ordering::Release);
@@ -97,7 +104,16 @@ fn stopped_again_and_again(mut launch: impl FnMut(&[&str]) -> Process, url: &str
 fn a_node_that_is_stopped_and_continued_loses_nothing() {
     let redis = RedisServer::start();
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
-    stopped_again_and_again(Process::start, &redis.url(), &im);
+    stopped_again_and_again(Process::start, &redis.url(), &im, &short_stops());
+}
+
+/// Longer than any call may take, and than a probe may be under way: a node that was stopped has not waited.
+#[test]
+fn nor_does_one_that_was_stopped_for_long() {
+    let redis = RedisServer::start();
+    let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
+    let stops = [Duration::from_millis(5_500); 3];
+    stopped_again_and_again(Process::start, &redis.url(), &im, &stops);
 }
 
 #[test]
@@ -105,7 +121,7 @@ fn nor_does_one_over_a_socket_path() {
     let redis = RedisServer::start();
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
     let url = format!("redis+unix://{}", redis.socket().display());
-    stopped_again_and_again(Process::start, &url, &im);
+    stopped_again_and_again(Process::start, &url, &im, &short_stops());
 }
 
 #[cfg(feature = "tls")]
@@ -135,6 +151,6 @@ fn nor_does_one_whose_redis_speaks_tls() {
     ]);
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
     let launch = |args: &[&str]| Process::start_with_env(&[("SSL_CERT_FILE", cert)], args);
-    stopped_again_and_again(launch, &format!("rediss://localhost:{port}"), &im);
+    stopped_again_and_again(launch, &format!("rediss://localhost:{port}"), &im, &short_stops());
     std::fs::remove_dir_all(&folder).unwrap();
 }

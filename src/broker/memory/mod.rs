@@ -13,6 +13,7 @@ mod queues;
 mod state;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -63,6 +64,8 @@ pub struct MemoryBroker {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// Nodes of which was said that nobody serves them.
+    unserved: Mutex<HashSet<String>>,
 }
 
 impl Shared {
@@ -76,6 +79,23 @@ impl MemoryBroker {
     /// An empty broker.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says once of each node that nobody serves it while others are served: the lists differ.
+    fn doubt_unserved(&self, unheard: &[&str], nodes: &[String]) {
+        // Before the first node is there, its name says nothing.
+        if nodes.is_empty() {
+            return;
+        }
+        let mut told = self.shared.unserved.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in unheard {
+            if told.insert((*node).to_owned()) {
+                log::warn!(
+                    "nobody serves node {node:?}, so what is sent to its clients reaches nobody; nodes \
+                     within this process: {nodes:?}. The list of servers must be the same everywhere"
+                );
+            }
+        }
     }
 }
 
@@ -303,7 +323,17 @@ impl Broker for MemoryBroker {
             }
             state = full.space.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        outgoing.iter().for_each(|(node, envelope)| state.deliver(node, envelope));
+        let mut unheard: Vec<&str> = Vec::new();
+        for (node, envelope) in outgoing {
+            if !state.deliver(node, envelope) && !unheard.contains(node) {
+                unheard.push(*node);
+            }
+        }
+        if !unheard.is_empty() {
+            let nodes: Vec<_> = state.feeds.iter().map(|feed| feed.node.clone()).collect();
+            drop(state);
+            self.doubt_unserved(&unheard, &nodes);
+        }
         Ok(())
     }
 

@@ -168,10 +168,14 @@ impl State {
         })
     }
 
-    pub(super) fn deliver(&mut self, node: &str, envelope: &Envelope) {
+    /// Returns whether anybody listens as `node`.
+    pub(super) fn deliver(&mut self, node: &str, envelope: &Envelope) -> bool {
+        let mut heard = false;
         for feed in self.feeds.iter_mut().filter(|feed| feed.node == node) {
             feed.queue.push_back(envelope.clone());
             feed.wake.arrived.notify_one();
+            heard = true;
         }
+        heard
     }
 }

@@ -28,8 +28,8 @@ struct Link {
     listener: Listener,
     online: String,
     offline: String,
-    /// When the ping under way was sent.
-    pinged: Option<Instant>,
+    /// For how long nothing was heard since the ping under way was sent.
+    pinged: Option<Duration>,
     heard: Instant,
 }
 
@@ -50,11 +50,11 @@ impl RedisEvents {
         let options = &self.shared.options;
         if link.pinged.is_none() && now.duration_since(link.heard) >= options.probe_interval {
             link.listener.ping(self.shared.connector.call_deadline())?;
-            link.pinged = Some(now);
+            link.pinged = Some(Duration::ZERO);
         }
         let wait = deadline.saturating_duration_since(now).min(options.probe_interval);
         let Some(heard) = link.listener.receive(wait)? else {
-            return self.check_overdue(link).map(|()| None);
+            return self.check_overdue(link, wait).map(|()| None);
         };
         link.heard = Instant::now();
         let message = match heard {
@@ -79,10 +79,13 @@ impl RedisEvents {
         })
     }
 
-    /// Nothing was left to hear: then a ping that is too old will not be answered.
-    fn check_overdue(&self, link: &Link) -> Result<()> {
+    /// Nothing was left to hear within `wait`: a ping for which was waited too long will not be answered.
+    /// Counted in waits, not by the clock: a process that was stopped has not waited meanwhile.
+    fn check_overdue(&self, link: &mut Link, wait: Duration) -> Result<()> {
         let limit = self.shared.options.probe_timeout;
-        if link.pinged.is_none_or(|sent| sent.elapsed() < limit) {
+        let Some(waited) = &mut link.pinged else { return Ok(()) };
+        *waited += wait;
+        if *waited < limit {
             return Ok(());
         }
         let address = &self.shared.connector.address;

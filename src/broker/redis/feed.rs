@@ -98,6 +98,8 @@ struct Probe {
     /// How many of the waiting messages were received before it was sent.
     covers: usize,
     sent: Instant,
+    /// For how long nothing at all was heard since.
+    waited: Duration,
     /// Messages counted by their senders when it was published, if it was read.
     published: Option<u64>,
 }
@@ -213,7 +215,7 @@ impl RedisFeed {
         match link.listener.receive(wait)? {
             Some(Heard::Message(message)) => self.hear(link, &message),
             Some(Heard::Pong) => Ok(()),
-            None => self.check_overdue(link),
+            None => self.check_overdue(link, wait),
         }
     }
 
@@ -463,15 +465,19 @@ impl RedisFeed {
             return Err(Error::new(ErrorKind::Unavailable, detail));
         }
         link.last_probe = now;
-        link.probe = Some(Probe { number, covers: self.waiting.len(), sent: now, published });
+        let covers = self.waiting.len();
+        link.probe = Some(Probe { number, covers, sent: now, waited: Duration::ZERO, published });
         Ok(())
     }
 
-    /// Nothing was left to hear: then a probe that is too old will not come back. Not asked before
-    /// everything was read, because the caller may have been away for longer than the limit.
-    fn check_overdue(&self, link: &Link) -> Result<()> {
+    /// Nothing was left to hear within `wait`: a probe for which was waited too long will not come back.
+    /// Counted in waits and not by the clock: a process that was stopped, or suspended with its machine, has
+    /// not waited meanwhile.
+    fn check_overdue(&self, link: &mut Link, wait: Duration) -> Result<()> {
         let limit = self.shared.options.probe_timeout;
-        if link.probe.as_ref().is_none_or(|probe| probe.sent.elapsed() < limit) {
+        let Some(probe) = &mut link.probe else { return Ok(()) };
+        probe.waited += wait;
+        if probe.waited < limit {
             return Ok(());
         }
         let address = &self.shared.connector.address;

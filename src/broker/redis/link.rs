@@ -18,6 +18,9 @@ use redis::{Parser, RedisResult, Value, io::tcp::socket2::SockRef};
 /// The finest step of a wait: what Redis answers at once is read without setting the timer again.
 const GRAIN: Duration = Duration::from_millis(50);
 
+/// The shortest wait there is.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// The socket below.
 pub(super) enum Socket {
     Tcp(TcpStream),
@@ -39,43 +42,41 @@ impl Wire {
         Wire { socket, deadline, read_timeout: Duration::ZERO, write_timeout: Duration::ZERO }
     }
 
-    /// What is left, rounded up to `grain`.
-    fn left(&self, grain: Duration) -> io::Result<Duration> {
+    /// How long the next system call may wait, and whether it is the last: after the deadline there is one
+    /// more look. A process that was stopped for longer finds what has come meanwhile.
+    fn wait(&self, finest: Duration) -> (Duration, bool) {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let steps = left.as_nanos().div_ceil(grain.as_nanos()).min(u32::MAX.into()) as u32;
-        Ok(grain * steps)
+        let steps = left.as_nanos().div_ceil(finest.as_nanos()).clamp(1, u32::MAX.into()) as u32;
+        if left.is_zero() { (LOOK, true) } else { (finest * steps, false) }
     }
 
-    fn prepare_read(&mut self) -> io::Result<()> {
+    fn prepare_read(&mut self) -> io::Result<bool> {
         // A short wait is one for a message, whose length the caller has a reason for.
         let short =
             self.deadline.saturating_duration_since(Instant::now()) < Duration::from_secs(1);
-        let left = self.left(if short { Duration::from_millis(1) } else { GRAIN })?;
-        if left != self.read_timeout {
+        let (wait, last) = self.wait(if short { LOOK } else { GRAIN });
+        if wait != self.read_timeout {
             match &self.socket {
-                Socket::Tcp(socket) => socket.set_read_timeout(Some(left))?,
+                Socket::Tcp(socket) => socket.set_read_timeout(Some(wait))?,
                 #[cfg(unix)]
-                Socket::Unix(socket) => socket.set_read_timeout(Some(left))?,
+                Socket::Unix(socket) => socket.set_read_timeout(Some(wait))?,
             }
-            self.read_timeout = left;
+            self.read_timeout = wait;
         }
-        Ok(())
+        Ok(last)
     }
 
-    fn prepare_write(&mut self) -> io::Result<()> {
-        let left = self.left(GRAIN)?;
-        if left != self.write_timeout {
+    fn prepare_write(&mut self) -> io::Result<bool> {
+        let (wait, last) = self.wait(GRAIN);
+        if wait != self.write_timeout {
             match &self.socket {
-                Socket::Tcp(socket) => socket.set_write_timeout(Some(left))?,
+                Socket::Tcp(socket) => socket.set_write_timeout(Some(wait))?,
                 #[cfg(unix)]
-                Socket::Unix(socket) => socket.set_write_timeout(Some(left))?,
+                Socket::Unix(socket) => socket.set_write_timeout(Some(wait))?,
             }
-            self.write_timeout = left;
+            self.write_timeout = wait;
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Whether the peer has neither closed the connection nor said anything unasked.
@@ -101,14 +102,15 @@ fn is_passing(error: &io::Error) -> bool {
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.prepare_read()?;
+            let last = self.prepare_read()?;
             let read = match &mut self.socket {
                 Socket::Tcp(socket) => socket.read(buffer),
                 #[cfg(unix)]
                 Socket::Unix(socket) => socket.read(buffer),
             };
             match read {
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) && !last => {}
+                Err(error) if is_passing(&error) => return Err(io::ErrorKind::TimedOut.into()),
                 read => return read,
             }
         }
@@ -118,14 +120,15 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            self.prepare_write()?;
+            let last = self.prepare_write()?;
             let written = match &mut self.socket {
                 Socket::Tcp(socket) => socket.write(bytes),
                 #[cfg(unix)]
                 Socket::Unix(socket) => socket.write(bytes),
             };
             match written {
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) && !last => {}
+                Err(error) if is_passing(&error) => return Err(io::ErrorKind::TimedOut.into()),
                 written => return written,
             }
         }
