@@ -58,6 +58,7 @@ fn the_documented_rights_suffice() {
     assert_eq!(im.members_page("room", None, 10).unwrap().items.len(), 2);
     im.clear_chan_client("room").unwrap();
     im.leave_chan(1, ["room"]).unwrap();
+    im.force_offline(9).unwrap();
     // A killed node is reaped by the other.
     nodes[1].signal("KILL");
     eventually("offline", || im.get_client_list_by_online().unwrap() == [2.into()]);
