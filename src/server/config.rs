@@ -186,7 +186,7 @@ impl Limits {
         const MILLISECOND: Duration = Duration::from_millis(1);
         let counts = [
             ("connections", self.connections, 1, MANY),
-            ("connections_per_client", self.connections_per_client, 1, MANY),
+            ("connections_per_client", self.connections_per_client, 1, 10_000),
             ("handshakes", self.handshakes, 1, MANY),
             ("handshakes_per_address", self.handshakes_per_address, 0, MANY),
             ("failures_per_address", self.failures_per_address, 0, MANY / 1000),

@@ -90,7 +90,7 @@ pub fn a_node_works_with_the_largest_limits(backend: Backend) {
         let never = Limits::LONGEST;
         config.limits = Limits {
             connections: u32::MAX as usize,
-            connections_per_client: u32::MAX as usize,
+            connections_per_client: 10_000,
             handshakes: u32::MAX as usize,
             handshakes_per_address: u32::MAX as usize,
             head_bytes: 1 << 30,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    model::{CHANNELS, OUTBOX, World, channel_name},
+    model::{CHANNELS, World, channel_name},
     peer::Peer,
 };
 use crate::{
@@ -37,9 +37,10 @@ impl World {
     }
 
     pub(super) fn check_outboxes(&self) {
+        let most = 64 * self.reactor.limits.outbox_bytes;
         for (_, connection) in &self.reactor.connections {
             // Besides what is limited there are only one ping and one close.
-            assert!(connection.unwritten().0 <= 64 * OUTBOX + 100, "an outbox without bound");
+            assert!(connection.unwritten().0 <= most + 100, "an outbox without bound");
         }
     }
 
@@ -51,7 +52,11 @@ impl World {
             if connection.ending() != Some(CloseReason::SlowConsumer) {
                 peer.note_waiting(now, connection.unwritten().0);
             } else if !std::mem::replace(&mut peer.was_cut, true) {
-                assert!(peer.did_not_read(now), "{} was cut at {now}: {peer:?}", connection.number);
+                assert!(
+                    peer.did_not_read(now, &self.reactor.limits),
+                    "{} was cut at {now}: {peer:?}",
+                    connection.number
+                );
             }
         }
     }
@@ -131,7 +136,7 @@ impl World {
         assert_eq!(self.opened, self.closed);
         assert!(self.peers.iter().all(|peer| peer.line.borrow().dropped));
         let got: Vec<_> =
-            self.peers.iter().map(|peer| (peer.client, peer.got().messages)).collect();
+            self.peers.iter().map(|peer| (peer.client, peer.got().messages.clone())).collect();
         let receipts: BTreeSet<_> = self.receipts.keys().copied().collect();
         assert_eq!(receipts, self.due, "receipts that came, receipts that were due");
         for ((id, to), sent) in &self.receipts {

@@ -118,15 +118,20 @@ impl Write for Wire {
         let mut line = self.0.borrow_mut();
         line.fault()?;
         assert!(!line.shut, "a write after our own FIN");
-        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-        let most = all.len().min(line.room);
+        let all: usize = slices.iter().map(|slice| slice.len()).sum();
+        let most = all.min(line.room);
         if most == 0 {
             line.blocked = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = if line.chance.once_in(2) { most } else { 1 + line.chance.below(most) };
         line.room -= count;
-        line.output.extend_from_slice(&all[..count]);
+        let mut left = count;
+        for slice in slices {
+            let here = slice.len().min(left);
+            line.output.extend_from_slice(&slice[..here]);
+            left -= here;
+        }
         Ok(count)
     }
 

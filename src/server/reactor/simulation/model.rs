@@ -15,7 +15,7 @@ use mio::{Poll, Token};
 use super::{
     super::{Reactor, ReactorParts, Ready},
     line::{Line, Wire},
-    peer::{AGE, LINGER, Peer, RESPONSE, STALL},
+    peer::{LINGER, Peer, RESPONSE, digest},
 };
 use crate::{
     broker::{PresenceChange, Watchlist},
@@ -48,8 +48,10 @@ pub(super) struct World {
     pub(super) seed: u64,
     /// Every connection there ever was; its place is its number.
     pub(super) peers: Vec<Peer>,
-    /// Text and sender of every message.
-    pub(super) messages: Vec<(String, i64)>,
+    /// Digest and sender of every message.
+    pub(super) messages: Vec<(u64, i64)>,
+    /// The sizes of messages and of what peers read, against a world of small limits.
+    pub(super) scale: usize,
     pub(super) offered: u64,
     /// Messages to many take several turns.
     pub(super) in_steps: bool,
@@ -68,6 +70,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
+        // The outbox is the product's own in some worlds, and small in the others.
+        let (limits, scale) = match seed % 10 {
+            9 => (limits(Limits::default()), 64),
+            _ => (limits(small()), 1),
+        };
         let poll = Poll::new().unwrap();
         let (_, commands) = inbox(&poll, Token(0), 1).unwrap();
         let (presence_sender, presence) = channel();
@@ -80,7 +87,7 @@ impl World {
             presence: presence_sender,
             publisher: publisher_sender,
             watchlist: Arc::clone(&watchlist),
-            limits: limits(),
+            limits,
             echo: false,
             counters: Arc::clone(&counters),
             live: Arc::clone(&live),
@@ -101,6 +108,7 @@ impl World {
             seed,
             peers: Vec::new(),
             messages: Vec::new(),
+            scale,
             offered: 0,
             in_steps,
             joined: BTreeMap::new(),
@@ -132,7 +140,8 @@ impl World {
                 self.obey(Command::ForceOffline(client.into()));
             }
             26..=27 => {
-                self.reactor.now += chance.below(8) as u32;
+                let longer = if self.scale > 1 { 4 } else { 1 };
+                self.reactor.now += longer * chance.below(8) as u32;
                 self.peers.iter_mut().for_each(|peer| peer.now = self.reactor.now);
             }
             28..=29 => self.reactor.sweep(),
@@ -162,8 +171,9 @@ impl World {
     fn connect(&mut self, client: i64, chance: &mut Seeded) {
         let number = self.peers.len() as u64;
         let seed = self.seed.wrapping_mul(0x1_0000_0001) ^ number;
-        let room = if chance.once_in(4) { 0 } else { chance.below(5000) };
-        let mut peer = Peer::new(client, Line::new(seed, room), self.reactor.now, chance);
+        let room = if chance.once_in(4) { 0 } else { chance.below(5000) * self.scale };
+        let line = Line::new(seed, room);
+        let mut peer = Peer::new(client, line, self.reactor.now, self.scale, chance);
         let stream = Wire(peer.line.clone());
         peer.act(chance);
         self.peers.push(peer);
@@ -188,9 +198,9 @@ impl World {
             0 => chance.below(LARGEST - 20),
             _ => chance.below(200),
         };
-        let text = format!("{id} {}", "x".repeat(length));
+        let text = format!("{id} {}", "x".repeat(length * self.scale));
         let frame = Frame::text(&text);
-        self.messages.push((text, sender));
+        self.messages.push((digest(text.as_bytes()), sender));
         (id, frame)
     }
 
@@ -215,7 +225,7 @@ impl World {
             }
         }
         let receipt = wants.then(|| {
-            let text = ReceiptText::new(&self.messages[id].0, None, LARGEST);
+            let text = ReceiptText::new("", Some(&id.to_string()), 0);
             Arc::new(Inquiry::new(sender.into(), text))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
@@ -366,9 +376,7 @@ impl World {
             panic!("{envelope:?}");
         };
         let json: serde_json::Value = serde_json::from_str(&content).unwrap();
-        let text = json["content"].as_str().unwrap();
-        let id: usize = text.split_once(' ').unwrap().0.parse().unwrap();
-        assert_eq!(text, self.messages[id].0);
+        let id: usize = json["id"].as_str().unwrap().parse().unwrap();
         assert_eq!(receivers, [ClientId::Int(self.messages[id].1)]);
         let sent = json["status"] == "sent";
         assert!(self.due.contains(&(id, to)), "a receipt that nobody wants");
@@ -380,17 +388,24 @@ pub(super) fn channel_name(channel: usize) -> String {
     format!("channel-{channel}")
 }
 
-fn limits() -> Limits {
+/// An outbox that is soon full.
+fn small() -> Limits {
+    Limits {
+        outbox_bytes: OUTBOX,
+        outbox_stall: Duration::from_secs(1),
+        outbox_age: Duration::from_secs(2),
+        ..Limits::default()
+    }
+}
+
+fn limits(outbox: Limits) -> Limits {
     Limits {
         inbound_message_bytes: 1024,
         inbound_rate: 4096,
         ping_after: Duration::from_secs(3),
         pong_within: Duration::from_secs(2),
-        outbox_bytes: OUTBOX,
-        outbox_stall: Duration::from_millis(100) * STALL,
-        outbox_age: Duration::from_millis(100) * AGE,
         linger: Duration::from_millis(100) * LINGER,
         sweep: Duration::from_secs(1),
-        ..Limits::default()
+        ..outbox
     }
 }

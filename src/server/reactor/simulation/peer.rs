@@ -1,18 +1,22 @@
 //! One client's end of a connection: what it sends, and what it has got.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{
+    cell::{Ref, RefCell},
+    collections::VecDeque,
+    hash::{DefaultHasher, Hasher},
+    rc::Rc,
+};
 
 use super::line::Line;
-use crate::seeded::Seeded;
+use crate::{seeded::Seeded, server::connection::ConnectionLimits};
 
 /// What the server sends first, in place of a handshake response.
 pub(super) const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
 /// Close codes that the server may choose whatever the peer does; 1013 it must justify.
 const ALWAYS: [u16; 4] = [1001, 1008, 1013, 4001];
-/// Limits of the outbox in ticks, and the bytes that a peer must read within the longer one.
-pub(super) const STALL: u32 = 10;
-pub(super) const AGE: u32 = 20;
+/// What a peer must read within `outbox_age`: so many bytes, or this part of what waits.
 const PACE: usize = 16 << 10;
+const PART: usize = 30;
 /// Ticks that a peer is given to answer a close frame.
 pub(super) const LINGER: u32 = 10;
 
@@ -23,6 +27,9 @@ pub(super) struct Peer {
     /// Messages that were offered while the connection was open.
     pub(super) expected: Vec<usize>,
     pub(super) now: u32,
+    /// How large its world is, against the smallest.
+    scale: usize,
+    seen: RefCell<Got>,
     /// What it read, and when.
     reads: Vec<(u32, usize)>,
     /// What waited for it from when on, since nothing did.
@@ -50,21 +57,30 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct Got {
     pub(super) response: bool,
-    pub(super) messages: Vec<String>,
+    /// Their digests.
+    pub(super) messages: Vec<u64>,
     pongs: Vec<Vec<u8>>,
     pings: usize,
     close: Option<u16>,
-    /// Ends within a frame.
-    partial: bool,
+    /// Bytes that were looked at.
+    read: usize,
 }
 
 impl Peer {
-    pub(super) fn new(client: i64, line: Line, now: u32, chance: &mut Seeded) -> Self {
+    pub(super) fn new(
+        client: i64,
+        line: Line,
+        now: u32,
+        scale: usize,
+        chance: &mut Seeded,
+    ) -> Self {
         Peer {
             client,
             line: Rc::new(RefCell::new(line)),
             expected: Vec::new(),
             now,
+            scale,
+            seen: RefCell::default(),
             reads: Vec::new(),
             waiting: Vec::new(),
             was_cut: false,
@@ -83,7 +99,7 @@ impl Peer {
     /// Does one thing that a client may do to its server.
     pub(super) fn act(&mut self, chance: &mut Seeded) {
         match chance.below(40) {
-            0..=9 => self.read(1 + chance.below(3000)),
+            0..=9 => self.read((1 + chance.below(3000)) * self.scale),
             10..=17 => self.say(chance),
             18..=30 => self.transmit(1 + chance.below(200)),
             31..=34 => self.answer(),
@@ -101,7 +117,7 @@ impl Peer {
     pub(super) fn settle(&mut self) {
         let ended = self.line.borrow().ended;
         if !ended {
-            self.read(1 << 20);
+            self.read(self.scale << 20);
             self.mute = false;
             self.answer();
             self.say_goodbye();
@@ -130,14 +146,16 @@ impl Peer {
 
     /// Whether it may be cut: something waited all the time and it read nothing for one while, or less than
     /// the pace and than what waited for a longer one.
-    pub(super) fn did_not_read(&self, now: u32) -> bool {
+    pub(super) fn did_not_read(&self, now: u32, limits: &ConnectionLimits) -> bool {
         let waited = |time: u32| self.waiting.first().is_some_and(|(from, _)| from + time <= now);
         let read = |time: u32| {
             let recent = self.reads.iter().filter(|(when, _)| when + time > now);
             recent.map(|(_, bytes)| bytes).sum::<usize>()
         };
         let most = self.waiting.iter().map(|(_, bytes)| *bytes).max().unwrap_or_default();
-        waited(STALL) && read(STALL) == 0 || waited(AGE) && read(AGE) < PACE.min(most)
+        let (stall, age) = (limits.outbox_stall, limits.outbox_age);
+        let pace = PACE.max(most / PART).min(most);
+        waited(stall) && read(stall) == 0 || waited(age) && read(age) < pace
     }
 
     /// Whether the server has answered all pings.
@@ -210,7 +228,8 @@ impl Peer {
 
     /// Answers the server's close frame.
     fn say_goodbye(&mut self) {
-        if let (Some(code), false) = (self.got().close, self.done) {
+        let close = self.got().close;
+        if let (Some(code), false) = (close, self.done) {
             self.frame(0x88, &code.to_be_bytes());
             self.done = true;
             self.said_goodbye = true;
@@ -229,44 +248,56 @@ impl Peer {
 
     /// Reads what the server has written and checks its form: whole frames in order, pongs as asked, one
     /// close frame with a code that fits, nothing after it.
-    pub(super) fn got(&self) -> Got {
+    pub(super) fn got(&self) -> Ref<'_, Got> {
+        self.look();
+        self.seen.borrow()
+    }
+
+    fn look(&self) {
         let line = self.line.borrow();
-        let mut got = Got::default();
-        let Some(mut rest) = line.output.strip_prefix(RESPONSE) else {
-            assert!(RESPONSE.starts_with(&line.output), "not a handshake response");
-            return got;
-        };
-        got.response = true;
-        while let Some((first, payload, after)) = split_frame(rest) {
+        let got = &mut *self.seen.borrow_mut();
+        if !got.response {
+            let start = RESPONSE.len().min(line.output.len());
+            assert_eq!(line.output[..start], RESPONSE[..start], "not a handshake response");
+            got.response = start == RESPONSE.len();
+            got.read = start;
+        }
+        while let Some((first, payload, length)) = split_frame(&line.output[got.read..]) {
             assert_eq!(got.close, None, "a frame after the close frame");
             match first {
-                0x81 => got.messages.push(String::from_utf8(payload.to_vec()).unwrap()),
+                0x81 => got.messages.push(digest(payload)),
                 0x89 => got.pings += 1,
                 0x8a => got.pongs.push(payload.to_vec()),
                 0x88 => got.close = Some(u16::from_be_bytes([payload[0], payload[1]])),
                 _ => panic!("frame {first:#x}"),
             }
-            rest = after;
+            got.read += length;
         }
-        got.partial = !rest.is_empty();
         assert!(self.pings.starts_with(&got.pongs), "pongs do not follow the pings");
         if let Some(code) = got.close {
             assert!(ALWAYS.contains(&code) || self.fault == Some(code), "close code {code}");
-            assert!(!got.partial, "bytes after the close frame");
+            assert_eq!(got.read, line.output.len(), "bytes after the close frame");
         }
         if line.shut {
             assert!(got.close.is_some(), "FIN without a close frame");
         }
-        got
     }
 }
 
-/// The first frame of `bytes`, if it is whole, and what follows.
-fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+/// A text, in eight bytes.
+pub(super) fn digest(text: &[u8]) -> u64 {
+    let mut digest = DefaultHasher::new();
+    digest.write(text);
+    digest.finish()
+}
+
+/// The first frame of `bytes`, if it is whole, and its length with the header.
+fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     let (head, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        126 => (4, number(bytes.get(2..4)?)),
+        127 => (10, number(bytes.get(2..10)?)),
         length => (2, usize::from(length)),
     };
-    let payload = bytes.get(head..head + length)?;
-    Some((bytes[0], payload, &bytes[head + length..]))
+    Some((bytes[0], bytes.get(head..head + length)?, head + length))
 }
