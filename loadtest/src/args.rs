@@ -64,6 +64,17 @@ pub struct DeploymentArgs {
     /// Its public address template
     #[arg(long, default_value = "ws://{server}{path}")]
     pub public_url: String,
+    /// First of the client ids that test clients take, 200,000,000 from there on. Needed with --redis: a test
+    /// client that takes a user's id gets that user's messages, and its user gets test messages
+    #[arg(long, value_name = "ID")]
+    pub first_client: Option<i64>,
+    /// What the test's channels are called, with a number behind it [default: with --redis a name of this run's
+    /// own]
+    #[arg(long, value_name = "TEXT")]
+    pub room_prefix: Option<String>,
+    /// Allow rows that send to every client of the running deployment
+    #[arg(long, requires = "redis")]
+    pub broadcast_to_everybody: bool,
     /// The server to start [default: imserver beside this program]
     #[arg(long, value_name = "PATH")]
     pub imserver: Option<PathBuf>,
@@ -83,6 +94,25 @@ pub struct Pins {
 }
 
 impl DeploymentArgs {
+    /// Refuses on a running deployment what only makes sense on nodes that are started for it.
+    pub fn own_nodes_only(&self, row: &str) -> Result<(), String> {
+        match self.redis {
+            Some(_) => Err(format!("{row}: starts nodes of its own; leave out --redis")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to send to all users of a running deployment by accident.
+    pub fn may_broadcast(&self, row: &str) -> Result<(), String> {
+        match self.redis.is_some() && !self.broadcast_to_everybody {
+            true => Err(format!(
+                "{row}: sends 64 KiB to every client of the deployment; allow it with \
+                 --broadcast-to-everybody"
+            )),
+            false => Ok(()),
+        }
+    }
+
     pub fn pins(&self) -> Pins {
         if self.pin { Pins { server: Some(0), clients: Some(1) } } else { Pins::default() }
     }
@@ -163,9 +193,9 @@ pub struct P2pArgs {
     /// Messages in each run
     #[arg(long, default_value_t = 60_000)]
     pub messages: u64,
-    /// Messages that may be under way when saturating
-    #[arg(long, default_value_t = 4000)]
-    pub window: u64,
+    /// Messages that may be under way when saturating [default: one per receiver, which nothing can merge]
+    #[arg(long)]
+    pub window: Option<u64>,
     /// Bytes of a message
     #[arg(long, default_value_t = 128)]
     pub size: usize,
@@ -279,8 +309,10 @@ pub enum RowName {
     Fanout,
     /// The same with eight in flight
     Fanout8,
-    /// Point to point from Redis, saturated
+    /// Point to point from Redis, one message per receiver under way
     P2p,
+    /// The same with four per receiver, beside a floor that merges as well
+    P2pSaturated,
     /// With receipts, beside without
     P2pReceipts,
     /// At 2,000 messages a second: p50 and p99
@@ -311,4 +343,6 @@ pub struct FloorServerArgs {
     pub redis: Option<String>,
     #[arg(long)]
     pub topic: Option<String>,
+    #[arg(long)]
+    pub merging: bool,
 }

@@ -187,13 +187,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Declares a room whose completed messages are counted.
-    pub fn expect(&mut self, stream: u32, first: i64, count: usize) -> Result<(), String> {
+    /// Declares who the members of a room are: its completed messages are counted, and whoever else gets one
+    /// is a fault.
+    pub fn members(&mut self, stream: u32, first: i64, count: usize) -> Result<(), String> {
         let parts = self.split(first, count);
         let swarms = parts.iter().map(|(index, ..)| *index).collect();
         self.shared.lock().expected.insert(stream, swarms);
-        for (index, _, count) in parts {
-            self.order(index, &Order::Expect { stream, members: count as u32 })?;
+        for (index, _, here) in parts {
+            self.order(index, &Order::Members { stream, first, count, here: here as u32 })?;
         }
         Ok(())
     }
@@ -237,6 +238,23 @@ impl Fleet {
         }
     }
 
+    /// Waits until `done`, for clients that must all stay: fails at once when a connection has ended.
+    pub fn wait_unbroken(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut done: impl FnMut(&State) -> bool,
+    ) -> Result<(), String> {
+        self.wait(what, patience, |state| state.ended() > 0 || done(state))?;
+        self.look(|state| match state.ended() {
+            0 => Ok(()),
+            ended => Err(format!(
+                "{ended} connections ended while waiting for {what}: {}",
+                state.troubles()
+            )),
+        })
+    }
+
     /// All latencies since the last call.
     pub fn collect(&mut self) -> Result<Collected, String> {
         self.shared.lock().latencies.iter_mut().for_each(|note| *note = None);
@@ -256,8 +274,10 @@ impl Fleet {
         Ok(all)
     }
 
-    /// Compares what was sent with what every client has.
+    /// Compares what was sent with what every client has, once nothing has come for a while: a copy too
+    /// many comes after the last message.
     pub fn audit(&mut self, sent: &Sent) -> Result<Account, String> {
+        self.wait_for_quiet();
         self.shared.lock().audits.iter_mut().for_each(|note| *note = None);
         let mut parts = vec![Sent::default(); self.swarms.len()];
         for (client, messages) in &sent.direct {
@@ -277,6 +297,19 @@ impl Fleet {
         let mut account = Account::default();
         self.shared.lock().audits.iter().flatten().for_each(|part| account += part);
         Ok(account)
+    }
+
+    fn wait_for_quiet(&self) {
+        const QUIET: Duration = Duration::from_secs(1);
+        let arrived = || self.look(|state| state.delivered() + state.receipts());
+        // Traffic that never ends would be somebody else's; what it does to the account is seen then.
+        for _ in 0..10 {
+            let before = arrived();
+            thread::sleep(QUIET);
+            if arrived() == before {
+                return;
+            }
+        }
     }
 
     /// Kills one client process: all its sockets close at once.
@@ -331,8 +364,8 @@ impl Drop for Fleet {
 pub struct Watcher(Arc<Shared>);
 
 impl Watcher {
-    pub fn delivered(&self) -> u64 {
-        self.0.lock().delivered()
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.0.lock())
     }
 }
 

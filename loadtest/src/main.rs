@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            eprintln!("loadtest: the account does not balance");
+            eprintln!("loadtest: something is wrong; see the lines above");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every account balances.
+/// Whether every account balances and nothing else went wrong.
 fn run(cli: Cli) -> Result<bool, String> {
     raise_descriptor_limit();
     match cli.what {
@@ -59,7 +59,7 @@ fn run(cli: Cli) -> Result<bool, String> {
             Ok(true)
         }
         What::FloorServer(args) => {
-            floor::server::run(args.redis.zip(args.topic))
+            floor::server::run(args.redis.zip(args.topic), args.merging)
                 .map_err(|error| format!("floor: {error}"))?;
             Ok(true)
         }

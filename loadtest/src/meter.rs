@@ -1,4 +1,7 @@
 //! What processes cost: CPU time and memory, as the kernel counts them.
+//!
+//! What cannot be measured (no process is known, or one has ended) is NaN, which every sum and ratio with it
+//! stays: a report shows it as "not measured", never as 0.
 
 use std::{collections::BTreeMap, fs};
 
@@ -11,14 +14,14 @@ pub struct Meter {
 }
 
 /// User memory of a group of processes, in bytes.
-#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct Memory {
     /// Resident, shared pages counted in each process.
-    pub rss: u64,
+    pub rss: f64,
     /// Resident, shared pages split among their users.
-    pub pss: u64,
+    pub pss: f64,
     /// The anonymous part of `pss`: heap and stacks.
-    pub anonymous: u64,
+    pub anonymous: f64,
 }
 
 /// What one process holds at a moment; a soak is judged by how this changes.
@@ -39,18 +42,24 @@ impl Meter {
     }
 
     /// CPU time used so far, user and system, in nanoseconds.
-    pub fn cpu(&self) -> u64 {
-        self.pids.iter().map(|pid| process_cpu(*pid)).sum()
+    pub fn cpu(&self) -> f64 {
+        self.pids.iter().map(|pid| process_cpu(*pid)).sum::<f64>() + self.nothing()
+    }
+
+    /// Nothing, or NaN where there is no process to measure.
+    fn nothing(&self) -> f64 {
+        if self.pids.is_empty() { f64::NAN } else { 0.0 }
     }
 
     pub fn memory(&self) -> Memory {
-        let mut sum = Memory::default();
+        let nothing = self.nothing();
+        let mut sum = Memory { rss: nothing, pss: nothing, anonymous: nothing };
         for pid in &self.pids {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
             let field = |name: &str| {
                 let line = text.lines().find(|line| line.starts_with(name));
                 let kibibytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-                kibibytes.unwrap_or(0u64) << 10
+                kibibytes.map_or(f64::NAN, |kibibytes: u64| (kibibytes << 10) as f64)
             };
             sum.rss += field("Rss:");
             sum.pss += field("Pss:");
@@ -106,13 +115,13 @@ fn thread_ticks(stat: &str) -> Option<(&str, u64)> {
 
 /// The scheduler's own count, exact to the nanosecond; `stat` counts in ticks of 10 ms.
 #[allow(unsafe_code)]
-fn process_cpu(pid: u32) -> u64 {
+fn process_cpu(pid: u32) -> f64 {
     // The kernel's number for "CPU time of process pid" (at most 4194304), see clock_getcpuclockid(3).
     let clock = (!(pid as libc::clockid_t)) << 3 | 2;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the result; an unknown process is an error, not undefined.
     let failed = unsafe { libc::clock_gettime(clock, &mut time) } != 0;
-    if failed { 0 } else { time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 }
+    if failed { f64::NAN } else { time.tv_sec as f64 * 1e9 + time.tv_nsec as f64 }
 }
 
 /// The machine, for a report.
@@ -169,15 +178,22 @@ mod tests {
         let meter = Meter::of(vec![std::process::id()]);
         let before = meter.cpu();
         let mut sum = 0u64;
-        while meter.cpu() < before + 1_000_000 {
+        while meter.cpu() < before + 1e6 {
             sum = sum.wrapping_add(1);
         }
         let memory = meter.memory();
         assert!(memory.rss >= memory.pss && memory.pss >= memory.anonymous);
-        assert!(memory.anonymous > 0);
+        assert!(memory.anonymous > 0.0);
         assert!(!meter.threads().is_empty());
         let [holding] = meter.holdings()[..] else { panic!("one process, one holding") };
         assert!(holding.rss_mib > 0.0 && holding.descriptors >= 3 && holding.threads >= 1);
-        assert_eq!(Meter::of(vec![4_194_303]).cpu(), 0);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_measured() {
+        for pids in [vec![], vec![4_194_303], vec![std::process::id(), 4_194_303]] {
+            let meter = Meter::of(pids);
+            assert!(meter.cpu().is_nan() && meter.memory().pss.is_nan());
+        }
     }
 }

@@ -26,8 +26,9 @@ pub enum Order {
     Dial(Dial),
     /// Drop the sockets of these clients without a word.
     Hangup { first: i64, count: usize },
-    /// Count a message of `stream` as complete when so many clients of this swarm have it.
-    Expect { stream: u32, members: u32 },
+    /// The clients `first .. first + count` are the members of `stream`, `here` of them in this swarm: a
+    /// message of it is complete when all those have it, and misdelivered at anybody else.
+    Members { stream: u32, first: i64, count: usize, here: u32 },
     /// Send latencies, then forget them.
     Collect,
     /// What was sent; tell what became of it.

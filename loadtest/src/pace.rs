@@ -7,6 +7,37 @@ use std::{
 
 use crate::clock;
 
+/// How well a rate was held.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Pace {
+    pub sent: u64,
+    /// How much later than due the middle message went out, in nanoseconds.
+    pub median_lateness: u64,
+    /// The same of the latest one.
+    pub worst_lateness: u64,
+}
+
+impl Pace {
+    /// Lateness of the middle message from which on the sender is what was measured. A deployment that stands
+    /// still for a while makes single messages late, and that is a result; a sender that is too slow makes
+    /// them all late.
+    const TOO_LATE: u64 = 2_000_000;
+
+    /// Why this is no result; `None` if it is one.
+    pub fn excuse(&self) -> Option<String> {
+        let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+        (self.median_lateness > Self::TOO_LATE).then(|| {
+            format!(
+                "not a result: the generator was late, half of {} sends by more than {:.1} ms, the last by \
+                 {:.1} ms; ask for a lower rate",
+                self.sent,
+                milliseconds(self.median_lateness),
+                milliseconds(self.worst_lateness)
+            )
+        })
+    }
+}
+
 /// Calls `send` with index and scheduled moment, `rate` times a second for `seconds`.
 ///
 /// One that is late is followed at once by the next, and its lateness counts as latency because it is
@@ -15,10 +46,11 @@ pub fn open_loop(
     rate: f64,
     seconds: f64,
     mut send: impl FnMut(u64, u64) -> Result<(), String>,
-) -> Result<u64, String> {
+) -> Result<Pace, String> {
     // The default slack of 50 us would be measured as latency of the server.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let count = (rate * seconds).round() as u64;
+    let mut lateness = Vec::with_capacity(count as usize);
     let start = clock::now();
     for index in 0..count {
         let due = start + (index as f64 * 1e9 / rate) as u64;
@@ -26,9 +58,15 @@ pub fn open_loop(
         if ahead > 0 {
             thread::sleep(Duration::from_nanos(ahead));
         }
+        lateness.push(clock::now().saturating_sub(due));
         send(index, due)?;
     }
-    Ok(count)
+    lateness.sort_unstable();
+    Ok(Pace {
+        sent: count,
+        median_lateness: lateness.get(lateness.len() / 2).copied().unwrap_or_default(),
+        worst_lateness: lateness.last().copied().unwrap_or_default(),
+    })
 }
 
 /// Sleeps until `deadline` in steps, calling `step` at each.
@@ -43,4 +81,26 @@ pub fn until(
         step()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sender_that_is_always_late_has_an_excuse() {
+        let outage = Pace { sent: 100, median_lateness: 10_000, worst_lateness: 1_000_000_000 };
+        assert_eq!(outage.excuse(), None);
+        let slow = Pace { sent: 100, median_lateness: 500_000_000, worst_lateness: 1_000_000_000 };
+        assert!(slow.excuse().is_some_and(|excuse| excuse.contains("not a result")));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_in_time_is_told() {
+        let pace = open_loop(1e6, 1e-3, |_, _| {
+            thread::sleep(Duration::from_micros(50));
+            Ok(())
+        });
+        assert!(pace.unwrap().excuse().is_some());
+    }
 }

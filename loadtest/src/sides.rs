@@ -5,6 +5,7 @@
 
 use std::{
     ops::{AddAssign, Range},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -22,8 +23,42 @@ use crate::{
     stamp::{DIRECT, Stamp},
 };
 
+/// First client of every fleet, unless `--first-client` says otherwise.
+const FIRST: i64 = 1_000_000;
+static NAMES: OnceLock<Names> = OnceLock::new();
+
+/// What test clients and rooms are called, so that nobody of a running deployment is met.
+struct Names {
+    first_client: i64,
+    room_prefix: String,
+}
+
+/// Decides what clients and rooms of this run are called; to be called once, before anything starts.
+pub fn choose_names(args: &DeploymentArgs) -> Result<(), String> {
+    let names = match (&args.redis, args.first_client) {
+        (None, first) => Names { first_client: first.unwrap_or(FIRST), room_prefix: "room".into() },
+        (Some(_), Some(first)) => {
+            let room_prefix = args.room_prefix.clone();
+            let room_prefix =
+                room_prefix.unwrap_or_else(|| format!("loadtest-{:x}", std::process::id()));
+            Names { first_client: first, room_prefix }
+        }
+        (Some(_), None) => {
+            return Err(
+                "a running deployment has users: name the first of 200,000,000 client ids \
+                        that none of them has, for example --first-client 4000000000000"
+                    .into(),
+            );
+        }
+    };
+    let _ = NAMES.set(names);
+    Ok(())
+}
+
 /// First client of every fleet.
-pub const FIRST: i64 = 1_000_000;
+pub fn first_client() -> i64 {
+    NAMES.get().map_or(FIRST, |names| names.first_client)
+}
 /// The room that a [`Room`] sends to.
 pub const STREAM: u32 = 1;
 /// Longest wait for a delivery.
@@ -36,7 +71,8 @@ const BATCH: u64 = 250;
 /// What one measured stretch cost.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Slice {
-    pub cpu: u64,
+    /// Nanoseconds; NaN if it could not be measured.
+    pub cpu: f64,
     pub wall: u64,
     /// Deliveries or messages.
     pub units: u64,
@@ -56,7 +92,7 @@ pub const TURNS: u32 = 8;
 impl Slice {
     /// Microseconds of CPU time for each unit.
     pub fn each(&self) -> f64 {
-        self.cpu as f64 / 1e3 / self.units.max(1) as f64
+        self.cpu / 1e3 / self.units.max(1) as f64
     }
 
     /// Units a second.
@@ -66,7 +102,7 @@ impl Slice {
 
     /// How much of one core was used.
     pub fn load(&self) -> f64 {
-        self.cpu as f64 / self.wall.max(1) as f64
+        self.cpu / self.wall.max(1) as f64
     }
 }
 
@@ -110,10 +146,10 @@ impl Room {
     ) -> Result<Self, String> {
         let cluster = Cluster::start(args, options)?;
         let clients = args.pins().clients;
-        let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, members, clients)?;
-        fleet.dial_all(&everybody(FIRST, members))?;
-        join(&cluster.im, &room_name(STREAM), FIRST, members)?;
-        fleet.expect(STREAM, FIRST, members)?;
+        let mut fleet = Fleet::start(Some(&cluster.deployment), first_client(), members, clients)?;
+        fleet.dial_all(&everybody(first_client(), members))?;
+        join(&cluster.im, &room_name(STREAM), first_client(), members)?;
+        fleet.members(STREAM, first_client(), members)?;
         let meter = cluster.meter();
         let writer = Writer::Server(Box::new(cluster));
         Ok(Room { writer, fleet, meter, members, size, sent: 0 })
@@ -126,12 +162,13 @@ impl Room {
         members: usize,
         size: usize,
     ) -> Result<Self, String> {
-        let mut floor = Floor::start(None, pins.server)?;
-        let mut fleet = Fleet::start(None, FIRST, members, pins.clients)?;
-        let dial = Dial { floor: Some(floor.address.clone()), ..everybody(FIRST, members) };
+        let mut floor = Floor::start(None, false, pins.server)?;
+        let mut fleet = Fleet::start(None, first_client(), members, pins.clients)?;
+        let dial =
+            Dial { floor: Some(floor.address.clone()), ..everybody(first_client(), members) };
         fleet.dial_all(&dial)?;
         floor.accepted(members)?;
-        fleet.expect(STREAM, FIRST, members)?;
+        fleet.members(STREAM, first_client(), members)?;
         let meter = floor.meter();
         let writer = if merging { Writer::Merging(floor) } else { Writer::Plain(floor) };
         Ok(Room { writer, fleet, meter, members, size, sent: 0 })
@@ -154,16 +191,18 @@ impl Room {
                     self.send(self.sent + 1..allowed + 1)?;
                     self.sent = allowed;
                 }
-                self.fleet.wait("a room message to reach all members", PATIENCE, |state| {
-                    state.complete(STREAM) > complete
-                })?;
+                self.fleet.wait_unbroken(
+                    "a room message to reach all members",
+                    PATIENCE,
+                    |state| state.complete(STREAM) > complete,
+                )?;
             }
         })
     }
 
     fn send(&mut self, numbers: Range<u32>) -> Result<(), String> {
         let (due, size) = (clock::now(), self.size);
-        let texts = numbers.map(|number| Stamp { stream: STREAM, number, due }.json(size));
+        let texts = numbers.map(|number| Stamp::of_room(STREAM, number, due).json(size));
         match &mut self.writer {
             Writer::Plain(floor) => floor.send(texts, false),
             Writer::Merging(floor) => floor.send(texts, true),
@@ -176,7 +215,7 @@ impl Room {
 
     /// What became of everything that was sent.
     pub fn audit(&mut self) -> Result<Account, String> {
-        let (first, count) = (FIRST, self.members);
+        let (first, count) = (first_client(), self.members);
         let room = SentRoom { stream: STREAM, first, count, messages: self.sent };
         self.fleet.audit(&Sent { direct: Vec::new(), rooms: vec![room] })
     }
@@ -184,7 +223,8 @@ impl Room {
 
 /// The name of a room in the deployment.
 pub fn room_name(stream: u32) -> String {
-    format!("room-{stream}")
+    let prefix = NAMES.get().map_or("room", |names| &names.room_prefix);
+    format!("{prefix}-{stream}")
 }
 
 /// Joins clients to a room in batches, each one round trip.
@@ -242,8 +282,9 @@ impl Direct {
         size: usize,
     ) -> Result<Self, String> {
         let everyone = receivers + senders;
-        let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, everyone, pins.clients)?;
-        fleet.dial_all(&everybody(FIRST, everyone))?;
+        let mut fleet =
+            Fleet::start(Some(&cluster.deployment), first_client(), everyone, pins.clients)?;
+        fleet.dial_all(&everybody(first_client(), everyone))?;
         Ok(Direct {
             im: cluster.im.clone(),
             servers: cluster.deployment.servers.clone(),
@@ -262,17 +303,19 @@ impl Direct {
     pub fn on_floor(
         cluster: &Cluster,
         pins: Pins,
+        merging: bool,
         receivers: usize,
         size: usize,
     ) -> Result<Self, String> {
-        const NAME: &str = "floor:1";
+        let name = if merging { "floor:2" } else { "floor:1" };
         let mut deployment = cluster.deployment.clone();
-        deployment.servers = vec![NAME.into()];
+        deployment.servers = vec![name.into()];
         let path = deployment.path.replace('/', "_");
-        let topic = format!("{}{path}Server{NAME}", deployment.prefix);
-        let mut floor = Floor::start(Some((&deployment.redis, &topic)), pins.server)?;
-        let mut fleet = Fleet::start(None, FIRST, receivers, pins.clients)?;
-        let dial = Dial { floor: Some(floor.address.clone()), ..everybody(FIRST, receivers) };
+        let topic = format!("{}{path}Server{name}", deployment.prefix);
+        let mut floor = Floor::start(Some((&deployment.redis, &topic)), merging, pins.server)?;
+        let mut fleet = Fleet::start(None, first_client(), receivers, pins.clients)?;
+        let dial =
+            Dial { floor: Some(floor.address.clone()), ..everybody(first_client(), receivers) };
         fleet.dial_all(&dial)?;
         floor.accepted(receivers)?;
         Ok(Direct {
@@ -312,7 +355,7 @@ impl Direct {
                     self.send(batch, receipts)?;
                     continue;
                 }
-                self.fleet.wait("direct messages", PATIENCE, |state| {
+                self.fleet.wait_unbroken("direct messages", PATIENCE, |state| {
                     state.delivered() > delivered || state.receipts() > acknowledged
                 })?;
             }
@@ -323,7 +366,7 @@ impl Direct {
         let due = clock::now();
         let batch: Vec<_> = (self.sent..self.sent + count)
             .map(|index| {
-                let (receiver, content) = self.message(index, due);
+                let (receiver, content) = self.message(index, due, receipt);
                 let receiver = ClientId::Int(receiver);
                 let node = &*self.servers[receiver.node_of(self.servers.len())];
                 let sender = self.sender(index, receipt);
@@ -340,16 +383,22 @@ impl Direct {
     /// Who sends the message with this index; the system where no receipt is wanted.
     pub fn sender(&self, index: u64, receipt: bool) -> ClientId {
         match receipt && self.senders > 0 {
-            true => (FIRST + (self.receivers as u64 + index % self.senders as u64) as i64).into(),
+            true => (first_client() + (self.receivers as u64 + index % self.senders as u64) as i64)
+                .into(),
             false => ClientId::Int(0),
         }
     }
 
-    /// Receiver and text of the message with this index.
-    pub fn message(&self, index: u64, due: u64) -> (i64, String) {
+    /// Receiver and text of the message with this index, which asks for a receipt or does not.
+    pub fn message(&self, index: u64, due: u64, receipt: bool) -> (i64, String) {
         let receivers = self.receivers as u64;
-        let stamp = Stamp { stream: DIRECT, number: (index / receivers) as u32 + 1, due };
-        (FIRST + (index % receivers) as i64, stamp.json(self.size))
+        let sender = match self.sender(index, receipt) {
+            ClientId::Int(id) => id,
+            _ => 0,
+        };
+        let receiver = first_client() + (index % receivers) as i64;
+        let number = (index / receivers) as u32 + 1;
+        (receiver, Stamp { stream: DIRECT, number, due, sender, receiver }.json(self.size))
     }
 
     /// What was sent to each receiver.
@@ -359,7 +408,7 @@ impl Direct {
         (0..receivers)
             .map(|index| {
                 let more = u64::from(index < self.sent % receivers);
-                (FIRST + index as i64, (whole + more) as u32)
+                (first_client() + index as i64, (whole + more) as u32)
             })
             .collect()
     }
@@ -376,10 +425,12 @@ impl Direct {
     pub fn audit(&mut self) -> Result<Account, String> {
         let sent = Sent { direct: self.sent_to_each(), rooms: Vec::new() };
         let mut account = self.fleet.audit(&sent)?;
-        // A receipt is a message too: each is offered once and must come once.
-        let came = self.fleet.look(|state| state.receipts());
+        // A receipt is a message too: each is offered once and must come once, and say that the message was
+        // sent, since all receivers stay connected.
+        let (came, offline) = self.fleet.look(|state| (state.receipts(), state.receipts_offline()));
         account.offered += self.receipts;
         account.delivered += came.min(self.receipts);
+        account.damaged += offline;
         account.lost += self.receipts.saturating_sub(came);
         account.duplicates += came.saturating_sub(self.receipts);
         Ok(account)

@@ -15,7 +15,7 @@ use crate::{
     fleet::Fleet,
     histogram::Latencies,
     orders::{Sent, SentRoom},
-    pace,
+    pace::{self, Pace},
     sides::{Direct, everybody, join, room_name},
     stamp::Stamp,
 };
@@ -25,17 +25,18 @@ fn raw(text: String) -> Result<Box<RawValue>, String> {
     RawValue::from_string(text).map_err(|error| error.to_string())
 }
 
-/// Sends direct messages at `rate` for `seconds`, waits for the last, and returns their latencies.
+/// Sends direct messages at `rate` for `seconds`, waits for the last, and returns their latencies and how
+/// well the rate was held.
 pub fn direct(
     side: &mut Direct,
     rate: f64,
     seconds: f64,
     receipts: bool,
-) -> Result<Latencies, String> {
+) -> Result<(Latencies, Pace), String> {
     side.fleet.collect()?;
-    pace::open_loop(rate, seconds, |_, due| side.send_one(due, receipts))?;
+    let pace = pace::open_loop(rate, seconds, |_, due| side.send_one(due, receipts))?;
     side.settle()?;
-    Ok(side.fleet.collect()?.direct)
+    Ok((side.fleet.collect()?.direct, pace))
 }
 
 /// Rooms with their members connected, for load at a rate.
@@ -51,7 +52,7 @@ pub struct RoomLoad {
 }
 
 /// Room messages on their way out on a thread of their own.
-pub struct Background(JoinHandle<Result<u64, String>>);
+pub struct Background(JoinHandle<Result<Pace, String>>);
 
 impl RoomLoad {
     /// Connects `rooms * members` clients and joins each to one room.
@@ -68,7 +69,9 @@ impl RoomLoad {
         fleet.dial_all(&everybody(first, count))?;
         let im = cluster.im.clone();
         for room in 0..rooms {
-            join(&im, &room_name(room as u32 + 1), first + (room * members) as i64, members)?;
+            let (stream, first) = (room as u32 + 1, first + (room * members) as i64);
+            fleet.members(stream, first, members)?;
+            join(&im, &room_name(stream), first, members)?;
         }
         Ok(RoomLoad { im, fleet, first, rooms, members, size, sent: 0 })
     }
@@ -81,7 +84,7 @@ impl RoomLoad {
                 let index = sent + index;
                 let stream = (index % rooms) as u32 + 1;
                 let number = (index / rooms) as u32 + 1;
-                let text = raw(Stamp { stream, number, due }.json(size))?;
+                let text = raw(Stamp::of_room(stream, number, due).json(size))?;
                 im.send_chan_message(0, &room_name(stream), &text)
                     .map_err(|error| format!("sending to a room: {error}"))
             })
@@ -89,14 +92,15 @@ impl RoomLoad {
     }
 
     /// Waits until all is sent and delivered.
-    pub fn settle(&mut self, background: Background) -> Result<(), String> {
-        self.sent += background.0.join().map_err(|_| "a sending thread panicked")??;
+    pub fn settle(&mut self, background: Background) -> Result<Pace, String> {
+        let pace = background.0.join().map_err(|_| "a sending thread panicked")??;
+        self.sent += pace.sent;
         let goal = self.sent * self.members as u64;
         // What does not come is found by the audit.
         let _ = self.fleet.wait("the last room messages", Duration::from_secs(10), |state| {
             state.delivered() >= goal
         });
-        Ok(())
+        Ok(pace)
     }
 
     /// Deliveries that were offered so far.
@@ -117,7 +121,7 @@ impl RoomLoad {
 impl Direct {
     /// Sends the next message through the helper.
     pub fn send_one(&mut self, due: u64, receipt: bool) -> Result<(), String> {
-        let (receiver, text) = self.message(self.sent, due);
+        let (receiver, text) = self.message(self.sent, due, receipt);
         let sender = self.sender(self.sent, receipt);
         self.im
             .send_message(sender, [receiver], &raw(text)?, receipt)

@@ -21,13 +21,19 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Starts one; with `redis` (URL and topic) it is fed from there.
-    pub fn start(redis: Option<(&str, &str)>, core: Option<usize>) -> Result<Self, String> {
+    /// Starts one; with `redis` (URL and topic) it is fed from there, and with `merging` writes together what
+    /// came from there together.
+    pub fn start(
+        redis: Option<(&str, &str)>,
+        merging: bool,
+        core: Option<usize>,
+    ) -> Result<Self, String> {
         let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
         let mut command = Command::new(own);
         command.arg("floor-server");
         if let Some((url, topic)) = redis {
             command.args(["--redis", url, "--topic", topic]);
+            command.args(merging.then_some("--merging"));
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = on_core(core, || {

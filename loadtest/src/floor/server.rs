@@ -3,7 +3,7 @@
 //! Runs as a child of the conductor (`loadtest floor-server`). One thread accepts sockets, each of which
 //! says its client's number, and tells the conductor of each by an empty line; the main thread takes
 //! finished frames from standard input and writes them to every socket, or takes messages from a Redis
-//! subscription and writes each to its receiver.
+//! subscription and writes each to its receiver, or what came together for one receiver together.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ fn lock(sockets: &Shared) -> MutexGuard<'_, Sockets> {
 }
 
 /// The whole life of a floor process. With `redis` (address and topic) it is fed from there.
-pub fn run(redis: Option<(String, String)>) -> io::Result<()> {
+pub fn run(redis: Option<(String, String)>, merging: bool) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
     let sockets = Shared::default();
@@ -48,7 +48,7 @@ pub fn run(redis: Option<(String, String)>) -> io::Result<()> {
                 let _ = io::copy(&mut io::stdin(), &mut io::sink());
                 std::process::exit(0);
             });
-            from_redis(&sockets, &address, &topic)
+            from_redis(&sockets, &address, &topic, merging)
         }
     }
 }
@@ -111,12 +111,14 @@ fn write_to_all(sockets: &mut Sockets, frame: &[u8]) {
     }
 }
 
-fn from_redis(sockets: &Shared, address: &str, topic: &str) -> io::Result<()> {
+fn from_redis(sockets: &Shared, address: &str, topic: &str, merging: bool) -> io::Result<()> {
     let mut redis = TcpStream::connect(address.trim_start_matches("redis://"))?;
     redis.write_all(format!("SUBSCRIBE {topic}\r\n").as_bytes())?;
     let mut buffer = vec![0; 64 << 10];
     let mut filled = 0;
     let mut frame = Vec::new();
+    // What waits for each receiver within one read, and who has something waiting.
+    let (mut merged, mut waiting) = (HashMap::<usize, Vec<u8>>::new(), Vec::new());
     loop {
         let count = redis.read(&mut buffer[filled..])?;
         if count == 0 {
@@ -129,9 +131,21 @@ fn from_redis(sockets: &Shared, address: &str, topic: &str) -> io::Result<()> {
             used += length;
             let receiver = message.and_then(|payload| resp::direct(payload, &mut frame));
             let place = receiver.and_then(|client| sockets.place.get(&client).copied());
-            if let Some(place) = place {
+            let Some(place) = place else { continue };
+            if merging {
+                let frames = merged.entry(place).or_default();
+                if frames.is_empty() {
+                    waiting.push(place);
+                }
+                frames.extend_from_slice(&frame);
+            } else {
                 let _ = sockets.all[place].write_all(&frame);
             }
+        }
+        for place in waiting.drain(..) {
+            let frames = merged.entry(place).or_default();
+            let _ = sockets.all[place].write_all(frames);
+            frames.clear();
         }
         buffer.copy_within(used..filled, 0);
         filled -= used;

@@ -33,27 +33,36 @@ pub fn page(report: &Report) -> String {
 }
 
 fn summary(out: &mut String, report: &Report) {
-    let verdicts: Vec<bool> =
-        report.rows.iter().flat_map(|row| &row.figures).filter_map(Figure::met).collect();
+    let met_in = |row: &Row| -> Vec<bool> {
+        let sound = row.is_sound();
+        row.figures.iter().filter_map(Figure::met).map(|met| met && sound).collect()
+    };
+    let verdicts: Vec<bool> = report.rows.iter().flat_map(met_in).collect();
     let met = verdicts.iter().filter(|met| **met).count();
     let accounts: Vec<_> = report.rows.iter().filter_map(|row| row.account.as_ref()).collect();
     let sum = |count: fn(&crate::account::Account) -> u64| -> u64 {
         accounts.iter().map(|account| count(account)).sum()
     };
-    let lost =
-        sum(|account| account.lost + account.duplicates + account.misordered + account.stray);
+    let wrong = sum(|account| account.faults().iter().map(|(_, count)| count).sum());
     let count = |count| grouped(&sum(count).to_string());
-    let balance = if report.balances() { "every account balances" } else { "NOT BALANCED" };
+    let (balance, class) = match report.is_sound() {
+        true => ("every account balances", ""),
+        false => ("NOT BALANCED", " class=missed"),
+    };
     let cells = [
-        (count(|account| account.offered), "messages offered to sockets".to_owned()),
-        (count(|account| account.delivered), "delivered".to_owned()),
-        (grouped(&lost.to_string()), format!("lost, doubled or out of order; {balance}")),
-        (format!("{met} of {}", verdicts.len()), "targets met".to_owned()),
+        (count(|account| account.offered), "messages offered to sockets".to_owned(), ""),
+        (count(|account| account.delivered), "delivered".to_owned(), ""),
+        (
+            grouped(&wrong.to_string()),
+            format!("at the wrong client, lost, doubled, changed or out of order; {balance}"),
+            class,
+        ),
+        (format!("{met} of {}", verdicts.len()), "targets met".to_owned(), ""),
     ];
     let cells = &cells[..cells.len() - usize::from(verdicts.is_empty())];
     out.push_str("<div class=summary>");
-    for (value, name) in cells {
-        let _ = write!(out, "<div><b>{value}</b><span>{name}</span></div>");
+    for (value, name, class) in cells {
+        let _ = write!(out, "<div{class}><b>{value}</b><span>{name}</span></div>");
     }
     out.push_str("</div>");
 }
@@ -68,6 +77,13 @@ fn section(out: &mut String, row: &Row) {
     latencies(out, &row.latencies);
     for note in &row.notes {
         let _ = write!(out, "<p class=note>{}</p>", escape(note));
+    }
+    for fault in &row.faults {
+        let _ = write!(
+            out,
+            "<p class=account><span class=\"badge missed\">fault</span> {}</p>",
+            escape(fault)
+        );
     }
     if let Some(account) = &row.account {
         let class = if account.balances() { "met" } else { "missed" };
@@ -105,18 +121,18 @@ fn figures(out: &mut String, row: &Row) {
             "<tr><td>{}{values}<td class=unit>{}{}",
             escape(&figure.name),
             escape(&figure.unit),
-            if targets { target_cells(figure) } else { String::new() }
+            if targets { target_cells(figure, row.is_sound()) } else { String::new() }
         );
     }
     out.push_str("</table></div>");
 }
 
-fn target_cells(figure: &Figure) -> String {
+fn target_cells(figure: &Figure, sound: bool) -> String {
     let (Some(met), Some(target)) = (figure.met(), figure.target) else {
         return "<td><td><td>".into();
     };
     let sign = if figure.at_least { "\u{2265}" } else { "\u{2264}" };
-    let class = if met { "met" } else { "missed" };
+    let class = if met && sound { "met" } else { "missed" };
     format!(
         "<td>{sign} {}<td>{}<td><span class=\"badge {class}\">{class}</span>",
         grouped(&target.to_string()),
@@ -162,7 +178,11 @@ fn series(out: &mut String, series: &[Sample]) {
         (name.to_owned(), series.iter().map(|s| (s.second, value(s))).collect())
     };
     let mut over_seconds = |title: &str, lines: &[Line]| {
-        out.push_str(&plot(title, (Scale::Linear, Scale::Linear), lines));
+        let measured = |line: &&Line| line.1.iter().all(|(_, value)| !value.is_nan());
+        let lines: Vec<Line> = lines.iter().filter(measured).cloned().collect();
+        if !lines.is_empty() {
+            out.push_str(&plot(title, (Scale::Linear, Scale::Linear), &lines));
+        }
     };
     over_seconds("Deliveries a second, over seconds", &[line("", |s| s.deliveries_per_second)]);
     let cpu = [line("nodes", |s| s.server_cores), line("Redis", |s| s.redis_cores)];

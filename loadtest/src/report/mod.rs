@@ -11,6 +11,7 @@ use crate::{
     account::Account,
     histogram::{Latencies, Percentiles},
     meter::{Holding, Machine},
+    pace::Pace,
 };
 
 /// Everything that one invocation measured.
@@ -34,6 +35,9 @@ pub struct Row {
     pub curves: Vec<(String, Vec<(f64, f64)>)>,
     pub account: Option<Account>,
     pub notes: Vec<String>,
+    /// What went wrong besides the account; with one of these, or an account that does not balance, no
+    /// target counts as met.
+    pub faults: Vec<String>,
 }
 
 /// One number over all runs.
@@ -44,6 +48,7 @@ pub struct Figure {
     pub target: Option<f64>,
     /// Whether more is better.
     pub at_least: bool,
+    /// NaN, as the next two, if it was not measured.
     pub min: f64,
     pub median: f64,
     pub max: f64,
@@ -72,17 +77,30 @@ pub struct Sample {
 }
 
 impl Figure {
+    /// Whether the target is met; `None` without one, and when nothing was measured.
     pub fn met(&self) -> Option<bool> {
-        let target = self.target?;
+        let target = self.target.filter(|_| self.is_measured())?;
         Some(if self.at_least { self.median >= target } else { self.median <= target })
     }
 
-    fn line(&self) -> String {
+    pub fn is_measured(&self) -> bool {
+        !self.median.is_nan()
+    }
+
+    fn line(&self, trusted: bool) -> String {
         let Figure { name, unit, min, median, max, .. } = self;
+        if !self.is_measured() {
+            return format!("  {name:<52} not measured");
+        }
         let verdict = match (self.target, self.met()) {
             (Some(target), Some(met)) => {
                 let sign = if self.at_least { ">=" } else { "<=" };
-                format!("  target {sign} {target}: {}", if met { "met" } else { "MISSED" })
+                let verdict = match (trusted, met) {
+                    (false, _) => "not judged",
+                    (true, true) => "met",
+                    (true, false) => "MISSED",
+                };
+                format!("  target {sign} {target}: {verdict}")
             }
             _ => String::new(),
         };
@@ -93,6 +111,9 @@ impl Figure {
 
 /// Four significant digits are all that a measurement here is good for.
 pub fn number(value: f64) -> String {
+    if value.is_nan() {
+        return "not measured".into();
+    }
     let size = value.abs();
     let digits =
         if size >= 1000.0 { 0 } else { 3 - (size.max(0.001).log10().floor() as i32).clamp(0, 3) };
@@ -108,9 +129,22 @@ impl Row {
         self.settings.insert(name.to_owned(), value.to_string());
     }
 
-    /// Adds a figure from its runs; without runs there is none.
+    /// A row of which only the failure is known.
+    pub fn failed(name: &str, fault: String) -> Self {
+        Row { name: name.to_owned(), faults: vec![fault], ..Row::default() }
+    }
+
+    /// Whether its figures may be believed: every message is accounted for and nothing else went wrong.
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty() && self.account.as_ref().is_none_or(Account::balances)
+    }
+
+    /// Adds a figure from its runs; without runs there is none, and with one that is NaN it was not measured.
     pub fn figure(&mut self, name: &str, unit: &str, target: Option<f64>, runs: Vec<f64>) {
         let mut sorted = runs.clone();
+        if runs.iter().any(|run| run.is_nan()) {
+            sorted = vec![f64::NAN];
+        }
         sorted.sort_by(f64::total_cmp);
         let Some((min, max)) = sorted.first().copied().zip(sorted.last().copied()) else { return };
         let middle = sorted.len() / 2;
@@ -139,6 +173,19 @@ impl Row {
         self.latencies.push(NamedLatency { name: name.to_owned(), microseconds, curve });
     }
 
+    pub fn fault(&mut self, fault: impl Into<String>) {
+        self.faults.push(fault.into());
+    }
+
+    /// Says so, and drops what would be no result, if the generator did not keep its rate.
+    pub fn judge_pace(&mut self, paces: &[Pace]) {
+        if let Some(excuse) = paces.iter().find_map(Pace::excuse) {
+            self.figures.clear();
+            self.latencies.clear();
+            self.fault(excuse);
+        }
+    }
+
     pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
@@ -154,7 +201,8 @@ impl Row {
         if !self.figures.is_empty() {
             lines.push(format!("  {:<52} {:>9} {:>9} {:>9}", "", "min", "median", "max"));
         }
-        lines.extend(self.figures.iter().map(Figure::line));
+        let trusted = self.is_sound();
+        lines.extend(self.figures.iter().map(|figure| figure.line(trusted)));
         for NamedLatency { name, microseconds: p, .. } in &self.latencies {
             let [p50, p90, p99, p999, max] = [p.p50, p.p90, p.p99, p.p999, p.max].map(number);
             lines.push(format!(
@@ -163,6 +211,7 @@ impl Row {
             ));
         }
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
+        lines.extend(self.faults.iter().map(|fault| format!("  FAULT: {fault}")));
         let accounts = self.account.iter();
         lines.extend(accounts.map(|sum| format!("  account: {sum}: {}", sum.verdict())));
         lines.join("\n")
@@ -180,9 +229,9 @@ impl Report {
         }
     }
 
-    /// Whether every account balances.
-    pub fn balances(&self) -> bool {
-        self.rows.iter().filter_map(|row| row.account.as_ref()).all(Account::balances)
+    /// Whether every account balances and nothing else went wrong.
+    pub fn is_sound(&self) -> bool {
+        self.rows.iter().all(Row::is_sound)
     }
 
     pub fn write(&self, json: Option<&Path>, html: Option<&Path>) -> Result<(), String> {
@@ -215,6 +264,20 @@ mod tests {
         assert_eq!(row.figures[1].met(), Some(true));
         row.figures[1].median = 11_999.0;
         assert!(row.text().contains("MISSED"));
+    }
+
+    #[test]
+    fn what_was_not_measured_or_went_wrong_meets_no_target() {
+        let mut row = Row::new("x");
+        row.figure("CPU", "us", Some(50.0), vec![f64::NAN, 1.0]);
+        assert_eq!(row.figures[0].met(), None);
+        assert!(row.text().contains("not measured") && row.is_sound());
+        row.figure("ratio", "", Some(1.05), vec![1.0]);
+        assert!(row.text().contains(": met"));
+        row.add_account(&Account { misdelivered: 1, ..Account::default() });
+        assert!(!row.text().contains(": met") && !row.is_sound());
+        let failed = Row::failed("y", "no redis-server".into());
+        assert!(!failed.is_sound() && failed.text().contains("FAULT: no redis-server"));
     }
 
     #[test]

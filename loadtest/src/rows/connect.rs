@@ -19,7 +19,7 @@ use crate::{
     orders::Dial,
     perf::Profile,
     report::Row,
-    sides::{FIRST, Slice},
+    sides::{Slice, first_client},
 };
 
 /// Connects everybody once per run, on a fresh deployment each time.
@@ -73,11 +73,12 @@ fn once(
     let deployment = &bench.common.deployment;
     let cluster = Cluster::start(deployment, &NodeOptions::default())?;
     let clients = deployment.pins().clients;
-    let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, args.clients, clients)?;
+    let mut fleet = Fleet::start(Some(&cluster.deployment), first_client(), args.clients, clients)?;
     let events = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&events);
+    let end = first_client() + args.clients as i64;
     let online = move |client, _meta| {
-        if client >= imcore::ClientId::Int(FIRST) && client < imcore::ClientId::Int(i64::MAX / 4) {
+        if client >= imcore::ClientId::Int(first_client()) && client < imcore::ClientId::Int(end) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -92,7 +93,7 @@ fn once(
     // Tickets live for ten seconds: with a slow rate they must be issued along the way.
     let prepared = args.rate.is_none() && args.clients <= 20_000;
     let dial = Dial {
-        first: FIRST,
+        first: first_client(),
         count: args.clients,
         rate: args.rate,
         window: args.window,
@@ -115,7 +116,7 @@ fn once(
     let wall = clock::now() - start;
     let slice = Slice { cpu: meter.cpu() - cpu, wall, units: count };
     let rate = (count - early) as f64 * 1e9 / wall as f64;
-    let redis_cpu = (redis.cpu() - redis_cpu) as f64 / 1e3 / count as f64;
+    let redis_cpu = (redis.cpu() - redis_cpu) / 1e3 / count as f64;
     drop(profile);
     fleet.look(|state| match state.refused() {
         0 => Ok(()),
@@ -128,6 +129,6 @@ fn once(
         seen => return Err(format!("{count} connects raised {seen} online events")),
     }
     latencies.merge(&fleet.collect()?.connect.recorded());
-    let memory = (meter.memory().pss as f64 - memory as f64) / count as f64;
+    let memory = (meter.memory().pss - memory) / count as f64;
     Ok(Once { slice, rate, redis_cpu, memory })
 }

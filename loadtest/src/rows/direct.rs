@@ -7,7 +7,7 @@ use crate::{
     histogram::Latencies,
     perf::Profile,
     report::Row,
-    sides::{Direct, FIRST, Slice, TURNS},
+    sides::{Direct, Slice, TURNS, first_client},
     traffic::{self, RoomLoad},
 };
 
@@ -29,44 +29,49 @@ fn describe(row: &mut Row, args: &P2pArgs) {
     row.set("bytes", args.size);
 }
 
+/// With one message per receiver under way nothing can merge, and the plain floor is the measure; with more the
+/// server may write together what is under way to one receiver, and so must the floor.
 fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     let pins = bench.common.deployment.pins();
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
     let redis = cluster.redis_meter();
+    let window = window(args);
+    let merging = window > args.receivers as u64;
     let mut server = Direct::on_server(&cluster, pins, args.receivers, 0, args.size)?;
-    let mut floor = Direct::on_floor(&cluster, pins, args.receivers, args.size)?;
-    let mut row = Row::new("point to point from Redis, saturated");
+    let mut floor = Direct::on_floor(&cluster, pins, merging, args.receivers, args.size)?;
+    let (name, floor_name, target) = match merging {
+        false => ("point to point from Redis, one per receiver", "Redis-fed floor", Some(1.35)),
+        true => {
+            ("point to point from Redis, several per receiver", "merging Redis-fed floor", None)
+        }
+    };
+    let mut row = Row::new(name);
     describe(&mut row, args);
     row.set("messages", args.messages);
-    row.set("window", args.window);
-    server.saturate(args.receivers as u64 * 2, args.window, false)?;
-    floor.saturate(args.receivers as u64 * 2, args.window, false)?;
+    row.set("window", window);
+    server.saturate(args.receivers as u64 * 2, window, false)?;
+    floor.saturate(args.receivers as u64 * 2, window, false)?;
     let threads = server.meter.threads();
     let mut figures: [Vec<f64>; 7] = Default::default();
     for run in 0..bench.common.runs {
         let redis_cpu = redis.cpu();
         let [mut a, mut b] = [Slice::default(); 2];
         for _ in 0..TURNS {
-            a += server.saturate(args.messages / u64::from(TURNS), args.window, false)?;
-            b += floor.saturate(args.messages / u64::from(TURNS), args.window, false)?;
+            a += server.saturate(args.messages / u64::from(TURNS), window, false)?;
+            b += floor.saturate(args.messages / u64::from(TURNS), window, false)?;
         }
         let both = (a.units + b.units) as f64;
-        figures[6].push((redis.cpu() - redis_cpu) as f64 / 1e3 / both);
-        figures[0].push(a.each() / b.each());
-        figures[1].push(a.each());
-        figures[2].push(b.each());
-        figures[3].push(a.rate());
-        figures[4].push(a.load());
-        figures[5].push(b.load());
+        let redis_cpu = (redis.cpu() - redis_cpu) / 1e3 / both;
+        let (ours, theirs) = (a.each(), b.each());
+        let values = [ours / theirs, ours, theirs, a.rate(), a.load(), b.load(), redis_cpu];
+        figures.iter_mut().zip(values).for_each(|(figure, value)| figure.push(value));
         bench.progress.say(&format!(
-            "p2p run {}: server {:.2} us, floor {:.2} us per message",
-            run + 1,
-            a.each(),
-            b.each()
+            "p2p run {}: server {ours:.2} us, floor {theirs:.2} us per message",
+            run + 1
         ));
     }
     let [ratio, cpu, floor_cpu, rate, load, floor_load, redis_cpu] = figures;
-    row.figure("CPU per message / Redis-fed floor", "", Some(1.25), ratio);
+    row.figure(&format!("CPU per message / {floor_name}"), "", target, ratio);
     row.figure("server CPU per message", "us", None, cpu);
     row.figure("floor CPU per message", "us", None, floor_cpu);
     row.figure("messages a second", "/s", None, rate);
@@ -76,11 +81,15 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     threads_note(&mut row, &server.meter, &threads);
     if let Some(file) = &bench.common.perf {
         let _profile = Profile::start(&server.meter, file)?;
-        server.saturate(args.messages * 3, args.window, false)?;
+        server.saturate(args.messages * 3, window, false)?;
     }
     row.add_account(&server.audit()?);
     row.add_account(&floor.audit()?);
     Ok(row)
+}
+
+fn window(args: &P2pArgs) -> u64 {
+    args.window.unwrap_or(args.receivers as u64)
 }
 
 fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
@@ -92,13 +101,13 @@ fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     row.set("messages", args.messages);
     row.set("senders", SENDERS);
     let half = args.messages / 2;
-    server.saturate(args.receivers as u64 * 2, args.window, true)?;
+    server.saturate(args.receivers as u64 * 2, window(args), true)?;
     let mut figures: [Vec<f64>; 3] = Default::default();
     for run in 0..bench.common.runs {
         let [mut without, mut with] = [Slice::default(); 2];
         for _ in 0..TURNS {
-            without += server.saturate(half / u64::from(TURNS), args.window, false)?;
-            with += server.saturate(half / u64::from(TURNS), args.window, true)?;
+            without += server.saturate(half / u64::from(TURNS), window(args), false)?;
+            with += server.saturate(half / u64::from(TURNS), window(args), true)?;
         }
         figures[0].push(with.each() / without.each());
         figures[1].push(with.each());
@@ -112,7 +121,7 @@ fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     row.figure("server CPU per message without", "us", None, without);
     if let Some(file) = &bench.common.perf {
         let _profile = Profile::start(&server.meter, file)?;
-        server.saturate(args.messages, args.window, true)?;
+        server.saturate(args.messages, window(args), true)?;
     }
     let offline = server.fleet.look(|state| state.receipts_offline());
     row.note(format!("receipts that said offline: {offline} (all receivers stay connected)"));
@@ -126,18 +135,25 @@ fn latency(bench: &Bench, args: &P2pArgs, rate: f64, receipts: bool) -> Result<R
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
     let senders = if receipts { SENDERS } else { 0 };
     let mut server = Direct::on_server(&cluster, pins, args.receivers, senders, args.size)?;
-    let mut floor = Direct::on_floor(&cluster, pins, args.receivers, args.size)?;
+    let mut floor = Direct::on_floor(&cluster, pins, false, args.receivers, args.size)?;
     let mut row = Row::new("point to point, latency at a rate");
     describe(&mut row, args);
     row.set("rate", rate);
     row.set("seconds", args.seconds);
     let (mut ours, mut theirs) = (Latencies::default(), Latencies::default());
-    let mut figures: [Vec<f64>; 6] = Default::default();
+    let mut figures: [Vec<f64>; 8] = Default::default();
     traffic::direct(&mut server, rate, 1.0, receipts)?;
     traffic::direct(&mut floor, rate, 1.0, false)?;
+    let mut paces = Vec::new();
     for run in 0..bench.common.runs {
-        let a = traffic::direct(&mut server, rate, args.seconds, receipts)?;
-        let b = traffic::direct(&mut floor, rate, args.seconds, false)?;
+        let before = [server.meter.cpu(), floor.meter.cpu()];
+        let (a, pace) = traffic::direct(&mut server, rate, args.seconds, receipts)?;
+        let (b, floor_pace) = traffic::direct(&mut floor, rate, args.seconds, false)?;
+        paces.extend([pace, floor_pace]);
+        for (index, (meter, before)) in [&server.meter, &floor.meter].iter().zip(before).enumerate()
+        {
+            figures[6 + index].push((meter.cpu() - before) / 1e3 / pace.sent as f64);
+        }
         for (index, share) in [(0, 0.5), (1, 0.99)] {
             figures[index].push(a.quantile(share) / b.quantile(share));
             figures[2 + index].push(a.quantile(share));
@@ -147,15 +163,19 @@ fn latency(bench: &Bench, args: &P2pArgs, rate: f64, receipts: bool) -> Result<R
         theirs.merge(&b.recorded());
         bench.progress.say(&format!("latency run {}", run + 1));
     }
-    let [p50, p99, server_p50, server_p99, floor_p50, floor_p99] = figures;
+    let [p50, p99, server_p50, server_p99, floor_p50, floor_p99, cpu, floor_cpu] = figures;
     row.figure("p50 / Redis-fed floor", "", Some(1.2), p50);
     row.figure("p99 / Redis-fed floor", "", Some(1.5), p99);
     row.figure("server p50", "us", None, server_p50);
     row.figure("floor p50", "us", None, floor_p50);
     row.figure("server p99", "us", None, server_p99);
     row.figure("floor p99", "us", None, floor_p99);
+    // Mostly wake-ups: far from saturation hardly two messages share one.
+    row.figure("server CPU per message at this rate", "us", None, cpu);
+    row.figure("floor CPU per message at this rate", "us", None, floor_cpu);
     row.latency("server", &ours);
     row.latency("Redis-fed floor", &theirs);
+    row.judge_pace(&paces);
     row.add_account(&server.audit()?);
     row.add_account(&floor.audit()?);
     Ok(row)
@@ -168,7 +188,7 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     let pins = bench.common.deployment.pins();
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
     let mut server = Direct::on_server(&cluster, pins, RECEIVERS, 0, 128)?;
-    let first = FIRST + 1_000_000;
+    let first = first_client() + 1_000_000;
     let mut room = RoomLoad::fill(&cluster, pins, 1, first, members, 128)?;
     let mut row = Row::new("point to point under a busy room");
     row.set("receivers", RECEIVERS);
@@ -177,12 +197,13 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     row.set("room messages a second", ROOM_RATE);
     let (mut quiet, mut busy) = (Latencies::default(), Latencies::default());
     let mut figures: [Vec<f64>; 4] = Default::default();
+    let mut paces = Vec::new();
     traffic::direct(&mut server, RATE, 1.0, false)?;
     for run in 0..bench.common.runs {
-        let a = traffic::direct(&mut server, RATE, seconds, false)?;
+        let (a, quiet_pace) = traffic::direct(&mut server, RATE, seconds, false)?;
         let background = room.in_background(ROOM_RATE, seconds);
-        let b = traffic::direct(&mut server, RATE, seconds, false)?;
-        room.settle(background)?;
+        let (b, busy_pace) = traffic::direct(&mut server, RATE, seconds, false)?;
+        paces.extend([quiet_pace, busy_pace, room.settle(background)?]);
         figures[0].push(b.quantile(0.99) / a.quantile(0.99));
         figures[1].push(a.quantile(0.99));
         figures[2].push(b.quantile(0.99));
@@ -199,6 +220,7 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     row.latency("without the room", &quiet);
     row.latency("with the room", &busy);
     row.latency("room message to its members", &room.fleet.collect()?.room);
+    row.judge_pace(&paces);
     row.note("the clients of the room share their core with the receivers and Redis");
     row.add_account(&server.audit()?);
     row.add_account(&room.audit()?);

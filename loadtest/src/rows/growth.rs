@@ -39,6 +39,7 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
                 .join_chan_clients(&room, [*client])
                 .map_err(|error| format!("joining: {error}"))?;
         }
+        here.fleet.members(stream, sides::first_client(), HERE * 2)?;
         join_elsewhere(&cluster, &room, size - HERE)?;
         here.message(&cluster, stream)?;
         let mut figures: [Vec<f64>; 3] = Default::default();
@@ -83,8 +84,10 @@ struct EvenClients {
 impl EvenClients {
     fn connect(cluster: &Cluster, core: Option<usize>) -> Result<Self, String> {
         let range = HERE * 2;
-        let mut fleet = Fleet::start(Some(&cluster.deployment), sides::FIRST, range, core)?;
-        let clients: Vec<i64> = (0..HERE as i64).map(|index| sides::FIRST + 2 * index).collect();
+        let mut fleet =
+            Fleet::start(Some(&cluster.deployment), sides::first_client(), range, core)?;
+        let clients: Vec<i64> =
+            (0..HERE as i64).map(|index| sides::first_client() + 2 * index).collect();
         for client in &clients {
             fleet.dial_all(&everybody(*client, 1))?;
         }
@@ -99,7 +102,7 @@ impl EvenClients {
         }
         self.sent[index] += 1;
         let number = self.sent[index];
-        let text = Stamp { stream, number, due: clock::now() }.json(128);
+        let text = Stamp::of_room(stream, number, clock::now()).json(128);
         let text = serde_json::value::RawValue::from_string(text).map_err(|e| e.to_string())?;
         let before = self.fleet.look(|state| state.delivered());
         cluster

@@ -16,7 +16,7 @@ use crate::{
     fleet::{Fleet, PER_PROCESS},
     orders::{Dial, Sent, SentRoom},
     report::Row,
-    sides::{FIRST, everybody, join, room_name},
+    sides::{everybody, first_client, join, room_name},
     stamp::{DIRECT, Stamp},
 };
 
@@ -51,10 +51,10 @@ fn disconnect_once(bench: &Bench, row: &mut Row, clients: usize) -> Result<[f64;
     let args = &bench.common.deployment;
     let cluster = Cluster::start(args, &NodeOptions::default())?;
     let core = args.pins().clients;
-    let mut crowd = Fleet::start(Some(&cluster.deployment), FIRST, clients, core)?;
-    crowd.dial_all(&everybody(FIRST, clients))?;
+    let mut crowd = Fleet::start(Some(&cluster.deployment), first_client(), clients, core)?;
+    crowd.dial_all(&everybody(first_client(), clients))?;
     let count = (CONNECT_RATE * PHASE.as_secs_f64()) as usize;
-    let first = FIRST + 5_000_000;
+    let first = first_client() + 5_000_000;
     let mut new = Fleet::start(Some(&cluster.deployment), first, 3 * count, core)?;
     let phase = |new: &mut Fleet, number: usize| -> Result<(), String> {
         let rate = Some(CONNECT_RATE);
@@ -140,23 +140,25 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
     row.set("nodes", nodes);
     let empty = cluster.meter().memory().pss;
     let mut fleet =
-        Fleet::start_split(Some(&cluster.deployment), FIRST, clients, PER_PROCESS, None)?;
+        Fleet::start_split(Some(&cluster.deployment), first_client(), clients, PER_PROCESS, None)?;
     let (start, cpu) = (clock::now(), cluster.meter().cpu());
-    fleet.dial_all(&everybody(FIRST, clients))?;
+    fleet.dial_all(&everybody(first_client(), clients))?;
     let wall = (clock::now() - start) as f64 / 1e9;
-    let cpu = (cluster.meter().cpu() - cpu) as f64 / 1e3;
+    let cpu = (cluster.meter().cpu() - cpu) / 1e3;
     row.figure("connections a second, all nodes", "/s", None, vec![clients as f64 / wall]);
     row.figure("server CPU per connection", "us", None, vec![cpu / clients as f64]);
-    let pss = (cluster.meter().memory().pss - empty) as f64 / clients as f64;
+    let pss = (cluster.meter().memory().pss - empty) / clients as f64;
     row.figure("Pss per connection, from none", "B", None, vec![pss]);
     let (everyone, room) = (1, 2);
+    let members = ROOM.min(clients);
+    fleet.members(everyone, first_client(), clients)?;
+    fleet.members(room, first_client(), members)?;
     let broadcasts = 3;
     for number in 1..=broadcasts {
         let text = raw(everyone, number)?;
         cluster.im.send_broadcast_message(&text).map_err(|error| error.to_string())?;
     }
-    let members = ROOM.min(clients);
-    join(&cluster.im, &room_name(room), FIRST, members)?;
+    join(&cluster.im, &room_name(room), first_client(), members)?;
     for number in 1..=broadcasts {
         let text = raw(room, number)?;
         cluster
@@ -166,16 +168,29 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
     }
     let direct = DIRECT_EACH.min(clients);
     for client in 0..direct {
-        let client = FIRST + (client * (clients / direct)) as i64;
-        let text = raw(DIRECT, 1)?;
+        let client = first_client() + (client * (clients / direct)) as i64;
+        let text = finished(Stamp {
+            stream: DIRECT,
+            number: 1,
+            due: clock::now(),
+            sender: 0,
+            receiver: client,
+        })?;
         cluster.im.send_message(0, [client], &text, false).map_err(|error| error.to_string())?;
     }
     let goal = u64::from(broadcasts) * (clients + members) as u64 + direct as u64;
     let _ = fleet.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);
     let sent = Sent {
-        direct: (0..direct).map(|i| (FIRST + (i * (clients / direct)) as i64, 1)).collect(),
+        direct: (0..direct)
+            .map(|i| (first_client() + (i * (clients / direct)) as i64, 1))
+            .collect(),
         rooms: [(everyone, clients), (room, members)]
-            .map(|(stream, count)| SentRoom { stream, first: FIRST, count, messages: broadcasts })
+            .map(|(stream, count)| SentRoom {
+                stream,
+                first: first_client(),
+                count,
+                messages: broadcasts,
+            })
             .into(),
     };
     row.add_account(&fleet.audit(&sent)?);
@@ -187,6 +202,10 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
 }
 
 fn raw(stream: u32, number: u32) -> Result<Box<serde_json::value::RawValue>, String> {
-    let text = Stamp { stream, number, due: clock::now() }.json(128);
+    finished(Stamp::of_room(stream, number, clock::now()))
+}
+
+fn finished(stamp: Stamp) -> Result<Box<serde_json::value::RawValue>, String> {
+    let text = stamp.json(128);
     serde_json::value::RawValue::from_string(text).map_err(|error| error.to_string())
 }

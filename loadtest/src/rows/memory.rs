@@ -11,7 +11,7 @@ use crate::{
     meter::Memory,
     orders::{Sent, SentRoom},
     report::Row,
-    sides::{FIRST, everybody},
+    sides::{everybody, first_client},
     stamp::Stamp,
 };
 
@@ -28,13 +28,13 @@ pub fn idle(bench: &Bench, few: usize, many: usize, settle: u64) -> Result<Row, 
     let mut figures: [Vec<f64>; 5] = Default::default();
     for run in 0..bench.common.runs {
         let [before, full, after] = one(bench, &mut row, few, many, settle)?;
-        let slope = |to: u64, from: u64| (to as f64 - from as f64) / (many - few) as f64;
+        let slope = |to: f64, from: f64| (to - from) / (many - few) as f64;
         let pss = slope(full.pss, before.pss);
         figures[0].push(pss);
         figures[1].push(slope(full.rss, before.rss));
         figures[2].push(slope(full.anonymous, before.anonymous));
         figures[3].push(slope(after.pss, before.pss));
-        figures[4].push(after.pss as f64 / full.pss as f64);
+        figures[4].push(after.pss / full.pss);
         bench.progress.say(&format!("memory run {}: {pss:.0} B per connection", run + 1));
     }
     let [pss, rss, anonymous, after, growth] = figures;
@@ -56,14 +56,16 @@ fn one(
     let args = &bench.common.deployment;
     // Default settings, also of the node's threads; only the clients keep out of its way.
     let cluster = Cluster::start(args, &NodeOptions::default())?;
-    let mut fleet = Fleet::start(Some(&cluster.deployment), FIRST, many, args.pins().clients)?;
-    fleet.dial_all(&everybody(FIRST, few))?;
+    let mut fleet =
+        Fleet::start(Some(&cluster.deployment), first_client(), many, args.pins().clients)?;
+    fleet.members(STREAM, first_client(), many)?;
+    fleet.dial_all(&everybody(first_client(), few))?;
     quiet();
     let before = cluster.meter().memory();
-    fleet.dial_all(&everybody(FIRST + few as i64, many - few))?;
+    fleet.dial_all(&everybody(first_client() + few as i64, many - few))?;
     quiet();
     let full = cluster.meter().memory();
-    let stamp = Stamp { stream: STREAM, number: 1, due: clock::now() };
+    let stamp = Stamp::of_room(STREAM, 1, clock::now());
     let text = serde_json::value::RawValue::from_string(stamp.json(BROADCAST));
     let text = text.map_err(|error| error.to_string())?;
     cluster.im.send_broadcast_message(&text).map_err(|error| error.to_string())?;
@@ -72,7 +74,7 @@ fn one(
     })?;
     thread::sleep(Duration::from_secs(settle));
     let after = cluster.meter().memory();
-    let room = SentRoom { stream: STREAM, first: FIRST, count: many, messages: 1 };
+    let room = SentRoom { stream: STREAM, first: first_client(), count: many, messages: 1 };
     row.add_account(&fleet.audit(&Sent { direct: vec![], rooms: vec![room] })?);
     cluster.check()?;
     Ok([before, full, after])

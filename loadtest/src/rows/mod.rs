@@ -18,6 +18,7 @@ use crate::{
     meter::Meter,
     progress::Progress,
     report::{Report, Row},
+    sides::choose_names,
 };
 
 /// What every measurement needs: settings, and where progress goes.
@@ -26,36 +27,45 @@ pub struct Bench {
     pub progress: Progress,
 }
 
-/// Runs a subcommand; whether every account balances.
+/// Runs a subcommand; whether every account balances and nothing else went wrong.
 pub fn run(what: What) -> Result<bool, String> {
     let mut report = Report::new();
     let common = common_of(&what);
     be_nice(common.nice)?;
+    choose_names(&common.deployment)?;
     let bench = Bench { common, progress: Progress::new() };
     let mut add = |row: Row| {
         bench.progress.say("");
         println!("{}\n", row.text());
         report.rows.push(row);
     };
+    // What failed is a line of the report, beside what was measured before and after it.
+    let or_failed =
+        |name: &str, row: Result<Row, String>| row.unwrap_or_else(|error| Row::failed(name, error));
     match what {
-        What::Connect(args) => add(connect::ramp(&bench, &args)?),
-        What::Fanout(args) => add(room::fanout(&bench, &args)?),
-        What::P2p(args) => add(direct::p2p(&bench, &args)?),
-        What::Churn(args) => add(scenario::churn(&bench, args.profile)?),
-        What::Mixed(args) => add(scenario::mixed(&bench, &args.profile)?),
-        What::Soak(args) => add(scenario::soak(&bench, &args.profile)?),
-        What::Scenario(args) => add(scenario::from_file(&bench, &args.file)?),
-        What::Floor(args) => add(room::floor(&bench, &args)?),
-        What::Smoke(_) => smoke::run(&bench)?.into_iter().for_each(add),
+        What::Connect(args) => add(or_failed("connect", connect::ramp(&bench, &args))),
+        What::Fanout(args) => add(or_failed("fan-out", room::fanout(&bench, &args))),
+        What::P2p(args) => add(or_failed("point to point", direct::p2p(&bench, &args))),
+        What::Churn(args) => add(or_failed("churn", scenario::churn(&bench, args.profile))),
+        What::Mixed(args) => add(or_failed("mixed", scenario::mixed(&bench, &args.profile))),
+        What::Soak(args) => add(or_failed("soak", scenario::soak(&bench, &args.profile))),
+        What::Scenario(args) => add(or_failed("scenario", scenario::from_file(&bench, &args.file))),
+        What::Floor(args) => add(or_failed("floor", room::floor(&bench, &args))),
+        What::Smoke(_) => match smoke::run(&bench) {
+            Ok(rows) => rows.into_iter().for_each(add),
+            Err(error) => add(Row::failed("smoke", error)),
+        },
         What::Rows(args) => {
             for name in chosen(&args) {
-                add(row(&bench, &args, name)?);
+                let title = name.to_possible_value();
+                let title = title.as_ref().map_or("row", |value| value.get_name());
+                add(or_failed(title, row(&bench, &args, name)));
             }
         }
         What::Swarm(_) | What::FloorServer(_) => {}
     }
     report.write(bench.common.json.as_deref(), bench.common.html.as_deref())?;
-    Ok(report.balances())
+    Ok(report.is_sound())
 }
 
 /// CPU seconds by thread since `before`, as a note.
@@ -116,24 +126,38 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         rate: None,
         seconds: 0.0,
     };
-    let p2p = |receipts, rate| P2pArgs {
+    let p2p = |window, receipts, rate| P2pArgs {
         common: bench.common.clone(),
         receivers: 1000,
         messages: part(100_000) as u64,
-        window: 4000,
+        window,
         size: 128,
         receipts,
         rate,
         seconds: if args.quick { 2.0 } else { 10.0 },
     };
+    let deployment = &bench.common.deployment;
+    match name {
+        RowName::Memory | RowName::Cluster => deployment.may_broadcast("memory, cluster")?,
+        _ => {}
+    }
+    match name {
+        RowName::Cluster | RowName::Reactors | RowName::RoomCost | RowName::MassDisconnect => {
+            deployment.own_nodes_only("cluster, reactors, room-cost, mass-disconnect")?;
+        }
+        _ => {}
+    }
     match name {
         RowName::Memory => memory::idle(bench, part(2000), part(18_000), args.settle),
         RowName::Fanout => room::fanout(bench, &fanout(1)),
         RowName::Fanout8 => room::fanout(bench, &fanout(8)),
-        RowName::P2p => direct::p2p(bench, &p2p(false, None)),
-        RowName::P2pReceipts => direct::p2p(bench, &p2p(true, None)),
-        RowName::P2pLatency => direct::p2p(bench, &p2p(false, Some(2000.0))),
-        RowName::P2pUnderRoom => direct::under_room(bench, part(10_000), p2p(false, None).seconds),
+        RowName::P2p => direct::p2p(bench, &p2p(None, false, None)),
+        RowName::P2pSaturated => direct::p2p(bench, &p2p(Some(4000), false, None)),
+        RowName::P2pReceipts => direct::p2p(bench, &p2p(Some(4000), true, None)),
+        RowName::P2pLatency => direct::p2p(bench, &p2p(None, false, Some(2000.0))),
+        RowName::P2pUnderRoom => {
+            direct::under_room(bench, part(10_000), p2p(None, false, None).seconds)
+        }
         RowName::Connect => {
             let common = bench.common.clone();
             let clients = part(15_000);

@@ -16,12 +16,12 @@ use crate::{
     args::ProfileArgs,
     clock,
     cluster::{Cluster, NodeOptions},
-    fleet::Fleet,
+    fleet::{Fleet, State, Watcher},
     meter::Holding,
     orders::Dial,
     pace,
     report::{Row, Sample, number},
-    sides::{Direct, FIRST, everybody},
+    sides::{Direct, everybody, first_client},
     traffic::RoomLoad,
 };
 
@@ -93,7 +93,7 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let mut direct = (receivers > 0)
         .then(|| Direct::on_server(&cluster, pins, receivers, 0, profile.size))
         .transpose()?;
-    let first = FIRST + 10_000_000;
+    let first = first_client() + 10_000_000;
     let mut room = (rooms > 0)
         .then(|| RoomLoad::fill(&cluster, pins, rooms, first, in_rooms / rooms, profile.size))
         .transpose()?;
@@ -103,34 +103,31 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let background =
         room.as_ref().map(|room| room.in_background(profile.room_rate, profile.seconds));
     let mut look = Look::new(&cluster);
-    row.series.push(look.sample(0, profile.clients));
+    let watchers = Watchers::of(&direct, &room, &churn);
+    row.series.push(look.sample(&watchers));
+    let mut paces = Vec::new();
     thread::scope(|scope| -> Result<(), String> {
         let sending = direct.as_mut().map(|direct| {
             let (rate, seconds) = (profile.direct_rate, profile.seconds);
-            let state = direct.fleet.watcher();
-            let sending = scope.spawn(move || {
-                pace::open_loop(rate, seconds, |_, due| direct.send_one(due, false))
-            });
-            (sending, state)
+            scope
+                .spawn(move || pace::open_loop(rate, seconds, |_, due| direct.send_one(due, false)))
         });
         let deadline = Instant::now() + Duration::from_secs_f64(profile.seconds);
         pace::until(deadline, LOOK, || {
             if let Some(churn) = &mut churn {
                 churn.turn(profile.churn_rate * LOOK.as_secs_f64())?;
             }
-            let delivered = sending.as_ref().map_or(0, |(_, state)| state.delivered())
-                + room.as_ref().map_or(0, |room| room.fleet.look(|state| state.delivered()));
-            row.series.push(look.sample(delivered, profile.clients));
+            row.series.push(look.sample(&watchers));
             show(bench, &row.series);
-            cluster.check()
+            Ok(())
         })?;
-        if let Some((sending, _)) = sending {
-            sending.join().map_err(|_| "the sending thread panicked")??;
+        if let Some(sending) = sending {
+            paces.push(sending.join().map_err(|_| "the sending thread panicked")??);
         }
         Ok(())
     })?;
     if let (Some(room), Some(background)) = (&mut room, background) {
-        room.settle(background)?;
+        paces.push(room.settle(background)?);
     }
     let mut deliveries = 0;
     if let Some(direct) = &mut direct {
@@ -145,12 +142,16 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
         deliveries += account.offered;
         row.add_account(&account);
     }
-    let spent = (cluster.meter().cpu() - cpu) as f64;
+    let spent = cluster.meter().cpu() - cpu;
     totals(&mut row, spent, (clock::now() - wall) as f64, deliveries);
     if let Some(churn) = churn {
         churn.finish(&mut row)?;
     }
-    row.series.push(look.sample(deliveries, profile.clients));
+    row.series.push(look.sample(&watchers));
+    row.judge_pace(&paces);
+    if let Err(fault) = cluster.check() {
+        row.fault(fault);
+    }
     Ok(row)
 }
 
@@ -186,7 +187,23 @@ fn show(bench: &Bench, series: &[Sample]) {
 struct Look<'a> {
     cluster: &'a Cluster,
     start: u64,
-    last: (u64, u64, u64, u64),
+    /// Moment, CPU of the nodes and of Redis, deliveries.
+    last: (u64, f64, f64, u64),
+}
+
+/// The counts of all clients, for a look while others work with them.
+struct Watchers(Vec<Watcher>);
+
+impl Watchers {
+    fn of(direct: &Option<Direct>, room: &Option<RoomLoad>, churn: &Option<Churn>) -> Self {
+        let direct = direct.iter().map(|direct| direct.fleet.watcher());
+        let room = room.iter().map(|room| room.fleet.watcher());
+        Watchers(direct.chain(room).chain(churn.iter().map(|c| c.fleet.watcher())).collect())
+    }
+
+    fn sum(&self, count: fn(&State) -> u64) -> u64 {
+        self.0.iter().map(|watcher| watcher.look(count)).sum()
+    }
 }
 
 impl<'a> Look<'a> {
@@ -196,15 +213,18 @@ impl<'a> Look<'a> {
         Look { cluster, start: now, last }
     }
 
-    fn sample(&mut self, delivered: u64, connections: usize) -> Sample {
+    fn sample(&mut self, watchers: &Watchers) -> Sample {
         let meter = self.cluster.meter();
+        let delivered = watchers.sum(State::delivered);
+        let gone = |state: &State| state.ended() + state.hung_up();
+        let connections = watchers.sum(State::opened).saturating_sub(watchers.sum(gone));
         let now = (clock::now(), meter.cpu(), self.cluster.redis_meter().cpu(), delivered);
         let passed = (now.0 - self.last.0).max(1) as f64;
         let sample = Sample {
             second: (now.0 - self.start) as f64 / 1e9,
-            server_cores: (now.1 - self.last.1) as f64 / passed,
-            redis_cores: (now.2 - self.last.2) as f64 / passed,
-            rss_mib: meter.memory().rss as f64 / 1048576.0,
+            server_cores: (now.1 - self.last.1) / passed,
+            redis_cores: (now.2 - self.last.2) / passed,
+            rss_mib: meter.memory().rss / 1048576.0,
             deliveries_per_second: now.3.saturating_sub(self.last.3) as f64 * 1e9 / passed,
             connections: connections as f64,
             nodes: meter.holdings(),
@@ -217,6 +237,7 @@ impl<'a> Look<'a> {
 /// Clients that come and go; each must raise one online and one offline event.
 struct Churn {
     fleet: Fleet,
+    first: i64,
     next: i64,
     gone: i64,
     online: Arc<AtomicU64>,
@@ -225,18 +246,18 @@ struct Churn {
 }
 
 impl Churn {
-    const FIRST: i64 = FIRST + 100_000_000;
     /// Clients over the whole run, all in one process: only the present ones hold a socket.
     const MOST: usize = 10_000_000;
 
     fn start(cluster: &Cluster, core: Option<usize>) -> Result<Self, String> {
         let deployment = Some(&cluster.deployment);
-        let fleet = Fleet::start_split(deployment, Self::FIRST, Self::MOST, Self::MOST, core)?;
+        let first = first_client() + 100_000_000;
+        let fleet = Fleet::start_split(deployment, first, Self::MOST, Self::MOST, core)?;
         let (online, offline) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let count = |counter: &Arc<AtomicU64>| {
             let counter = Arc::clone(counter);
             move |client, _meta: Option<String>| {
-                let own = Self::FIRST..Self::FIRST + Self::MOST as i64;
+                let own = first..first + Self::MOST as i64;
                 if matches!(client, imcore::ClientId::Int(id) if own.contains(&id)) {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
@@ -244,7 +265,7 @@ impl Churn {
         };
         let bus = cluster.im.event_bus(count(&online), count(&offline));
         let bus = bus.map_err(|error| error.to_string())?;
-        Ok(Churn { fleet, next: Self::FIRST, gone: Self::FIRST, online, offline, _bus: bus })
+        Ok(Churn { fleet, first, next: first, gone: first, online, offline, _bus: bus })
     }
 
     /// `count` come, spread over the time until the next turn; those of the turn before last go.
@@ -260,13 +281,13 @@ impl Churn {
         Ok(())
     }
 
-    /// Everybody leaves; then the events must add up.
+    /// Everybody leaves; then the events must add up, and nobody may have been refused or cut.
     fn finish(mut self, row: &mut Row) -> Result<(), String> {
-        let came = (self.next - Self::FIRST) as u64;
+        let came = (self.next - self.first) as u64;
         let patience = Duration::from_secs(30);
         self.fleet
             .wait("churning clients", patience, |state| state.opened() + state.refused() >= came)?;
-        self.fleet.hang_up(Self::FIRST, came as usize)?;
+        self.fleet.hang_up(self.first, came as usize)?;
         self.fleet
             .wait("churning clients to go", patience, |s| s.hung_up() + s.ended() >= s.opened())?;
         let (opened, refused, troubles) =
@@ -282,9 +303,15 @@ impl Churn {
             "churn: {opened} came and went ({refused} refused), {online} online and {offline} offline \
              events"
         ));
-        if refused > 0 || (online, offline) != (opened, opened) {
-            return Err(format!(
-                "{opened} connections raised {online} online and {offline} offline events; {troubles}"
+        let ended = self.fleet.look(State::ended);
+        if refused + ended > 0 {
+            row.fault(format!(
+                "churn: {refused} connects were refused and {ended} connections cut: {troubles}"
+            ));
+        }
+        if (online, offline) != (opened, opened) {
+            row.fault(format!(
+                "churn: {opened} connections raised {online} online and {offline} offline events"
             ));
         }
         Ok(())

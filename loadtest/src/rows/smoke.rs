@@ -26,7 +26,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         common,
         receivers: 100,
         messages: 4000,
-        window: 1000,
+        window: Some(1000),
         size: 128,
         receipts: true,
         rate: None,

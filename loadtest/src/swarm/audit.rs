@@ -8,6 +8,7 @@ use crate::{account::Account, orders::Sent, stamp::DIRECT};
 /// Offers everything that was `sent` to the clients of this swarm.
 pub fn audit(tally: &Tally, sent: &Sent, sockets: &[Socket]) -> Account {
     let mut account = tally.arrived();
+    account.ended.clone_from(&tally.status.ended);
     // A client that connected again has one socket per connection.
     let mut by_client: HashMap<i64, Vec<&Socket>> = HashMap::new();
     for socket in sockets {
@@ -24,7 +25,7 @@ pub fn audit(tally: &Tally, sent: &Sent, sockets: &[Socket]) -> Account {
     account
 }
 
-/// Offers `messages` to one client: what it does not have was lost, or dropped because it was gone.
+/// Offers `messages` to one client: what it does not have was lost, unless it hung up by order.
 fn settle(account: &mut Account, sockets: Option<&Vec<&Socket>>, stream: u32, messages: u32) {
     account.offered += u64::from(messages);
     let sockets = sockets.map_or(&[][..], |sockets| sockets);
@@ -33,12 +34,12 @@ fn settle(account: &mut Account, sockets: Option<&Vec<&Socket>>, stream: u32, me
         found.map_or(u64::from(messages), |(_, sequence)| sequence.missing_up_to(messages))
     };
     let Some(best) = sockets.iter().min_by_key(|socket| missing(socket)) else {
-        *account.dropped.entry("never connected".into()).or_default() += u64::from(messages);
+        account.lost += u64::from(messages);
+        *account.ended.entry("never connected".into()).or_default() += 1;
         return;
     };
     match missing(best) {
-        0 => {}
-        count if best.is_open() => account.lost += count,
-        count => *account.dropped.entry(best.end_reason().to_owned()).or_default() += count,
+        count if best.hung_up() => account.dropped += count,
+        count => account.lost += count,
     }
 }

@@ -144,7 +144,9 @@ impl Swarm {
         match order {
             Order::Dial(dial) => self.dialer.begin(dial),
             Order::Hangup { first, count } => self.hang_up(first, count),
-            Order::Expect { stream, members } => self.tally.expect(stream, members),
+            Order::Members { stream, first, count, here } => {
+                self.tally.members(stream, first..first + count as i64, here);
+            }
             Order::Collect => {
                 let note = self.tally.collect();
                 self.say(&Note::Latencies(note))?;

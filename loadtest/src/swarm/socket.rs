@@ -19,8 +19,10 @@ enum Phase {
     /// The request is out; holds what came of the answer.
     Upgrading(Vec<u8>),
     Open(Box<Reader>),
-    /// Over, for this reason.
-    Ended(Box<str>),
+    /// Over; `by_order` if the run had the client hang up.
+    Ended {
+        by_order: bool,
+    },
 }
 
 pub struct Socket {
@@ -50,19 +52,16 @@ impl Socket {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Why it is not open.
-    pub fn end_reason(&self) -> &str {
-        match &self.phase {
-            Phase::Ended(reason) => reason,
-            _ => "never connected",
-        }
+    /// Whether the run had it hang up.
+    pub fn hung_up(&self) -> bool {
+        matches!(self.phase, Phase::Ended { by_order: true })
     }
 
     /// The client goes, without a word. False if it was not there.
     pub fn hang_up(&mut self) -> bool {
         let was_open = self.is_open();
         if was_open {
-            self.phase = Phase::Ended("hung up by the client".into());
+            self.phase = Phase::Ended { by_order: true };
             self.stream = None;
         }
         was_open
@@ -84,21 +83,16 @@ impl Socket {
     }
 
     fn end(&mut self, reason: String, was_open: bool, tally: &mut Tally) {
-        // A close frame named the reason already.
         if self.stream.take().is_none() {
             return;
         }
-        let reason = match std::mem::replace(&mut self.phase, Phase::Upgrading(Vec::new())) {
-            Phase::Ended(said) => said.into_string(),
-            _ => reason,
-        };
         if was_open {
-            *tally.status.ended.entry(reason.clone()).or_default() += 1;
+            *tally.status.ended.entry(reason).or_default() += 1;
             tally.note();
         } else {
-            tally.refuse(reason.clone());
+            tally.refuse(reason);
         }
-        self.phase = Phase::Ended(reason.into());
+        self.phase = Phase::Ended { by_order: false };
     }
 
     fn advance(&mut self, scratch: &mut [u8], tally: &mut Tally) -> io::Result<()> {

@@ -1,6 +1,9 @@
 //! What a swarm counts: arrivals, latencies, completed room messages.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+};
 
 use crate::{
     account::{Account, Arrival, Sequence},
@@ -21,14 +24,18 @@ pub struct Tally {
     room: Latencies,
     receipt: Latencies,
     rooms: HashMap<u32, Progress>,
+    misdelivered: u64,
     duplicates: u64,
     misordered: u64,
+    damaged: u64,
     stray: u64,
 }
 
 /// Members that have each of a room's latest messages.
 struct Progress {
-    members: u32,
+    members: Range<i64>,
+    /// How many of them are in this swarm.
+    here: u32,
     /// Number of the message that `counts` begins with.
     first: u32,
     counts: VecDeque<u32>,
@@ -45,20 +52,25 @@ impl Tally {
         self.note();
     }
 
-    pub fn expect(&mut self, stream: u32, members: u32) {
-        let progress = Progress { members, first: 1, counts: VecDeque::new() };
+    pub fn members(&mut self, stream: u32, members: Range<i64>, here: u32) {
+        let progress = Progress { members, here, first: 1, counts: VecDeque::new() };
         self.rooms.insert(stream, progress);
     }
 
     /// A text message has arrived.
     pub fn message(
         &mut self,
-        _client: i64,
+        client: i64,
         sequences: &mut Vec<(u32, Sequence)>,
         payload: &[u8],
         now: u64,
     ) {
-        let Some(stamp) = Stamp::read(payload) else { return self.receipt(payload, now) };
+        let Some(stamp) = Stamp::read(payload) else { return self.receipt(client, payload, now) };
+        if !self.is_for(client, stamp) {
+            self.misdelivered += 1;
+            return;
+        }
+        self.damaged += u64::from(!Stamp::is_whole(payload));
         let place = sequences.iter().position(|(stream, _)| *stream == stamp.stream);
         let place = place.unwrap_or_else(|| {
             sequences.push((stamp.stream, Sequence::default()));
@@ -83,6 +95,13 @@ impl Tally {
         }
     }
 
+    fn is_for(&self, client: i64, stamp: Stamp) -> bool {
+        match stamp.stream {
+            DIRECT => stamp.receiver == client,
+            room => self.rooms.get(&room).is_some_and(|room| room.members.contains(&client)),
+        }
+    }
+
     fn advance(&mut self, stamp: Stamp) {
         let Some(progress) = self.rooms.get_mut(&stamp.stream) else { return };
         let Some(index) = stamp.number.checked_sub(progress.first) else { return };
@@ -91,7 +110,7 @@ impl Tally {
             progress.counts.resize(index + 1, 0);
         }
         progress.counts[index] += 1;
-        while progress.counts.front() == Some(&progress.members) {
+        while progress.counts.front() == Some(&progress.here) {
             progress.counts.pop_front();
             progress.first += 1;
             *self.status.complete.entry(stamp.stream).or_default() += 1;
@@ -99,8 +118,8 @@ impl Tally {
         }
     }
 
-    /// A receipt holds the message's own text, with its quotes escaped.
-    fn receipt(&mut self, payload: &[u8], now: u64) {
+    /// A receipt holds the message's own text, with its quotes escaped, and goes to who sent that.
+    fn receipt(&mut self, client: i64, payload: &[u8], now: u64) {
         let Some(quoted) = payload.strip_prefix(b"{\"content\":\"\\") else {
             self.stray += 1;
             return;
@@ -109,6 +128,10 @@ impl Tally {
             self.stray += 1;
             return;
         };
+        if stamp.sender != client {
+            self.misdelivered += 1;
+            return;
+        }
         if payload.ends_with(b"\"status\":\"sent\"}") {
             self.status.receipts_sent += 1;
         } else {
@@ -135,8 +158,10 @@ impl Tally {
     pub fn arrived(&self) -> Account {
         Account {
             delivered: self.status.delivered,
+            misdelivered: self.misdelivered,
             duplicates: self.duplicates,
             misordered: self.misordered,
+            damaged: self.damaged,
             stray: self.stray,
             ..Account::default()
         }

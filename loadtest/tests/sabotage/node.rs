@@ -1,0 +1,196 @@
+//! A running deployment to measure: a Redis and a node, and the tool as a process.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::proxy::{Proxy, Sabotage};
+
+/// What a run of the tool came to.
+pub struct Run {
+    pub success: bool,
+    /// Standard output and standard error.
+    pub output: String,
+}
+
+pub struct Deployment {
+    redis: Child,
+    node: Child,
+    redis_address: SocketAddr,
+    server: SocketAddr,
+}
+
+/// Enough traffic for a fault in its middle, little enough for a debug build on a busy machine.
+const MIXED: [&str; 15] = [
+    "mixed",
+    "--clients",
+    "60",
+    "--direct-rate",
+    "100",
+    "--rooms",
+    "2",
+    "--room-rate",
+    "5",
+    "--churn-rate",
+    "0",
+    "--seconds",
+    "2",
+    "--first-client",
+    "4000000000000",
+];
+
+impl Deployment {
+    pub fn start() -> Self {
+        let (redis_address, server) = (free_address(), free_address());
+        let redis = Command::new("redis-server")
+            .args([
+                "--port",
+                &redis_address.port().to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        wait_for(redis_address);
+        let mut node = Command::new(imserver())
+            .args(["--listen", &server.to_string(), "--server", &server.to_string()])
+            .args([
+                "--servers",
+                &server.to_string(),
+                "--redis",
+                &format!("redis://{redis_address}"),
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("imserver starts");
+        let log = node.stderr.take().expect("piped");
+        thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).for_each(drop));
+        wait_for(server);
+        Deployment { redis, node, redis_address, server }
+    }
+
+    /// Runs the tool against this deployment, its clients connecting through a proxy that does `sabotage`.
+    pub fn mixed_through(&self, sabotage: Sabotage) -> Run {
+        let proxy = Proxy::start(self.server, sabotage);
+        let url = format!("ws://{}{{path}}", proxy.address);
+        self.run(&[&MIXED[..], &["--public-url", &url]].concat())
+    }
+
+    /// Runs the tool, and `strike` once its traffic flows.
+    pub fn mixed_while(&mut self, strike: impl FnOnce(&mut Self)) -> Run {
+        let mut tool = self.command(&MIXED);
+        let mut tool =
+            tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts");
+        self.wait_for_traffic();
+        strike(self);
+        let mut output = String::new();
+        tool.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
+        tool.stderr.take().expect("piped").read_to_string(&mut output).expect("text");
+        Run { success: tool.wait().expect("waiting").success(), output }
+    }
+
+    pub fn loadtest(&self, arguments: &[&str]) -> Run {
+        self.run(&[arguments, &["--first-client", "4000000000000"]].concat())
+    }
+
+    pub fn without_first_client(&self, arguments: &[&str]) -> Run {
+        self.run(arguments)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        let output = self.command(arguments).output().expect("the tool runs");
+        let text = [output.stdout, output.stderr].concat();
+        Run {
+            success: output.status.success(),
+            output: String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(arguments);
+        command.args(["--redis", &format!("redis://{}", self.redis_address)]);
+        command.args(["--servers", &self.server.to_string()]);
+        command
+    }
+
+    pub fn kill_node(&mut self) {
+        self.node.kill().expect("killing the node");
+    }
+
+    /// As a debugger, a freezer or job control does.
+    pub fn pause_node(&mut self) {
+        for _ in 0..3 {
+            self.signal("STOP");
+            thread::sleep(Duration::from_millis(150));
+            self.signal("CONT");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.node.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+
+    pub fn flush_redis(&mut self) {
+        assert_eq!(self.redis_says("FLUSHALL\r\n"), "+OK");
+    }
+
+    /// Room and direct messages are counted as they are sent; a few have been when this returns.
+    fn wait_for_traffic(&self) {
+        let key = format!("HGET im_v2_wsPublished {}\r\n", self.server);
+        eventually("traffic", || {
+            self.redis_says(&key).trim_start_matches('$').parse::<u32>().is_ok_and(|n| n > 1)
+        });
+    }
+
+    /// The first line of the answer to an inline command.
+    fn redis_says(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(self.redis_address).expect("Redis");
+        stream.write_all(command.as_bytes()).expect("Redis");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("Redis");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        for child in [&mut self.node, &mut self.redis] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn imserver() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name("imserver");
+    assert!(program.exists(), "build it first: cargo build --bin imserver");
+    program
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+fn wait_for(address: SocketAddr) {
+    eventually("a listener", || TcpStream::connect(address).is_ok());
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
