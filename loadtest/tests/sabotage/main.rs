@@ -102,7 +102,19 @@ fn redis_loses_its_data() {
 #[test]
 fn a_generator_that_is_late_has_no_result() {
     let deployment = Deployment::start();
-    let run = deployment.loadtest(&["p2p", "--rate", "1000000", "--seconds", "0.02", "--runs", "1"]);
+    let run = deployment.loadtest(&[
+        "mixed",
+        "--clients",
+        "10",
+        "--direct-rate",
+        "200000",
+        "--room-rate",
+        "0",
+        "--churn-rate",
+        "0",
+        "--seconds",
+        "0.1",
+    ]);
     assert!(!run.success && run.output.contains("not a result"), "{}", run.output);
     assert!(!run.output.contains("p99"), "{}", run.output);
 }
