@@ -61,9 +61,9 @@ pub struct DeploymentArgs {
     /// Its WebSocket path
     #[arg(long, default_value = "/ws")]
     pub path: String,
-    /// Its public address template
-    #[arg(long, default_value = "ws://{server}{path}")]
-    pub public_url: String,
+    /// Its public address template [default: ws://{server}{path}, wss:// with --ca]
+    #[arg(long, value_name = "TEMPLATE")]
+    pub public_url: Option<String>,
     /// First of the client ids that test clients take, 200,000,000 from there on. Needed with --redis: a test
     /// client that takes a user's id gets that user's messages, and its user gets test messages
     #[arg(long, value_name = "ID")]
@@ -75,6 +75,16 @@ pub struct DeploymentArgs {
     /// Allow rows that send to every client of the running deployment
     #[arg(long, requires = "redis")]
     pub broadcast_to_everybody: bool,
+    /// Certificate of the authority that clients trust, as PEM: they connect by wss://. Own nodes need
+    /// --node-arg=--tls-cert=FILE and --node-arg=--tls-key=FILE with a certificate for 127.0.0.1
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<String>,
+    /// Send what goes out at a rate through the HTTP API of a node, not by the helper
+    #[arg(long, value_name = "URL", requires = "redis")]
+    pub api: Option<String>,
+    /// Its key
+    #[arg(long, value_name = "TEXT", env = "IMSERVER_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
     /// The server to start [default: imserver beside this program]
     #[arg(long, value_name = "PATH")]
     pub imserver: Option<PathBuf>,
@@ -94,6 +104,12 @@ pub struct Pins {
 }
 
 impl DeploymentArgs {
+    /// How clients find the nodes.
+    pub fn public_url(&self) -> String {
+        let scheme = if self.ca.is_some() { "wss" } else { "ws" };
+        self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{{server}}{{path}}"))
+    }
+
     /// Refuses on a running deployment what only makes sense on nodes that are started for it.
     pub fn own_nodes_only(&self, row: &str) -> Result<(), String> {
         match self.redis {

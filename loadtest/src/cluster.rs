@@ -17,6 +17,7 @@ use crate::{
     child::{Tethered, tail},
     meter::Meter,
     orders::Deployment,
+    sender::Sender,
     swarm::{helper, parse},
 };
 
@@ -40,6 +41,7 @@ impl Default for NodeOptions {
 
 /// A deployment, reachable through its helper. Dropped: own children are killed.
 pub struct Cluster {
+    args: DeploymentArgs,
     pub deployment: Deployment,
     pub im: ImClient,
     nodes: Vec<Tethered>,
@@ -71,10 +73,13 @@ impl Cluster {
             servers: args.servers.clone(),
             prefix: args.prefix.clone(),
             path: args.path.clone(),
-            public_url: args.public_url.clone(),
+            public_url: args.public_url(),
+            ca: args.ca.clone(),
         };
         let im = helper(&deployment)?;
-        Ok(Cluster { deployment, im, nodes: vec![], redis: None, folder: None, foreign: vec![] })
+        let args = args.clone();
+        let (nodes, foreign) = (vec![], vec![]);
+        Ok(Cluster { args, deployment, im, nodes, redis: None, folder: None, foreign })
     }
 
     fn own(args: &DeploymentArgs, options: &NodeOptions) -> Result<Self, String> {
@@ -90,7 +95,8 @@ impl Cluster {
             servers: servers.iter().cloned().chain(phantoms).collect(),
             prefix: args.prefix.clone(),
             path: args.path.clone(),
-            public_url: "ws://{server}{path}".into(),
+            public_url: args.public_url(),
+            ca: args.ca.clone(),
         };
         let list = deployment.servers.join(",");
         let mut nodes = Vec::new();
@@ -111,7 +117,7 @@ impl Cluster {
         }
         let im = helper(&deployment)?;
         let (redis, folder) = (Some(redis), Some(folder));
-        Ok(Cluster { deployment, im, nodes, redis, folder, foreign: vec![] })
+        Ok(Cluster { args: args.clone(), deployment, im, nodes, redis, folder, foreign: vec![] })
     }
 
     /// A node takes clients once it hears the broker: try until one gets in.
@@ -140,18 +146,32 @@ impl Cluster {
 
     fn try_connect(&self, client: i64) -> Result<(), String> {
         let url = self.im.prev_connect_server(client, None).map_err(|error| error.to_string())?;
-        let (address, request) = parse(&url)?;
+        let way = parse(&url, self.deployment.ca.as_deref())?;
+        let address = way.address;
         let io = |error: std::io::Error| format!("{address}: {error}");
         let mut stream =
             TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(io)?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(io)?;
-        stream.write_all(&request).map_err(io)?;
         let mut status = [0; 12];
-        stream.read_exact(&mut status).map_err(io)?;
+        match way.tls {
+            None => exchange(&mut stream, &way.request, &mut status),
+            Some((config, name)) => {
+                let tls = rustls::ClientConnection::new(config, name);
+                let tls = tls.map_err(|error| format!("{address}: {error}"))?;
+                let mut stream = rustls::StreamOwned::new(tls, stream);
+                exchange(&mut stream, &way.request, &mut status)
+            }
+        }
+        .map_err(io)?;
         match &status[9..] {
             b"101" => Ok(()),
             other => Err(format!("{address}: HTTP {}", String::from_utf8_lossy(other))),
         }
+    }
+
+    /// Who sends at a rate to it.
+    pub fn sender(&self) -> Result<Sender, String> {
+        Sender::choose(&self.args, &self.im)
     }
 
     /// Measures all nodes together.
@@ -177,6 +197,15 @@ impl Cluster {
             }
         }
     }
+}
+
+fn exchange(
+    stream: &mut (impl Read + Write),
+    request: &[u8],
+    answer: &mut [u8],
+) -> std::io::Result<()> {
+    stream.write_all(request)?;
+    stream.read_exact(answer)
 }
 
 impl Drop for Cluster {

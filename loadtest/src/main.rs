@@ -22,6 +22,7 @@ mod perf;
 mod progress;
 mod report;
 mod rows;
+mod sender;
 mod sides;
 mod stamp;
 mod swarm;

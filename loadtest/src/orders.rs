@@ -17,6 +17,8 @@ pub struct Deployment {
     pub prefix: String,
     pub path: String,
     pub public_url: String,
+    /// A PEM file with who signs the nodes' certificates, for `wss://`.
+    pub ca: Option<String>,
 }
 
 /// From the conductor to a swarm.

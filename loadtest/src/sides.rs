@@ -20,6 +20,7 @@ use crate::{
     floor::Floor,
     meter::Meter,
     orders::{Dial, Sent, SentRoom},
+    sender::Sender,
     stamp::{DIRECT, Stamp},
 };
 
@@ -259,6 +260,8 @@ fn publish_room(
 /// Receivers of direct messages that come through Redis, on a server or on the floor.
 pub struct Direct {
     pub im: ImClient,
+    /// Sends at a rate.
+    pub sender: Sender,
     pub servers: Vec<String>,
     pub fleet: Fleet,
     pub meter: Meter,
@@ -287,6 +290,7 @@ impl Direct {
         fleet.dial_all(&everybody(first_client(), everyone))?;
         Ok(Direct {
             im: cluster.im.clone(),
+            sender: cluster.sender()?,
             servers: cluster.deployment.servers.clone(),
             fleet,
             meter: cluster.meter(),
@@ -318,8 +322,10 @@ impl Direct {
             Dial { floor: Some(floor.address.clone()), ..everybody(first_client(), receivers) };
         fleet.dial_all(&dial)?;
         floor.accepted(receivers)?;
+        let im = crate::swarm::helper(&deployment)?;
         Ok(Direct {
-            im: crate::swarm::helper(&deployment)?,
+            sender: Sender::Helper(im.clone()),
+            im,
             servers: deployment.servers,
             fleet,
             meter: floor.meter(),
@@ -369,7 +375,7 @@ impl Direct {
                 let (receiver, content) = self.message(index, due, receipt);
                 let receiver = ClientId::Int(receiver);
                 let node = &*self.servers[receiver.node_of(self.servers.len())];
-                let sender = self.sender(index, receipt);
+                let sender = self.author(index, receipt);
                 let receivers = vec![receiver];
                 (node, Envelope::Direct { sender, receivers, content, receipt, id: None })
             })
@@ -380,8 +386,8 @@ impl Direct {
         Ok(())
     }
 
-    /// Who sends the message with this index; the system where no receipt is wanted.
-    pub fn sender(&self, index: u64, receipt: bool) -> ClientId {
+    /// Who the message with this index is from; the system where no receipt is wanted.
+    pub fn author(&self, index: u64, receipt: bool) -> ClientId {
         match receipt && self.senders > 0 {
             true => (first_client() + (self.receivers as u64 + index % self.senders as u64) as i64)
                 .into(),
@@ -392,7 +398,7 @@ impl Direct {
     /// Receiver and text of the message with this index, which asks for a receipt or does not.
     pub fn message(&self, index: u64, due: u64, receipt: bool) -> (i64, String) {
         let receivers = self.receivers as u64;
-        let sender = match self.sender(index, receipt) {
+        let sender = match self.author(index, receipt) {
             ClientId::Int(id) => id,
             _ => 0,
         };

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use imcore::ImClient;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -41,7 +40,6 @@ pub fn direct(
 
 /// Rooms with their members connected, for load at a rate.
 pub struct RoomLoad {
-    im: ImClient,
     pub fleet: Fleet,
     first: i64,
     rooms: usize,
@@ -67,28 +65,32 @@ impl RoomLoad {
         let count = rooms * members;
         let mut fleet = Fleet::start(Some(&cluster.deployment), first, count, pins.clients)?;
         fleet.dial_all(&everybody(first, count))?;
-        let im = cluster.im.clone();
         for room in 0..rooms {
             let (stream, first) = (room as u32 + 1, first + (room * members) as i64);
             fleet.members(stream, first, members)?;
-            join(&im, &room_name(stream), first, members)?;
+            join(&cluster.im, &room_name(stream), first, members)?;
         }
-        Ok(RoomLoad { im, fleet, first, rooms, members, size, sent: 0 })
+        Ok(RoomLoad { fleet, first, rooms, members, size, sent: 0 })
     }
 
     /// Sends at `rate` over all rooms for `seconds`.
-    pub fn in_background(&self, rate: f64, seconds: f64) -> Background {
-        let (im, rooms, size, sent) = (self.im.clone(), self.rooms as u64, self.size, self.sent);
-        Background(thread::spawn(move || {
+    pub fn in_background(
+        &self,
+        cluster: &Cluster,
+        rate: f64,
+        seconds: f64,
+    ) -> Result<Background, String> {
+        let (rooms, size, sent) = (self.rooms as u64, self.size, self.sent);
+        let mut sender = cluster.sender()?;
+        Ok(Background(thread::spawn(move || {
             pace::open_loop(rate, seconds, |index, due| {
                 let index = sent + index;
                 let stream = (index % rooms) as u32 + 1;
                 let number = (index / rooms) as u32 + 1;
                 let text = raw(Stamp::of_room(stream, number, due).json(size))?;
-                im.send_chan_message(0, &room_name(stream), &text)
-                    .map_err(|error| format!("sending to a room: {error}"))
+                sender.channel(&room_name(stream), &text)
             })
-        }))
+        })))
     }
 
     /// Waits until all is sent and delivered.
@@ -122,10 +124,8 @@ impl Direct {
     /// Sends the next message through the helper.
     pub fn send_one(&mut self, due: u64, receipt: bool) -> Result<(), String> {
         let (receiver, text) = self.message(self.sent, due, receipt);
-        let sender = self.sender(self.sent, receipt);
-        self.im
-            .send_message(sender, [receiver], &raw(text)?, receipt)
-            .map_err(|error| format!("sending: {error}"))?;
+        let author = self.author(self.sent, receipt);
+        self.sender.direct(author, receiver, &raw(text)?, receipt)?;
         self.sent += 1;
         self.receipts += u64::from(receipt);
         Ok(())

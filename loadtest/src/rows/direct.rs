@@ -201,7 +201,7 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     traffic::direct(&mut server, RATE, 1.0, false)?;
     for run in 0..bench.common.runs {
         let (a, quiet_pace) = traffic::direct(&mut server, RATE, seconds, false)?;
-        let background = room.in_background(ROOM_RATE, seconds);
+        let background = room.in_background(&cluster, ROOM_RATE, seconds)?;
         let (b, busy_pace) = traffic::direct(&mut server, RATE, seconds, false)?;
         paces.extend([quiet_pace, busy_pace, room.settle(background)?]);
         figures[0].push(b.quantile(0.99) / a.quantile(0.99));

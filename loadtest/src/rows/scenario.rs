@@ -101,7 +101,8 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
         (profile.churn_rate > 0.0).then(|| Churn::start(&cluster, pins.clients)).transpose()?;
     let (cpu, wall) = (cluster.meter().cpu(), clock::now());
     let background =
-        room.as_ref().map(|room| room.in_background(profile.room_rate, profile.seconds));
+        room.as_ref().map(|room| room.in_background(&cluster, profile.room_rate, profile.seconds));
+    let background = background.transpose()?;
     let mut look = Look::new(&cluster);
     let watchers = Watchers::of(&direct, &room, &churn);
     row.series.push(look.sample(&watchers));

@@ -12,8 +12,9 @@ use socket2::{Domain, Protocol, Type};
 
 use super::{
     socket::Socket,
+    stream::Stream,
     tally::Tally,
-    tickets::{Invitation, Tickets},
+    tickets::{Invitation, Tickets, Way},
 };
 use crate::{
     clock,
@@ -147,8 +148,10 @@ impl Dialer {
         registry: &Registry,
         tally: &mut Tally,
     ) -> io::Result<()> {
-        let Invitation { client, address, request } = invitation;
-        let mut stream = match self.connect(address) {
+        let Invitation { client, way: Way { address, request, tls } } = invitation;
+        let connected =
+            self.connect(address).and_then(|tcp| Stream::new(tcp, tls).map_err(io::Error::other));
+        let mut stream = match connected {
             Ok(stream) => stream,
             Err(error) => {
                 tally.refuse(format!("connect: {}", error.kind()));
@@ -156,7 +159,7 @@ impl Dialer {
             }
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut stream, Token(sockets.len()), interest)?;
+        registry.register(stream.tcp_mut(), Token(sockets.len()), interest)?;
         sockets.push(Socket::new(stream, client, request, due));
         self.under_way += 1;
         self.dialled += 1;
@@ -202,5 +205,6 @@ impl Current {
 /// The floor knows no handshake: the client's number, and it writes.
 fn floor_invitation(floor: &str, client: i64) -> io::Result<Invitation> {
     let address = floor.parse().map_err(|_| io::Error::other(format!("{floor}: no address")))?;
-    Ok(Invitation { client, address, request: client.to_le_bytes().to_vec() })
+    let way = Way { address, request: client.to_le_bytes().to_vec(), tls: None };
+    Ok(Invitation { client, way })
 }

@@ -7,6 +7,7 @@
 mod audit;
 mod dialer;
 mod socket;
+mod stream;
 mod tally;
 mod tickets;
 

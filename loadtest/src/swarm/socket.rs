@@ -2,9 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use mio::net::TcpStream;
-
-use super::tally::Tally;
+use super::{stream::Stream, tally::Tally};
 use crate::{
     account::Sequence,
     clock,
@@ -27,7 +25,7 @@ enum Phase {
 
 pub struct Socket {
     pub client: i64,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     phase: Phase,
     /// When the connect was due.
     due: u64,
@@ -43,7 +41,7 @@ pub enum Ready {
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, client: i64, request: Vec<u8>, due: u64) -> Self {
+    pub fn new(stream: Stream, client: i64, request: Vec<u8>, due: u64) -> Self {
         let phase = Phase::Dialling(request.into());
         Socket { client, stream: Some(stream), phase, due, sequences: Vec::new() }
     }
@@ -72,7 +70,7 @@ impl Socket {
         let was_open = self.is_open();
         let result = self.advance(scratch, tally);
         if let Err(error) = result {
-            let reason = match self.stream.as_ref().and_then(|stream| stream.take_error().ok()?) {
+            let reason = match self.stream.as_mut().and_then(|s| s.tcp_mut().take_error().ok()?) {
                 Some(error) => error.kind().to_string(),
                 None => error.to_string(),
             };
@@ -111,13 +109,17 @@ impl Socket {
                 }
                 Err(error) => return Err(error),
             }
-            stream.set_nodelay(true)?;
+            stream.tcp_mut().set_nodelay(true)?;
             let no_answer_follows = request.len() == size_of::<i64>();
             if no_answer_follows {
                 self.open(tally);
             } else {
                 self.phase = Phase::Upgrading(Vec::new());
             }
+        }
+        match self.stream.as_mut().map_or(Ok(()), Stream::drive) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
         }
         self.read(scratch, tally)
     }
@@ -140,8 +142,9 @@ impl Socket {
                 Err(error) => return Err(error),
             };
             self.take(&scratch[..count], tally)?;
-            // A short read emptied the socket; what comes later is announced by a new event.
-            if count < scratch.len() {
+            // A short read emptied the socket; what comes later is announced by a new event. Under TLS it is
+            // a record that ended.
+            if count < scratch.len() && !self.stream.as_ref().is_some_and(Stream::is_secure) {
                 return Ok(());
             }
         }

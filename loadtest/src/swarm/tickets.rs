@@ -1,9 +1,10 @@
 //! Issues connect tickets through the helper, on a thread of its own because the helper blocks.
 
 use std::{
+    collections::HashMap,
     net::{SocketAddr, ToSocketAddrs},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -11,15 +12,25 @@ use std::{
 
 use imcore::ImClient;
 use mio::Waker;
+use rustls::{ClientConfig, pki_types::ServerName};
 
+use super::stream::trust;
 use crate::orders::Deployment;
 
 /// A client's way in: the node to connect to and the request that it sends there.
 #[derive(Debug)]
 pub struct Invitation {
     pub client: i64,
+    pub way: Way,
+}
+
+/// Where a connection goes and what it says first.
+#[derive(Debug)]
+pub struct Way {
     pub address: SocketAddr,
     pub request: Vec<u8>,
+    /// Whom to trust, and the name that the certificate must have, under TLS.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 /// The issuing thread, seen from the loop.
@@ -47,7 +58,7 @@ impl Tickets {
         let (sender, issued) = sync_channel(ahead);
         thread::spawn(move || {
             let failed = match helper(&deployment) {
-                Ok(im) => issue(&im, &queue, &sender, &waker).err(),
+                Ok(im) => issue(&im, deployment.ca.as_deref(), &queue, &sender, &waker).err(),
                 Err(error) => Some(error),
             };
             if let Some(error) = failed {
@@ -66,14 +77,14 @@ impl Tickets {
 
 fn issue(
     im: &ImClient,
+    ca: Option<&str>,
     queue: &Receiver<std::ops::Range<i64>>,
     sender: &SyncSender<Result<Invitation, String>>,
     waker: &Waker,
 ) -> Result<(), String> {
     for client in queue.iter().flatten() {
         let url = im.prev_connect_server(client, None).map_err(|error| error.to_string())?;
-        let (address, request) = parse(&url)?;
-        if sender.send(Ok(Invitation { client, address, request })).is_err() {
+        if sender.send(Ok(Invitation { client, way: parse(&url, ca)? })).is_err() {
             break;
         }
         waker.wake().map_err(|error| error.to_string())?;
@@ -81,19 +92,47 @@ fn issue(
     Ok(())
 }
 
-/// Address and upgrade request of a `ws://host:port/path?token=...` URL.
-pub fn parse(url: &str) -> Result<(SocketAddr, Vec<u8>), String> {
-    let bad = || format!("{url:?}: expected ws://host:port/path; wss:// needs a proxy in front");
-    let rest = url.strip_prefix("ws://").ok_or_else(bad)?;
+/// The way to a `ws://` or `wss://host:port/path?token=...` URL; `ca` is a PEM file with whom to trust.
+pub fn parse(url: &str, ca: Option<&str>) -> Result<Way, String> {
+    // The token stays out of messages: it is a secret while it lives.
+    let shown = url.split('?').next().unwrap_or_default();
+    let bad = || format!("{shown:?}: expected ws://host:port/path or wss://host:port/path");
+    let (secure, rest) = match url.strip_prefix("ws://") {
+        Some(rest) => (false, rest),
+        None => (true, url.strip_prefix("wss://").ok_or_else(bad)?),
+    };
     let (host, path) = rest.split_at(rest.find('/').ok_or_else(bad)?);
-    let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let port = if secure { 443 } else { 80 };
+    let with_port = if has_port(host) { host.to_owned() } else { format!("{host}:{port}") };
     let mut addresses = with_port.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
     let address = addresses.next().ok_or_else(bad)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     );
-    Ok((address, request.into_bytes()))
+    let tls = if secure { Some(verified(&with_port, ca)?) } else { None };
+    Ok(Way { address, request: request.into_bytes(), tls })
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) && !host.ends_with(']')
+}
+
+fn verified(
+    host: &str,
+    ca: Option<&str>,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
+    let ca = ca.ok_or("wss:// needs --ca FILE with the certificate of who signed the nodes'")?;
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| format!("{host}: {error}"))?;
+    // Read once per process, not once per connection.
+    static TRUSTED: Mutex<Option<HashMap<String, Arc<ClientConfig>>>> = Mutex::new(None);
+    let mut trusted = TRUSTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let trusted = trusted.get_or_insert_default();
+    if !trusted.contains_key(ca) {
+        trusted.insert(ca.to_owned(), trust(ca)?);
+    }
+    Ok((Arc::clone(&trusted[ca]), name))
 }
 
 #[cfg(test)]
@@ -102,10 +141,13 @@ mod tests {
 
     #[test]
     fn a_connect_url_becomes_a_request() {
-        let (address, request) = parse("ws://127.0.0.1:6001/ws?token=abc").unwrap();
-        assert_eq!(address, ([127, 0, 0, 1], 6001).into());
-        assert!(request.starts_with(b"GET /ws?token=abc HTTP/1.1\r\nHost: 127.0.0.1:6001\r\n"));
-        assert!(request.ends_with(b"\r\n\r\n"));
-        assert!(parse("wss://example.com/ws").unwrap_err().contains("wss"));
+        let way = parse("ws://127.0.0.1:6001/ws?token=abc", None).unwrap();
+        assert_eq!(way.address, ([127, 0, 0, 1], 6001).into());
+        assert!(way.request.starts_with(b"GET /ws?token=abc HTTP/1.1\r\nHost: 127.0.0.1:6001\r\n"));
+        assert!(way.request.ends_with(b"\r\n\r\n") && way.tls.is_none());
+        let error = parse("wss://127.0.0.1:6001/ws?token=abc", None).unwrap_err();
+        assert!(error.contains("--ca") && !error.contains("abc"), "{error}");
+        let error = parse("http://127.0.0.1/ws?token=abc", None).unwrap_err();
+        assert!(error.contains("wss://") && !error.contains("abc"), "{error}");
     }
 }

@@ -32,6 +32,18 @@ fn nothing_wrong() {
 }
 
 #[test]
+fn nodes_that_speak_tls_are_measured() {
+    let run = node::mixed_by_tls();
+    assert!(run.success && run.output.contains("balanced"), "{}", run.output);
+}
+
+#[test]
+fn what_the_http_api_sends_is_measured() {
+    let run = Deployment::start().mixed_by_api();
+    assert!(run.success && run.output.contains("balanced"), "{}", run.output);
+}
+
+#[test]
 fn a_frame_is_dropped() {
     told(Sabotage::Drop, "lost 1,");
 }

@@ -23,7 +23,11 @@ pub struct Deployment {
     node: Child,
     redis_address: SocketAddr,
     server: SocketAddr,
+    api: SocketAddr,
 }
+
+/// Key of the node's API.
+const KEY: &str = "key-of-the-load-tools-tests";
 
 /// Enough traffic for a fault in its middle, little enough for a debug build on a busy machine.
 const MIXED: [&str; 15] = [
@@ -46,7 +50,7 @@ const MIXED: [&str; 15] = [
 
 impl Deployment {
     pub fn start() -> Self {
-        let (redis_address, server) = (free_address(), free_address());
+        let [redis_address, server, api] = [free_address(), free_address(), free_address()];
         let redis = Command::new("redis-server")
             .args([
                 "--port",
@@ -68,13 +72,16 @@ impl Deployment {
                 "--redis",
                 &format!("redis://{redis_address}"),
             ])
+            .args(["--api", &api.to_string()])
+            .env("IMSERVER_API_KEY", KEY)
             .stderr(Stdio::piped())
             .spawn()
             .expect("imserver starts");
         let log = node.stderr.take().expect("piped");
         thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).for_each(drop));
+        let deployment = Deployment { redis, node, redis_address, server, api };
         wait_for(server);
-        Deployment { redis, node, redis_address, server }
+        deployment
     }
 
     /// Runs the tool against this deployment, its clients connecting through a proxy that does `sabotage`.
@@ -95,6 +102,12 @@ impl Deployment {
         tool.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
         tool.stderr.take().expect("piped").read_to_string(&mut output).expect("text");
         Run { success: tool.wait().expect("waiting").success(), output }
+    }
+
+    /// The tool sends through the node's HTTP API.
+    pub fn mixed_by_api(&self) -> Run {
+        let api = format!("http://{}", self.api);
+        self.run(&[&MIXED[..], &["--api", &api, "--api-key", KEY]].concat())
     }
 
     pub fn loadtest(&self, arguments: &[&str]) -> Run {
@@ -171,6 +184,29 @@ impl Drop for Deployment {
             let _ = child.wait();
         }
     }
+}
+
+/// The tool starts a node of its own that speaks TLS.
+pub fn mixed_by_tls() -> Run {
+    let folder = std::env::temp_dir().join(format!("imcore-loadtest-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let certified =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+    std::fs::write(&certificate, certified.cert.pem()).expect("writing");
+    std::fs::write(&key, certified.signing_key.serialize_pem()).expect("writing");
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(MIXED)
+        .args(["--ca".as_ref(), certificate.as_os_str()])
+        .arg(format!("--node-arg=--tls-cert={}", certificate.display()))
+        .arg(format!("--node-arg=--tls-key={}", key.display()))
+        .arg("--imserver")
+        .arg(imserver())
+        .output()
+        .expect("the tool runs");
+    let _ = std::fs::remove_dir_all(folder);
+    let text = [output.stdout, output.stderr].concat();
+    Run { success: output.status.success(), output: String::from_utf8_lossy(&text).into_owned() }
 }
 
 fn imserver() -> PathBuf {
