@@ -160,7 +160,12 @@ impl Api {
     /// because nobody's own message goes to their only connection.
     fn check(&self, fields: &Fields, _: &Caller) -> Answer {
         let client = self.user(fields, "websocketId")?;
-        self.im.send_message(0, [client], &ChatMessage::new(Kind::Check).text()?, false)?;
+        self.im.send_message(
+            self.im.system(),
+            [client],
+            &ChatMessage::new(Kind::Check).text()?,
+            false,
+        )?;
         Ok(json!({}))
     }
 

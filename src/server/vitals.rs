@@ -108,8 +108,8 @@ impl Vitals {
         refused.chain(tls).collect()
     }
 
-    /// What the node tells others of itself.
-    pub(super) fn status(&self) -> NodeStatus {
+    /// What the node tells others of itself with each renewal of its lease, as of now. Asks nobody.
+    pub fn status(&self) -> NodeStatus {
         let stats = self.stats();
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -1,6 +1,6 @@
 //! What the admin listener tells of the whole cluster, and what it lets an operator do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, process::Command};
 
 use imcore::{ClientId, ImClient};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ pub struct Fleet {
     pub nodes: Vec<Process>,
     pub redis: RedisServer,
     pub im: ImClient,
+    redis_process: String,
 }
 
 impl Fleet {
@@ -37,7 +38,10 @@ impl Fleet {
         }
         let im =
             ImClient::builder().servers(NAMES).redis(redis.url()).prefix(PREFIX).build().unwrap();
-        Fleet { nodes, redis, im }
+        let info: String = redis::cmd("INFO").arg("server").query(&mut redis.connect()).unwrap();
+        let process = info.lines().find_map(|line| line.strip_prefix("process_id:"));
+        let redis_process = process.unwrap().trim().to_owned();
+        Fleet { nodes, redis, im, redis_process }
     }
 
     /// Opens a connection of `client` on its own node.
@@ -45,6 +49,13 @@ impl Fleet {
         let client = client.into();
         let url = self.im.prev_connect_server(client, meta).unwrap();
         Client::connect(self.nodes[client.node_of(NAMES.len())].address(), &url).unwrap()
+    }
+
+    /// Stops Redis in mid-air, or lets it go on.
+    pub fn signal_redis(&self, name: &str) {
+        let signal = format!("-{name}");
+        let done = Command::new("kill").args([&signal, &self.redis_process]).status().unwrap();
+        assert!(done.success());
     }
 
     pub fn admin(&self) -> SocketAddr {
@@ -92,12 +103,82 @@ fn any_node_tells_of_all_nodes() {
 
     fleet.redis.stop();
     eventually("it says so", || {
-        let (status, text) = get(fleet.admin(), "/cluster");
-        status == 503 && text.starts_with(r#"{"error":"broker unavailable: "#)
+        let seen = fleet.json("/cluster");
+        seen["trouble"].as_str().is_some_and(|why| why.starts_with("broker unavailable: "))
     });
+    // This node is there all the time; of the others is told what was heard last.
+    let seen = fleet.json("/cluster");
+    assert_eq!(seen["nodes"][0]["status"]["connections"], 1, "{seen}");
+    assert!(seen["nodes"][2]["status"].is_null(), "{seen}");
+    assert_eq!(seen["nodes"][2]["last"]["connections"], 2, "{seen}");
     assert_eq!(get(fleet.admin(), "/clients/1").0, 503);
     fleet.redis.start_again();
-    eventually("it goes on", || get(fleet.admin(), "/cluster").0 == 200);
+    eventually("it goes on", || fleet.json("/cluster")["trouble"].is_null());
+    let told = events(&fleet);
+    for part in [
+        "im-1 fell silent; it had 2 connections; every client with id % 3 = 1",
+        "broker unavailable",
+        "the broker answers again",
+    ] {
+        assert!(told.iter().any(|what| what.contains(part)), "{part}: {told:?}");
+    }
+}
+
+/// What the node remembers.
+fn events(fleet: &Fleet) -> Vec<String> {
+    let history = fleet.json("/history");
+    let events = history["events"].as_array().unwrap().iter();
+    events.map(|event| event["what"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A Redis that takes everything and answers nothing.
+#[test]
+fn a_hanging_broker_keeps_nobody_waiting() {
+    let fleet = Fleet::start(&[]);
+    let _client = fleet.connect(3, None);
+    let one = |seen: &Value| seen["nodes"][0]["status"]["connections"] == 1;
+    eventually("the connection", || one(&fleet.json("/cluster")));
+    fleet.signal_redis("STOP");
+    eventually("it says so", || {
+        // Every answer is one, and this node is in all of them.
+        let seen = fleet.json("/cluster");
+        assert!(one(&seen), "{seen}");
+        seen["trouble"].is_string()
+    });
+    assert_eq!(get(fleet.admin(), "/health/live").0, 200);
+    fleet.signal_redis("CONT");
+    eventually("it goes on", || fleet.json("/cluster")["trouble"].is_null());
+    let points = fleet.json("/history")["points"].as_array().unwrap().len();
+    assert!(points > 0);
+}
+
+#[test]
+fn the_members_of_a_room_are_listed() {
+    let fleet = Fleet::start(&[]);
+    let _client = fleet.connect(3, None);
+    fleet.im.join_chan_clients("a/b", [3, 4]).unwrap();
+    eventually("one is online", || {
+        let seen = fleet.json("/rooms/a%2Fb");
+        assert_eq!((&seen["name"], &seen["count"]), (&json!("a/b"), &json!(2)));
+        let members = seen["members"].as_array().unwrap();
+        assert_eq!(members.len(), 2);
+        members.contains(&json!({ "client": "3", "online": true }))
+            && members.contains(&json!({ "client": "4", "online": false }))
+    });
+    assert_eq!(fleet.json("/rooms/nobody")["count"], 0);
+}
+
+#[test]
+fn a_message_to_nobody_is_told_as_that() {
+    let fleet = Fleet::start(&[]);
+    let _client = fleet.connect(3, None);
+    let online = |client: u64| {
+        let sent = fleet.post("/send", &json!({ "client": client, "message": "x" }));
+        assert_eq!(sent.0, 200, "{}", sent.1);
+        serde_json::from_str::<Value>(&sent.1).unwrap()["online"].clone()
+    };
+    eventually("3 is there", || online(3) == true);
+    assert_eq!(online(4), false);
 }
 
 #[test]
@@ -154,6 +235,7 @@ fn a_client_is_found_written_to_and_kicked() {
         fleet.nodes[0].says("admin: 127.0.0.1:");
     }
     fleet.nodes[0].says(" sent a message to room=\"a\"\n");
+    assert!(events(&fleet).iter().any(|what| what.ends_with(&format!("kicked client {guid}"))));
 }
 
 #[test]

@@ -83,6 +83,36 @@ async function seeTheHostileClient() {
   assert.equal(await page.run(() => document.querySelectorAll("main :is(script, img), dialog img").length + Number("hacked" in window)), 0);
 }
 
+/** Who is in a room, and from there to one of them. */
+async function seeTheRoom() {
+  await page.click("#rooms .link", "announcements");
+  await says("#found .who", "announcementsroom");
+  await says("#found", "100 of 128 members");
+  await says("#found .chips", "(offline)");
+  await page.click("#rooms .link", "lobby");
+  await page.click("#found .chips a", client);
+  await says("#found .who", `${client}online`);
+}
+
+/** What goes nowhere is told as that. */
+async function writeToNobody() {
+  await page.fill("#client-id", "4242424242");
+  await page.press("Enter");
+  await says("#found .who", "4242424242offline");
+  await page.click("#found button", "Send");
+  await page.until("asks for the message", () => document.getElementById("ask-message").open);
+  await page.click("#ask-message button[value=send]");
+  await says("#done.shown", "is offline: the message went nowhere");
+}
+
+async function isReadable() {
+  for (const dark of [false, true]) {
+    await page.dark(dark);
+    assert.deepEqual(await page.pale(), [], dark ? "dark" : "light");
+  }
+  await page.dark(false);
+}
+
 async function seeNobody() {
   await page.fill("#client-id", "no id");
   await page.press("Enter");
@@ -158,7 +188,10 @@ try {
   if (folder) await takePictures();
   await seeTheHostileClient();
   await seeNobody();
+  await seeTheRoom();
+  await writeToNobody();
   await seeTheClient();
+  await isReadable();
   await write("#found button", '{"id": 9007199254740993, "text": "from the page"}', `Sent to client ${client}.`);
   await step("sent to the client");
   await write("#rooms li:has([title='lobby']) button", "plain <b>text</b> for $1", "Sent to room lobby.");
@@ -175,10 +208,27 @@ try {
   await step("kill");
   await says("#state", "2 of 3 nodes ready");
   await says("#nodes tr:nth-child(2) td:nth-child(2)", "silentnot heard since ");
+  // Also to whoever opens the page now.
+  await page.send("Page.reload");
+  await says("#nodes tr:nth-child(2) td:nth-child(2)", "silentnot heard since ");
+  await says("#nodes tr:nth-child(2) td:nth-child(2)", "every client with id % 3 = 1 cannot connect");
+  await says("#events", "im-1 fell silent; it had ");
+  await says("#events", `kicked client ${client}`);
   await picture("admin-silent");
+  await isReadable();
+  await step("redis hangs");
+  await page.until("says that the broker hangs", () => /This node works, the broker does not/.test(document.getElementById("trouble").textContent));
+  await says("#state", "broker away");
+  assert.equal(await text("#nodes tr:first-child td:first-child"), "im-0this node");
+  assert.notEqual(await text("#nodes tr:first-child td:nth-child(3)"), "–");
+  await says("#nodes tr:nth-child(3) td:nth-child(2)", "not known");
+  await picture("admin-hangs");
+  await step("redis goes on");
+  await page.until("goes on", () => document.getElementById("trouble").hidden);
   await step("redis away");
-  await page.until("says that the broker is away", () => /No news for .*: broker unavailable/.test(document.getElementById("trouble").textContent));
-  await says("#state", "no news");
+  await page.until("says that the broker is away", () => /the broker does not: broker unavailable/.test(document.getElementById("trouble").textContent));
+  await says("#state", "broker away");
+  await isReadable();
   await picture("admin-away");
   await step("redis back");
   await page.until("goes on", () => document.getElementById("trouble").hidden);

@@ -179,6 +179,8 @@ fn the_page_shows_the_cluster() {
     script.follow("", |step| match step {
         None => {}
         Some("kill") => fleet.nodes[1].signal("KILL"),
+        Some("redis hangs") => fleet.signal_redis("STOP"),
+        Some("redis goes on") => fleet.signal_redis("CONT"),
         Some("redis away") => fleet.redis.stop(),
         Some("redis back") => fleet.redis.start_again(),
         Some(other) => panic!("{other:?} is no step"),

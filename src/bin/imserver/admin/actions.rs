@@ -8,7 +8,10 @@ use imcore::{ClientId, ImClient};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::shared::{Failure, Outcome};
+use super::{
+    shared::{Failure, Outcome},
+    watch::Watch,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,31 +28,33 @@ struct Send {
 }
 
 /// Closes all connections of a client with 4001.
-pub(super) fn kick(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
+pub(super) fn kick(im: &ImClient, watch: &Watch, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     let Kick { client } = read(body, r#"{"client": "42"}"#)?;
     im.force_offline(client)?;
     log::info!(client:% = client, address:% = Who(peer); "admin: {} kicked client={client}", Who(peer));
+    watch.note(false, format!("{} kicked client {client}", Who(peer)));
     Ok(json!({ "kicked": client.to_string() }).to_string())
 }
 
-/// Sends a message from the system to a client or a room.
+/// Sends a message from the system to a client or a room. Says of a client whether it was online: to one that was
+/// not, the message goes nowhere.
 pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
     // Nodes of one kind of ids cannot read the other.
     let system = im.system();
-    let to = match read(body, EXAMPLE)? {
+    let (to, online) = match read(body, EXAMPLE)? {
         Send { client: Some(client), room: None, message } => {
             im.send_message(system, [client], &message, false)?;
-            format!("client={client}")
+            (format!("client={client}"), Some(im.has_online(client)?))
         }
         Send { client: None, room: Some(room), message } => {
             im.send_chan_message(system, &room, &message)?;
-            format!("room={room:?}")
+            (format!("room={room:?}"), None)
         }
         _ => return Err(mistake("name either a client or a room", EXAMPLE)),
     };
     log::info!(to:% = to, address:% = Who(peer); "admin: {} sent a message to {to}", Who(peer));
-    Ok(json!({ "sent": to }).to_string())
+    Ok(json!({ "sent": to, "online": online }).to_string())
 }
 
 fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Failure> {

@@ -1,4 +1,4 @@
-//! The whole cluster, as its broker tells of it: nodes, rooms by size, one client.
+//! What the broker is asked for: rooms by size, who is in one, one client.
 //!
 //! Everything a person could have written (names, notes) goes out as JSON text; ids are strings, since a
 //! browser's numbers end at 2^53.
@@ -13,46 +13,23 @@ use crate::lookups::Lookups;
 
 /// Rooms that are shown, the largest.
 const ROOMS: usize = 50;
-/// Connections and rooms of one client that are shown.
+/// Connections and rooms of one client, and members of one room, that are shown.
 const CLIENT_ITEMS: usize = 100;
 /// Characters of a note that are shown.
 const NOTE: usize = 2000;
 /// How old an answer may be that is shared by all pages.
-const NODES_LIFE: Duration = Duration::from_millis(900);
 const ROOMS_LIFE: Duration = Duration::from_secs(4);
 
 /// What can be asked of the broker.
 pub(super) struct Cluster {
     pub(super) im: ImClient,
     lookups: Arc<Lookups>,
-    /// Name of the node that asks.
-    node: String,
-    nodes: Shared,
     rooms: Shared,
 }
 
 impl Cluster {
-    pub(super) fn new(node: &str, lookups: Arc<Lookups>) -> Cluster {
-        let (node, im) = (node.to_owned(), lookups.im().clone());
-        Cluster {
-            im,
-            lookups,
-            node,
-            nodes: Shared::new(NODES_LIFE),
-            rooms: Shared::new(ROOMS_LIFE),
-        }
-    }
-
-    /// All nodes with what they say of themselves.
-    pub(super) fn nodes(&self) -> Outcome {
-        self.nodes.get(|| {
-            let nodes = self.im.nodes()?.into_iter().map(
-                |node| json!({ "server": node.server, "index": node.index, "status": node.status }),
-            );
-            let nodes = nodes.collect::<Value>();
-            let broker = self.im.broker().describe();
-            Ok(json!({ "node": self.node, "broker": broker, "nodes": nodes }).to_string())
-        })
+    pub(super) fn new(lookups: Arc<Lookups>) -> Cluster {
+        Cluster { im: lookups.im().clone(), lookups, rooms: Shared::new(ROOMS_LIFE) }
     }
 
     /// The largest rooms.
@@ -71,6 +48,17 @@ impl Cluster {
             let largest = largest.collect::<Value>();
             Ok(json!({ "count": count, "members": members, "largest": largest }).to_string())
         })
+    }
+
+    /// Some members of a room.
+    pub(super) fn room(&self, name: &str) -> Outcome {
+        let mut page = self.im.members_page(name, None, CLIENT_ITEMS)?;
+        // A page may hold more than it was asked for.
+        page.items.truncate(CLIENT_ITEMS);
+        let online = self.im.has_online_many(page.items.iter().copied())?;
+        let member = |(client, online): (&ClientId, bool)| json!({ "client": client.to_string(), "online": online });
+        let members = page.items.iter().zip(online).map(member).collect::<Value>();
+        Ok(json!({ "name": name, "count": page.total, "members": members }).to_string())
     }
 
     /// Where a client lives, its connections and its rooms.

@@ -1,14 +1,16 @@
 //! The admin listener: health, metrics and a page for people, apart from the clients' listener.
 //!
-//! Reading order: `site` (what there is and who may ask), `own` (this node), `cluster` (what the broker
-//! tells of all), `actions` (what can be done), `shared` (answers that several pages share), `page` (the
+//! Reading order: `site` (what there is and who may ask), `own` (this node), `watch` and `history` (what this
+//! node knows of all), `cluster` (what the broker is asked for: rooms, clients), `actions` (what can be done), `shared` (answers that several pages share), `page` (the
 //! files of the page, which lie in the folder of that name).
 
 mod actions;
 mod cluster;
+mod history;
 mod own;
 mod page;
 mod shared;
 mod site;
+mod watch;
 
 pub(crate) use site::Site;

@@ -11,6 +11,7 @@ use super::{
     own::Own,
     page,
     shared::{Failure, Outcome},
+    watch::Watch,
 };
 use crate::{
     api::Api,
@@ -18,8 +19,8 @@ use crate::{
     web::{self, Access, CHALLENGE, Limits, Request, Response},
 };
 
-const PLACES: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /rooms, \
-                      /clients/ID, /kick and /send";
+const PLACES: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
+                      /rooms, /rooms/NAME, /clients/ID, /kick and /send";
 /// What is done, not asked.
 const ACTIONS: [&str; 2] = ["/kick", "/send"];
 
@@ -27,6 +28,7 @@ const ACTIONS: [&str; 2] = ["/kick", "/send"];
 pub(crate) struct Site {
     own: Own,
     cluster: Cluster,
+    watch: Arc<Watch>,
     access: Access,
 }
 
@@ -43,7 +45,8 @@ impl Site {
         let broker = lookups.im().broker().describe();
         Site {
             own: Own { name: node.to_owned(), broker, connections, vitals, api },
-            cluster: Cluster::new(node, lookups),
+            watch: Watch::start(node, lookups.im().clone()),
+            cluster: Cluster::new(lookups),
             access,
         }
     }
@@ -53,10 +56,15 @@ impl Site {
         &self.access
     }
 
-    fn client(&self, request: &Request) -> Option<Response> {
+    /// One client, or one room.
+    fn one(&self, request: &Request) -> Option<Response> {
         let segments = request.segments()?;
-        let [place, id] = &segments[..] else { return None };
-        (place == "clients").then(|| respond(self.cluster.client(id)))
+        let [place, name] = &segments[..] else { return None };
+        match &**place {
+            "clients" => Some(respond(self.cluster.client(name))),
+            "rooms" => Some(respond(self.cluster.room(name))),
+            _ => None,
+        }
     }
 }
 
@@ -106,11 +114,12 @@ impl web::Site for Site {
             "/health/ready" => self.own.ready(),
             "/metrics" => self.own.metrics(&self.access),
             "/stats" => self.own.stats(),
-            "/cluster" => respond(self.cluster.nodes()),
+            "/cluster" => respond(Ok(self.watch.cluster(&self.own.vitals.status()))),
+            "/history" => respond(Ok(self.watch.history())),
             "/rooms" => respond(self.cluster.rooms()),
-            "/kick" => respond(actions::kick(im, &request.body, request.peer)),
+            "/kick" => respond(actions::kick(im, &self.watch, &request.body, request.peer)),
             "/send" => respond(actions::send(im, &request.body, request.peer)),
-            _ => self.client(request).unwrap_or_else(|| Response::line(404, PLACES)),
+            _ => self.one(request).unwrap_or_else(|| Response::line(404, PLACES)),
         }
     }
 }

@@ -2,17 +2,18 @@
 
 import { ask } from "./ask.js";
 import { lookUp } from "./client.js";
-import { showNodes, showRooms } from "./cluster.js";
+import { showHistory, showNodes, showRooms } from "./cluster.js";
 import { showNode } from "./node.js";
 import { $, put, span } from "./show.js";
 
 const LONGEST_PAUSE_MS = 15_000;
 
-/** What goes wrong now, by path; a banner tells the first of them. */
+/** What goes wrong now, by path, and with the broker; a banner tells one of them. */
 const troubles = new Map();
 
 function showTroubles() {
-  const [trouble] = troubles.values();
+  // The root of it: without the node nothing is known of the broker, and without the broker nothing of rooms.
+  const trouble = troubles.get("cluster") ?? troubles.get("broker") ?? troubles.values().next().value;
   $("trouble").hidden = !trouble;
   const stale = troubles.has("cluster");
   document.body.classList.toggle("stale", stale);
@@ -20,7 +21,16 @@ function showTroubles() {
     put("state", "no news");
     $("state").className = "pill bad";
   }
-  if (trouble) put("trouble", `No news for ${span((Date.now() - trouble.heard) / 1000)}: ${trouble.why}. Trying on.`);
+  if (trouble) put("trouble", trouble.text ?? `No news for ${span((Date.now() - trouble.heard) / 1000)}: ${trouble.why}. Trying on.`);
+}
+
+/** The node answers; whether it could ask the broker is in its answer. */
+function showCluster(answer) {
+  const { trouble, age_seconds: age } = answer;
+  const others = age == null ? "nothing is known of the others yet" : `the others were heard ${span(age)} ago`;
+  if (trouble) troubles.set("broker", { text: `This node works, the broker does not: ${trouble}. This node is shown as it is, ${others}.` });
+  else troubles.delete("broker");
+  showNodes(answer);
 }
 
 /** Asks for `path` while `wanted`, every so many milliseconds, and less often while it fails. */
@@ -92,7 +102,8 @@ $("look-up").addEventListener("submit", (event) => {
 addEventListener("hashchange", turn);
 document.addEventListener("visibilitychange", rouse);
 
-follow("cluster", 2000, () => true, showNodes);
+follow("cluster", 2000, () => true, showCluster);
+follow("history", 10_000, () => view() === "cluster", showHistory);
 follow("rooms", 5000, () => view() === "cluster", showRooms);
 follow("stats", 2000, () => view() === "node", showNode);
 turn();

@@ -29,6 +29,27 @@ export async function lookUp(id) {
   }
 }
 
+/** Shows who is in a room. */
+export async function lookInto(name) {
+  const own = ++looked;
+  try {
+    const room = await ask(`rooms/${encodeURIComponent(name)}`);
+    if (own !== looked) return;
+    const { count, members } = room;
+    const chips = members.map(({ client, online }) => {
+      const link = el("a", online ? "" : "zero", online ? client : `${client} (offline)`);
+      link.href = `#${new URLSearchParams({ client })}`;
+      return el("li", "", link);
+    });
+    const who = el("div", "who", el("b", "", name), el("span", "pill", "room"),
+      el("div", "buttons", button("Send …", "plain", () => write({ room: name }))));
+    $("found").replaceChildren(who, heading(count, members.length, "member"), el("ul", "chips", ...chips));
+    put("client-age", `as of ${clock(Date.now())}`);
+  } catch (error) {
+    if (own === looked) $("found").replaceChildren(el("p", "bad", error.message));
+  }
+}
+
 function card(client) {
   const { connections, rooms } = client;
   const count = client.connections_count;
@@ -81,7 +102,8 @@ export async function write(to) {
   // JSON goes out letter by letter: a large number would not survive as one of the browser's.
   const text = $("message").value;
   const message = isJson(text) ? text : JSON.stringify(text);
-  await act("send", `${JSON.stringify(to).slice(0, -1)},"message":${message}}`, `Sent to ${whom}.`);
+  const sent = await act("send", `${JSON.stringify(to).slice(0, -1)},"message":${message}}`, `Sent to ${whom}.`);
+  if (sent && sent.online === false) announce(`Client ${to.client} is offline: the message went nowhere.`, true);
 }
 
 function isJson(text) {
@@ -95,11 +117,11 @@ function isJson(text) {
 
 async function act(path, body, done) {
   try {
-    await ask(path, body);
+    const answer = await ask(path, body);
     announce(done);
-    return true;
+    return answer;
   } catch (error) {
     announce(error.message, true);
-    return false;
+    return null;
   }
 }

@@ -1,15 +1,17 @@
 // The cluster: what all nodes come to, each node, and the rooms.
 
-import { $, button, clock, el, fullness, many, meter, plot, put, rate, short, span, spark, time, whole } from "./show.js";
-import { write } from "./client.js";
+import { $, button, el, fullness, many, meter, plot, put, rate, short, span, spark, time, when, whole } from "./show.js";
+import { lookInto, write } from "./client.js";
 
-// Looks that are kept, one every two seconds; the fewest that fill a chart; those of a small line.
-const KEEP = 150, SHORTEST = 30, SMALL = 40;
+// Looks that are kept, one every two seconds; the shortest and the longest time of a chart; the looks of a small line.
+const KEEP = 150, SHORTEST_MS = 60_000, LONGEST_MS = 3_600_000, SMALL = 40;
 const COUNTERS = ["opened", "offered", "delivered", "dropped"];
 
 /** Server and a number for twins -> what was heard of it: last status, when, rates, history of deliveries. */
 const known = new Map();
 const looks = [];
+/** What the node that answers remembers: points every ten seconds, and events. */
+let history = { since: null, points: [], events: [] };
 
 /** What the new status of a node comes to, beside what was known of it. */
 function learn(node, key, now) {
@@ -31,7 +33,7 @@ function learn(node, key, now) {
 }
 
 /** Shows all nodes as they are told of. */
-export function showNodes({ node: own, broker, nodes }) {
+export function showNodes({ node: own, broker, nodes, trouble }) {
   const now = Date.now();
   const seen = new Map();
   const rows = nodes.map((node) => {
@@ -41,21 +43,23 @@ export function showNodes({ node: own, broker, nodes }) {
   });
   for (const row of rows) row.twin = seen.get(row.server) > 1;
   const heard = rows.filter((row) => row.status);
-  const sum = (pick) => heard.reduce((total, row) => total + (pick(row) ?? 0), 0);
+  // Without the broker the others count as they were.
+  const counted = trouble ? rows.map((row) => ({ ...row, status: row.status ?? row.memory.status })).filter((row) => row.status) : heard;
+  const sum = (pick) => counted.reduce((total, row) => total + (pick(row) ?? 0), 0);
   const rated = heard.some((row) => row.memory.rates.offered != null);
   const rates = Object.fromEntries(COUNTERS.map((name) => [name, rated ? sum((row) => row.memory.rates[name]) : null]));
-  looks.push({ at: now, connections: sum((row) => row.status.connections), ...rates });
+  if (!trouble) looks.push({ at: now, connections: sum((row) => row.status.connections), ...rates });
   if (looks.length > KEEP) looks.shift();
 
   const ready = heard.filter((row) => row.status.not_ready == null).length;
   const all = ready === rows.length;
-  put("state", `${all ? "" : `${ready} of `}${many(rows.length, "node")} ready`);
-  $("state").className = `pill ${all ? "good" : "bad"}`;
+  put("state", trouble ? "broker away" : `${all ? "" : `${ready} of `}${many(rows.length, "node")} ready`);
+  $("state").className = `pill ${all && !trouble ? "good" : "bad"}`;
   put("about", `${own} answers · ${broker}`);
   showTotals(sum, rates);
   showCharts(now);
-  put("nodes-note", heard.length === rows.length ? "" : `${rows.length - heard.length} silent`);
-  $("nodes").replaceChildren(...rows.map((row) => nodeRow(row, now)));
+  put("nodes-note", heard.length === rows.length || trouble ? "" : `${rows.length - heard.length} silent`);
+  $("nodes").replaceChildren(...rows.map((row) => nodeRow({ ...row, trouble }, now)));
 }
 
 function showTotals(sum, rates) {
@@ -73,24 +77,46 @@ function showTotals(sum, rates) {
   put("undelivered-why", `${short(dropped)} dropped, ${short(lost)} missed, ${many(receipts, "receipt")}`);
 }
 
+/** Takes in what the node remembers, and shows what happened. */
+export function showHistory(answer) {
+  history = answer;
+  const items = answer.events.toReversed().map(({ at, bad, what }) =>
+    el("li", bad ? "bad" : "", el("time", "dim", when(at * 1000)), el("span", "", what)));
+  $("events").replaceChildren(...items);
+  put("events-note", items.length ? `as ${span(Date.now() / 1000 - answer.since)} of watching by this node tell` : `nothing since ${when(answer.since * 1000)}, when this node began to watch`);
+}
+
+/** The points of the charts: what this page saw, and before that what the node remembers. */
+function series(now) {
+  const first = looks[0]?.at ?? now;
+  const remembered = history.points.map((point) => ({ ...point, at: point.at * 1000 })).filter(({ at }) => at < first);
+  return [...remembered, ...looks].filter(({ at }) => at > now - LONGEST_MS);
+}
+
 function showCharts(now) {
-  const length = Math.max(SHORTEST, looks.length);
-  const values = (name) => looks.map((look) => look[name]).filter((value) => value != null);
-  put("top-connections", `highest ${whole(plot("chart-connections", length, [{ values: values("connections") }]))}`);
-  put("top-messages", `highest ${rate(plot("chart-messages", length, [
-    { values: values("offered") }, { values: values("delivered"), kind: "second" }, { values: values("dropped"), kind: "bad" },
-  ]))} a second`);
-  const passed = Math.max(2 * SHORTEST, Math.floor((now - looks[0].at) / 10_000) * 10);
-  for (const since of document.querySelectorAll(".since")) since.textContent = `last ${span(passed)}`;
+  const all = series(now);
+  const begin = Math.min(now - SHORTEST_MS, all[0]?.at ?? now);
+  const line = (name, kind) => ({ kind, points: all.filter((point) => point[name] != null).map((point) => [(point.at - begin) / (now - begin), point[name]]) });
+  put("top-connections", `highest ${whole(plot("chart-connections", [line("connections")]))}`);
+  const dropped = line("dropped", "bad");
+  // A red line along zero would look like an alarm.
+  const drops = dropped.points.some(([, value]) => value > 0);
+  $("key-dropped").hidden = !drops;
+  const messages = [line("offered"), line("delivered", "second"), ...(drops ? [dropped] : [])];
+  put("top-messages", `highest ${rate(plot("chart-messages", messages))} a second`);
+  for (const since of document.querySelectorAll(".since")) since.textContent = `last ${span(Math.round((now - begin) / 10_000) * 10)}`;
 }
 
 /** What a node's state is called, how it looks, and a note where there is more to say. */
-function stateOf({ status, memory, index }, now) {
+function stateOf({ status, index, last, hurt, trouble }, now) {
   if (status?.not_ready === "stopping") return ["stopping", "warn"];
   if (status?.not_ready) return [`not ready: ${status.not_ready}`, "bad"];
   if (status) return ["ready", index == null ? "warn" : "good"];
-  if (!memory.heard) return ["no report", "", "down, without broker, or a .NET node"];
-  return ["silent", "bad", `not heard since ${clock(memory.heard)}, ${span((now - memory.heard) / 1000)} ago`];
+  const had = last && `${many(last.connections, "connection")} ${span(last.seconds_ago)} ago`;
+  if (trouble) return ["not known", "", last ? `it had ${had}` : ""];
+  const whom = hurt ? `; ${hurt} cannot connect` : "";
+  if (last) return [last.stopping ? "stopped" : "silent", "bad", `not heard since ${when(now - last.seconds_ago * 1000)}; it had ${had}${whom}`];
+  return ["no report", "bad", `never since this node began to watch: down, without broker, or a .NET node${whom}`];
 }
 
 function nodeRow(row, now) {
@@ -139,7 +165,7 @@ export function showRooms({ count, members, largest }) {
     }
     const send = button("Send …", "plain", () => write({ room: name }));
     send.setAttribute("aria-label", `Send to room ${name}`);
-    const title = el("b", "", name);
+    const title = button(name, "link", () => lookInto(name));
     title.title = name;
     const row = el("li", "", title, el("span", "", whole(size)), send, meter(size / most));
     row.dataset.room = name;

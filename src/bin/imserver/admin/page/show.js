@@ -32,6 +32,8 @@ const clockTime = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-di
 export const whole = (value) => group.format(value);
 export const short = (value) => compact.format(value);
 export const clock = (at) => clockTime.format(at);
+/** A moment; with its day if that is another one. */
+export const when = (at) => new Date(at).toDateString() === new Date().toDateString() ? clock(at) : `${new Date(at).toLocaleDateString("en")} ${clock(at)}`;
 export const many = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 export const rate = (value) => value == null ? "–" : value >= 100 ? whole(Math.round(value)) : value.toFixed(1).replace(/\.0$/, "");
 
@@ -116,21 +118,16 @@ function paths(svg, all) {
   }));
 }
 
-/** The points of a line, newest at the right, where `length` points fill the width. */
-function points(values, length, width, y) {
-  const x = (index) => (width * (length - values.length + index) / (length - 1)).toFixed(1);
-  return values.map((value, index) => `${x(index)} ${y(value).toFixed(1)}`);
-}
-
-/** Draws series of values, the first with its area; the highest value that is shown. */
-export function plot(id, length, series) {
-  const highest = Math.max(0, ...series.flatMap(({ values }) => values));
-  const y = (value) => 98 - 94 * value / (Math.max(1, highest) * 1.08);
+/** Draws lines of points, each a part of the width and a value, the first with its area; the highest value that is shown. */
+export function plot(id, series) {
+  const highest = series.flatMap(({ points }) => points).reduce((most, [, value]) => Math.max(most, value), 0);
+  const y = (value) => (98 - 94 * value / (Math.max(1, highest) * 1.08)).toFixed(1);
   const all = [25, 50, 75].map((at) => ["line", `M0 ${at}H300`]);
-  for (const { values, kind } of series) {
-    if (values.length < 2) continue;
-    const line = points(values, length, 300, y);
-    if (!kind) all.push(["area", `M${line.join("L")}L300 100L${line[0].split(" ")[0]} 100Z`]);
+  for (const { points, kind } of series) {
+    if (points.length < 2) continue;
+    const line = points.map(([x, value]) => `${(300 * x).toFixed(1)} ${y(value)}`);
+    const [first, last] = [line[0], line.at(-1)].map((point) => point.split(" ")[0]);
+    if (!kind) all.push(["area", `M${line.join("L")}L${last} 100L${first} 100Z`]);
     all.push([kind ?? "", `M${line.join("L")}`]);
   }
   paths($(id), all);
@@ -145,7 +142,8 @@ export function spark(values, length) {
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
   const highest = Math.max(1, ...values);
-  const line = points(values, length, 84, (value) => 18.5 - 17 * value / highest);
+  const x = (index) => (84 * (length - values.length + index) / (length - 1)).toFixed(1);
+  const line = values.map((value, index) => `${x(index)} ${(18.5 - 17 * value / highest).toFixed(1)}`);
   if (line.length > 1) paths(svg, [["", `M${line.join("L")}`]]);
   return svg;
 }
