@@ -176,7 +176,7 @@ fn server_modules(module: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_server_s_pure_parts_know_no_threads() {
-    for part in ["hub", "outbox", "frame", "http", "target", "refusal", "addresses", "boundary"] {
+    for part in ["hub", "outbox", "frame", "http", "target", "refusal", "addresses", "utf8"] {
         for path in files(&format!("server/{part}")).iter().flat_map(|file| paths(&code(file))) {
             const UNWANTED: [&str; 5] =
                 ["std::thread", "std::sync::mpsc", "std::net::Tcp", "mio", "crate::broker"];

@@ -123,7 +123,7 @@ fn mistakes_name_setting_value_source_and_an_example() {
         (r#"{"log": "loud"}"#, &["log in ", "\"loud\"", "\"log\": \"info\""]),
         (r#"{"redis": "http://secret@x"}"#, &["redis in ", "redis://user:password@host:6379/0"]),
         (r#"{"limits": {"lease": -1}}"#, &["limits.lease in ", "-1", "\"lease\": 7"]),
-        (r#"{"limits": {"lease": 0}}"#, &["limits.lease: 0 is not usable"]),
+        (r#"{"limits": {"lease": 0}}"#, &["limits.lease: 0", "is not usable"]),
         (r#"{"drain": 3, "limits": {"drain_over": 3}}"#, &["drain and limits.drain_over"]),
         (r#"{"log": "info", "log": "warn"}"#, &["the key \"log\" is there twice", "line 1"]),
         ("nonsense", &["is not usable", "line 1", "for example"]),
