@@ -576,3 +576,41 @@ fn a_deaf_event_subscription_is_rebuilt() {
         matches!(events.next(Duration::from_millis(50)), Ok(Some(PresenceEvent::Online(_))))
     });
 }
+
+/// The reply is lost, and what Redis remembers of brief connections for a minute is gone when it is repeated.
+#[test]
+fn a_report_is_told_once_however_late_it_is_repeated() {
+    let server = RedisServer::start_with(&["--enable-debug-command", "yes"]);
+    let options =
+        RedisOptions { call_timeout: Duration::from_millis(200), ..RedisOptions::default() };
+    let broker = RedisBroker::open(&server.url(), options).unwrap();
+    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    let mut heard = server.connect();
+    let mut heard = heard.as_pubsub();
+    heard.subscribe(&["evt_im_v2_wsOnline", "evt_im_v2_wsOffline"][..]).unwrap();
+    let mut admin = server.connect();
+    let stall = thread::spawn(move || {
+        cmd("DEBUG").arg("SLEEP").arg(2).exec(&mut admin).unwrap();
+        admin
+    });
+    let brief = |number| [opened(number, id(number as i64)), closed(number)];
+    let unanswered = (1..).find(|number| broker.report(&session, &brief(*number)).is_err());
+    let number = unanswered.unwrap();
+    let mut admin = stall.join().unwrap();
+    eventually("it was carried out", || {
+        let mut known = cmd("HGET");
+        known.arg("im_v2_wsSessions").arg(&session.id);
+        known.query::<String>(&mut admin).unwrap() == format!("{number} n1")
+    });
+    let _: i64 = cmd("DEL").arg(format!("im_v2_wsClosed{}", session.id)).query(&mut admin).unwrap();
+    let again = [&brief(number)[..], &[opened(1_000_000, id(1_000_000))]].concat();
+    broker.report(&session, &again).unwrap();
+    let last = Ticket::new(id(1_000_000), Some("m"));
+    let mut counts = std::collections::HashMap::new();
+    while !counts.keys().any(|(_, text)| *text == last.text()) {
+        let message = heard.get_message().unwrap();
+        let text: String = message.get_payload().unwrap();
+        *counts.entry((message.get_channel_name().to_owned(), text)).or_insert(0) += 1;
+    }
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+}

@@ -271,3 +271,44 @@ fn early_returners_after_an_outage_keep_their_rooms() {
     assert!(here.iter().all(|peer| world.im.has_online(ClientId::from(peer.client)).unwrap()));
     assert!(PATIENCE < LONG);
 }
+
+/// An address that a .NET helper has issued tells nobody that it is out; once it is used, its connection counts.
+/// Close, connect and join come as close to each other as they can, over a link that holds each step up.
+#[test]
+fn a_join_after_the_101_survives_a_close_under_way_whoever_issued_the_address() {
+    let world = World::new(1);
+    let address = world.nodes[0].local_addr();
+    let former: Vec<_> = (1..=40).map(|client| world.connect(client)).collect();
+    world.set_links(Mode::Delay(Duration::from_millis(15)));
+    let mut admin = world.redis.connect();
+    let mut here = Vec::new();
+    for former in former {
+        let client = former.client;
+        let ticket = format!("{{\"Item1\":{client},\"Item2\":\"net {client}\"}}");
+        let token = format!("net{client}");
+        cmd("SET")
+            .arg(format!("im_v2_wsToken{token}"))
+            .arg(&ticket)
+            .arg("EX")
+            .arg(10)
+            .exec(&mut admin)
+            .unwrap();
+        let url = format!("ws://x/ws?token={token}");
+        let (socket, gone) = thread::scope(|scope| {
+            let connecting = scope.spawn(|| crate::ws::Client::connect(address, &url).unwrap());
+            // Somewhere between the taking of the ticket and the report of its connection.
+            thread::sleep(Duration::from_millis((client as u64 * 7) % 60));
+            let gone = close(vec![former]);
+            (connecting.join().unwrap(), gone)
+        });
+        world.im.join_chan(client, ["room"]).unwrap();
+        here.push((Peer { client, ticket, socket }, gone));
+    }
+    world.set_links(Mode::Pass);
+    for (peer, gone) in &here {
+        eventually("offline", || world.log.count(false, &gone[0].ticket) == 1);
+        eventually("online", || world.log.count(true, &peer.ticket) == 1);
+    }
+    let here: Vec<_> = here.iter().map(|(peer, _)| peer).collect();
+    assert!(world.has_members("room", &here));
+}

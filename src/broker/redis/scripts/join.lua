@@ -20,6 +20,8 @@ if (tonumber(redis.call('HGET', P .. 'Online', id) or '') or 0) <= 0 then
     if ARGV[5] == '0' then redis.call('PERSIST', kept) else redis.call('PEXPIRE', kept, ARGV[5]) end
   elseif ARGV[5] ~= '0' then
     redis.call('HSET', P .. 'Absent', id, ARGV[5])
+    -- Nodes empty it every second; without any it must not grow for ever.
+    redis.call('EXPIRE', P .. 'Absent', 3600)
   end
 end
 return 1
