@@ -23,10 +23,51 @@ pub(super) struct Hub {
 #[derive(Debug, Default)]
 struct Channel {
     members: AHashSet<ClientId>,
-    /// All connections of the members; `None` after a change, until the next message needs it. A busy
-    /// room is thus walked as one array, and a join costs the same however large the room is.
+    /// All connections of the members when a message last needed them, so that a busy room is walked as one
+    /// array; `None` if they are to be gathered from the members.
     connections: Option<Rc<[Key]>>,
+    /// Connections that came (true) or went since. A join costs the same however large the room is.
+    changes: Vec<(Key, bool)>,
 }
+
+impl Channel {
+    /// A connection of a member came, or went.
+    fn note(&mut self, key: Key, here: bool) {
+        if self.connections.is_some() {
+            self.changes.push((key, here));
+            if self.changes.len() > FEW_CHANGES + self.members.len() / 4 {
+                self.connections = None;
+                self.changes = Vec::new();
+            }
+        }
+    }
+
+    /// All connections of the members, in the order of the slab: walking it in any other costs a cache miss
+    /// per connection, a tenth of the whole delivery.
+    fn connections(&mut self, clients: &AHashMap<ClientId, Client>) -> Rc<[Key]> {
+        let mut keys: Vec<Key> = match &self.connections {
+            Some(keys) if self.changes.is_empty() => return Rc::clone(keys),
+            Some(keys) => {
+                // Of several changes of one place the last counts.
+                let changed: AHashMap<Key, bool> = self.changes.drain(..).collect();
+                let kept = keys.iter().filter(|key| !changed.contains_key(*key)).copied();
+                let come = changed.iter().filter(|(_, here)| **here).map(|(key, _)| *key);
+                kept.chain(come).collect()
+            }
+            None => {
+                let of = |client| clients.get(client).map_or(&[][..], |c| c.connections.as_slice());
+                self.members.iter().flat_map(of).copied().collect()
+            }
+        };
+        // Nearly sorted after changes, which this takes advantage of.
+        keys.sort();
+        Rc::clone(self.connections.insert(keys.into()))
+    }
+}
+
+/// Changes of a channel that are carried into its list whatever its size; beyond these and a quarter of it
+/// gathering anew costs no more.
+const FEW_CHANGES: usize = 64;
 
 /// Where a channel message goes, in the order of the slab. Holds as long as no connection and no membership
 /// is added; connections that have ended are to be passed over.
@@ -109,7 +150,7 @@ impl Hub {
                     }
                     Connections::Many(keys) => keys.push(key),
                 }
-                forget_plans(&mut self.channels, &entry.channels);
+                note(&mut self.channels, &entry.channels, key, true);
                 false
             }
         }
@@ -132,7 +173,7 @@ impl Hub {
                 }
             }
         }
-        forget_plans(&mut self.channels, &entry.channels);
+        note(&mut self.channels, &entry.channels, key, false);
         false
     }
 
@@ -151,18 +192,19 @@ impl Hub {
                 }
             }
         }
+        let keys = entry.connections.as_slice();
         for name in &after {
             if let Some(channel) = self.channels.get_mut(name)
                 && channel.members.insert(client)
             {
-                channel.connections = None;
+                keys.iter().for_each(|key| channel.note(*key, true));
             }
         }
         let kept: AHashSet<&str> = after.iter().map(|name| &**name).collect();
         for name in before.iter().filter(|name| !kept.contains(&***name)) {
             if let Some(channel) = self.channels.get_mut(name) {
                 channel.members.remove(&client);
-                channel.connections = None;
+                keys.iter().for_each(|key| channel.note(*key, false));
                 if channel.members.is_empty() {
                     self.channels.remove(name);
                 }
@@ -208,24 +250,15 @@ impl Hub {
     pub(super) fn plan(&mut self, sender: ClientId, channel: &str) -> Option<Plan> {
         let own = self.own(sender);
         let channel = self.channels.get_mut(channel)?;
-        let clients = &self.clients;
-        let connections = channel.connections.get_or_insert_with(|| {
-            let of = |client| clients.get(client).map_or(&[][..], |c| c.connections.as_slice());
-            let mut keys: Vec<_> = channel.members.iter().flat_map(of).copied().collect();
-            // In the order of the slab: walking it in any other costs a cache miss per connection, a
-            // tenth of the whole delivery.
-            keys.sort_unstable();
-            keys.into()
-        });
-        Some(Plan { keys: Rc::clone(connections), own, next: 0 })
+        Some(Plan { keys: channel.connections(&self.clients), own, next: 0 })
     }
 }
 
-/// The connections of a member of these channels have changed.
-fn forget_plans(channels: &mut AHashMap<Rc<str>, Channel>, names: &[Rc<str>]) {
+/// A connection of a member of these channels came, or went.
+fn note(channels: &mut AHashMap<Rc<str>, Channel>, names: &[Rc<str>], key: Key, here: bool) {
     for name in names {
         if let Some(channel) = channels.get_mut(name) {
-            channel.connections = None;
+            channel.note(key, here);
         }
     }
 }
@@ -233,6 +266,7 @@ fn forget_plans(channels: &mut AHashMap<Rc<str>, Channel>, names: &[Rc<str>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seeded::Seeded;
 
     fn plan(hub: &mut Hub, sender: i64, channel: &str) -> Vec<Key> {
         hub.plan(sender.into(), channel).into_iter().flatten().collect()
@@ -250,6 +284,44 @@ mod tests {
         assert_eq!(hub.direct(1.into(), 1.into()), Recipient::OwnEcho);
         assert!(hub.remove(1.into(), 11));
         assert_eq!(hub.direct(2.into(), 1.into()), Recipient::Offline);
+    }
+
+    #[test]
+    fn a_list_that_is_carried_on_is_the_one_that_is_gathered() {
+        let mut chance = Seeded::new(1);
+        let mut hub = Hub::default();
+        let mut free: Vec<Key> = (0..400).collect();
+        let mut here: Vec<(i64, Key)> = Vec::new();
+        for _ in 0..20_000 {
+            let client = chance.below(300) as i64;
+            match chance.below(8) {
+                0..=2 if !free.is_empty() => {
+                    let key = free.swap_remove(chance.below(free.len()));
+                    hub.insert(client.into(), key);
+                    here.push((client, key));
+                }
+                3..=4 if !here.is_empty() => {
+                    let (client, key) = here.swap_remove(chance.below(here.len()));
+                    hub.remove(client.into(), key);
+                    free.push(key);
+                }
+                5..=6 => {
+                    let rooms = ["a", "b"].iter().filter(|_| !chance.once_in(3));
+                    let rooms = rooms.map(|name| name.to_string()).collect();
+                    hub.set_channels(client.into(), rooms);
+                }
+                _ if chance.once_in(4) => {
+                    let carried = plan(&mut hub, -1, "a");
+                    let of = |client: &ClientId| hub.connections(*client).to_vec();
+                    let members = hub.channels.get("a").map(|channel| &channel.members);
+                    let mut gathered: Vec<Key> =
+                        members.into_iter().flatten().flat_map(of).collect();
+                    gathered.sort_unstable();
+                    assert_eq!(carried, gathered);
+                }
+                _ => {}
+            }
+        }
     }
 
     #[test]
