@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    helper::client::{ImClient, SendEvent, check_channel},
+    helper::{
+        channels::check_channel,
+        client::{ImClient, SendEvent},
+    },
     id::ClientId,
     token::random_u64,
     wire::{Envelope, MESSAGE_ID_BYTES},

@@ -4,7 +4,6 @@
 //! on a pooled connection (a long batch: one per thousand commands); none is repeated here. Commands,
 //! keys and payloads are those of the .NET original wherever it has any.
 
-mod account;
 mod channels;
 mod connector;
 mod error;

@@ -15,19 +15,25 @@
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
 
+mod account;
+mod barrier;
+mod memory;
+
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use redis::{Cmd, Msg, RedisResult, Value, cmd};
+use redis::{Msg, Value, cmd};
 
-use super::{
-    Shared,
+use self::{
     account::Account,
-    connector::Connector,
-    error, link,
+    barrier::{Probe, needs_barrier},
+    memory::ask,
+};
+use super::{
+    Shared, error, link,
     listener::{Heard, Listener},
     reply,
 };
@@ -36,7 +42,7 @@ use crate::{
         contract::{Echo, FeedEvent, Subscription, Watchlist},
         ordered::{IDLE_CHUNK, Watched},
     },
-    error::{Error, ErrorKind, Result},
+    error::Result,
     id::ClientId,
     throttle::Throttle,
     token::random_u64,
@@ -91,17 +97,6 @@ struct Link {
     settle: bool,
     /// Whether Redis may have lost its data since it was last asked.
     doubtful: bool,
-}
-
-struct Probe {
-    number: u64,
-    /// How many of the waiting messages were received before it was sent.
-    covers: usize,
-    sent: Instant,
-    /// For how long nothing at all was heard since.
-    waited: Duration,
-    /// Messages counted by their senders when it was published, if it was read.
-    published: Option<u64>,
 }
 
 impl RedisFeed {
@@ -284,82 +279,6 @@ impl RedisFeed {
         }
     }
 
-    /// Warns of a Redis that drops keys when its memory is full: presence and rooms would vanish without a
-    /// word. Whoever may not ask is not told.
-    fn doubt_policy(&self, data: &mut link::Link) -> Result<()> {
-        let connector = &self.shared.connector;
-        let mut command = cmd("INFO");
-        command.arg("memory");
-        let reply = ask(data, connector, &command)
-            .map_err(|error| error::call_failed(&connector.address, error))?;
-        let info = reply::text(reply);
-        let field = |name: &str| {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
-        let policy = field("maxmemory_policy").unwrap_or("noeviction");
-        if policy != "noeviction" && field("maxmemory") != Some("0") {
-            log::warn!(
-                "Redis at {} has maxmemory-policy {policy}: when its memory is full it drops who is online \
-                 and who is in which room, and nobody is told; set maxmemory-policy noeviction",
-                connector.address
-            );
-        }
-        Ok(())
-    }
-
-    /// Leaves a mark beside the count of messages, under what cannot be the name of a node. True if there was
-    /// none: the count has begun anew.
-    fn mark_count(&self, data: &mut link::Link) -> Result<bool> {
-        let mark = format!("{} begun", self.node);
-        let key = self.shared.names.published_key();
-        let connector = &self.shared.connector;
-        let mut command = cmd("HSETNX");
-        command.arg(key).arg(mark).arg(1);
-        let reply = ask(data, connector, &command)
-            .map_err(|error| error::call_failed(&connector.address, error))?;
-        // An error, out of memory or read-only, must not deafen the node: it is no 1 either.
-        Ok(reply::number(reply) == 1)
-    }
-
-    /// Asks whether Redis still knows what this process reported; if not, it has lost memberships too,
-    /// and that is told before any is read again.
-    fn check_memory(&mut self, data: &mut link::Link) -> Result<()> {
-        let sessions: Vec<_> = self.shared.reports().clone().into_iter().collect();
-        let mut pipeline = redis::pipe();
-        for (session, _) in &sessions {
-            pipeline.cmd("EXISTS").arg(self.shared.names.ended_key(session));
-            pipeline.cmd("HGET").arg(self.shared.names.sessions_key()).arg(session);
-        }
-        if sessions.is_empty() {
-            self.tell_forgotten(false);
-            return Ok(());
-        }
-        let connector = &self.shared.connector;
-        let packed = pipeline.get_packed_pipeline();
-        let replies = data
-            .exchange(&packed, pipeline.len(), connector.call_deadline())
-            .map_err(|error| error::call_failed(&connector.address, error))?;
-        let mut replies = replies.into_iter();
-        let mut lost = false;
-        for (_, known) in sessions {
-            let ended = reply::number(replies.next().unwrap_or(Value::Nil)) == 1;
-            let value = reply::text(replies.next().unwrap_or(Value::Nil));
-            let last = value.split_once(' ').and_then(|(last, _)| last.parse::<u64>().ok());
-            lost |= !ended && last.is_none_or(|last| last < known.acknowledged);
-        }
-        self.tell_forgotten(lost);
-        Ok(())
-    }
-
-    /// Tells once of each loss, whoever found it.
-    fn tell_forgotten(&mut self, found: bool) {
-        let forgotten = self.shared.forgotten.load(Ordering::Acquire);
-        if found || forgotten != self.forgotten {
-            self.forgotten = forgotten;
-            self.ready.push_back(FeedEvent::Forgotten);
-        }
-    }
-
     /// Another process probes itself on our topic. Said once per interval: it goes on for ever.
     fn duplicate(&mut self) {
         let interval = self.shared.options.probe_interval;
@@ -368,134 +287,6 @@ impl RedisFeed {
             self.ready.push_back(FeedEvent::DuplicateNode);
         }
     }
-
-    /// The barrier has passed for the first `covered` of the waiting messages.
-    fn release(&mut self, link: &mut Link, covered: usize) -> Result<()> {
-        if covered > 0 {
-            // Watched before the message was published, possibly after the last look.
-            self.watched.apply(&self.watchlist);
-            self.reread(link, usize::MAX)?;
-            link.refreshed = Instant::now();
-        }
-        link.proven = true;
-        let covered = self.waiting.drain(..covered).map(FeedEvent::Message);
-        self.ready.extend(covered);
-        while self.waiting.front().is_some_and(|envelope| !needs_barrier(envelope)) {
-            self.ready.extend(self.waiting.pop_front().map(FeedEvent::Message));
-        }
-        Ok(())
-    }
-
-    /// Reads and reports the channels of up to `limit` dirty clients, in pipelines of bounded size.
-    fn reread(&mut self, link: &mut Link, limit: usize) -> Result<()> {
-        match std::mem::take(&mut link.doubtful) {
-            true => {
-                self.check_memory(&mut link.data)?;
-                // After `FLUSHALL` too the mark must be there, lest the next reconnect mistake it.
-                self.mark_count(&mut link.data)?;
-            }
-            false => self.tell_forgotten(false),
-        }
-        let address = &self.shared.connector.address;
-        let mut left = limit;
-        while left > 0 {
-            let clients = self.watched.take_dirty(left.min(IDLE_CHUNK));
-            if clients.is_empty() {
-                break;
-            }
-            left -= clients.len();
-            let mut pipeline = redis::pipe();
-            for client in &clients {
-                pipeline.cmd("HKEYS").arg(self.shared.names.client_key(*client));
-            }
-            let packed = pipeline.get_packed_pipeline();
-            let replies = link
-                .data
-                .exchange(&packed, clients.len(), self.shared.connector.call_deadline())
-                .map_err(|error| error::call_failed(address, error))?;
-            for reply in &replies {
-                // A key of a foreign type holds no channels; it must not deafen the node for ever.
-                if let Some(error) = error::of_reply(address, reply)
-                    && !error::is_wrong_type(reply)
-                {
-                    return Err(error);
-                }
-            }
-            for (client, names) in clients.into_iter().zip(replies) {
-                let channels = reply::texts(names);
-                self.ready.push_back(FeedEvent::Channels { client, channels });
-            }
-        }
-        Ok(())
-    }
-
-    /// Publishes a probe, with `count` in one transaction with a look at what was published before it.
-    fn send_probe(&mut self, link: &mut Link, now: Instant, count: bool) -> Result<()> {
-        self.probes += 1;
-        let number = self.probes;
-        let origin = self.origin.unwrap_or_default();
-        let payload = Envelope::Probe { origin, number }.encode();
-        let address = &self.shared.connector.address;
-        let mut pipeline = redis::pipe();
-        if count {
-            pipeline.atomic();
-            pipeline.cmd("HGET").arg(self.shared.names.published_key()).arg(&self.node);
-        }
-        pipeline.cmd("PUBLISH").arg(&self.topic).arg(payload);
-        // Within a transaction each command is answered twice: MULTI, two QUEUED, then the replies.
-        let answers = if count { 4 } else { 1 };
-        // That the data connection answers proves that tracking is still on.
-        let packed = pipeline.get_packed_pipeline();
-        let mut replies = link
-            .data
-            .exchange(&packed, answers, self.shared.connector.call_deadline())
-            .map_err(|error| error::call_failed(address, error))?;
-        if let Some(error) = replies.iter().find_map(|reply| error::of_reply(address, reply)) {
-            return Err(error);
-        }
-        let mut last = replies.pop().unwrap_or(Value::Nil);
-        let mut published = None;
-        if count {
-            let mut results = reply::items(last).into_iter();
-            published = results.next().map(|count| reply::number(count).max(0) as u64);
-            last = results.next().unwrap_or(Value::Nil);
-        }
-        if reply::number(last) == 0 {
-            let detail = format!("Redis at {address} no longer knows the node's subscription");
-            return Err(Error::new(ErrorKind::Unavailable, detail));
-        }
-        link.last_probe = now;
-        let covers = self.waiting.len();
-        link.probe = Some(Probe { number, covers, sent: now, waited: Duration::ZERO, published });
-        Ok(())
-    }
-
-    /// Nothing was left to hear within `wait`: a probe for which was waited too long will not come back.
-    /// Counted in waits and not by the clock: a process that was stopped, or suspended with its machine, has
-    /// not waited meanwhile.
-    fn check_overdue(&self, link: &mut Link, wait: Duration) -> Result<()> {
-        let limit = self.shared.options.probe_timeout;
-        let Some(probe) = &mut link.probe else { return Ok(()) };
-        probe.waited += wait;
-        if probe.waited < limit {
-            return Ok(());
-        }
-        let address = &self.shared.connector.address;
-        let detail = format!("the node's subscription at Redis {address} was deaf for {limit:?}");
-        Err(Error::new(ErrorKind::Unavailable, detail))
-    }
-}
-
-/// One command and its reply.
-fn ask(data: &mut link::Link, connector: &Connector, command: &Cmd) -> RedisResult<Value> {
-    let packed = command.get_packed_command();
-    let mut replies = data.exchange(&packed, 1, connector.call_deadline())?;
-    Ok(replies.pop().unwrap_or(Value::Nil))
-}
-
-/// Only messages whose receivers follow from channels depend on joins and leaves before them.
-fn needs_barrier(envelope: &Envelope) -> bool {
-    matches!(envelope, Envelope::Channel { channel: Some(_), .. })
 }
 
 impl Subscription for RedisFeed {
