@@ -35,7 +35,7 @@ use super::{
     worker::BATCH,
 };
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, Reasons},
     broker::{Broker, JoinLimits, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
@@ -86,6 +86,8 @@ struct State {
     renew_at: Instant,
     /// Whether something has gone wrong since the node was last ready.
     failing: bool,
+    /// What was said of that.
+    reasons: Reasons,
 }
 
 /// What is to be cleared away next: each as long as there is some, then the next.
@@ -113,6 +115,7 @@ impl Presence {
                     let ready = state.session.is_some() && state.catch_up.is_done();
                     self.vitals.readiness.session.store(ready, Ordering::Release);
                     if ready && std::mem::take(&mut state.failing) {
+                        state.reasons.clear();
                         log::info!("presence is kept again");
                     }
                     backoff.reset();
@@ -135,7 +138,7 @@ impl Presence {
     }
 
     fn failed(&self, state: &mut State, error: &Error) {
-        let is_first = !std::mem::replace(&mut state.failing, true);
+        state.failing = true;
         match error.kind() {
             ErrorKind::SessionLost => {
                 log::warn!("this node was taken for dead; its clients are reported anew");
@@ -145,7 +148,9 @@ impl Presence {
                 log::warn!("the broker lost data; this node's clients are restored");
                 state.session_ended(Ended::Forgotten, &self.queue);
             }
-            _ if is_first => log::warn!("presence waits until the broker is back: {error}"),
+            _ if state.reasons.are_new(error) => {
+                log::warn!("presence waits until the broker is back: {error}")
+            }
             _ => {}
         }
     }
@@ -219,7 +224,8 @@ impl Presence {
                     state.clearing = Clearing::Memberships;
                     let total = std::mem::take(&mut state.cleared);
                     if total > 0 {
-                        log::warn!("{total} connections of ended sessions were cleared away");
+                        let connections = if total == 1 { "connection" } else { "connections" };
+                        log::warn!("{total} {connections} of ended sessions were cleared away");
                     }
                 }
             }
@@ -328,6 +334,7 @@ impl State {
             cleared: 0,
             renew_at: now,
             failing: false,
+            reasons: Reasons::default(),
         }
     }
 
