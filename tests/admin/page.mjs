@@ -39,6 +39,13 @@ async function getIn() {
   await page.until("all ready", () => document.getElementById("state").textContent === "3 nodes ready");
 }
 
+/** The address in a node's start line brings its token along, which does not stay there. */
+async function getInByAddress() {
+  const other = await browser.open(`${url}#token=${token}`, { width: 800, height: 600 });
+  await other.until("all ready", () => document.getElementById("state")?.textContent === "3 nodes ready");
+  assert.equal(await other.run(() => location.hash), "");
+}
+
 async function seeTheCluster() {
   await page.until("three nodes", () => document.querySelectorAll("#nodes tr").length === 3);
   for (const [index, name] of ["im-0this node", "im-1", "im-2"].entries()) {
@@ -183,6 +190,7 @@ async function fitsEverywhere() {
 
 try {
   await getIn();
+  await getInByAddress();
   await seeTheCluster();
   await seeTheClient();
   if (folder) await takePictures();

@@ -161,7 +161,7 @@ fn the_page_shows_the_cluster() {
         script.follow("quiet", |step| match step {
             None => devices.iter_mut().chain(&mut hostile).for_each(Device::catch_up),
             Some("sent to the client") => {
-                let message = r#"{"id":9007199254740993,"text":"from the page"}"#;
+                let message = r#"{"id": 9007199254740993, "text": "from the page"}"#;
                 devices.iter_mut().for_each(|device| device.gets(message));
             }
             Some("sent to the room") => {

@@ -115,6 +115,23 @@ fn the_system_has_an_id_of_the_deployments_kind() {
     }
 }
 
+#[test]
+fn messages_of_operators_go_out_as_written() {
+    let mut wire = Wire::start("im_v2", "im_v2_wsServern");
+    let admin = wire.admin();
+    eventually("ready", || ask(admin, "GET /health/ready", "", None).status == 200);
+    let message = r#"{"b":1.10,  "a":12345678901234567890123}"#;
+    let body = format!("{{\"client\": 7, \"message\": {message}}}");
+    let envelope = wire.published(|| {
+        assert_eq!(ask(admin, "POST /send", "", Some(&body)).status, 200);
+    });
+    let members = envelope.as_object().unwrap().values();
+    assert!(members.into_iter().any(|member| member == message), "{envelope}");
+    let nested = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let body = format!("{{\"client\": 7, \"message\": {nested}}}");
+    assert_eq!(ask(admin, "POST /send", "", Some(&body)).status, 400);
+}
+
 /// An id of the other kind would end the .NET processes that hear of it.
 #[test]
 fn a_deployment_has_one_kind_of_ids() {

@@ -5,6 +5,14 @@ import { $, put } from "./show.js";
 const DEADLINE_MS = 6000;
 let prompt;
 
+// The start line of a node has the page's address with the token that was made for it. It does not stay in the address,
+// where whoever looks at the screen or the history would see it.
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) {
+  sessionStorage.setItem("token", given);
+  history.replaceState(null, "", location.pathname);
+}
+
 /** What a path answers, as JSON; with `body`, a JSON text, something is done. Throws what went wrong, for a person. */
 export async function ask(path, body) {
   const token = sessionStorage.getItem("token");
