@@ -86,8 +86,8 @@ pub struct Limits {
     /// Connections of one client; with one more the oldest is closed with 4003. Default 32. What is sent to a
     /// client goes to each of them.
     pub connections_per_client: usize,
-    /// Sockets whose handshake is under way; for more the oldest that has not sent its request gives way, and
-    /// if all wait for the broker they are refused with 503. Default 4,096: they are cheap for a peer to open
+    /// Sockets whose handshake is under way; for more the oldest gives way of whom nothing has come, or who
+    /// has been about its request for a twentieth of `handshake`; if there is none they are refused with 503. Default 4,096: they are cheap for a peer to open
     /// and cost a buffer each.
     pub handshakes: usize,
     /// Handshakes under way from one address, which of IPv6 is a network of 64 bits; more are refused with

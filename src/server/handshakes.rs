@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, Read, Write},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use slab::Slab;
@@ -42,9 +42,18 @@ impl Handshake {
         self.address.map_or("unknown".into(), |address| address.to_string())
     }
 
-    /// Whether nothing of use has come from the peer so far.
-    fn is_silent(&self) -> bool {
+    /// Whether the peer is still to send its request, or a part of it.
+    fn is_unheard(&self) -> bool {
         matches!(self.phase, Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. })
+    }
+
+    /// Whether not a byte has come.
+    fn is_silent(&self) -> bool {
+        match &self.phase {
+            Phase::Proxy { bytes } | Phase::Hello { bytes } => bytes.is_empty(),
+            Phase::Head { bytes } => bytes.is_empty() && !self.stream.is_secure(),
+            Phase::Ticket { .. } | Phase::Refused { .. } => false,
+        }
     }
 
     /// Whether the peer asks for an answer without a body.
@@ -82,6 +91,9 @@ pub(super) struct Handshakes {
     pub(super) refusals: Deadlines,
     /// In the order in which they came, with some that have got further or ended.
     silent: VecDeque<HandshakeId>,
+    unheard: VecDeque<(Instant, HandshakeId)>,
+    /// Time that one has which has begun, whoever waits behind it.
+    patience: Duration,
     addresses: Addresses,
     next_serial: u64,
 }
@@ -96,6 +108,8 @@ impl Handshakes {
             heads: Deadlines::new(),
             refusals: Deadlines::new(),
             silent: VecDeque::new(),
+            unheard: VecDeque::new(),
+            patience: limits.handshake / 20,
             addresses: Addresses::new(at_once, failures, Instant::now()),
             next_serial: 0,
         }
@@ -116,8 +130,9 @@ impl Handshakes {
             Handshake { stream, serial, socket_address, address, failed, watched, phase };
         let id = HandshakeId { key: self.slab.insert(handshake), serial };
         self.heads.push_back((deadline, id));
-        self.forget_the_loud();
+        self.forget_the_heard();
         self.silent.push_back(id);
+        self.unheard.push_back((Instant::now(), id));
         id
     }
 
@@ -142,8 +157,9 @@ impl Handshakes {
         self.addresses.begin(address.into(), Instant::now())
     }
 
-    /// Who has to give way to a newcomer: the first of those that have had their answer, or else of those of
-    /// whom nothing has come. `None` if all wait for this node.
+    /// Who has to give way to a newcomer: the first of those that have had their answer, or of whom not a byte
+    /// has come, or who have been about their request for long. `None` if there is none of these: a herd of honest
+    /// clients must not push each other out.
     pub(super) fn first_to_give_way(&mut self) -> Option<HandshakeId> {
         while let Some(&(_, id)) = self.refusals.front() {
             if self.get(id).is_some() {
@@ -151,19 +167,27 @@ impl Handshakes {
             }
             self.refusals.pop_front();
         }
-        self.forget_the_loud();
-        self.silent.front().copied()
+        self.forget_the_heard();
+        let slow = self.unheard.front().filter(|(since, _)| since.elapsed() >= self.patience);
+        self.silent.front().or(slow.map(|(_, id)| id)).copied()
     }
 
-    /// The first of `silent` is so in truth then. Each leaves the queue once, and none comes back.
-    fn forget_the_loud(&mut self) {
-        while let Some(&id) = self.silent.front() {
-            if self.get(id).is_some_and(|handshake| handshake.is_silent()) {
-                return;
-            }
+    /// The first of both queues belong there then. Each leaves a queue once, and none comes back.
+    fn forget_the_heard(&mut self) {
+        while let Some(&id) = self.silent.front()
+            && !self.get(id).is_some_and(|handshake| handshake.is_silent())
+        {
             self.silent.pop_front();
         }
-        self.silent = VecDeque::new();
+        while let Some(&(_, id)) = self.unheard.front()
+            && !self.get(id).is_some_and(|handshake| handshake.is_unheard())
+        {
+            self.unheard.pop_front();
+        }
+        // A queue keeps no room for its longest moment.
+        if self.unheard.is_empty() {
+            (self.silent, self.unheard) = (VecDeque::new(), VecDeque::new());
+        }
     }
 
     pub(super) fn id(&self, key: usize) -> Option<HandshakeId> {

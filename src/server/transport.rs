@@ -85,6 +85,11 @@ impl<S: Socket> Transport<S> {
         self.socket.shutdown_write()
     }
 
+    /// Whether there is TLS, agreed on or not.
+    pub(super) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether TLS is still to be agreed on with the peer, so that it cannot be told anything.
     pub(super) fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_handshaking())

@@ -406,6 +406,27 @@ pub fn the_slowest_handshake_gives_way(backend: Backend) {
     assert!(refused.iter().all(|(status, count)| (*status == 503) == (*count > 0)), "{refused:?}");
 }
 
+/// Those that have begun have a moment, and then give way too.
+pub fn a_slow_request_gives_way_after_a_while(backend: Backend) {
+    let world = World::with(backend, 1, |config| {
+        config.limits.handshakes = 3;
+        // A twentieth of it is the moment.
+        config.limits.handshake = Duration::from_secs(40);
+    });
+    let address = world.nodes[0].local_addr();
+    let mut begun: Vec<_> = (0..3).map(|_| Stream::connect(address).unwrap()).collect();
+    begun.iter_mut().for_each(|stream| stream.write_all(b"GET /ws?token=x HTTP/1.1\r\n").unwrap());
+    eventually("all have begun", || world.nodes[0].stats().handshakes == 3);
+    eventually("room", || match world.try_connect(1) {
+        Ok(_) => true,
+        Err(status) => {
+            assert!(matches!(status, 503 | 0), "{status}");
+            false
+        }
+    });
+    world.connect(2).silent();
+}
+
 /// Those that succeed cost nothing, however many they are.
 pub fn what_comes_to_nothing_is_limited_over_time(backend: Backend) {
     // Ten seconds' worth may come at once.

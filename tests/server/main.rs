@@ -109,6 +109,7 @@ behaviour! {
     handshakes::large_heads_are_taken,
     handshakes::an_answer_to_head_has_no_body,
     handshakes::the_slowest_handshake_gives_way,
+    handshakes::a_slow_request_gives_way_after_a_while,
     handshakes::a_full_node_says_so_and_takes_clients_again,
     handshakes::a_socket_without_a_request_is_closed_in_time,
     handshakes::a_peer_that_goes_during_its_handshake_costs_nothing,
