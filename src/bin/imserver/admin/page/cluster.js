@@ -80,6 +80,7 @@ function showTotals(sum, rates) {
 /** Takes in what the node remembers, and shows what happened. */
 export function showHistory(answer) {
   history = answer;
+  showCharts(Date.now());
   const items = answer.events.toReversed().map(({ at, bad, what }) =>
     el("li", bad ? "bad" : "", el("time", "dim", when(at * 1000)), el("span", "", what)));
   $("events").replaceChildren(...items);
