@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl ImClient {
-    /// All clients that have a connection, in no order. Read in steps of a thousand, each a round trip; see
+    /// All clients that have a connection, in no order. Read in steps of 500, each a round trip; see
     /// [`Page`] for who is in it that comes or goes meanwhile.
     pub fn get_client_list_by_online(&self) -> Result<Vec<ClientId>> {
         self.broker().online_clients()
