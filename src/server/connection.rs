@@ -25,6 +25,10 @@ use crate::{id::ClientId, wire::Ticket};
 /// Reads per turn and connection, so that one busy socket does not hold up the others.
 const READS_PER_TURN: usize = 4;
 
+/// Bytes of messages after which a ping goes out among them: its pong tells that the peer has read so far, through
+/// whatever buffers lie between. A ping behind a long backlog would find even a reader silent for too long.
+const PING_EVERY: u32 = 128 << 10;
+
 /// Moments in the reactor's own time: tenths of a second since it started.
 pub(super) type Ticks = u32;
 
@@ -54,6 +58,8 @@ pub(super) struct Connection<S = Transport> {
     asked: Ticks,
     /// The socket has refused bytes and nobody has said since that it takes more.
     refused: bool,
+    /// Bytes of messages since the last ping.
+    since_ping: u32,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(super) in_urgent: bool,
     pub(super) in_bulk: bool,
@@ -152,6 +158,7 @@ impl<S: Socket> Connection<S> {
             in_urgent: false,
             in_bulk: false,
             pinged: false,
+            since_ping: 0,
             reported: false,
         }
     }
@@ -225,6 +232,10 @@ impl<S: Socket> Connection<S> {
             return Enqueued::TooSlow;
         }
         self.outbox.push_message(frame, receipt);
+        self.since_ping = self.since_ping.saturating_add(bytes as u32);
+        if self.since_ping >= PING_EVERY {
+            self.ping();
+        }
         if offered { Enqueued::Offered } else { Enqueued::Queued }
     }
 
@@ -489,9 +500,14 @@ impl<S: Socket> Connection<S> {
             self.pinged = true;
             // A pong is due from now on, however late this tick came.
             self.heard = now - limits.ping_after;
-            self.outbox.push_control(Frame::ping());
+            self.ping();
         }
         None
+    }
+
+    fn ping(&mut self) {
+        self.since_ping = 0;
+        self.outbox.push_control(Frame::ping());
     }
 
     /// What will never be written, when the reactor lets go of the connection.

@@ -108,6 +108,32 @@ pub fn a_burst_arrives_at_a_client_that_reads_slower(backend: Backend) {
     nobody_was_cut(&world);
 }
 
+/// The backlog lasts many times longer than a pong may take: a ping behind it would come too late.
+pub fn a_client_that_reads_a_long_backlog_is_not_taken_for_silent(backend: Backend) {
+    const COUNT: usize = 40;
+    let world = World::with(backend, 1, |config| {
+        config.reactors = 1;
+        config.limits.ping_after = Duration::from_millis(300);
+        config.limits.pong_within = Duration::from_millis(700);
+        config.limits.sweep = Duration::from_millis(100);
+    });
+    let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
+    world.wait_for_connections(1);
+    thread::scope(|scope| {
+        // It answers pings only while it reads.
+        scope.spawn(|| {
+            for number in 0..COUNT {
+                let text = slow.text();
+                assert!(text.starts_with(&format!("[{number},\"x")), "{}", &text[..20]);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        burst(&world.im, &[1], COUNT, 250_000);
+    });
+    nobody_was_cut(&world);
+    assert_eq!(world.closed(CloseReason::Silent), 0);
+}
+
 pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
     const MEMBERS: i64 = 1000;
     const MESSAGES: usize = 60;
