@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! imserver --redis redis://127.0.0.1:6379
-//! cargo run -p imcore-example-axum -- redis://127.0.0.1:6379 127.0.0.1:6001
+//! cargo run --manifest-path examples/axum/Cargo.toml -- redis://127.0.0.1:6379 127.0.0.1:6001
 //! curl -X POST http://127.0.0.1:8082/address/42
 //! curl -X POST http://127.0.0.1:8082/orders -H 'Content-Type: application/json' -d '{"users": [42], "text": "shipped"}'
 //! curl http://127.0.0.1:8082/seen
