@@ -125,8 +125,7 @@ pub struct Limits {
     /// thirtieth of what waited (or all, if less waited): at such a pace it would not catch up in thirty times
     /// that long; or for which 64 times `outbox_bytes` wait.
     pub outbox_bytes: usize,
-    /// Time for which a client may take nothing while more than `outbox_bytes` wait; beyond eight times as
-    /// much it shrinks as what waits grows (a third of it at 24 times). Default 3 s.
+    /// Time for which a client may take nothing while more than `outbox_bytes` wait. Default 3 s.
     pub outbox_stall: Duration,
     /// Time within which a client must take some of what waits, however little that is. Default 10 s.
     pub outbox_age: Duration,

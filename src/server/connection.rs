@@ -110,8 +110,6 @@ pub(super) struct ConnectionLimits {
 const LEAST_PACE: usize = 16 << 10;
 /// Times `outbox_age` within which a client must be able to catch up at its pace, whatever waits.
 const CATCH_UP: usize = 30;
-/// Times `outbox_bytes` beyond which `outbox_stall` shrinks as what waits grows.
-const MUCH: usize = 8;
 /// Times `outbox_bytes` that wait at most, even for a client that reads.
 const FAR_BEHIND: usize = 64;
 /// Bytes that wait at most however large that is: an outbox counts in 32 bits.
@@ -268,12 +266,9 @@ impl<S: Socket> Connection<S> {
 
     /// Whether more than its share waits and the socket has taken nothing of it for too long.
     fn is_stalled(&self, now: Ticks, limits: &ConnectionLimits) -> bool {
-        let (weight, much) = (self.outbox.weight(), limits.outbox_bytes.saturating_mul(MUCH));
-        let time = match weight > much {
-            true => (u64::from(limits.outbox_stall) * much as u64 / weight as u64) as Ticks,
-            false => limits.outbox_stall,
-        };
-        self.due != Ticks::MAX && weight > limits.outbox_bytes && now - self.took >= time
+        self.due != Ticks::MAX
+            && self.outbox.weight() > limits.outbox_bytes
+            && now - self.took >= limits.outbox_stall
     }
 
     /// The poll says that the socket takes bytes again.
@@ -671,8 +666,7 @@ mod tests {
         }
         let ticket = || Ticket::new(1.into(), None);
         let limits = LIMITS.outbox_bytes.saturating_mul(FAR_BEHIND);
-        // After 15 ticks 16 messages wait, twice as many as may for the whole time.
-        assert_eq!(cut_at(Connection::new(Deaf, ticket(), 0, 0)), Some(LIMITS.outbox_stall / 2));
+        assert_eq!(cut_at(Connection::new(Deaf, ticket(), 0, 0)), Some(LIMITS.outbox_stall));
         let dripping = Connection::new(Dripping { sealed: 1 << 20 }, ticket(), 0, 0);
         // Not for its pace, but because no more may wait for anybody.
         assert_eq!(cut_at(dripping), Some((limits / LIMITS.outbox_bytes) as Ticks - 1));

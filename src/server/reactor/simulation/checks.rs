@@ -54,9 +54,7 @@ impl World {
         for (_, connection) in &self.reactor.connections {
             let peer = &mut self.peers[connection.number as usize];
             if connection.ending() != Some(CloseReason::SlowConsumer) {
-                let (bytes, messages) = connection.unwritten();
-                // Each frame weighs more than its bytes; besides messages there are a few others.
-                peer.note_waiting(now, bytes, bytes + 64 * (messages + 4));
+                peer.note_waiting(now, connection.unwritten().0);
             } else if !std::mem::replace(&mut peer.was_cut, true) {
                 assert!(
                     peer.did_not_read(now, &self.reactor.limits),

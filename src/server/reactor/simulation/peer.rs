@@ -34,7 +34,6 @@ pub(super) struct Peer {
     reads: Vec<(u32, usize)>,
     /// What waited for it from when on, since nothing did.
     waiting: Vec<(u32, usize)>,
-    weight: usize,
     pub(super) was_cut: bool,
     /// Whether the hub should know it.
     pub(super) in_hub: bool,
@@ -84,7 +83,6 @@ impl Peer {
             seen: RefCell::default(),
             reads: Vec::new(),
             waiting: Vec::new(),
-            weight: 0,
             was_cut: false,
             in_hub: true,
             unsent: VecDeque::new(),
@@ -136,8 +134,7 @@ impl Peer {
     }
 
     /// So much waits for it.
-    pub(super) fn note_waiting(&mut self, now: u32, bytes: usize, weight: usize) {
-        self.weight = weight;
+    pub(super) fn note_waiting(&mut self, now: u32, bytes: usize) {
         match bytes {
             0 => self.waiting.clear(),
             _ => match self.waiting.last_mut() {
@@ -156,12 +153,7 @@ impl Peer {
             recent.map(|(_, bytes)| bytes).sum::<usize>()
         };
         let most = self.waiting.iter().map(|(_, bytes)| *bytes).max().unwrap_or_default();
-        let (mut stall, age) = (limits.outbox_stall, limits.outbox_age);
-        // What is offered now may be as large again as what waited.
-        let (weight, much) = (self.weight + 8000 * self.scale, 8 * limits.outbox_bytes);
-        if weight > much {
-            stall = (stall as usize * much / weight) as u32;
-        }
+        let (stall, age) = (limits.outbox_stall, limits.outbox_age);
         let pace = PACE.max(most / PART).min(most);
         waited(stall) && read(stall) == 0 || waited(age) && read(age) < pace
     }
