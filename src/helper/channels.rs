@@ -40,8 +40,7 @@ impl ImClient {
         client: impl Into<ClientId>,
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
-        let client = self.check_user(client.into())?;
-        self.each_channel(client, channels, |pairs| self.broker().join_within(pairs, &self.joins))
+        self.each_channel(client.into(), channels, |pairs| self.join_pairs(pairs))
     }
 
     /// Makes many clients members of one channel; see [`join_chan`](Self::join_chan).
@@ -50,10 +49,26 @@ impl ImClient {
         channel: &str,
         clients: impl IntoIterator<Item = C>,
     ) -> Result<()> {
-        self.each_client(channel, clients, |pairs| {
-            pairs.iter().try_for_each(|(client, _)| self.check_user(*client).map(drop))?;
-            self.broker().join_within(pairs, &self.joins)
-        })
+        self.each_client(channel, clients, |pairs| self.join_pairs(pairs))
+    }
+
+    /// Makes each client a member of the channel beside it, in order; see [`join_chan`](Self::join_chan).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # let broker = Arc::new(MemoryBroker::new());
+    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// im.join_pairs(&[(42.into(), "lobby"), (43.into(), "news")])?;
+    /// assert_eq!(im.get_chan_client_list("news")?, [43.into()]);
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn join_pairs(&self, pairs: &[(ClientId, &str)]) -> Result<()> {
+        for (client, channel) in pairs {
+            self.check_user(*client)?;
+            check_channel(channel)?;
+        }
+        self.broker().join_within(pairs, &self.joins)
     }
 
     /// Ends the membership of one client in many channels. Leaving twice has no effect.

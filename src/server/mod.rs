@@ -91,9 +91,6 @@ pub use stats::ServerStats;
 pub use tls::TlsConfig;
 pub use vitals::Vitals;
 
-/// The kernel counts this time-out in milliseconds and 31 bits.
-#[cfg(target_os = "linux")]
-const LONGEST_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;
 
@@ -130,8 +127,7 @@ impl Server {
     pub fn start(config: ServerConfig, broker: Arc<dyn Broker>) -> Result<ServerHandle> {
         config.validate()?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
-        let silence = config.limits.ping_after + config.limits.pong_within;
-        let listener = bind(config.listen, silence).map_err(|error| {
+        let listener = bind(config.listen).map_err(|error| {
             let advice = bind_advice(config.listen, &error);
             let detail = format!("listen: cannot listen on {}; {advice}", config.listen);
             Error::new(ErrorKind::Io, detail).with_source(error)
@@ -323,16 +319,14 @@ pub fn bind_advice(address: SocketAddr, error: &io::Error) -> &'static str {
     }
 }
 
-fn bind(address: SocketAddr, silence: Duration) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted node must not wait for the old one's sockets to time out.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit these two, which saves two system calls each. Pushes are small and must
-    // not wait for each other's acknowledgement; and a peer that vanished must not hold what was sent
-    // to it for the quarter of an hour that is the kernel's default.
+    // Accepted sockets inherit this, which saves a system call each: pushes are small and must not wait for
+    // each other's acknowledgement. No TCP_USER_TIMEOUT: Linux counts against it while a peer's window is
+    // small, and so cuts clients that read in pauses. Whoever vanished is found by its missing pong.
     socket.set_tcp_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(silence.min(LONGEST_USER_TIMEOUT)))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

@@ -419,6 +419,30 @@ fn limits_are_those_of_the_document() {
     assert_eq!(huge.code(), "too_large");
 }
 
+#[test]
+fn no_call_joins_a_client_to_more_channels_than_it_may_be_in() {
+    let cluster = Cluster::start();
+    let many = |client: i64, from: usize, count: usize| -> Vec<Value> {
+        (from..from + count)
+            .map(|n| json!({ "client": client, "channel": format!("c{n}") }))
+            .collect()
+    };
+    let channels = |client: i64| {
+        let answer = cluster.expect(1, &format!("GET /v1/clients/{client}"), None, 200).json();
+        answer["channels"].as_array().unwrap().len()
+    };
+    cluster.expect(0, "POST /v1/memberships", Some(&json!({ "join": many(1, 0, 1000) })), 204);
+    let joins = [many(1, 1000, 500), many(2, 0, 10)].concat();
+    let both = json!({ "join": joins });
+    let refused = cluster.expect(0, "POST /v1/memberships", Some(&both), 400);
+    assert!(refused.json()["detail"].as_str().unwrap().contains("channels_per_client"));
+    cluster.expect(0, "PUT /v1/channels/one-more/clients/1", None, 400);
+    // Who has room is joined all the same.
+    assert_eq!((channels(1), channels(2)), (1000, 10));
+    // Being in it already is no new one.
+    cluster.expect(0, "POST /v1/memberships", Some(&json!({ "join": many(1, 0, 1000) })), 204);
+}
+
 /// However often callers try again: one line for what is wrong, and the next within a minute only if it changes.
 #[test]
 fn an_outage_is_said_once_however_often_callers_try() {

@@ -181,7 +181,8 @@ fn a_client_that_never_reads_costs_no_memory() {
     send(&mut reader, 400);
     eventually("cut", || cluster.im.get_client_list_by_online().unwrap().len() == 1);
     let after = cluster.nodes[0].memory();
-    // 300 MiB were offered to the six.
-    assert!(after < before + (24 << 10), "{before} KiB before, {after} KiB after");
+    // 300 MiB were offered to the six. What waits for them, until they have taken nothing for three seconds, is
+    // held once: at most the 50 MiB that were sent.
+    assert!(after < before + (56 << 10), "{before} KiB before, {after} KiB after");
     drop(stuck);
 }

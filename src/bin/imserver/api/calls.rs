@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use imcore::{Batch, ClientId, Connection, ImClient, Node, Page};
+use imcore::{Batch, ClientId, Connection, ErrorKind, ImClient, Node, Page};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
@@ -305,15 +305,17 @@ pub(super) fn change_memberships(call: &Call) -> Outcome {
     fn pairs(list: &[(ClientId, String)]) -> Vec<(ClientId, &str)> {
         list.iter().map(|(client, channel)| (*client, channel.as_str())).collect()
     }
-    let broker = call.im.broker();
     if !leave.is_empty() {
-        broker.leave(&pairs(&leave))?;
+        call.im.broker().leave(&pairs(&leave))?;
     }
     if !join.is_empty() {
-        broker.join(&pairs(&join)).map_err(|error| match leave.is_empty() {
-            true => Problem::from(error),
-            // The first half has been done.
-            false => Problem::half_done(error),
+        call.im.join_pairs(&pairs(&join)).map_err(|error| {
+            // A limit of one client says itself what was done of the others.
+            match leave.is_empty() || error.kind() == ErrorKind::Argument {
+                true => Problem::from(error),
+                // The first half has been done.
+                false => Problem::half_done(error),
+            }
         })?;
     }
     done(204)
