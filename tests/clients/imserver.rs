@@ -56,7 +56,8 @@ impl Imserver {
         let options = RedisOptions { prefix, ..RedisOptions::default() };
         let broker = Arc::new(RedisBroker::open(&redis, options).expect("a broker"));
         let scheme = if secure { "wss" } else { "ws" };
-        let url = format!("{scheme}://{address}{{path}}");
+        // The same place for all nodes: clients of others are refused there.
+        let url = format!("{scheme}://{address}{{path}}?node={{index}}");
         let node = Imserver { child, address, secure, im: helper(&servers, url, broker) };
         crate::eventually("ready", || node.is_ready());
         node

@@ -119,6 +119,7 @@ pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
                 delivered += 1;
             }
             Ok(Message::Close(frame)) => break frame.map(|frame| u16::from(frame.code)),
+            Ok(Message::Ping(_)) => {}
             other => panic!("{other:?}"),
         }
     };
