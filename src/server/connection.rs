@@ -29,6 +29,12 @@ const READS_PER_TURN: usize = 4;
 /// whatever buffers lie between. A ping behind a long backlog would find even a reader silent for too long.
 const PING_EVERY: u32 = 128 << 10;
 
+/// Bytes a tick (16 KiB a second) at which what was sent since the peer was last heard may reach it: a pong cannot
+/// come before all of that was read.
+const SLOWEST: u32 = (16 << 10) / 10;
+/// Ticks that a pong may be late for that reason at most.
+const LATE_AT_MOST: Ticks = 1200;
+
 /// Moments in the reactor's own time: tenths of a second since it started.
 pub(super) type Ticks = u32;
 
@@ -58,8 +64,9 @@ pub(super) struct Connection<S = Transport> {
     asked: Ticks,
     /// The socket has refused bytes and nobody has said since that it takes more.
     refused: bool,
-    /// Bytes of messages since the last ping.
+    /// Bytes of messages since the last ping, and since the peer was last heard.
     since_ping: u32,
+    unheard: u32,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(super) in_urgent: bool,
     pub(super) in_bulk: bool,
@@ -157,6 +164,7 @@ impl<S: Socket> Connection<S> {
             in_bulk: false,
             pinged: false,
             since_ping: 0,
+            unheard: 0,
             reported: false,
         }
     }
@@ -231,6 +239,7 @@ impl<S: Socket> Connection<S> {
         }
         self.outbox.push_message(frame, receipt);
         self.since_ping = self.since_ping.saturating_add(bytes as u32);
+        self.unheard = self.unheard.saturating_add(bytes as u32);
         if self.since_ping >= PING_EVERY {
             self.ping();
         }
@@ -382,6 +391,7 @@ impl<S: Socket> Connection<S> {
         }
         self.heard = now;
         self.pinged = false;
+        self.unheard = 0;
         let mut inbound =
             self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
@@ -487,8 +497,13 @@ impl<S: Socket> Connection<S> {
         if unfinished.is_some_and(|time| time >= limits.message_time) {
             return Some(CloseReason::Unfinished);
         }
+        if self.due != Ticks::MAX {
+            // A socket that takes bytes again and again has a peer that reads; one that does not is judged above.
+            self.heard = self.heard.max(self.took);
+        }
         let silent = now - self.heard;
-        if silent >= limits.ping_after + limits.pong_within && self.pinged {
+        let late = (self.unheard / SLOWEST).min(LATE_AT_MOST);
+        if silent >= limits.ping_after + limits.pong_within + late && self.pinged {
             return Some(CloseReason::Silent);
         }
         if silent >= limits.ping_after && !self.pinged {

@@ -439,6 +439,20 @@ fn no_call_joins_a_client_to_more_channels_than_it_may_be_in() {
     cluster.expect(0, "PUT /v1/channels/one-more/clients/1", None, 400);
     // Who has room is joined all the same.
     assert_eq!((channels(1), channels(2)), (1000, 10));
+    // Repeated under its key, what was done of it is not done again.
+    let body = json!({
+        "leave": [{ "client": 2, "channel": "c0" }],
+        "join": many(1, 1000, 1),
+    });
+    let header = "Idempotency-Key: half\r\n";
+    let ask = |node| cluster.ask_with(node, "POST /v1/memberships", header, Some(&body));
+    let first = ask(0);
+    assert_eq!((first.status, channels(2)), (400, 9));
+    cluster.expect(0, "PUT /v1/channels/c0/clients/2", None, 204);
+    let again = ask(1);
+    assert_eq!((again.status, again.json()), (400, first.json()));
+    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
+    assert_eq!(channels(2), 10);
     // Being in it already is no new one.
     cluster.expect(0, "POST /v1/memberships", Some(&json!({ "join": many(1, 0, 1000) })), 204);
 }

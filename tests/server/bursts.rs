@@ -134,6 +134,30 @@ pub fn a_client_that_reads_a_long_backlog_is_not_taken_for_silent(backend: Backe
     assert_eq!(world.closed(CloseReason::Silent), 0);
 }
 
+/// No ping can stand within a message: one that takes its reader longer than a pong may take is no silence.
+pub fn a_client_that_reads_a_large_message_slowly_is_not_taken_for_silent(backend: Backend) {
+    const SIZE: usize = 900_000;
+    let world = World::with(backend, 1, |config| {
+        config.reactors = 1;
+        config.limits.ping_after = Duration::from_millis(300);
+        config.limits.pong_within = Duration::from_millis(700);
+        config.limits.sweep = Duration::from_millis(100);
+    });
+    let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
+    world.wait_for_connections(1);
+    world.im.send_message(0, [1], &"x".repeat(SIZE), false).unwrap();
+    let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
+    while left > 0 {
+        match slow.raw().read(&mut scratch).unwrap() {
+            0 => panic!("cut with {left} bytes to go"),
+            count => left = left.saturating_sub(count),
+        }
+        thread::sleep(Duration::from_millis(40));
+    }
+    assert_eq!(world.closed(CloseReason::Silent), 0);
+    nobody_was_cut(&world);
+}
+
 pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
     const MEMBERS: i64 = 1000;
     const MESSAGES: usize = 60;

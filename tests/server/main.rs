@@ -144,6 +144,7 @@ behaviour! {
     handshakes::a_head_without_an_end_leaves_others_their_turn,
     bursts::a_burst_arrives_at_a_client_that_reads_slower,
     bursts::a_client_that_reads_a_long_backlog_is_not_taken_for_silent,
+    bursts::a_client_that_reads_a_large_message_slowly_is_not_taken_for_silent,
     bursts::a_burst_to_a_large_room_reaches_everybody,
     proxies::one_address_cannot_take_all_handshakes,
     proxies::an_ipv6_host_is_its_network,

@@ -310,11 +310,12 @@ pub(super) fn change_memberships(call: &Call) -> Outcome {
     }
     if !join.is_empty() {
         call.im.join_pairs(&pairs(&join)).map_err(|error| {
-            // A limit of one client says itself what was done of the others.
-            match leave.is_empty() || error.kind() == ErrorKind::Argument {
-                true => Problem::from(error),
+            match error.kind() {
+                // A limit of one client: it says itself what was done of the others.
+                ErrorKind::Argument => Problem::in_part(error),
+                _ if leave.is_empty() => Problem::from(error),
                 // The first half has been done.
-                false => Problem::half_done(error),
+                _ => Problem::half_done(error),
             }
         })?;
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     input,
     keys::Keys,
-    problem::{Code, Problem, log_failure},
+    problem::{Code, PROBLEM, Problem, log_failure},
 };
 use crate::web::{Body, Request, Response};
 
@@ -84,6 +84,7 @@ pub(super) fn once(
             let answer = Answer { status: problem.code.parts().0, body: None };
             (Entry { answer: Some(answer), ..claim }, life)
         }
+        Err(problem) if problem.in_part => (settled(claim, &problem.clone().into_response()), life),
         // It had no effect, so the key is free for the next attempt.
         Err(_) => (claim, Duration::ZERO),
     };
@@ -118,6 +119,7 @@ fn replay(there: &str, fingerprint: &str) -> Result<Response, Problem> {
             let detail = "the broker refused this then; the log of the node says why";
             Problem::new(Code::Internal, detail).into_response()
         }
+        Answer { status: 400, body: Some(body) } => Response::new(400, PROBLEM, body),
         Answer { status, body: Some(body) } => Response::new(status, "application/json", body),
         Answer { status, body: None } => Response::new(status, "", ""),
     };

@@ -7,6 +7,9 @@ use serde_json::json;
 use super::json::Mistake;
 use crate::web::{CHALLENGE, Response};
 
+/// Media type of problems (RFC 9457).
+pub(super) const PROBLEM: &str = "application/problem+json";
+
 /// What kind of mistake or failure it is: the `code` that programs look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
@@ -74,11 +77,13 @@ pub(super) struct Problem {
     pub(super) detail: String,
     /// A JSON pointer to what in the body was wrong.
     pub(super) pointer: Option<String>,
+    /// A part of the request was carried out all the same: repeated under its key, it must not be again.
+    pub(super) in_part: bool,
 }
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, detail: detail.into(), pointer: None }
+        Problem { code, detail: detail.into(), pointer: None, in_part: false }
     }
 
     pub(super) fn invalid(detail: impl Into<String>) -> Problem {
@@ -89,6 +94,11 @@ impl Problem {
     pub(super) fn half_done(error: Error) -> Problem {
         log_failure(Level::Warn, "a request was carried out by half: ", &error);
         Problem::new(Code::UnknownEffect, "a part of this was done; the rest may have been or not")
+    }
+
+    /// What was wrong with one part of a request, of which the others were carried out.
+    pub(super) fn in_part(error: Error) -> Problem {
+        Problem { in_part: true, ..Problem::from(error) }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -107,7 +117,7 @@ impl Problem {
         if let Some(pointer) = &self.pointer {
             body["pointer"] = pointer.as_str().into();
         }
-        let response = Response::new(status, "application/problem+json", body.to_string());
+        let response = Response::new(status, PROBLEM, body.to_string());
         match self.code {
             Code::Unauthorized => response.with(CHALLENGE.0, CHALLENGE.1),
             Code::InProgress | Code::Unavailable => response.retry_after(1),
@@ -134,7 +144,7 @@ pub(super) fn refusal(status: u16, why: &str) -> Response {
 impl From<Mistake> for Problem {
     fn from(mistake: Mistake) -> Problem {
         let pointer = Some(mistake.pointer());
-        Problem { code: mistake.code, detail: mistake.detail(), pointer }
+        Problem { pointer, ..Problem::new(mistake.code, mistake.detail()) }
     }
 }
 

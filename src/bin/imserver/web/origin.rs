@@ -10,20 +10,22 @@ const PROXY: [&str; 9] = [
     "Forwarded",
     "Via",
     "X-Real-IP",
-    "X-Client-IP",
-    "X-Cluster-Client-IP",
     "X-ProxyUser-IP",
-    "True-Client-IP",
-    "CF-Connecting-IP",
+    "CDN-Loop",
+    "Max-Forwards",
+    "Proxy-Connection",
     "X-Request-Start",
+    "X-Azure-Ref",
 ];
 /// Beginnings of such names, in lower case.
-const PROXY_FAMILIES: [&str; 3] = ["x-forwarded", "x-original-", "x-envoy-"];
+const PROXY_FAMILIES: [&str; 4] = ["x-forwarded", "x-original-", "x-envoy-", "cf-"];
+/// What names in which proxies put a client's address end with: `Client-IP`, `True-Client-IP`, `Fastly-Client-IP`.
+const CLIENT_ADDRESS: &str = "client-ip";
 
 /// What shows that a proxy has passed a request on.
 pub(super) fn proxy_sign(request: &Request) -> Option<String> {
     if request.is_http10 {
-        // What nginx says unless it is told otherwise, and no browser or current client.
+        // What nginx before 1.29.7 says unless it is told otherwise, and no browser or current client.
         return Some("HTTP/1.0".into());
     }
     if request.peer.is_some_and(|peer| !peer.ip().to_canonical().is_loopback()) {
@@ -33,6 +35,7 @@ pub(super) fn proxy_sign(request: &Request) -> Option<String> {
         let lower = name.to_ascii_lowercase();
         PROXY.iter().any(|known| known.eq_ignore_ascii_case(name))
             || PROXY_FAMILIES.iter().any(|family| lower.starts_with(family))
+            || lower.ends_with(CLIENT_ADDRESS)
     };
     request.headers.iter().find(|(name, _)| is_sign(name)).map(|(name, _)| name.clone())
 }
