@@ -120,7 +120,8 @@ fn nobody_makes_rooms_or_messages_without_end() {
     assert!(many[0].is_ok() && many[99].is_err());
 
     for number in 0..MOST_CHANNELS {
-        api.im.join_chan(5, [format!("room {number}")]).unwrap();
+        // Spread, since a client may be in so many only.
+        api.im.join_chan(5 + number as i64 / 500, [format!("room {number}")]).unwrap();
     }
     assert_eq!(status(call_as(&api, 3, "/ws/subscr-channel", "channel=one+more")), 409);
     assert!(call_as(&api, 3, "/ws/subscr-channel", "channel=room+7").is_ok());

@@ -29,11 +29,11 @@ struct Header {
 }
 
 impl Reader {
-    /// Takes the next bytes; calls `each` with opcode and first [`KEPT`] bytes of every complete frame.
+    /// Takes the next bytes; calls `each` with opcode, first [`KEPT`] bytes and length of every complete frame.
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
-        mut each: impl FnMut(u8, &[u8]),
+        mut each: impl FnMut(u8, &[u8], u64),
     ) -> Result<(), Broken> {
         while !bytes.is_empty() {
             if !self.partial.is_empty() {
@@ -44,7 +44,7 @@ impl Reader {
                 Some(header) if (bytes.len() - header.length) as u64 >= header.payload => {
                     let end = header.length + header.payload as usize;
                     let kept = end.min(header.length + KEPT);
-                    each(header.opcode, &bytes[header.length..kept]);
+                    each(header.opcode, &bytes[header.length..kept], header.payload);
                     bytes = &bytes[end..];
                 }
                 _ => bytes = self.begin_partial(bytes)?,
@@ -70,7 +70,7 @@ impl Reader {
     fn continue_partial<'a>(
         &mut self,
         mut bytes: &'a [u8],
-        each: &mut impl FnMut(u8, &[u8]),
+        each: &mut impl FnMut(u8, &[u8], u64),
     ) -> Result<&'a [u8], Broken> {
         if self.skip == 0 {
             let missing = match header(&self.partial)? {
@@ -92,7 +92,7 @@ impl Reader {
             && let Some(header) = header(&self.partial)?
             && self.partial.len() == header.length + header.payload.min(KEPT as u64) as usize
         {
-            each(header.opcode, &self.partial[header.length..]);
+            each(header.opcode, &self.partial[header.length..], header.payload);
             self.partial = Vec::new();
         }
         Ok(bytes)
@@ -172,7 +172,7 @@ mod tests {
             let mut reader = Reader::default();
             let mut seen = Vec::new();
             for piece in stream.chunks(step) {
-                let each = |opcode, head: &[u8]| seen.push((opcode, head.to_vec()));
+                let each = |opcode, head: &[u8], _| seen.push((opcode, head.to_vec()));
                 reader.feed(piece, each).unwrap();
             }
             assert_eq!(seen.len(), sizes.len() + 1, "step {step}");
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn what_no_server_sends_is_an_error() {
         for bytes in [[0x01, 0], [0xc1, 0], [0x81, 0x80]] {
-            assert_eq!(Reader::default().feed(&bytes, |_, _| ()), Err(Broken));
+            assert_eq!(Reader::default().feed(&bytes, |_, _, _| ()), Err(Broken));
         }
     }
 

@@ -54,12 +54,17 @@ impl Stamp {
         })
     }
 
-    /// Whether everything behind the stamp came as it was sent: length, padding, closing quote.
-    pub fn is_whole(payload: &[u8]) -> bool {
-        let [begin @ .., b'"'] = payload else { return false };
-        begin.len() + 1 >= SHORTEST
-            && hex(&payload[66..74]) == Some(payload.len() as u64)
-            && begin[SHORTEST - 1..].iter().all(|byte| *byte == b'x')
+    /// Whether everything behind the stamp came as it was sent: length, padding, closing quote. `payload` is the
+    /// beginning of `length` bytes, or all of them.
+    pub fn is_whole(payload: &[u8], length: u64) -> bool {
+        if payload.len() < SHORTEST || hex(&payload[66..74]) != Some(length) {
+            return false;
+        }
+        let (padding, is_closed) = match payload.len() as u64 == length {
+            true => (&payload[SHORTEST - 1..payload.len() - 1], payload.ends_with(b"\"")),
+            false => (&payload[SHORTEST - 1..], true),
+        };
+        is_closed && padding.iter().all(|byte| *byte == b'x')
     }
 }
 
@@ -91,7 +96,9 @@ mod tests {
             let text = stamp.json(size);
             assert_eq!(text.len(), size.max(SHORTEST));
             assert_eq!(Stamp::read(text.as_bytes()), Some(stamp));
-            assert!(Stamp::is_whole(text.as_bytes()));
+            let (bytes, length) = (text.as_bytes(), text.len() as u64);
+            assert!(Stamp::is_whole(bytes, length));
+            assert_eq!(Stamp::is_whole(&bytes[..SHORTEST], length), text.len() >= SHORTEST);
         }
         assert_eq!(Stamp::read(b"{\"content\":\"\\\"L00000000000000000000000000000000\"}"), None);
         assert_eq!(Stamp::read(b"\"L0000000g000000000000000000000000\""), None);
@@ -104,7 +111,7 @@ mod tests {
         cut.push('"');
         for damaged in [text.replacen('x', "y", 1), cut, text.replace('x', ""), text + "x"] {
             assert!(Stamp::read(damaged.as_bytes()).is_some());
-            assert!(!Stamp::is_whole(damaged.as_bytes()), "{damaged}");
+            assert!(!Stamp::is_whole(damaged.as_bytes(), damaged.len() as u64), "{damaged}");
         }
     }
 }

@@ -170,8 +170,8 @@ impl Socket {
         let mut answer = Vec::new();
         let mut closed = None;
         let (client, sequences) = (self.client, &mut self.sequences);
-        let fed = reader.feed(bytes, |opcode, payload| match opcode {
-            frame::TEXT => tally.message(client, sequences, payload, now),
+        let fed = reader.feed(bytes, |opcode, payload, length| match opcode {
+            frame::TEXT => tally.message(client, sequences, (payload, length), now),
             frame::PING => answer.extend(frame::control(frame::PONG, payload)),
             frame::CLOSE => closed = Some(close_reason(payload)),
             _ => {}

@@ -57,12 +57,12 @@ impl Tally {
         self.rooms.insert(stream, progress);
     }
 
-    /// A text message has arrived.
+    /// A text message has arrived: the beginning of its payload, and its length.
     pub fn message(
         &mut self,
         client: i64,
         sequences: &mut Vec<(u32, Sequence)>,
-        payload: &[u8],
+        (payload, length): (&[u8], u64),
         now: u64,
     ) {
         let Some(stamp) = Stamp::read(payload) else { return self.receipt(client, payload, now) };
@@ -70,7 +70,7 @@ impl Tally {
             self.misdelivered += 1;
             return;
         }
-        self.damaged += u64::from(!Stamp::is_whole(payload));
+        self.damaged += u64::from(!Stamp::is_whole(payload, length));
         let place = sequences.iter().position(|(stream, _)| *stream == stamp.stream);
         let place = place.unwrap_or_else(|| {
             sequences.push((stamp.stream, Sequence::default()));

@@ -39,11 +39,11 @@ pub(crate) fn fit(limits: &mut Limits, others: u64) -> Result<Vec<String>, Error
     Ok(doubts)
 }
 
-/// Shares the descriptors of clients out: what handshakes may take, a fifth at most, and connections the
-/// rest. Whether there are fewer connections than before.
+/// Shares the descriptors of clients out: what handshakes may take, a twentieth at most where there are many, and
+/// connections the rest. Whether there are fewer connections than before.
 fn divide(limits: &mut Limits, clients: usize) -> bool {
     // One more for the newcomer that has to be told that there is no room.
-    limits.handshakes = limits.handshakes.min(clients / 5).max(1);
+    limits.handshakes = limits.handshakes.min((clients / 20).max(clients.min(80) / 5)).max(1);
     let fitting = clients.saturating_sub(limits.handshakes + 1).max(1);
     let fewer = fitting < limits.connections;
     limits.connections = limits.connections.min(fitting);
@@ -62,7 +62,7 @@ mod tests {
             assert!(limits.handshakes >= 1 && limits.connections >= 1, "{clients}");
             assert!(clients < 5 || limits.handshakes + limits.connections < clients, "{clients}");
             assert_eq!(fewer, clients <= 254_096, "{clients}");
-            assert_eq!(limits.handshakes == 4096, clients >= 5 * 4096, "{clients}");
+            assert_eq!(limits.handshakes == 4096, clients >= 20 * 4096, "{clients}");
         }
     }
 }

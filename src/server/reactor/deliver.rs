@@ -43,6 +43,12 @@ pub(super) enum Delivery {
     },
 }
 
+impl Delivery {
+    pub(super) fn is_to_many(&self) -> bool {
+        !matches!(self, Delivery::Direct { .. })
+    }
+}
+
 impl<S: Socket> Reactor<S> {
     /// Hands a message on to about `most` connections and keeps what is left of it; how much work it was.
     pub(super) fn deliver(&mut self, mut delivery: Delivery, most: usize) -> usize {

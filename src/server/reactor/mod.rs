@@ -246,7 +246,9 @@ impl<S: Socket> Reactor<S> {
         let mut urgent = std::mem::take(&mut self.urgent);
         urgent.drain(..).for_each(|key| self.flush(key));
         self.urgent = urgent;
-        for _ in 0..BULK_PER_TURN {
+        // Not amid a message to many: those who get several in a row then get them in one write.
+        let amid_many = self.delivery.as_ref().is_some_and(Delivery::is_to_many);
+        for _ in 0..if amid_many { 0 } else { BULK_PER_TURN } {
             match self.bulk.pop_front() {
                 Some(key) => self.flush(key),
                 None => break,
