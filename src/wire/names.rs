@@ -25,7 +25,7 @@ impl Names {
     /// - `Closed<session>`, sorted set: connections that opened and closed within one report -> when;
     /// - `Grace`, hash: the clock of the next two;
     /// - `Coming<client>`, sorted set: tokens whose tickets are out, and `~` with the tag of those that were
-    ///   taken for a connection that is not reported yet -> until when they count;
+    ///   taken for a connection that is not reported yet -> until when they count, tokens while the key lives;
     /// - `Leaving`, sorted set: client -> until when it may come before it leaves its channels;
     /// - `Absent`, hash: client that was joined to channels while it was not online, and is not in `Leaving`
     ///   yet -> life of these memberships in ms;
@@ -73,6 +73,11 @@ impl Names {
     /// Hash: channel of the client -> 0.
     pub(crate) fn client_key(&self, client: ClientId) -> String {
         format!("{}{client}", self.client_key_prefix())
+    }
+
+    /// Who of this client is known to be coming, see [`prefix`](Self::prefix).
+    pub(crate) fn coming_key(&self, client: ClientId) -> String {
+        format!("{}Coming{client}", self.key)
     }
 
     /// What every [`client_key`](Self::client_key) starts with.

@@ -254,6 +254,8 @@ fn commands_and_effects_equal_the_recorded_ones() {
         // never looks at these keys.
         commands.retain(|command| command[0] != "HINCRBY" || command[1] != "im_v2_wsPublished");
         commands.retain(|command| command[0] != "EVAL" || command[2] != "0");
+        // What is noted beside a ticket is under a key of our own.
+        commands.retain(|command| !command.get(1).is_some_and(|key| key.contains("Coming")));
         // Nor whether anybody serves the node that nobody heard.
         commands.retain(|command| command[0] != "HGETALL" || command[1] != "im_v2_wsSessions");
         for command in commands.iter_mut().filter(|command| command[0] == "EVAL") {

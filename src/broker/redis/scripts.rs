@@ -20,7 +20,6 @@ macro_rules! script {
 
 script!(JOIN, 3, "join");
 script!(LEAVE, 3, "leave");
-script!(ISSUED, 1, "clock", "issued");
 script!(TAKING, 1, "clock", "taking");
 script!(VOID, 1, "clock", "void");
 script!(REJOIN, 1, "clock", "leaving", "rejoin");
