@@ -23,6 +23,7 @@ impl Names {
     /// all ours:
     ///
     /// - `Closed<session>`, sorted set: connections that opened and closed within one report -> when;
+    /// - `Aside`, text: there while any `Left` may be;
     /// - `Grace`, hash: the clock of the next two;
     /// - `Coming<client>`, sorted set: tokens whose tickets are out, and `~` with the tag of those that were
     ///   taken for a connection that is not reported yet -> until when they count, tokens while the key lives;

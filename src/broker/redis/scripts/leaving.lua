@@ -17,9 +17,18 @@ local function is_coming(client)
   return redis.call('EXISTS', key) == 1 and redis.call('ZCOUNT', key, clock(), '+inf') > 0
 end
 
+-- Whether anybody is to leave later, asked once a run.
+local some_leave
+
+local function leaves_at(time, client)
+  redis.call('ZADD', P .. 'Leaving', time, client)
+  some_leave = true
+end
+
 -- It is here: nothing is to be left.
 local function stays(client)
-  if redis.call('ZREM', P .. 'Leaving', client) == 1 then
+  if some_leave == nil then some_leave = redis.call('EXISTS', P .. 'Leaving') == 1 end
+  if some_leave and redis.call('ZREM', P .. 'Leaving', client) == 1 then
     redis.call('DEL', P .. 'Kept' .. client)
   end
 end
@@ -43,6 +52,7 @@ local function set_aside(client, own)
     redis.call('DEL', own)
   end
   redis.call('EXPIRE', left, LEFT_LIFE)
+  redis.call('SET', P .. 'Aside', '1', 'EX', LEFT_LIFE)
 end
 
 -- The last connection has ended: 'lapsed' when its node was taken for dead, 'late' when that is told so
@@ -52,9 +62,9 @@ local function depart(client, how)
   local count = redis.call('HLEN', own)
   if count == 0 then return end
   if how == 'late' or is_coming(client) then
-    redis.call('ZADD', P .. 'Leaving', clock() + GRACE, client)
+    leaves_at(clock() + GRACE, client)
   elseif count > budget then
-    redis.call('ZADD', P .. 'Leaving', how == 'lapsed' and -1 or 0, client)
+    leaves_at(how == 'lapsed' and -1 or 0, client)
     rest = 1
   else
     for _, channel in ipairs(redis.call('HKEYS', own)) do leave(client, channel) end

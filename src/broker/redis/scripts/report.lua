@@ -17,6 +17,8 @@ local last = tonumber(string.sub(value, 1, cut - 1))
 if last < tonumber(ARGV[5]) then return -2 end
 if last >= tonumber(ARGV[6]) then return 1 end
 local remembers = redis.call('EXISTS', closed) == 1
+-- Whether any node was taken for dead within the last hour, so that memberships may lie aside.
+local some_aside = redis.call('EXISTS', P .. 'Aside') == 1
 for i = 7, #ARGV, 5 do
   local what, connection, client, text, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   if what == 'o' or what == 'a' or what == 'r' then
@@ -24,7 +26,7 @@ for i = 7, #ARGV, 5 do
         and redis.call('HSETNX', connections, connection, client .. ' ' .. text) == 1 then
       if redis.call('HINCRBY', P .. 'Online', client, 1) == 1 then
         stays(client)
-        if what == 'o' then redis.call('UNLINK', P .. 'Left' .. client) end
+        if what == 'o' and some_aside then redis.call('UNLINK', P .. 'Left' .. client) end
       end
       if what ~= 'r' then redis.call('PUBLISH', ARGV[2], text) end
     end
