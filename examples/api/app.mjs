@@ -42,7 +42,7 @@ class Refused extends Error {
 /**
  * Asks imserver. Tries again when nothing was done (503), and where doing it twice is doing it once. A POST that may
  * have been carried out is not sent again: what must not get lost, an order for example, needs an Idempotency-Key
- * for that. A line of a chat does not; imserver would keep its key for a day.
+ * for that. A line of a chat does not; imserver would keep its key for ten minutes.
  */
 async function im(method, path, body) {
   const headers = { "Content-Type": "application/json" };

@@ -69,7 +69,7 @@ def im(method, path, body=None):
 
     Tries again when nothing was done (503), and where doing it twice is doing it once. A POST that may have been
     carried out is not sent again: what must not get lost, an order for example, needs an Idempotency-Key for
-    that. A line of a chat does not; imserver would keep its key for a day.
+    that. A line of a chat does not; imserver would keep its key for ten minutes.
     """
     headers = {"Content-Type": "application/json"}
     if KEY:

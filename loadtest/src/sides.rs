@@ -36,6 +36,10 @@ struct Names {
 
 /// Decides what clients and rooms of this run are called; to be called once, before anything starts.
 pub fn choose_names(args: &DeploymentArgs) -> Result<(), String> {
+    const IDS: i64 = 200_000_000;
+    if args.first_client.is_some_and(|first| !(1..=i64::MAX / 4 - IDS).contains(&first)) {
+        return Err(format!("--first-client: expected 1 to {}", i64::MAX / 4 - IDS));
+    }
     let names = match (&args.redis, args.first_client) {
         (None, first) => Names { first_client: first.unwrap_or(FIRST), room_prefix: "room".into() },
         (Some(_), Some(first)) => {

@@ -42,8 +42,9 @@ pub(super) type Ticks = u32;
 #[derive(Debug)]
 pub(super) struct Connection<S = Transport> {
     stream: S,
-    /// What it came with; its text is empty once presence has taken it over.
-    ticket: Ticket,
+    client: ClientId,
+    /// What it came with, until presence has taken it over: an idle connection does not pay for it.
+    ticket: Option<Box<Ticket>>,
     /// Number of the connection within the node.
     pub(super) number: u64,
     outbox: Outbox,
@@ -64,8 +65,7 @@ pub(super) struct Connection<S = Transport> {
     asked: Ticks,
     /// The socket has refused bytes and nobody has said since that it takes more.
     refused: bool,
-    /// Bytes of messages since the last ping, and since the peer was last heard.
-    since_ping: u32,
+    /// Bytes of messages since the peer was last heard.
     unheard: u32,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(super) in_urgent: bool,
@@ -148,7 +148,8 @@ impl<S: Socket> Connection<S> {
         stream.take_received(0);
         Connection {
             stream,
-            ticket,
+            client: ticket.client(),
+            ticket: Some(Box::new(ticket)),
             number,
             outbox: Outbox::default(),
             inbound: None,
@@ -163,7 +164,6 @@ impl<S: Socket> Connection<S> {
             in_urgent: false,
             in_bulk: false,
             pinged: false,
-            since_ping: 0,
             unheard: 0,
             reported: false,
         }
@@ -175,12 +175,12 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn client(&self) -> ClientId {
-        self.ticket.client()
+        self.client
     }
 
-    /// The ticket it came with; to be called once.
-    pub(super) fn take_ticket(&mut self) -> Ticket {
-        self.ticket.take()
+    /// The ticket it came with, the first time.
+    pub(super) fn take_ticket(&mut self) -> Option<Ticket> {
+        self.ticket.take().map(|ticket| *ticket)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -238,10 +238,10 @@ impl<S: Socket> Connection<S> {
             return Enqueued::TooSlow;
         }
         self.outbox.push_message(frame, receipt);
-        self.since_ping = self.since_ping.saturating_add(bytes as u32);
-        self.unheard = self.unheard.saturating_add(bytes as u32);
-        if self.since_ping >= PING_EVERY {
-            self.ping();
+        let before = self.unheard;
+        self.unheard = before.saturating_add(bytes as u32);
+        if self.unheard / PING_EVERY > before / PING_EVERY {
+            self.outbox.push_control(Frame::ping());
         }
         if offered { Enqueued::Offered } else { Enqueued::Queued }
     }
@@ -510,14 +510,9 @@ impl<S: Socket> Connection<S> {
             self.pinged = true;
             // A pong is due from now on, however late this tick came.
             self.heard = now - limits.ping_after;
-            self.ping();
+            self.outbox.push_control(Frame::ping());
         }
         None
-    }
-
-    fn ping(&mut self) {
-        self.since_ping = 0;
-        self.outbox.push_control(Frame::ping());
     }
 
     /// What will never be written, when the reactor lets go of the connection.

@@ -69,12 +69,6 @@ impl Ticket {
         self.tag
     }
 
-    /// The same ticket; what is left here keeps the client and has no text.
-    #[cfg(feature = "server")]
-    pub(crate) fn take(&mut self) -> Ticket {
-        Ticket { client: self.client, text: std::mem::take(&mut self.text), tag: self.tag }
-    }
-
     /// See [`text`](Self::text).
     #[cfg(feature = "server")]
     pub(crate) fn into_text(self) -> Box<str> {

@@ -81,6 +81,9 @@ pub fn soak(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
 
 /// Everything at once, each part at its rate.
 pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
+    if profile.clients == 0 || profile.nodes == 0 || profile.seconds <= 0.0 {
+        return Err("clients, nodes and seconds: 1 or more".into());
+    }
     let args = &bench.common.deployment;
     let pins = args.pins();
     let options = NodeOptions { nodes: profile.nodes, ..NodeOptions::default() };

@@ -225,6 +225,10 @@ fn open(
     if let Ok(address) = listener.local_addr() {
         let url = format!("http://{address}{path}");
         match access.made() {
+            // Without this line nobody could ask at all.
+            Some(made) if !log::log_enabled!(log::Level::Info) => {
+                log::warn!("{name} at {url}{mark}{made} until the next start");
+            }
             Some(made) => log::info!("{name} at {url}{mark}{made} until the next start"),
             None if access.is_open() => {
                 log::warn!("{name} at {url}, open to everybody with an account on this machine");

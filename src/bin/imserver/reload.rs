@@ -5,6 +5,7 @@ use imcore::server::ServerHandle;
 use crate::{
     cli::Cli,
     config::{Config, Values},
+    contradictions::doubts,
     logging,
     settings::RELOADED,
     web::Access,
@@ -47,12 +48,33 @@ pub(crate) fn reload(
     admin.change(fresh.admin_token.clone(), &fresh.hosts);
     api.change(fresh.api_key.clone(), &fresh.hosts);
     log::info!("settings read again; changed: {}", list(&changed));
+    for (name, access) in [("admin_token", admin), ("api_key", api)] {
+        if changed.contains(&name) {
+            tell_access(name, access);
+        }
+    }
+    doubts(&fresh).iter().for_each(|doubt| log::warn!("{doubt}"));
     if !waiting.is_empty() {
         log::warn!("these wait for the next start: {}", list(&waiting));
     }
     // The others are compared with what the node runs with, however often they are read.
     for name in RELOADED.into_iter().filter(reloaded) {
         running.extend(after.get(name).map(|value| (name.to_owned(), value.clone())));
+    }
+}
+
+/// What a listener asks for now, where the setting alone does not say it.
+fn tell_access(setting: &str, access: &Access) {
+    match access.made() {
+        Some(made) => {
+            log::warn!("{setting} is not set any more: {made} is asked for until the next start")
+        }
+        None if access.is_open() => {
+            log::warn!(
+                "{setting}: the listener is open to everybody with an account on this machine"
+            );
+        }
+        None => {}
     }
 }
 

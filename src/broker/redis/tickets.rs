@@ -53,7 +53,7 @@ impl RedisBroker {
             }
         })?;
         // Without a mark they are taken all the same.
-        let of_script = |index: &usize| index % (1 + 2 * TAKING_CHUNK) == 0;
+        let of_script = |index: &usize| index.is_multiple_of(1 + 2 * TAKING_CHUNK);
         let replies = replies.into_iter().enumerate().filter(|(index, _)| !of_script(index));
         let mut replies: Vec<_> = replies.map(|(_, reply)| reply).collect();
         // What is no text is no ticket, and says nothing of the others.

@@ -439,8 +439,10 @@ impl<S: Socket> Reactor<S> {
 
     fn report_opened(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let (connection, ticket) = (connection.number, connection.take_ticket());
-        self.report(PresenceChange::Opened { connection, ticket });
+        let number = connection.number;
+        if let Some(ticket) = connection.take_ticket() {
+            self.report(PresenceChange::Opened { connection: number, ticket });
+        }
     }
 
     fn report(&self, change: PresenceChange) {
