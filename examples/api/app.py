@@ -278,6 +278,8 @@ class Server(ThreadingHTTPServer):
     """One thread for each connection, and a bound on them."""
 
     seats = threading.BoundedSemaphore(CONNECTIONS)
+    # Connections that wait to be accepted; five by default.
+    request_queue_size = 128
 
     def process_request(self, request, client_address):
         if not self.seats.acquire(blocking=False):
