@@ -48,9 +48,7 @@ async function post(address, signal) {
   if (answer.status === 401) return null;
   if (!answer.ok) throw new Refused(`status ${answer.status}`, answer.headers.get("Retry-After"));
   const body = await answer.json();
-  // `null` alone is no answer of ours: only {"url": null} says that no connection is wanted.
-  if (body === null) return undefined;
-  return typeof body === "object" && "url" in body ? body.url : body;
+  return typeof body === "object" && body !== null && "url" in body ? body.url : body;
 }
 
 /**
