@@ -56,10 +56,10 @@ const LANES: usize = 4;
 /// A broker on Redis 6.2 or newer (not Redis Cluster).
 ///
 /// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
-/// [`Unavailable`](ErrorKind::Unavailable) at once while nobody listens, with
-/// [`Timeout`](ErrorKind::Timeout) after the call timeout, with
-/// [`Interrupted`](ErrorKind::Interrupted) when the connection breaks meanwhile, and with
-/// [`Overloaded`](ErrorKind::Overloaded) when all connections of the pool stay busy. A call is never
+/// [`Unavailable`](crate::ErrorKind::Unavailable) at once while nobody listens, with
+/// [`Timeout`](crate::ErrorKind::Timeout) after the call timeout, with
+/// [`Interrupted`](crate::ErrorKind::Interrupted) when the connection breaks meanwhile, and with
+/// [`Overloaded`](crate::ErrorKind::Overloaded) when all connections of the pool stay busy. A call is never
 /// repeated here.
 ///
 /// ```no_run
@@ -101,7 +101,7 @@ impl RedisBroker {
     /// `unix://` for a socket path; user, password and database as usual for Redis URLs.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config) for a URL or option that cannot work. Connects to nothing.
+    /// [`Config`](crate::ErrorKind::Config) for a URL or option that cannot work. Connects to nothing.
     pub fn open(url: &str, options: RedisOptions) -> Result<Self> {
         options.validate()?;
         let connector = Connector::new(url, &options)?;
@@ -140,7 +140,7 @@ impl RedisBroker {
 
     /// Sends one command per item, over one connection, and returns their replies.
     ///
-    /// [`Interrupted`](ErrorKind::Interrupted) if some were carried out and others not.
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) if some were carried out and others not.
     fn each<T>(&self, items: &[T], build: impl Fn(&mut Pipeline, &T)) -> Result<Vec<Value>> {
         let replies = self.each_reply(items, build)?;
         error::judge(&self.shared.connector.address, &replies)?;
