@@ -89,11 +89,13 @@ pub fn status(stream: &mut Tls) -> u16 {
 pub struct Client(WebSocket<Tls>);
 
 impl Client {
-    /// Opens a WebSocket over `stream`; the status if it is refused.
+    /// Opens a WebSocket over `stream`; the status if it is refused, 0 if nobody answers.
     pub fn open(stream: Tls, url: &str) -> Result<Client, u16> {
         match tungstenite::client(url.into_client_request().unwrap(), stream) {
             Ok((socket, _)) => Ok(Client(socket)),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            // A proxy that is not ready yet may end the connection without an answer.
+            Err(HandshakeError::Failure(Error::Io(_))) => Err(0),
             Err(error) => panic!("{error}"),
         }
     }
