@@ -8,7 +8,7 @@
 use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use imcore::{
-    ClientId, ImClient,
+    ImClient,
     broker::{RedisBroker, RedisOptions},
     server::{Server, ServerConfig},
 };
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut clients = Vec::new();
     for id in 1..=4 {
         let url = im.prev_connect_server(id, None)?;
-        println!("client {id} belongs to node {}", ClientId::from(id).node_of(servers.len()));
+        println!("client {id} belongs to node {}", im.server_of(id));
         clients.push(tungstenite::connect(url)?.0);
     }
     im.join_chan_clients("room", [1, 2, 3])?;

@@ -1,4 +1,4 @@
-//! `ClientId`: who a connection belongs to, in both dialects, and which node owns it.
+//! `ClientId`: who a connection belongs to, in both dialects.
 //!
 //! Pure. Used by everything above; knows neither Redis nor sockets.
 
@@ -120,28 +120,6 @@ impl ClientId {
     /// Whether this is the system rather than a user: 0 or the all-zero GUID.
     pub fn is_system(self) -> bool {
         matches!(self, ClientId::Int(0)) || self == ClientId::Guid([0; 16])
-    }
-
-    /// Index, in a list of `nodes` servers, of the one that owns this client.
-    ///
-    /// Integers go by their remainder (never negative), GUIDs by the remainder of their last two
-    /// bytes read as a big-endian number: the rule of the .NET original.
-    ///
-    /// # Panics
-    /// When `nodes` is zero.
-    ///
-    /// ```
-    /// # use imcore::ClientId;
-    /// assert_eq!(ClientId::Int(1001).node_of(3), 2);
-    /// assert_eq!(ClientId::Int(-1).node_of(3), 2);
-    /// ```
-    pub fn node_of(self, nodes: usize) -> usize {
-        match self {
-            ClientId::Int(id) => id.rem_euclid(nodes as i64) as usize,
-            ClientId::Guid(bytes) => {
-                usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % nodes
-            }
-        }
     }
 
     /// Reads the text form leniently, as the original does: blanks around, a leading `+` or zeros,
@@ -297,40 +275,6 @@ mod tests {
 
     fn guid(text: &str) -> ClientId {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn ownership_follows_the_recorded_table() {
-        let expected = [
-            (1, 1),
-            (2, 2),
-            (3, 0),
-            (1001, 2),
-            (i64::MAX, 1),
-            (9_007_199_254_740_993, 0),
-            (4_294_967_296, 1),
-            (-3, 0),
-        ];
-        for (id, node) in expected {
-            assert_eq!(ClientId::Int(id).node_of(3), node, "{id}");
-        }
-        let expected = [
-            ("0f8fad5b-d9cb-469f-a165-70867728950e", 1),
-            ("7c9e6679-7425-40de-944b-e07fc1f90ae7", 1),
-            ("8f14e45f-ceea-467f-a9b1-0000000003e9", 2),
-            ("8f14e45f-ceea-467f-a9b1-000000010000", 0),
-            ("8f14e45f-ceea-467f-a9b1-00000000ffff", 0),
-        ];
-        for (id, node) in expected {
-            assert_eq!(guid(id).node_of(3), node, "{id}");
-        }
-    }
-
-    #[test]
-    fn negative_ids_have_a_node() {
-        for id in [-1, -2, i64::MIN] {
-            assert!(ClientId::Int(id).node_of(3) < 3);
-        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ mod helper;
 mod id;
 #[cfg(test)]
 mod mutations;
-mod nodes;
+mod placement;
 #[cfg(test)]
 mod seeded;
 #[cfg(feature = "server")]

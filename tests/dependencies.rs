@@ -145,7 +145,7 @@ fn files(name: &str) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn modules_import_downward_only() {
-    const LAYERS: [&str; 6] = ["error", "id", "wire", "broker", "helper", "server"];
+    const LAYERS: [&str; 7] = ["error", "id", "wire", "broker", "placement", "helper", "server"];
     for (height, layer) in LAYERS.iter().enumerate() {
         for file in files(layer) {
             for path in paths(&code(&file)) {
@@ -153,6 +153,18 @@ fn modules_import_downward_only() {
                 let target = target.split("::").next().unwrap_or_default();
                 let above = LAYERS[height + 1..].contains(&target);
                 assert!(!above, "{} names {path}, which is above it", file.display());
+            }
+        }
+    }
+}
+
+/// Helper and nodes agree through what is below both, and are exchanged without each other.
+#[test]
+fn helper_and_server_never_name_each_other() {
+    for (layer, other) in [("helper", "crate::server"), ("server", "crate::helper")] {
+        for file in files(layer) {
+            for path in paths(&code(&file)) {
+                assert!(!path.starts_with(other), "{} names {path}", file.display());
             }
         }
     }

@@ -266,7 +266,6 @@ pub struct Direct {
     pub im: ImClient,
     /// Sends at a rate.
     pub sender: Sender,
-    pub servers: Vec<String>,
     pub fleet: Fleet,
     pub meter: Meter,
     pub receivers: usize,
@@ -295,7 +294,6 @@ impl Direct {
         Ok(Direct {
             im: cluster.im.clone(),
             sender: cluster.sender()?,
-            servers: cluster.deployment.servers.clone(),
             fleet,
             meter: cluster.meter(),
             receivers,
@@ -330,7 +328,6 @@ impl Direct {
         Ok(Direct {
             sender: Sender::Helper(im.clone()),
             im,
-            servers: deployment.servers,
             fleet,
             meter: floor.meter(),
             receivers,
@@ -378,7 +375,7 @@ impl Direct {
             .map(|index| {
                 let (receiver, content) = self.message(index, due, receipt);
                 let receiver = ClientId::Int(receiver);
-                let node = &*self.servers[receiver.node_of(self.servers.len())];
+                let node = self.im.server_of(receiver);
                 let sender = self.author(index, receipt);
                 let receivers = vec![receiver];
                 (node, Envelope::Direct { sender, receivers, content, receipt, id: None })

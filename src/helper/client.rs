@@ -9,8 +9,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     broker::{Broker, JoinLimits},
     error::{Error, Result},
+    helper::public_url,
     id::{ClientId, IdKind},
-    nodes::Nodes,
+    placement::Placement,
     token::random_token,
     wire::{Envelope, Ticket},
 };
@@ -58,7 +59,7 @@ use crate::{
 #[derive(Clone)]
 pub struct ImClient {
     broker: Arc<dyn Broker>,
-    pub(super) nodes: Nodes,
+    pub(super) placement: Placement,
     /// `{server}` and `{index}` are still to be filled in.
     url_template: Arc<str>,
     pub(super) id_kind: IdKind,
@@ -93,11 +94,11 @@ pub struct SendEvent<'a> {
 
 impl ImClient {
     /// How long a connect address can be used, as in the original.
-    pub const TICKET_LIFE: Duration = Duration::from_secs(10);
+    pub const TICKET_LIFE: Duration = Ticket::LIFE;
 
     pub(super) fn from_parts(
         broker: Arc<dyn Broker>,
-        nodes: Nodes,
+        placement: Placement,
         url_template: String,
         id_kind: IdKind,
         message_bytes: usize,
@@ -105,7 +106,7 @@ impl ImClient {
         on_send: Option<OnSend>,
     ) -> Self {
         let url_template = url_template.into();
-        ImClient { broker, nodes, url_template, id_kind, message_bytes, joins, on_send }
+        ImClient { broker, placement, url_template, id_kind, message_bytes, joins, on_send }
     }
 
     /// The broker that this client uses, to be shared with a server or another client.
@@ -163,11 +164,8 @@ impl ImClient {
         let client = self.check_user(client.into())?;
         let token = random_token()?;
         self.broker.put_ticket(&token, &Ticket::new(client, meta), Self::TICKET_LIFE)?;
-        let index = client.node_of(self.nodes.len());
-        let url = self
-            .url_template
-            .replace("{server}", self.nodes.name(index))
-            .replace("{index}", &index.to_string());
+        let server = self.placement.owner(client);
+        let url = public_url::fill(&self.url_template, &self.placement, server);
         // A template may have a query of its own, for the proxy in front.
         let joint = match url.split_once('?') {
             None => "?",
@@ -193,7 +191,7 @@ impl ImClient {
         let client = self.check_kind(client.into())?;
         // First, so that none is taken once the node has closed what there is.
         self.broker.void_tickets(client)?;
-        self.broker.publish(&[(self.nodes.owner(client), Envelope::ForceOffline { client })])
+        self.broker.publish(&[(self.placement.owner(client), Envelope::ForceOffline { client })])
     }
 
     /// An id that a client of this deployment can have.
@@ -231,7 +229,7 @@ impl fmt::Debug for ImClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ImClient")
             .field("broker", &self.broker.describe())
-            .field("nodes", &self.nodes)
+            .field("placement", &self.placement)
             .finish_non_exhaustive()
     }
 }

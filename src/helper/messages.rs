@@ -201,20 +201,15 @@ impl<'a> Batch<'a> {
         id: Option<&str>,
     ) -> Result<()> {
         let sender = self.im.check_sender(sender)?;
-        let nodes = &self.im.nodes;
         let mut seen = HashSet::new();
-        let mut by_node: Vec<(usize, Vec<ClientId>)> = Vec::new();
+        let mut unique = Vec::new();
         for receiver in receivers {
             let receiver = self.im.check_kind(receiver.into())?;
-            if !seen.insert(receiver) {
-                continue;
-            }
-            let node = receiver.node_of(nodes.len());
-            match by_node.iter_mut().find(|(index, _)| *index == node) {
-                Some((_, receivers)) => receivers.push(receiver),
-                None => by_node.push((node, vec![receiver])),
+            if seen.insert(receiver) {
+                unique.push(receiver);
             }
         }
+        let by_node = self.im.placement.by_owner(unique);
         if by_node.is_empty() {
             return Err(Error::argument(
                 "receivers: the list is empty; nobody would get the message",
@@ -225,7 +220,7 @@ impl<'a> Batch<'a> {
                 let (receivers, content) = (receivers.to_vec(), content.clone());
                 let id = id.map(str::to_owned);
                 let envelope = Envelope::Direct { sender, receivers, content, receipt, id };
-                (nodes.name(*node), envelope)
+                (*node, envelope)
             }));
         }
         Ok(())
@@ -279,7 +274,7 @@ impl<'a> Batch<'a> {
     ) -> Result<()> {
         let sender = self.im.check_sender(sender)?;
         let content = self.encode(message)?;
-        self.outgoing.extend(self.im.nodes.iter().map(|node| {
+        self.outgoing.extend(self.im.placement.nodes().map(|node| {
             let (channel, content) = (channel.map(str::to_owned), content.clone());
             (node, Envelope::Channel { sender, channel, content })
         }));

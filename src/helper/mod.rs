@@ -18,6 +18,4 @@ pub use event_bus::EventBus;
 pub use facade::ImHelper;
 pub use messages::Batch;
 pub use options::ImClientBuilder;
-#[cfg(feature = "server")]
-pub(crate) use options::check_path;
 pub use overview::{Connection, Node};

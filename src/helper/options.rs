@@ -10,7 +10,7 @@ use crate::{
         public_url,
     },
     id::IdKind,
-    nodes::Nodes,
+    placement::{Placement, check_path},
 };
 
 /// Default of [`ImClientBuilder::message_bytes`].
@@ -208,9 +208,9 @@ impl ImClientBuilder {
     /// path without a leading `/`, a template that leads clients nowhere or all of them to one of several nodes,
     /// an unusable Redis URL.
     pub fn build(self) -> Result<ImClient> {
-        let nodes = Nodes::new(self.servers)?;
+        let placement = Placement::fixed(self.servers)?;
         check_path(&self.path)?;
-        public_url::check(&self.public_url, &self.path, &nodes)?;
+        public_url::check(&self.public_url, &self.path, &placement)?;
         #[cfg(feature = "redis")]
         let broker = match (self.broker, self.redis_url) {
             (Some(_), Some(_)) => {
@@ -240,7 +240,7 @@ impl ImClientBuilder {
         let id_kind = self.id_kind.unwrap_or_else(|| broker.id_kind());
         Ok(ImClient::from_parts(
             broker,
-            nodes,
+            placement,
             self.public_url.replace("{path}", &self.path),
             id_kind,
             self.message_bytes,
@@ -248,14 +248,4 @@ impl ImClientBuilder {
             self.on_send,
         ))
     }
-}
-
-/// The path must be absolute: the original builds an unusable URL from `ws`.
-pub(crate) fn check_path(path: &str) -> Result<()> {
-    if path.starts_with('/') && !path.contains(['?', '#', ' ']) {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "path: {path:?} must start with / and hold no ?, # or blank, for example /ws"
-    )))
 }

@@ -44,10 +44,11 @@ impl ImClient {
     /// run out: after 7 s by default. Two round trips to the broker, however many nodes there are.
     pub fn nodes(&self) -> Result<Vec<Node>> {
         let heard = self.broker().statuses()?;
-        let silent = self.nodes.iter().filter(|name| heard.iter().all(|(other, _)| other != name));
+        let silent =
+            self.placement.nodes().filter(|name| heard.iter().all(|(other, _)| other != name));
         let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
         let node = |(server, status): (String, Option<NodeStatus>)| Node {
-            index: self.nodes.position(&server),
+            index: self.placement.index_of(&server),
             server,
             status,
         };
@@ -59,7 +60,7 @@ impl ImClient {
 
     /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody.
     pub fn server_of(&self, client: impl Into<ClientId>) -> &str {
-        self.nodes.owner(client.into())
+        self.placement.owner(client)
     }
 
     /// A bounded part of [`connections_of`](Self::connections_of): looks through up to 5,000 connections of

@@ -4,14 +4,14 @@
 
 use crate::{
     error::{Error, Result},
-    nodes::Nodes,
+    placement::Placement,
 };
 
 /// What a template may have filled in.
 const PLACES: [&str; 3] = ["{server}", "{index}", "{path}"];
 
 /// Refuses a template with which clients could not connect, or not to their own node.
-pub(super) fn check(template: &str, path: &str, nodes: &Nodes) -> Result<()> {
+pub(super) fn check(template: &str, path: &str, placement: &Placement) -> Result<()> {
     let refuse = |why: &str| {
         Err(Error::config(format!(
             "public_url: {template:?} {why}; for example wss://im.example.com/{{index}}{{path}}"
@@ -31,29 +31,27 @@ pub(super) fn check(template: &str, path: &str, nodes: &Nodes) -> Result<()> {
     if rest.contains(['{', '}']) {
         return refuse("holds braces that are none of {server}, {index} and {path}");
     }
-    for (index, name) in nodes.iter().enumerate() {
-        let url = fill(template, name, index, path);
+    for server in placement.nodes() {
+        let url = fill(template, placement, server).replace("{path}", path);
         if let Err(why) = check_authority(&url[scheme.len() + 3..]) {
             return refuse(&format!("{why} (as in {url})"));
         }
     }
     let leads_to_one = !template.contains("{server}") && !template.contains("{index}");
-    if nodes.len() > 1 && leads_to_one {
+    let count = placement.nodes().len();
+    if count > 1 && leads_to_one {
         return refuse(&format!(
-            "is one address for {} nodes, and a client can connect to its own node only: it needs \
-             {{server}} or {{index}}, by which a proxy finds the node",
-            nodes.len()
+            "is one address for {count} nodes, and a client can connect to its own node only: it needs \
+             {{server}} or {{index}}, by which a proxy finds the node"
         ));
     }
     Ok(())
 }
 
-/// The address of one node, without a token.
-fn fill(template: &str, name: &str, index: usize, path: &str) -> String {
-    template
-        .replace("{server}", name)
-        .replace("{index}", &index.to_string())
-        .replace("{path}", path)
+/// The template with one node's name and place filled in.
+pub(super) fn fill(template: &str, placement: &Placement, server: &str) -> String {
+    let index = placement.index_of(server).unwrap_or_default();
+    template.replace("{server}", server).replace("{index}", &index.to_string())
 }
 
 /// Host and port of what stands behind `ws://`.
@@ -91,8 +89,8 @@ mod tests {
     use super::*;
 
     fn refusal(template: &str, nodes: &[&str]) -> Option<String> {
-        let nodes = Nodes::new(nodes.iter().map(|name| name.to_string()).collect()).unwrap();
-        check(template, "/ws", &nodes).err().map(|error| error.to_string())
+        let placement = Placement::fixed(nodes.iter().copied()).unwrap();
+        check(template, "/ws", &placement).err().map(|error| error.to_string())
     }
 
     #[test]

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     broker::{Broker, Watchlist},
-    nodes::Nodes,
+    placement::Placement,
     throttle::Throttle,
 };
 
@@ -50,8 +50,8 @@ const QUEUE: usize = 8192;
 /// What the parts of a node share.
 pub(super) struct Assembly {
     config: ServerConfig,
-    nodes: Nodes,
-    own_index: usize,
+    placement: Placement,
+    own: String,
     tls: Option<Tls>,
     broker: Arc<dyn Broker>,
     readiness: Arc<Readiness>,
@@ -69,15 +69,15 @@ pub(super) struct Assembly {
 impl Assembly {
     pub(super) fn new(
         config: ServerConfig,
-        nodes: Nodes,
-        own_index: usize,
+        placement: Placement,
+        own: String,
         tls: Option<Tls>,
         broker: Arc<dyn Broker>,
     ) -> Self {
         Assembly {
             config,
-            nodes,
-            own_index,
+            placement,
+            own,
             tls,
             broker,
             readiness: Arc::default(),
@@ -132,7 +132,7 @@ impl Assembly {
         threads.watch = Some(self.watch(stop_watch, vitals.clone())?);
         Ok(ServerHandle {
             bound,
-            node: self.nodes.name(self.own_index).to_owned(),
+            node: self.own.clone(),
             limits: self.config.limits,
             readiness: self.readiness,
             failure: self.failure,
@@ -203,7 +203,7 @@ impl Assembly {
     }
 
     fn feed(&mut self, reactors: &Reactors) -> Feed {
-        let node = self.nodes.name(self.own_index);
+        let node = &*self.own;
         Feed {
             subscription: self.broker.subscribe(node, Arc::clone(&self.watchlist)),
             node: node.to_owned(),
@@ -235,7 +235,7 @@ impl Assembly {
     fn presence(&self, queue: Receiver<Report>, vitals: Vitals) -> Presence {
         Presence {
             broker: Arc::clone(&self.broker),
-            node: self.nodes.name(self.own_index).to_owned(),
+            node: self.own.clone(),
             lease: self.config.limits.lease,
             queue,
             vitals,
@@ -244,11 +244,11 @@ impl Assembly {
     }
 
     fn publisher(&mut self, queue: DueNotices) -> io::Result<JoinHandle<()>> {
-        let (broker, nodes) = (Arc::clone(&self.broker), self.nodes.clone());
+        let (broker, placement) = (Arc::clone(&self.broker), self.placement.clone());
         let (counters, pulse) = (self.counted(), Arc::clone(&self.pulse));
         let give_up = Arc::clone(&self.give_up);
         self.spawn("im-receipts", move || {
-            worker::run_publisher(&*broker, &queue, &nodes, &counters, &pulse, &give_up);
+            worker::run_publisher(&*broker, &queue, &placement, &counters, &pulse, &give_up);
             Ok(())
         })
     }
@@ -262,8 +262,8 @@ impl Assembly {
             broker: Arc::clone(&self.broker),
             queue,
             acceptor,
-            nodes: self.nodes.clone(),
-            own_index: self.own_index,
+            placement: self.placement.clone(),
+            own: self.own.clone(),
             kicks: Arc::clone(&self.kicks),
             ids: self.config.ids.unwrap_or_else(|| self.broker.id_kind()),
             pulse: Arc::clone(&self.pulse),

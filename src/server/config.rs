@@ -4,9 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     error::{Error, Result},
-    helper::check_path,
     id::IdKind,
-    nodes::Nodes,
+    placement::{Placement, check_path},
     server::{origins, peer::PeerAddress, tls::TlsConfig},
 };
 
@@ -250,25 +249,25 @@ impl ServerConfig {
         self.limits.validate()
     }
 
-    /// All nodes, and this node's place among them, once `bound` is known.
-    pub(super) fn identity(&self, bound: SocketAddr) -> Result<(Nodes, usize)> {
+    /// Who owns which clients, and this node's own name, once `bound` is known.
+    pub(super) fn identity(&self, bound: SocketAddr) -> Result<(Placement, String)> {
         let server = self.server.clone().unwrap_or_else(|| bound.to_string());
         let servers =
             if self.servers.is_empty() { vec![server.clone()] } else { self.servers.clone() };
-        let nodes = Nodes::new(servers)?;
-        let index = nodes.position(&server).ok_or_else(|| {
-            let names: Vec<_> = nodes.iter().collect();
+        let placement = Placement::fixed(servers)?;
+        if placement.index_of(&server).is_none() {
+            let names: Vec<_> = placement.nodes().collect();
             let hint = match self.server {
                 Some(_) => "",
                 None => "; it was not given, so the listen address was taken",
             };
-            Error::config(format!(
+            return Err(Error::config(format!(
                 "server: {server:?} is not in servers {names:?}; clients of this node would get no \
                  messages. Set server to this node's entry, for example {:?}, or add it there{hint}",
                 names[0]
-            ))
-        })?;
-        Ok((nodes, index))
+            )));
+        }
+        Ok((placement, server))
     }
 }
 
@@ -319,7 +318,8 @@ mod tests {
     #[test]
     fn a_node_alone_takes_the_address_it_bound() {
         let bound = SocketAddr::from(([127, 0, 0, 1], 4321));
-        let (nodes, index) = ServerConfig::default().identity(bound).unwrap();
-        assert_eq!((nodes.name(index), nodes.len()), ("127.0.0.1:4321", 1));
+        let (placement, own) = ServerConfig::default().identity(bound).unwrap();
+        assert_eq!(own, "127.0.0.1:4321");
+        assert!(placement.nodes().eq([&*own]));
     }
 }

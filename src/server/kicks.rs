@@ -11,7 +11,7 @@ use std::{
 
 use ahash::AHashMap;
 
-use crate::{helper::ImClient, id::ClientId};
+use crate::{id::ClientId, wire::Ticket};
 
 /// What has expired is looked for only when at least so many are noted.
 const PURGE_AT_LEAST: usize = 1024;
@@ -34,7 +34,7 @@ impl Kicks {
     pub(super) fn note(&self, client: ClientId, now: Instant) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.heard.len() >= noted.purge_at.max(PURGE_AT_LEAST) {
-            let life = ImClient::TICKET_LIFE + LAG;
+            let life = Ticket::LIFE + LAG;
             noted.heard.retain(|_, heard| now.saturating_duration_since(*heard) < life);
             noted.purge_at = 2 * noted.heard.len();
         }
@@ -50,7 +50,7 @@ impl Kicks {
     /// Whether a ticket that was taken at `taken`, with so much of its life `left`, was issued before the
     /// client was kicked, as far as that can be told by time.
     pub(super) fn void(&self, client: ClientId, taken: Instant, left: Duration) -> bool {
-        let age = ImClient::TICKET_LIFE.saturating_sub(left);
+        let age = Ticket::LIFE.saturating_sub(left);
         let issued = taken.checked_sub(age.saturating_sub(LAG)).unwrap_or(taken);
         age > LAG && self.is_kicked_since(client, issued)
     }

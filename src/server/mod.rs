@@ -135,8 +135,8 @@ impl Server {
         let failed =
             |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
         let bound = listener.local_addr().map_err(failed)?;
-        let (nodes, own_index) = config.identity(bound)?;
-        let assembly = Assembly::new(config, nodes, own_index, tls, broker);
+        let (placement, own) = config.identity(bound)?;
+        let assembly = Assembly::new(config, placement, own, tls, broker);
         assembly.start(listener, bound).map_err(failed)
     }
 }

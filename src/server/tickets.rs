@@ -20,7 +20,7 @@ use super::{
 use crate::{
     broker::{Broker, TakenTicket},
     id::IdKind,
-    nodes::Nodes,
+    placement::Placement,
     throttle::Throttle,
     wire::Ticket,
 };
@@ -33,8 +33,9 @@ pub(super) struct Tickets {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) queue: Receiver<TicketJob>,
     pub(super) acceptor: InboxSender<AcceptorCommand>,
-    pub(super) nodes: Nodes,
-    pub(super) own_index: usize,
+    pub(super) placement: Placement,
+    /// Name of this node.
+    pub(super) own: String,
     /// Which ids may connect.
     pub(super) ids: IdKind,
     pub(super) kicks: Arc<Kicks>,
@@ -99,14 +100,14 @@ impl Tickets {
             }
             return Err(Refusal::OtherKind);
         }
-        let owner = client.node_of(self.nodes.len());
-        if owner == self.own_index {
+        let owner = self.placement.owner(client);
+        if owner == self.own {
             return match self.kicks.void(client, at, taken.left) {
                 true => Err(Refusal::Kicked),
                 false => Ok(Admission { ticket: ticket.taken_with(token), taken: at }),
             };
         }
-        let (owner, own) = (self.nodes.name(owner), self.nodes.name(self.own_index));
+        let own = &*self.own;
         if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
             log::warn!(
                 client:% = client, owner, node = own;

@@ -20,7 +20,7 @@ use crate::{
     backoff::Reasons,
     broker::Broker,
     error::{ErrorKind, Result},
-    nodes::Nodes,
+    placement::Placement,
 };
 
 /// Bytes of receipts that are published at once, at least one whole receipt.
@@ -61,7 +61,7 @@ pub(super) const LONG: Duration = Duration::from_secs(3600);
 pub(super) fn run_publisher(
     broker: &dyn Broker,
     due: &DueNotices,
-    nodes: &Nodes,
+    placement: &Placement,
     counters: &Counters,
     pulse: &Pulse,
     give_up: &Patience,
@@ -78,7 +78,7 @@ pub(super) fn run_publisher(
         while !rest.is_empty() {
             let (notices, others) = rest.split_at(within(rest, PUBLISH_BYTES));
             rest = others;
-            let result = publish(broker, notices, nodes, pulse);
+            let result = publish(broker, notices, placement, pulse);
             add(&pulse.receipts_done, notices.len() as u64);
             due.done(notices, result.is_err());
             if let Err(error) = &result {
@@ -113,9 +113,16 @@ fn within(notices: &[Notice], bytes: usize) -> usize {
 }
 
 /// Sends one batch. A broker that is full is only asked again: it has taken nothing, and lives.
-fn publish(broker: &dyn Broker, notices: &[Notice], nodes: &Nodes, pulse: &Pulse) -> Result<()> {
-    let outgoing: Vec<_> =
-        notices.iter().map(|notice| (nodes.owner(notice.sender()), notice.envelope())).collect();
+fn publish(
+    broker: &dyn Broker,
+    notices: &[Notice],
+    placement: &Placement,
+    pulse: &Pulse,
+) -> Result<()> {
+    let outgoing: Vec<_> = notices
+        .iter()
+        .map(|notice| (placement.owner(notice.sender()), notice.envelope()))
+        .collect();
     let mut attempts = 1..PUBLISH_ATTEMPTS;
     loop {
         let result = pulse.time(Call::Publish, || broker.publish(&outgoing));

@@ -1,5 +1,7 @@
 //! What a connect token stands for, which is also what presence events say.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::{
@@ -22,6 +24,9 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// How long a token can be used once it is issued, as in the original.
+    pub(crate) const LIFE: Duration = Duration::from_secs(10);
+
     /// A ticket for `client` with the business's `meta` data (address, device, ...), as the original writes it.
     pub fn new(client: ClientId, meta: Option<&str>) -> Self {
         let mut text = String::with_capacity(48);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imcore::{ClientId, ImClient};
+use imcore::ImClient;
 
 use crate::{
     process::Process,
@@ -53,7 +53,8 @@ impl Cluster {
     fn connect(&self, node: usize, count: i64) -> Vec<Peer> {
         let nodes = self.links.len() as i64;
         let ids: Vec<_> = (1..=count).map(|number| number * nodes + node as i64).collect();
-        assert!(ids.iter().all(|id| ClientId::from(*id).node_of(nodes as usize) == node));
+        let owner = self.im.server_of(node as i64);
+        assert!(ids.iter().all(|id| self.im.server_of(*id) == owner));
         let address = self.nodes[node].address;
         let peers = ids.iter().map(|id| connect(&self.im, address, *id).unwrap()).collect();
         let members = ids.iter().copied().filter(|id| id % IN_ROOM == 0);

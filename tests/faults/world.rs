@@ -14,7 +14,7 @@ use std::{
 };
 
 use imcore::{
-    ClientId, ImClient, Ticket,
+    ImClient, Ticket,
     broker::{Broker, PresenceChange, RedisBroker, RedisOptions},
     server::{Limits, Server, ServerConfig, ServerHandle},
 };
@@ -81,7 +81,9 @@ impl World {
     }
 
     pub fn connect(&self, client: i64) -> Peer {
-        let address = self.nodes[ClientId::from(client).node_of(self.nodes.len())].local_addr();
+        let owner = self.im.server_of(client);
+        let node = self.nodes.iter().find(|node| node.server() == owner).unwrap();
+        let address = node.local_addr();
         let peer = connect(&self.im, address, client).unwrap();
         eventually("online", || self.log.count(true, &peer.ticket) == 1);
         peer

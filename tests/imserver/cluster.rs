@@ -68,7 +68,8 @@ impl Cluster {
 
     pub fn connect(&self, client: i64, meta: &str) -> Client {
         let url = self.im.prev_connect_server(client, Some(meta)).unwrap();
-        let index = ClientId::from(client).node_of(self.names.len());
+        let owner = self.im.server_of(client);
+        let index = self.names.iter().position(|name| *name == owner).unwrap();
         Client::connect(self.nodes[index].address(), &url).unwrap()
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{ClientId, ImClient};
+use imcore::ImClient;
 use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 
 use crate::{
@@ -43,7 +43,7 @@ fn live(im: &ImClient, id: i64, addresses: &Mutex<Vec<SocketAddr>>) -> Seen {
     loop {
         let address = {
             let addresses = addresses.lock().unwrap();
-            addresses[ClientId::from(id).node_of(addresses.len())]
+            addresses[id as usize % addresses.len()]
         };
         let Some(mut socket) = try_connect(im, id, address) else {
             thread::yield_now();

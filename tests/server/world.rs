@@ -100,7 +100,8 @@ impl World {
 
     /// The node that owns `client`.
     pub fn node_of(&self, client: impl Into<ClientId>) -> &ServerHandle {
-        &self.nodes[client.into().node_of(self.nodes.len())]
+        let owner = self.im.server_of(client);
+        self.nodes.iter().find(|node| node.server() == owner).unwrap()
     }
 
     /// Redis keys of this world that are the original's or belong to a session.
