@@ -10,7 +10,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use imcore::server::parts::{Door, Queue, Room, decode, encode};
+use imcore::server::testing::bench::{Door, Queue, Room, decode, encode};
 
 const CONTENT: &str =
     "{\"text\":\"a message of ordinary length, as people write them\",\"n\":12345}";

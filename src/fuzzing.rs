@@ -4,7 +4,7 @@
 //! `fuzz/` drives them with libFuzzer; the tests here with the seed corpus and seeded mutations of it.
 
 #[cfg(feature = "server")]
-pub use crate::server::fuzzing::{frames, proxy_header, request_head};
+pub use crate::server::testing::fuzzing::{frames, proxy_header, request_head};
 pub use crate::wire::fuzzing::{envelope, lenient_json, ticket};
 
 #[cfg(test)]

@@ -143,79 +143,136 @@ fn files(name: &str) -> Vec<std::path::PathBuf> {
     files
 }
 
-#[test]
-fn modules_import_downward_only() {
-    const LAYERS: [&str; 7] = ["error", "id", "wire", "broker", "placement", "helper", "server"];
-    for (height, layer) in LAYERS.iter().enumerate() {
-        for file in files(layer) {
-            for path in paths(&code(&file)) {
-                let Some(target) = path.strip_prefix("crate::") else { continue };
-                let target = target.split("::").next().unwrap_or_default();
-                let above = LAYERS[height + 1..].contains(&target);
-                assert!(!above, "{} names {path}, which is above it", file.display());
-            }
-        }
-    }
+/// The crate from the ground up: each part names only parts of the rows before its own.
+/// Helper and server agree through what is below both, and are exchanged without each other.
+const LAYERS: [&[&str]; 6] =
+    [&["error"], &["id"], &["wire"], &["broker"], &["placement"], &["helper", "server"]];
+
+/// The server from the ground up, in the same way. Parts of one row never name each other: what waits for the
+/// broker (`upstream`) and what loops (`acceptor`, `reactor`) talk through `message` alone.
+const SERVER_LAYERS: [&[&str]; 9] = [
+    &["reasons", "readiness", "heartbeat", "failure", "kicks"],
+    &["transport"],
+    &["config", "connection"],
+    &["message"],
+    &["inbox"],
+    &["stats"],
+    &["acceptor", "reactor", "upstream"],
+    &["assembly"],
+    &["testing"],
+];
+
+/// Those of `named` that `part` may not name: they stand in its own row or above it.
+fn too_high(layers: &[&[&str]], part: &str, named: &BTreeSet<String>) -> Vec<String> {
+    let height = layers.iter().position(|row| row.contains(&part));
+    let height = height.unwrap_or_else(|| panic!("{part} is in no layer"));
+    let below = |name: &str| layers[..height].iter().any(|row| row.contains(&name));
+    let known = |name: &str| layers.iter().any(|row| row.contains(&name));
+    let high = named.iter().filter(|name| *name != part && known(name) && !below(name));
+    high.cloned().collect()
 }
 
-/// Helper and nodes agree through what is below both, and are exchanged without each other.
-#[test]
-fn helper_and_server_never_name_each_other() {
-    for (layer, other) in [("helper", "crate::server"), ("server", "crate::helper")] {
-        for file in files(layer) {
-            for path in paths(&code(&file)) {
-                assert!(!path.starts_with(other), "{} names {path}", file.display());
-            }
-        }
+/// Which parts of the module `within` (as `["server"]`; the crate itself if empty) a file names, which is at `file`
+/// below `src`.
+fn parts_named(within: &[&str], file: &Path, code: &str) -> BTreeSet<String> {
+    let mut module: Vec<String> =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod") {
+        module.pop();
     }
-}
-
-/// Which modules of the server one of them names.
-fn server_modules(module: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
-    for file in files(&format!("server/{module}")) {
-        // Files below `server/MODULE/` are one step further down than `server/MODULE.rs`.
-        let folder = file.parent().is_some_and(|folder| folder.ends_with(module));
-        let deeper = folder && !file.ends_with("mod.rs");
-        let up = if deeper { "super::super::" } else { "super::" };
-        for path in paths(&code(&file)) {
-            let inner = path.strip_prefix(up).or(path.strip_prefix("crate::server::"));
-            named.extend(inner.and_then(|inner| inner.split("::").next()).map(str::to_owned));
+    for path in paths(code) {
+        let mut words: Vec<_> = path.split("::").map(str::to_owned).collect();
+        match words.first().map(String::as_str) {
+            Some("crate") => drop(words.remove(0)),
+            Some("super" | "self") => {
+                let up = words.iter().take_while(|word| *word == "super").count();
+                let from = &module[..module.len().saturating_sub(up)];
+                let down = words.into_iter().skip_while(|word| word == "super" || word == "self");
+                words = from.iter().cloned().chain(down).collect();
+            }
+            _ => continue,
+        }
+        let inside = words.iter().zip(within).filter(|(word, name)| word == name).count();
+        if inside == within.len() {
+            named.extend(words.into_iter().nth(inside));
         }
     }
     named
 }
 
+/// The parts that one part of the module `within` names.
+fn named_by(within: &[&str], part: &str) -> BTreeSet<String> {
+    let place = within.iter().chain([&part]).copied().collect::<Vec<_>>().join("/");
+    let source = root().join("src");
+    let of = |file: std::path::PathBuf| {
+        parts_named(within, file.strip_prefix(&source).unwrap(), &code(&file))
+    };
+    files(&place).into_iter().flat_map(of).collect()
+}
+
 #[test]
-fn the_server_s_pure_parts_know_no_threads() {
-    for part in ["hub", "outbox", "frame", "http", "target", "refusal", "addresses", "utf8"] {
-        for path in files(&format!("server/{part}")).iter().flat_map(|file| paths(&code(file))) {
+fn modules_import_downward_only() {
+    for part in LAYERS.concat() {
+        let high = too_high(&LAYERS, part, &named_by(&[], part));
+        assert!(high.is_empty(), "{part} names {high:?}, which is not below it");
+    }
+}
+
+#[test]
+fn parts_of_the_server_import_downward_only() {
+    for part in SERVER_LAYERS.concat() {
+        let high = too_high(&SERVER_LAYERS, part, &named_by(&["server"], part));
+        assert!(high.is_empty(), "server/{part} names {high:?}, which is not below it");
+    }
+    for entry in fs::read_dir(root().join("src/server")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let known = name == "mod" || SERVER_LAYERS.concat().contains(&&*name);
+        assert!(known, "server/{name} is in no layer");
+    }
+}
+
+#[test]
+fn what_only_computes_knows_no_threads() {
+    const PURE: [&str; 13] = [
+        "reasons",
+        "connection/frame",
+        "connection/inbound",
+        "connection/outbox",
+        "connection/ticks",
+        "connection/utf8",
+        "acceptor/addresses",
+        "acceptor/head",
+        "acceptor/real_address",
+        "acceptor/target",
+        "reactor/hub",
+        "upstream/grace",
+        "upstream/ledger",
+    ];
+    for part in PURE {
+        let code = code(&root().join(format!("src/server/{part}.rs")));
+        for path in paths(&code) {
             const UNWANTED: [&str; 5] =
-                ["std::thread", "std::sync::mpsc", "std::net::Tcp", "mio", "crate::broker"];
+                ["std::thread", "std::sync::mpsc", "std::net::Tcp", "mio", "crate::broker::Broker"];
             for unwanted in UNWANTED {
                 assert!(!path.starts_with(unwanted), "{part} names {path}");
             }
         }
-        let threads = ["acceptor", "feed", "worker", "presence", "reactor", "message", "inbox"];
-        for module in server_modules(part) {
-            assert!(!threads.contains(&module.as_str()), "{part} names {module}");
+        let file = format!("server/{part}.rs");
+        for named in parts_named(&["server"], Path::new(&file), &code) {
+            assert!(!["inbox", "heartbeat"].contains(&named.as_str()), "{part} names {named}");
         }
     }
 }
 
 #[test]
-fn the_server_s_threads_never_name_each_other() {
-    const THREADS: [&str; 6] = ["feed", "worker", "tickets", "acceptor", "reactor", "presence"];
+fn threads_that_wait_never_name_each_other() {
+    const THREADS: [&str; 4] = ["feed", "tickets", "receipts", "presence"];
     for thread in THREADS {
-        let named = server_modules(thread);
-        // What the publisher is sent is a receipt.
-        let talks = named.contains("message") || thread == "worker";
-        assert!(talks, "{thread} talks through messages: {named:?}");
-        for other in THREADS.iter().filter(|other| **other != thread) {
-            // `worker::collect` is how a thread that calls the broker takes its work: no thread.
-            let shared = ["presence", "tickets"].contains(&thread) && *other == "worker";
-            assert!(shared || !named.contains(*other), "{thread} names {other}");
-        }
+        let named = named_by(&["server", "upstream"], thread);
+        let other = THREADS.iter().find(|other| **other != thread && named.contains(**other));
+        assert!(other.is_none(), "{thread} names {other:?}");
     }
 }
 
@@ -228,5 +285,27 @@ fn paths_are_found() {
     for path in ["super::a::B", "super::a::c::D", "super::e", "crate::f", "crate::g::h"] {
         assert!(found.contains(path), "{path} in {found:?}");
     }
-    assert!(server_modules("reactor").contains("connection"));
+    assert!(named_by(&["server"], "reactor").contains("connection"));
+    assert!(named_by(&[], "server").contains("broker"));
+}
+
+#[test]
+fn what_stands_too_high_is_found() {
+    let named = |file: &str, code: &str| parts_named(&["server"], Path::new(file), code);
+    for (file, code) in [
+        ("server/acceptor/mod.rs", "use super::upstream::feed::Feed;"),
+        ("server/acceptor/head.rs", "use super::super::upstream::feed::Feed;"),
+        ("server/acceptor.rs", "use crate::{id, server::{upstream::{feed::Feed}, inbox}};"),
+        ("server/acceptor/head.rs", "fn x() { crate::server::upstream::feed::run() }"),
+    ] {
+        let high = too_high(&SERVER_LAYERS, "acceptor", &named(file, code));
+        assert_eq!(high, ["upstream"], "{file}: {code}");
+    }
+    let hub = named("server/connection/mod.rs", "use crate::server::reactor::hub::Hub;");
+    assert_eq!(too_high(&SERVER_LAYERS, "connection", &hub), ["reactor"]);
+    let below =
+        named("server/acceptor/head.rs", "use super::mod_part::X; use crate::server::inbox::Y;");
+    assert!(too_high(&SERVER_LAYERS, "acceptor", &below).is_empty());
+    let aside = parts_named(&[], Path::new("server/config.rs"), "use crate::helper::check;");
+    assert_eq!(too_high(&LAYERS, "server", &aside), ["helper"]);
 }

@@ -17,26 +17,23 @@ use mio::{Poll, net};
 
 use super::{
     ServerHandle, Threads,
-    acceptor::{self, Acceptor},
-    config::ServerConfig,
-    counters::Counters,
+    acceptor::{self, Acceptor, head::Rules},
+    config::{PeerAddress, ServerConfig},
+    connection::receipt::{DueNotices, Notices, notices},
     failure::FailureWatch,
-    feed::Feed,
     heartbeat::Heartbeats,
-    http::Rules,
-    inbox::{InboxSender, inbox},
+    inbox::{InboxSender, Reactors, inbox},
     kicks::Kicks,
-    message::{AcceptorCommand, Reactors, Readiness, Report, TicketJob},
-    patience::Patience,
-    peer::PeerAddress,
-    presence::Presence,
+    message::{AcceptorCommand, Report, TicketJob},
     reactor::{self, Reactor, ReactorParts},
-    receipt::{DueNotices, Notices, notices},
-    refusals::Refusals,
-    tickets::Tickets,
-    tls::Tls,
-    vitals::{Pulse, Vitals},
-    worker,
+    readiness::Readiness,
+    stats::{
+        counters::Counters,
+        refusals::Refusals,
+        vitals::{Pulse, Vitals},
+    },
+    transport::tls::Tls,
+    upstream::{feed::Feed, patience::Patience, presence::Presence, receipts, tickets::Tickets},
 };
 use crate::{
     broker::{Broker, Watchlist},
@@ -48,7 +45,7 @@ use crate::{
 const QUEUE: usize = 8192;
 
 /// What the parts of a node share.
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     config: ServerConfig,
     placement: Placement,
     own: String,
@@ -67,7 +64,7 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: ServerConfig,
         placement: Placement,
         own: String,
@@ -94,7 +91,7 @@ impl Assembly {
     }
 
     /// Starts all threads: those that others send to first.
-    pub(super) fn start(
+    pub(crate) fn start(
         mut self,
         listener: TcpListener,
         bound: SocketAddr,
@@ -248,7 +245,7 @@ impl Assembly {
         let (counters, pulse) = (self.counted(), Arc::clone(&self.pulse));
         let give_up = Arc::clone(&self.give_up);
         self.spawn("im-receipts", move || {
-            worker::run_publisher(&*broker, &queue, &placement, &counters, &pulse, &give_up);
+            receipts::run_publisher(&*broker, &queue, &placement, &counters, &pulse, &give_up);
             Ok(())
         })
     }

@@ -37,7 +37,7 @@ impl FailureWatch {
     }
 
     /// Runs a thread that the node cannot do without; `true` unless it failed.
-    pub(super) fn guard(&self, name: &str, run: impl FnOnce() -> io::Result<()>) -> bool {
+    pub(crate) fn guard(&self, name: &str, run: impl FnOnce() -> io::Result<()>) -> bool {
         let why = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => format!("{name} cannot go on: {error}"),
@@ -49,7 +49,7 @@ impl FailureWatch {
     }
 
     /// Records a failure, if it is the first, and logs it.
-    pub(super) fn fail(&self, why: String) {
+    pub(crate) fn fail(&self, why: String) {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why.clone());
         self.0.changed.notify_all();
         // After the others know: whatever has failed may be the log.

@@ -36,7 +36,7 @@ thread_local! {
 
 /// What one thread says of itself. Written by that thread alone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Beat(Arc<AtomicU64>);
+pub(crate) struct Beat(Arc<AtomicU64>);
 
 impl Beat {
     fn say(&self, state: u64) {
@@ -45,7 +45,7 @@ impl Beat {
     }
 
     /// Makes this the beat of the calling thread while `run` runs.
-    pub(super) fn during<T>(self, run: impl FnOnce() -> T) -> T {
+    pub(crate) fn during<T>(self, run: impl FnOnce() -> T) -> T {
         self.say(WORKS);
         OWN.set(Some(self));
         let result = run();
@@ -64,7 +64,7 @@ fn say(state: u64) {
 }
 
 /// Runs something that may take any time because there is nothing to do.
-pub(super) fn wait<T>(waiting: impl FnOnce() -> T) -> T {
+pub(crate) fn wait<T>(waiting: impl FnOnce() -> T) -> T {
     say(WAITS);
     let result = waiting();
     say(WORKS);
@@ -72,7 +72,7 @@ pub(super) fn wait<T>(waiting: impl FnOnce() -> T) -> T {
 }
 
 /// Runs a call to the broker.
-pub(super) fn call<T>(calling: impl FnOnce() -> T) -> T {
+pub(crate) fn call<T>(calling: impl FnOnce() -> T) -> T {
     say(CALLS);
     let result = calling();
     say(WORKS);
@@ -80,13 +80,13 @@ pub(super) fn call<T>(calling: impl FnOnce() -> T) -> T {
 }
 
 /// Says that a long piece of work goes on.
-pub(super) fn progress() {
+pub(crate) fn progress() {
     say(WORKS);
 }
 
 /// The beats of all threads of a node, and which of them are stuck.
 #[derive(Debug, Clone)]
-pub(super) struct Heartbeats(Arc<Shared>);
+pub(crate) struct Heartbeats(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -119,7 +119,7 @@ impl Default for Heartbeats {
 
 impl Heartbeats {
     /// The beat of a new thread called `name`.
-    pub(super) fn add(&self, name: &str) -> Beat {
+    pub(crate) fn add(&self, name: &str) -> Beat {
         let beat = Beat::default();
         let thread = Thread { name: name.to_owned(), beat: beat.clone(), seen: 0, looks: 0 };
         self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -128,7 +128,7 @@ impl Heartbeats {
 
     /// Looks every second until `stop` has no sender any more. Tells `looked` at each whether any thread is
     /// stuck, before anything is logged: whatever the threads are stuck in may be the log.
-    pub(super) fn watch(&self, stop: &Receiver<()>, mut looked: impl FnMut(bool)) {
+    pub(crate) fn watch(&self, stop: &Receiver<()>, mut looked: impl FnMut(bool)) {
         while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             let at = self.0.started.elapsed().as_millis() as u64;
             self.0.looked.store(at, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Heartbeats {
     }
 
     /// Which threads do not turn, if any: one sentence.
-    pub(super) fn stalled(&self) -> Option<String> {
+    pub(crate) fn stalled(&self) -> Option<String> {
         let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
         let looked = Duration::from_millis(self.0.looked.load(Ordering::Relaxed));
         let unwatched = self.0.started.elapsed().saturating_sub(looked);

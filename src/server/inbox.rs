@@ -15,18 +15,19 @@ use std::{
 
 use mio::{Poll, Token, Waker};
 
-use super::heartbeat;
+use super::{heartbeat, message::Command};
+use crate::id::ClientId;
 
 /// Sending end; cheap to clone.
 #[derive(Debug)]
-pub(super) struct InboxSender<T> {
+pub(crate) struct InboxSender<T> {
     queue: SyncSender<T>,
     bell: Arc<Bell>,
 }
 
 /// Receiving end, owned by the loop.
 #[derive(Debug)]
-pub(super) struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     queue: Receiver<T>,
     bell: Arc<Bell>,
 }
@@ -41,7 +42,7 @@ struct Bell {
 
 /// How many items wait. Each side counts for itself, so that they never write the same cache line.
 #[derive(Debug, Default)]
-pub(super) struct Depth {
+pub(crate) struct Depth {
     pushed: Counted,
     popped: Counted,
 }
@@ -52,7 +53,7 @@ struct Counted(AtomicU64);
 
 impl Depth {
     /// Items that wait now, give or take those on their way in.
-    pub(super) fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         let popped = self.popped.0.load(Ordering::Relaxed);
         self.pushed.0.load(Ordering::Relaxed).saturating_sub(popped)
     }
@@ -70,7 +71,7 @@ impl Bell {
 }
 
 /// An inbox of `capacity` items whose wake-ups reach `poll` as `token`.
-pub(super) fn inbox<T>(
+pub(crate) fn inbox<T>(
     poll: &Poll,
     token: Token,
     capacity: usize,
@@ -89,13 +90,13 @@ impl<T> Clone for InboxSender<T> {
 
 impl<T> InboxSender<T> {
     /// Where to read how many items wait.
-    pub(super) fn depth(&self) -> Arc<Depth> {
+    pub(crate) fn depth(&self) -> Arc<Depth> {
         Arc::clone(&self.bell.depth)
     }
 
     /// Pushes unless the loop is so far behind that its inbox is full, and then waits a moment for room:
     /// the loop may be stuck.
-    pub(super) fn push_within(&self, mut item: T, patience: Duration) -> Result<(), T> {
+    pub(crate) fn push_within(&self, mut item: T, patience: Duration) -> Result<(), T> {
         let deadline = Instant::now() + patience;
         loop {
             match self.queue.try_send(item) {
@@ -115,7 +116,7 @@ impl<T> InboxSender<T> {
 
     /// Pushes, waiting while the inbox is full. Never called by a loop: two full loops would wait for
     /// each other. Gives the item back when the loop has ended.
-    pub(super) fn push(&self, item: T) -> Result<(), T> {
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
         let result = match self.queue.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(item)) => {
@@ -137,17 +138,51 @@ impl<T> InboxSender<T> {
 
 impl<T> Inbox<T> {
     /// Begins a round of [`pop`](Self::pop): pushes from here on wake the loop again.
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         self.bell.rung.swap(false, Ordering::AcqRel);
     }
 
     /// The next item; `None` when there is none now.
-    pub(super) fn pop(&self) -> Option<T> {
+    pub(crate) fn pop(&self) -> Option<T> {
         let item = self.queue.try_recv().ok()?;
         let popped = &self.bell.depth.popped.0;
         // The loop is the only writer, so this needs no locked instruction.
         popped.store(popped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(item)
+    }
+}
+
+/// The doors of all reactors, and which of them a client belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Reactors(Arc<[InboxSender<Command>]>);
+
+impl Reactors {
+    pub(crate) fn new(doors: Vec<InboxSender<Command>>) -> Self {
+        Reactors(doors.into())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn all(&self) -> &[InboxSender<Command>] {
+        &self.0
+    }
+
+    /// Place of the reactor that holds all connections of `client`.
+    ///
+    /// Independent of the node rule, by which all clients of a node share a remainder.
+    pub(crate) fn index_of(&self, client: ClientId) -> usize {
+        let bits = match client {
+            ClientId::Int(id) => id as u64,
+            ClientId::Guid(guid) => {
+                let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
+                u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(rest)
+            }
+        };
+        // Fibonacci hashing: the high bits of the product depend on all bits of the id.
+        let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((mixed * self.0.len() as u64) >> 32) as usize
     }
 }
 

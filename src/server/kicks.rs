@@ -21,7 +21,7 @@ const LAG: Duration = Duration::from_secs(1);
 
 /// Clients that were kicked, each with when that was heard last, for as long as a ticket lives.
 #[derive(Debug, Default)]
-pub(super) struct Kicks(Mutex<Noted>);
+pub(crate) struct Kicks(Mutex<Noted>);
 
 #[derive(Debug, Default)]
 struct Noted {
@@ -31,7 +31,7 @@ struct Noted {
 
 impl Kicks {
     /// A kick was heard.
-    pub(super) fn note(&self, client: ClientId, now: Instant) {
+    pub(crate) fn note(&self, client: ClientId, now: Instant) {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if noted.heard.len() >= noted.purge_at.max(PURGE_AT_LEAST) {
             let life = Ticket::LIFE + LAG;
@@ -42,14 +42,14 @@ impl Kicks {
     }
 
     /// Whether the client was kicked after `at`.
-    pub(super) fn is_kicked_since(&self, client: ClientId, at: Instant) -> bool {
+    pub(crate) fn is_kicked_since(&self, client: ClientId, at: Instant) -> bool {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.heard.get(&client).is_some_and(|heard| *heard >= at)
     }
 
     /// Whether a ticket that was taken at `taken`, with so much of its life `left`, was issued before the
     /// client was kicked, as far as that can be told by time.
-    pub(super) fn void(&self, client: ClientId, taken: Instant, left: Duration) -> bool {
+    pub(crate) fn void(&self, client: ClientId, taken: Instant, left: Duration) -> bool {
         let age = Ticket::LIFE.saturating_sub(left);
         let issued = taken.checked_sub(age.saturating_sub(LAG)).unwrap_or(taken);
         age > LAG && self.is_kicked_since(client, issued)

@@ -1,60 +1,30 @@
 //! The server: one node that holds WebSocket connections and pushes to them.
 //!
 //! [`Server::start`] binds, starts the threads and returns a [`ServerHandle`]; the threads end with it.
-//! Reading order of the files: `message` (what crosses threads), `reactor`, `connection` and `inbound` (the
-//! life of a socket), `hub`, `outbox`, `frame`; then `acceptor`, `handshakes` and `http` (how a socket gets
-//! there), `transport` and `tls` (what its bytes go through), `feed`, `presence`, `tickets` and `worker` (the broker's
-//! two directions); `assembly` puts them together. The rest counts (`counters`, `calls`, `stats`, `vitals`,
-//! `metrics`) or is small.
+//! Reading order: `message` (what crosses threads); `reactor` and its `hub`; `connection` with `inbound`, `outbox` and
+//! `frame` (the life of a socket); `acceptor` (how a socket gets there) and `transport` (what its bytes go through);
+//! `upstream` (the broker's two directions); `assembly` puts them together. `stats` counts, `testing` tries; the rest
+//! is small. A part waits (`upstream`), loops (`acceptor`, `reactor`) or only computes: `tests/dependencies.rs` holds
+//! them to that.
 
 mod acceptor;
-mod addresses;
 mod assembly;
-mod calls;
 mod config;
 mod connection;
-mod counters;
 mod failure;
-mod feed;
-mod frame;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
-mod grace;
-mod handshakes;
 mod heartbeat;
-mod http;
-mod hub;
-mod inbound;
 mod inbox;
 mod kicks;
-mod ledger;
 mod message;
-mod metrics;
-mod origins;
-mod outbox;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod parts;
-mod patience;
-mod peer;
-mod presence;
 mod reactor;
+mod readiness;
 mod reasons;
-mod receipt;
-mod refusal;
-mod refusals;
 mod stats;
-mod target;
-mod tickets;
-#[cfg(feature = "tls")]
-mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "no_tls.rs"]
-mod tls;
+#[cfg(any(test, feature = "fuzzing", feature = "bench"))]
+#[doc(hidden)]
+pub mod testing;
 mod transport;
-mod utf8;
-mod vitals;
-mod worker;
+mod upstream;
 
 use std::{
     io,
@@ -75,21 +45,23 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 use assembly::Assembly;
-use inbox::InboxSender;
-use message::{AcceptorCommand, Command, Reactors, Readiness};
-use patience::Patience;
-use tls::Tls;
+use inbox::{InboxSender, Reactors};
+use message::{AcceptorCommand, Command};
+use readiness::Readiness;
+use transport::tls::Tls;
+use upstream::patience::Patience;
 
-pub use calls::CallStats;
-pub use config::{Limits, ServerConfig};
+pub use config::{Limits, PeerAddress, ServerConfig};
 pub use failure::FailureWatch;
-pub use message::NotReady;
-pub use metrics::{PROMETHEUS_TYPE, prometheus};
-pub use peer::PeerAddress;
+pub use readiness::NotReady;
 pub use reasons::{CloseReason, TlsFailure};
-pub use stats::ServerStats;
-pub use tls::TlsConfig;
-pub use vitals::Vitals;
+pub use stats::{
+    calls::CallStats,
+    prometheus::{PROMETHEUS_TYPE, prometheus},
+    snapshot::ServerStats,
+    vitals::Vitals,
+};
+pub use transport::tls::TlsConfig;
 
 /// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
 const BACKLOG: i32 = 4096;

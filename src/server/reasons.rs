@@ -1,4 +1,5 @@
-//! Why connections and TLS handshakes end: not errors, but what is counted, logged and told to the peer. Pure.
+//! Why handshakes are turned away, and why connections and TLS handshakes end: not errors, but what is counted, logged
+//! and told to the peer. Pure.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal;)*) => {
@@ -27,7 +28,7 @@ macro_rules! reasons {
 impl CloseReason {
     /// Whether the peer can be expected to answer the close frame: it has not ended the talk itself, and what
     /// it says can still be read.
-    pub(super) fn expects_answer(self) -> bool {
+    pub(crate) fn expects_answer(self) -> bool {
         match self {
             CloseReason::Kicked
             | CloseReason::TooMany
@@ -113,5 +114,156 @@ impl TlsFailure {
             TlsFailure::Left => "client left",
             TlsFailure::TimedOut => "timed out",
         }
+    }
+}
+
+/// Why a handshake was turned away: an HTTP status, and one line for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    NotHttp,
+    NotTls,
+    NoProxyHeader,
+    OldProxyHeader,
+    BadProxyHeader,
+    UnexpectedProxyHeader,
+    BadHost,
+    Body,
+    BadKey,
+    NoToken,
+    BadToken,
+    BadTicket,
+    OtherKind,
+    Kicked,
+    Origin,
+    Path,
+    Method,
+    TimedOut,
+    GaveWay,
+    OtherNode,
+    NotUpgrade,
+    Version,
+    HeadTooLarge,
+    AddressBusy,
+    AddressFailing,
+    Full,
+    Draining,
+    NoBroker,
+}
+
+impl Refusal {
+    /// Status code, reason phrase and explanation.
+    fn parts(self) -> (u16, &'static str, &'static str) {
+        const DENIED: (u16, &str) = (401, "Unauthorized");
+        const BUSY: (u16, &str) = (503, "Service Unavailable");
+        const UPGRADE: (u16, &str) = (426, "Upgrade Required");
+        const BAD: (u16, &str) = (400, "Bad Request");
+        let ((status, phrase), why) = match self {
+            Refusal::NotHttp => (BAD, "this is not an HTTP/1.1 request"),
+            Refusal::NotTls => (BAD, "this port speaks TLS: the address begins with wss://"),
+            Refusal::NoProxyHeader => (BAD, "expected a PROXY protocol header of version 2 first"),
+            Refusal::OldProxyHeader => {
+                (BAD, "expected a PROXY protocol header of version 2, got version 1")
+            }
+            Refusal::BadProxyHeader => (BAD, "the PROXY protocol header cannot be read"),
+            Refusal::UnexpectedProxyHeader => {
+                (BAD, "got a PROXY protocol header; set peer_address to proxy-protocol for that")
+            }
+            Refusal::BadHost => (BAD, "the request must name one Host"),
+            Refusal::Body => (BAD, "a request to be upgraded must have no body"),
+            Refusal::BadKey => (BAD, "Sec-WebSocket-Key must be 16 bytes in base64"),
+            Refusal::NoToken => (DENIED, "the query parameter token is missing"),
+            Refusal::BadToken => {
+                (DENIED, "the token is unknown, used or expired; get a new address")
+            }
+            Refusal::BadTicket => (DENIED, "the token stands for something that is not a ticket"),
+            Refusal::OtherKind => {
+                (DENIED, "the ticket's id is not of the kind of this deployment (integer or GUID)")
+            }
+            Refusal::Kicked => {
+                (DENIED, "the client was kicked after this address was issued; get a new one")
+            }
+            Refusal::Origin => ((403, "Forbidden"), "this Origin may not connect"),
+            Refusal::Path => ((404, "Not Found"), "no WebSocket endpoint at this path"),
+            Refusal::Method => ((405, "Method Not Allowed"), "only GET can be upgraded"),
+            Refusal::TimedOut => ((408, "Request Timeout"), "the handshake took too long"),
+            Refusal::GaveWay => {
+                (BUSY, "too many handshakes are under way, and this one was the slowest")
+            }
+            Refusal::OtherNode => (
+                (421, "Misdirected Request"),
+                "this client belongs to another node; check that all servers lists are the same",
+            ),
+            Refusal::NotUpgrade => (UPGRADE, "this endpoint speaks WebSocket only"),
+            Refusal::Version => (UPGRADE, "only WebSocket version 13 is supported"),
+            Refusal::AddressBusy => (
+                (429, "Too Many Requests"),
+                "too many handshakes from this address at the same time",
+            ),
+            Refusal::AddressFailing => (
+                (429, "Too Many Requests"),
+                "too many handshakes from this address came to nothing",
+            ),
+            Refusal::HeadTooLarge => {
+                ((431, "Request Header Fields Too Large"), "the request head is too large")
+            }
+            Refusal::Full => (BUSY, "this node is full"),
+            Refusal::Draining => (BUSY, "this node is stopping"),
+            Refusal::NoBroker => (BUSY, "the broker cannot be reached"),
+        };
+        (status, phrase, why)
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(self) -> u16 {
+        self.parts().0
+    }
+
+    /// Whether the peer has itself to blame. This node's own troubles, and limits that others behind the same
+    /// address may have used up, are not held against it.
+    pub(crate) fn is_peers_fault(self) -> bool {
+        self == Refusal::GaveWay || !matches!(self.status(), 421 | 429 | 503)
+    }
+
+    /// The explanation.
+    pub(crate) fn why(self) -> &'static str {
+        self.parts().2
+    }
+
+    /// The finished response, without its body for a `HEAD`; the connection is closed after it.
+    pub(crate) fn response(self, to_head: bool) -> String {
+        let (status, phrase, why) = self.parts();
+        let extra = match status {
+            405 => "Allow: GET\r\n",
+            426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            429 | 503 => "Retry-After: 1\r\n",
+            _ => "",
+        };
+        let connection = if status == 426 { "Upgrade, close" } else { "close" };
+        let length = why.len() + 1;
+        let mut response = format!(
+            "HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {length}\r\nConnection: {connection}\r\n{extra}\r\n"
+        );
+        if !to_head {
+            response.push_str(why);
+            response.push('\n');
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_a_whole_response() {
+        let response = Refusal::Version.response(false);
+        assert!(response.starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
+        assert!(response.contains("Sec-WebSocket-Version: 13\r\n"));
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())));
+        let without = Refusal::Version.response(true);
+        assert_eq!(without, format!("{head}\r\n\r\n"), "a HEAD gets the same head alone");
     }
 }

@@ -3,10 +3,15 @@
 //!
 //! Owns a socket until it is authorised, so slow or hostile handshakes never touch delivery. Never
 //! blocks, except in handing a socket over to a reactor that is behind. Two parts of it have files of
-//! their own: `opening` (what peers say) and `refusing` (how they are turned away).
+//! their own: `reading` (what peers say) and `refusing` (how they are turned away).
 
-mod opening;
+mod addresses;
+pub(super) mod handshakes;
+pub(super) mod head;
+mod reading;
+pub(super) mod real_address;
 mod refusing;
+mod target;
 
 use std::{
     cell::Cell,
@@ -26,24 +31,23 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{
-    config::Limits,
-    counters::Counters,
-    frame::Frame,
-    handshakes::{Handshake, Handshakes, Phase},
-    heartbeat,
-    http::{Rules, Upgrade},
-    inbox::Inbox,
-    kicks::Kicks,
-    message::{
-        AcceptorCommand, Admission, Adoption, Command, HandshakeId, Reactors, Readiness, TicketJob,
+use crate::{
+    server::{
+        config::{Limits, PeerAddress},
+        connection::frame::Frame,
+        heartbeat,
+        inbox::{Inbox, Reactors},
+        kicks::Kicks,
+        message::{AcceptorCommand, Admission, Adoption, Command, HandshakeId, TicketJob},
+        readiness::Readiness,
+        reasons::Refusal,
+        stats::counters::Counters,
+        transport::{Transport, tls::Tls},
     },
-    peer::PeerAddress,
-    refusal::Refusal,
-    tls::Tls,
-    transport::Transport,
+    throttle::Throttle,
 };
-use crate::throttle::Throttle;
+use handshakes::{Handshake, Handshakes, Phase};
+use head::{Rules, Upgrade};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);

@@ -9,13 +9,12 @@ use std::{
 };
 
 use super::{
-    super::{
-        handshakes::{Handshake, Handshakes, Phase, finish_refusal},
-        message::HandshakeId,
-        reasons::TlsFailure,
-        refusal::Refusal,
-    },
     Acceptor,
+    handshakes::{Handshake, Handshakes, Phase, finish_refusal},
+};
+use crate::server::{
+    message::HandshakeId,
+    reasons::{Refusal, TlsFailure},
 };
 
 /// Time for a refused peer to read the answer.

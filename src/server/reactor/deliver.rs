@@ -6,25 +6,29 @@
 use std::{rc::Rc, sync::Arc, vec};
 
 use super::{
-    super::{
-        connection::Enqueued,
-        counters::add,
-        frame::Frame,
-        hub::{Key, Plan, Recipient},
-        outbox::Written,
+    Reactor,
+    hub::{Key, Plan, Recipient},
+};
+use crate::{
+    id::ClientId,
+    server::{
+        connection::{
+            Enqueued,
+            frame::Frame,
+            outbox::Written,
+            receipt::{Inquiry, Notice, Receipt},
+        },
         reasons::CloseReason,
-        receipt::{Inquiry, Notice, Receipt},
+        stats::counters::add,
         transport::Socket,
     },
-    Reactor,
 };
-use crate::id::ClientId;
 
 /// What offering a backlog to its socket counts for in the work of a turn.
 const OFFER: usize = 32;
 
 /// A message on its way, and how far it is.
-pub(super) enum Delivery {
+pub(crate) enum Delivery {
     Direct {
         sender: ClientId,
         receivers: vec::IntoIter<ClientId>,

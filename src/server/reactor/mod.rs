@@ -4,8 +4,7 @@
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
 mod deliver;
-#[cfg(test)]
-mod simulation;
+pub(super) mod hub;
 mod upkeep;
 
 use std::{
@@ -22,24 +21,26 @@ use std::{
 use mio::{Events, Interest, Poll, Token, event::Event};
 use slab::Slab;
 
-use self::{deliver::Delivery, upkeep::Drain};
-use super::{
-    config::Limits,
-    connection::{Connection, ConnectionLimits, ReadOutcome, Ticks},
-    counters::{Counters, add},
-    heartbeat,
-    hub::{Hub, Key},
-    inbox::Inbox,
-    message::{Adoption, Command, Report},
-    outbox::Written,
-    reasons::CloseReason,
-    receipt::Notices,
-    transport::{Socket, Transport},
-};
 use crate::{
     broker::{PresenceChange, Watchlist},
     id::ClientId,
+    server::{
+        config::Limits,
+        connection::{
+            Connection, ConnectionLimits, ReadOutcome, outbox::Written, receipt::Notices,
+            ticks::Ticks,
+        },
+        heartbeat,
+        inbox::Inbox,
+        message::{Adoption, Command, Report},
+        reasons::CloseReason,
+        stats::counters::{Counters, add},
+        transport::{Socket, Transport},
+    },
 };
+use deliver::Delivery;
+use hub::{Hub, Key};
+use upkeep::Drain;
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 /// Commands per turn, counted by the connections they concern, so that sockets are looked at between them and
@@ -76,9 +77,9 @@ pub(super) struct ReactorParts<S = Transport> {
 /// One event loop and all it owns.
 pub(super) struct Reactor<S = Transport> {
     parts: ReactorParts<S>,
-    limits: ConnectionLimits,
-    connections: Slab<Connection<S>>,
-    hub: Hub,
+    pub(super) limits: ConnectionLimits,
+    pub(super) connections: Slab<Connection<S>>,
+    pub(super) hub: Hub,
     /// Connections with something to flush, each listed once; bulk is taken in slices.
     urgent: Vec<Key>,
     bulk: VecDeque<Key>,
@@ -86,27 +87,27 @@ pub(super) struct Reactor<S = Transport> {
     unread: Vec<Key>,
     /// Connections that may be gone, for the reaper.
     ending: Vec<Key>,
-    written: Written,
-    scratch: Box<[u8]>,
+    pub(super) written: Written,
+    pub(super) scratch: Box<[u8]>,
     /// The message that is handed on over several turns.
-    delivery: Option<Delivery>,
-    work_per_turn: usize,
+    pub(super) delivery: Option<Delivery>,
+    pub(super) work_per_turn: usize,
     /// Messages that were offered to connections since the last count.
-    offered: u64,
+    pub(super) offered: u64,
     /// For the keys of a receiver, so that they need no allocation.
     keys: Vec<Key>,
     /// The reactor's own time, and when it last went on.
     clock: Duration,
     looked_at: Instant,
-    now: Ticks,
-    sweep_at: Instant,
+    pub(super) now: Ticks,
+    pub(super) sweep_at: Instant,
     sweep_from: usize,
-    drain: Option<Drain>,
+    pub(super) drain: Option<Drain>,
 }
 
 /// When the next turn is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// Work was carried over.
     AtOnce,
     /// A message waits for the publisher.
@@ -117,12 +118,12 @@ enum Next {
 
 /// What the poll says of a socket.
 #[derive(Debug)]
-struct Ready {
-    key: Key,
-    writable: bool,
-    readable: bool,
+pub(super) struct Ready {
+    pub(super) key: Key,
+    pub(super) writable: bool,
+    pub(super) readable: bool,
     /// The peer has closed its side, or the socket is broken.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl Ready {
@@ -227,7 +228,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// The turn after the wait; here a simulation comes in.
-    fn work(&mut self, ready: impl Iterator<Item = Ready>) -> Next {
+    pub(super) fn work(&mut self, ready: impl Iterator<Item = Ready>) -> Next {
         // 2. Sockets: room to write, then bytes to read.
         for key in std::mem::take(&mut self.unread) {
             self.read(key, true);
@@ -290,7 +291,7 @@ impl<S: Socket> Reactor<S> {
 
     /// Does what is asked, or a beginning of it of about `most`, and says how much of the turn's work that
     /// was.
-    fn obey(&mut self, command: Command<S>, most: usize) -> usize {
+    pub(super) fn obey(&mut self, command: Command<S>, most: usize) -> usize {
         match command {
             Command::Adopt(adoption) => {
                 self.adopt(*adoption);

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    super::{config::Limits, hub::Key, message::Report, reasons::CloseReason, transport::Socket},
-    Reactor,
+use super::{Reactor, hub::Key};
+use crate::{
+    broker::PresenceChange,
+    server::{config::Limits, message::Report, reasons::CloseReason, transport::Socket},
 };
-use crate::broker::PresenceChange;
 
 /// Parts of a sweep: each looks at that share of the connections.
 const SWEEP_PARTS: u32 = 4;
@@ -19,7 +19,7 @@ const SWEEP_PARTS: u32 = 4;
 const DRAIN_SWEEP: Duration = Duration::from_millis(100);
 
 /// The end of a reactor: closes are spread over the time set for it, then there is a grace.
-pub(super) struct Drain {
+pub(crate) struct Drain {
     began: Instant,
     pub(super) until: Instant,
     reason: CloseReason,
@@ -29,7 +29,7 @@ pub(super) struct Drain {
 
 impl<S: Socket> Reactor<S> {
     /// One part of a pass over all connections; all of it, and often, while draining.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         self.drain_share();
         let (parts, pause) = match self.drain {
             None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
@@ -83,7 +83,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Has everybody joined again to the channels that they are in, as far as is known here.
-    pub(super) fn rejoin(&self) {
+    pub(crate) fn rejoin(&self) {
         self.tell(Report::Members(self.hub.memberships()));
     }
 
@@ -113,7 +113,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// The time to drain is over: every connection that is left ends now.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {

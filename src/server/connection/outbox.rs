@@ -1,0 +1,295 @@
+//! What one connection still has to write: shared frames in order, and who waits for them.
+//!
+//! Used by `connection`. Never copies a frame, holds no memory when empty, and writes many frames with
+//! one system call. Knows nothing of the protocol.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice, Write},
+    rc::Rc,
+};
+
+use super::{frame::Frame, receipt::Receipt};
+
+/// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
+const BATCH: usize = 64;
+/// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
+const FRAME_COST: usize = 64;
+
+/// Frames that wait for the socket, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    chunks: Chunks,
+    /// Bytes of the first chunk that are written.
+    head_written: u32,
+    /// Bytes that are not written, over all chunks.
+    pending: u32,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    frame: Frame,
+    receipt: Option<Rc<Receipt>>,
+}
+
+/// A queue that takes no memory of its own for one chunk: most flushes find no more, and a burst to every
+/// connection must not leave the heap full of small holes.
+#[derive(Debug, Default)]
+struct Chunks {
+    first: Option<Chunk>,
+    /// Only together with `first`; never empty.
+    #[expect(clippy::box_collection, reason = "one word in every idle connection instead of four")]
+    rest: Option<Box<VecDeque<Chunk>>>,
+}
+
+impl Chunks {
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Chunk> {
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+    }
+
+    fn push_back(&mut self, chunk: Chunk) {
+        match &mut self.first {
+            None => self.first = Some(chunk),
+            Some(_) => self.rest.get_or_insert_default().push_back(chunk),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Chunk> {
+        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+        std::mem::replace(&mut self.first, next)
+    }
+}
+
+/// What a flush came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing is left.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+/// What became of messages, collected over many connections.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Messages that were written to their sockets in full.
+    pub(crate) messages: u64,
+    /// Receipts whose message was among them.
+    pub(crate) receipts: Vec<Rc<Receipt>>,
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes that are not written.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending as usize
+    }
+
+    /// Messages that are not written in full.
+    #[cfg(test)]
+    pub(crate) fn messages(&self) -> usize {
+        self.chunks.iter().filter(|chunk| chunk.frame.is_message()).count()
+    }
+
+    /// Memory that the unwritten frames hold, which is what a limit is about: many small ones weigh more
+    /// than their bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.pending() + self.chunks.len() * FRAME_COST
+    }
+
+    /// Queues a message.
+    pub(crate) fn push_message(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
+        debug_assert!(frame.is_message());
+        self.push(Chunk { frame, receipt });
+    }
+
+    /// Queues protocol traffic: handshake response, ping, pong, close.
+    pub(crate) fn push_control(&mut self, frame: Frame) {
+        debug_assert!(!frame.is_message());
+        self.push(Chunk { frame, receipt: None });
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.pending += chunk.frame.bytes().len() as u32;
+        self.chunks.push_back(chunk);
+    }
+
+    /// Writes as much as the socket takes; what was completed is added to `written`.
+    ///
+    /// # Errors
+    /// Those of the stream except `WouldBlock` and `Interrupted`: the connection is gone.
+    pub(crate) fn flush(
+        &mut self,
+        stream: &mut impl Write,
+        written: &mut Written,
+    ) -> io::Result<Flushed> {
+        while !self.chunks.is_empty() {
+            match self.write_some(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count, written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Blocked);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match stream.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Flushed::Blocked),
+            result => result.map(|()| Flushed::All),
+        }
+    }
+
+    fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
+        let mut frames = self.chunks.iter().map(|chunk| chunk.frame.bytes());
+        let head = &frames.next().unwrap_or_default()[self.head_written as usize..];
+        if self.chunks.len() == 1 {
+            return stream.write(head);
+        }
+        let mut slices = [IoSlice::new(&[]); BATCH];
+        slices[0] = IoSlice::new(head);
+        for (slice, frame) in slices[1..].iter_mut().zip(frames) {
+            *slice = IoSlice::new(frame);
+        }
+        stream.write_vectored(&slices[..self.chunks.len().min(BATCH)])
+    }
+
+    fn advance(&mut self, count: usize, written: &mut Written) {
+        self.pending -= count as u32;
+        let mut count = count + self.head_written as usize;
+        while let Some(chunk) = &self.chunks.first {
+            let len = chunk.frame.bytes().len();
+            if count < len {
+                break;
+            }
+            count -= len;
+            if let Some(Chunk { receipt, frame }) = self.chunks.pop_front() {
+                written.messages += u64::from(frame.is_message());
+                written.receipts.extend(receipt);
+            }
+        }
+        self.head_written = count as u32;
+    }
+
+    /// Drops every message that is not begun, so that a last control frame still comes out whole, and after
+    /// the handshake response if that waits here too. The stream cannot give back the next `sealed` bytes.
+    /// Returns the messages and their receipts.
+    pub(crate) fn abandon(&mut self, sealed: usize) -> Written {
+        let mut begun = self.head_written as usize + sealed;
+        let mut dropped = Written::default();
+        let mut chunks = std::mem::take(&mut self.chunks);
+        while let Some(chunk) = chunks.pop_front() {
+            let len = chunk.frame.bytes().len();
+            if begun > 0 || !chunk.frame.is_message() {
+                begun = begun.saturating_sub(len);
+                self.chunks.push_back(chunk);
+                continue;
+            }
+            self.pending -= len as u32;
+            dropped.messages += 1;
+            dropped.receipts.extend(chunk.receipt);
+        }
+        dropped
+    }
+
+    /// Everything that will never be written, when the connection ends.
+    pub(crate) fn into_unwritten(mut self) -> Written {
+        let mut dropped = Written::default();
+        while let Some(chunk) = self.chunks.pop_front() {
+            dropped.messages += u64::from(chunk.frame.is_message());
+            dropped.receipts.extend(chunk.receipt);
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes, at most `step` a call, then blocks.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+        step: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.step).min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_and_in_order_whatever_the_socket_takes() {
+        for step in 1..7 {
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            for index in 0..200 {
+                let frame = Frame::text(&index.to_string());
+                expected.extend_from_slice(frame.bytes());
+                outbox.push_message(frame, None);
+            }
+            let mut stream = Narrow { taken: Vec::new(), room: 0, step };
+            let mut written = Written::default();
+            while outbox.flush(&mut stream, &mut written).unwrap() == Flushed::Blocked {
+                assert_eq!(outbox.pending() + stream.taken.len(), expected.len());
+                stream.room = 11;
+            }
+            assert_eq!(stream.taken, expected);
+            assert_eq!((written.messages, outbox.pending()), (200, 0));
+        }
+    }
+
+    #[test]
+    fn abandoning_keeps_the_handshake_response() {
+        let mut outbox = Outbox::default();
+        outbox.push_control(Frame::raw(b"101"));
+        outbox.push_message(Frame::text("first"), None);
+        assert_eq!(outbox.abandon(0).messages, 1);
+        outbox.push_control(Frame::close(1013, ""));
+        let mut stream = Narrow { taken: Vec::new(), room: 100, step: 100 };
+        outbox.flush(&mut stream, &mut Written::default()).unwrap();
+        assert_eq!(stream.taken, b"101\x88\x02\x03\xf5");
+    }
+
+    #[test]
+    fn abandoning_keeps_a_frame_that_is_begun() {
+        let mut outbox = Outbox::default();
+        outbox.push_message(Frame::text("first"), None);
+        outbox.push_message(Frame::text("second"), None);
+        let mut stream = Narrow { taken: Vec::new(), room: 3, step: 100 };
+        let mut written = Written::default();
+        outbox.flush(&mut stream, &mut written).unwrap();
+        assert_eq!(outbox.abandon(0).messages, 1);
+        outbox.push_control(Frame::close(1013, ""));
+        stream.room = 100;
+        assert_eq!(outbox.flush(&mut stream, &mut written).unwrap(), Flushed::All);
+        assert_eq!(stream.taken, b"\x81\x05first\x88\x02\x03\xf5");
+        assert_eq!(written.messages, 1);
+    }
+}

@@ -1,0 +1,190 @@
+//! Receipts: what is owed to a sender for one message and one receiver, and the queue of those that are due.
+//!
+//! A `Receipt` is shared by the chunks of all the receiver's connections, which live in one reactor. Reactors
+//! put a `Notice` into the queue, which the publisher empties; what the notices of one message have in common
+//! is held once.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+};
+
+use crate::{
+    id::ClientId,
+    wire::{Envelope, ReceiptStatus, ReceiptText},
+};
+
+/// Bytes that may wait for the publisher before the reactors take no more messages that ask for receipts:
+/// a million receipts of one message.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Who wants to be told of a message, and what all its receipts say alike.
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    sender: ClientId,
+    text: ReceiptText,
+    /// Its notices that wait for the publisher.
+    waiting: AtomicUsize,
+}
+
+impl Inquiry {
+    pub(crate) fn new(sender: ClientId, text: ReceiptText) -> Self {
+        Inquiry { sender, text, waiting: AtomicUsize::new(0) }
+    }
+}
+
+/// Settled by the first connection that has the message on its socket, or by the last that loses it.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    inquiry: Arc<Inquiry>,
+    receiver: ClientId,
+    settled: Cell<bool>,
+}
+
+impl Receipt {
+    pub(crate) fn new(inquiry: &Arc<Inquiry>, receiver: ClientId) -> Self {
+        Receipt { inquiry: Arc::clone(inquiry), receiver, settled: Cell::new(false) }
+    }
+
+    /// The message was written; the notice that says so, the first time.
+    pub(crate) fn written(&self) -> Option<Notice> {
+        (!self.settled.replace(true)).then(|| self.notice(ReceiptStatus::Sent))
+    }
+
+    /// One connection lost the message; the notice that says so once no other can still write it.
+    pub(crate) fn lost(this: Rc<Self>) -> Option<Notice> {
+        let last = Rc::strong_count(&this) == 1;
+        (last && !this.settled.replace(true)).then(|| this.notice(ReceiptStatus::Offline))
+    }
+
+    fn notice(&self, status: ReceiptStatus) -> Notice {
+        Notice { inquiry: Arc::clone(&self.inquiry), receiver: self.receiver, status }
+    }
+}
+
+/// A receipt that is due.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    inquiry: Arc<Inquiry>,
+    receiver: ClientId,
+    status: ReceiptStatus,
+}
+
+impl Notice {
+    /// The receiver has no connection here.
+    pub(crate) fn offline(inquiry: &Arc<Inquiry>, receiver: ClientId) -> Self {
+        Notice { inquiry: Arc::clone(inquiry), receiver, status: ReceiptStatus::Offline }
+    }
+
+    /// Who is to be told.
+    pub(crate) fn sender(&self) -> ClientId {
+        self.inquiry.sender
+    }
+
+    /// Bytes of its content, give or take some.
+    pub(crate) fn len(&self) -> usize {
+        self.inquiry.text.len()
+    }
+
+    /// The message to the sender.
+    pub(crate) fn envelope(&self) -> Envelope {
+        Envelope::Direct {
+            sender: self.receiver,
+            receivers: vec![self.inquiry.sender],
+            content: self.inquiry.text.content(self.receiver, self.status),
+            receipt: false,
+            id: None,
+        }
+    }
+}
+
+/// How much waits, and whether the publisher gets rid of it.
+#[derive(Debug, Default)]
+struct Level {
+    bytes: AtomicUsize,
+    failing: AtomicBool,
+}
+
+/// The reactors' end of the queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Notices {
+    queue: Sender<Notice>,
+    level: Arc<Level>,
+}
+
+/// The publisher's end.
+#[derive(Debug)]
+pub(crate) struct DueNotices {
+    pub(crate) queue: Receiver<Notice>,
+    level: Arc<Level>,
+}
+
+/// The queue between reactors and publisher.
+pub(crate) fn notices() -> (Notices, DueNotices) {
+    let (sender, receiver) = mpsc::channel();
+    let level = Arc::<Level>::default();
+    (Notices { queue: sender, level: Arc::clone(&level) }, DueNotices { queue: receiver, level })
+}
+
+impl Notices {
+    /// Queues a notice. False if there is no publisher any more.
+    pub(crate) fn push(&self, notice: Notice) -> bool {
+        let first = notice.inquiry.waiting.fetch_add(1, Ordering::Relaxed) == 0;
+        let shared = if first { notice.len() } else { 0 };
+        self.level.bytes.fetch_add(size_of::<Notice>() + shared, Ordering::Relaxed);
+        self.queue.send(notice).is_ok()
+    }
+
+    /// Whether messages that ask for receipts should wait. Never while receipts are dropped anyway.
+    pub(crate) fn is_full(&self) -> bool {
+        self.level.bytes.load(Ordering::Relaxed) >= QUEUE_BYTES
+            && !self.level.failing.load(Ordering::Relaxed)
+    }
+}
+
+impl DueNotices {
+    /// These were sent, or given up if the broker is `failing`.
+    pub(crate) fn done(&self, notices: &[Notice], failing: bool) {
+        for notice in notices {
+            let last = notice.inquiry.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
+            let shared = if last { notice.len() } else { 0 };
+            self.level.bytes.fetch_sub(size_of::<Notice>() + shared, Ordering::Relaxed);
+        }
+        self.level.failing.store(failing, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_counts_the_text_of_a_message_once() {
+        let (sender, due) = notices();
+        let text = ReceiptText::new(&"x".repeat(1000), None, 1000);
+        let inquiry = Arc::new(Inquiry::new(1.into(), text));
+        (0..10).for_each(|id| assert!(sender.push(Notice::offline(&inquiry, id.into()))));
+        let bytes = || due.level.bytes.load(Ordering::Relaxed);
+        assert_eq!(bytes(), 10 * size_of::<Notice>() + inquiry.text.len());
+        let notices: Vec<_> = due.queue.try_iter().collect();
+        due.done(&notices[..9], false);
+        assert!(bytes() > 1000);
+        due.done(&notices[9..], false);
+        assert_eq!(bytes(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_holds_up_nobody_while_the_broker_is_away() {
+        let (sender, due) = notices();
+        let text = ReceiptText::new(&"x".repeat(QUEUE_BYTES), None, QUEUE_BYTES);
+        sender.push(Notice::offline(&Arc::new(Inquiry::new(1.into(), text)), 2.into()));
+        assert!(sender.is_full());
+        due.done(&[], true);
+        assert!(!sender.is_full());
+    }
+}

@@ -1,0 +1,11 @@
+//! What tries the server from inside: simulations, what fuzzing calls, and single parts for benchmarks. Nothing of
+//! the server names it.
+
+#[cfg(feature = "bench")]
+pub mod bench;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(test)]
+mod reactor;
+#[cfg(all(test, feature = "tls"))]
+mod tls;

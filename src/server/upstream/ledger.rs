@@ -1,0 +1,261 @@
+//! What a node has reported, and what it has still to report. Pure: no broker, no clock.
+//!
+//! Used by the presence thread alone. Of what it has reported it keeps what a broker that has forgotten it
+//! must be told again.
+
+use std::collections::VecDeque;
+
+use ahash::{AHashMap, AHashSet};
+
+use crate::{broker::PresenceChange, id::ClientId, server::message::Report, wire::Ticket};
+
+/// How the last session ended, not by the node itself.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Ended {
+    /// Others were told that its clients are offline.
+    Reaped,
+    /// The broker lost it; nobody was told anything.
+    Forgotten,
+}
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    /// Connections that the broker knows to be open -> ticket text.
+    held: AHashMap<u64, Box<str>>,
+    /// What is still to be reported, in order.
+    changes: VecDeque<PresenceChange>,
+    /// How many of them, from the first, tell again what a session before has told.
+    again: usize,
+    /// Memberships that the broker has forgotten.
+    members: Vec<(ClientId, String)>,
+    /// Clients that were taken for gone and are here: to be brought back into their channels.
+    returned: Vec<ClientId>,
+    /// Reports that were ever taken from the queue.
+    taken: u64,
+}
+
+impl Ledger {
+    pub(crate) fn take(&mut self, report: Report) {
+        self.taken += 1;
+        match report {
+            Report::Change(change) => self.changes.push_back(change),
+            Report::Members(members) => self.members.extend(members),
+        }
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// How much is still to be told.
+    pub(crate) fn waiting(&self) -> usize {
+        self.changes.len() + self.members.len()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting() == 0 && self.returned.is_empty()
+    }
+
+    /// How many connections that have ended are still to be reported.
+    pub(crate) fn closes(&self) -> usize {
+        let is_close = |change: &&PresenceChange| closed(change).is_some();
+        self.changes.iter().filter(is_close).count()
+    }
+
+    /// Whether all is told again that a session before has told.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.again == 0
+    }
+
+    /// The next `limit` changes; with `late` each close among them is told as one that was long ago, also
+    /// when they are asked for again.
+    pub(crate) fn batch(&mut self, limit: usize, late: bool) -> &[PresenceChange] {
+        let count = self.changes.len().min(limit);
+        if late {
+            for change in self.changes.iter_mut().take(count) {
+                if let PresenceChange::Closed { connection } = *change {
+                    *change = PresenceChange::ClosedLate { connection };
+                }
+            }
+        }
+        &self.changes.make_contiguous()[..count]
+    }
+
+    /// The broker has taken the first `count` changes.
+    pub(crate) fn reported(&mut self, count: usize) {
+        for change in self.changes.drain(..count) {
+            match change {
+                PresenceChange::Opened { connection, ticket }
+                | PresenceChange::Reopened { connection, ticket }
+                | PresenceChange::Restored { connection, ticket } => {
+                    self.held.insert(connection, ticket.into_text());
+                }
+                PresenceChange::Closed { connection }
+                | PresenceChange::ClosedLate { connection } => {
+                    self.held.remove(&connection);
+                }
+            }
+        }
+        self.again = self.again.saturating_sub(count);
+        if self.changes.is_empty() && self.changes.capacity() > 1 << 12 {
+            // A long outage must not be paid for ever after.
+            self.changes = VecDeque::new();
+        }
+    }
+
+    /// Some memberships that the broker has forgotten, the last `limit`.
+    pub(crate) fn members(&self, limit: usize) -> &[(ClientId, String)] {
+        &self.members[self.members.len().saturating_sub(limit)..]
+    }
+
+    pub(crate) fn members_joined(&mut self, count: usize) {
+        self.members.truncate(self.members.len() - count);
+    }
+
+    /// Clients to be brought back into their channels, once they are reported.
+    pub(crate) fn returned(&self, limit: usize) -> &[ClientId] {
+        let limit = if self.is_restored() { limit } else { 0 };
+        &self.returned[self.returned.len().saturating_sub(limit)..]
+    }
+
+    pub(crate) fn rejoined(&mut self, done: usize, asked: usize) {
+        let from = self.returned.len() - asked;
+        self.returned.drain(from..from + done);
+    }
+
+    /// Puts everything that was reported in front of what is still to be reported.
+    pub(crate) fn session_ended(&mut self, how: Ended) {
+        if how == Ended::Reaped {
+            // Closed since: that it is offline has been told, or will be by whoever reaps.
+            let held = &mut self.held;
+            self.changes.retain(|change| {
+                closed(change).is_none_or(|connection| held.remove(&connection).is_none())
+            });
+        }
+        let again: Vec<_> = self
+            .held
+            .drain()
+            .filter_map(|(connection, text)| {
+                let ticket = Ticket::parse(&text)?;
+                Some(match how {
+                    Ended::Reaped => PresenceChange::Reopened { connection, ticket },
+                    Ended::Forgotten => PresenceChange::Restored { connection, ticket },
+                })
+            })
+            .collect();
+        if how == Ended::Reaped {
+            let mut clients: AHashSet<_> = again.iter().filter_map(client).collect();
+            clients.extend(self.returned.drain(..));
+            self.returned = clients.into_iter().collect();
+        }
+        // Some of the former may be unreported still, if one session ended soon after another.
+        self.again += again.len();
+        again.into_iter().rev().for_each(|change| self.changes.push_front(change));
+    }
+}
+
+fn closed(change: &PresenceChange) -> Option<u64> {
+    match change {
+        PresenceChange::Closed { connection } | PresenceChange::ClosedLate { connection } => {
+            Some(*connection)
+        }
+        _ => None,
+    }
+}
+
+fn client(change: &PresenceChange) -> Option<ClientId> {
+    match change {
+        PresenceChange::Reopened { ticket, .. } => Some(ticket.client()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket::new(1.into(), None)
+    }
+
+    fn opened(connection: u64) -> PresenceChange {
+        PresenceChange::Opened { connection, ticket: ticket() }
+    }
+
+    fn restored(connection: u64) -> PresenceChange {
+        PresenceChange::Restored { connection, ticket: ticket() }
+    }
+
+    fn reopened(connection: u64) -> PresenceChange {
+        PresenceChange::Reopened { connection, ticket: ticket() }
+    }
+
+    fn closed(connection: u64) -> PresenceChange {
+        PresenceChange::Closed { connection }
+    }
+
+    fn ledger(changes: impl IntoIterator<Item = PresenceChange>) -> Ledger {
+        let mut ledger = Ledger::default();
+        changes.into_iter().for_each(|change| ledger.take(Report::Change(change)));
+        ledger
+    }
+
+    fn told(ledger: &mut Ledger) -> Vec<PresenceChange> {
+        ledger.batch(usize::MAX, false).to_vec()
+    }
+
+    /// Connection 1 was reported and has closed, 2 was not reported yet.
+    fn in_an_outage(how: Ended) -> Ledger {
+        let mut ledger = ledger([opened(1), opened(2), closed(1), opened(3)]);
+        ledger.reported(1);
+        ledger.session_ended(how);
+        ledger
+    }
+
+    #[test]
+    fn what_was_forgotten_is_restored_before_it_closes() {
+        let mut ledger = in_an_outage(Ended::Forgotten);
+        assert_eq!(told(&mut ledger), [restored(1), opened(2), closed(1), opened(3)]);
+        assert!(ledger.returned(9).is_empty());
+    }
+
+    #[test]
+    fn what_was_reaped_and_has_closed_is_not_told_again() {
+        assert_eq!(told(&mut in_an_outage(Ended::Reaped)), [opened(2), opened(3)]);
+    }
+
+    #[test]
+    fn what_was_reaped_and_lives_is_told_anew_and_brought_back_after_that() {
+        let mut ledger = ledger([opened(1), opened(4)]);
+        ledger.reported(2);
+        ledger.session_ended(Ended::Reaped);
+        assert_eq!(ledger.changes.len(), 2);
+        ledger.reported(1);
+        assert!(ledger.returned(9).is_empty(), "not before all are told");
+        // Taken for dead again, before all were told and one was brought back.
+        ledger.session_ended(Ended::Reaped);
+        assert_eq!(ledger.again, 2);
+        ledger.reported(2);
+        assert_eq!(ledger.returned(9), [1.into()]);
+        ledger.rejoined(1, 1);
+        assert!(ledger.is_idle());
+    }
+
+    #[test]
+    fn what_was_reaped_and_is_forgotten_before_it_was_told_is_told_all_the_same() {
+        let mut ledger = ledger([opened(1)]);
+        ledger.reported(1);
+        ledger.session_ended(Ended::Reaped);
+        ledger.session_ended(Ended::Forgotten);
+        assert_eq!(told(&mut ledger), [reopened(1)]);
+    }
+
+    #[test]
+    fn a_close_that_was_told_late_stays_late() {
+        let mut ledger = ledger([opened(1), closed(1), closed(2)]);
+        let late = |connection| PresenceChange::ClosedLate { connection };
+        assert_eq!(ledger.batch(2, true), [opened(1), late(1)]);
+        assert_eq!(ledger.batch(3, false), [opened(1), late(1), closed(2)]);
+        assert_eq!(ledger.closes(), 2);
+    }
+}

@@ -1,0 +1,14 @@
+//! What a node has to do with its broker: the threads that wait for it, so that no loop ever does.
+//!
+//! `feed` takes what the broker says to the reactors; `tickets`, `receipts` and `presence` bring the broker what
+//! acceptor and reactors ask and report, in batches. Each is one thread, started by the node; none names another.
+//! `ledger` and `grace` only compute.
+
+mod batch;
+pub(super) mod feed;
+mod grace;
+mod ledger;
+pub(super) mod patience;
+pub(super) mod presence;
+pub(super) mod receipts;
+pub(super) mod tickets;

@@ -1,0 +1,358 @@
+//! The presence thread: keeps the node's lease, reports its connections, clears away what dead nodes left.
+//!
+//! What reactors report waits here during an outage and is sent afterwards. When more waits than
+//! [`BACKLOG`], or something has gone wrong, the node takes no newcomers until all of it is told: so the
+//! queue is bounded by that number and twice the node's connections.
+//!
+//! Three things can have happened to the session meanwhile. *Nothing*, even if the lease has run out: it
+//! goes on. *It was ended* (this node was paused, and another reaped it): everybody was told that all
+//! its clients are offline, so those that are not are reported anew, with events, once the reaping is
+//! over, and brought back into the channels that they left by it. *It was forgotten* (the broker lost
+//! data, or went back to an old snapshot): nobody was told anything, so everything is restored without
+//! events, and what waits follows: a connection that closed during the outage is restored and then
+//! closed, and so has its one offline event.
+//!
+//! Each turn does at most one step of clearing away and then reports one batch, so neither waits long for
+//! the other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    batch::BATCH,
+    grace::{CatchUp, OutageGrace, Suspects, renewal},
+    ledger::{Ended, Ledger},
+    patience::Patience,
+};
+use crate::{
+    backoff::{Backoff, Reasons},
+    broker::{Broker, JoinLimits, Session},
+    error::{Error, ErrorKind, Result},
+    id::ClientId,
+    server::{
+        heartbeat,
+        message::Report,
+        stats::{calls::Call, vitals::Vitals},
+    },
+};
+
+/// Connections per step of reaping, so that the broker is never held up for long.
+const REAP_STEP: usize = 100;
+
+/// Memberships restored between two looks at the lease.
+const JOIN_STEP: usize = 4096;
+
+/// Clients brought back into their channels per step.
+const REJOIN_STEP: usize = 100;
+
+/// Life of a restored membership whose client is not restored: it has gone at the same moment.
+const RESTORED_LIFE: Duration = Duration::from_secs(300);
+
+/// Changes that may wait while newcomers are taken.
+const BACKLOG: usize = 100_000;
+
+/// What the presence thread works with.
+pub(crate) struct Presence {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) node: String,
+    pub(crate) lease: Duration,
+    pub(crate) queue: Receiver<Report>,
+    pub(crate) vitals: Vitals,
+    /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
+    pub(crate) give_up: Arc<Patience>,
+}
+
+/// What it keeps between its turns.
+struct State {
+    session: Option<Session>,
+    /// How the session before it ended; what must be done before the next begins.
+    ended: Option<Ended>,
+    /// Sessions of this process that a rolled-back broker may know again.
+    former: Vec<Session>,
+    /// Whether the former ones must be discarded once everything is restored.
+    discard: bool,
+    ledger: Ledger,
+    catch_up: CatchUp,
+    outage: OutageGrace,
+    suspects: Suspects,
+    clearing: Clearing,
+    /// Connections cleared away since clearing began.
+    cleared: usize,
+    renew_at: Instant,
+    /// Whether something has gone wrong since the node was last ready.
+    failing: bool,
+    /// What was said of that.
+    reasons: Reasons,
+}
+
+/// What is to be cleared away next: each as long as there is some, then the next.
+#[derive(Clone, Copy, PartialEq)]
+enum Clearing {
+    Connections,
+    Memberships,
+    Done,
+}
+
+enum Turn {
+    Again,
+    Ended,
+}
+
+impl Presence {
+    /// Runs until the reactors have ended and all they reported is sent.
+    pub(crate) fn run(self) {
+        let mut backoff = Backoff::default();
+        let mut state = State::new(Instant::now());
+        loop {
+            self.vitals.pulse.presence(state.ledger.taken(), state.ledger.waiting());
+            match self.turn(&mut state) {
+                Ok(Turn::Again) => {
+                    let ready = state.session.is_some() && state.catch_up.is_done();
+                    self.vitals.readiness.session.store(ready, Ordering::Release);
+                    if ready && std::mem::take(&mut state.failing) {
+                        state.reasons.clear();
+                        log::info!("presence is kept again");
+                    }
+                    backoff.reset();
+                    if self.give_up.is_over() {
+                        return self.leave(state, "the broker is too slow");
+                    }
+                }
+                Ok(Turn::Ended) => return self.end(state.session),
+                Err(error) => {
+                    self.vitals.readiness.session.store(false, Ordering::Release);
+                    state.catch_up.restart();
+                    self.failed(&mut state, &error);
+                    backoff.sleep(|| self.give_up.is_short());
+                    if self.give_up.is_short() {
+                        return self.leave(state, &error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    fn failed(&self, state: &mut State, error: &Error) {
+        state.failing = true;
+        match error.kind() {
+            ErrorKind::SessionLost => {
+                log::warn!("this node was taken for dead; its clients are reported anew");
+                state.session_ended(Ended::Reaped, &self.queue);
+            }
+            ErrorKind::SessionForgotten => {
+                log::warn!("the broker lost data; this node's clients are restored");
+                state.session_ended(Ended::Forgotten, &self.queue);
+            }
+            _ if state.reasons.are_new(error) => {
+                log::warn!("presence waits until the broker is back: {error}")
+            }
+            _ => {}
+        }
+    }
+
+    /// The node ends without having told everything.
+    fn leave(&self, mut state: State, why: &str) {
+        self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        match state.ledger.closes() {
+            0 => log::warn!("the presence lease is left to expire: {why}"),
+            left => log::error!("{left} offline events are left to other nodes: {why}"),
+        }
+    }
+
+    /// Renews when it is time, clears away one step, and sends what is queued or waits for it.
+    fn turn(&self, state: &mut State) -> Result<Turn> {
+        let Some(session) = state.session.clone() else {
+            return self.begin(state).map(|()| Turn::Again);
+        };
+        if Instant::now() >= state.renew_at {
+            self.renew(&session, state)?;
+        }
+        self.discard_former(state)?;
+        self.clear_step(state)?;
+        self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        if state.ledger.is_idle() && state.clearing == Clearing::Done {
+            let wait = state.renew_at.saturating_duration_since(Instant::now());
+            let report = heartbeat::wait(|| self.queue.recv_timeout(wait));
+            state.catch_up.idle(Instant::now());
+            match report {
+                Ok(report) => state.ledger.take(report),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(Turn::Ended),
+            }
+            self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        }
+        self.tell(&session, state).map(|()| Turn::Again)
+    }
+
+    /// Renews the lease, and looks for those of others that are not there.
+    fn renew(&self, session: &Session, state: &mut State) -> Result<()> {
+        let status = self.vitals.status();
+        self.vitals.pulse.time(Call::Renew, || self.broker.renew(session, &status))?;
+        self.vitals.pulse.renewed.touch();
+        let now = Instant::now();
+        state.renew_at = now + renewal(self.lease);
+        state.outage.renewed(now, self.lease);
+        if state.outage.is_over(now, self.lease) {
+            let lapsed = self.vitals.pulse.time(Call::Reap, || self.broker.lapsed())?;
+            let dead = state.suspects.look(lapsed, Instant::now(), self.lease);
+            if !dead.is_empty() {
+                let end = || self.broker.end_lapsed(&dead);
+                let ended = self.vitals.pulse.time(Call::Reap, end)?;
+                tell_dead(&ended);
+            }
+        } else {
+            state.suspects.forget();
+        }
+        if state.clearing == Clearing::Done {
+            state.clearing = Clearing::Connections;
+        }
+        Ok(())
+    }
+
+    /// Clears away a little of what ended sessions and overdue memberships have left.
+    fn clear_step(&self, state: &mut State) -> Result<()> {
+        match state.clearing {
+            Clearing::Connections => {
+                let count = self.reap_step()?;
+                state.cleared += count;
+                if count < REAP_STEP {
+                    state.clearing = Clearing::Memberships;
+                    let total = std::mem::take(&mut state.cleared);
+                    if total > 0 {
+                        let connections = if total == 1 { "connection" } else { "connections" };
+                        log::warn!("{total} {connections} of ended sessions were cleared away");
+                    }
+                }
+            }
+            Clearing::Memberships => {
+                let more = self.vitals.pulse.time(Call::Leave, || self.broker.leave_overdue())?;
+                if !more {
+                    state.clearing = Clearing::Done;
+                }
+            }
+            Clearing::Done => {}
+        }
+        Ok(())
+    }
+
+    fn reap_step(&self) -> Result<usize> {
+        self.vitals.pulse.time(Call::Reap, || self.broker.reap(REAP_STEP))
+    }
+
+    /// Sends what waits first: forgotten memberships, or one batch of changes, or what follows from them.
+    fn tell(&self, session: &Session, state: &mut State) -> Result<()> {
+        let now = Instant::now();
+        state.catch_up.waiting(state.ledger.waiting(), now);
+        if state.ledger.waiting() > BACKLOG {
+            state.catch_up.restart();
+        }
+        let members = state.ledger.members(JOIN_STEP);
+        if !members.is_empty() {
+            // Before the changes: a client that has left since leaves these channels too.
+            let count = self.restore(members)?;
+            state.ledger.members_joined(count);
+            state.catch_up.told(count);
+            return Ok(());
+        }
+        let late = state.catch_up.is_late(now);
+        let batch = state.ledger.batch(BATCH, late);
+        let count = batch.len();
+        if count > 0 {
+            self.vitals.pulse.time(Call::Report, || self.broker.report(session, batch))?;
+            state.ledger.reported(count);
+            state.catch_up.told(count);
+        }
+        let returned = state.ledger.returned(REJOIN_STEP);
+        let asked = returned.len();
+        if asked > 0 {
+            let done = self.vitals.pulse.time(Call::Join, || self.broker.rejoin(returned))?;
+            state.ledger.rejoined(done, asked);
+        }
+        Ok(())
+    }
+
+    fn restore(&self, members: &[(ClientId, String)]) -> Result<usize> {
+        let step: Vec<_> = members.iter().map(|(client, name)| (*client, name.as_str())).collect();
+        let limits = JoinLimits { offline_life: Some(RESTORED_LIFE), ..JoinLimits::default() };
+        self.vitals.pulse.time(Call::Join, || self.broker.join_within(&step, &limits))?;
+        log::warn!("the broker lost data; {} memberships were restored", step.len());
+        Ok(step.len())
+    }
+
+    fn begin(&self, state: &mut State) -> Result<()> {
+        // Whoever ended the last one may still be at it: no client may be online again before it was offline.
+        if state.ended == Some(Ended::Reaped) && self.reap_step()? == REAP_STEP {
+            return Ok(());
+        }
+        let supersede = state.former.is_empty();
+        let begin = || self.broker.begin_session(&self.node, self.lease, supersede);
+        state.session = Some(self.vitals.pulse.time(Call::Begin, begin)?);
+        self.vitals.pulse.renewed.touch();
+        state.discard |= state.ended == Some(Ended::Forgotten);
+        state.ended = None;
+        state.renew_at = Instant::now();
+        Ok(())
+    }
+
+    /// Once everything is restored: a client whose count had fallen to nothing would have left its channels.
+    fn discard_former(&self, state: &mut State) -> Result<()> {
+        if state.discard && state.ledger.is_restored() {
+            for former in &state.former {
+                self.vitals.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
+            }
+            state.discard = false;
+        }
+        Ok(())
+    }
+
+    fn end(&self, session: Option<Session>) {
+        let Some(session) = session else { return };
+        if let Err(error) = self.vitals.pulse.time(Call::End, || self.broker.end_session(&session))
+        {
+            log::warn!("the presence lease is left to expire: {error}");
+        }
+    }
+}
+
+impl State {
+    fn new(now: Instant) -> Self {
+        State {
+            session: None,
+            ended: None,
+            former: Vec::new(),
+            discard: false,
+            ledger: Ledger::default(),
+            catch_up: CatchUp::new(now),
+            outage: OutageGrace::new(now),
+            suspects: Suspects::default(),
+            clearing: Clearing::Done,
+            cleared: 0,
+            renew_at: now,
+            failing: false,
+            reasons: Reasons::default(),
+        }
+    }
+
+    fn session_ended(&mut self, how: Ended, queue: &Receiver<Report>) {
+        queue.try_iter().for_each(|report| self.ledger.take(report));
+        self.ledger.session_ended(how);
+        self.former.extend(self.session.take());
+        self.ended = Some(how);
+    }
+}
+
+/// Says whose sessions were ended; their names begin with that of the node.
+fn tell_dead(sessions: &[String]) {
+    for session in sessions {
+        let node = session.rsplit_once('#').map_or(session.as_str(), |(node, _)| node);
+        log::warn!(
+            "node {node} has not renewed its lease and is taken for dead; its clients are told offline"
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! The thread that takes tickets for the acceptor and judges what they are worth.
+//!
+//! Takes whatever queued up during its last round trip as one batch. Ends when its queue has no sender any
+//! more.
+
+use std::{
+    sync::{Arc, mpsc::Receiver},
+    time::Instant,
+};
+
+use super::batch::{LONG, Work, collect};
+use crate::{
+    broker::{Broker, TakenTicket},
+    id::IdKind,
+    placement::Placement,
+    server::{
+        inbox::InboxSender,
+        kicks::Kicks,
+        message::{AcceptorCommand, Admission, TicketJob},
+        reasons::Refusal,
+        stats::{calls::Call, vitals::Pulse},
+    },
+    throttle::Throttle,
+    wire::Ticket,
+};
+
+static MISDIRECTED: Throttle = Throttle::new();
+static OTHER_KIND: Throttle = Throttle::new();
+
+/// What the ticket thread works with.
+pub(crate) struct Tickets {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) queue: Receiver<TicketJob>,
+    pub(crate) acceptor: InboxSender<AcceptorCommand>,
+    pub(crate) placement: Placement,
+    /// Name of this node.
+    pub(crate) own: String,
+    /// Which ids may connect.
+    pub(crate) ids: IdKind,
+    pub(crate) kicks: Arc<Kicks>,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+impl Tickets {
+    pub(crate) fn run(self) {
+        let mut jobs = Vec::new();
+        loop {
+            match collect(&self.queue, &mut jobs, LONG) {
+                Work::Batch => {}
+                Work::Idle => continue,
+                Work::Ended => return,
+            }
+            if !self.answer(&mut jobs) {
+                return;
+            }
+        }
+    }
+
+    /// Answers all of `jobs`; false if the acceptor has ended.
+    fn answer(&self, jobs: &mut Vec<TicketJob>) -> bool {
+        let (handshakes, tokens): (Vec<_>, Vec<_>) =
+            jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
+        let at = Instant::now();
+        let taken = self.pulse.time(Call::Tickets, || self.broker.take_tickets(&tokens));
+        let taken = taken.unwrap_or_else(|error| {
+            log::debug!("tickets cannot be taken: {error}");
+            Vec::new()
+        });
+        let outcomes: Vec<_> = (0..tokens.len())
+            .map(|index| match taken.get(index) {
+                None => Err(Refusal::NoBroker),
+                Some(None) => Err(Refusal::BadToken),
+                Some(Some(taken)) => self.judge(&tokens[index], taken, at),
+            })
+            .collect();
+        let misdirected = outcomes.iter().zip(&tokens).zip(&taken).filter_map(|((o, token), t)| {
+            let taken = t.as_ref().filter(|_| matches!(o, Err(Refusal::OtherNode)))?;
+            Some((token.as_str(), taken))
+        });
+        self.put_back(&misdirected.collect::<Vec<_>>());
+        handshakes.into_iter().zip(outcomes).all(|(handshake, outcome)| {
+            self.acceptor.push(AcceptorCommand::Verdict { handshake, outcome }).is_ok()
+        })
+    }
+
+    /// What the ticket of `token`, which was taken at `at`, is worth.
+    fn judge(&self, token: &str, taken: &TakenTicket, at: Instant) -> Result<Admission, Refusal> {
+        let ticket = Ticket::parse(&taken.text).ok_or(Refusal::BadTicket)?;
+        let client = ticket.client();
+        if !self.ids.admits(client) {
+            if let Some(more) = OTHER_KIND.admit("") {
+                log::warn!(
+                    client:% = client;
+                    "client={client} is refused: ids are of the kind {} here, by the prefix or the setting \
+                     ids, and a .NET process that heard of another would end; whoever issued the address \
+                     must use that kind{more}",
+                    self.ids
+                );
+            }
+            return Err(Refusal::OtherKind);
+        }
+        let owner = self.placement.owner(client);
+        if owner == self.own {
+            return match self.kicks.void(client, at, taken.left) {
+                true => Err(Refusal::Kicked),
+                false => Ok(Admission { ticket: ticket.taken_with(token), taken: at }),
+            };
+        }
+        let own = &*self.own;
+        if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
+            log::warn!(
+                client:% = client, owner, node = own;
+                "client={client} belongs to node {owner} but came to {own}; the servers lists of helper and \
+                 nodes differ, or a proxy mixes the nodes up{more}"
+            );
+        }
+        Err(Refusal::OtherNode)
+    }
+
+    /// Before those who brought them are answered: some try again at once, and perhaps at the right node.
+    fn put_back(&self, tickets: &[(&str, &TakenTicket)]) {
+        if tickets.is_empty() {
+            return;
+        }
+        let result = self.pulse.time(Call::Tickets, || self.broker.return_tickets(tickets));
+        if let Err(error) = result {
+            log::debug!("tickets of clients of other nodes cannot be put back: {error}");
+        }
+    }
+}
