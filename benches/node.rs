@@ -13,7 +13,7 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use imcore::{
-    ImClient,
+    ImClient, Message,
     broker::MemoryBroker,
     server::{Server, ServerConfig, ServerHandle},
 };
@@ -40,7 +40,7 @@ fn node() -> (ServerHandle, ImClient) {
 
 /// A connected client; what it reads from here on are frames.
 fn connect(node: &ServerHandle, im: &ImClient, client: i64) -> TcpStream {
-    let url = im.prev_connect_server(client, None).expect("an address");
+    let url = im.connect_url(client, None).expect("an address");
     let path = &url[url.rfind("/ws").expect("the default path")..];
     let mut stream = TcpStream::connect(node.local_addr()).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -70,14 +70,14 @@ fn fan_out(criterion: &mut Criterion) {
     let (node, im) = node();
     let mut streams: Vec<_> =
         (1..=MEMBERS as i64).map(|client| connect(&node, &im, client)).collect();
-    im.join_chan_clients("room", 1..=MEMBERS as i64).expect("joined");
+    im.join(1..=MEMBERS as i64, ["room"]).expect("joined");
     let mut group = criterion.benchmark_group("node");
     for burst in [1usize, 8] {
         group.throughput(Throughput::Elements((MEMBERS * burst) as u64));
         group.bench_function(format!("room of 500, {burst} messages"), |bencher| {
             bencher.iter(|| {
                 for _ in 0..burst {
-                    im.send_chan_message(0, "room", &message()).expect("sent");
+                    im.send(Message::to_channel("room"), &message()).expect("sent");
                 }
                 drain(&mut streams, burst);
             });
@@ -86,7 +86,7 @@ fn fan_out(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("one message to one client", |bencher| {
         bencher.iter(|| {
-            im.send_message(0, [1], &message(), false).expect("sent");
+            im.send(Message::to([1]), &message()).expect("sent");
             drain(&mut streams[..1], 1);
         });
     });

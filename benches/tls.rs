@@ -16,7 +16,7 @@ use std::{
 };
 
 use imcore::{
-    ImClient,
+    ImClient, Message,
     broker::MemoryBroker,
     server::{Server, ServerConfig, ServerHandle, TlsConfig},
 };
@@ -63,7 +63,7 @@ impl Node {
 
     /// A connected client; what it reads from here on are frames.
     fn connect(&self, client: i64, trust: Option<&Arc<ClientConfig>>) -> Stream {
-        let url = self.im.prev_connect_server(client, None).expect("an address");
+        let url = self.im.connect_url(client, None).expect("an address");
         let path = &url[url.rfind("/ws").expect("the default path")..];
         let socket = TcpStream::connect(self.handle.local_addr()).expect("a connection");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -117,7 +117,7 @@ impl Node {
         let from = self.cpu("im-reactor-0");
         for _ in 0..bursts {
             for _ in 0..burst {
-                self.im.send_chan_message(0, "room", &text).expect("sent");
+                self.im.send(Message::to_channel("room"), &text).expect("sent");
             }
             for member in &mut *members {
                 member.read_exact(&mut frames).expect("frames");
@@ -212,7 +212,7 @@ fn main() {
         let ids = 1..=MEMBERS as i64;
         let mut members: Vec<_> =
             ids.clone().map(|client| node.connect(client, node.trust.as_ref())).collect();
-        node.im.join_chan_clients("room", ids).expect("joined");
+        node.im.join(ids, ["room"]).expect("joined");
         for _ in 0..ROUNDS {
             figures[3 + index].push(node.fan_out(&mut members, 1));
             figures[5 + index].push(node.fan_out(&mut members, 8));

@@ -5,7 +5,7 @@
 use std::{error::Error, sync::Arc, thread, time::Duration};
 
 use imcore::{
-    ImClient,
+    ImClient, Message,
     broker::MemoryBroker,
     server::{Server, ServerConfig},
 };
@@ -17,20 +17,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert!(node.wait_ready(Duration::from_secs(5)));
     let im = ImClient::builder().servers([node.server()]).broker(broker).build()?;
     let connect = |client: i64| -> Result<_, Box<dyn Error>> {
-        Ok(tungstenite::connect(im.prev_connect_server(client, None)?)?.0)
+        Ok(tungstenite::connect(im.connect_url(client, None)?)?.0)
     };
     let mut clients = [connect(1)?, connect(2)?, connect(3)?];
 
     // Who may join is the business's decision: it is the one that calls.
-    im.join_chan_clients("lobby", [1, 2, 3])?;
-    im.join_chan(1, ["staff"])?;
-    let mut all = im.get_chan_list()?;
+    im.join([1, 2, 3], ["lobby"])?;
+    im.join([1], ["staff"])?;
+    let mut all = im.channels()?;
     all.sort();
-    println!("lobby has {} members; all channels: {all:?}", im.get_chan_online("lobby")?);
+    println!("lobby has {} members; all channels: {all:?}", im.channel_size("lobby")?);
 
     // A join counts for every message sent after it, without any wait.
-    im.send_chan_message(1, "lobby", "hi from 1")?;
-    im.send_broadcast_message("to everybody")?;
+    im.send(Message::to_channel("lobby").from(1), "hi from 1")?;
+    im.send(Message::to_everyone(), "to everybody")?;
     for (index, client) in clients.iter_mut().enumerate() {
         let id = index + 1;
         // The sender has one connection and gets no echo of its own message.
@@ -40,19 +40,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{id} gets {}", client.read()?);
     }
 
-    im.leave_chan(2, ["lobby"])?;
-    im.send_chan_message(0, "lobby", "2 does not see this")?;
-    im.send_message(0, [2], "but this", false)?;
+    im.leave([2], ["lobby"])?;
+    im.send(Message::to_channel("lobby"), "2 does not see this")?;
+    im.send(Message::to([2]), "but this")?;
     println!("2 gets {}", clients[1].read()?);
 
     // A client that has gone is taken out of its channels.
     let [one, two, three] = clients;
     drop(three);
-    while im.get_chan_online("lobby")? > 1 {
+    while im.channel_size("lobby")? > 1 {
         thread::sleep(Duration::from_millis(10));
     }
-    println!("3 has gone; in the lobby: {:?}", im.get_chan_client_list("lobby")?);
-    println!("1 is in {} channels", im.get_chan_list_by_client_id(1)?.len());
+    println!("3 has gone; in the lobby: {:?}", im.channel_members("lobby")?);
+    println!("1 is in {} channels", im.channels_of(1)?.len());
 
     drop((one, two));
     node.shutdown();

@@ -8,7 +8,7 @@
 use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use imcore::{
-    ImClient,
+    ImClient, Message, Receipt,
     broker::{RedisBroker, RedisOptions},
     server::{Server, ServerConfig},
 };
@@ -36,18 +36,18 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut clients = Vec::new();
     for id in 1..=4 {
-        let url = im.prev_connect_server(id, None)?;
-        println!("client {id} belongs to node {}", im.server_of(id));
+        let url = im.connect_url(id, None)?;
+        println!("client {id} belongs to node {}", im.node_of(id));
         clients.push(tungstenite::connect(url)?.0);
     }
-    im.join_chan_clients("room", [1, 2, 3])?;
+    im.join([1, 2, 3], ["room"])?;
 
-    im.send_message(1, [2], "to the other node", true)?;
+    im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "to the other node")?;
     println!("2 gets {}", clients[1].read()?);
     println!("1 gets {}", clients[0].read()?);
-    im.send_chan_message(1, "room", "across all nodes")?;
+    im.send(Message::to_channel("room").from(1), "across all nodes")?;
     println!("2 gets {}, 3 gets {}", clients[1].read()?, clients[2].read()?);
-    im.send_broadcast_message("to everybody")?;
+    im.send(Message::to_everyone(), "to everybody")?;
     for (index, client) in clients.iter_mut().enumerate() {
         println!("{} gets {}", index + 1, client.read()?);
     }
@@ -55,6 +55,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The nodes stop in good order: nothing is left in Redis.
     drop(clients);
     nodes.into_iter().for_each(|node| node.shutdown());
-    println!("online after the stop: {:?}", im.get_client_list_by_online()?);
+    println!("online after the stop: {:?}", im.online_clients()?);
     Ok(())
 }

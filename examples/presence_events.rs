@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The callbacks run on a thread of their own; a slow one delays the events behind it.
     let (sender, events) = mpsc::channel();
     let told = sender.clone();
-    let bus = im.event_bus(
+    let bus = im.on_presence(
         move |client, meta| drop(sender.send(("online ", client, meta))),
         move |client, meta| drop(told.send(("offline", client, meta))),
     )?;
@@ -28,14 +28,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let next = |step: &str| -> Result<(), Box<dyn Error>> {
         let (what, client, meta): (_, ClientId, Option<String>) =
             events.recv_timeout(Duration::from_secs(10))?;
-        let online = im.has_online(client)?;
+        let online = im.is_online(client)?;
         println!("{step:24} {what} client={client} meta={meta:?} user online: {online}");
         Ok(())
     };
 
-    let (mut phone, _) = tungstenite::connect(im.prev_connect_server(42, Some("phone"))?)?;
+    let (mut phone, _) = tungstenite::connect(im.connect_url(42, Some("phone"))?)?;
     next("phone connects")?;
-    let (mut tablet, _) = tungstenite::connect(im.prev_connect_server(42, Some("tablet"))?)?;
+    let (mut tablet, _) = tungstenite::connect(im.connect_url(42, Some("tablet"))?)?;
     next("tablet connects")?;
 
     // One device leaves with a close frame: the user stays online, and in its channels.
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     next("phone leaves")?;
 
     // The business throws the user out: every device is closed with a code that says "stay away".
-    im.force_offline(42)?;
+    im.kick(42)?;
     if let tungstenite::Message::Close(Some(frame)) = tablet.read()? {
         println!("tablet is told           {} {}", u16::from(frame.code), frame.reason);
     }

@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
-//! use imcore::{ImClient, broker::MemoryBroker};
+//! use imcore::{ImClient, Message, broker::MemoryBroker};
 //! # #[cfg(feature = "server")] {
 //! use imcore::server::{Server, ServerConfig};
 //!
@@ -30,14 +30,14 @@
 //! let im = ImClient::builder().servers([node.server()]).broker(broker).build()?;
 //!
 //! // In the web API, after the user has logged in: hand this address to the browser.
-//! let url = im.prev_connect_server(42, Some("browser"))?;
+//! let url = im.connect_url(42, Some("browser"))?;
 //! assert!(url.contains("/ws?token="));
 //!
-//! // Anywhere, on any thread: push to users, rooms, everybody.
-//! im.send_message(0, [42], &serde_json::json!({ "text": "hello" }), false)?;
-//! im.join_chan(42, ["lobby"])?;
-//! im.send_chan_message(0, "lobby", "welcome to the lobby")?;
-//! im.send_broadcast_message("to everybody")?;
+//! // Anywhere, on any thread: push to users, channels, everybody.
+//! im.send(Message::to([42]), &serde_json::json!({ "text": "hello" }))?;
+//! im.join([42], ["lobby"])?;
+//! im.send(Message::to_channel("lobby"), "welcome to the lobby")?;
+//! im.send(Message::to_everyone(), "to everybody")?;
 //! node.shutdown();
 //! # }
 //! # Ok::<(), imcore::Error>(())
@@ -100,13 +100,21 @@ mod token;
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
 mod wire;
 
-pub use broker::Page;
+pub use broker::{Page, PresenceEvent};
 pub use error::{Error, ErrorKind, Result};
 pub use helper::{
-    Batch, Connection, EventBus, ImClient, ImClientBuilder, ImHelper, Node, SendEvent,
+    Accepted, Batch, ConnectionInfo, ImClient, ImClientBuilder, ImHelper, Message, NodeInfo,
+    PresenceWatch, Receipt, SendEvent,
 };
 pub use id::{ClientId, IdKind};
 pub use wire::{Envelope, NodeStatus, Ticket};
+
+/// What the examples of these pages call: a client of a deployment with one node, in this process.
+#[doc(hidden)]
+pub fn example_client() -> Result<ImClient> {
+    let broker = std::sync::Arc::new(broker::MemoryBroker::new());
+    ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()
+}
 
 /// Compiles the program in the README.
 #[cfg(all(doctest, feature = "redis"))]

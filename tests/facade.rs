@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc::channel};
 
 use imcore::{
-    ClientId, ErrorKind, ImClient, ImHelper,
+    ClientId, ErrorKind, ImClient, ImHelper, Message,
     broker::MemoryBroker,
     server::{Server, ServerConfig},
 };
@@ -56,8 +56,8 @@ fn the_facade_does_what_the_client_does() {
     ImHelper::send_message(2, [1], "direct", false).unwrap();
     ImHelper::send_chan_message(2, "b", "channel").unwrap();
     ImHelper::send_broadcast_message("broadcast").unwrap();
-    let mut batch = ImHelper::batch().unwrap();
-    batch.message(2, [1], "batched", false).unwrap();
+    let mut batch = ImHelper::client().unwrap().batch();
+    batch.add(Message::to([1]).from(2), "batched").unwrap();
     batch.send().unwrap();
     assert_eq!(client.text(), "\"direct\"");
     assert_eq!(client.text(), "\"channel\"");

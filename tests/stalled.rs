@@ -108,7 +108,7 @@ fn is_noticed(word: &'static str, thread: &str, cause: impl FnOnce(&ServerHandle
 #[test]
 fn a_reactor_that_is_stuck_is_noticed() {
     is_noticed("client=42 ", "im-reactor-0", |node, im| {
-        let url = im.prev_connect_server(42, None).unwrap();
+        let url = im.connect_url(42, None).unwrap();
         drop(Client::connect(node.local_addr(), &url).unwrap());
     });
 }
@@ -124,7 +124,7 @@ fn an_acceptor_that_is_stuck_is_noticed() {
 #[test]
 fn a_ticket_thread_that_is_stuck_is_noticed() {
     is_noticed("client=43 ", "im-tickets", |node, im| {
-        let url = im.prev_connect_server(43, None).unwrap();
+        let url = im.connect_url(43, None).unwrap();
         let query = &url[url.find("/ws").unwrap()..];
         let mut stream = Stream::connect(node.local_addr()).unwrap();
         stream.write_all(request(query).as_bytes()).unwrap();
@@ -137,7 +137,7 @@ fn a_ticket_thread_that_is_stuck_is_noticed() {
 fn a_stop_is_bounded_though_a_thread_is_stuck() {
     let (node, im) = node();
     let failure = node.failure_watch();
-    let url = im.prev_connect_server(44, None).unwrap();
+    let url = im.connect_url(44, None).unwrap();
     let client = Client::connect(node.local_addr(), &url).unwrap();
     let _held = Held::new("client=44 ");
     drop(client);

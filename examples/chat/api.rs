@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use imcore::{ClientId, ImClient};
+use imcore::{ClientId, ImClient, Message, Receipt};
 use serde_json::{Value, json};
 
 use crate::{
@@ -145,14 +145,14 @@ impl Api {
         let nick = fields.label("nick", LONGEST_NICK)?.map(str::to_owned);
         let meta = Meta { nick, ip: Some(caller.ip.to_string()) };
         let meta = serde_json::to_string(&meta).map_err(|error| Refusal::bad(error.to_string()))?;
-        let server = self.im.prev_connect_server(client, Some(&meta))?;
+        let server = self.im.connect_url(client, Some(&meta))?;
         let session = self.sessions.of(client);
         Ok(json!({ "server": server, "websocketId": client, "session": session }))
     }
 
     /// Ends all connections of the caller; of nobody else, for want of somebody with that right.
     fn offline(&self, fields: &Fields, _: &Caller) -> Answer {
-        self.im.force_offline(self.user(fields, "websocketId")?)?;
+        self.im.kick(self.user(fields, "websocketId")?)?;
         Ok(json!({}))
     }
 
@@ -160,19 +160,14 @@ impl Api {
     /// because nobody's own message goes to their only connection.
     fn check(&self, fields: &Fields, _: &Caller) -> Answer {
         let client = self.user(fields, "websocketId")?;
-        self.im.send_message(
-            self.im.system(),
-            [client],
-            &ChatMessage::new(Kind::Check).text()?,
-            false,
-        )?;
+        self.im.send(Message::to([client]), &ChatMessage::new(Kind::Check).text()?)?;
         Ok(json!({}))
     }
 
     // --- Rooms -----------------------------------------------------------------------------------
 
     fn get_channels(&self, _: &Fields, _: &Caller) -> Answer {
-        let mut channels = self.im.get_chan_list()?;
+        let mut channels = self.im.channels()?;
         let total = channels.len();
         // The largest, by name.
         channels.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -187,13 +182,13 @@ impl Api {
 
     fn subscr_channel(&self, fields: &Fields, _: &Caller) -> Answer {
         let (client, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
-        let channels = self.im.get_chan_list()?;
+        let channels = self.im.channels()?;
         if channels.len() >= MOST_CHANNELS && !channels.iter().any(|(name, _)| name == channel) {
             return Err(Refusal::new(409, "There are too many rooms; join one of them."));
         }
-        self.rooms.tidy(|| self.im.get_client_list_by_online().unwrap_or_default());
+        self.rooms.tidy(|| self.im.online_clients().unwrap_or_default());
         self.rooms.enter(client, channel)?;
-        self.im.join_chan(client, [channel])?;
+        self.im.join([client], [channel])?;
         self.roll.changed();
         Ok(json!({}))
     }
@@ -201,7 +196,7 @@ impl Api {
     fn leave_channel(&self, fields: &Fields, _: &Caller) -> Answer {
         let (client, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
         self.rooms.leave(client, channel);
-        self.im.leave_chan(client, [channel])?;
+        self.im.leave([client], [channel])?;
         self.roll.changed();
         Ok(json!({}))
     }
@@ -217,24 +212,24 @@ impl Api {
         }
         let rooms = self.rooms.of(client).unwrap_or_default();
         if !rooms.is_empty() {
-            self.im.join_chan(client, &rooms)?;
+            self.im.join([client], &rooms)?;
         }
         // Whoever left one meanwhile is not to be back in it.
         let now = self.rooms.of(client).unwrap_or_default();
         let left: Vec<_> = rooms.iter().filter(|room| !now.contains(room)).collect();
         if !left.is_empty() {
-            self.im.leave_chan(client, left)?;
+            self.im.leave([client], left)?;
         }
         self.roll.changed();
         Ok(json!({ "channels": now }))
     }
 
     fn get_members(&self, fields: &Fields, _: &Caller) -> Answer {
-        let mut members = self.im.get_chan_client_list(channel(fields)?)?;
+        let mut members = self.im.channel_members(channel(fields)?)?;
         let total = members.len();
         members.sort();
         members.truncate(MOST_LISTED);
-        let online = self.im.has_online_many(members.iter().copied())?;
+        let online = self.im.are_online(members.iter().copied())?;
         let members: Vec<_> = members
             .iter()
             .zip(self.roll.nicks(&members))
@@ -247,7 +242,7 @@ impl Api {
     }
 
     fn get_people(&self, _: &Fields, _: &Caller) -> Answer {
-        let mut people = self.im.get_client_list_by_online()?;
+        let mut people = self.im.online_clients()?;
         let total = people.len();
         people.sort();
         people.truncate(MOST_LISTED);
@@ -265,14 +260,14 @@ impl Api {
         let (sender, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
         let mut message = self.compose(Kind::Room, sender, fields)?;
         message.chan = Some(channel.to_owned());
-        self.im.send_chan_message(sender, channel, &message.text()?)?;
+        self.im.send(Message::to_channel(channel).from(sender), &message.text()?)?;
         Ok(json!({ "message": message }))
     }
 
     fn send_broadcast(&self, fields: &Fields, _: &Caller) -> Answer {
         let sender = self.user(fields, "websocketId")?;
         let message = self.compose(Kind::Broadcast, sender, fields)?;
-        self.im.send_broadcast_message(&message.text()?)?;
+        self.im.send(Message::to_everyone(), &message.text()?)?;
         Ok(json!({ "message": message }))
     }
 
@@ -284,7 +279,14 @@ impl Api {
         message.to = Some(receiver);
         // The sender as well: imcore hands it on only if the sender has several connections, and its
         // other devices should show what it wrote.
-        self.im.send_message(sender, [receiver, sender], &message.text()?, receipt)?;
+        self.im.send(
+            Message::to([receiver, sender]).from(sender).receipt(if receipt {
+                Receipt::Sent
+            } else {
+                Receipt::None
+            }),
+            &message.text()?,
+        )?;
         Ok(json!({ "message": message }))
     }
 

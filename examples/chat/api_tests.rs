@@ -92,7 +92,7 @@ fn what_the_service_knows_is_joined_again() {
     assert_eq!(rejoined["channels"], json!(["a", "b"]));
     call_as(&api, 1, "/ws/leave-channel", "channel=b").unwrap();
     // The node forgot everything, and the page is behind.
-    api.im.leave_chan(1, ["a"]).unwrap();
+    api.im.leave([1], ["a"]).unwrap();
     let rejoined = call_as(&api, 1, "/ws/rejoin", r#"channels=["a","b","c"]"#).unwrap();
     assert_eq!(rejoined["channels"], json!(["a"]));
     assert_eq!((members("a"), members("b"), members("c")), (json!(1), json!(0), json!(0)));
@@ -121,7 +121,7 @@ fn nobody_makes_rooms_or_messages_without_end() {
 
     for number in 0..MOST_CHANNELS {
         // Spread, since a client may be in so many only.
-        api.im.join_chan(5 + number as i64 / 500, [format!("room {number}")]).unwrap();
+        api.im.join([5 + number as i64 / 500], [format!("room {number}")]).unwrap();
     }
     assert_eq!(status(call_as(&api, 3, "/ws/subscr-channel", "channel=one+more")), 409);
     assert!(call_as(&api, 3, "/ws/subscr-channel", "channel=room+7").is_ok());

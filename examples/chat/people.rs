@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{ClientId, EventBus, ImClient};
+use imcore::{ClientId, ImClient, Message, PresenceWatch};
 use serde::{Deserialize, Serialize};
 
 use crate::message::{ChatMessage, Kind};
@@ -84,7 +84,7 @@ impl Roll {
 /// The running threads behind a [`Roll`].
 pub(crate) struct People {
     roll: Roll,
-    events: EventBus,
+    events: PresenceWatch,
     stop: SyncSender<()>,
     hinter: JoinHandle<()>,
 }
@@ -94,7 +94,7 @@ impl People {
     pub(crate) fn watch(im: &ImClient) -> Result<Self, Box<dyn std::error::Error>> {
         let (roll, due) = Roll::new();
         let (online, offline) = (roll.clone(), roll.clone());
-        let events = im.event_bus(
+        let events = im.on_presence(
             move |client, meta| online.came_online(client, meta.as_deref()),
             // A client may have other connections; the hinter forgets who has none.
             move |_, _| offline.changed(),
@@ -129,12 +129,12 @@ fn send_hints(im: &ImClient, roll: &Roll, due: &Receiver<()>, stopped: &Receiver
             return;
         }
         // A failed hint is no loss: the pages look again when their sockets come back.
-        match im.get_client_list_by_online() {
+        match im.online_clients() {
             Ok(online) => roll.keep_only(&online),
             Err(error) => log::debug!("no list of people: {error}"),
         }
         if let Ok(text) = ChatMessage::new(Kind::Changed).text()
-            && let Err(error) = im.send_broadcast_message(&text)
+            && let Err(error) = im.send(Message::to_everyone(), &text)
         {
             log::debug!("no hint to the pages: {error}");
         }

@@ -145,7 +145,7 @@ impl Cluster {
     }
 
     fn try_connect(&self, client: i64) -> Result<(), String> {
-        let url = self.im.prev_connect_server(client, None).map_err(|error| error.to_string())?;
+        let url = self.im.connect_url(client, None).map_err(|error| error.to_string())?;
         let way = parse(&url, self.deployment.ca.as_deref())?;
         let address = way.address;
         let io = |error: std::io::Error| format!("{address}: {error}");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{ClientId, ImClient};
+use imcore::{ClientId, ImClient, Message, Receipt};
 use serde_json::value::RawValue;
 
 use crate::args::DeploymentArgs;
@@ -37,7 +37,8 @@ impl Sender {
     ) -> Result<(), String> {
         match self {
             Sender::Helper(im) => im
-                .send_message(sender, [receiver], message, receipt)
+                .send(Message::to([receiver]).from(sender).receipt(if receipt { Receipt::Sent } else { Receipt::None }), message)
+                .map(drop)
                 .map_err(|error| format!("sending: {error}")),
             Sender::Api(api) => api.post(
                 "/v1/messages",
@@ -54,7 +55,8 @@ impl Sender {
     pub fn channel(&mut self, channel: &str, message: &RawValue) -> Result<(), String> {
         match self {
             Sender::Helper(im) => im
-                .send_chan_message(0, channel, message)
+                .send(Message::to_channel(channel), message)
+                .map(drop)
                 .map_err(|error| format!("sending to a room: {error}")),
             Sender::Api(api) => {
                 let path = format!("/v1/channels/{channel}/messages");

@@ -236,7 +236,7 @@ pub fn room_name(stream: u32) -> String {
 pub fn join(im: &ImClient, room: &str, first: i64, count: usize) -> Result<(), String> {
     let clients: Vec<i64> = (first..first + count as i64).collect();
     for chunk in clients.chunks(1000) {
-        im.join_chan_clients(room, chunk.iter().copied())
+        im.join(chunk.iter().copied(), [room])
             .map_err(|error| format!("joining {room}: {error}"))?;
     }
     Ok(())
@@ -375,7 +375,7 @@ impl Direct {
             .map(|index| {
                 let (receiver, content) = self.message(index, due, receipt);
                 let receiver = ClientId::Int(receiver);
-                let node = self.im.server_of(receiver);
+                let node = self.im.node_of(receiver);
                 let sender = self.author(index, receipt);
                 let receivers = vec![receiver];
                 (node, Envelope::Direct { sender, receivers, content, receipt, id: None })

@@ -13,93 +13,77 @@ use crate::{
 const CHANNEL_NAME_BYTES: usize = 1024;
 
 impl ImClient {
-    /// Makes one client a member of many channels. Joining twice has no effect.
+    /// Makes each of `clients` a member of each of `channels`. Joining twice has no effect.
     ///
     /// A client leaves its channels when its last connection ends. If it is known to be coming back then (an
-    /// address of it is out, see [`prev_connect_server`](Self::prev_connect_server), or its node was away), it has 10 s. So
+    /// address of it is out, see [`connect_url`](Self::connect_url), or its node was away), it has 10 s. So
     /// a join that follows the issue of an address is not undone by the end of an older connection.
     ///
     /// # Errors
     /// [`Argument`](crate::ErrorKind::Argument) for a name that is empty or longer than 1,024 bytes, for the
-    /// system's id and for one of another [kind](crate::IdKind); nothing is joined then. Also if the client is in as many
-    /// channels as it [may be](crate::ImClientBuilder::channels_per_client); others are joined then, and the error
-    /// says how many.
+    /// system's id and for one of another [kind](crate::IdKind); nothing is joined then. Also if a client is in as many
+    /// channels as it [may be](crate::ImClientBuilder::channels_per_client); the other memberships are made then, and
+    /// the error says how many.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// im.join_chan(42, ["lobby", "news"])?;
-    /// assert_eq!(im.get_chan_list_by_client_id(42)?.len(), 2);
-    /// assert_eq!(im.get_chan_client_list("lobby")?, [42.into()]);
+    /// # let im = imcore::example_client()?;
+    /// im.join([42], ["lobby", "news"])?;
+    /// im.join([43, 44], ["lobby"])?;
+    /// assert_eq!(im.channels_of(42)?.len(), 2);
+    /// assert_eq!(im.channel_size("lobby")?, 3);
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn join_chan<S: AsRef<str>>(
+    pub fn join<C: Into<ClientId>, S: AsRef<str>>(
         &self,
-        client: impl Into<ClientId>,
+        clients: impl IntoIterator<Item = C>,
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
-        self.each_channel(client.into(), channels, |pairs| self.join_pairs(pairs))
+        each_with_each(clients, channels, |pairs| self.join_checked(pairs))
     }
 
-    /// Makes many clients members of one channel; see [`join_chan`](Self::join_chan).
-    pub fn join_chan_clients<C: Into<ClientId>>(
-        &self,
-        channel: &str,
-        clients: impl IntoIterator<Item = C>,
-    ) -> Result<()> {
-        self.each_client(channel, clients, |pairs| self.join_pairs(pairs))
-    }
-
-    /// Makes each client a member of the channel beside it, in order; see [`join_chan`](Self::join_chan).
+    /// Makes each client a member of the channel beside it, in order; else as [`join`](Self::join).
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// im.join_pairs(&[(42.into(), "lobby"), (43.into(), "news")])?;
-    /// assert_eq!(im.get_chan_client_list("news")?, [43.into()]);
+    /// # let im = imcore::example_client()?;
+    /// im.join_pairs([(42, "lobby"), (43, "news")])?;
+    /// assert_eq!(im.channel_members("news")?, [43.into()]);
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn join_pairs(&self, pairs: &[(ClientId, &str)]) -> Result<()> {
-        for (client, channel) in pairs {
-            self.check_user(*client)?;
-            check_channel(channel)?;
-        }
-        self.broker().join_within(pairs, &self.joins)
+    pub fn join_pairs<C: Into<ClientId>, S: AsRef<str>>(
+        &self,
+        pairs: impl IntoIterator<Item = (C, S)>,
+    ) -> Result<()> {
+        beside(pairs, |pairs| self.join_checked(pairs))
     }
 
-    /// Ends the membership of one client in many channels. Leaving twice has no effect.
+    /// Ends the membership of each of `clients` in each of `channels`. Leaving twice has no effect.
     ///
     /// # Errors
-    /// [`Argument`](crate::ErrorKind::Argument) for an empty name; nothing is left then.
-    pub fn leave_chan<S: AsRef<str>>(
+    /// [`Argument`](crate::ErrorKind::Argument) for a name that is empty or too long; nothing is left then.
+    pub fn leave<C: Into<ClientId>, S: AsRef<str>>(
         &self,
-        client: impl Into<ClientId>,
+        clients: impl IntoIterator<Item = C>,
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
-        self.each_channel(client.into(), channels, |pairs| self.broker().leave(pairs))
+        each_with_each(clients, channels, |pairs| self.leave_checked(pairs))
     }
 
-    /// Ends the membership of many clients in one channel; see [`leave_chan`](Self::leave_chan).
-    pub fn leave_chan_clients<C: Into<ClientId>>(
+    /// Ends the membership of each client in the channel beside it; else as [`leave`](Self::leave).
+    pub fn leave_pairs<C: Into<ClientId>, S: AsRef<str>>(
         &self,
-        channel: &str,
-        clients: impl IntoIterator<Item = C>,
+        pairs: impl IntoIterator<Item = (C, S)>,
     ) -> Result<()> {
-        self.each_client(channel, clients, |pairs| self.broker().leave(pairs))
+        beside(pairs, |pairs| self.leave_checked(pairs))
     }
 
     /// Members of the channel, online or not, in no order; read in steps as
-    /// [`get_client_list_by_online`](Self::get_client_list_by_online) is.
-    pub fn get_chan_client_list(&self, channel: &str) -> Result<Vec<ClientId>> {
+    /// [`online_clients`](Self::online_clients) is.
+    pub fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
         self.broker().channel_members(channel)
     }
 
-    /// About `limit` members of the channel, as [`online_page`](Self::online_page).
-    pub fn members_page(
+    /// About `limit` members of the channel; else as [`online_clients_page`](Self::online_clients_page).
+    pub fn channel_members_page(
         &self,
         channel: &str,
         after: Option<&str>,
@@ -108,66 +92,81 @@ impl ImClient {
         self.broker().members_page(channel, after, limit)
     }
 
+    /// Number of members of the channel, online or not; 0 if there is none of that name.
+    pub fn channel_size(&self, channel: &str) -> Result<i64> {
+        self.broker().channel_size(channel)
+    }
+
     /// Ends the membership of all members of the channel that are not online. Two round trips to the
     /// broker, one more for every 100,000 members.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// im.join_chan_clients("lobby", [42, 43])?; // neither has connected
-    /// im.clear_chan_client("lobby")?;
-    /// assert_eq!(im.get_chan_online("lobby")?, 0);
+    /// # let im = imcore::example_client()?;
+    /// im.join([42, 43], ["lobby"])?; // neither has connected
+    /// im.prune_channel("lobby")?;
+    /// assert_eq!(im.channel_size("lobby")?, 0);
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn clear_chan_client(&self, channel: &str) -> Result<()> {
+    pub fn prune_channel(&self, channel: &str) -> Result<()> {
         self.broker().clear_channel(channel)
     }
 
     /// All channels with their number of members, in no order; read in steps as
-    /// [`get_client_list_by_online`](Self::get_client_list_by_online) is.
-    pub fn get_chan_list(&self) -> Result<Vec<(String, i64)>> {
+    /// [`online_clients`](Self::online_clients) is.
+    pub fn channels(&self) -> Result<Vec<(String, i64)>> {
         self.broker().channels()
     }
 
-    /// About `limit` channels with their number of members, as [`online_page`](Self::online_page).
+    /// About `limit` channels with their number of members; else as
+    /// [`online_clients_page`](Self::online_clients_page).
     pub fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
         self.broker().channels_page(after, limit)
     }
 
     /// The channels that `client` is in, in no order.
-    pub fn get_chan_list_by_client_id(&self, client: impl Into<ClientId>) -> Result<Vec<String>> {
+    pub fn channels_of(&self, client: impl Into<ClientId>) -> Result<Vec<String>> {
         Ok(self.broker().channels_of(&[client.into()])?.pop().unwrap_or_default())
     }
 
-    /// Number of members of the channel; 0 if there is none of that name.
-    pub fn get_chan_online(&self, channel: &str) -> Result<i64> {
-        self.broker().channel_size(channel)
+    fn join_checked(&self, pairs: &[(ClientId, &str)]) -> Result<()> {
+        for (client, channel) in pairs {
+            self.check_user(*client)?;
+            check_channel(channel)?;
+        }
+        self.broker().join_within(pairs, &self.joins)
     }
 
-    fn each_channel<S: AsRef<str>>(
-        &self,
-        client: ClientId,
-        channels: impl IntoIterator<Item = S>,
-        call: impl FnOnce(&[(ClientId, &str)]) -> Result<()>,
-    ) -> Result<()> {
-        let channels: Vec<S> = channels.into_iter().collect();
-        let pairs: Vec<_> = channels.iter().map(|channel| (client, channel.as_ref())).collect();
+    fn leave_checked(&self, pairs: &[(ClientId, &str)]) -> Result<()> {
         pairs.iter().try_for_each(|(_, channel)| check_channel(channel))?;
-        call(&pairs)
+        self.broker().leave(pairs)
     }
+}
 
-    fn each_client<C: Into<ClientId>>(
-        &self,
-        channel: &str,
-        clients: impl IntoIterator<Item = C>,
-        call: impl FnOnce(&[(ClientId, &str)]) -> Result<()>,
-    ) -> Result<()> {
-        check_channel(channel)?;
-        let pairs: Vec<_> = clients.into_iter().map(|client| (client.into(), channel)).collect();
-        call(&pairs)
+/// Every client with every channel, a client's channels together.
+fn each_with_each<C: Into<ClientId>, S: AsRef<str>>(
+    clients: impl IntoIterator<Item = C>,
+    channels: impl IntoIterator<Item = S>,
+    call: impl FnOnce(&[(ClientId, &str)]) -> Result<()>,
+) -> Result<()> {
+    let channels: Vec<S> = channels.into_iter().collect();
+    // Also where the list of clients is empty, a name that cannot be used is a mistake.
+    channels.iter().try_for_each(|channel| check_channel(channel.as_ref()))?;
+    let mut pairs = Vec::new();
+    for client in clients {
+        let client = client.into();
+        pairs.extend(channels.iter().map(|channel| (client, channel.as_ref())));
     }
+    call(&pairs)
+}
+
+fn beside<C: Into<ClientId>, S: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (C, S)>,
+    call: impl FnOnce(&[(ClientId, &str)]) -> Result<()>,
+) -> Result<()> {
+    let owned: Vec<(ClientId, S)> =
+        pairs.into_iter().map(|(client, channel)| (client.into(), channel)).collect();
+    let pairs: Vec<_> = owned.iter().map(|(client, channel)| (*client, channel.as_ref())).collect();
+    call(&pairs)
 }
 
 pub(super) fn check_channel(channel: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     broker::{Broker, JoinLimits},
     error::{Error, Result},
-    helper::public_url,
+    helper::{message::Receipt, public_url},
     id::{ClientId, IdKind},
     placement::Placement,
     token::random_token,
@@ -20,7 +20,7 @@ use crate::{
 ///
 /// A clone is another handle to the same client and costs a few pointers. All methods may be called
 /// from many threads at once. Each one blocks for one round trip to the broker,
-/// [`clear_chan_client`](Self::clear_chan_client), [`nodes`](Self::nodes) and
+/// [`prune_channel`](Self::prune_channel), [`nodes`](Self::nodes) and
 /// [`connections_of`](Self::connections_of) for a few; during an outage it fails with a
 /// [retryable](Error::is_retryable) error within the broker's deadline and never hangs.
 ///
@@ -32,28 +32,28 @@ use crate::{
 ///
 /// ```text
 /// let im = app.im.clone();
-/// tokio::task::spawn_blocking(move || im.send_message(0, [to], &message, false)).await??;
+/// tokio::task::spawn_blocking(move || im.send(Message::to([to]), &payload)).await??;
 /// ```
 ///
 /// - A [`Batch`](crate::Batch) borrows the client: build it within the closure.
 /// - Callbacks of [`watch_presence`](Self::watch_presence) run on a thread of their own and are `Fn`: let them put what
 ///   they hear into a channel that the async side reads.
-/// - Dropping an [`EventBus`](crate::EventBus) waits for its thread, 0.2 s or a callback that is running: drop it where waiting is
-///   allowed, or [`detach`](crate::EventBus::detach) it.
+/// - Dropping an [`PresenceWatch`](crate::PresenceWatch) waits for its thread, 0.2 s or a callback that is running: drop it where waiting is
+///   allowed, or [`detach`](crate::PresenceWatch::detach) it.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use imcore::{ImClient, broker::MemoryBroker};
+/// use imcore::{ImClient, Message, broker::MemoryBroker};
 ///
 /// let im = ImClient::builder()
 ///     .servers(["127.0.0.1:6001"])
 ///     .broker(Arc::new(MemoryBroker::new()))
 ///     .build()?;
-/// let url = im.prev_connect_server(1, Some("from the web"))?;
+/// let url = im.connect_url(1, Some("from the web"))?;
 /// assert!(url.starts_with("ws://127.0.0.1:6001/ws?token="));
-/// im.join_chan(1, ["lobby"])?;
-/// im.send_chan_message(0, "lobby", &serde_json::json!({ "text": "welcome" }))?;
-/// assert_eq!(im.get_chan_online("lobby")?, 1);
+/// im.join([1], ["lobby"])?;
+/// im.send(Message::to_channel("lobby"), &serde_json::json!({ "text": "welcome" }))?;
+/// assert_eq!(im.channel_size("lobby")?, 1);
 /// # Ok::<(), imcore::Error>(())
 /// ```
 #[derive(Clone)]
@@ -77,7 +77,7 @@ pub(super) type OnSend = Arc<dyn Fn(&SendEvent<'_>) + Send + Sync>;
 #[non_exhaustive]
 pub struct SendEvent<'a> {
     /// The node it goes to, as listed in [`servers`](crate::ImClientBuilder::servers).
-    pub server: &'a str,
+    pub node: &'a str,
     /// Who sends it.
     pub sender: ClientId,
     /// Receivers on that node; empty for a channel message or a broadcast.
@@ -86,8 +86,8 @@ pub struct SendEvent<'a> {
     pub channel: Option<&'a str>,
     /// The message as JSON: the text that the receivers' sockets get.
     pub message: &'a str,
-    /// Whether the sender wants receipts.
-    pub receipt: bool,
+    /// What the sender is told.
+    pub receipt: Receipt,
     /// The message's id, if it has one.
     pub id: Option<&'a str>,
 }
@@ -122,11 +122,8 @@ impl ImClient {
     /// The id that stands for the system: the sender of what no client sends.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// im.send_message(im.system(), [42], "the building closes at ten", false)?;
+    /// # let im = imcore::example_client()?;
+    /// assert!(im.system().is_system());
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn system(&self) -> ClientId {
@@ -147,20 +144,13 @@ impl ImClient {
     /// in many languages) and for one of another [kind](IdKind).
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// # let im = imcore::example_client()?;
     /// // In the web API, once the user has logged in; the page opens a WebSocket there.
-    /// let url = im.prev_connect_server(42, Some(r#"{"device": "phone"}"#))?;
+    /// let url = im.connect_url(42, Some(r#"{"device": "phone"}"#))?;
     /// assert!(url.starts_with("ws://127.0.0.1:6001/ws?token="));
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn prev_connect_server(
-        &self,
-        client: impl Into<ClientId>,
-        meta: Option<&str>,
-    ) -> Result<String> {
+    pub fn connect_url(&self, client: impl Into<ClientId>, meta: Option<&str>) -> Result<String> {
         let client = self.check_user(client.into())?;
         let token = random_token()?;
         self.broker.put_ticket(&token, &Ticket::new(client, meta), Self::TICKET_LIFE)?;
@@ -180,14 +170,11 @@ impl ImClient {
     /// were issued for it before: it cannot come back with one of them. One that is issued afterwards is good.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// im.force_offline(42)?; // no effect if 42 is not there
+    /// # let im = imcore::example_client()?;
+    /// im.kick(42)?; // no effect if 42 is not there
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn force_offline(&self, client: impl Into<ClientId>) -> Result<()> {
+    pub fn kick(&self, client: impl Into<ClientId>) -> Result<()> {
         let client = self.check_kind(client.into())?;
         // First, so that none is taken once the node has closed what there is.
         self.broker.void_tickets(client)?;

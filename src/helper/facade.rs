@@ -1,26 +1,29 @@
-//! `ImHelper`: one `ImClient` for the whole process, under the original's names.
+//! `ImHelper`: one `ImClient` for the whole process, under the original's names. Called by business code that comes from C#.
+//!
+//! Holds nothing but that client, and does nothing but call it.
 
 use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use crate::{
-    broker::{Page, PresenceEvent},
     error::{Error, Result},
     helper::{
         client::ImClient,
-        event_bus::EventBus,
-        messages::Batch,
-        overview::{Connection, Node},
+        message::{Message, Receipt},
+        watch::PresenceWatch,
     },
     id::ClientId,
 };
 
 static CLIENT: OnceLock<ImClient> = OnceLock::new();
 
-/// The process-wide [`ImClient`]: set once with [`initialization`](ImHelper::initialization), then
-/// called from anywhere. Every method is the one of the same name there, with its errors, and fails with
-/// [`Config`](crate::ErrorKind::Config) before the initialization.
+/// The original's `ImHelper`: its calls under its names, for the one [`ImClient`] of the process.
+///
+/// Set once with [`initialization`](ImHelper::initialization), then called from anywhere. Each call is one of
+/// [`ImClient`], whose documentation says what it does, gives and fails with; before the initialization each fails
+/// with [`Config`](crate::ErrorKind::Config). What the original had not (options of a message, batches, pages, nodes) is
+/// there alone: [`ImHelper::client`]. New code takes [`ImClient`] itself.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -57,168 +60,121 @@ impl ImHelper {
         })
     }
 
-    /// See [`ImClient::prev_connect_server`].
+    /// [`ImClient::connect_url`].
     pub fn prev_connect_server(client: impl Into<ClientId>, meta: Option<&str>) -> Result<String> {
-        Self::client()?.prev_connect_server(client, meta)
+        Self::client()?.connect_url(client, meta)
     }
 
-    /// See [`ImClient::force_offline`].
+    /// [`ImClient::kick`].
     pub fn force_offline(client: impl Into<ClientId>) -> Result<()> {
-        Self::client()?.force_offline(client)
+        Self::client()?.kick(client)
     }
 
-    /// See [`ImClient::send_message`].
+    /// [`ImClient::send`] of a [`Message::to`] these receivers, with [`Receipt::Sent`] or without receipts.
     pub fn send_message<C: Into<ClientId>>(
         sender: impl Into<ClientId>,
         receivers: impl IntoIterator<Item = C>,
         message: &(impl Serialize + ?Sized),
         receipt: bool,
     ) -> Result<()> {
-        Self::client()?.send_message(sender, receivers, message, receipt)
+        let receipt = if receipt { Receipt::Sent } else { Receipt::None };
+        let to = Message::to(receivers).from(sender).receipt(receipt);
+        Self::client()?.send(to, message).map(drop)
     }
 
-    /// See [`ImClient::send_with_receipts`].
-    pub fn send_with_receipts<C: Into<ClientId>>(
-        sender: impl Into<ClientId>,
-        receivers: impl IntoIterator<Item = C>,
-        message: &(impl Serialize + ?Sized),
-        id: Option<&str>,
-    ) -> Result<String> {
-        Self::client()?.send_with_receipts(sender, receivers, message, id)
-    }
-
-    /// See [`ImClient::send_chan_message`].
+    /// [`ImClient::send`] of a [`Message::to_channel`].
     pub fn send_chan_message(
         sender: impl Into<ClientId>,
         channel: &str,
         message: &(impl Serialize + ?Sized),
     ) -> Result<()> {
-        Self::client()?.send_chan_message(sender, channel, message)
+        Self::client()?.send(Message::to_channel(channel).from(sender), message).map(drop)
     }
 
-    /// See [`ImClient::send_broadcast_message`].
+    /// [`ImClient::send`] of a [`Message::to_everyone`].
     pub fn send_broadcast_message(message: &(impl Serialize + ?Sized)) -> Result<()> {
-        Self::client()?.send_broadcast_message(message)
+        Self::client()?.send(Message::to_everyone(), message).map(drop)
     }
 
-    /// See [`ImClient::batch`].
-    pub fn batch() -> Result<Batch<'static>> {
-        Ok(Self::client()?.batch())
-    }
-
-    /// See [`ImClient::get_client_list_by_online`].
+    /// [`ImClient::online_clients`].
     pub fn get_client_list_by_online() -> Result<Vec<ClientId>> {
-        Self::client()?.get_client_list_by_online()
+        Self::client()?.online_clients()
     }
 
-    /// See [`ImClient::has_online`].
+    /// [`ImClient::is_online`].
     pub fn has_online(client: impl Into<ClientId>) -> Result<bool> {
-        Self::client()?.has_online(client)
+        Self::client()?.is_online(client)
     }
 
-    /// See [`ImClient::has_online_many`].
+    /// [`ImClient::are_online`]: the original's `HasOnline` of several.
     pub fn has_online_many<C: Into<ClientId>>(
         clients: impl IntoIterator<Item = C>,
     ) -> Result<Vec<bool>> {
-        Self::client()?.has_online_many(clients)
+        Self::client()?.are_online(clients)
     }
 
-    /// See [`ImClient::event_bus`].
+    /// [`ImClient::on_presence`].
     pub fn event_bus(
         online: impl Fn(ClientId, Option<String>) + Send + 'static,
         offline: impl Fn(ClientId, Option<String>) + Send + 'static,
-    ) -> Result<EventBus> {
-        Self::client()?.event_bus(online, offline)
+    ) -> Result<PresenceWatch> {
+        Self::client()?.on_presence(online, offline)
     }
 
-    /// See [`ImClient::watch_presence`].
-    pub fn watch_presence(callback: impl Fn(PresenceEvent) + Send + 'static) -> Result<EventBus> {
-        Self::client()?.watch_presence(callback)
-    }
-
-    /// See [`ImClient::online_page`].
-    pub fn online_page(after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
-        Self::client()?.online_page(after, limit)
-    }
-
-    /// See [`ImClient::channels_page`].
-    pub fn channels_page(after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
-        Self::client()?.channels_page(after, limit)
-    }
-
-    /// See [`ImClient::members_page`].
-    pub fn members_page(
-        channel: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page<ClientId>> {
-        Self::client()?.members_page(channel, after, limit)
-    }
-
-    /// See [`ImClient::join_chan`].
+    /// [`ImClient::join`] of one client in many channels.
     pub fn join_chan<S: AsRef<str>>(
         client: impl Into<ClientId>,
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
-        Self::client()?.join_chan(client, channels)
+        Self::client()?.join([client], channels)
     }
 
-    /// See [`ImClient::join_chan_clients`].
+    /// [`ImClient::join`] of many clients in one channel.
     pub fn join_chan_clients<C: Into<ClientId>>(
         channel: &str,
         clients: impl IntoIterator<Item = C>,
     ) -> Result<()> {
-        Self::client()?.join_chan_clients(channel, clients)
+        Self::client()?.join(clients, [channel])
     }
 
-    /// See [`ImClient::leave_chan`].
+    /// [`ImClient::leave`] of one client in many channels.
     pub fn leave_chan<S: AsRef<str>>(
         client: impl Into<ClientId>,
         channels: impl IntoIterator<Item = S>,
     ) -> Result<()> {
-        Self::client()?.leave_chan(client, channels)
+        Self::client()?.leave([client], channels)
     }
 
-    /// See [`ImClient::leave_chan_clients`].
+    /// [`ImClient::leave`] of many clients in one channel: the original's `LeaveChan` of several.
     pub fn leave_chan_clients<C: Into<ClientId>>(
         channel: &str,
         clients: impl IntoIterator<Item = C>,
     ) -> Result<()> {
-        Self::client()?.leave_chan_clients(channel, clients)
+        Self::client()?.leave(clients, [channel])
     }
 
-    /// See [`ImClient::get_chan_client_list`].
+    /// [`ImClient::channel_members`].
     pub fn get_chan_client_list(channel: &str) -> Result<Vec<ClientId>> {
-        Self::client()?.get_chan_client_list(channel)
+        Self::client()?.channel_members(channel)
     }
 
-    /// See [`ImClient::clear_chan_client`].
+    /// [`ImClient::prune_channel`].
     pub fn clear_chan_client(channel: &str) -> Result<()> {
-        Self::client()?.clear_chan_client(channel)
+        Self::client()?.prune_channel(channel)
     }
 
-    /// See [`ImClient::get_chan_list`].
+    /// [`ImClient::channels`].
     pub fn get_chan_list() -> Result<Vec<(String, i64)>> {
-        Self::client()?.get_chan_list()
+        Self::client()?.channels()
     }
 
-    /// See [`ImClient::get_chan_list_by_client_id`].
+    /// [`ImClient::channels_of`].
     pub fn get_chan_list_by_client_id(client: impl Into<ClientId>) -> Result<Vec<String>> {
-        Self::client()?.get_chan_list_by_client_id(client)
+        Self::client()?.channels_of(client)
     }
 
-    /// See [`ImClient::get_chan_online`].
+    /// [`ImClient::channel_size`]: the number of members, online or not, whatever the name says.
     pub fn get_chan_online(channel: &str) -> Result<i64> {
-        Self::client()?.get_chan_online(channel)
-    }
-
-    /// See [`ImClient::nodes`].
-    pub fn nodes() -> Result<Vec<Node>> {
-        Self::client()?.nodes()
-    }
-
-    /// See [`ImClient::connections_of`].
-    pub fn connections_of(client: impl Into<ClientId>) -> Result<Vec<Connection>> {
-        Self::client()?.connections_of(client)
+        Self::client()?.channel_size(channel)
     }
 }

@@ -3,19 +3,21 @@
 //! Synchronous and thread-safe. Depends on the broker alone; a build without the `server` feature holds
 //! neither event loop nor WebSocket code.
 
+mod batch;
 mod channels;
 mod client;
-mod event_bus;
 mod facade;
-mod messages;
+mod message;
 mod options;
 mod overview;
 mod presence;
 mod public_url;
+mod watch;
 
+pub use batch::{Accepted, Batch};
 pub use client::{ImClient, SendEvent};
-pub use event_bus::EventBus;
 pub use facade::ImHelper;
-pub use messages::Batch;
+pub use message::{Message, Receipt};
 pub use options::ImClientBuilder;
-pub use overview::{Connection, Node};
+pub use overview::{ConnectionInfo, NodeInfo};
+pub use watch::PresenceWatch;

@@ -137,7 +137,7 @@ impl ImClientBuilder {
     ///     .public_url("wss://im.example.com/{index}{path}")
     ///     .broker(Arc::new(MemoryBroker::new()))
     ///     .build()?;
-    /// assert!(im.prev_connect_server(3, None)?.starts_with("wss://im.example.com/1/ws?token="));
+    /// assert!(im.connect_url(3, None)?.starts_with("wss://im.example.com/1/ws?token="));
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn public_url(mut self, template: impl Into<String>) -> Self {
@@ -187,13 +187,13 @@ impl ImClientBuilder {
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
+    /// # use imcore::{ImClient, Message, broker::MemoryBroker};
     /// let im = ImClient::builder()
     ///     .servers(["127.0.0.1:6001"])
     ///     .broker(Arc::new(MemoryBroker::new()))
-    ///     .on_send(|send| println!("{} -> {:?} by {}", send.sender, send.receivers, send.server))
+    ///     .on_send(|send| println!("{} -> {:?} by {}", send.sender, send.receivers, send.node))
     ///     .build()?;
-    /// im.send_message(7, [42], "hello", false)?;
+    /// im.send(Message::to([42]).from(7), "hello")?;
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn on_send(mut self, hook: impl Fn(&SendEvent<'_>) + Send + Sync + 'static) -> Self {

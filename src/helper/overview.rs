@@ -13,11 +13,11 @@ use crate::{
 /// One node of the deployment; see [`ImClient::nodes`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Node {
+pub struct NodeInfo {
     /// Its name.
-    pub server: String,
+    pub name: String,
     /// Its place in the [`servers`](crate::ImClientBuilder::servers) list; `None` if it is not there, which
-    /// is a second fleet on the same broker, or a mistake: its list and this one differ.
+    /// is a second deployment on the same broker, or a mistake: its list and this one differ.
     pub index: Option<usize>,
     /// What it said of itself when it last renewed its lease. `None`: it is down, cannot reach the broker,
     /// or is a .NET node, which says nothing.
@@ -27,9 +27,9 @@ pub struct Node {
 /// One open connection of a client; see [`ImClient::connections_of`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Connection {
+pub struct ConnectionInfo {
     /// The node that holds it.
-    pub server: String,
+    pub node: String,
     /// Its number there, as in the node's log (`conn=`).
     pub number: u64,
     /// The note that the business gave with its address.
@@ -42,24 +42,24 @@ impl ImClient {
     ///
     /// A node speaks with each renewal of its lease, that is every third of it, and is silent once that has
     /// run out: after 7 s by default. Two round trips to the broker, however many nodes there are.
-    pub fn nodes(&self) -> Result<Vec<Node>> {
+    pub fn nodes(&self) -> Result<Vec<NodeInfo>> {
         let heard = self.broker().statuses()?;
         let silent =
             self.placement.nodes().filter(|name| heard.iter().all(|(other, _)| other != name));
         let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
-        let node = |(server, status): (String, Option<NodeStatus>)| Node {
-            index: self.placement.index_of(&server),
-            server,
+        let node = |(name, status): (String, Option<NodeStatus>)| NodeInfo {
+            index: self.placement.index_of(&name),
+            name,
             status,
         };
         let mut nodes: Vec<_> = heard.into_iter().chain(silent).map(node).collect();
-        let place = |node: &Node| (node.index.unwrap_or(usize::MAX), node.server.clone());
+        let place = |node: &NodeInfo| (node.index.unwrap_or(usize::MAX), node.name.clone());
         nodes.sort_by_cached_key(place);
         Ok(nodes)
     }
 
     /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody.
-    pub fn server_of(&self, client: impl Into<ClientId>) -> &str {
+    pub fn node_of(&self, client: impl Into<ClientId>) -> &str {
         self.placement.owner(client)
     }
 
@@ -72,11 +72,11 @@ impl ImClient {
         &self,
         client: impl Into<ClientId>,
         after: Option<&str>,
-    ) -> Result<Page<Connection>> {
+    ) -> Result<Page<ConnectionInfo>> {
         let client = client.into();
-        let server = self.server_of(client);
-        let Page { items, next, total } = self.broker().connections_page(client, server, after)?;
-        let items = items.into_iter().map(|found| connection(server, found)).collect();
+        let node = self.node_of(client);
+        let Page { items, next, total } = self.broker().connections_page(client, node, after)?;
+        let items = items.into_iter().map(|found| connection(node, found)).collect();
         Ok(Page { items, next, total })
     }
 
@@ -85,18 +85,18 @@ impl ImClient {
     /// The broker keeps them by node, not by client, so this looks through all connections of the owning
     /// node in steps of 500, each a round trip, and stops once all were found: half a second in the worst
     /// case for a node with 250,000. A client that is offline costs one round trip. Made for an
-    /// operator's tool; to know whether somebody is online, ask [`has_online`](Self::has_online).
+    /// operator's tool; to know whether somebody is online, ask [`is_online`](Self::is_online).
     ///
     /// What opens or closes while it looks may be missing, or shown still.
-    pub fn connections_of(&self, client: impl Into<ClientId>) -> Result<Vec<Connection>> {
+    pub fn connections_of(&self, client: impl Into<ClientId>) -> Result<Vec<ConnectionInfo>> {
         let client = client.into();
-        let server = self.server_of(client);
-        let mut open = self.broker().connections_of(client, server)?;
+        let node = self.node_of(client);
+        let mut open = self.broker().connections_of(client, node)?;
         open.sort_by_key(|(number, _)| *number);
-        Ok(open.into_iter().map(|found| connection(server, found)).collect())
+        Ok(open.into_iter().map(|found| connection(node, found)).collect())
     }
 }
 
-fn connection(server: &str, (number, ticket): (u64, Ticket)) -> Connection {
-    Connection { server: server.to_owned(), number, meta: ticket.meta() }
+fn connection(node: &str, (number, ticket): (u64, Ticket)) -> ConnectionInfo {
+    ConnectionInfo { node: node.to_owned(), number, meta: ticket.meta() }
 }

@@ -5,14 +5,14 @@
 use crate::{
     broker::{Page, PresenceEvent},
     error::Result,
-    helper::{client::ImClient, event_bus::EventBus},
+    helper::{client::ImClient, watch::PresenceWatch},
     id::ClientId,
 };
 
 impl ImClient {
     /// All clients that have a connection, in no order. Read in steps of 500, each a round trip; see
     /// [`Page`] for who is in it that comes or goes meanwhile.
-    pub fn get_client_list_by_online(&self) -> Result<Vec<ClientId>> {
+    pub fn online_clients(&self) -> Result<Vec<ClientId>> {
         self.broker().online_clients()
     }
 
@@ -23,13 +23,10 @@ impl ImClient {
     /// [`Argument`](crate::ErrorKind::Argument) if `after` was not given by such a page.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+    /// # let im = imcore::example_client()?;
     /// let mut after = None;
     /// loop {
-    ///     let page = im.online_page(after.as_deref(), 500)?;
+    ///     let page = im.online_clients_page(after.as_deref(), 500)?;
     ///     println!("{:?} of {}", page.items, page.total);
     ///     match page.next {
     ///         Some(next) => after = Some(next),
@@ -38,26 +35,23 @@ impl ImClient {
     /// }
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+    pub fn online_clients_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
         self.broker().online_page(after, limit)
     }
 
     /// Whether `client` has a connection.
-    pub fn has_online(&self, client: impl Into<ClientId>) -> Result<bool> {
+    pub fn is_online(&self, client: impl Into<ClientId>) -> Result<bool> {
         Ok(self.broker().are_online(&[client.into()])?.first().copied().unwrap_or(false))
     }
 
     /// Whether each of `clients` has a connection, in their order.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// assert_eq!(im.has_online_many([1, 2, 3])?, [false, false, false]);
+    /// # let im = imcore::example_client()?;
+    /// assert_eq!(im.are_online([1, 2, 3])?, [false, false, false]);
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn has_online_many<C: Into<ClientId>>(
+    pub fn are_online<C: Into<ClientId>>(
         &self,
         clients: impl IntoIterator<Item = C>,
     ) -> Result<Vec<bool>> {
@@ -73,11 +67,8 @@ impl ImClient {
     /// ends and fails as that does.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// let events = im.event_bus(
+    /// # let im = imcore::example_client()?;
+    /// let events = im.on_presence(
     ///     |client, meta| println!("{client} is online: {meta:?}"),
     ///     |client, _| println!("one connection less of {client}"),
     /// )?;
@@ -85,11 +76,11 @@ impl ImClient {
     /// events.stop(); // or keep it, or detach()
     /// # Ok::<(), imcore::Error>(())
     /// ```
-    pub fn event_bus(
+    pub fn on_presence(
         &self,
         online: impl Fn(ClientId, Option<String>) + Send + 'static,
         offline: impl Fn(ClientId, Option<String>) + Send + 'static,
-    ) -> Result<EventBus> {
+    ) -> Result<PresenceWatch> {
         self.watch_presence(move |event| match event {
             PresenceEvent::Online(ticket) => online(ticket.client(), ticket.meta()),
             PresenceEvent::Offline(ticket) => offline(ticket.client(), ticket.meta()),
@@ -103,33 +94,30 @@ impl ImClient {
     /// keeps a list of who is online asks for it then.
     ///
     /// Runs on a thread of its own, one call at a time, reconnects for ever, and ends when the returned
-    /// handle is dropped or [stopped](EventBus::stop). The first attempt to subscribe is made before this
+    /// handle is dropped or [stopped](PresenceWatch::stop). The first attempt to subscribe is made before this
     /// returns.
     ///
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) if the thread cannot be started.
     ///
     /// ```
-    /// # use std::sync::Arc;
-    /// # use imcore::{ImClient, broker::MemoryBroker};
-    /// # let broker = Arc::new(MemoryBroker::new());
-    /// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
-    /// use std::{collections::HashSet, sync::Mutex};
-    /// use imcore::broker::PresenceEvent;
+    /// # let im = imcore::example_client()?;
+    /// use std::{collections::HashSet, sync::{Arc, Mutex}};
+    /// use imcore::PresenceEvent;
     ///
     /// let online = Arc::new(Mutex::new(HashSet::new()));
     /// let asking = im.clone();
     /// let events = im.watch_presence(move |event| {
     ///     let mut online = online.lock().unwrap();
     ///     match event {
-    ///         PresenceEvent::Listening => match asking.get_client_list_by_online() {
+    ///         PresenceEvent::Listening => match asking.online_clients() {
     ///             Ok(clients) => *online = clients.into_iter().collect(),
     ///             Err(error) => eprintln!("try again: {error}"),
     ///         },
     ///         PresenceEvent::Online(ticket) => drop(online.insert(ticket.client())),
     ///         // Of a client with several connections, one ended: ask.
     ///         PresenceEvent::Offline(ticket) => {
-    ///             if !asking.has_online(ticket.client()).unwrap_or(true) {
+    ///             if !asking.is_online(ticket.client()).unwrap_or(true) {
     ///                 online.remove(&ticket.client());
     ///             }
     ///         }
@@ -141,7 +129,7 @@ impl ImClient {
     pub fn watch_presence(
         &self,
         callback: impl Fn(PresenceEvent) + Send + 'static,
-    ) -> Result<EventBus> {
-        EventBus::start(self.broker().subscribe_events(), callback)
+    ) -> Result<PresenceWatch> {
+        PresenceWatch::start(self.broker().subscribe_events(), callback)
     }
 }

@@ -92,7 +92,7 @@ impl Server {
     /// let node = Server::start(config, broker.clone())?;
     /// assert!(node.wait_ready(Duration::from_secs(5)));
     /// let im = ImClient::builder().servers([node.server()]).broker(broker).build()?;
-    /// println!("connect to {}", im.prev_connect_server(1, None)?);
+    /// println!("connect to {}", im.connect_url(1, None)?);
     /// node.shutdown();
     /// # Ok::<(), imcore::Error>(())
     /// ```

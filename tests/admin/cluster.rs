@@ -47,8 +47,8 @@ impl Fleet {
     /// Opens a connection of `client` on its own node.
     pub fn connect(&self, client: impl Into<ClientId>, meta: Option<&str>) -> Client {
         let client = client.into();
-        let url = self.im.prev_connect_server(client, meta).unwrap();
-        let owner = self.im.server_of(client);
+        let url = self.im.connect_url(client, meta).unwrap();
+        let owner = self.im.node_of(client);
         let index = NAMES.iter().position(|name| *name == owner).unwrap();
         Client::connect(self.nodes[index].address(), &url).unwrap()
     }
@@ -158,7 +158,7 @@ fn a_hanging_broker_keeps_nobody_waiting() {
 fn the_members_of_a_room_are_listed() {
     let fleet = Fleet::start(&[]);
     let _client = fleet.connect(3, None);
-    fleet.im.join_chan_clients("a/b", [3, 4]).unwrap();
+    fleet.im.join([3, 4], ["a/b"]).unwrap();
     eventually("one is online", || {
         let seen = fleet.json("/rooms/a%2Fb");
         assert_eq!((&seen["name"], &seen["count"]), (&json!("a/b"), &json!(2)));
@@ -189,9 +189,9 @@ fn the_largest_rooms_come_first() {
     let members = |count: i64| 1..=count;
     for room in 0..60 {
         let name = format!("room {room:02}");
-        fleet.im.join_chan_clients(&name, members(room + 1)).unwrap();
+        fleet.im.join(members(room + 1), [&name]).unwrap();
     }
-    fleet.im.join_chan_clients("<b>\"largest\"</b>", members(100)).unwrap();
+    fleet.im.join(members(100), ["<b>\"largest\"</b>"]).unwrap();
     eventually("all rooms", || fleet.json("/rooms")["count"] == 61);
     let rooms = fleet.json("/rooms");
     assert_eq!(rooms["members"], 60 * 61 / 2 + 100);
@@ -210,12 +210,12 @@ fn a_client_is_found_written_to_and_kicked() {
     for client in [9_007_199_254_740_995_i64.into(), guid] {
         let id = client.to_string();
         let mut devices = [Some("phone"), None].map(|meta| fleet.connect(client, meta));
-        fleet.im.join_chan(client, ["b", "a"]).unwrap();
+        fleet.im.join([client], ["b", "a"]).unwrap();
         let path = format!("/clients/{id}");
         eventually("both are known", || fleet.json(&path)["connections_count"] == 2);
         let seen = fleet.json(&path);
         assert_eq!((&seen["client"], &seen["online"]), (&json!(id), &json!(true)));
-        assert_eq!(seen["server"], fleet.im.server_of(client));
+        assert_eq!(seen["server"], fleet.im.node_of(client));
         assert_eq!(seen["rooms"], json!(["a", "b"]));
         let metas: Vec<_> = (0..2).map(|at| seen["connections"][at]["meta"].clone()).collect();
         assert_eq!(metas, [json!("phone"), Value::Null]);

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use imcore::ImClient;
+use imcore::{ImClient, Message, Receipt};
 
 use crate::{
     LONG, Process, TOKEN, address_in, admin_of, ask, eventually, get, metrics, node, outcome,
@@ -43,9 +43,9 @@ fn a_draining_node_is_not_ready_but_answers() {
     let redis = RedisServer::start();
     let (process, admin) = node(&redis, &["--drain", "600"]);
     let im = ImClient::builder().servers(["n"]).redis(redis.url()).build().unwrap();
-    let url = im.prev_connect_server(1, None).unwrap();
+    let url = im.connect_url(1, None).unwrap();
     let _clients: Vec<_> = (0..2)
-        .map(|_| Client::connect(process.address(), &im.prev_connect_server(1, None).unwrap()))
+        .map(|_| Client::connect(process.address(), &im.connect_url(1, None).unwrap()))
         .collect();
     eventually("connected", || metrics(admin)["imcore_connections"] == 2.0);
     process.signal("TERM");
@@ -60,19 +60,19 @@ fn metrics_add_up() {
     let (process, admin) = node(&redis, &[]);
     let im = ImClient::builder().servers(["n"]).redis(redis.url()).build().unwrap();
     let connect = |id: i64| {
-        let url = im.prev_connect_server(id, None).unwrap();
+        let url = im.connect_url(id, None).unwrap();
         Client::connect(process.address(), &url).unwrap()
     };
     let (mut one, mut two) = (connect(1), connect(2));
     assert_eq!(Client::connect(process.address(), "ws://x/ws?token=none").err(), Some(401));
     for _ in 0..5 {
-        im.send_message(1, [2], "hi", true).unwrap();
+        im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "hi").unwrap();
         assert_eq!(two.text(), "\"hi\"");
         one.json();
     }
-    im.send_broadcast_message("all").unwrap();
+    im.send(Message::to_everyone(), "all").unwrap();
     assert_eq!((one.text(), two.text()), ("\"all\"".into(), "\"all\"".into()));
-    im.force_offline(2).unwrap();
+    im.kick(2).unwrap();
     assert_eq!(two.closed(), Some(4001));
     drop(two);
     let kicked = "imcore_connections_closed_total{reason=\"kicked\"}";

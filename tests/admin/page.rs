@@ -71,16 +71,18 @@ fn keep_busy(fleet: &Fleet, stop: &AtomicBool) {
             clients.push_back((round, Device::connect(fleet, round, None)));
             let rooms = ["lobby", "news", "sports", "music", "help", "trading", "games", "travel"];
             let joined = rooms.iter().enumerate().filter(|(at, _)| round % (*at as i64 + 1) == 0);
-            fleet.im.join_chan(round, joined.map(|(_, room)| room)).unwrap();
+            fleet.im.join([round], joined.map(|(_, room)| room)).unwrap();
         } else if let Some((id, Device { client, .. })) = clients.pop_front() {
             match id % 3 {
-                0 => fleet.im.force_offline(id).unwrap(),
+                0 => fleet.im.kick(id).unwrap(),
                 1 => drop(client),
                 _ => client.leave(),
             }
         }
         let count = 3 + (2.5 * wave(37.0)) as usize;
-        (0..count).for_each(|_| fleet.im.send_broadcast_message("tick").unwrap());
+        for _ in 0..count {
+            fleet.im.send(imcore::Message::to_everyone(), "tick").unwrap();
+        }
         for (_, device) in &mut clients {
             device.catch_up();
             device.texts.clear();
@@ -149,10 +151,10 @@ fn the_page_shows_the_cluster() {
     let file = ConfigFile::new(r#"{ "limits": { "connections": 80 } }"#);
     let mut fleet = Fleet::start(&["--admin-token", TOKEN, "--config", file.path()]);
     let mut devices = METAS.map(|meta| Device::connect(&fleet, CLIENT, Some(meta)));
-    fleet.im.join_chan(CLIENT, ROOMS).unwrap();
+    fleet.im.join([CLIENT], ROOMS).unwrap();
     let mut hostile = HOSTILE.map(|client| Device::connect(&fleet, client, Some(HOSTILE_META)));
-    fleet.im.join_chan_clients(HOSTILE_ROOM, HOSTILE).unwrap();
-    fleet.im.join_chan_clients("announcements", 1_000_000..1_000_128).unwrap();
+    fleet.im.join(HOSTILE, [HOSTILE_ROOM]).unwrap();
+    fleet.im.join(1_000_000..1_000_128, ["announcements"]).unwrap();
     let mut script = Script::start(&fleet);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

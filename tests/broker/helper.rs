@@ -9,7 +9,7 @@ use std::{
 };
 
 use imcore::{
-    ClientId, ErrorKind, IdKind, ImClient, ImClientBuilder,
+    ClientId, ErrorKind, IdKind, ImClient, ImClientBuilder, Message,
     broker::{Broker, MemoryBroker, PresenceEvent},
 };
 
@@ -24,13 +24,13 @@ fn builder() -> ImClientBuilder {
 /// Each call that takes a client, with its name.
 fn refused(im: &ImClient, client: ClientId) -> Vec<&'static str> {
     let calls: [(&'static str, imcore::Result<()>); 7] = [
-        ("connect", im.prev_connect_server(client, None).map(drop)),
-        ("join", im.join_chan(client, ["room"])),
-        ("join many", im.join_chan_clients("room", [client])),
-        ("receiver", im.send_message(0, [client], "x", false)),
-        ("sender", im.send_message(client, [good(im)], "x", false)),
-        ("sender to a channel", im.send_chan_message(client, "room", "x")),
-        ("kick", im.force_offline(client)),
+        ("connect", im.connect_url(client, None).map(drop)),
+        ("join", im.join([client], ["room"])),
+        ("join many", im.join([client], ["room"])),
+        ("receiver", im.send(Message::to([client]), "x").map(drop)),
+        ("sender", im.send(Message::to([good(im)]).from(client), "x").map(drop)),
+        ("sender to a channel", im.send(Message::to_channel("room").from(client), "x").map(drop)),
+        ("kick", im.kick(client)),
     ];
     let refused = calls.into_iter().filter_map(|(name, result)| {
         let error = result.err()?;
@@ -84,15 +84,15 @@ fn nobody_connects_or_joins_as_the_system() {
     for system in [ClientId::Int(0), ClientId::Guid([0; 16])] {
         assert_eq!(refused(&im, system), ["connect", "join", "join many"]);
     }
-    let error = im.join_chan_clients("room", [5, 0, 6]).unwrap_err();
+    let error = im.join([5, 0, 6], ["room"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
-    assert_eq!(im.get_chan_online("room").unwrap(), 0, "nothing of a refused call is done");
+    assert_eq!(im.channel_size("room").unwrap(), 0, "nothing of a refused call is done");
 }
 
 #[test]
 fn a_message_to_nobody_is_refused() {
     let im = builder().broker(Arc::new(MemoryBroker::new())).build().unwrap();
-    let error = im.send_message(1, [0i64; 0], "x", false).unwrap_err();
+    let error = im.send(Message::to([0i64; 0]).from(1), "x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
     assert!(error.to_string().contains("receivers"), "{error}");
 }
@@ -102,7 +102,7 @@ fn a_token_is_joined_to_whatever_query_the_address_has() {
     let address = |template: &str| {
         let broker = Arc::new(MemoryBroker::new());
         let im = builder().public_url(template).broker(broker).build().unwrap();
-        im.prev_connect_server(1, None).unwrap()
+        im.connect_url(1, None).unwrap()
     };
     for (template, start) in [
         ("ws://{server}{path}", "ws://b/ws?token="),

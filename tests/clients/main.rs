@@ -20,7 +20,7 @@ use std::{
 };
 
 use imcore::{
-    ImClient,
+    ImClient, Message,
     broker::MemoryBroker,
     server::{Limits, Server, ServerConfig},
 };
@@ -78,8 +78,8 @@ fn expect_close(driver: &mut Driver, code: u16, reason: &str) {
 fn life_of_a_client(driver: &mut Driver, secure: bool) {
     let node = Imserver::start(&[], secure);
     let connect = |driver: &mut Driver, client: i64| {
-        open(driver, &node.im.prev_connect_server(client, Some("meta")).unwrap());
-        eventually("online", || node.im.has_online(client).unwrap());
+        open(driver, &node.im.connect_url(client, Some("meta")).unwrap());
+        eventually("online", || node.im.is_online(client).unwrap());
     };
     connect(driver, 1);
     let texts = [
@@ -93,23 +93,23 @@ fn life_of_a_client(driver: &mut Driver, secure: bool) {
         json!("y".repeat((1 << 20) - 2)),
     ];
     for text in &texts {
-        node.im.send_message(0, [1], text, false).unwrap();
+        node.im.send(Message::to([1]), text).unwrap();
         expect_text(driver, text);
     }
     for number in 0..500 {
-        node.im.send_message(0, [1], &number, false).unwrap();
+        node.im.send(Message::to([1]), &number).unwrap();
     }
     for number in 0..500 {
         expect_text(driver, &json!(number));
     }
-    node.im.force_offline(1).unwrap();
+    node.im.kick(1).unwrap();
     expect_close(driver, 4001, "kicked");
-    eventually("offline", || !node.im.has_online(1).unwrap());
+    eventually("offline", || !node.im.is_online(1).unwrap());
 
     connect(driver, 1);
     driver.command(&json!({ "close": 1000 }));
     expect_close(driver, 1000, "bye");
-    eventually("offline", || !node.im.has_online(1).unwrap());
+    eventually("offline", || !node.im.is_online(1).unwrap());
 
     connect(driver, 2);
     node.terminate();
@@ -120,7 +120,7 @@ fn life_of_a_client(driver: &mut Driver, secure: bool) {
 fn refusals(driver: &mut Driver) {
     let node = Imserver::start(&["elsewhere"], true);
     // The address is that of the node that is there, for clients of the other too.
-    let url = |client: i64| node.im.prev_connect_server(client, None).unwrap();
+    let url = |client: i64| node.im.connect_url(client, None).unwrap();
     let used = url(2);
     open(driver, &used);
     driver.command(&json!({ "close": 1000 }));
@@ -150,9 +150,9 @@ fn pings_are_answered(driver: &mut Driver) {
     let node = Server::start(config, broker.clone()).unwrap();
     assert!(node.wait_ready(PATIENCE));
     let im = ImClient::builder().servers([node.server()]).broker(broker).build().unwrap();
-    open(driver, &im.prev_connect_server(1, None).unwrap());
-    wait_for_the_end_of_a_mute_peer(&im.prev_connect_server(2, None).unwrap());
-    im.send_message(0, [1], "still here", false).unwrap();
+    open(driver, &im.connect_url(1, None).unwrap());
+    wait_for_the_end_of_a_mute_peer(&im.connect_url(2, None).unwrap());
+    im.send(Message::to([1]), "still here").unwrap();
     expect_text(driver, &json!("still here"));
     driver.command(&json!({ "close": 1000 }));
     expect_close(driver, 1000, "bye");

@@ -58,7 +58,7 @@ impl Node {
     pub(crate) fn head(&self) -> String {
         static CLIENT: AtomicI64 = AtomicI64::new(1);
         let client = CLIENT.fetch_add(1, Ordering::Relaxed);
-        let url = self.im.prev_connect_server(client, None).unwrap();
+        let url = self.im.connect_url(client, None).unwrap();
         let target = url.strip_prefix("ws://").unwrap().split_once('/').unwrap().1;
         format!(
             "GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\

@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, thread, time::Duration};
 
+use imcore::{Message, Receipt};
+
 use crate::{
     edge::{BY_HOST, BY_PATH, Edge, NAMES, node_of},
     process::eventually,
@@ -23,24 +25,24 @@ pub fn three_names_for_one_node(kind: Kind) {
     for client in 1..=6 {
         let index = node_of(client);
         let (name, listen) = (NAMES[index], edge.nodes[index].address());
-        let url = im.prev_connect_server(client, None).unwrap();
+        let url = im.connect_url(client, None).unwrap();
         let public = format!("wss://im.example.com/{index}/ws");
         assert!(url.starts_with(&format!("{public}?token=")), "{url}");
         assert!(!url.contains(name) && !url.contains(&listen.to_string()), "{url}");
         edge.nodes[index].says(&format!("node {name} listens on {listen}, path /ws"));
         edge.nodes[index].says(&format!("clients connect to {public}"));
         let mut socket = edge.connect(&url).unwrap();
-        im.send_message(0, [client], "found", false).unwrap();
+        im.send(Message::to([client]), "found").unwrap();
         assert_eq!(socket.text(), "\"found\"");
     }
     // A name for each node does as well.
     let im = edge.helper(BY_HOST);
     for client in 11..=13 {
-        let url = im.prev_connect_server(client, None).unwrap();
+        let url = im.connect_url(client, None).unwrap();
         let index = node_of(client);
         assert!(url.starts_with(&format!("wss://node-{index}.im.example.com/ws?token=")), "{url}");
         let mut socket = edge.connect(&url).unwrap();
-        im.send_message(0, [client], "by host", false).unwrap();
+        im.send(Message::to([client]), "by host").unwrap();
         assert_eq!(socket.text(), "\"by host\"");
     }
 }
@@ -49,17 +51,16 @@ pub fn three_names_for_one_node(kind: Kind) {
 pub fn everything_arrives(kind: Kind) {
     let edge = Edge::start(kind);
     let im = edge.helper(BY_PATH);
-    let mut clients: Vec<Client> = (1..=6)
-        .map(|id| edge.connect(&im.prev_connect_server(id, Some("元")).unwrap()).unwrap())
-        .collect();
-    im.send_message(1, [2], "hi", true).unwrap();
+    let mut clients: Vec<Client> =
+        (1..=6).map(|id| edge.connect(&im.connect_url(id, Some("元")).unwrap()).unwrap()).collect();
+    im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "hi").unwrap();
     assert_eq!(clients[1].text(), "\"hi\"");
     let receipt = clients[0].text();
     assert!(receipt.contains("\"to\":2") && receipt.contains("\"status\":\"sent\""), "{receipt}");
     let large = "元".repeat(100_000);
-    im.join_chan_clients("room", [1, 2, 3]).unwrap();
-    im.send_chan_message(0, "room", &large).unwrap();
-    im.send_broadcast_message("to all").unwrap();
+    im.join([1, 2, 3], ["room"]).unwrap();
+    im.send(Message::to_channel("room"), &large).unwrap();
+    im.send(Message::to_everyone(), "to all").unwrap();
     for (index, client) in clients.iter_mut().enumerate() {
         if index < 3 {
             assert_eq!(client.text(), format!("\"{large}\""));
@@ -72,7 +73,7 @@ pub fn everything_arrives(kind: Kind) {
 pub fn refusals_and_ends_pass_through(kind: Kind) {
     let edge = Edge::start(kind);
     let im = edge.helper(BY_PATH);
-    let url = |client: i64| im.prev_connect_server(client, None).unwrap();
+    let url = |client: i64| im.connect_url(client, None).unwrap();
     let refused = |url: &str| edge.connect(url).err();
     // 2 belongs to another node than 1.
     let (wrong, right) = (format!("/{}/", node_of(2)), format!("/{}/", node_of(1)));
@@ -85,14 +86,14 @@ pub fn refusals_and_ends_pass_through(kind: Kind) {
     for nowhere in ["/ws?token=x", "/3/ws?token=x", "/00/ws?token=x", "/0/wsx?token=x", "/"] {
         assert_eq!(refused(&format!("wss://im.example.com{nowhere}")), Some(404), "{nowhere}");
     }
-    im.force_offline(1).unwrap();
+    im.kick(1).unwrap();
     assert_eq!(kicked.closed(), 4001);
     // A node stops: its clients are told, the others notice nothing.
     let (mut leaves, mut stays) = (edge.connect(&url(2)).unwrap(), edge.connect(&url(1)).unwrap());
     edge.nodes[node_of(2)].signal("TERM");
     assert_eq!(leaves.closed(), 1001);
     eventually("the node is gone", || matches!(refused(&url(2)), Some(502 | 503)));
-    im.send_message(0, [1], "still here", false).unwrap();
+    im.send(Message::to([1]), "still here").unwrap();
     assert_eq!(stays.text(), "\"still here\"");
     // Lines are written when connections end, and about those that failed.
     drop((kicked, leaves, stays));
@@ -136,11 +137,11 @@ pub fn the_client_s_address_is_seen(kind: Kind) {
 pub fn a_silent_connection_outlives_every_time_out(kind: Kind) {
     let edge = Edge::start(kind);
     let im = edge.helper(BY_PATH);
-    let mut client = edge.connect(&im.prev_connect_server(1, None).unwrap()).unwrap();
+    let mut client = edge.connect(&im.connect_url(1, None).unwrap()).unwrap();
     client.be_patient(Duration::from_secs(120));
     let later = thread::spawn(move || {
         thread::sleep(Duration::from_secs(100));
-        im.send_message(0, [1], "still here", false).unwrap();
+        im.send(Message::to([1]), "still here").unwrap();
     });
     // Pings are answered while this waits, as a browser does by itself.
     assert_eq!(client.text(), "\"still here\"");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imcore::{ImClient, broker::RedisBroker};
+use imcore::{ImClient, Message, Receipt, broker::RedisBroker};
 
 use crate::{
     proxy::{Mode, Proxy},
@@ -19,7 +19,7 @@ use crate::{
 
 fn send(world: &World, count: usize) {
     for number in 0..count {
-        patiently(|| world.im.send_message(0, [1], &number, false));
+        patiently(|| world.im.send(Message::to([1]), &number));
     }
 }
 
@@ -35,8 +35,8 @@ fn what_was_sent_to_a_deaf_node_is_counted() {
         for _ in 0..2 {
             world.links[0].set(mode);
             send(&world, 40);
-            world.im.send_chan_message(0, "room", "lost too").unwrap();
-            world.im.send_broadcast_message("lost too").unwrap();
+            world.im.send(Message::to_channel("room"), "lost too").unwrap();
+            world.im.send(Message::to_everyone(), "lost too").unwrap();
             lost += 42;
             eventually("deaf", || !world.nodes[0].is_ready());
             world.links[0].heal();
@@ -62,7 +62,7 @@ fn after_a_restart_of_redis_what_it_knows_is_counted() {
     send(&world, 30);
     world.set_links(Mode::Cut);
     world.redis.stop();
-    assert!(world.im.send_message(0, [1], "refused", false).unwrap_err().is_retryable());
+    assert!(world.im.send(Message::to([1]), "refused").unwrap_err().is_retryable());
     world.redis.start_again();
     send(&world, 7);
     world.set_links(Mode::Pass);
@@ -80,7 +80,7 @@ fn heard_and_lost_make_sent() {
             scope.spawn(|| {
                 let end = Instant::now() + Duration::from_secs(8);
                 while Instant::now() < end {
-                    world.im.send_message(0, [1], "x", false).unwrap();
+                    world.im.send(Message::to([1]), "x").unwrap();
                     sent.fetch_add(1, Ordering::Relaxed);
                     thread::sleep(Duration::from_micros(300));
                 }
@@ -116,18 +116,18 @@ fn callers_are_told_in_time() {
         let deadline = options.connect_timeout + options.call_timeout;
         let broker = RedisBroker::open(&link.url(), options).unwrap();
         let im = ImClient::builder().servers(["a", "b"]).broker(Arc::new(broker)).build().unwrap();
-        im.send_broadcast_message("works").unwrap();
+        im.send(Message::to_everyone(), "works").unwrap();
         link.set(mode);
         let many: Vec<_> = (1..=5000).collect();
         let calls: [(&str, &dyn Fn() -> imcore::Result<()>); 8] = [
-            ("message", &|| im.send_message(0, [1, 2], "x", true)),
-            ("broadcast", &|| im.send_broadcast_message("x")),
-            ("kick", &|| im.force_offline(1)),
-            ("connect", &|| im.prev_connect_server(1, None).map(drop)),
-            ("join many", &|| im.join_chan_clients("room", many.iter().copied())),
-            ("online", &|| im.has_online_many(many.iter().copied()).map(drop)),
-            ("all online", &|| im.get_client_list_by_online().map(drop)),
-            ("channels", &|| im.get_chan_list().map(drop)),
+            ("message", &|| im.send(Message::to([1, 2]).receipt(Receipt::Sent), "x").map(drop)),
+            ("broadcast", &|| im.send(Message::to_everyone(), "x").map(drop)),
+            ("kick", &|| im.kick(1)),
+            ("connect", &|| im.connect_url(1, None).map(drop)),
+            ("join many", &|| im.join(many.iter().copied(), ["room"])),
+            ("online", &|| im.are_online(many.iter().copied()).map(drop)),
+            ("all online", &|| im.online_clients().map(drop)),
+            ("channels", &|| im.channels().map(drop)),
         ];
         for (name, call) in calls {
             let began = Instant::now();
@@ -137,6 +137,6 @@ fn callers_are_told_in_time() {
             assert!(took < deadline + Duration::from_secs(3), "{name} {mode:?}: {took:?}");
         }
         link.heal();
-        patiently(|| im.has_online(1));
+        patiently(|| im.is_online(1));
     }
 }

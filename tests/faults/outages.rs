@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use imcore::Message;
 use redis::cmd;
 
 use crate::{
@@ -44,8 +45,8 @@ fn survive(fault: Fault) {
     let mut world = World::new(2);
     let mut stay: Vec<_> = [1, 2, 3, 3].map(|client| world.connect(client)).into();
     let leave: Vec<_> = [4, 5, 3].map(|client| world.connect(client)).into();
-    world.im.join_chan_clients("room", [1, 2, 3, 4, 5]).unwrap();
-    world.im.join_chan(2, ["own"]).unwrap();
+    world.im.join([1, 2, 3, 4, 5], ["room"]).unwrap();
+    world.im.join([2], ["own"]).unwrap();
     hear(&world, &mut stay, "before");
 
     let mut kept = Kept::default();
@@ -99,8 +100,8 @@ fn hear(world: &World, peers: &mut [Peer], text: &str) {
     // A node may not listen yet, and membership follows; messages of before are skipped.
     for peer in peers {
         eventually("heard", || {
-            patiently(|| world.im.send_message(0, [peer.client], text, false));
-            patiently(|| world.im.send_chan_message(0, "room", &to_room));
+            patiently(|| world.im.send(Message::to([peer.client]), text));
+            patiently(|| world.im.send(Message::to_channel("room"), &to_room));
             let wanted = [format!("\"{text}\""), format!("\"{to_room}\"")];
             let mut heard = [false; 2];
             peer.socket.texts(Duration::from_millis(100), |got| {
@@ -250,12 +251,12 @@ fn redis_is_out_of_memory() {
     survive(Fault {
         strikes: |world, _| {
             set(world, "maxmemory", "1");
-            let refused = world.im.join_chan(1, ["more"]).unwrap_err();
+            let refused = world.im.join([1], ["more"]).unwrap_err();
             assert!(refused.is_retryable(), "{refused}");
-            let refused = world.im.prev_connect_server(1, None).unwrap_err();
+            let refused = world.im.connect_url(1, None).unwrap_err();
             assert!(refused.is_retryable(), "{refused}");
             // Messages need no memory.
-            world.im.send_message(0, [1], "in need", false).unwrap();
+            world.im.send(Message::to([1]), "in need").unwrap();
         },
         heals: |world, _| set(world, "maxmemory", "0"),
         denies: false,
@@ -268,7 +269,7 @@ fn redis_has_become_a_replica() {
     survive(Fault {
         strikes: |world, _| {
             cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec(&mut world.redis.connect()).unwrap();
-            let refused = world.im.join_chan(1, ["more"]).unwrap_err();
+            let refused = world.im.join([1], ["more"]).unwrap_err();
             assert!(refused.is_retryable(), "{refused}");
         },
         heals: |world, _| {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imcore::server::ServerConfig;
+use imcore::{Message, server::ServerConfig};
 
 use crate::{
     outages::close,
@@ -20,14 +20,14 @@ fn redis_goes_back_to_an_old_snapshot() {
     let mut world = World::new(2);
     let old = world.connect(1);
     let gone = world.connect(2);
-    world.im.join_chan_clients("room", [1, 2]).unwrap();
+    world.im.join([1, 2], ["room"]).unwrap();
     let snapshot = world.redis.snapshot();
 
     let gone = close(vec![gone]);
     eventually("offline", || world.log.count(false, &gone[0].ticket) == 1);
     let (new, brief) = (world.connect(3), world.connect(4));
-    world.im.join_chan_clients("room", [3, 4]).unwrap();
-    world.im.send_chan_message(0, "room", "settles the node's index").unwrap();
+    world.im.join([3, 4], ["room"]).unwrap();
+    world.im.send(Message::to_channel("room"), "settles the node's index").unwrap();
     let mut new = new;
     assert_eq!(new.socket.text(), "\"settles the node's index\"");
     world.set_links(Mode::Cut);
@@ -73,7 +73,7 @@ fn a_node_that_is_cut_off_alone_is_reaped_and_comes_back() {
 fn the_first_to_be_back_spares_the_others() {
     let world = World::new(2);
     let peers: Vec<_> = (1..=6).map(|client| world.connect(client)).collect();
-    world.im.join_chan_clients("room", 1..=6).unwrap();
+    world.im.join(1..=6, ["room"]).unwrap();
     world.set_links(Mode::Cut);
     eventually("all leases have run out", || world.keys("im_v2_wsLease*").is_empty());
     world.links[0].heal();
@@ -197,6 +197,6 @@ fn a_repeated_report_is_told_once() {
     let open: Vec<_> = open.into_iter().map(|(_, peer)| peer).collect();
     world.settles(&open, &closed);
     world.told_once(&open, &closed);
-    patiently(|| world.im.has_online(1));
+    patiently(|| world.im.is_online(1));
     assert!(LEASE > Duration::ZERO);
 }

@@ -1,6 +1,6 @@
 //! Messages that ask for thousands of receipts: each comes, and neither memory nor anybody else pays.
 
-use imcore::ImClient;
+use imcore::{ImClient, Message, Receipt};
 
 use crate::{
     process::Process,
@@ -19,9 +19,9 @@ fn node(redis: &RedisServer) -> (Process, ImClient) {
 }
 
 fn connect(im: &ImClient, node: &Process, client: i64) -> Client {
-    let url = im.prev_connect_server(client, None).unwrap();
+    let url = im.connect_url(client, None).unwrap();
     let connection = Client::connect(node.address, &url).unwrap();
-    eventually("online", || im.has_online(client).unwrap());
+    eventually("online", || im.is_online(client).unwrap());
     connection
 }
 
@@ -41,9 +41,11 @@ fn receipts_for_a_large_message_to_thousands_cost_next_to_nothing() {
     let mut bystander = connect(&im, &node, 10_000);
     let before = node.peak_memory();
     let text = "x".repeat(250 << 10);
-    let id = im.send_with_receipts(1, 2..2 + RECEIVERS, &text, None).unwrap();
+    let id = Message::fresh_id().unwrap();
+    let message = Message::to(2..2 + RECEIVERS).from(1).receipt(Receipt::Sent).id(&id);
+    im.send(message, &text).unwrap();
     for number in 0..200 {
-        im.send_message(0, [10_000], &number, false).unwrap();
+        im.send(Message::to([10_000]), &number).unwrap();
         assert_eq!(bystander.json(), number);
     }
     let mut told: Vec<_> = (0..RECEIVERS)
@@ -69,7 +71,7 @@ fn a_hundred_thousand_receipts_come() {
     let mut sender = connect(&im, &node, 1);
     let here: Vec<_> = (2..12).map(|client| connect(&im, &node, client)).collect();
     let text = "y".repeat(500);
-    im.send_message(1, 2..2 + RECEIVERS, &text, true).unwrap();
+    im.send(Message::to(2..2 + RECEIVERS).from(1).receipt(Receipt::Sent), &text).unwrap();
     let (mut told, mut sent) = (vec![false; RECEIVERS as usize], 0);
     for _ in 0..RECEIVERS {
         let receipt = sender.json();

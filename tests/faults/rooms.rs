@@ -68,7 +68,7 @@ fn come_and_join(world: &World, ids: impl Iterator<Item = i64>) -> Vec<Peer> {
             }
             thread::sleep(Duration::from_millis(2));
         };
-        world.im.join_chan(id, ["room"]).unwrap();
+        world.im.join([id], ["room"]).unwrap();
         peer
     })
     .collect()
@@ -127,8 +127,8 @@ fn a_join_survives_whatever_the_order_of_issue_close_and_connect() {
         let (mut url, mut now) = (None, None);
         for step in &order {
             match step {
-                Step::Issue => url = Some(world.im.prev_connect_server(client, None).unwrap()),
-                Step::Join => world.im.join_chan(client, ["room"]).unwrap(),
+                Step::Issue => url = Some(world.im.connect_url(client, None).unwrap()),
+                Step::Join => world.im.join([client], ["room"]).unwrap(),
                 Step::Connect => {
                     now = crate::ws::Client::connect(address, &url.take().unwrap()).ok();
                 }
@@ -147,13 +147,13 @@ fn a_join_survives_whatever_the_order_of_issue_close_and_connect() {
     let absent = close(vec![world.connect(1000)]).pop().unwrap();
     eventually("offline", || world.log.count(false, &absent.ticket) == 1);
     let absent = world.connect(1000);
-    world.im.join_chan(1000, ["room"]).unwrap();
-    world.im.prev_connect_server(1000, None).unwrap();
+    world.im.join([1000], ["room"]).unwrap();
+    world.im.connect_url(1000, None).unwrap();
     let absent = close(vec![absent]).pop().unwrap();
     eventually("offline", || world.log.count(false, &absent.ticket) == 1);
     let in_room = |client: i64| {
-        world.im.get_chan_list_by_client_id(client).unwrap() == ["room"]
-            && world.im.get_chan_client_list("room").unwrap().contains(&client.into())
+        world.im.channels_of(client).unwrap() == ["room"]
+            && world.im.channel_members("room").unwrap().contains(&client.into())
     };
     assert!(in_room(1000), "it was coming");
     finally("the absent one is out", || !in_room(1000));
@@ -167,10 +167,10 @@ fn who_is_not_known_to_come_is_out_at_once() {
     let world = World::new(1);
     for client in 1..=20 {
         let peer = world.connect(client);
-        world.im.join_chan(client, ["room", "other"]).unwrap();
+        world.im.join([client], ["room", "other"]).unwrap();
         let gone = close(vec![peer]);
         eventually("offline", || world.log.count(false, &gone[0].ticket) == 1);
-        assert_eq!(world.im.get_chan_list().unwrap(), []);
+        assert_eq!(world.im.channels().unwrap(), []);
     }
 }
 
@@ -178,14 +178,14 @@ fn who_is_not_known_to_come_is_out_at_once() {
 fn a_join_in_the_grace_outlasts_it() {
     let world = World::new(1);
     let peer = world.connect(1);
-    world.im.join_chan(1, ["before", "both"]).unwrap();
-    world.im.prev_connect_server(1, None).unwrap();
+    world.im.join([1], ["before", "both"]).unwrap();
+    world.im.connect_url(1, None).unwrap();
     let gone = close(vec![peer]);
     eventually("offline", || world.log.count(false, &gone[0].ticket) == 1);
     // It did not come with that address, but the business wants it in these, whenever it comes.
-    world.im.join_chan(1, ["after", "both"]).unwrap();
+    world.im.join([1], ["after", "both"]).unwrap();
     let channels = |client: i64| {
-        let mut channels = world.im.get_chan_list_by_client_id(client).unwrap();
+        let mut channels = world.im.channels_of(client).unwrap();
         channels.sort();
         channels
     };
@@ -199,7 +199,7 @@ fn a_join_in_the_grace_outlasts_it() {
 fn leases_that_expire_in_one_step_cost_nobody_anything() {
     let world = World::new(3);
     let peers: Vec<_> = (1..=6).map(|client| world.connect(client)).collect();
-    world.im.join_chan_clients("room", 1..=6).unwrap();
+    world.im.join(1..=6, ["room"]).unwrap();
     let open: Vec<_> = peers.iter().collect();
     // Once somebody was reaped, nodes are past the time after their start in which they spare all.
     world.witness();
@@ -227,16 +227,16 @@ fn a_node_cut_off_alone_brings_its_clients_back_into_their_rooms() {
         let stay: Vec<_> = [2, 4, 4].map(|client| world.connect(client)).into();
         let leave: Vec<_> = [6, 8].map(|client| world.connect(client)).into();
         let other = world.connect(1);
-        world.im.join_chan_clients("room", [1, 2, 4, 6, 8]).unwrap();
+        world.im.join([1, 2, 4, 6, 8], ["room"]).unwrap();
         world.links[0].set(mode);
-        world.im.join_chan_clients("early", [2, 6]).unwrap();
-        world.im.leave_chan(8, ["room"]).unwrap();
+        world.im.join([2, 6], ["early"]).unwrap();
+        world.im.leave([8], ["room"]).unwrap();
         let leave = close(leave);
         for peer in stay.iter().chain(&leave) {
             eventually("reaped", || world.log.count(false, &peer.ticket) == 1);
         }
         eventually("out", || world.has_members("room", &[&other]));
-        world.im.join_chan_clients("late", [4]).unwrap();
+        world.im.join([4], ["late"]).unwrap();
         world.links[0].heal();
         let (two, four) = (&stay[0], &stay[1]);
         finally("the rooms are right", || {
@@ -256,8 +256,8 @@ fn early_returners_after_an_outage_keep_their_rooms() {
     let address = world.nodes[0].local_addr();
     let peers: Vec<_> =
         (1..=2500).map(|client| connect(&world.im, address, client).unwrap()).collect();
-    eventually("all online", || world.im.get_client_list_by_online().unwrap().len() == 2500);
-    world.im.join_chan_clients("room", 1..=2500).unwrap();
+    eventually("all online", || world.im.online_clients().unwrap().len() == 2500);
+    world.im.join(1..=2500, ["room"]).unwrap();
     world.set_links(Mode::Cut);
     eventually("noticed", || !world.nodes[0].is_ready());
     let gone = close(peers);
@@ -268,7 +268,7 @@ fn early_returners_after_an_outage_keep_their_rooms() {
     world.set_links(Mode::Pass);
     finally("the room is right", || world.has_members("room", &here));
     world.told_once(&here, &gone.iter().collect::<Vec<_>>());
-    assert!(here.iter().all(|peer| world.im.has_online(ClientId::from(peer.client)).unwrap()));
+    assert!(here.iter().all(|peer| world.im.is_online(ClientId::from(peer.client)).unwrap()));
     assert!(PATIENCE < LONG);
 }
 
@@ -301,7 +301,7 @@ fn a_join_after_the_101_survives_a_close_under_way_whoever_issued_the_address() 
             let gone = close(vec![former]);
             (connecting.join().unwrap(), gone)
         });
-        world.im.join_chan(client, ["room"]).unwrap();
+        world.im.join([client], ["room"]).unwrap();
         here.push((Peer { client, ticket, socket }, gone));
     }
     world.set_links(Mode::Pass);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use imcore::{
-    ImClient,
+    ImClient, Message,
     server::{CloseReason, ServerConfig},
 };
 use socket2::{Domain, Socket, Type};
@@ -24,7 +24,7 @@ use crate::{
 
 /// A client whose kernel takes next to nothing off the server's hands.
 fn narrow(im: &ImClient, address: SocketAddr, client: i64) -> Client {
-    let url = im.prev_connect_server(client, None).unwrap();
+    let url = im.connect_url(client, None).unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     // On the loopback segments are so large that each kernel would buffer megabytes.
@@ -47,13 +47,13 @@ fn clients_that_never_read_cost_little_memory_and_nobody_else() {
     let stuck: Vec<_> = (0..slow).map(|number| narrow(&im, node.address, 1000 + number)).collect();
     let readers: Vec<_> = (1..=8)
         .map(|client| {
-            let url = im.prev_connect_server(client, None).unwrap();
+            let url = im.connect_url(client, None).unwrap();
             Client::connect(node.address, &url).unwrap()
         })
         .collect();
     let everybody = (1..=8).chain((0..slow).map(|number| 1000 + number));
-    im.join_chan_clients("busy", everybody).unwrap();
-    eventually("all online", || im.get_client_list_by_online().unwrap().len() == 8 + slow as usize);
+    im.join(everybody, ["busy"]).unwrap();
+    eventually("all online", || im.online_clients().unwrap().len() == 8 + slow as usize);
     let before = node.memory();
 
     let text = "x".repeat(MESSAGE);
@@ -68,16 +68,16 @@ fn clients_that_never_read_cost_little_memory_and_nobody_else() {
         let mut count = 0usize;
         eventually("all slow ones are cut", || {
             for _ in 0..8 {
-                im.send_chan_message(0, "busy", &text).unwrap();
+                im.send(Message::to_channel("busy"), &text).unwrap();
                 count += 1;
             }
             // A sender that outruns everybody would make slow clients of them all.
             eventually("bystanders get everything", || {
                 read.iter().all(|read| read.load(Ordering::Acquire) == count)
             });
-            im.get_client_list_by_online().unwrap().len() == 8
+            im.online_clients().unwrap().len() == 8
         });
-        im.send_chan_message(0, "busy", "end").unwrap();
+        im.send(Message::to_channel("busy"), "end").unwrap();
         readers.into_iter().for_each(|reader| reader.join().unwrap());
         count
     });
@@ -112,10 +112,12 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
     let world = World::with(RedisServer::start(), 1, hasty);
     let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
     let mut other = world.connect(2);
-    eventually("online", || world.im.has_online(1).unwrap());
+    eventually("online", || world.im.is_online(1).unwrap());
     // Far more than the kernels take.
     let text = "x".repeat(1 << 19);
-    (0..16).for_each(|_| world.im.send_message(0, [1], &text, false).unwrap());
+    for _ in 0..16 {
+        world.im.send(Message::to([1]), &text).unwrap();
+    }
     let cut = || {
         let closed = world.nodes[0].stats().closed;
         closed.iter().any(|(reason, count)| *reason == CloseReason::SlowConsumer && *count == 1)
@@ -124,8 +126,8 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
         let _ = slow.raw().read(&mut [0]);
         cut()
     });
-    eventually("offline", || !world.im.has_online(1).unwrap());
-    world.im.send_message(0, [2], "all the same", false).unwrap();
+    eventually("offline", || !world.im.is_online(1).unwrap());
+    world.im.send(Message::to([2]), "all the same").unwrap();
     assert_eq!(other.socket.text(), "\"all the same\"");
     eventually("every message is accounted for", || {
         let stats = world.nodes[0].stats();
@@ -146,11 +148,11 @@ fn unfinished_messages_cost_nothing() {
     let im = ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap();
     let mut clients: Vec<_> = (1..=count)
         .map(|client: i64| {
-            let url = im.prev_connect_server(client, None).unwrap();
+            let url = im.connect_url(client, None).unwrap();
             Client::connect(node.address, &url).unwrap()
         })
         .collect();
-    eventually("all online", || im.get_client_list_by_online().unwrap().len() == count as usize);
+    eventually("all online", || im.online_clients().unwrap().len() == count as usize);
     let before = node.memory();
     for client in &mut clients {
         let fragments = [frame(0x01, &[b'x'; 65_000]), frame(0x00, &[b'x'; 530])].concat();
@@ -168,7 +170,7 @@ fn unfinished_messages_cost_nothing() {
         client.closed()
     });
     assert!(codes.into_iter().all(|code| code == Some(1008)));
-    eventually("all offline", || im.get_client_list_by_online().unwrap().is_empty());
+    eventually("all offline", || im.online_clients().unwrap().is_empty());
     let after = node.memory();
     let mib = |bytes: u64| bytes >> 20;
     println!("{count}: {} MiB before, {} pinned, {} after", mib(before), mib(pinned), mib(after));

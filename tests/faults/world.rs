@@ -81,7 +81,7 @@ impl World {
     }
 
     pub fn connect(&self, client: i64) -> Peer {
-        let owner = self.im.server_of(client);
+        let owner = self.im.node_of(client);
         let node = self.nodes.iter().find(|node| node.server() == owner).unwrap();
         let address = node.local_addr();
         let peer = connect(&self.im, address, client).unwrap();
@@ -197,7 +197,7 @@ pub fn start_node(
 pub fn connect(im: &ImClient, address: std::net::SocketAddr, client: i64) -> Result<Peer, u16> {
     static NUMBER: AtomicI64 = AtomicI64::new(0);
     let meta = format!("connection {}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let url = patiently(|| im.prev_connect_server(client, Some(&meta)));
+    let url = patiently(|| im.connect_url(client, Some(&meta)));
     let ticket = Ticket::new(client.into(), Some(&meta)).text().to_owned();
     Ok(Peer { client, ticket, socket: Client::connect(address, &url)? })
 }

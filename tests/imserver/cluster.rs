@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, mpsc::channel};
 
-use imcore::{ClientId, ImClient};
+use imcore::{ClientId, ImClient, Message, Receipt};
 
 use crate::{
     process::{LONG, Process, eventually},
@@ -67,8 +67,8 @@ impl Cluster {
     }
 
     pub fn connect(&self, client: i64, meta: &str) -> Client {
-        let url = self.im.prev_connect_server(client, Some(meta)).unwrap();
-        let owner = self.im.server_of(client);
+        let url = self.im.connect_url(client, Some(meta)).unwrap();
+        let owner = self.im.node_of(client);
         let index = self.names.iter().position(|name| *name == owner).unwrap();
         Client::connect(self.nodes[index].address(), &url).unwrap()
     }
@@ -124,7 +124,7 @@ fn everything_crosses_nodes() {
     let (other, offline) = channel();
     let im = &cluster.im;
     let bus = im
-        .event_bus(
+        .on_presence(
             move |client, meta| sender.send((client, meta)).unwrap(),
             move |client, meta| other.send((client, meta)).unwrap(),
         )
@@ -136,7 +136,7 @@ fn everything_crosses_nodes() {
     let everybody = (1..=6).map(|id| (ClientId::from(id), Some("元".to_owned())));
     assert_eq!(came, everybody.collect::<Vec<_>>());
     // Message and receipts: the sender's node is another than the receivers'.
-    im.send_message(1, [2, 3, 9], "hi", true).unwrap();
+    im.send(Message::to([2, 3, 9]).from(1).receipt(Receipt::Sent), "hi").unwrap();
     assert_eq!((clients[1].text(), clients[2].text()), ("\"hi\"".into(), "\"hi\"".into()));
     let mut told: Vec<_> = (0..3)
         .map(|_| clients[0].json())
@@ -147,9 +147,9 @@ fn everything_crosses_nodes() {
     told.sort_unstable();
     assert_eq!(told, [(2, true), (3, true), (9, false)]);
     // Room and broadcast.
-    im.join_chan_clients("room", [1, 2, 3]).unwrap();
-    im.send_chan_message(1, "room", "to the room").unwrap();
-    im.send_broadcast_message("to all").unwrap();
+    im.join([1, 2, 3], ["room"]).unwrap();
+    im.send(Message::to_channel("room").from(1), "to the room").unwrap();
+    im.send(Message::to_everyone(), "to all").unwrap();
     for (index, client) in clients.iter_mut().enumerate() {
         if matches!(index, 1 | 2) {
             assert_eq!(client.text(), "\"to the room\"");
@@ -157,10 +157,10 @@ fn everything_crosses_nodes() {
         assert_eq!(client.text(), "\"to all\"");
     }
     // Kick.
-    im.force_offline(6).unwrap();
+    im.kick(6).unwrap();
     assert_eq!(clients[5].closed(), Some(4001));
     assert_eq!(offline.recv_timeout(LONG).unwrap().0, 6.into());
-    assert_eq!(im.has_online_many([5, 6]).unwrap(), [true, false]);
+    assert_eq!(im.are_online([5, 6]).unwrap(), [true, false]);
 }
 
 /// The client that reads nothing costs its own connection, not the node's memory.
@@ -169,18 +169,18 @@ fn a_client_that_never_reads_costs_no_memory() {
     let cluster = Cluster::new(1, &[]);
     let mut reader = cluster.connect(1, "");
     let stuck: Vec<_> = (2..8).map(|id| cluster.connect(id, "")).collect();
-    cluster.im.join_chan_clients("busy", 1..8).unwrap();
+    cluster.im.join(1..8, ["busy"]).unwrap();
     let text = "x".repeat(128 << 10);
     let send = |reader: &mut Client, count| {
         for _ in 0..count {
-            cluster.im.send_chan_message(0, "busy", &text).unwrap();
+            cluster.im.send(Message::to_channel("busy"), &text).unwrap();
             assert_eq!(reader.text().len(), text.len() + 2);
         }
     };
     send(&mut reader, 20);
     let before = cluster.nodes[0].memory();
     send(&mut reader, 400);
-    eventually("cut", || cluster.im.get_client_list_by_online().unwrap().len() == 1);
+    eventually("cut", || cluster.im.online_clients().unwrap().len() == 1);
     let after = cluster.nodes[0].memory();
     // 300 MiB were offered to the six. What waits for them, until they have taken nothing for three seconds, is
     // held once: at most the 50 MiB that were sent.

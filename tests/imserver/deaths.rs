@@ -1,5 +1,7 @@
 //! Nodes that die, freeze and come back: one offline event per connection, whoever sends it.
 
+use imcore::Message;
+
 use crate::{
     cluster::{Cluster, ticket},
     process::{LONG, eventually},
@@ -12,8 +14,8 @@ fn a_survivor_reaps_a_killed_node() {
     let lost = [(2, "a"), (4, "b \\\" 元"), (4, "c")];
     let _lost: Vec<_> = lost.iter().map(|(id, meta)| connect(&cluster, *id, meta)).collect();
     let mut stays = cluster.connect_and_see(1, "stays");
-    cluster.im.join_chan_clients("room", [1, 2, 4]).unwrap();
-    cluster.im.join_chan(4, ["own"]).unwrap();
+    cluster.im.join([1, 2, 4], ["room"]).unwrap();
+    cluster.im.join([4], ["own"]).unwrap();
     cluster.nodes[0].signal("KILL");
     cluster.nodes[0].ends();
     let mut expected = lost.map(|(id, meta)| ticket(id, meta));
@@ -24,7 +26,7 @@ fn a_survivor_reaps_a_killed_node() {
     assert_eq!(cluster.hash("im_v2_wsListChan"), [("room".into(), "1".into())].into());
     assert_eq!(cluster.hash("im_v2_wsChanroom"), [("1".into(), "0".into())].into());
     assert!(cluster.hash("im_v2_wsClient4").is_empty());
-    cluster.im.send_chan_message(0, "room", "still here").unwrap();
+    cluster.im.send(Message::to_channel("room"), "still here").unwrap();
     assert_eq!(stays.text(), "\"still here\"");
     // It comes back and finds nothing left to reap.
     cluster.nodes[0] = cluster.start(0);
@@ -44,7 +46,7 @@ fn connect(cluster: &Cluster, id: i64, meta: &str) -> crate::ws::Client {
 fn a_restarted_node_reaps_its_former_self() {
     let mut cluster = Cluster::new(1, &[]);
     let clients: Vec<_> = (1..=3).map(|id| cluster.connect_and_see(id, "before")).collect();
-    cluster.im.join_chan(1, ["room"]).unwrap();
+    cluster.im.join([1], ["room"]).unwrap();
     for round in 0..3 {
         cluster.nodes[0].signal("KILL");
         cluster.nodes[0].ends();
@@ -76,18 +78,18 @@ fn a_frozen_node_is_reaped_and_comes_back() {
     let mut other = cluster.connect_and_see(1, "other");
     cluster.nodes[0].signal("STOP");
     assert_eq!(cluster.event(), ("Offline".to_owned(), ticket(2, "frozen")));
-    assert_eq!(cluster.im.has_online_many([2, 1]).unwrap(), [false, true]);
+    assert_eq!(cluster.im.are_online([2, 1]).unwrap(), [false, true]);
     cluster.nodes[0].signal("CONT");
     // Its client was never gone, so it is online again, with the same ticket.
     assert_eq!(cluster.event(), ("Online".to_owned(), ticket(2, "frozen")));
     cluster.nodes[0].says("taken for dead");
     eventually("served", || {
-        cluster.im.send_message(0, [2], "thawed", false).unwrap();
+        cluster.im.send(Message::to([2]), "thawed").unwrap();
         frozen.0.get_ref().set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
         frozen.0.read().is_ok_and(|message| message.is_text())
     });
     frozen.0.get_ref().set_read_timeout(Some(LONG)).unwrap();
-    cluster.im.send_message(0, [1], "all the time", false).unwrap();
+    cluster.im.send(Message::to([1]), "all the time").unwrap();
     assert_eq!(other.text(), "\"all the time\"");
     drop(frozen);
     assert_eq!(cluster.offline_events(1), [ticket(2, "frozen")]);

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use imcore::ImClient;
+use imcore::{ImClient, Message};
 
 use crate::{
     process::{LONG, Process, eventually},
@@ -122,7 +122,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     ]);
     let im = ImClient::builder().servers(["a", "b"]).redis(&url).build().unwrap();
     let connect = |id: i64| {
-        let url = im.prev_connect_server(id, None).unwrap();
+        let url = im.connect_url(id, None).unwrap();
         Client::connect(node.address, &url)
     };
     eventually("ready", || node.ask("/health/ready").contains("200"));
@@ -136,7 +136,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
         assert_eq!(connect(3).err(), Some(421));
         drop(connect(4).unwrap());
     }
-    im.send_message(0, [2], &long, false).unwrap();
+    im.send(Message::to([2]), &long).unwrap();
     assert!(stays.text().contains(&long));
     assert!(node.ask("/health/live").contains("200"));
     assert!(node.ask("/health/ready").contains("200"));
@@ -232,7 +232,7 @@ fn json_lines_have_fields() {
     eventually("listens", || process.log().contains(" listens on "));
     let address = process.address();
     let im = ImClient::builder().servers(["a", "b"]).redis(&url).build().unwrap();
-    let connect = |id: i64| Client::connect(address, &im.prev_connect_server(id, None).unwrap());
+    let connect = |id: i64| Client::connect(address, &im.connect_url(id, None).unwrap());
     eventually("ready", || connect(2).is_ok());
     assert_eq!(connect(3).err(), Some(421));
     let line = |mark: &str| {

@@ -31,7 +31,7 @@ struct Seen {
 }
 
 fn try_connect(im: &ImClient, id: i64, address: SocketAddr) -> Option<WebSocket<TcpStream>> {
-    let url = im.prev_connect_server(id, None).ok()?;
+    let url = im.connect_url(id, None).ok()?;
     let stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(LONG)).ok()?;
     tungstenite::client(url.into_client_request().ok()?, stream).ok().map(|(socket, _)| socket)
@@ -67,7 +67,7 @@ fn send_all_the_time(im: &ImClient, stop: &AtomicBool) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        im.send_message(0, 1..=CLIENTS, &number, false).unwrap();
+        im.send(imcore::Message::to(1..=CLIENTS), &number).unwrap();
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -85,7 +85,7 @@ fn a_rolling_restart_under_load_leaves_everybody_connected() {
         })
         .collect();
     let im = cluster.im.clone();
-    let online = || im.has_online_many(1..=CLIENTS).unwrap().iter().all(|online| *online);
+    let online = || im.are_online(1..=CLIENTS).unwrap().iter().all(|online| *online);
     eventually("all online", online);
     let sender = thread::spawn({
         let (im, stop) = (im.clone(), Arc::clone(&stop));
@@ -101,7 +101,7 @@ fn a_rolling_restart_under_load_leaves_everybody_connected() {
     stop.store(true, Ordering::Relaxed);
     sender.join().unwrap();
     eventually("everybody hears the end", || {
-        im.send_message(0, 1..=CLIENTS, "end", false).unwrap();
+        im.send(imcore::Message::to(1..=CLIENTS), "end").unwrap();
         clients.iter().all(|client| client.is_finished())
     });
     for client in clients {
@@ -110,7 +110,7 @@ fn a_rolling_restart_under_load_leaves_everybody_connected() {
         assert!(numbers.len() > 1);
         assert_eq!(codes, [1012], "each is told once to come again");
     }
-    eventually("nobody is left online", || im.get_client_list_by_online().unwrap().is_empty());
+    eventually("nobody is left online", || im.online_clients().unwrap().is_empty());
 }
 
 /// The caps fit what the system allows, so that it never comes to an `accept` that fails.
@@ -124,14 +124,14 @@ fn a_node_with_few_descriptors_serves_on() {
     eventually("ready", || answer() == Some(401));
     let im = ImClient::builder().servers(["n"]).redis(redis.url()).build().unwrap();
     let connect = |id: i64| {
-        let url = im.prev_connect_server(id, None).unwrap();
+        let url = im.connect_url(id, None).unwrap();
         Client::connect(address, &url)
     };
     let mut bystander = connect(1).unwrap();
     // The oldest of them give way to those who ask for something.
     let idle: Vec<_> = (0..400).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut newcomer = connect(2).unwrap();
-    im.send_message(0, [1, 2], "served", false).unwrap();
+    im.send(imcore::Message::to([1, 2]), "served").unwrap();
     assert_eq!((bystander.text().as_str(), newcomer.text().as_str()), ("\"served\"", "\"served\""));
     // Up to the cap, which is told.
     let mut others = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use imcore::ImClient;
+use imcore::{ImClient, Message, Receipt};
 
 use crate::{
     process::{Process, eventually},
@@ -37,33 +37,33 @@ fn the_documented_rights_suffice() {
     let nodes = [start("a"), start("b")];
     let helper = url.replace("imcore:secret", "imhelper:other");
     let im = ImClient::builder().servers(["a", "b"]).redis(helper).build().unwrap();
-    let bus = im.event_bus(|_, _| {}, |_, _| {}).unwrap();
+    let bus = im.on_presence(|_, _| {}, |_, _| {}).unwrap();
     let connect = |client: i64| {
         let node = &nodes[client as usize % 2];
-        let url = im.prev_connect_server(client, Some("note")).unwrap();
+        let url = im.connect_url(client, Some("note")).unwrap();
         Client::connect(node.address(), &url).unwrap()
     };
     let (mut one, mut two) = (connect(1), connect(2));
-    eventually("online", || im.has_online_many([1, 2]).unwrap() == [true, true]);
-    im.join_chan_clients("room", [1, 2]).unwrap();
-    im.send_chan_message(0, "room", "to the room").unwrap();
-    im.send_message(1, [2], "to two", true).unwrap();
+    eventually("online", || im.are_online([1, 2]).unwrap() == [true, true]);
+    im.join([1, 2], ["room"]).unwrap();
+    im.send(Message::to_channel("room"), "to the room").unwrap();
+    im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "to two").unwrap();
     assert_eq!((one.text(), two.text()), ("\"to the room\"".into(), "\"to the room\"".into()));
     assert_eq!((two.text(), one.json()["status"].clone()), ("\"to two\"".into(), "sent".into()));
     assert_eq!(im.connections_of(2).unwrap().len(), 1);
     assert!(im.nodes().unwrap().iter().all(|node| node.status.is_some()));
-    assert_eq!(im.get_chan_list().unwrap(), [("room".to_owned(), 2)]);
-    assert_eq!(im.online_page(None, 10).unwrap().total, 2);
+    assert_eq!(im.channels().unwrap(), [("room".to_owned(), 2)]);
+    assert_eq!(im.online_clients_page(None, 10).unwrap().total, 2);
     assert_eq!(im.channels_page(None, 10).unwrap().items.len(), 1);
-    assert_eq!(im.members_page("room", None, 10).unwrap().items.len(), 2);
-    im.clear_chan_client("room").unwrap();
-    im.leave_chan(1, ["room"]).unwrap();
-    im.force_offline(9).unwrap();
+    assert_eq!(im.channel_members_page("room", None, 10).unwrap().items.len(), 2);
+    im.prune_channel("room").unwrap();
+    im.leave([1], ["room"]).unwrap();
+    im.kick(9).unwrap();
     // A killed node is reaped by the other.
     nodes[1].signal("KILL");
-    eventually("offline", || im.get_client_list_by_online().unwrap() == [2.into()]);
+    eventually("offline", || im.online_clients().unwrap() == [2.into()]);
     two.leave();
-    eventually("offline", || im.get_client_list_by_online().unwrap().is_empty());
+    eventually("offline", || im.online_clients().unwrap().is_empty());
     assert!(bus.is_listening());
     let refused: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut admin).unwrap();
     assert!(refused.is_empty(), "{refused:?}");

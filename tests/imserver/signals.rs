@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use imcore::Message;
+
 use crate::{
     cluster::{Cluster, ticket},
     process::{Process, eventually},
@@ -15,7 +17,7 @@ fn both_signals_end_a_node_in_good_order() {
         let mut cluster = Cluster::new(1, &[]);
         let mut clients =
             [cluster.connect_and_see(1, "first"), cluster.connect_and_see(1, "second")];
-        cluster.im.join_chan(1, ["room"]).unwrap();
+        cluster.im.join([1], ["room"]).unwrap();
         cluster.nodes[0].signal(signal);
         for client in &mut clients {
             assert_eq!(client.closed(), Some(1001), "{signal}");
@@ -42,7 +44,7 @@ fn a_spread_stop_serves_those_who_wait_and_a_second_signal_ends_it() {
     // New ones go elsewhere, old ones are served until it is their turn.
     let address = cluster.nodes[0].address();
     eventually("closed to the public", || std::net::TcpStream::connect(address).is_err());
-    cluster.im.send_message(0, [8], "still here", false).unwrap();
+    cluster.im.send(Message::to([8]), "still here").unwrap();
     assert_eq!(clients[7].text(), "\"still here\"");
     assert!(cluster.nodes[0].is_running());
     // One within half a second of the first is still the first.
@@ -68,11 +70,10 @@ fn redis_may_come_later() {
     let im = imcore::ImClient::builder().servers(["n"]).redis(&url).build().unwrap();
     let mut client = None;
     eventually("it serves", || {
-        client =
-            im.prev_connect_server(1, None).ok().and_then(|at| Client::connect(address, &at).ok());
+        client = im.connect_url(1, None).ok().and_then(|at| Client::connect(address, &at).ok());
         client.is_some()
     });
-    im.send_message(0, [1], "hello", false).unwrap();
+    im.send(Message::to([1]), "hello").unwrap();
     assert_eq!(client.unwrap().text(), "\"hello\"");
     node.signal("TERM");
     assert_eq!(node.ends().code(), Some(0));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::ImClient;
+use imcore::{ImClient, Message};
 
 use crate::{
     process::{LONG, Process, eventually},
@@ -52,16 +52,16 @@ fn stopped_again_and_again(
     let api = log.split("API at http://").nth(1).unwrap();
     let api: SocketAddr = api.split('/').next().unwrap().parse().unwrap();
     let mut clients: Vec<_> = (1..=CLIENTS)
-        .map(|id| Client::connect(address, &im.prev_connect_server(id, None).unwrap()).unwrap())
+        .map(|id| Client::connect(address, &im.connect_url(id, None).unwrap()).unwrap())
         .collect();
-    im.join_chan_clients("room", 1..=CLIENTS).unwrap();
+    im.join(1..=CLIENTS, ["room"]).unwrap();
     let done = AtomicBool::new(false);
     let (direct, through_api) = thread::scope(|scope| {
         let helper = scope.spawn(|| {
             let mut sent = 0;
             while !done.load(Ordering::Acquire) {
-                im.send_message(0, 1..=CLIENTS, &format!("direct {sent}"), false).unwrap();
-                im.send_chan_message(0, "room", &format!("room {sent}")).unwrap();
+                im.send(Message::to(1..=CLIENTS), &format!("direct {sent}")).unwrap();
+                im.send(Message::to_channel("room"), &format!("room {sent}")).unwrap();
                 sent += 1;
                 thread::sleep(Duration::from_millis(1));
             }

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use imcore::ImClient;
+use imcore::{ImClient, Message, Receipt};
 
 use crate::{
     process::{LONG, Process, eventually},
@@ -76,19 +76,19 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
     let address = node.address();
     let admin = admin_of(&node);
     let im = ImClient::builder().servers(["n"]).redis(&url).build().unwrap();
-    let connect = || Client::connect(address, &im.prev_connect_server(1, None).unwrap());
+    let connect = || Client::connect(address, &im.connect_url(1, None).unwrap());
     eventually("ready", || Client::connect(address, "ws://x/ws?token=no").err() == Some(401));
     let deaf = connect().unwrap();
-    eventually("online", || im.has_online(1).unwrap());
+    eventually("online", || im.is_online(1).unwrap());
     // More than the kernel takes for it.
     let large = "x".repeat(256 << 10);
     for _ in 0..60 {
-        im.send_message(0, [1], &large, false).unwrap();
+        im.send(Message::to([1]), &large).unwrap();
     }
     for _ in 0..RECEIPTS / 1000 {
         let mut batch = im.batch();
         for number in 0..1000 {
-            batch.message(2, [1], &number, true).unwrap();
+            batch.add(Message::to([1]).from(2).receipt(Receipt::Sent), &number).unwrap();
         }
         batch.send().unwrap();
     }

@@ -3,7 +3,7 @@
 use std::{io::Read, net::SocketAddr, thread, time::Duration};
 
 use imcore::{
-    ImClient,
+    ImClient, Message,
     server::{CloseReason, ServerConfig},
 };
 use socket2::{Domain, Socket, Type};
@@ -22,7 +22,7 @@ fn burst(im: &ImClient, receivers: &[i64], count: usize, size: usize) {
     let filler = "x".repeat(size);
     let mut batch = im.batch();
     for number in 0..count {
-        batch.message(0, receivers.iter().copied(), &(number, &filler), false).unwrap();
+        batch.add(Message::to(receivers.iter().copied()), &(number, &filler)).unwrap();
     }
     batch.send().unwrap();
 }
@@ -58,7 +58,7 @@ pub fn a_burst_arrives_while_the_reactor_is_busy_with_a_room(backend: Backend) {
     let mut client = world.connect(1);
     let mut members: Vec<_> = (0..MEMBERS).map(|id| world.try_connect(100 + id).unwrap()).collect();
     world.wait_for_connections(1 + MEMBERS as u64);
-    world.im.join_chan_clients("room", 100..100 + MEMBERS).unwrap();
+    world.im.join(100..100 + MEMBERS, ["room"]).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| read_all(&mut client, 1500));
         scope.spawn(|| {
@@ -73,9 +73,9 @@ pub fn a_burst_arrives_while_the_reactor_is_busy_with_a_room(backend: Backend) {
         let (text, filler) = ("y".repeat(30_000), "x".repeat(1000));
         for number in 0..1500 {
             if number < 40 {
-                batch.chan_message(0, "room", &(number, &text)).unwrap();
+                batch.add(Message::to_channel("room"), &(number, &text)).unwrap();
             }
-            batch.message(0, [1], &(number, &filler), false).unwrap();
+            batch.add(Message::to([1]), &(number, &filler)).unwrap();
         }
         batch.send().unwrap();
     });
@@ -102,7 +102,7 @@ pub fn a_burst_arrives_at_a_client_that_reads_slower(backend: Backend) {
             }
         });
         burst(&world.im, &[2], COUNT, 1000);
-        world.im.send_message(0, [1], "meanwhile", false).unwrap();
+        world.im.send(Message::to([1]), "meanwhile").unwrap();
         assert_eq!(bystander.text(), "\"meanwhile\"");
     });
     nobody_was_cut(&world);
@@ -145,7 +145,7 @@ pub fn a_client_that_reads_a_large_message_slowly_is_not_taken_for_silent(backen
     });
     let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
     world.wait_for_connections(1);
-    world.im.send_message(0, [1], &"x".repeat(SIZE), false).unwrap();
+    world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap();
     let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
     while left > 0 {
         match slow.raw().read(&mut scratch).unwrap() {
@@ -164,7 +164,7 @@ pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
     let world = World::with(backend, 1, one_reactor);
     let mut members: Vec<_> = (1..=MEMBERS).map(|id| world.try_connect(id).unwrap()).collect();
     world.wait_for_connections(MEMBERS as u64);
-    world.im.join_chan_clients("room", 1..=MEMBERS).unwrap();
+    world.im.join(1..=MEMBERS, ["room"]).unwrap();
     let filler = "x".repeat(30_000);
     thread::scope(|scope| {
         for part in members.chunks_mut(MEMBERS as usize / 4) {
@@ -175,7 +175,7 @@ pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
         }
         let mut batch = world.im.batch();
         for number in 0..MESSAGES {
-            batch.chan_message(0, "room", &(number, &filler)).unwrap();
+            batch.add(Message::to_channel("room"), &(number, &filler)).unwrap();
         }
         batch.send().unwrap();
     });
@@ -197,7 +197,7 @@ fn swallow(client: &mut Client, mut bytes: usize, scratch: &mut [u8]) {
 
 /// A client whose kernel takes next to nothing off the server's hands.
 fn narrow(im: &ImClient, address: SocketAddr, client: i64) -> Client {
-    let url = im.prev_connect_server(client, None).unwrap();
+    let url = im.connect_url(client, None).unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(16 << 10).unwrap();
     socket.connect(&address.into()).unwrap();

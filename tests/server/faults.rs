@@ -3,7 +3,7 @@
 
 use std::{io::Write, sync::mpsc::channel, thread, time::Duration};
 
-use imcore::server::CloseReason;
+use imcore::{Receipt, server::CloseReason};
 use serde_json::json;
 use tungstenite::Message;
 
@@ -25,7 +25,7 @@ pub fn a_flood_is_closed_with_1008(backend: Backend) {
     let _ = client.raw().write_all(&flood);
     assert_eq!(client.closed(), Some(1008));
     eventually("counted", || world.closed(CloseReason::Flood) == 1);
-    world.im.send_message(0, [1], "still served", false).unwrap();
+    world.im.send(imcore::Message::to([1]), "still served").unwrap();
     assert_eq!(bystander.text(), "\"still served\"");
 }
 
@@ -54,7 +54,7 @@ pub fn a_client_that_never_reads_is_closed_and_others_get_everything(backend: Ba
     });
     let readers: Vec<_> = (1..=3).map(|id| world.connect(id)).collect();
     let stuck = world.connect(4);
-    world.im.join_chan_clients("busy", 1..=4).unwrap();
+    world.im.join(1..=4, ["busy"]).unwrap();
     let text = "x".repeat(64 << 10);
     let (progress, seen) = channel();
     thread::scope(|scope| {
@@ -71,14 +71,14 @@ pub fn a_client_that_never_reads_is_closed_and_others_get_everything(backend: Ba
         }
         // No faster than the readers read: only the stuck one may fall behind.
         for number in 0..MESSAGES {
-            world.im.send_chan_message(0, "busy", &(number, &text)).unwrap();
+            world.im.send(imcore::Message::to_channel("busy"), &(number, &text)).unwrap();
             for _ in 0..3 {
                 seen.recv_timeout(PATIENCE).unwrap();
             }
         }
     });
     eventually("closed", || world.closed(CloseReason::SlowConsumer) == 1);
-    eventually("offline", || !world.im.has_online(4).unwrap());
+    eventually("offline", || !world.im.is_online(4).unwrap());
     let stats = world.nodes[0].stats();
     assert_eq!(stats.offered, stats.delivered + stats.dropped);
     assert!(stats.dropped > 0);
@@ -103,10 +103,10 @@ pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
         (told.iter().filter(|status| **status == "sent").count(), told.len())
     });
     let mut sent = 0;
-    let online = || world.im.has_online(2).unwrap();
+    let online = || world.im.is_online(2).unwrap();
     // Until its buffers and the kernel's are full; in step with the node, however slow the machine.
     while online() {
-        world.im.send_message(1, [2], &text, true).unwrap();
+        world.im.send(imcore::Message::to([2]).from(1).receipt(Receipt::Sent), &text).unwrap();
         sent += 1;
         eventually("handed on", || world.nodes[0].stats().offered >= sent || !online());
         assert!(sent < 1000, "never too slow");
@@ -129,10 +129,10 @@ pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
         stats.offered == stats.delivered + stats.dropped
     });
     // A last receipt comes after all the others.
-    world.im.send_message(1, [99], "last", true).unwrap();
+    world.im.send(imcore::Message::to([99]).from(1).receipt(Receipt::Sent), "last").unwrap();
     let mark = json!({ "no": "status" });
     eventually("the last receipt", || world.nodes[1].stats().delivered > sent);
-    world.im.send_message(0, [1], &mark, false).unwrap();
+    world.im.send(imcore::Message::to([1]), &mark).unwrap();
     // Its sender was told the truth about each message.
     assert_eq!(receipts.join().unwrap(), (delivered, sent as usize + 1));
     drop(slow);
@@ -148,10 +148,10 @@ pub fn a_stuck_client_is_closed_though_its_outbox_is_small(backend: Backend) {
     let _stuck = world.connect(1);
     let text = "x".repeat(1 << 20);
     for _ in 0..16 {
-        world.im.send_message(0, [1], &text, false).unwrap();
+        world.im.send(imcore::Message::to([1]), &text).unwrap();
     }
     eventually("closed", || world.closed(CloseReason::SlowConsumer) == 1);
-    eventually("offline", || !world.im.has_online(1).unwrap());
+    eventually("offline", || !world.im.is_online(1).unwrap());
 }
 
 pub fn a_silent_peer_is_closed_and_one_that_answers_is_not(backend: Backend) {
@@ -178,7 +178,7 @@ pub fn a_silent_peer_is_closed_and_one_that_answers_is_not(backend: Backend) {
             }
         });
         eventually("closed", || world.closed(CloseReason::Silent) == 1);
-        world.im.send_message(0, [1], "end", false).unwrap();
+        world.im.send(imcore::Message::to([1]), "end").unwrap();
         let (pings, answering) = pings.join().unwrap();
         assert!(pings >= 2, "it was asked more than once, and kept");
         answering.leave();
@@ -190,7 +190,7 @@ pub fn a_silent_peer_is_closed_and_one_that_answers_is_not(backend: Backend) {
 pub fn faults_at_the_same_moment_cost_a_bystander_nothing(backend: Backend) {
     let world = World::with(backend, 1, |config| config.reactors = 1);
     let mut bystander = world.connect(1);
-    world.im.join_chan(1, ["room"]).unwrap();
+    world.im.join([1], ["room"]).unwrap();
     let bad: [&[u8]; 5] =
         [b"\x81\x00", b"\xff\xff\xff\xff", &frame(0x81, b"\xff"), &frame(0x88, b"x"), &[0; 300]];
     thread::scope(|scope| {
@@ -204,12 +204,12 @@ pub fn faults_at_the_same_moment_cost_a_bystander_nothing(backend: Backend) {
             });
         }
         for number in 0..300 {
-            world.im.send_chan_message(0, "room", &number).unwrap();
+            world.im.send(imcore::Message::to_channel("room"), &number).unwrap();
         }
     });
     for number in 0..300 {
         assert_eq!(bystander.json(), number);
     }
     world.wait_for_connections(1);
-    eventually("offline", || world.im.get_client_list_by_online().unwrap().len() == 1);
+    eventually("offline", || world.im.online_clients().unwrap().len() == 1);
 }

@@ -27,9 +27,9 @@ fn code_for(world: &World, bystander: &mut Client, bytes: &[u8]) -> Option<u16> 
     // The server may have closed before all of it is sent.
     let _ = client.raw().write_all(bytes);
     let code = client.closed();
-    world.im.send_message(0, [1, 2], "still served", false).unwrap();
+    world.im.send(imcore::Message::to([1, 2]), "still served").unwrap();
     assert_eq!(bystander.text(), "\"still served\"");
-    eventually("offline", || !world.im.has_online(2).unwrap());
+    eventually("offline", || !world.im.is_online(2).unwrap());
     code
 }
 
@@ -189,8 +189,8 @@ pub fn a_close_waits_for_the_client_s_answer(backend: Backend) {
     });
     let mut bystander = world.connect(1);
     let mut late = world.connect(2);
-    world.im.send_message(0, [2], "before", false).unwrap();
-    world.im.force_offline(2).unwrap();
+    world.im.send(imcore::Message::to([2]), "before").unwrap();
+    world.im.kick(2).unwrap();
     let mut close = vec![0x88, 8, 0x0f, 0xa1];
     close.extend(b"kicked");
     let expected = [&b"\x81\x08\"before\""[..], &close].concat();
@@ -200,7 +200,7 @@ pub fn a_close_waits_for_the_client_s_answer(backend: Backend) {
     // What was sent before it had seen the close frame, and pings, which get no answer any more.
     for round in 0..20 {
         late.raw().write_all(&[frame(TEXT, b"late"), frame(PING, b"late")].concat()).unwrap();
-        world.im.send_message(0, [1], &round, false).unwrap();
+        world.im.send(imcore::Message::to([1]), &round).unwrap();
         assert_eq!(bystander.json(), round);
     }
     late.raw().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
@@ -218,8 +218,8 @@ pub fn a_close_without_an_answer_ends_after_the_linger(backend: Backend) {
     let world = World::new(backend, 1);
     let mut mute = world.connect(1);
     let mut gone = world.connect(2);
-    world.im.force_offline(1).unwrap();
-    world.im.force_offline(2).unwrap();
+    world.im.kick(1).unwrap();
+    world.im.kick(2).unwrap();
     let mut rest = Vec::new();
     mute.raw().read_to_end(&mut rest).unwrap();
     assert_eq!(rest, [&[0x88, 8, 0x0f, 0xa1][..], b"kicked"].concat());
@@ -286,7 +286,7 @@ pub fn messages_of_clients_are_dropped_and_pings_answered(backend: Backend) {
 pub fn frames_right_behind_the_request_are_read(backend: Backend) {
     let (world, _bystander) = one_reactor(backend);
     let open = |client: i64, frames: &[u8]| {
-        let url = world.im.prev_connect_server(client, None).unwrap();
+        let url = world.im.connect_url(client, None).unwrap();
         let target = &url[url.find("/ws").unwrap()..];
         let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
         stream.write_all(&[request(target).as_bytes(), frames].concat()).unwrap();
@@ -300,7 +300,7 @@ pub fn frames_right_behind_the_request_are_read(backend: Backend) {
     let mut client = open(3, &ping[..5]);
     client.raw().write_all(&ping[5..]).unwrap();
     assert_eq!(client.0.read().unwrap(), Message::Pong("in two parts".into()));
-    world.im.send_message(0, [3], "served", false).unwrap();
+    world.im.send(imcore::Message::to([3]), "served").unwrap();
     assert_eq!(client.text(), "\"served\"");
     // More than the head may hold, as frames are no part of it.
     let much: Vec<u8> = (0..40).flat_map(|_| frame(TEXT, &[b'x'; 1000])).collect();
@@ -310,7 +310,7 @@ pub fn frames_right_behind_the_request_are_read(backend: Backend) {
     assert_eq!(client.closed(), Some(1000));
     let mut client = open(6, &header(TEXT, 0, 0));
     assert_eq!(client.closed(), Some(1002));
-    eventually("offline", || world.im.has_online_many([5, 6]).unwrap() == [false, false]);
+    eventually("offline", || world.im.are_online([5, 6]).unwrap() == [false, false]);
 }
 
 pub fn a_client_that_leaves_without_a_word_is_noticed(backend: Backend) {
@@ -327,6 +327,6 @@ pub fn a_client_that_leaves_without_a_word_is_noticed(backend: Backend) {
     eventually("only the bystander", || world.nodes[0].stats().connections == 1);
     assert_eq!(world.closed(CloseReason::Lost), 2);
     assert_eq!(world.closed(CloseReason::Peer), 1);
-    eventually("offline", || world.im.get_client_list_by_online().unwrap().len() == 1);
+    eventually("offline", || world.im.online_clients().unwrap().len() == 1);
     bystander.silent();
 }

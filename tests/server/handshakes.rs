@@ -24,7 +24,7 @@ fn target(world: &World, client: impl Into<ClientId>) -> String {
         world.broker.put_ticket(&token, &ticket, ImClient::TICKET_LIFE).unwrap();
         return format!("/ws?token={token}");
     }
-    let url = world.im.prev_connect_server(client, None).unwrap();
+    let url = world.im.connect_url(client, None).unwrap();
     url.split_once("/ws").map(|(_, query)| format!("/ws{query}")).unwrap()
 }
 
@@ -63,7 +63,7 @@ pub fn a_token_opens_one_connection(backend: Backend) {
     let twice = target(&world, 1).replace("token=", "token=x&token=");
     assert_eq!(refusal(&world, &request(&twice)).0, 401, "joined as the original does");
     client.silent();
-    eventually("one is online", || world.im.get_client_list_by_online().unwrap().len() == 1);
+    eventually("one is online", || world.im.online_clients().unwrap().len() == 1);
 }
 
 pub fn a_token_expires(backend: Backend) {
@@ -107,12 +107,12 @@ pub fn one_of_many_who_use_a_token_at_once_gets_in(backend: Backend) {
 
 pub fn a_client_of_another_node_is_told_so(backend: Backend) {
     let world = World::new(backend, 3);
-    let url = world.im.prev_connect_server(1, None).unwrap();
+    let url = world.im.connect_url(1, None).unwrap();
     assert_eq!(Client::connect(world.nodes[0].local_addr(), &url).err(), Some(421));
     let (status, reason) = refusal(&world, &request(&target(&world, 2)));
     assert_eq!(status, 421);
     assert!(reason.contains("servers"), "{reason}");
-    assert!(world.im.get_client_list_by_online().unwrap().is_empty());
+    assert!(world.im.online_clients().unwrap().is_empty());
     // Some clients try again by themselves, and the ticket is still good: at the right node, once.
     assert_eq!(Client::connect(world.nodes[2].local_addr(), &url).err(), Some(421));
     let mut client = Client::connect(world.nodes[1].local_addr(), &url).unwrap();
@@ -125,11 +125,11 @@ pub fn a_kick_voids_the_addresses_from_before(backend: Backend) {
     let world = World::new(backend, 1);
     let address = world.nodes[0].local_addr();
     for client in 1..=20 {
-        let before = world.im.prev_connect_server(client, None).unwrap();
-        let spare = world.im.prev_connect_server(client, None).unwrap();
-        let other = world.im.prev_connect_server(client + 100, None).unwrap();
+        let before = world.im.connect_url(client, None).unwrap();
+        let spare = world.im.connect_url(client, None).unwrap();
+        let other = world.im.connect_url(client + 100, None).unwrap();
         let mut first = world.connect(client);
-        world.im.force_offline(client).unwrap();
+        world.im.kick(client).unwrap();
         assert_eq!(Client::connect(address, &before).err(), Some(401), "{client}");
         assert_eq!(first.closed(), Some(4001));
         assert_eq!(Client::connect(address, &spare).err(), Some(401), "{client}");
@@ -144,10 +144,10 @@ pub fn a_kick_stops_a_connection_under_way(backend: Backend) {
     let world = World::new(backend, 1);
     let address = world.nodes[0].local_addr();
     for client in 1..=40 {
-        let url = world.im.prev_connect_server(client, None).unwrap();
+        let url = world.im.connect_url(client, None).unwrap();
         let outcome = thread::scope(|scope| {
             let connecting = scope.spawn(|| Client::connect(address, &url));
-            world.im.force_offline(client).unwrap();
+            world.im.kick(client).unwrap();
             connecting.join().unwrap()
         });
         match outcome {
@@ -155,7 +155,7 @@ pub fn a_kick_stops_a_connection_under_way(backend: Backend) {
             Err(status) => assert_eq!(status, 401, "{client}"),
         }
     }
-    eventually("nobody is left", || world.im.get_client_list_by_online().unwrap().is_empty());
+    eventually("nobody is left", || world.im.online_clients().unwrap().is_empty());
 }
 
 /// As the .NET helper kicks and issues: the one by a message alone, the other by a key alone.
@@ -187,7 +187,7 @@ pub fn ids_of_another_kind_are_refused(backend: Backend) {
         assert_eq!(status, 401, "{kind} {other}");
         assert!(reason.contains("kind"), "{reason}");
         let _client = world.connect(own);
-        eventually("one is online", || world.im.get_client_list_by_online().unwrap() == [own]);
+        eventually("one is online", || world.im.online_clients().unwrap() == [own]);
     }
     // Where no .NET process listens, both may.
     let world = World::with(backend, 1, |config| config.ids = Some(IdKind::Any));
@@ -490,7 +490,7 @@ pub fn a_peer_that_goes_during_its_handshake_costs_nothing(backend: Backend) {
         let _ = stream.write_all(request(&target(&world, 1)).as_bytes());
     }
     eventually("room again", || world.try_connect(2).is_ok());
-    eventually("all gone", || world.im.get_client_list_by_online().unwrap().is_empty());
+    eventually("all gone", || world.im.online_clients().unwrap().is_empty());
     let message = Envelope::Direct {
         sender: 0.into(),
         receivers: vec![1.into()],

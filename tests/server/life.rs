@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::mpsc::channel, thread, time::Duration};
 
 use imcore::{
-    ClientId,
+    ClientId, Message, Receipt,
     server::{CloseReason, Limits},
 };
 
@@ -17,14 +17,14 @@ pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
     let (sender, seen) = channel();
     let bus = world
         .im
-        .event_bus(|_, _| {}, move |client, meta| sender.send((client, meta)).unwrap())
+        .on_presence(|_, _| {}, move |client, meta| sender.send((client, meta)).unwrap())
         .unwrap();
     eventually("listening", || bus.is_listening());
     let mut here: Vec<_> = [2, 4, 4].map(|id| world.connect(id)).into();
     let mut elsewhere = world.connect(1);
-    world.im.join_chan_clients("room", [1, 2, 4]).unwrap();
-    world.im.join_chan(4, ["own"]).unwrap();
-    world.im.send_message(0, [2, 4, 4], "goodbye", false).unwrap();
+    world.im.join([1, 2, 4], ["room"]).unwrap();
+    world.im.join([4], ["own"]).unwrap();
+    world.im.send(Message::to([2, 4, 4]), "goodbye").unwrap();
     for client in &mut here {
         assert_eq!(client.text(), "\"goodbye\"");
     }
@@ -39,18 +39,18 @@ pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
         (0..3).map(|_| seen.recv_timeout(PATIENCE).unwrap()).collect();
     gone.sort_unstable();
     assert_eq!(gone, [2, 4, 4].map(|id| (id.into(), Some("meta".to_owned()))));
-    assert_eq!(world.im.get_client_list_by_online().unwrap(), [ClientId::from(1)]);
-    assert_eq!(world.im.get_chan_list().unwrap(), [("room".to_owned(), 1)]);
-    assert_eq!(world.im.get_chan_client_list("room").unwrap(), [ClientId::from(1)]);
+    assert_eq!(world.im.online_clients().unwrap(), [ClientId::from(1)]);
+    assert_eq!(world.im.channels().unwrap(), [("room".to_owned(), 1)]);
+    assert_eq!(world.im.channel_members("room").unwrap(), [ClientId::from(1)]);
     // The other node goes on.
-    world.im.send_chan_message(0, "room", "still here").unwrap();
+    world.im.send(Message::to_channel("room"), "still here").unwrap();
     assert_eq!(elsewhere.text(), "\"still here\"");
     let last = world.nodes.remove(0);
     let client = thread::spawn(move || elsewhere.closed());
     last.shutdown();
     assert_eq!(client.join().unwrap(), Some(1001));
-    assert!(world.im.get_client_list_by_online().unwrap().is_empty());
-    assert!(world.im.get_chan_list().unwrap().is_empty());
+    assert!(world.im.online_clients().unwrap().is_empty());
+    assert!(world.im.channels().unwrap().is_empty());
     #[cfg(feature = "redis")]
     if matches!(backend, Backend::Redis) {
         // How many messages were sent to each node is counted for ever, and a clock has no end.
@@ -67,10 +67,10 @@ pub fn shutdown_sends_what_is_queued_first(backend: Backend) {
     let mut client = world.connect(1);
     let mut witness = world.connect(2);
     for number in 0..200 {
-        world.im.send_message(0, [1], &number, false).unwrap();
+        world.im.send(Message::to([1]), &number).unwrap();
     }
     // The witness's reactor may be another, but the feed had handed on all the others by then.
-    world.im.send_message(0, [2], "mark", false).unwrap();
+    world.im.send(Message::to([2]), "mark").unwrap();
     assert_eq!(witness.text(), "\"mark\"");
     let node = world.nodes.remove(0);
     let reader = thread::spawn(move || {
@@ -113,22 +113,22 @@ pub fn a_node_works_with_the_largest_limits(backend: Backend) {
         };
     });
     let mut clients = [world.connect(1), world.connect(2)];
-    world.im.send_message(1, [2], "hello", true).unwrap();
+    world.im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "hello").unwrap();
     assert_eq!(clients[1].text(), "\"hello\"");
     assert_eq!(clients[0].json()["status"], "sent");
-    world.im.force_offline(1).unwrap();
+    world.im.kick(1).unwrap();
     assert_eq!(clients[0].closed(), Some(4001));
-    eventually("offline", || !world.im.has_online(1).unwrap());
+    eventually("offline", || !world.im.is_online(1).unwrap());
 }
 
 pub fn the_books_balance(backend: Backend) {
     let world = World::new(backend, 2);
     let mut clients: Vec<_> = [1, 2, 3, 4, 4].iter().map(|id| world.connect(*id)).collect();
-    world.im.join_chan_clients("room", [1, 2, 3]).unwrap();
+    world.im.join([1, 2, 3], ["room"]).unwrap();
     for number in 0..50 {
-        world.im.send_message(1, [2, 4, 99], &number, true).unwrap();
-        world.im.send_chan_message(1, "room", &number).unwrap();
-        world.im.send_broadcast_message(&number).unwrap();
+        world.im.send(Message::to([2, 4, 99]).from(1).receipt(Receipt::Sent), &number).unwrap();
+        world.im.send(Message::to_channel("room").from(1), &number).unwrap();
+        world.im.send(Message::to_everyone(), &number).unwrap();
     }
     let expected = HashMap::from([(1, 50 * (3 + 1)), (2, 150), (3, 100), (4, 100)]);
     for (id, client) in [1, 2, 3, 4, 4].iter().zip(&mut clients) {
@@ -137,7 +137,7 @@ pub fn the_books_balance(backend: Backend) {
         }
         client.silent();
     }
-    world.im.force_offline(4).unwrap();
+    world.im.kick(4).unwrap();
     for kicked in &mut clients[3..] {
         assert_eq!(kicked.closed(), Some(4001));
     }
@@ -161,7 +161,7 @@ pub fn the_books_balance(backend: Backend) {
 pub fn presence_counts_survive_a_storm_of_visits(backend: Backend) {
     let world = World::new(backend, 2);
     let stays: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
-    world.im.join_chan_clients("room", 1..=20).unwrap();
+    world.im.join(1..=20, ["room"]).unwrap();
     thread::scope(|scope| {
         for thread in 0..4_i64 {
             let world = &world;
@@ -177,14 +177,14 @@ pub fn presence_counts_survive_a_storm_of_visits(backend: Backend) {
     world.wait_for_connections(4);
     let mut online = Vec::new();
     eventually("only those who stayed", || {
-        online = world.im.get_client_list_by_online().unwrap();
+        online = world.im.online_clients().unwrap();
         online.len() == 4
     });
     online.sort_unstable();
     assert_eq!(online, [1, 2, 3, 4].map(ClientId::from));
     // 5 to 8 were in and left with their last visit; 9 to 20 never came.
-    assert_eq!(world.im.get_chan_online("room").unwrap(), 16);
+    assert_eq!(world.im.channel_size("room").unwrap(), 16);
     drop(stays);
-    eventually("nobody", || world.im.get_client_list_by_online().unwrap().is_empty());
-    assert_eq!(world.im.get_chan_online("room").unwrap(), 12);
+    eventually("nobody", || world.im.online_clients().unwrap().is_empty());
+    assert_eq!(world.im.channel_size("room").unwrap(), 12);
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{ClientId, ErrorKind, ImClient, Ticket};
+use imcore::{ClientId, ErrorKind, ImClient, Message, Receipt, Ticket};
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub fn a_message_reaches_its_receivers_on_all_nodes(backend: Backend) {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
     let mut outsider = world.connect(7);
-    world.im.send_message(0, 1..=6, "hello", false).unwrap();
+    world.im.send(Message::to(1..=6), "hello").unwrap();
     for client in &mut clients {
         assert_eq!(client.text(), "\"hello\"");
     }
@@ -35,8 +35,8 @@ pub fn a_message_reaches_its_receivers_on_all_nodes(backend: Backend) {
 pub fn unknown_receivers_are_no_error(backend: Backend) {
     let world = World::new(backend, 3);
     let mut bystander = world.connect(1);
-    world.im.send_message(0, [100, 101, 102], "not there", true).unwrap();
-    world.im.send_message(0, [100, 1], "there", false).unwrap();
+    world.im.send(Message::to([100, 101, 102]).receipt(Receipt::Sent), "not there").unwrap();
+    world.im.send(Message::to([100, 1]), "there").unwrap();
     assert_eq!(bystander.text(), "\"there\"");
     bystander.silent();
 }
@@ -44,12 +44,12 @@ pub fn unknown_receivers_are_no_error(backend: Backend) {
 pub fn a_batch_goes_out_in_order(backend: Backend) {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = (1..=3).map(|id| world.connect(id)).collect();
-    world.im.join_chan_clients("room", [1, 2, 3]).unwrap();
+    world.im.join([1, 2, 3], ["room"]).unwrap();
     let mut batch = world.im.batch();
     for round in 0..500 {
-        batch.message(0, [3, 1, 2], &round, false).unwrap();
-        batch.chan_message(0, "room", &json!({ "room": round })).unwrap();
-        batch.broadcast_message(&json!([round])).unwrap();
+        batch.add(Message::to([3, 1, 2]), &round).unwrap();
+        batch.add(Message::to_channel("room"), &json!({ "room": round })).unwrap();
+        batch.add(Message::to_everyone(), &json!([round])).unwrap();
     }
     batch.send().unwrap();
     for client in &mut clients {
@@ -65,11 +65,11 @@ pub fn a_batch_that_is_dropped_sends_nothing(backend: Backend) {
     let world = World::new(backend, 1);
     let mut client = world.connect(1);
     let mut batch = world.im.batch();
-    batch.message(0, [1], "never", false).unwrap();
+    batch.add(Message::to([1]), "never").unwrap();
     drop(batch);
     let mut batch = world.im.batch();
-    batch.message(0, [1], "sent", false).unwrap();
-    let error = batch.chan_message(0, "", "no name").unwrap_err();
+    batch.add(Message::to([1]), "sent").unwrap();
+    let error = batch.add(Message::to_channel(""), "no name").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument);
     batch.send().unwrap();
     world.im.batch().send().unwrap();
@@ -81,14 +81,14 @@ pub fn a_receiver_listed_often_gets_one_message(backend: Backend) {
     let world = World::new(backend, 3);
     let mut sender = world.connect(9);
     let mut receivers = [world.connect(1), world.connect(2)];
-    world.im.send_message(9, [1, 2, 1, 1, 2], "once", true).unwrap();
+    world.im.send(Message::to([1, 2, 1, 1, 2]).from(9).receipt(Receipt::Sent), "once").unwrap();
     for receiver in &mut receivers {
         assert_eq!(receiver.text(), "\"once\"");
     }
     let mut about = [sender.json()["to"].clone(), sender.json()["to"].clone()];
     about.sort_by_key(Value::as_i64);
     assert_eq!(about, [json!(1), json!(2)]);
-    world.im.send_message(0, [1, 2, 9], "end", false).unwrap();
+    world.im.send(Message::to([1, 2, 9]), "end").unwrap();
     for client in receivers.iter_mut().chain([&mut sender]) {
         assert_eq!(client.text(), "\"end\"");
     }
@@ -98,7 +98,7 @@ pub fn receipts_tell_what_became_of_a_message(backend: Backend) {
     let world = World::new(backend, 3);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
-    world.im.send_message(1, [2, 3], "hi", true).unwrap();
+    world.im.send(Message::to([2, 3]).from(1).receipt(Receipt::Sent), "hi").unwrap();
     assert_eq!(receiver.text(), "\"hi\"");
     let mut receipts = [sender.json(), sender.json()];
     receipts.sort_by_key(|receipt| receipt["to"].as_i64());
@@ -110,7 +110,7 @@ pub fn receipts_tell_what_became_of_a_message(backend: Backend) {
         ]
     );
     // None is sent that was not asked for.
-    world.im.send_message(1, [2, 3], "no receipt", false).unwrap();
+    world.im.send(Message::to([2, 3]).from(1), "no receipt").unwrap();
     assert_eq!(receiver.text(), "\"no receipt\"");
     sender.silent();
 }
@@ -119,8 +119,9 @@ pub fn receipts_repeat_the_id_and_leave_out_long_content(backend: Backend) {
     let world = World::new(backend, 3);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
-    let id = world.im.send_with_receipts(1, [2], "hi", Some("订单 \"17\"")).unwrap();
-    assert_eq!((id.as_str(), receiver.text().as_str()), ("订单 \"17\"", "\"hi\""));
+    let to = |client| Message::to([client]).from(1).receipt(Receipt::Sent);
+    world.im.send(to(2).id("订单 \"17\""), "hi").unwrap();
+    assert_eq!(receiver.text(), "\"hi\"");
     assert_eq!(
         sender.text(),
         r#"{"content":"\"hi\"","receipt":"发送成功","to":2,"status":"sent","id":"订单 \"17\""}"#
@@ -128,16 +129,19 @@ pub fn receipts_repeat_the_id_and_leave_out_long_content(backend: Backend) {
     // The limit is that of the JSON text.
     for (length, repeated) in [(4094, true), (4095, false)] {
         let text = "x".repeat(length);
-        let id = world.im.send_with_receipts(1, [2], &text, None).unwrap();
+        let id = Message::fresh_id().unwrap();
+        world.im.send(to(2).id(&id), &text).unwrap();
         assert_eq!(receiver.json(), json!(text));
         let receipt = sender.json();
         assert_eq!(receipt["id"], json!(id));
         assert_eq!(receipt.get("content").is_some(), repeated, "{length}");
     }
-    let another = world.im.send_with_receipts(1, [3], "hi", None).unwrap();
-    assert_eq!((sender.json()["id"].as_str(), another == id), (Some(&*another), false));
+    let another = Message::fresh_id().unwrap();
+    world.im.send(to(3).id(&another), "hi").unwrap();
+    assert_eq!(sender.json()["id"], json!(another));
+    assert_ne!(another, Message::fresh_id().unwrap());
     for unusable in ["", &"x".repeat(129)] {
-        let error = world.im.send_with_receipts(1, [2], "hi", Some(unusable)).unwrap_err();
+        let error = world.im.send(to(2).id(unusable), "hi").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
     }
     receiver.silent();
@@ -149,7 +153,7 @@ pub fn every_receipt_of_a_long_list_comes(backend: Backend) {
     let world = World::new(backend, 2);
     let mut sender = world.connect(1);
     let mut receivers = [world.connect(2), world.connect(3)];
-    world.im.send_message(1, 2..RECEIVERS + 2, "to all", true).unwrap();
+    world.im.send(Message::to(2..RECEIVERS + 2).from(1).receipt(Receipt::Sent), "to all").unwrap();
     let mut told: Vec<_> = (0..RECEIVERS).map(|_| sender.json()["to"].as_i64().unwrap()).collect();
     told.sort_unstable();
     assert!(told.into_iter().eq(2..RECEIVERS + 2));
@@ -169,15 +173,15 @@ pub fn what_the_bus_cannot_carry_is_refused(backend: Backend) {
     // With its quotes a byte more than the limit.
     let text = "x".repeat((1 << 20) - 1);
     let mut batch = im.batch();
-    batch.message(0, [1], "before", false).unwrap();
+    batch.add(Message::to([1]), "before").unwrap();
     let failures = [
-        im.send_message(0, [1], &text, false),
-        im.send_chan_message(0, "room", &text),
-        im.send_broadcast_message(&text),
-        im.send_with_receipts(0, [1], &text, None).map(|_| ()),
-        batch.message(0, [1], &text, false),
-        batch.chan_message(0, "room", &text),
-        batch.broadcast_message(&text),
+        im.send(Message::to([1]), &text).map(drop),
+        im.send(Message::to_channel("room"), &text).map(drop),
+        im.send(Message::to_everyone(), &text).map(drop),
+        im.send(Message::to([1]).receipt(Receipt::Sent).id("x"), &text).map(drop),
+        batch.add(Message::to([1]), &text),
+        batch.add(Message::to_channel("room"), &text),
+        batch.add(Message::to_everyone(), &text),
     ];
     for failure in failures {
         let error = failure.unwrap_err();
@@ -186,11 +190,11 @@ pub fn what_the_bus_cannot_carry_is_refused(backend: Backend) {
     }
     batch.send().unwrap();
     assert_eq!(client.text(), "\"before\"");
-    im.send_message(0, [1], &text[1..], false).unwrap();
+    im.send(Message::to([1]), &text[1..]).unwrap();
     assert_eq!(client.text().len(), 1 << 20);
     let frugal = helper().message_bytes(3).build().unwrap();
-    assert_eq!(frugal.send_message(0, [1], "xx", false).unwrap_err().kind(), ErrorKind::Argument);
-    frugal.send_message(0, [1], "x", false).unwrap();
+    assert_eq!(frugal.send(Message::to([1]), "xx").unwrap_err().kind(), ErrorKind::Argument);
+    frugal.send(Message::to([1]), "x").unwrap();
     assert_eq!(client.text(), "\"x\"");
 }
 
@@ -204,9 +208,9 @@ pub fn the_system_and_oneself_are_told_nothing(backend: Backend) {
     let mut phone = world.connect(1);
     let mut laptop = world.connect(1);
     let mut other = world.connect(2);
-    world.im.send_message(0, [2, 3], "from the system", true).unwrap();
+    world.im.send(Message::to([2, 3]).receipt(Receipt::Sent), "from the system").unwrap();
     assert_eq!(other.text(), "\"from the system\"");
-    world.im.send_message(1, [1, 2], "from one", true).unwrap();
+    world.im.send(Message::to([1, 2]).from(1).receipt(Receipt::Sent), "from one").unwrap();
     assert_eq!(other.text(), "\"from one\"");
     for device in [&mut phone, &mut laptop] {
         assert_eq!(device.text(), "\"from one\"");
@@ -214,7 +218,7 @@ pub fn the_system_and_oneself_are_told_nothing(backend: Backend) {
         assert_eq!(device.json()["to"], 2);
     }
     // A receipt takes the way over the broker; one that follows it shows that none was before it.
-    world.im.send_message(1, [99], "late", true).unwrap();
+    world.im.send(Message::to([99]).from(1).receipt(Receipt::Sent), "late").unwrap();
     for device in [&mut phone, &mut laptop] {
         assert_eq!(device.json()["content"], "\"late\"");
     }
@@ -226,7 +230,7 @@ pub fn receipts_are_one_per_receiver_not_per_connection(backend: Backend) {
     let mut sender = world.connect(4);
     let mut devices: Vec<_> = (0..3).map(|_| world.connect(5)).collect();
     for text in ["first", "second"] {
-        world.im.send_message(4, [5], text, true).unwrap();
+        world.im.send(Message::to([5]).from(4).receipt(Receipt::Sent), text).unwrap();
         for device in &mut devices {
             assert_eq!(device.json(), text);
         }
@@ -240,18 +244,18 @@ pub fn receipts_are_one_per_receiver_not_per_connection(backend: Backend) {
 pub fn own_messages_come_back_only_to_several_connections(backend: Backend) {
     let world = World::new(backend, 3);
     let mut phone = world.connect(1);
-    world.im.send_message(1, [1], "to myself", true).unwrap();
-    world.im.send_message(0, [1], "mark", false).unwrap();
+    world.im.send(Message::to([1]).from(1).receipt(Receipt::Sent), "to myself").unwrap();
+    world.im.send(Message::to([1]), "mark").unwrap();
     assert_eq!(phone.text(), "\"mark\"");
     let mut laptop = world.connect(1);
     laptop.silent();
-    world.im.send_message(1, [1], "to my devices", true).unwrap();
+    world.im.send(Message::to([1]).from(1).receipt(Receipt::Sent), "to my devices").unwrap();
     assert_eq!(phone.text(), "\"to my devices\"");
     assert_eq!(laptop.text(), "\"to my devices\"");
     laptop.leave();
     world.wait_for_connections(1);
-    world.im.send_message(1, [1], "alone again", true).unwrap();
-    world.im.send_message(0, [1], "mark", false).unwrap();
+    world.im.send(Message::to([1]).from(1).receipt(Receipt::Sent), "alone again").unwrap();
+    world.im.send(Message::to([1]), "mark").unwrap();
     assert_eq!(phone.text(), "\"mark\"");
 }
 
@@ -259,7 +263,7 @@ pub fn guids_and_integers_live_on_one_node(backend: Backend) {
     let world = World::new(backend, 3);
     let ids = [guid(1, 0), guid(2, 1), guid(3, 0xffff), 3.into(), (-3).into(), i64::MIN.into()];
     let mut clients: Vec<_> = ids.iter().map(|id| world.connect(*id)).collect();
-    world.im.send_message(guid(1, 0), ids, "mixed", true).unwrap();
+    world.im.send(Message::to(ids).from(guid(1, 0)).receipt(Receipt::Sent), "mixed").unwrap();
     for (id, client) in ids.iter().zip(&mut clients).skip(1) {
         assert_eq!(client.text(), "\"mixed\"", "{id}");
     }
@@ -270,7 +274,7 @@ pub fn guids_and_integers_live_on_one_node(backend: Backend) {
     let mut others = ids[1..].to_vec();
     others.sort_unstable();
     assert_eq!(about, others);
-    let mut online = world.im.get_client_list_by_online().unwrap();
+    let mut online = world.im.online_clients().unwrap();
     online.sort_unstable();
     let mut all = ids.to_vec();
     all.sort_unstable();
@@ -298,7 +302,7 @@ pub fn text_of_any_kind_survives(backend: Backend) {
         json!("__FreeIM__(ForceOffline)2"),
     ];
     for message in &messages {
-        world.im.send_message(1, [2], message, true).unwrap();
+        world.im.send(Message::to([2]).from(1).receipt(Receipt::Sent), message).unwrap();
         let text = receiver.text();
         assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), message);
         assert_eq!(sender.json()["content"], json!(text), "the receipt holds the text as sent");
@@ -311,7 +315,7 @@ pub fn large_messages_arrive_whole(backend: Backend) {
     let mut receiver = world.connect(2);
     for size in [125, 126, 65_535, 65_536, 64 << 10, 1 << 20, 3 << 20] {
         let text = "x\u{4f60}".repeat(size / 4);
-        world.im.send_message(1, [2], &text, true).unwrap();
+        world.im.send(Message::to([2]).from(1).receipt(Receipt::Sent), &text).unwrap();
         assert!(receiver.json() == json!(text), "{size} bytes");
         assert_eq!(sender.json()["status"], "sent");
     }
@@ -328,19 +332,19 @@ impl Serialize for NoJson {
 pub fn what_has_no_json_form_is_not_sent(backend: Backend) {
     let world = World::new(backend, 3);
     let mut receiver = world.connect(1);
-    world.im.join_chan(1, ["room"]).unwrap();
+    world.im.join([1], ["room"]).unwrap();
     let failures = [
-        world.im.send_message(0, [1], &NoJson, true),
-        world.im.send_message(0, [1], &HashMap::from([([1, 2], 3)]), true),
-        world.im.send_chan_message(0, "room", &NoJson),
-        world.im.send_broadcast_message(&NoJson),
+        world.im.send(Message::to([1]).receipt(Receipt::Sent), &NoJson),
+        world.im.send(Message::to([1]).receipt(Receipt::Sent), &HashMap::from([([1, 2], 3)])),
+        world.im.send(Message::to_channel("room"), &NoJson),
+        world.im.send(Message::to_everyone(), &NoJson),
     ];
     for failure in failures {
         let error = failure.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
         assert!(!error.is_retryable());
     }
-    world.im.send_message(0, [1], "mark", false).unwrap();
+    world.im.send(Message::to([1]), "mark").unwrap();
     assert_eq!(receiver.text(), "\"mark\"");
 }
 
@@ -355,19 +359,19 @@ pub fn the_send_hook_sees_every_send(backend: Backend) {
             move |event| {
                 seen.lock().unwrap().push(format!(
                     "{} {} {:?} {:?} {} {}",
-                    event.server,
+                    event.node,
                     event.sender,
                     event.receivers.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     event.channel,
                     event.message,
-                    event.receipt
+                    event.receipt == Receipt::Sent
                 ));
             }
         })
         .build()
         .unwrap();
     let take = || std::mem::take(&mut *seen.lock().unwrap());
-    im.send_message(9, [4, 1, 3, 4], "a", true).unwrap();
+    im.send(Message::to([4, 1, 3, 4]).from(9).receipt(Receipt::Sent), "a").unwrap();
     assert_eq!(
         take(),
         [
@@ -375,17 +379,17 @@ pub fn the_send_hook_sees_every_send(backend: Backend) {
             "node-0 9 [\"3\"] None \"a\" true".to_owned()
         ]
     );
-    im.send_chan_message(9, "room", "b").unwrap();
-    im.send_broadcast_message("c").unwrap();
+    im.send(Message::to_channel("room").from(9), "b").unwrap();
+    im.send(Message::to_everyone(), "c").unwrap();
     let expected = [("9", "Some(\"room\")", "\"b\""), ("0", "None", "\"c\"")].map(
         |(sender, channel, message)| {
             [0, 1, 2].map(|node| format!("node-{node} {sender} [] {channel} {message} false"))
         },
     );
     assert_eq!(take(), expected.concat());
-    im.send_message(9, [1], &NoJson, true).unwrap_err();
-    im.send_message(9, Vec::<i64>::new(), "nobody", true).unwrap_err();
-    im.join_chan(1, ["room"]).unwrap();
+    im.send(Message::to([1]).from(9).receipt(Receipt::Sent), &NoJson).unwrap_err();
+    im.send(Message::to(Vec::<i64>::new()).from(9).receipt(Receipt::Sent), "nobody").unwrap_err();
+    im.join([1], ["room"]).unwrap();
     assert!(take().is_empty());
 }
 
@@ -394,7 +398,7 @@ pub fn order_holds_per_thread_and_receiver_under_load(backend: Backend) {
     const MESSAGES: usize = 400;
     let world = World::new(backend, 3);
     let clients: Vec<Client> = (1..=6).map(|id| world.connect(id)).collect();
-    world.im.join_chan_clients("room", 1..=6).unwrap();
+    world.im.join(1..=6, ["room"]).unwrap();
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let im = &world.im;
@@ -402,9 +406,9 @@ pub fn order_holds_per_thread_and_receiver_under_load(backend: Backend) {
                 for number in 0..MESSAGES {
                     // Messages to a client and to its channel share one order.
                     match number % 3 {
-                        0 => im.send_chan_message(0, "room", &[thread, number]),
-                        1 => im.send_message(0, 1..=6, &[thread, number], false),
-                        _ => im.send_broadcast_message(&[thread, number]),
+                        0 => im.send(Message::to_channel("room"), &[thread, number]),
+                        1 => im.send(Message::to(1..=6), &[thread, number]),
+                        _ => im.send(Message::to_everyone(), &[thread, number]),
                     }
                     .unwrap();
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imcore::ImClient;
+use imcore::{ImClient, Message};
 
 use crate::{
     world::{Backend, World, eventually},
@@ -15,13 +15,13 @@ pub fn nodes_tell_of_themselves(backend: Backend) {
         config.limits.connections = 77;
     });
     let mut one = world.connect(1);
-    world.im.send_message(0, [1], "x", false).unwrap();
+    world.im.send(Message::to([1]), "x").unwrap();
     one.text();
     let seen = |index: usize| world.im.nodes().unwrap().swap_remove(index);
     eventually("told", || seen(1).status.is_some_and(|status| status.delivered == 1));
     let node = seen(1);
     let status = node.status.unwrap();
-    assert_eq!((node.server.as_str(), node.index), ("node-1", Some(1)));
+    assert_eq!((node.name.as_str(), node.index), ("node-1", Some(1)));
     assert_eq!((status.connections, status.connections_limit, status.opened), (1, 77, 1));
     assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
     eventually("ready", || seen(0).status.is_some_and(|status| status.not_ready.is_none()));
@@ -33,7 +33,7 @@ pub fn nodes_tell_of_themselves(backend: Backend) {
     let broker = world.broker.clone();
     let servers = ["node-1", "absent", "node-2"];
     let other = ImClient::builder().servers(servers).broker(broker).build().unwrap();
-    let names: Vec<_> = other.nodes().unwrap().into_iter().map(|node| node.server).collect();
+    let names: Vec<_> = other.nodes().unwrap().into_iter().map(|node| node.name).collect();
     assert_eq!(names, ["node-1", "absent", "node-2", "node-0"]);
     let nodes = other.nodes().unwrap();
     assert_eq!((nodes[1].index, &nodes[1].status), (Some(1), &None));
@@ -47,7 +47,7 @@ pub fn nodes_tell_of_themselves(backend: Backend) {
 pub fn a_client_s_connections_are_shown_with_their_notes(backend: Backend) {
     let world = World::new(backend, 3);
     let connect = |client: i64, meta: Option<&str>| {
-        let url = world.im.prev_connect_server(client, meta).unwrap();
+        let url = world.im.connect_url(client, meta).unwrap();
         Client::connect(world.node_of(client).local_addr(), &url).unwrap()
     };
     let phone = connect(4, Some("phone"));
@@ -55,12 +55,12 @@ pub fn a_client_s_connections_are_shown_with_their_notes(backend: Backend) {
     let _other = connect(7, Some("somebody else on the same node"));
     let metas = || -> Vec<_> {
         let open = world.im.connections_of(4).unwrap();
-        assert!(open.iter().all(|connection| connection.server == "node-1"));
+        assert!(open.iter().all(|connection| connection.node == "node-1"));
         assert!(open.is_sorted_by_key(|connection| connection.number));
         open.into_iter().map(|connection| connection.meta).collect()
     };
     eventually("both", || metas() == [Some("phone".to_owned()), None]);
-    assert_eq!(world.im.server_of(4), "node-1");
+    assert_eq!(world.im.node_of(4), "node-1");
     phone.leave();
     eventually("one", || metas() == [None]);
     assert_eq!(world.im.connections_of(5).unwrap(), []);

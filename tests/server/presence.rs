@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use imcore::{ClientId, EventBus, server::CloseReason};
+use imcore::{ClientId, PresenceWatch, server::CloseReason};
 use tungstenite::Message;
 
 use crate::{
@@ -19,12 +19,12 @@ use crate::{
 
 type Seen = (&'static str, ClientId, Option<String>);
 
-fn record(world: &World) -> (EventBus, Receiver<Seen>) {
+fn record(world: &World) -> (PresenceWatch, Receiver<Seen>) {
     let (sender, seen): (Sender<Seen>, _) = channel();
     let other = sender.clone();
     let bus = world
         .im
-        .event_bus(
+        .on_presence(
             move |client, meta| drop(sender.send(("online", client, meta))),
             move |client, meta| drop(other.send(("offline", client, meta))),
         )
@@ -35,26 +35,26 @@ fn record(world: &World) -> (EventBus, Receiver<Seen>) {
 
 fn connect(world: &World, client: impl Into<ClientId>, meta: Option<&str>) -> Client {
     let client = client.into();
-    let url = world.im.prev_connect_server(client, meta).unwrap();
+    let url = world.im.connect_url(client, meta).unwrap();
     Client::connect(world.node_of(client).local_addr(), &url).unwrap()
 }
 
 pub fn who_is_online_can_be_asked(backend: Backend) {
     let world = World::new(backend, 3);
-    assert!(world.im.get_client_list_by_online().unwrap().is_empty());
-    assert!(world.im.has_online_many(Vec::<ClientId>::new()).unwrap().is_empty());
+    assert!(world.im.online_clients().unwrap().is_empty());
+    assert!(world.im.are_online(Vec::<ClientId>::new()).unwrap().is_empty());
     let first = world.connect(1);
     let second = world.connect(1);
     let _other = world.connect(5);
-    assert_eq!(world.im.has_online_many([5, 2, 1, 5]).unwrap(), [true, false, true, true]);
-    let list: HashSet<_> = world.im.get_client_list_by_online().unwrap().into_iter().collect();
+    assert_eq!(world.im.are_online([5, 2, 1, 5]).unwrap(), [true, false, true, true]);
+    let list: HashSet<_> = world.im.online_clients().unwrap().into_iter().collect();
     assert_eq!(list, [1.into(), 5.into()].into());
     first.leave();
     world.wait_for_connections(2);
-    assert!(world.im.has_online(1).unwrap(), "one connection is left");
+    assert!(world.im.is_online(1).unwrap(), "one connection is left");
     second.leave();
-    eventually("offline", || !world.im.has_online(1).unwrap());
-    assert_eq!(world.im.get_client_list_by_online().unwrap(), [ClientId::from(5)]);
+    eventually("offline", || !world.im.is_online(1).unwrap());
+    assert_eq!(world.im.online_clients().unwrap(), [ClientId::from(5)]);
 }
 
 pub fn force_offline_closes_every_connection(backend: Backend) {
@@ -63,25 +63,25 @@ pub fn force_offline_closes_every_connection(backend: Backend) {
     let mut second = world.connect(5);
     let mut same_node = world.connect(8);
     let mut other_node = world.connect(4);
-    world.im.join_chan_clients("room", [5, 8]).unwrap();
-    world.im.force_offline(5).unwrap();
-    world.im.force_offline(77).unwrap();
+    world.im.join([5, 8], ["room"]).unwrap();
+    world.im.kick(5).unwrap();
+    world.im.kick(77).unwrap();
     assert_eq!(first.closed(), Some(4001));
     assert_eq!(second.closed(), Some(4001));
-    eventually("offline", || !world.im.has_online(5).unwrap());
-    assert_eq!(world.im.get_chan_client_list("room").unwrap(), [ClientId::from(8)]);
+    eventually("offline", || !world.im.is_online(5).unwrap());
+    assert_eq!(world.im.channel_members("room").unwrap(), [ClientId::from(8)]);
     for bystander in [&mut same_node, &mut other_node] {
         bystander.silent();
     }
     // The way back is open: kicked is not banned.
     let mut back = world.connect(5);
-    world.im.send_message(0, [5], "back", false).unwrap();
+    world.im.send(imcore::Message::to([5]), "back").unwrap();
     assert_eq!(back.text(), "\"back\"");
 }
 
 pub fn a_client_with_too_many_connections_loses_its_oldest(backend: Backend) {
     let world = World::with(backend, 1, |config| config.limits.connections_per_client = 3);
-    world.im.join_chan(1, ["room"]).unwrap();
+    world.im.join([1], ["room"]).unwrap();
     let mut devices: Vec<_> = (0..3).map(|_| world.connect(1)).collect();
     let mut other = world.connect(2);
     world.wait_for_connections(4);
@@ -92,17 +92,17 @@ pub fn a_client_with_too_many_connections_loses_its_oldest(backend: Backend) {
         assert_eq!((u16::from(close.code), &*close.reason), (4003, "too many connections"));
         eventually("counted", || world.closed(CloseReason::TooMany) == number + 1);
         // The client stays online and in its channels, and the others get everything.
-        world.im.send_chan_message(0, "room", &number).unwrap();
+        world.im.send(imcore::Message::to_channel("room"), &number).unwrap();
         devices.iter_mut().for_each(|device| assert_eq!(device.json(), number));
     }
     // Many at once, as a script would.
     let flood: Vec<_> = (0..200).map(|_| world.try_connect(1).unwrap()).collect();
     eventually("the others are closed", || world.nodes[0].stats().connections == 4);
     let offered = world.nodes[0].stats().offered;
-    world.im.send_chan_message(0, "room", "how many?").unwrap();
+    world.im.send(imcore::Message::to_channel("room"), "how many?").unwrap();
     eventually("delivered", || world.nodes[0].stats().offered == offered + 3);
     drop((devices, flood));
-    eventually("offline", || !world.im.has_online(1).unwrap());
+    eventually("offline", || !world.im.is_online(1).unwrap());
     other.silent();
 }
 
@@ -110,10 +110,10 @@ pub fn what_was_sent_before_force_offline_still_arrives(backend: Backend) {
     let world = World::new(backend, 1);
     let mut client = world.connect(1);
     for number in 0..100 {
-        world.im.send_message(0, [1], &number, false).unwrap();
+        world.im.send(imcore::Message::to([1]), &number).unwrap();
     }
-    world.im.force_offline(1).unwrap();
-    world.im.send_message(0, [1], "too late", false).unwrap();
+    world.im.kick(1).unwrap();
+    world.im.send(imcore::Message::to([1]), "too late").unwrap();
     for number in 0..100 {
         assert_eq!(client.json(), number);
     }
@@ -165,7 +165,7 @@ pub fn short_visits_have_both_events(backend: Backend) {
         }
     }
     assert!(online.is_empty());
-    assert!(world.im.get_client_list_by_online().unwrap().is_empty());
+    assert!(world.im.online_clients().unwrap().is_empty());
 }
 
 pub fn who_reacts_to_the_online_event_reaches_the_client(backend: Backend) {
@@ -175,12 +175,14 @@ pub fn who_reacts_to_the_online_event_reaches_the_client(backend: Backend) {
     let counted = Arc::clone(&failures);
     let bus = world
         .im
-        .event_bus(
+        .on_presence(
             move |client, meta| {
                 let sent = im
-                    .join_chan(client, ["welcome"])
-                    .and_then(|()| im.send_message(0, [client], &meta, false))
-                    .and_then(|()| im.send_chan_message(0, &format!("own {client}"), "channel"));
+                    .join([client], ["welcome"])
+                    .and_then(|()| im.send(imcore::Message::to([client]), &meta))
+                    .and_then(|_| {
+                        im.send(imcore::Message::to_channel(format!("own {client}")), "channel")
+                    });
                 counted.fetch_add(usize::from(sent.is_err()), Ordering::Relaxed);
             },
             |_, _| {},
@@ -188,7 +190,7 @@ pub fn who_reacts_to_the_online_event_reaches_the_client(backend: Backend) {
         .unwrap();
     eventually("listening", || bus.is_listening());
     for id in 1..=60 {
-        world.im.join_chan(id, [format!("own {id}")]).unwrap();
+        world.im.join([id], [format!("own {id}")]).unwrap();
         let mut client = connect(&world, id, Some("note"));
         assert_eq!(client.text(), "\"note\"");
         assert_eq!(client.text(), "\"channel\"");
@@ -211,7 +213,7 @@ pub fn a_stopped_event_bus_calls_nobody(backend: Backend) {
     let (sender, survived) = channel();
     let bus = world
         .im
-        .event_bus(
+        .on_presence(
             move |client, _| {
                 assert!(client != 2.into(), "meant to panic: a callback's fault is its own");
                 sender.send(client).unwrap();

@@ -63,7 +63,7 @@ pub fn a_proxy_s_header_tells_who_the_peer_is(backend: Backend) {
     let unknown_version = [&b"\r\n\r\n\0\r\nQUIT\n\x31"[..], &[0; 15]].concat();
     assert!(sentence(&unknown_version).contains("cannot be read"));
     // Byte by byte, and up to a connection.
-    let url = world.im.prev_connect_server(1, None).unwrap();
+    let url = world.im.connect_url(1, None).unwrap();
     let head = with(3, request(&url[url.find("/ws").unwrap()..]).as_bytes());
     let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
     stream.set_nodelay(true).unwrap();

@@ -10,7 +10,7 @@
 use std::{fs, io::Write, path::Path, sync::Arc, time::Duration};
 
 use imcore::{
-    ClientId, Ticket,
+    ClientId, Message, Ticket,
     server::{Limits, Server, ServerConfig},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -285,7 +285,7 @@ fn a_broker_that_went_away_is_found_again() {
     assert!(node.wait_ready(PATIENCE));
     let im = ImClient::builder().servers(["node-0"]).broker(broker).build().unwrap();
     let connect = || {
-        let url = im.prev_connect_server(1, None).ok()?;
+        let url = im.connect_url(1, None).ok()?;
         Client::connect(node.local_addr(), &url).ok()
     };
     let mut client = connect().unwrap();
@@ -293,13 +293,13 @@ fn a_broker_that_went_away_is_found_again() {
     server.stop();
     eventually("not ready", || !node.is_ready());
     assert_eq!(Client::connect(node.local_addr(), "ws://x/ws?token=x").err(), Some(503));
-    assert!(im.send_message(0, [1], "x", false).unwrap_err().is_retryable());
+    assert!(im.send(Message::to([1]), "x").unwrap_err().is_retryable());
     client.silent();
     server.start_again();
     // Its data is gone; the node says again whom it holds.
-    eventually("online again", || im.has_online(1).unwrap_or(false));
+    eventually("online again", || im.is_online(1).unwrap_or(false));
     eventually("ready", || node.is_ready());
-    im.send_message(0, [1], "back", false).unwrap();
+    im.send(Message::to([1]), "back").unwrap();
     assert_eq!(client.text(), "\"back\"");
     assert!(connect().is_some());
 }

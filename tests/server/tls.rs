@@ -49,7 +49,7 @@ fn world(change: impl Fn(&mut ServerConfig)) -> World {
 
 /// A connection by a client of its own.
 fn connect(world: &World, client: i64, config: ClientConfig) -> Client {
-    let url = world.im.prev_connect_server(client, None).unwrap();
+    let url = world.im.connect_url(client, None).unwrap();
     let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
     Client::upgrade(Stream::over(socket, Arc::new(config)), &url).unwrap()
 }
@@ -75,11 +75,11 @@ fn both_versions_are_spoken_and_resumed() {
     for version in rustls::ALL_VERSIONS {
         let config = Arc::new(shared().0.trust_with(&[version]));
         for (round, kind) in [HandshakeKind::Full, HandshakeKind::Resumed].into_iter().enumerate() {
-            let url = world.im.prev_connect_server(1, None).unwrap();
+            let url = world.im.connect_url(1, None).unwrap();
             let socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
             let stream = Stream::over(socket, Arc::clone(&config));
             let mut client = Client::upgrade(stream, &url).unwrap();
-            world.im.send_message(0, [1], &round, false).unwrap();
+            world.im.send(imcore::Message::to([1]), &round).unwrap();
             assert_eq!(client.json(), round);
             assert_eq!(client.raw().session().handshake_kind(), Some(kind), "{version:?}");
             client.leave();
@@ -246,13 +246,13 @@ fn records_may_come_byte_by_byte() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let session = ClientConnection::new(Arc::clone(clients()), name).unwrap();
-    let url = world.im.prev_connect_server(1, None).unwrap();
+    let url = world.im.connect_url(1, None).unwrap();
     let stream = StreamOwned::new(session, Crumbs(socket));
     let (mut client, _) = tungstenite::client(url, stream).unwrap();
     client.send(Message::Ping("crumbs".into())).unwrap();
     assert_eq!(client.read().unwrap(), Message::Pong("crumbs".into()));
     let text = "x".repeat(100_000);
-    world.im.send_message(0, [1], &text, false).unwrap();
+    world.im.send(imcore::Message::to([1]), &text).unwrap();
     assert_eq!(client.read().unwrap().len(), text.len() + 2);
 }
 
@@ -260,7 +260,7 @@ fn records_may_come_byte_by_byte() {
 #[test]
 fn frames_in_one_record_with_the_head_are_read() {
     let world = world(|_| {});
-    let url = world.im.prev_connect_server(1, None).unwrap();
+    let url = world.im.connect_url(1, None).unwrap();
     let head = request(&url[url.find("/ws").unwrap()..]);
     let frames = [frame(0x81, &[b'x'; 5000]), frame(0x89, b"last")].concat();
     let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
@@ -280,7 +280,7 @@ fn keys_may_be_renewed_but_not_for_ever() {
     for round in 0..50 {
         client.raw().session().refresh_traffic_keys().unwrap();
         client.silent();
-        world.im.send_message(0, [1], &round, false).unwrap();
+        world.im.send(imcore::Message::to([1]), &round).unwrap();
         assert_eq!(client.json(), round);
     }
     // Many and nothing else: no client needs that.
@@ -326,7 +326,7 @@ fn a_broken_record_ends_its_connection_alone() {
         let _ = client.raw().socket().write_all(bytes);
     }
     eventually("closed", || world.closed(CloseReason::Protocol) == 5);
-    eventually("offline", || world.im.get_client_list_by_online().unwrap().len() == 1);
+    eventually("offline", || world.im.online_clients().unwrap().len() == 1);
     bystander.silent();
 }
 
@@ -345,7 +345,7 @@ fn a_proxy_s_header_comes_before_tls() {
         let mut socket = TcpStream::connect(world.nodes[0].local_addr()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.write_all(&start).unwrap();
-        let url = world.im.prev_connect_server(1, None).unwrap();
+        let url = world.im.connect_url(1, None).unwrap();
         let stream = Stream::Tls(Box::new(StreamOwned::new(session, socket)));
         Client::upgrade(stream, &url).unwrap().silent();
     }
@@ -357,7 +357,7 @@ fn a_new_certificate_is_for_new_connections() {
     let first_end = world.nodes[0].stats().tls_expiry;
     assert!(first_end.is_some());
     let mut old: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
-    world.im.join_chan_clients("room", 1..=4).unwrap();
+    world.im.join(1..=4, ["room"]).unwrap();
     let fresh = Identity::new();
     let node = &world.nodes[0];
     thread::scope(|scope| {
@@ -372,7 +372,7 @@ fn a_new_certificate_is_for_new_connections() {
                 let tls = TlsConfig::from_pem(fresh.cert.as_str(), fresh.key.as_str());
                 node.reload_tls(&tls).unwrap();
             }
-            world.im.send_chan_message(0, "room", &number).unwrap();
+            world.im.send(imcore::Message::to_channel("room"), &number).unwrap();
         }
         readers.into_iter().for_each(|reader| reader.join().unwrap());
     });

@@ -100,7 +100,7 @@ impl World {
 
     /// The node that owns `client`.
     pub fn node_of(&self, client: impl Into<ClientId>) -> &ServerHandle {
-        let owner = self.im.server_of(client);
+        let owner = self.im.node_of(client);
         self.nodes.iter().find(|node| node.server() == owner).unwrap()
     }
 
@@ -115,7 +115,7 @@ impl World {
     pub fn connect(&self, client: impl Into<ClientId>) -> Client {
         let client = client.into();
         let connection = self.try_connect(client).unwrap();
-        eventually("online", || self.im.has_online(client).unwrap());
+        eventually("online", || self.im.is_online(client).unwrap());
         connection
     }
 
@@ -135,7 +135,7 @@ impl World {
     /// Connects `client` with a fresh token; the status if it is refused.
     pub fn try_connect(&self, client: impl Into<ClientId>) -> Result<Client, u16> {
         let client = client.into();
-        let url = self.im.prev_connect_server(client, Some("meta")).unwrap();
+        let url = self.im.connect_url(client, Some("meta")).unwrap();
         Client::connect(self.node_of(client).local_addr(), &url)
     }
 }

@@ -18,7 +18,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use imcore::{ClientId, ErrorKind, EventBus, ImClient};
+use imcore::{ClientId, ErrorKind, ImClient, Message, PresenceWatch};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -62,7 +62,7 @@ async fn blocking<T: Send + 'static>(
 
 /// Where the browser of a logged-in user may connect, once.
 async fn address(State(app): State<App>, Path(user): Path<i64>) -> Result<Json<Value>, Failure> {
-    let url = blocking(&app, move |im| im.prev_connect_server(user, Some("axum"))).await?;
+    let url = blocking(&app, move |im| im.connect_url(user, Some("axum"))).await?;
     Ok(Json(json!({ "url": url })))
 }
 
@@ -77,12 +77,7 @@ async fn order(State(app): State<App>, Json(order): Json<Order>) -> Result<Statu
     blocking(&app, move |im| {
         let mut batch = im.batch();
         for user in order.users {
-            batch.message(
-                im.system(),
-                [user],
-                &json!({ "user": user, "text": order.text }),
-                false,
-            )?;
+            batch.add(Message::to([user]), &json!({ "user": user, "text": order.text }))?;
         }
         batch.send()
     })
@@ -96,14 +91,14 @@ async fn seen(State(app): State<App>) -> Json<Vec<String>> {
 }
 
 /// Presence events, as an async stream: the callbacks run on a thread of imcore and may block.
-fn events(im: &ImClient) -> imcore::Result<(EventBus, mpsc::Receiver<String>)> {
+fn events(im: &ImClient) -> imcore::Result<(PresenceWatch, mpsc::Receiver<String>)> {
     let (online, events) = mpsc::channel(EVENTS);
     let offline = online.clone();
     let tell = |what: &str, client: ClientId, to: &mpsc::Sender<String>| {
         // Fails only at the end, when nobody listens any more.
         let _ = to.blocking_send(format!("{client} {what}"));
     };
-    let bus = im.event_bus(
+    let bus = im.on_presence(
         move |client, _| tell("online", client, &online),
         move |client, _| tell("offline", client, &offline),
     )?;

@@ -82,7 +82,7 @@ fn once(
             counter.fetch_add(1, Ordering::Relaxed);
         }
     };
-    let _bus = cluster.im.event_bus(online, |_, _| ()).map_err(|error| error.to_string())?;
+    let _bus = cluster.im.on_presence(online, |_, _| ()).map_err(|error| error.to_string())?;
     let (meter, redis) = (cluster.meter(), cluster.redis_meter());
     let memory = meter.memory().pss;
     let profile = bench.common.perf.as_ref().filter(|_| profiled);

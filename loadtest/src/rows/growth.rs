@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use imcore::Message;
+
 use super::Bench;
 use crate::{
     clock,
@@ -34,10 +36,7 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
         let stream = index as u32 + 1;
         let room = room_name(stream);
         for client in &here.clients {
-            cluster
-                .im
-                .join_chan_clients(&room, [*client])
-                .map_err(|error| format!("joining: {error}"))?;
+            cluster.im.join([*client], [&room]).map_err(|error| format!("joining: {error}"))?;
         }
         here.fleet.members(stream, sides::first_client(), HERE * 2)?;
         join_elsewhere(&cluster, &room, size - HERE)?;
@@ -107,7 +106,7 @@ impl EvenClients {
         let before = self.fleet.look(|state| state.delivered());
         cluster
             .im
-            .send_chan_message(0, &room_name(stream), &text)
+            .send(Message::to_channel(room_name(stream)), &text)
             .map_err(|error| format!("sending: {error}"))?;
         let goal = before + HERE as u64;
         self.fleet.wait("a room message", Duration::from_secs(20), |s| s.delivered() >= goal)
@@ -117,10 +116,8 @@ impl EvenClients {
     fn rejoin(&mut self, cluster: &Cluster, room: &str, stream: u32) -> Result<u64, String> {
         for step in 0..STEPS as usize {
             let client = self.clients[step % HERE];
-            let changed = cluster
-                .im
-                .leave_chan(client, [room])
-                .and_then(|()| cluster.im.join_chan(client, [room]));
+            let changed =
+                cluster.im.leave([client], [room]).and_then(|()| cluster.im.join([client], [room]));
             changed.map_err(|error| format!("joining: {error}"))?;
             self.message(cluster, stream)?;
         }
@@ -152,7 +149,7 @@ fn join_elsewhere(cluster: &Cluster, room: &str, count: usize) -> Result<(), Str
     for chunk in clients.chunks(1000) {
         cluster
             .im
-            .join_chan_clients(room, chunk.iter().copied())
+            .join(chunk.iter().copied(), [room])
             .map_err(|error| format!("joining: {error}"))?;
     }
     Ok(())
@@ -166,8 +163,8 @@ fn rejoin_elsewhere(
 ) -> Result<u64, String> {
     for step in 0..STEPS as usize {
         let client = elsewhere(step);
-        let left = cluster.im.leave_chan(client, [room]);
-        let changed = left.and_then(|()| cluster.im.join_chan(client, [room]));
+        let left = cluster.im.leave([client], [room]);
+        let changed = left.and_then(|()| cluster.im.join([client], [room]));
         changed.map_err(|error| format!("joining: {error}"))?;
         here.message(cluster, stream)?;
     }

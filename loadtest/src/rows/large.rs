@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use imcore::Message;
+
 use super::Bench;
 use crate::{
     clock,
@@ -86,7 +88,7 @@ struct Gone {
     start: u64,
     count: Arc<AtomicU64>,
     last: Arc<AtomicU64>,
-    _bus: imcore::EventBus,
+    _bus: imcore::PresenceWatch,
 }
 
 impl Gone {
@@ -97,7 +99,7 @@ impl Gone {
             latest.store(clock::now(), Ordering::Relaxed);
             counter.fetch_add(1, Ordering::Relaxed);
         };
-        let bus = cluster.im.event_bus(|_, _| (), offline).map_err(|error| error.to_string())?;
+        let bus = cluster.im.on_presence(|_, _| (), offline).map_err(|error| error.to_string())?;
         Ok(Gone { start: clock::now(), count, last, _bus: bus })
     }
 
@@ -156,14 +158,14 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
     let broadcasts = 3;
     for number in 1..=broadcasts {
         let text = raw(everyone, number)?;
-        cluster.im.send_broadcast_message(&text).map_err(|error| error.to_string())?;
+        cluster.im.send(Message::to_everyone(), &text).map_err(|error| error.to_string())?;
     }
     join(&cluster.im, &room_name(room), first_client(), members)?;
     for number in 1..=broadcasts {
         let text = raw(room, number)?;
         cluster
             .im
-            .send_chan_message(0, &room_name(room), &text)
+            .send(Message::to_channel(room_name(room)), &text)
             .map_err(|error| error.to_string())?;
     }
     let direct = DIRECT_EACH.min(clients);
@@ -176,7 +178,7 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
             sender: 0,
             receiver: client,
         })?;
-        cluster.im.send_message(0, [client], &text, false).map_err(|error| error.to_string())?;
+        cluster.im.send(Message::to([client]), &text).map_err(|error| error.to_string())?;
     }
     let goal = u64::from(broadcasts) * (clients + members) as u64 + direct as u64;
     let _ = fleet.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);

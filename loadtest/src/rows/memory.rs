@@ -3,6 +3,8 @@
 
 use std::{thread, time::Duration};
 
+use imcore::Message;
+
 use super::Bench;
 use crate::{
     clock,
@@ -68,7 +70,7 @@ fn one(
     let stamp = Stamp::of_room(STREAM, 1, clock::now());
     let text = serde_json::value::RawValue::from_string(stamp.json(BROADCAST));
     let text = text.map_err(|error| error.to_string())?;
-    cluster.im.send_broadcast_message(&text).map_err(|error| error.to_string())?;
+    cluster.im.send(Message::to_everyone(), &text).map_err(|error| error.to_string())?;
     fleet.wait("the broadcast", Duration::from_secs(120), |state| {
         state.delivered() + state.ended() >= many as u64
     })?;

@@ -246,7 +246,7 @@ struct Churn {
     gone: i64,
     online: Arc<AtomicU64>,
     offline: Arc<AtomicU64>,
-    _bus: imcore::EventBus,
+    _bus: imcore::PresenceWatch,
 }
 
 impl Churn {
@@ -267,7 +267,7 @@ impl Churn {
                 }
             }
         };
-        let bus = cluster.im.event_bus(count(&online), count(&offline));
+        let bus = cluster.im.on_presence(count(&online), count(&offline));
         let bus = bus.map_err(|error| error.to_string())?;
         Ok(Churn { fleet, first, next: first, gone: first, online, offline, _bus: bus })
     }

@@ -83,7 +83,7 @@ fn issue(
     waker: &Waker,
 ) -> Result<(), String> {
     for client in queue.iter().flatten() {
-        let url = im.prev_connect_server(client, None).map_err(|error| error.to_string())?;
+        let url = im.connect_url(client, None).map_err(|error| error.to_string())?;
         if sender.send(Ok(Invitation { client, way: parse(&url, ca)? })).is_err() {
             break;
         }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imcore::{ClientId, Connection, Error, ErrorKind, ImClient};
+use imcore::{ClientId, ConnectionInfo, Error, ErrorKind, ImClient};
 
 /// The broker is busy with looks of this node for at most this fraction of the time.
 const SHARE: u32 = 10;
@@ -42,7 +42,7 @@ struct State {
 struct Answer {
     client: ClientId,
     until: Instant,
-    connections: Arc<[Connection]>,
+    connections: Arc<[ConnectionInfo]>,
 }
 
 impl Lookups {
@@ -65,9 +65,9 @@ impl Lookups {
     ///
     /// # Errors
     /// [`Overloaded`](ErrorKind::Overloaded) if others who look keep this one waiting.
-    pub(crate) fn connections(&self, client: ClientId) -> Result<Arc<[Connection]>, Error> {
+    pub(crate) fn connections(&self, client: ClientId) -> Result<Arc<[ConnectionInfo]>, Error> {
         // Who has none need not be looked for.
-        if !self.im.has_online(client)? {
+        if !self.im.is_online(client)? {
             return Ok(Arc::new([]));
         }
         if let Some(answer) = self.wait_for_turn(client)? {
@@ -80,7 +80,7 @@ impl Lookups {
         let now = Instant::now();
         state.is_looking = false;
         state.rest_until = now + (took * (SHARE - 1)).min(REST);
-        let found: Result<Arc<[Connection]>, Error> = found.map(Into::into);
+        let found: Result<Arc<[ConnectionInfo]>, Error> = found.map(Into::into);
         if let Ok(connections) = &found {
             let until = now + LIFE.max(took * SHARE);
             let connections = Arc::clone(connections);
@@ -95,7 +95,7 @@ impl Lookups {
     }
 
     /// Returns when this caller is the one to look, or with what another has found.
-    fn wait_for_turn(&self, client: ClientId) -> Result<Option<Arc<[Connection]>>, Error> {
+    fn wait_for_turn(&self, client: ClientId) -> Result<Option<Arc<[ConnectionInfo]>>, Error> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();
         loop {

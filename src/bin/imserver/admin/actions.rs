@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use imcore::{ClientId, ImClient};
+use imcore::{ClientId, ImClient, Message};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ struct Send {
 /// Closes all connections of a client with 4001.
 pub(super) fn kick(im: &ImClient, watch: &Watch, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     let Kick { client } = read(body, r#"{"client": "42"}"#)?;
-    im.force_offline(client)?;
+    im.kick(client)?;
     log::info!(client:% = client, address:% = Who(peer); "admin: {} kicked client={client}", Who(peer));
     watch.note(false, format!("{} kicked client {client}", Who(peer)));
     Ok(json!({ "kicked": client.to_string() }).to_string())
@@ -41,15 +41,13 @@ pub(super) fn kick(im: &ImClient, watch: &Watch, body: &[u8], peer: Option<Socke
 /// not, the message goes nowhere.
 pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
-    // Nodes of one kind of ids cannot read the other.
-    let system = im.system();
     let (to, online) = match read(body, EXAMPLE)? {
         Send { client: Some(client), room: None, message } => {
-            im.send_message(system, [client], &message, false)?;
-            (format!("client={client}"), Some(im.has_online(client)?))
+            im.send(Message::to([client]), &message)?;
+            (format!("client={client}"), Some(im.is_online(client)?))
         }
         Send { client: None, room: Some(room), message } => {
-            im.send_chan_message(system, &room, &message)?;
+            im.send(Message::to_channel(&room), &message)?;
             (format!("room={room:?}"), None)
         }
         _ => return Err(mistake("name either a client or a room", EXAMPLE)),

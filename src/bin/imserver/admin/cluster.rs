@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use imcore::{ClientId, Connection, ImClient};
+use imcore::{ClientId, ConnectionInfo, ImClient};
 use serde_json::{Value, json};
 
 use super::shared::{Outcome, Shared};
@@ -35,7 +35,7 @@ impl Cluster {
     /// The largest rooms.
     pub(super) fn rooms(&self) -> Outcome {
         self.rooms.get(|| {
-            let mut rooms = self.im.get_chan_list()?;
+            let mut rooms = self.im.channels()?;
             let count = rooms.len();
             let members = rooms.iter().fold(0_i64, |sum, (_, size)| sum.saturating_add(*size));
             if rooms.len() > ROOMS {
@@ -52,10 +52,10 @@ impl Cluster {
 
     /// Some members of a room.
     pub(super) fn room(&self, name: &str) -> Outcome {
-        let mut page = self.im.members_page(name, None, CLIENT_ITEMS)?;
+        let mut page = self.im.channel_members_page(name, None, CLIENT_ITEMS)?;
         // A page may hold more than it was asked for.
         page.items.truncate(CLIENT_ITEMS);
-        let online = self.im.has_online_many(page.items.iter().copied())?;
+        let online = self.im.are_online(page.items.iter().copied())?;
         let member = |(client, online): (&ClientId, bool)| json!({ "client": client.to_string(), "online": online });
         let members = page.items.iter().zip(online).map(member).collect::<Value>();
         Ok(json!({ "name": name, "count": page.total, "members": members }).to_string())
@@ -65,17 +65,17 @@ impl Cluster {
     pub(super) fn client(&self, id: &str) -> Outcome {
         let client: ClientId = id.parse()?;
         let open = self.lookups.connections(client)?;
-        let mut rooms = self.im.get_chan_list_by_client_id(client)?;
+        let mut rooms = self.im.channels_of(client)?;
         rooms.sort_unstable();
         // Connections may be on another fleet of nodes, or not be told of by .NET nodes.
-        let online = !open.is_empty() || self.im.has_online(client)?;
-        let shown = |connection: &Connection| {
+        let online = !open.is_empty() || self.im.is_online(client)?;
+        let shown = |connection: &ConnectionInfo| {
             let meta = connection.meta.as_deref().map(cut);
             json!({ "number": connection.number, "meta": meta })
         };
         let text = json!({
             "client": client.to_string(),
-            "server": self.im.server_of(client),
+            "server": self.im.node_of(client),
             "online": online,
             "connections": open.iter().take(CLIENT_ITEMS).map(shown).collect::<Value>(),
             "connections_count": open.len(),

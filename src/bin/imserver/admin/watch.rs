@@ -112,8 +112,8 @@ impl Watch {
         state.ended = Some((Instant::now(), began.elapsed()));
         match outcome {
             Ok(nodes) => {
-                let seen = |node: imcore::Node| Seen {
-                    server: node.server,
+                let seen = |node: imcore::NodeInfo| Seen {
+                    server: node.name,
                     index: node.index,
                     status: node.status,
                 };

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use imcore::{Batch, ClientId, Connection, ErrorKind, ImClient, Node, Page};
+use imcore::{
+    Batch, ClientId, ConnectionInfo, ErrorKind, ImClient, Message, NodeInfo, Page, Receipt,
+};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
@@ -99,13 +101,13 @@ pub(super) fn connect(call: &Call) -> Outcome {
     let body = call.body(&["client", "meta"])?;
     let client = body.need("client", |text| call.user(text))?;
     let meta = body.get("meta", input::meta)?.flatten();
-    let url = call.im.prev_connect_server(client, meta.as_deref())?;
+    let url = call.im.connect_url(client, meta.as_deref())?;
     let expires_in = ImClient::TICKET_LIFE.as_secs();
     Ok(answer(201, &json!({ "url": url, "expires_in": expires_in })))
 }
 
 pub(super) fn force_offline(call: &Call) -> Outcome {
-    call.im.force_offline(call.client(0)?)?;
+    call.im.kick(call.client(0)?)?;
     done(202)
 }
 
@@ -113,13 +115,13 @@ pub(super) fn force_offline(call: &Call) -> Outcome {
 
 pub(super) fn list_online(call: &Call) -> Outcome {
     let page = page(call.request, true)?;
-    client_list(call.im.online_page(page.after.as_deref(), page.limit)?)
+    client_list(call.im.online_clients_page(page.after.as_deref(), page.limit)?)
 }
 
 pub(super) fn are_online(call: &Call) -> Outcome {
     let body = call.body(&["clients"])?;
     let clients = body.need("clients", |text| json::array(text, (0, LIST), input::id))?;
-    let online = call.im.has_online_many(clients.iter().copied())?;
+    let online = call.im.are_online(clients.iter().copied())?;
     let entry =
         |(id, online): (&ClientId, &bool)| json!({ "client": id.to_string(), "online": online });
     let entries: Vec<_> = clients.iter().zip(&online).map(entry).collect();
@@ -128,8 +130,8 @@ pub(super) fn are_online(call: &Call) -> Outcome {
 
 pub(super) fn get_client(call: &Call) -> Outcome {
     let client = call.client(0)?;
-    let online = call.im.has_online(client)?;
-    let mut channels = call.im.get_chan_list_by_client_id(client)?;
+    let online = call.im.is_online(client)?;
+    let mut channels = call.im.channels_of(client)?;
     channels.sort_unstable();
     let body = json!({ "client": client.to_string(), "online": online, "channels": channels });
     Ok(answer(200, &body))
@@ -138,16 +140,16 @@ pub(super) fn get_client(call: &Call) -> Outcome {
 pub(super) fn list_connections(call: &Call) -> Outcome {
     let client = call.client(0)?;
     let open = call.lookups.connections(client)?;
-    let entry = |open: &Connection| json!({ "number": open.number, "meta": open.meta });
+    let entry = |open: &ConnectionInfo| json!({ "number": open.number, "meta": open.meta });
     let connections: Vec<_> = open.iter().map(entry).collect();
-    let server = call.im.server_of(client);
+    let server = call.im.node_of(client);
     let body =
         json!({ "client": client.to_string(), "server": server, "connections": connections });
     Ok(answer(200, &body))
 }
 
 pub(super) fn list_nodes(call: &Call) -> Outcome {
-    let entry = |Node { server, index, status, .. }| json!({ "server": server, "index": index, "status": status });
+    let entry = |NodeInfo { name, index, status, .. }| json!({ "server": name, "index": index, "status": status });
     let nodes: Vec<_> = call.im.nodes()?.into_iter().map(entry).collect();
     Ok(answer(200, &json!({ "nodes": nodes })))
 }
@@ -192,11 +194,13 @@ impl<'a> Direct<'a> {
     /// Puts it into a batch. Returns the id by which receipts name it.
     fn add(self, batch: &mut Batch) -> Result<Option<String>, imcore::Error> {
         let Direct { sender, receivers, message, receipt, id } = self;
+        let to = Message::to(receivers).from(sender);
         if receipt {
-            let id = id.as_deref();
-            return batch.message_with_receipts(sender, receivers, message, id).map(Some);
+            let id = id.map_or_else(Message::fresh_id, Ok)?;
+            batch.add(to.receipt(Receipt::Sent).id(&id), message)?;
+            return Ok(Some(id));
         }
-        batch.message(sender, receivers, message, false)?;
+        batch.add(to, message)?;
         Ok(None)
     }
 }
@@ -212,13 +216,13 @@ pub(super) fn send(call: &Call) -> Outcome {
 pub(super) fn send_to_channel(call: &Call) -> Outcome {
     let body = call.body(&["sender", "message"])?;
     let message = body.need("message", input::message)?;
-    call.im.send_chan_message(call.sender(&body)?, &call.channel(0)?, message)?;
+    call.im.send(Message::to_channel(&call.channel(0)?).from(call.sender(&body)?), message)?;
     done(202)
 }
 
 pub(super) fn broadcast(call: &Call) -> Outcome {
     let body = call.body(&["message"])?;
-    call.im.send_broadcast_message(body.need("message", input::message)?)?;
+    call.im.send(Message::to_everyone(), body.need("message", input::message)?)?;
     done(202)
 }
 
@@ -247,10 +251,12 @@ fn add(call: &Call, batch: &mut Batch, text: &str) -> Result<Option<String>, Mis
         (false, true, false) if !has("receipt") && !has("id") => {
             let channel = item.need("channel", input::channel)?;
             let message = item.need("message", input::message)?;
-            batch.chan_message(call.sender(&item)?, &channel, message).map(|()| None)
+            batch
+                .add(Message::to_channel(channel).from(call.sender(&item)?), message)
+                .map(|()| None)
         }
         (false, false, true) if !has("sender") && !has("receipt") && !has("id") => {
-            batch.broadcast_message(item.need("message", input::message)?).map(|()| None)
+            batch.add(Message::to_everyone(), item.need("message", input::message)?).map(|()| None)
         }
         _ => return Err(Mistake::new(ONE_KIND)),
     };
@@ -272,29 +278,29 @@ pub(super) fn list_channels(call: &Call) -> Outcome {
 
 pub(super) fn get_channel(call: &Call) -> Outcome {
     let channel = call.channel(0)?;
-    let size = call.im.get_chan_online(&channel)?;
+    let size = call.im.channel_size(&channel)?;
     Ok(answer(200, &json!({ "channel": channel, "size": size })))
 }
 
 pub(super) fn list_members(call: &Call) -> Outcome {
     let page = page(call.request, true)?;
     let channel = call.channel(0)?;
-    client_list(call.im.members_page(&channel, page.after.as_deref(), page.limit)?)
+    client_list(call.im.channel_members_page(&channel, page.after.as_deref(), page.limit)?)
 }
 
 pub(super) fn join(call: &Call) -> Outcome {
     let client = input::somebody(call.client(1)?).map_err(|mistake| in_path("client", &mistake))?;
-    call.im.join_chan(client, [call.channel(0)?])?;
+    call.im.join([client], [call.channel(0)?])?;
     done(204)
 }
 
 pub(super) fn leave(call: &Call) -> Outcome {
-    call.im.leave_chan(call.client(1)?, [call.channel(0)?])?;
+    call.im.leave([call.client(1)?], [call.channel(0)?])?;
     done(204)
 }
 
 pub(super) fn clear_channel(call: &Call) -> Outcome {
-    call.im.clear_chan_client(&call.channel(0)?)?;
+    call.im.prune_channel(&call.channel(0)?)?;
     done(204)
 }
 
@@ -306,10 +312,10 @@ pub(super) fn change_memberships(call: &Call) -> Outcome {
         list.iter().map(|(client, channel)| (*client, channel.as_str())).collect()
     }
     if !leave.is_empty() {
-        call.im.broker().leave(&pairs(&leave))?;
+        call.im.leave_pairs(pairs(&leave))?;
     }
     if !join.is_empty() {
-        call.im.join_pairs(&pairs(&join)).map_err(|error| {
+        call.im.join_pairs(pairs(&join)).map_err(|error| {
             match error.kind() {
                 // A limit of one client: it says itself what was done of the others.
                 ErrorKind::Argument => Problem::in_part(error),

@@ -24,22 +24,19 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 /// A running event subscription; dropping it stops the callbacks.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use imcore::{ImClient, broker::MemoryBroker};
-/// # let broker = Arc::new(MemoryBroker::new());
-/// # let im = ImClient::builder().servers(["127.0.0.1:6001"]).broker(broker).build()?;
+/// # let im = imcore::example_client()?;
 /// use std::sync::mpsc::channel;
 ///
-/// // Callbacks run one at a time on the bus's thread; work that takes longer goes elsewhere.
+/// // Callbacks run one at a time on the thread of the watch; work that takes longer goes elsewhere.
 /// let (queue, work) = channel();
-/// let events = im.event_bus(move |client, _| drop(queue.send(client)), |_, _| {})?;
+/// let events = im.on_presence(move |client, _| drop(queue.send(client)), |_, _| {})?;
 /// events.stop();
 /// assert_eq!(work.iter().count(), 0);
 /// # Ok::<(), imcore::Error>(())
 /// ```
 #[must_use = "dropping the handle stops the events; keep it, or call detach()"]
 #[derive(Debug)]
-pub struct EventBus {
+pub struct PresenceWatch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -50,7 +47,7 @@ struct Shared {
     listening: AtomicBool,
 }
 
-impl EventBus {
+impl PresenceWatch {
     pub(super) fn start(
         mut subscription: Box<dyn EventSubscription>,
         callback: impl Fn(PresenceEvent) + Send + 'static,
@@ -67,7 +64,7 @@ impl EventBus {
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start the event thread").with_source(error)
             })?;
-        Ok(EventBus { shared, thread: Some(thread) })
+        Ok(PresenceWatch { shared, thread: Some(thread) })
     }
 
     /// Whether the subscription stands at this moment.
@@ -86,7 +83,7 @@ impl EventBus {
     }
 }
 
-impl Drop for EventBus {
+impl Drop for PresenceWatch {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.shared.stop.store(true, Ordering::Release);

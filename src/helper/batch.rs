@@ -1,0 +1,251 @@
+//! Sending: `ImClient::send`, and `Batch`, of which it is one of a single message.
+//!
+//! Called on any business thread. Adding a message checks and encodes it; sending is one call of the broker.
+
+use std::{collections::HashSet, fmt};
+
+use serde::Serialize;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    helper::{
+        channels::check_channel,
+        client::{ImClient, SendEvent},
+        message::{Message, Receipt, Receivers},
+    },
+    id::ClientId,
+    wire::{Envelope, MESSAGE_ID_BYTES},
+};
+
+/// Receivers of one envelope: some 400 KB of GUIDs. A longer list goes out in several.
+const RECEIVERS: usize = 10_000;
+
+/// What is known when a send returns: the broker has taken the messages for every node they are for.
+///
+/// That is not delivery, and nobody's reading of it. Delivery is at most once: who is offline misses a message, and so do the clients of a
+/// node that is away from the broker at that moment (it counts what it missed). What became of a message for each
+/// receiver is told to its sender's connections, if it wants [receipts](Receipt); who is online at
+/// this moment says [`are_online`](ImClient::are_online). What must not be lost belongs in the business's database,
+/// from where a client reads it when it connects.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Accepted {}
+
+impl ImClient {
+    /// Sends `payload` as the [`Message`] says: to clients, to a channel or to everyone.
+    ///
+    /// The receivers' sockets get the payload's JSON text: of a string, a map, or a type of yours that implements
+    /// `Serialize`.
+    ///
+    /// # Errors
+    /// [`Encode`](ErrorKind::Encode) if `payload` is not serialisable. [`Argument`](ErrorKind::Argument) if
+    /// its JSON is longer than [`message_bytes`](crate::ImClientBuilder::message_bytes) (1 MiB by default); for an
+    /// empty list of receivers or name of a channel; for an id of another [kind](crate::IdKind); for an id of the message that is
+    /// empty or longer than 128 bytes; for receipts of a message to a channel or to everyone, and a sender of one to everyone. Nothing was
+    /// sent then. For those of the broker see [`Batch::send`].
+    ///
+    /// ```
+    /// use imcore::{Message, Receipt};
+    /// # let im = imcore::example_client()?;
+    ///
+    /// let greeting = serde_json::json!({ "text": "hello" });
+    /// im.send(Message::to([42, 43]).from(7).receipt(Receipt::Sent), &greeting)?;
+    /// im.send(Message::to_channel("lobby").from(7), &greeting)?;
+    /// im.send(Message::to_everyone(), "the building closes at ten")?;
+    /// assert!(im.send(Message::to_channel(""), "no name").is_err());
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn send(&self, message: Message, payload: &(impl Serialize + ?Sized)) -> Result<Accepted> {
+        let mut batch = self.batch();
+        batch.add(message, payload)?;
+        batch.send()
+    }
+
+    /// Starts to collect messages that are sent together, in one round trip.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { im: self, outgoing: Vec::new() }
+    }
+}
+
+/// Messages that go out together, in order, with one call of the broker.
+///
+/// Made by [`ImClient::batch`]. Collecting calls nobody and never blocks; a message that cannot be sent is
+/// refused when it is added. Nothing goes out before [`send`](Batch::send), and nothing at all from a
+/// batch that is dropped.
+///
+/// ```
+/// use imcore::Message;
+/// # let im = imcore::example_client()?;
+///
+/// let mut batch = im.batch();
+/// batch.add(Message::to([1, 2]), "you are invited")?;
+/// batch.add(Message::to_channel("lobby"), &serde_json::json!({ "invited": [1, 2] }))?;
+/// batch.send()?;
+/// # Ok::<(), imcore::Error>(())
+/// ```
+#[must_use = "nothing is sent before send()"]
+pub struct Batch<'a> {
+    im: &'a ImClient,
+    outgoing: Vec<(&'a str, Envelope)>,
+}
+
+impl<'a> Batch<'a> {
+    /// Adds a message, as [`ImClient::send`] would send it.
+    ///
+    /// # Errors
+    /// Those of [`ImClient::send`], without those of the broker. The batch stays as it was.
+    pub fn add(&mut self, message: Message, payload: &(impl Serialize + ?Sized)) -> Result<()> {
+        check(&message)?;
+        let content = self.encode(payload)?;
+        let sender = match message.from {
+            Some(sender) => self.im.check_sender(sender)?,
+            None => self.im.system(),
+        };
+        match message.to {
+            Receivers::Clients(clients) => {
+                let receipt = message.receipt != Receipt::None;
+                self.add_direct(sender, clients, content, receipt, message.id)
+            }
+            Receivers::Channel(channel) => {
+                self.add_for_all_nodes(sender, Some(channel), content);
+                Ok(())
+            }
+            Receivers::Everyone => {
+                self.add_for_all_nodes(sender, None, content);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends everything in the order in which it was added. Blocks for one round trip to the broker, or one
+    /// per thousand messages and nodes.
+    ///
+    /// # Errors
+    /// Those of the broker. After [`Interrupted`](ErrorKind::Interrupted) the batch has been sent in part, or
+    /// may have been, after [`Timeout`](ErrorKind::Timeout) likewise; after any other nothing was sent.
+    pub fn send(self) -> Result<Accepted> {
+        if self.outgoing.is_empty() {
+            return Ok(Accepted {});
+        }
+        if let Some(hook) = &self.im.on_send {
+            let events = self.outgoing.iter().filter_map(|(node, sent)| send_event(node, sent));
+            events.for_each(|event| hook(&event));
+        }
+        self.im.broker().publish(&self.outgoing)?;
+        Ok(Accepted {})
+    }
+
+    /// Adds an envelope for each node that owns a receiver, and more of them for a long list.
+    fn add_direct(
+        &mut self,
+        sender: ClientId,
+        receivers: Vec<ClientId>,
+        content: String,
+        receipt: bool,
+        id: Option<String>,
+    ) -> Result<()> {
+        receivers.iter().try_for_each(|receiver| self.im.check_kind(*receiver).map(drop))?;
+        if receivers.is_empty() {
+            return Err(Error::argument(
+                "receivers: the list is empty; nobody would get the message",
+            ));
+        }
+        for (node, receivers) in self.im.placement.by_owner(unique(receivers)) {
+            self.outgoing.extend(receivers.chunks(RECEIVERS).map(|receivers| {
+                let (receivers, content) = (receivers.to_vec(), content.clone());
+                let envelope =
+                    Envelope::Direct { sender, receivers, content, receipt, id: id.clone() };
+                (node, envelope)
+            }));
+        }
+        Ok(())
+    }
+
+    fn add_for_all_nodes(&mut self, sender: ClientId, channel: Option<String>, content: String) {
+        self.outgoing.extend(self.im.placement.nodes().map(|node| {
+            let (channel, content) = (channel.clone(), content.clone());
+            (node, Envelope::Channel { sender, channel, content })
+        }));
+    }
+
+    /// The payload's JSON, if the bus can carry it.
+    fn encode(&self, payload: &(impl Serialize + ?Sized)) -> Result<String> {
+        let content = serde_json::to_string(payload).map_err(|error| {
+            Error::new(ErrorKind::Encode, "the message has no JSON form").with_source(error)
+        })?;
+        let limit = self.im.message_bytes;
+        if content.len() > limit {
+            return Err(Error::argument(format!(
+                "message: {} bytes of JSON are more than the {limit} that may be sent \
+                 (ImClientBuilder::message_bytes); send a reference to what is large",
+                content.len()
+            )));
+        }
+        Ok(content)
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("outgoing", &self.outgoing.len()).finish_non_exhaustive()
+    }
+}
+
+/// What can be said of a message without knowing the deployment.
+fn check(message: &Message) -> Result<()> {
+    if let Some(id) = &message.id
+        && !(1..=MESSAGE_ID_BYTES).contains(&id.len())
+    {
+        return Err(Error::argument(format!(
+            "id: {} bytes; a message's id has 1 to {MESSAGE_ID_BYTES}",
+            id.len()
+        )));
+    }
+    match &message.to {
+        Receivers::Clients(_) => return Ok(()),
+        Receivers::Channel(channel) => check_channel(channel)?,
+        Receivers::Everyone if message.from.is_some_and(|sender| !sender.is_system()) => {
+            return Err(Error::argument("from: a message to everyone comes from the system"));
+        }
+        Receivers::Everyone => {}
+    }
+    if message.receipt != Receipt::None || message.id.is_some() {
+        return Err(Error::argument(
+            "receipt, id: a message to a channel or to everyone has no receipts; list the clients",
+        ));
+    }
+    Ok(())
+}
+
+/// Each client once, in the order in which they come first.
+fn unique(mut clients: Vec<ClientId>) -> Vec<ClientId> {
+    if clients.len() > 1 {
+        let mut seen = HashSet::with_capacity(clients.len());
+        clients.retain(|client| seen.insert(*client));
+    }
+    clients
+}
+
+fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
+    match envelope {
+        Envelope::Direct { sender, receivers, content, receipt, id } => Some(SendEvent {
+            node,
+            sender: *sender,
+            receivers,
+            channel: None,
+            message: content,
+            receipt: if *receipt { Receipt::Sent } else { Receipt::None },
+            id: id.as_deref(),
+        }),
+        Envelope::Channel { sender, channel, content } => Some(SendEvent {
+            node,
+            sender: *sender,
+            receivers: &[],
+            channel: channel.as_deref(),
+            message: content,
+            receipt: Receipt::None,
+            id: None,
+        }),
+        Envelope::ForceOffline { .. } | Envelope::Probe { .. } => None,
+    }
+}
