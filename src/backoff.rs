@@ -122,12 +122,12 @@ mod tests {
     #[test]
     fn each_reason_of_an_outage_is_said_once() {
         let mut backoff = Backoff::default();
-        let mut is_news = |text: &str| backoff.is_news(&Error::config(text));
+        let mut is_news = |text: &str| backoff.is_news(&Error::argument(text));
         assert!(is_news("broke") && is_news("refused"));
         assert!(!is_news("broke") && !is_news("refused"));
         assert!((0..100).filter(|n| is_news(&n.to_string())).count() < REASONS);
         backoff.reset();
-        assert!(backoff.is_news(&Error::config("broke")), "another outage");
+        assert!(backoff.is_news(&Error::argument("broke")), "another outage");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Used by every module below the server's loops. Why a *socket* ended is not an error but a
 //! `CloseReason`, and why a *handshake* was turned away is a `Refusal`; both live in the server.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// Result of every fallible call of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -87,6 +87,7 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    setting: Option<Cow<'static, str>>,
     detail: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -94,7 +95,13 @@ struct Inner {
 impl Error {
     /// An error of `kind`; `detail` says what was wrong and what to change.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, detail: detail.into(), source: None }))
+        Error(Box::new(Inner { kind, setting: None, detail: detail.into(), source: None }))
+    }
+
+    /// The same error about a setting, whose name then stands before the detail.
+    pub fn with_setting(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.0.setting = Some(name.into());
+        self
     }
 
     /// The same error with the failure that caused it.
@@ -113,12 +120,34 @@ impl Error {
             Some(source) => format!("{} ({source})", self.0.detail),
             None => self.0.detail.clone(),
         };
-        Error::new(self.0.kind, detail)
+        let mut copy = Error::new(self.0.kind, detail);
+        copy.0.setting.clone_from(&self.0.setting);
+        copy
     }
 
     /// What a caller can act on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Name of the setting that has to be changed, as its field or builder method is called (`servers`,
+    /// `limits.lease`); most errors of the kind [`Config`](ErrorKind::Config) have one, others none.
+    ///
+    /// ```
+    /// use imcore::ImClient;
+    ///
+    /// let error = ImClient::builder().servers(["im-0;im-1"]).build().unwrap_err();
+    /// assert_eq!(error.setting(), Some("servers"));
+    /// assert!(error.detail().to_string().contains("separate names with commas"));
+    /// ```
+    pub fn setting(&self) -> Option<&str> {
+        self.0.setting.as_deref()
+    }
+
+    /// What was wrong and what to change, with the cause, for a person: the text of this error without its kind
+    /// and the name of its setting.
+    pub fn detail(&self) -> impl fmt::Display + '_ {
+        Detail(&self.0)
     }
 
     /// Whether the same call may succeed later without any change by the caller.
@@ -139,14 +168,26 @@ impl Error {
         Error::new(ErrorKind::Argument, detail)
     }
 
-    pub(crate) fn config(detail: impl Into<String>) -> Self {
-        Error::new(ErrorKind::Config, detail)
+    pub(crate) fn config(setting: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Config, detail).with_setting(setting)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.kind.as_str(), self.0.detail)?;
+        write!(f, "{}: ", self.0.kind.as_str())?;
+        if let Some(setting) = &self.0.setting {
+            write!(f, "{setting}: ")?;
+        }
+        Detail(&self.0).fmt(f)
+    }
+}
+
+struct Detail<'a>(&'a Inner);
+
+impl fmt::Display for Detail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)?;
         match &self.0.source {
             Some(source) => write!(f, " ({source})"),
             None => Ok(()),
@@ -158,6 +199,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
+            .field("setting", &self.0.setting)
             .field("detail", &self.0.detail)
             .field("source", &self.0.source)
             .finish()
@@ -182,6 +224,15 @@ mod tests {
     #[test]
     fn only_passing_conditions_are_retryable() {
         assert!(Error::new(ErrorKind::Timeout, "x").is_retryable());
-        assert!(!Error::config("x").is_retryable());
+        assert!(!Error::config("x", "y").is_retryable());
+    }
+
+    #[test]
+    fn the_parts_of_an_error_can_be_had_apart() {
+        let error = Error::config("servers", "the list is empty").with_source("the cause");
+        assert_eq!(error.to_string(), "bad configuration: servers: the list is empty (the cause)");
+        assert_eq!(error.setting(), Some("servers"));
+        assert_eq!(error.detail().to_string(), "the list is empty (the cause)");
+        assert_eq!(Error::argument("x").setting(), None);
     }
 }

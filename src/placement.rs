@@ -28,17 +28,19 @@ impl Placement {
         let nodes: Vec<String> = nodes.into_iter().map(Into::into).collect();
         if nodes.is_empty() {
             return Err(Error::config(
-                "servers: the list is empty; name at least one node, for example 127.0.0.1:6001",
+                "servers",
+                "the list is empty; name at least one node, for example 127.0.0.1:6001",
             ));
         }
         for (index, name) in nodes.iter().enumerate() {
             if let Some(why) = mistake(name) {
-                return Err(Error::config(format!(
-                    "servers: {name:?} {why}; a node's name is like 127.0.0.1:6001 or im-0"
-                )));
+                return Err(Error::config(
+                    "servers",
+                    format!("{name:?} {why}; a node's name is like 127.0.0.1:6001 or im-0"),
+                ));
             }
             if nodes[..index].contains(name) {
-                return Err(Error::config(format!("servers: {name:?} is listed twice")));
+                return Err(Error::config("servers", format!("{name:?} is listed twice")));
             }
         }
         Ok(Placement { nodes: nodes.into() })
@@ -89,9 +91,10 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
     if path.starts_with('/') && !path.contains(['?', '#', ' ']) {
         return Ok(());
     }
-    Err(Error::config(format!(
-        "path: {path:?} must start with / and hold no ?, # or blank, for example /ws"
-    )))
+    Err(Error::config(
+        "path",
+        format!("{path:?} must start with / and hold no ?, # or blank, for example /ws"),
+    ))
 }
 
 /// What is wrong with a name, if anything: something that was meant to be several, or an address.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     helper::{
         client::ImClient,
         message::{Message, Receipt},
@@ -48,15 +48,18 @@ impl ImHelper {
     /// [`Config`](crate::ErrorKind::Config) when it was set before: two parts of a program that
     /// disagree about it must be noticed.
     pub fn initialization(client: ImClient) -> Result<()> {
-        CLIENT
-            .set(client)
-            .map_err(|_| Error::config("ImHelper::initialization was called a second time"))
+        CLIENT.set(client).map_err(|_| {
+            Error::new(ErrorKind::Config, "ImHelper::initialization was called a second time")
+        })
     }
 
     /// The client that was set.
     pub fn client() -> Result<&'static ImClient> {
         CLIENT.get().ok_or_else(|| {
-            Error::config("ImHelper is not initialised; call ImHelper::initialization first")
+            Error::new(
+                ErrorKind::Config,
+                "ImHelper is not initialised; call ImHelper::initialization first",
+            )
         })
     }
 

@@ -214,7 +214,7 @@ impl ImClientBuilder {
         #[cfg(feature = "redis")]
         let broker = match (self.broker, self.redis_url) {
             (Some(_), Some(_)) => {
-                return Err(Error::config("broker, redis: both are set; choose one"));
+                return Err(Error::config("broker", "redis is set beside it; choose one"));
             }
             (Some(broker), None) => Some(broker),
             (None, Some(url)) => {
@@ -234,7 +234,8 @@ impl ImClientBuilder {
         let broker = self.broker;
         let broker = broker.ok_or_else(|| {
             Error::config(
-                "broker: none is set; call broker(MemoryBroker) or redis(\"redis://...\")",
+                "broker",
+                "none is set; call broker(MemoryBroker) or redis(\"redis://...\")",
             )
         })?;
         let id_kind = self.id_kind.unwrap_or_else(|| broker.id_kind());

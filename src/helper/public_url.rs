@@ -13,9 +13,10 @@ const PLACES: [&str; 3] = ["{server}", "{index}", "{path}"];
 /// Refuses a template with which clients could not connect, or not to their own node.
 pub(super) fn check(template: &str, path: &str, placement: &Placement) -> Result<()> {
     let refuse = |why: &str| {
-        Err(Error::config(format!(
-            "public_url: {template:?} {why}; for example wss://im.example.com/{{index}}{{path}}"
-        )))
+        Err(Error::config(
+            "public_url",
+            format!("{template:?} {why}; for example wss://im.example.com/{{index}}{{path}}"),
+        ))
     };
     let Some((scheme, _)) = template.split_once("://").filter(|(s, _)| matches!(*s, "ws" | "wss"))
     else {

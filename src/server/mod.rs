@@ -218,7 +218,7 @@ impl ServerHandle {
     pub fn reload_tls(&self, tls: &TlsConfig) -> Result<()> {
         match &self.tls {
             Some(running) => running.reload(tls),
-            None => Err(Error::config("tls: this node was started without TLS; restart it")),
+            None => Err(Error::config("tls", "this node was started without TLS; restart it")),
         }
     }
 

@@ -95,29 +95,29 @@ impl Config {
         Ok(config)
     }
 
-    /// Says where the setting comes from that an error of the library begins with.
+    /// Says where the setting comes from of which an error of the library speaks.
     pub(crate) fn with_source(&self, error: &Error) -> Error {
+        let detail = error.detail().to_string();
+        let Some(name) = error.setting() else { return Error::new(error.kind(), detail) };
         // By their names here.
-        let detail = detail(error).replace("tls.cert", "tls_cert").replace("tls.key", "tls_key");
-        let name = detail.split(':').next().unwrap_or_default();
-        let source = match self.layers.get(name) {
+        let name = name.replace("tls.", "tls_");
+        let source = match self.layers.get(&name) {
             Some(given) if given.source != Source::Default => {
-                format!(" ({} was given)", place(setting(name), &given.source).0)
+                format!(" ({} was given)", place(setting(&name), &given.source).0)
             }
             _ => match &self.layers.file {
                 Some(file) if name.starts_with("limits.") => format!(" (it is from {})", file.path),
                 _ => String::new(),
             },
         };
-        Error::new(error.kind(), format!("{detail}{source}"))
+        Error::new(error.kind(), format!("{detail}{source}")).with_setting(name)
     }
 
     /// Puts the setting's name in front of what the Redis broker finds wrong with it.
     #[cfg(feature = "redis")]
     pub(crate) fn name_redis(&self, error: &Error) -> Error {
-        let detail = detail(error);
         let place = place(setting("redis"), &self.source("redis")).0;
-        Error::new(error.kind(), format!("{place}: {detail}"))
+        Error::new(error.kind(), error.detail().to_string()).with_setting(place)
     }
 
     #[cfg(feature = "redis")]
@@ -209,12 +209,6 @@ impl Config {
         });
         settings.chain(limits).collect()
     }
-}
-
-/// What an error says, without its kind, which is said again by whoever says the rest.
-fn detail(error: &Error) -> String {
-    let text = error.to_string();
-    text.strip_prefix(&format!("{}: ", error.kind().as_str())).unwrap_or(&text).to_owned()
 }
 
 fn config_error(detail: String) -> Error {

@@ -220,5 +220,5 @@ fn check_tls() -> Result<()> {
 
 #[cfg(not(feature = "tls"))]
 fn check_tls() -> Result<()> {
-    Err(crate::error::Error::config("rediss:// needs imcore built with the feature `tls`"))
+    Err(crate::error::Error::config("redis", "rediss:// needs imcore built with the feature `tls`"))
 }

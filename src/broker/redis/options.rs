@@ -56,17 +56,18 @@ impl Default for RedisOptions {
 
 impl RedisOptions {
     pub(super) fn validate(&self) -> Result<()> {
-        if self.pool_size == 0 || self.read_pool_size == 0 {
-            return Err(Error::config("a Redis pool size is 0; each must be at least 1"));
+        let sizes = [(self.pool_size, "pool_size"), (self.read_pool_size, "read_pool_size")];
+        if let Some((_, name)) = sizes.iter().find(|(size, _)| *size == 0) {
+            return Err(Error::config(*name, "0 connections serve nobody; take at least 1"));
         }
         let durations = [
-            (self.connect_timeout, "connect timeout"),
-            (self.call_timeout, "call timeout"),
-            (self.probe_interval, "probe interval"),
-            (self.probe_timeout, "probe timeout"),
+            (self.connect_timeout, "connect_timeout"),
+            (self.call_timeout, "call_timeout"),
+            (self.probe_interval, "probe_interval"),
+            (self.probe_timeout, "probe_timeout"),
         ];
         match durations.iter().find(|(duration, _)| duration.is_zero()) {
-            Some((_, name)) => Err(Error::config(format!("the Redis {name} is 0; try 2 s"))),
+            Some((_, name)) => Err(Error::config(*name, "no time is too little; try 2 s")),
             None => Ok(()),
         }
     }

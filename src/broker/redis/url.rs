@@ -13,7 +13,7 @@ const UNIX: [&str; 3] = ["db", "user", "pass"];
 
 /// Refuses a URL that would not do what it says.
 pub(super) fn check(url: &str) -> Result<()> {
-    let refuse = |why: String| Err(Error::config(format!("the Redis URL {why}; {FORM}")));
+    let refuse = |why: String| Err(Error::config("redis", format!("the URL {why}; {FORM}")));
     let Some((scheme, rest)) = url.split_once("://") else {
         return match url.contains(',') || url.contains("password=") {
             true => refuse("is a .NET connection string".into()),
@@ -67,7 +67,7 @@ pub(super) fn describe(scheme: &str, info: &ConnectionInfo) -> String {
 
 /// That the URL cannot be read, for another reason than those above.
 pub(super) fn unreadable() -> Error {
-    Error::config(format!("the Redis URL cannot be read; {FORM}"))
+    Error::config("redis", format!("the URL cannot be read; {FORM}"))
 }
 
 #[cfg(test)]

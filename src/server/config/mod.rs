@@ -212,18 +212,24 @@ impl Limits {
         ];
         for (name, value, least, most) in counts {
             if !(least..=most).contains(&value) {
-                return Err(Error::config(format!(
-                    "limits.{name}: {value} is not usable; {least} to {most} are, or leave it out for the \
+                return Err(Error::config(
+                    format!("limits.{name}"),
+                    format!(
+                        "{value} is not usable; {least} to {most} are, or leave it out for the \
                      default"
-                )));
+                    ),
+                ));
             }
         }
         for (name, value, least) in times {
             if !(least..=Self::LONGEST).contains(&value) {
-                return Err(Error::config(format!(
-                    "limits.{name}: {value:?} is not usable; {least:?} to 30 days are, or leave it out for \
+                return Err(Error::config(
+                    format!("limits.{name}"),
+                    format!(
+                        "{value:?} is not usable; {least:?} to 30 days are, or leave it out for \
                      the default"
-                )));
+                    ),
+                ));
             }
         }
         Ok(())
@@ -238,10 +244,10 @@ impl ServerConfig {
     pub fn validate(&self) -> Result<()> {
         check_path(&self.path)?;
         if self.reactors == 0 || self.reactors > 1024 {
-            return Err(Error::config(format!(
-                "reactors: {} is not between 1 and 1024",
-                self.reactors
-            )));
+            return Err(Error::config(
+                "reactors",
+                format!("{} is not between 1 and 1024", self.reactors),
+            ));
         }
         if let Some(tls) = &self.tls {
             tls.validate()?;
@@ -263,11 +269,14 @@ impl ServerConfig {
                 Some(_) => "",
                 None => "; it was not given, so the listen address was taken",
             };
-            return Err(Error::config(format!(
-                "server: {server:?} is not in servers {names:?}; clients of this node would get no \
+            return Err(Error::config(
+                "server",
+                format!(
+                    "{server:?} is not in servers {names:?}; clients of this node would get no \
                  messages. Set server to this node's entry, for example {:?}, or add it there{hint}",
-                names[0]
-            )));
+                    names[0]
+                ),
+            ));
         }
         Ok((placement, server))
     }

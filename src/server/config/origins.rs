@@ -13,21 +13,26 @@ pub(crate) fn check(origin: &str) -> Result<()> {
         return Ok(());
     }
     let refuse = |why: &str| {
-        Err(Error::config(format!(
-            "origins: {origin:?} {why}; an origin is a scheme, a host, and a port if it is not the default one, \
+        Err(Error::config(
+            "origins",
+            format!(
+                "{origin:?} {why}; an origin is a scheme, a host, and a port if it is not the default one, \
              for example {}",
-            meant(origin)
-        )))
+                meant(origin)
+            ),
+        ))
     };
     match origin {
         "" => {
             return Err(Error::config(
-                "origins: an entry is empty; leave origins out to let pages of any origin in",
+                "origins",
+                "an entry is empty; leave origins out to let pages of any origin in",
             ));
         }
         "*" => {
             return Err(Error::config(
-                "origins: \"*\" is no origin; leave origins out to let pages of any origin in",
+                "origins",
+                "\"*\" is no origin; leave origins out to let pages of any origin in",
             ));
         }
         _ if origin.trim() != origin => {

@@ -220,7 +220,7 @@ mod tests {
     fn failed_calls_count_and_pass_their_error_on() {
         let pulse = Pulse::default();
         assert_eq!(pulse.time(Call::Tickets, || Ok(7)).unwrap(), 7);
-        assert!(pulse.time::<()>(Call::Tickets, || Err(Error::config("x"))).is_err());
+        assert!(pulse.time::<()>(Call::Tickets, || Err(Error::argument("x"))).is_err());
         let stats = pulse.calls[Call::Tickets as usize].read(Call::Tickets);
         assert_eq!((stats.count, stats.errors), (2, 1));
     }

@@ -152,10 +152,7 @@ impl From<Error> for Problem {
     /// What the library and its broker found. Details go to the log: the caller cannot act on them.
     fn from(error: Error) -> Problem {
         match error.kind() {
-            ErrorKind::Argument | ErrorKind::Encode => {
-                let text = error.to_string();
-                Problem::invalid(text.strip_prefix("bad argument: ").unwrap_or(&text))
-            }
+            ErrorKind::Argument | ErrorKind::Encode => Problem::invalid(error.detail().to_string()),
             ErrorKind::Overloaded => {
                 log_failure(Level::Warn, "", &error);
                 Problem::new(

@@ -86,7 +86,7 @@ impl<'a> Part<'a> {
         let mut text = match pem {
             Pem::Text(text) => Cow::Borrowed(&text[..]),
             Pem::File(path) => Cow::Owned(std::fs::read(path).map_err(|error| {
-                Error::config(format!("{setting}: {place} cannot be read")).with_source(error)
+                Error::config(setting, format!("{place} cannot be read")).with_source(error)
             })?),
         };
         // Some editors put it there; with it the first line is none that begins a certificate.
@@ -97,7 +97,7 @@ impl<'a> Part<'a> {
     }
 
     fn mistake(&self, fault: &str) -> Error {
-        Error::config(format!("{}: {} {fault}", self.setting, self.place))
+        Error::config(self.setting, format!("{} {fault}", self.place))
     }
 
     fn unusable(&self, error: pem::Error) -> Error {
