@@ -96,7 +96,7 @@ pub mod server;
 #[doc(hidden)]
 pub mod throttle;
 mod token;
-// Only the Redis broker turns envelopes into bytes and names keys.
+// Only the Redis broker turns envelopes into bytes.
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
 mod wire;
 

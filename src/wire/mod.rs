@@ -1,4 +1,4 @@
-//! The wire between processes: names of keys and topics, envelopes, tickets, receipts, statuses.
+//! The wire between processes: envelopes, tickets, receipts, statuses.
 //!
 //! Byte-compatible with FreeIM and ImCore for .NET in both directions. Pure: no I/O, no clock. Used
 //! by the Redis broker, the helper and the server; knows none of them.
@@ -8,7 +8,6 @@ mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod lenient;
-mod names;
 #[cfg(feature = "server")]
 mod receipt;
 #[cfg(test)]
@@ -20,8 +19,6 @@ pub use envelope::Envelope;
 pub(crate) use envelope::MESSAGE_ID_BYTES;
 #[cfg(feature = "redis")]
 pub(crate) use envelope::Malformed;
-#[cfg(feature = "redis")]
-pub(crate) use names::Names;
 #[cfg(feature = "server")]
 pub(crate) use receipt::{ReceiptStatus, ReceiptText};
 pub use status::NodeStatus;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Shared,
-    listener::{Heard, Listener},
+    backend::Backend,
+    link::listener::{Heard, Listener},
 };
 use crate::{
     broker::contract::{EventSubscription, PresenceEvent},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(super) struct RedisEvents {
-    shared: Arc<Shared>,
+    backend: Arc<Backend>,
     link: Option<Link>,
 }
 
@@ -34,22 +34,22 @@ struct Link {
 }
 
 impl RedisEvents {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        RedisEvents { shared, link: None }
+    pub(super) fn new(backend: Arc<Backend>) -> Self {
+        RedisEvents { backend, link: None }
     }
 
     fn connect(&self) -> Result<Link> {
-        let names = &self.shared.names;
-        let (online, offline) = (names.online_topic(), names.offline_topic());
-        let listener = Listener::open(&self.shared.connector, &[&online, &offline])?;
+        let layout = &self.backend.layout;
+        let (online, offline) = (layout.online_topic(), layout.offline_topic());
+        let listener = Listener::open(&self.backend.connector, &[&online, &offline])?;
         Ok(Link { listener, online, offline, pinged: None, heard: Instant::now() })
     }
 
     fn step(&self, link: &mut Link, deadline: Instant) -> Result<Option<PresenceEvent>> {
         let now = Instant::now();
-        let options = &self.shared.options;
+        let options = &self.backend.options;
         if link.pinged.is_none() && now.duration_since(link.heard) >= options.probe_interval {
-            link.listener.ping(self.shared.connector.call_deadline())?;
+            link.listener.ping(self.backend.connector.call_deadline())?;
             link.pinged = Some(Duration::ZERO);
         }
         let wait = deadline.saturating_duration_since(now).min(options.probe_interval);
@@ -82,13 +82,13 @@ impl RedisEvents {
     /// Nothing was left to hear within `wait`: a ping for which was waited too long will not be answered.
     /// Counted in waits, not by the clock: a process that was stopped has not waited meanwhile.
     fn check_overdue(&self, link: &mut Link, wait: Duration) -> Result<()> {
-        let limit = self.shared.options.probe_timeout;
+        let limit = self.backend.options.probe_timeout;
         let Some(waited) = &mut link.pinged else { return Ok(()) };
         *waited += wait;
         if *waited < limit {
             return Ok(());
         }
-        let address = &self.shared.connector.address;
+        let address = &self.backend.connector.address;
         let detail = format!("the event subscription at Redis {address} was deaf for {limit:?}");
         Err(Error::new(ErrorKind::Unavailable, detail))
     }

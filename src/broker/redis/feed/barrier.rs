@@ -11,7 +11,7 @@ use crate::{
     broker::{
         contract::FeedEvent,
         ordered::IDLE_CHUNK,
-        redis::{error, reply},
+        redis::link::{error, reply},
     },
     error::{Error, ErrorKind, Result},
     wire::Envelope,
@@ -36,11 +36,11 @@ impl RedisFeed {
         let number = self.probes;
         let origin = self.origin.unwrap_or_default();
         let payload = Envelope::Probe { origin, number }.encode();
-        let address = &self.shared.connector.address;
+        let address = &self.backend.connector.address;
         let mut pipeline = redis::pipe();
         if count {
             pipeline.atomic();
-            pipeline.cmd("HGET").arg(self.shared.names.published_key()).arg(&self.node);
+            pipeline.cmd("HGET").arg(self.backend.layout.published_key()).arg(&self.node);
         }
         pipeline.cmd("PUBLISH").arg(&self.topic).arg(payload);
         // Within a transaction each command is answered twice: MULTI, two QUEUED, then the replies.
@@ -49,7 +49,7 @@ impl RedisFeed {
         let packed = pipeline.get_packed_pipeline();
         let mut replies = link
             .data
-            .exchange(&packed, answers, self.shared.connector.call_deadline())
+            .exchange(&packed, answers, self.backend.connector.call_deadline())
             .map_err(|error| error::call_failed(address, error))?;
         if let Some(error) = replies.iter().find_map(|reply| error::of_reply(address, reply)) {
             return Err(error);
@@ -98,7 +98,7 @@ impl RedisFeed {
             }
             false => self.tell_forgotten(false),
         }
-        let address = &self.shared.connector.address;
+        let address = &self.backend.connector.address;
         let mut left = limit;
         while left > 0 {
             let clients = self.watched.take_dirty(left.min(IDLE_CHUNK));
@@ -108,12 +108,12 @@ impl RedisFeed {
             left -= clients.len();
             let mut pipeline = redis::pipe();
             for client in &clients {
-                pipeline.cmd("HKEYS").arg(self.shared.names.client_key(*client));
+                pipeline.cmd("HKEYS").arg(self.backend.layout.client_key(*client));
             }
             let packed = pipeline.get_packed_pipeline();
             let replies = link
                 .data
-                .exchange(&packed, clients.len(), self.shared.connector.call_deadline())
+                .exchange(&packed, clients.len(), self.backend.connector.call_deadline())
                 .map_err(|error| error::call_failed(address, error))?;
             for reply in &replies {
                 // A key of a foreign type holds no channels; it must not deafen the node for ever.
@@ -135,13 +135,13 @@ impl RedisFeed {
     /// Counted in waits and not by the clock: a process that was stopped, or suspended with its machine, has
     /// not waited meanwhile.
     pub(super) fn check_overdue(&self, link: &mut Link, wait: Duration) -> Result<()> {
-        let limit = self.shared.options.probe_timeout;
+        let limit = self.backend.options.probe_timeout;
         let Some(probe) = &mut link.probe else { return Ok(()) };
         probe.waited += wait;
         if probe.waited < limit {
             return Ok(());
         }
-        let address = &self.shared.connector.address;
+        let address = &self.backend.connector.address;
         let detail = format!("the node's subscription at Redis {address} was deaf for {limit:?}");
         Err(Error::new(ErrorKind::Unavailable, detail))
     }

@@ -11,7 +11,7 @@ use super::RedisFeed;
 use crate::{
     broker::{
         contract::FeedEvent,
-        redis::{connector::Connector, error, link::Link, reply},
+        redis::link::{connection::Link, connector::Connector, error, reply},
     },
     error::Result,
 };
@@ -20,7 +20,7 @@ impl RedisFeed {
     /// Warns of a Redis that drops keys when its memory is full: presence and rooms would vanish without a
     /// word. Whoever may not ask is not told.
     pub(super) fn doubt_policy(&self, data: &mut Link) -> Result<()> {
-        let connector = &self.shared.connector;
+        let connector = &self.backend.connector;
         let mut command = cmd("INFO");
         command.arg("memory");
         let reply = ask(data, connector, &command)
@@ -44,8 +44,8 @@ impl RedisFeed {
     /// none: the count has begun anew.
     pub(super) fn mark_count(&self, data: &mut Link) -> Result<bool> {
         let mark = format!("{} begun", self.node);
-        let key = self.shared.names.published_key();
-        let connector = &self.shared.connector;
+        let key = self.backend.layout.published_key();
+        let connector = &self.backend.connector;
         let mut command = cmd("HSETNX");
         command.arg(key).arg(mark).arg(1);
         let reply = ask(data, connector, &command)
@@ -57,17 +57,17 @@ impl RedisFeed {
     /// Asks whether Redis still knows what this process reported; if not, it has lost memberships too,
     /// and that is told before any is read again.
     pub(super) fn check_memory(&mut self, data: &mut Link) -> Result<()> {
-        let sessions: Vec<_> = self.shared.reports().clone().into_iter().collect();
+        let sessions: Vec<_> = self.backend.reports().clone().into_iter().collect();
         let mut pipeline = redis::pipe();
         for (session, _) in &sessions {
-            pipeline.cmd("EXISTS").arg(self.shared.names.ended_key(session));
-            pipeline.cmd("HGET").arg(self.shared.names.sessions_key()).arg(session);
+            pipeline.cmd("EXISTS").arg(self.backend.layout.ended_key(session));
+            pipeline.cmd("HGET").arg(self.backend.layout.sessions_key()).arg(session);
         }
         if sessions.is_empty() {
             self.tell_forgotten(false);
             return Ok(());
         }
-        let connector = &self.shared.connector;
+        let connector = &self.backend.connector;
         let packed = pipeline.get_packed_pipeline();
         let replies = data
             .exchange(&packed, pipeline.len(), connector.call_deadline())
@@ -86,7 +86,7 @@ impl RedisFeed {
 
     /// Tells once of each loss, whoever found it.
     pub(super) fn tell_forgotten(&mut self, found: bool) {
-        let forgotten = self.shared.forgotten.load(Ordering::Acquire);
+        let forgotten = self.backend.forgotten.load(Ordering::Acquire);
         if found || forgotten != self.forgotten {
             self.forgotten = forgotten;
             self.ready.push_back(FeedEvent::Forgotten);

@@ -15,8 +15,8 @@
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
 
-mod account;
 mod barrier;
+mod gap;
 mod memory;
 
 use std::{
@@ -28,14 +28,17 @@ use std::{
 use redis::{Msg, Value, cmd};
 
 use self::{
-    account::Account,
     barrier::{Probe, needs_barrier},
+    gap::Account,
     memory::ask,
 };
 use super::{
-    Shared, error, link,
-    listener::{Heard, Listener},
-    reply,
+    backend::Backend,
+    link::{
+        connection, error,
+        listener::{Heard, Listener},
+        reply,
+    },
 };
 use crate::{
     broker::{
@@ -58,7 +61,7 @@ const WATCHLIST_TICK: Duration = Duration::from_millis(100);
 const REFRESH_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct RedisFeed {
-    shared: Arc<Shared>,
+    backend: Arc<Backend>,
     node: String,
     topic: String,
     client_key_prefix: String,
@@ -86,7 +89,7 @@ pub(super) struct RedisFeed {
 
 struct Link {
     listener: Listener,
-    data: link::Link,
+    data: connection::Link,
     /// Whether the data connection has done all it is for since it was last replaced.
     proven: bool,
     /// The probe under way.
@@ -100,12 +103,12 @@ struct Link {
 }
 
 impl RedisFeed {
-    pub(super) fn new(shared: Arc<Shared>, node: &str, watchlist: Arc<Watchlist>) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, node: &str, watchlist: Arc<Watchlist>) -> Self {
         RedisFeed {
             node: node.into(),
-            topic: shared.names.node_topic(node),
-            client_key_prefix: shared.names.client_key_prefix(),
-            shared,
+            topic: backend.layout.node_topic(node),
+            client_key_prefix: backend.layout.client_key_prefix(),
+            backend,
             watchlist,
             watched: Watched::default(),
             origin: None,
@@ -125,7 +128,7 @@ impl RedisFeed {
         if self.origin.is_none() {
             self.origin = Some(random_u64()?);
         }
-        let connector = &self.shared.connector;
+        let connector = &self.backend.connector;
         let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
         let mut data = self.track(&listener)?;
         let from_nothing = self.mark_count(&mut data)?;
@@ -148,8 +151,8 @@ impl RedisFeed {
     }
 
     /// Opens a data connection whose tracking notices go to the listener.
-    fn track(&mut self, listener: &Listener) -> Result<link::Link> {
-        let connector = &self.shared.connector;
+    fn track(&mut self, listener: &Listener) -> Result<connection::Link> {
+        let connector = &self.backend.connector;
         let mut data = connector.connect(connector.connect_deadline())?;
         let mut tracking = cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("REDIRECT").arg(listener.id);
@@ -191,7 +194,7 @@ impl RedisFeed {
         let now = Instant::now();
         self.watched.apply(&self.watchlist);
         let due = link.settle
-            || now.duration_since(link.last_probe) >= self.shared.options.probe_interval;
+            || now.duration_since(link.last_probe) >= self.backend.options.probe_interval;
         if link.probe.is_none() && (due || !self.waiting.is_empty()) {
             self.with_data(link, |feed, link| feed.send_probe(link, now, due))?;
         }
@@ -281,7 +284,7 @@ impl RedisFeed {
 
     /// Another process probes itself on our topic. Said once per interval: it goes on for ever.
     fn duplicate(&mut self) {
-        let interval = self.shared.options.probe_interval;
+        let interval = self.backend.options.probe_interval;
         if self.told_duplicate.is_none_or(|told| told.elapsed() >= interval) {
             self.told_duplicate = Some(Instant::now());
             self.ready.push_back(FeedEvent::DuplicateNode);

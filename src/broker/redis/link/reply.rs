@@ -4,7 +4,7 @@
 use redis::Value;
 
 /// The bytes of a string; empty for anything else.
-pub(super) fn bytes(value: Value) -> Vec<u8> {
+pub(crate) fn bytes(value: Value) -> Vec<u8> {
     match value {
         Value::BulkString(bytes) => bytes,
         Value::SimpleString(text) => text.into_bytes(),
@@ -13,13 +13,13 @@ pub(super) fn bytes(value: Value) -> Vec<u8> {
 }
 
 /// A string as text.
-pub(super) fn text(value: Value) -> String {
+pub(crate) fn text(value: Value) -> String {
     String::from_utf8(bytes(value))
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The items of a list.
-pub(super) fn items(value: Value) -> Vec<Value> {
+pub(crate) fn items(value: Value) -> Vec<Value> {
     match value {
         Value::Array(items) => items,
         _ => Vec::new(),
@@ -27,17 +27,17 @@ pub(super) fn items(value: Value) -> Vec<Value> {
 }
 
 /// A list of strings as texts.
-pub(super) fn texts(value: Value) -> Vec<String> {
+pub(crate) fn texts(value: Value) -> Vec<String> {
     items(value).into_iter().map(text).collect()
 }
 
 /// Two by two: a hash is told as each field and its value. One that is left over is left out.
-pub(super) fn pairs<T>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = (T, T)> {
+pub(crate) fn pairs<T>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = (T, T)> {
     std::iter::from_fn(move || items.next().zip(items.next()))
 }
 
 /// A number, as an integer reply or as text; 0 for anything else, as the original reads counters.
-pub(super) fn number(value: Value) -> i64 {
+pub(crate) fn number(value: Value) -> i64 {
     match value {
         Value::Int(number) => number,
         value => text(value).trim().parse().unwrap_or(0),

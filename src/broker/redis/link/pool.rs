@@ -17,13 +17,13 @@ use std::{
 
 use redis::{Pipeline, Value};
 
-use super::{connector::Connector, error, link::Link};
+use super::{connection::Link, connector::Connector, error};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A connection that lay idle for longer is looked at before use: Redis or a firewall may have cut it.
 const TRUST_IDLE: Duration = Duration::from_millis(5);
 
-pub(super) struct Pool {
+pub(crate) struct Pool {
     state: Mutex<State>,
     size: usize,
 }
@@ -44,17 +44,17 @@ struct State {
 
 impl Pool {
     /// At most `size` connections.
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Pool { state: Mutex::default(), size }
     }
 
     /// A connection for the steps of one call, within the time that connecting may take.
-    pub(super) fn take<'a>(&'a self, connector: &'a Connector) -> Result<InUse<'a>> {
+    pub(crate) fn take<'a>(&'a self, connector: &'a Connector) -> Result<InUse<'a>> {
         self.take_by(connector, connector.connect_deadline())
     }
 
     /// As [`take`](Self::take), for a call that has waited for something else before.
-    pub(super) fn take_by<'a>(
+    pub(crate) fn take_by<'a>(
         &'a self,
         connector: &'a Connector,
         deadline: Instant,
@@ -74,7 +74,7 @@ impl Pool {
     }
 
     /// Sends all commands at once and returns their replies in order, errors among them.
-    pub(super) fn run(&self, connector: &Connector, pipeline: &Pipeline) -> Result<Vec<Value>> {
+    pub(crate) fn run(&self, connector: &Connector, pipeline: &Pipeline) -> Result<Vec<Value>> {
         self.take(connector)?.run(pipeline)
     }
 
@@ -131,7 +131,7 @@ impl Pool {
 }
 
 /// A connection in use, given back when dropped.
-pub(super) struct InUse<'a> {
+pub(crate) struct InUse<'a> {
     pool: &'a Pool,
     connector: &'a Connector,
     /// `None` once it has failed.
@@ -141,12 +141,12 @@ pub(super) struct InUse<'a> {
 impl InUse<'_> {
     /// Sends all commands at once and returns their replies in order, errors among them. After a failure
     /// nothing more can be sent.
-    pub(super) fn run(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+    pub(crate) fn run(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>> {
         self.run_packed(&pipeline.get_packed_pipeline(), pipeline.len())
     }
 
     /// The same for what is packed already.
-    pub(super) fn run_packed(&mut self, packed: &[u8], count: usize) -> Result<Vec<Value>> {
+    pub(crate) fn run_packed(&mut self, packed: &[u8], count: usize) -> Result<Vec<Value>> {
         let address = &self.connector.address;
         let Some(mut link) = self.link.take() else { return Err(error::unexpected(address)) };
         let deadline = self.connector.call_deadline();
@@ -166,7 +166,7 @@ impl InUse<'_> {
 
     /// Sends one pipeline after the other; the replies to each. If one fails after others were carried out,
     /// the call is [`Interrupted`](ErrorKind::Interrupted): something was done.
-    pub(super) fn run_all(
+    pub(crate) fn run_all(
         &mut self,
         pipelines: impl Iterator<Item = Pipeline>,
     ) -> Result<Vec<Vec<Value>>> {

@@ -7,7 +7,7 @@ use redis::{RedisError, Value};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A call failed on an established connection to `address`.
-pub(super) fn call_failed(address: &str, error: RedisError) -> Error {
+pub(crate) fn call_failed(address: &str, error: RedisError) -> Error {
     if error.is_timeout() {
         let detail = format!(
             "Redis at {address} did not answer in time; it hangs, or is too busy: look at its load and its \
@@ -24,7 +24,7 @@ pub(super) fn call_failed(address: &str, error: RedisError) -> Error {
 }
 
 /// No connection to `address` could be opened; the call certainly had no effect.
-pub(super) fn connect_failed(address: &str, error: RedisError) -> Error {
+pub(crate) fn connect_failed(address: &str, error: RedisError) -> Error {
     let text =
         format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     let code = error.code().unwrap_or_default();
@@ -99,7 +99,7 @@ fn by_code(code: &str) -> (ErrorKind, &'static str) {
 }
 
 /// The error that a reply is, if it is one.
-pub(super) fn of_reply(address: &str, reply: &Value) -> Option<Error> {
+pub(crate) fn of_reply(address: &str, reply: &Value) -> Option<Error> {
     match reply {
         Value::ServerError(error) => Some(connect_failed(address, error.clone().into())),
         _ => None,
@@ -108,7 +108,7 @@ pub(super) fn of_reply(address: &str, reply: &Value) -> Option<Error> {
 
 /// What the replies to the steps of one call come to. An error as it is if it is that of all steps;
 /// [`Interrupted`](ErrorKind::Interrupted) if others were carried out.
-pub(super) fn judge(address: &str, replies: &[Value]) -> Result<()> {
+pub(crate) fn judge(address: &str, replies: &[Value]) -> Result<()> {
     let mut failed = replies.iter().filter_map(|reply| of_reply(address, reply));
     let Some(first) = failed.next() else { return Ok(()) };
     let done = replies.len() - 1 - failed.count();
@@ -120,11 +120,11 @@ pub(super) fn judge(address: &str, replies: &[Value]) -> Result<()> {
 }
 
 /// The key of the command holds something else than the wire contract says.
-pub(super) fn is_wrong_type(reply: &Value) -> bool {
+pub(crate) fn is_wrong_type(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")
 }
 
 /// A reply of a form that Redis does not send to this command.
-pub(super) fn unexpected(address: &str) -> Error {
+pub(crate) fn unexpected(address: &str) -> Error {
     Error::new(ErrorKind::Rejected, format!("Redis at {address} sent an unexpected reply"))
 }

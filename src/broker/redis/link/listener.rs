@@ -10,20 +10,20 @@ use std::{
 
 use redis::{Msg, RedisError, Value, cmd};
 
-use super::{connector::Connector, error, link::Link, reply};
+use super::{connection::Link, connector::Connector, error, reply};
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) struct Listener {
+pub(crate) struct Listener {
     link: Link,
     address: String,
     /// Number of this connection on the server.
-    pub(super) id: i64,
+    pub(crate) id: i64,
     /// What arrived while the subscription was being confirmed.
     early: VecDeque<Msg>,
 }
 
 /// What a subscribed connection says.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Message(Msg),
     /// The answer to a [ping](Listener::ping): everything said before it has been heard.
     Pong,
@@ -31,7 +31,7 @@ pub(super) enum Heard {
 
 impl Listener {
     /// Connects and subscribes to all topics; every message published after this is heard.
-    pub(super) fn open(connector: &Connector, topics: &[&str]) -> Result<Self> {
+    pub(crate) fn open(connector: &Connector, topics: &[&str]) -> Result<Self> {
         let address = connector.address.clone();
         let failed = |error| error::connect_failed(&address, error);
         let mut link = connector.connect(connector.connect_deadline())?;
@@ -60,7 +60,7 @@ impl Listener {
 
     /// The next message, waiting up to `wait` (at least a millisecond). A wait that ends, or is
     /// interrupted, within a message loses nothing of it.
-    pub(super) fn receive(&mut self, wait: Duration) -> Result<Option<Heard>> {
+    pub(crate) fn receive(&mut self, wait: Duration) -> Result<Option<Heard>> {
         if let Some(message) = self.early.pop_front() {
             return Ok(Some(Heard::Message(message)));
         }
@@ -76,7 +76,7 @@ impl Listener {
     }
 
     /// Asks for a [`Heard::Pong`] on the subscribed connection itself.
-    pub(super) fn ping(&mut self, deadline: Instant) -> Result<()> {
+    pub(crate) fn ping(&mut self, deadline: Instant) -> Result<()> {
         let ping = cmd("PING").get_packed_command();
         self.link.send(&ping, deadline).map_err(|error| self.failed(error))
     }

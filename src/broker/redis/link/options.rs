@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// How a [`RedisBroker`](super::RedisBroker) names its keys and treats its connections.
+/// How a [`RedisBroker`](crate::broker::RedisBroker) names its keys and treats its connections.
 ///
 /// ```
 /// use imcore::broker::{Broker, RedisBroker, RedisOptions};
@@ -55,7 +55,7 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
-    pub(super) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let sizes = [(self.pool_size, "pool_size"), (self.read_pool_size, "read_pool_size")];
         if let Some((_, name)) = sizes.iter().find(|(size, _)| *size == 0) {
             return Err(Error::config(*name, "0 connections serve nobody; take at least 1"));

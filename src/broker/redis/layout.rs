@@ -1,22 +1,24 @@
-//! Names of Redis keys and topics under one prefix.
+//! Where everything lies in Redis: the names of keys and topics under one prefix.
+//!
+//! Pure. Asked by the verbs and the feeds; nothing else builds a name, but for scripts, which get the prefix.
 
 use crate::id::ClientId;
 
-/// Names of Redis keys and topics under one prefix.
+/// The layout of the .NET original, with keys of our own beside its.
 ///
 /// The prefix is a constant (`im_v2` for FreeIM 2, `wsim` before) followed by the WebSocket path with
 /// every `/` turned into `_`. `key_prefix` stands in front of keys but not of topics, as the `prefix=`
 /// option of the original's Redis client does.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(super) struct Layout {
     topic: String,
     key: String,
 }
 
-impl Names {
-    pub(crate) fn new(prefix: &str, path: &str, key_prefix: &str) -> Self {
+impl Layout {
+    pub(super) fn new(prefix: &str, path: &str, key_prefix: &str) -> Self {
         let topic = format!("{prefix}{}", path.replace('/', "_"));
-        Names { key: format!("{key_prefix}{topic}"), topic }
+        Layout { key: format!("{key_prefix}{topic}"), topic }
     }
 
     /// What all keys begin with, for scripts that make their names themselves. Those that only scripts know,
@@ -32,90 +34,90 @@ impl Names {
     ///   yet -> life of these memberships in ms;
     /// - `Kept<client>`, set with that life: channels that a client in `Leaving` was joined to meanwhile;
     /// - `Left<client>`, hash: channels that it left because its node was taken for dead -> 0.
-    pub(crate) fn prefix(&self) -> &str {
+    pub(super) fn prefix(&self) -> &str {
         &self.key
     }
 
     /// Topic that one node listens to.
-    pub(crate) fn node_topic(&self, node: &str) -> String {
+    pub(super) fn node_topic(&self, node: &str) -> String {
         format!("{}Server{node}", self.topic)
     }
 
     /// Topic of "a connection opened".
-    pub(crate) fn online_topic(&self) -> String {
+    pub(super) fn online_topic(&self) -> String {
         format!("evt_{}Online", self.topic)
     }
 
     /// Topic of "a connection ended".
-    pub(crate) fn offline_topic(&self) -> String {
+    pub(super) fn offline_topic(&self) -> String {
         format!("evt_{}Offline", self.topic)
     }
 
     /// String with a short life: what a connect token stands for.
-    pub(crate) fn token_key(&self, token: &str) -> String {
+    pub(super) fn token_key(&self, token: &str) -> String {
         format!("{}Token{token}", self.key)
     }
 
     /// String with a life, ours: who carries out the request with this idempotency key, or what came of it.
-    pub(crate) fn request_key(&self, key: &str) -> String {
+    pub(super) fn request_key(&self, key: &str) -> String {
         format!("{}Request{key}", self.key)
     }
 
     /// Hash: client -> number of its open connections.
-    pub(crate) fn online_key(&self) -> String {
+    pub(super) fn online_key(&self) -> String {
         format!("{}Online", self.key)
     }
 
     /// Hash: member of the channel -> 0.
-    pub(crate) fn channel_key(&self, channel: &str) -> String {
+    pub(super) fn channel_key(&self, channel: &str) -> String {
         format!("{}Chan{channel}", self.key)
     }
 
     /// Hash: channel of the client -> 0.
-    pub(crate) fn client_key(&self, client: ClientId) -> String {
+    pub(super) fn client_key(&self, client: ClientId) -> String {
         format!("{}{client}", self.client_key_prefix())
     }
 
     /// Who of this client is known to be coming, see [`prefix`](Self::prefix).
-    pub(crate) fn coming_key(&self, client: ClientId) -> String {
+    pub(super) fn coming_key(&self, client: ClientId) -> String {
         format!("{}Coming{client}", self.key)
     }
 
     /// What every [`client_key`](Self::client_key) starts with.
-    pub(crate) fn client_key_prefix(&self) -> String {
+    pub(super) fn client_key_prefix(&self) -> String {
         format!("{}Client", self.key)
     }
 
     /// Hash: channel -> number of its members.
-    pub(crate) fn channel_list_key(&self) -> String {
+    pub(super) fn channel_list_key(&self) -> String {
         format!("{}ListChan", self.key)
     }
 
     /// Hash, ours: presence session -> number of its last report, a blank, name of its node.
-    pub(crate) fn sessions_key(&self) -> String {
+    pub(super) fn sessions_key(&self) -> String {
         format!("{}Sessions", self.key)
     }
 
     /// String with a life, ours: exists as long as the session's node renews its lease; what the node said
     /// of itself when it last did.
-    pub(crate) fn lease_key(&self, session: &str) -> String {
+    pub(super) fn lease_key(&self, session: &str) -> String {
         format!("{}Lease{session}", self.key)
     }
 
     /// String with a long life, ours: exists once the session was ended, also after it is forgotten. Its
     /// connections go without events (`quiet`) or with them: it was ended by its node (`loud`), its lease has
     /// `lapsed`, or its node is `back` since.
-    pub(crate) fn ended_key(&self, session: &str) -> String {
+    pub(super) fn ended_key(&self, session: &str) -> String {
         format!("{}Ended{session}", self.key)
     }
 
     /// Hash, ours: node -> messages that were ever published to it.
-    pub(crate) fn published_key(&self) -> String {
+    pub(super) fn published_key(&self) -> String {
         format!("{}Published", self.key)
     }
 
     /// Hash, ours: connection of the session -> client, a blank, ticket text.
-    pub(crate) fn connections_key(&self, session: &str) -> String {
+    pub(super) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)
     }
 }
@@ -129,12 +131,12 @@ mod tests {
         for (path, prefix) in
             [("/ws", "im_v2_ws"), ("/im/ws", "im_v2_im_ws"), ("/", "im_v2_"), ("", "im_v2")]
         {
-            let names = Names::new("im_v2", path, "");
-            assert_eq!(names.online_key(), format!("{prefix}Online"));
+            let layout = Layout::new("im_v2", path, "");
+            assert_eq!(layout.online_key(), format!("{prefix}Online"));
         }
-        let names = Names::new("im_v2", "/ws", "app1:");
-        assert_eq!(names.client_key(7.into()), "app1:im_v2_wsClient7");
-        assert_eq!(names.node_topic("n:1"), "im_v2_wsServern:1");
-        assert_eq!(names.online_topic(), "evt_im_v2_wsOnline");
+        let layout = Layout::new("im_v2", "/ws", "app1:");
+        assert_eq!(layout.client_key(7.into()), "app1:im_v2_wsClient7");
+        assert_eq!(layout.node_topic("n:1"), "im_v2_wsServern:1");
+        assert_eq!(layout.online_topic(), "evt_im_v2_wsOnline");
     }
 }

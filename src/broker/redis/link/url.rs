@@ -12,7 +12,7 @@ const FORM: &str = "expected redis://user:password@host:6379/0, rediss://... or 
 const UNIX: [&str; 3] = ["db", "user", "pass"];
 
 /// Refuses a URL that would not do what it says.
-pub(super) fn check(url: &str) -> Result<()> {
+pub(crate) fn check(url: &str) -> Result<()> {
     let refuse = |why: String| Err(Error::config("redis", format!("the URL {why}; {FORM}")));
     let Some((scheme, rest)) = url.split_once("://") else {
         return match url.contains(',') || url.contains("password=") {
@@ -53,7 +53,7 @@ pub(super) fn check(url: &str) -> Result<()> {
 }
 
 /// The address for people: scheme, host, port and database, without secrets.
-pub(super) fn describe(scheme: &str, info: &ConnectionInfo) -> String {
+pub(crate) fn describe(scheme: &str, info: &ConnectionInfo) -> String {
     let address = match info.addr() {
         ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
             if host.contains(':') =>
@@ -66,7 +66,7 @@ pub(super) fn describe(scheme: &str, info: &ConnectionInfo) -> String {
 }
 
 /// That the URL cannot be read, for another reason than those above.
-pub(super) fn unreadable() -> Error {
+pub(crate) fn unreadable() -> Error {
     Error::config("redis", format!("the URL cannot be read; {FORM}"))
 }
 

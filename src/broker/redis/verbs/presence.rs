@@ -7,9 +7,12 @@ use std::{collections::HashSet, time::Duration};
 
 use redis::{Pipeline, Value};
 
-use super::{RedisBroker, Shared, millis, reply, scripts};
+use super::{millis, scripts};
 use crate::{
-    broker::contract::{PresenceChange, Session},
+    broker::{
+        contract::{PresenceChange, Session},
+        redis::{backend::Backend, link::reply},
+    },
     error::{Error, ErrorKind, Result},
     id::ClientId,
     wire::NodeStatus,
@@ -32,10 +35,10 @@ const END_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Numbers of the reports of an own session, which grow by one per run of the report script.
 #[derive(Default, Clone)]
-pub(super) struct Reports {
+pub(crate) struct Reports {
     sent: u64,
     /// The last whose reply came. Redis must know it, or it has lost what was reported.
-    pub(super) acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// What the last call said, if its reply did not come. Its repetition takes its numbers again, so that
     /// what was carried out is not carried out twice, however late that is.
     unanswered: Vec<(char, u64)>,
@@ -97,45 +100,41 @@ fn tagged(changes: &[PresenceChange]) -> Vec<Tagged<'_>> {
     tagged
 }
 
-impl RedisBroker {
-    pub(super) fn start_session(
+impl Backend {
+    pub(crate) fn begin_session(
         &self,
         node: &str,
         lease: Duration,
         supersede: bool,
     ) -> Result<Session> {
         let session = Session::new(node, lease)?;
-        let names = self.names();
+        let layout = &self.layout;
         self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::BEGIN).arg(2);
-            pipeline.arg(names.sessions_key()).arg(names.lease_key(&session.id));
+            pipeline.cmd("EVAL").arg(&*scripts::BEGIN).arg(2);
+            pipeline.arg(layout.sessions_key()).arg(layout.lease_key(&session.id));
             pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
-            pipeline.arg(names.lease_key("")).arg(names.ended_key("")).arg(i32::from(supersede));
+            pipeline.arg(layout.lease_key("")).arg(layout.ended_key("")).arg(i32::from(supersede));
         })?;
-        self.shared.reports().insert(session.id.clone(), Reports::default());
+        self.reports().insert(session.id.clone(), Reports::default());
         Ok(session)
     }
 
-    pub(super) fn renew_lease(&self, session: &Session, status: &NodeStatus) -> Result<()> {
-        let names = self.names();
-        let known = self.shared.reports().get(&session.id).map_or(0, |known| known.acknowledged);
+    pub(crate) fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
+        let layout = &self.layout;
+        let known = self.reports().get(&session.id).map_or(0, |known| known.acknowledged);
         let renewed = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::RENEW).arg(3).arg(names.sessions_key());
-            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
+            pipeline.cmd("EVAL").arg(&*scripts::RENEW).arg(3).arg(layout.sessions_key());
+            pipeline.arg(layout.lease_key(&session.id)).arg(layout.ended_key(&session.id));
             pipeline.arg(&session.id).arg(millis(session.lease)).arg(known);
             pipeline.arg(status.encode());
         })?;
-        self.shared.judge(session, &renewed)
+        self.judge(session, &renewed)
     }
 
-    pub(super) fn report_changes(
-        &self,
-        session: &Session,
-        changes: &[PresenceChange],
-    ) -> Result<()> {
+    pub(crate) fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
         let tagged = tagged(changes);
         let former = {
-            let reports = self.shared.reports();
+            let reports = self.reports();
             let known = reports.get(&session.id);
             known.filter(|known| known.repeats(&tagged)).map_or(0, |known| known.unanswered.len())
         };
@@ -149,7 +148,7 @@ impl RedisBroker {
             if !left {
                 break;
             }
-            left = self.end_overdue()?;
+            left = self.leave_overdue()?;
         }
         Ok(())
     }
@@ -158,7 +157,7 @@ impl RedisBroker {
     fn report_part(&self, session: &Session, changes: &[Tagged]) -> Result<bool> {
         let chunks: Vec<_> = changes.chunks(REPORT_CHUNK).zip(1..).collect();
         let (acknowledged, sent) = {
-            let mut reports = self.shared.reports();
+            let mut reports = self.reports();
             let known = reports.entry(session.id.clone()).or_default();
             if known.repeats(changes) {
                 known.sent = known.unanswered_from;
@@ -171,7 +170,7 @@ impl RedisBroker {
         };
         let replies = self.each(&chunks, |pipeline, (chunk, number)| {
             self.presence_script(pipeline, &scripts::REPORT);
-            pipeline.arg(self.names().online_topic()).arg(self.names().offline_topic());
+            pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
             pipeline.arg(&session.id).arg(acknowledged).arg(sent + number);
             for Tagged { what, connection, opened } in *chunk {
                 pipeline.arg(*what).arg(*connection);
@@ -186,8 +185,8 @@ impl RedisBroker {
                 };
             }
         })?;
-        replies.iter().try_for_each(|reply| self.shared.judge(session, reply))?;
-        if let Some(known) = self.shared.reports().get_mut(&session.id) {
+        replies.iter().try_for_each(|reply| self.judge(session, reply))?;
+        if let Some(known) = self.reports().get_mut(&session.id) {
             let all = sent + chunks.len() as u64;
             known.acknowledged = known.acknowledged.max(all);
             known.unanswered = Vec::new();
@@ -195,42 +194,42 @@ impl RedisBroker {
         Ok(replies.contains(&Value::Int(2)))
     }
 
-    pub(super) fn stop_session(&self, session: &Session, how: &str) -> Result<()> {
-        let names = self.names();
+    pub(crate) fn stop_session(&self, session: &Session, how: &str) -> Result<()> {
+        let layout = &self.layout;
         self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::END).arg(4).arg(names.sessions_key());
-            pipeline.arg(names.lease_key(&session.id)).arg(names.ended_key(&session.id));
-            pipeline.arg(names.connections_key(&session.id));
+            pipeline.cmd("EVAL").arg(&*scripts::END).arg(4).arg(layout.sessions_key());
+            pipeline.arg(layout.lease_key(&session.id)).arg(layout.ended_key(&session.id));
+            pipeline.arg(layout.connections_key(&session.id));
             pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
         })?;
-        self.shared.reports().remove(&session.id);
+        self.reports().remove(&session.id);
         Ok(())
     }
 
-    pub(super) fn lapsed_sessions(&self) -> Result<Vec<String>> {
-        let names = self.names();
+    pub(crate) fn lapsed(&self) -> Result<Vec<String>> {
+        let layout = &self.layout;
         let lapsed = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::LAPSED).arg(1).arg(names.sessions_key());
-            pipeline.arg(names.lease_key("")).arg(names.ended_key(""));
+            pipeline.cmd("EVAL").arg(&*scripts::LAPSED).arg(1).arg(layout.sessions_key());
+            pipeline.arg(layout.lease_key("")).arg(layout.ended_key(""));
         })?;
         Ok(reply::texts(lapsed))
     }
 
-    pub(super) fn end_lapsed_sessions(&self, sessions: &[String]) -> Result<Vec<String>> {
-        let names = self.names();
+    pub(crate) fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
+        let layout = &self.layout;
         let ended = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::END_LAPSED).arg(1).arg(names.sessions_key());
-            pipeline.arg(names.lease_key("")).arg(names.ended_key("")).arg(END_LIFE.as_secs());
+            pipeline.cmd("EVAL").arg(&*scripts::END_LAPSED).arg(1).arg(layout.sessions_key());
+            pipeline.arg(layout.lease_key("")).arg(layout.ended_key("")).arg(END_LIFE.as_secs());
             pipeline.arg(sessions);
         })?;
         Ok(reply::texts(ended))
     }
 
-    pub(super) fn reap_sessions(&self, limit: usize) -> Result<usize> {
-        let names = self.names();
+    pub(crate) fn reap(&self, limit: usize) -> Result<usize> {
+        let layout = &self.layout;
         let ended = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::ENDED).arg(1).arg(names.sessions_key());
-            pipeline.arg(names.ended_key(""));
+            pipeline.cmd("EVAL").arg(&*scripts::ENDED).arg(1).arg(layout.sessions_key());
+            pipeline.arg(layout.ended_key(""));
         })?;
         let mut closed = 0;
         for session in reply::texts(ended) {
@@ -239,7 +238,7 @@ impl RedisBroker {
                 let chunk = REAP_CHUNK.min(limit - closed);
                 let step = self.one(|pipeline| {
                     self.presence_script(pipeline, &scripts::REAP);
-                    pipeline.arg(names.offline_topic()).arg(&session).arg(chunk);
+                    pipeline.arg(layout.offline_topic()).arg(&session).arg(chunk);
                 })?;
                 let mut step = reply::items(step).into_iter().map(reply::number);
                 closed += step.next().unwrap_or_default().max(0) as usize;
@@ -253,12 +252,12 @@ impl RedisBroker {
     }
 
     /// Ends some memberships that are overdue; whether there are more.
-    pub(super) fn end_overdue(&self) -> Result<bool> {
+    pub(crate) fn leave_overdue(&self) -> Result<bool> {
         let more = self.one(|pipeline| self.presence_script(pipeline, &scripts::OVERDUE))?;
         Ok(reply::number(more) == 1)
     }
 
-    pub(super) fn rejoin_clients(&self, clients: &[ClientId]) -> Result<usize> {
+    pub(crate) fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
         let chunk = &clients[..clients.len().min(REJOIN_CHUNK)];
         let done = self.one(|pipeline| {
             self.presence_script(pipeline, &scripts::REJOIN);
@@ -271,16 +270,16 @@ impl RedisBroker {
 
     /// A script without keys, whose first argument is the prefix of all of them.
     fn presence_script(&self, pipeline: &mut Pipeline, script: &str) {
-        pipeline.cmd("EVAL").arg(script).arg(0).arg(self.names().prefix());
+        pipeline.cmd("EVAL").arg(script).arg(0).arg(self.layout.prefix());
     }
 }
 
 /// What stands for a taken ticket in its client's `Coming`; nothing for a tag of 0.
-pub(super) fn mark(tag: u64) -> String {
+pub(crate) fn mark(tag: u64) -> String {
     if tag == 0 { String::new() } else { format!("~{tag:016x}") }
 }
 
-impl Shared {
+impl Backend {
     /// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
     fn judge(&self, session: &Session, reply: &Value) -> Result<()> {
         let (kind, what) = match reply {

@@ -10,9 +10,15 @@ use std::{
 
 use redis::{Pipeline, Value};
 
-use super::{RedisBroker, error, lists::bad_cursor, reply, scripts};
+use super::{lists::bad_cursor, scripts};
 use crate::{
-    broker::contract::Page,
+    broker::{
+        contract::Page,
+        redis::{
+            backend::Backend,
+            link::{error, reply},
+        },
+    },
     error::Result,
     id::ClientId,
     wire::{NodeStatus, Ticket},
@@ -59,17 +65,17 @@ impl Place {
     }
 }
 
-impl RedisBroker {
+impl Backend {
     /// Two round trips, however many nodes there are.
-    pub(super) fn read_statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
+    pub(crate) fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
         let sessions = self.sessions()?;
         let mut pipeline = Pipeline::with_capacity(sessions.len());
         for (session, _) in &sessions {
-            pipeline.cmd("GET").arg(self.names().lease_key(session));
+            pipeline.cmd("GET").arg(self.layout.lease_key(session));
         }
         let leases = match sessions.is_empty() {
             true => Vec::new(),
-            false => self.shared.read(&pipeline)?,
+            false => self.read(&pipeline)?,
         };
         let standing = sessions.into_iter().zip(leases).filter(|(_, lease)| *lease != Value::Nil);
         let status = |lease| NodeStatus::decode(&reply::text(lease));
@@ -78,7 +84,7 @@ impl RedisBroker {
 
     /// One round trip for a client that is offline; else up to one for each 500 connections of the node,
     /// fewer once as many were found as are open.
-    pub(super) fn find_connections(
+    pub(crate) fn connections_of(
         &self,
         client: ClientId,
         node: &str,
@@ -86,7 +92,7 @@ impl RedisBroker {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let page = self.page_of_connections(client, node, after.as_deref())?;
+            let page = self.connections_page(client, node, after.as_deref())?;
             found.extend(page.items);
             after = page.next;
             if after.is_none() {
@@ -99,7 +105,7 @@ impl RedisBroker {
     }
 
     /// A few steps of the walk through the connections of a node.
-    pub(super) fn page_of_connections(
+    pub(crate) fn connections_page(
         &self,
         client: ClientId,
         node: &str,
@@ -107,7 +113,7 @@ impl RedisBroker {
     ) -> Result<Page<(u64, Ticket)>> {
         let mut place = after.map_or(Ok(Place::default()), Place::decode)?;
         let open = reply::number(self.look(|pipeline| {
-            pipeline.cmd("HGET").arg(self.names().online_key()).arg(client.to_string());
+            pipeline.cmd("HGET").arg(self.layout.online_key()).arg(client.to_string());
         })?);
         let mut page = Page { items: Vec::new(), next: None, total: open.max(0) as u64 };
         if open <= 0 {
@@ -146,8 +152,8 @@ impl RedisBroker {
     fn find_step(&self, client: ClientId, session: &str, cursor: u64) -> Result<Step> {
         let mark = format!("{client} ");
         let reply = self.look(|pipeline| {
-            pipeline.cmd("EVAL").arg(scripts::FIND).arg(1);
-            pipeline.arg(self.names().connections_key(session));
+            pipeline.cmd("EVAL").arg(&*scripts::FIND).arg(1);
+            pipeline.arg(self.layout.connections_key(session));
             pipeline.arg(cursor).arg(FIND_STEP).arg(&mark);
         })?;
         let mut texts = reply::texts(reply).into_iter();
@@ -164,17 +170,16 @@ impl RedisBroker {
     fn look(&self, build: impl FnOnce(&mut Pipeline)) -> Result<Value> {
         let mut pipeline = Pipeline::new();
         build(&mut pipeline);
-        let shared = &self.shared;
-        let mut walk = shared.walks.take(&shared.connector)?;
+        let mut walk = self.walks.take(&self.connector)?;
         let began = Instant::now();
         let mut replies = walk.run(&pipeline)?;
         thread::sleep((2 * began.elapsed()).min(LONGEST_REST));
         if let Some(error) =
-            replies.iter().find_map(|reply| error::of_reply(&shared.connector.address, reply))
+            replies.iter().find_map(|reply| error::of_reply(&self.connector.address, reply))
         {
             return Err(error);
         }
-        replies.pop().ok_or_else(|| error::unexpected(&shared.connector.address))
+        replies.pop().ok_or_else(|| error::unexpected(&self.connector.address))
     }
 
     /// The sessions of one node, in the order of their names.
@@ -186,10 +191,10 @@ impl RedisBroker {
     }
 
     /// All sessions, each with its node.
-    pub(super) fn sessions(&self) -> Result<Vec<(String, String)>> {
+    pub(crate) fn sessions(&self) -> Result<Vec<(String, String)>> {
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("HGETALL").arg(self.names().sessions_key());
-        let listed = self.shared.read(&pipeline)?.pop().unwrap_or(Value::Nil);
+        pipeline.cmd("HGETALL").arg(self.layout.sessions_key());
+        let listed = self.read(&pipeline)?.pop().unwrap_or(Value::Nil);
         let sessions = reply::pairs(reply::texts(listed).into_iter());
         let node = |value: String| value.split_once(' ').map_or("", |(_, node)| node).to_owned();
         Ok(sessions.map(|(session, value)| (session, node(value))).collect())

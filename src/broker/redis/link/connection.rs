@@ -22,14 +22,14 @@ const GRAIN: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The socket below.
-pub(super) enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
 }
 
 /// A socket whose reads and writes wait until a deadline and survive interruptions.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: Socket,
     deadline: Instant,
     /// What the system was told last.
@@ -38,7 +38,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Socket, deadline: Instant) -> Self {
+    pub(crate) fn new(socket: Socket, deadline: Instant) -> Self {
         Wire { socket, deadline, read_timeout: Duration::ZERO, write_timeout: Duration::ZERO }
     }
 
@@ -140,7 +140,7 @@ impl Write for Wire {
 }
 
 /// The wire, or TLS over it.
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Plain(Wire),
     #[cfg(feature = "tls")]
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, Wire>>),
@@ -164,20 +164,20 @@ impl Stream {
     }
 }
 
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: Stream,
     parser: Parser,
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: Stream) -> Self {
         Link { stream, parser: Parser::new() }
     }
 
     /// Sends packed commands at once and reads `count` replies, errors of Redis among them.
     ///
     /// Stops at the first failure to read: a Redis that stalls costs one wait, not one per command.
-    pub(super) fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         packed: &[u8],
         count: usize,
@@ -188,14 +188,14 @@ impl Link {
     }
 
     /// Sends packed commands whose replies are to be [received](Self::receive).
-    pub(super) fn send(&mut self, packed: &[u8], deadline: Instant) -> RedisResult<()> {
+    pub(crate) fn send(&mut self, packed: &[u8], deadline: Instant) -> RedisResult<()> {
         self.stream.wire().deadline = deadline;
         Ok(self.stream.write_all(packed)?)
     }
 
     /// What Redis says next; `None` if that is not there, or not whole, by the deadline. What has come of
     /// it is kept for the next call.
-    pub(super) fn receive(&mut self, deadline: Instant) -> RedisResult<Option<Value>> {
+    pub(crate) fn receive(&mut self, deadline: Instant) -> RedisResult<Option<Value>> {
         self.stream.wire().deadline = deadline;
         match self.read() {
             Ok(value) => Ok(Some(value)),
@@ -213,7 +213,7 @@ impl Link {
     }
 
     /// Whether the connection, from which nothing is expected, is as it was left.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         self.stream.wire().is_quiet()
     }
 }

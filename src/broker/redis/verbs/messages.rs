@@ -7,21 +7,28 @@ use std::{collections::HashSet, sync::PoisonError};
 
 use redis::{Pipeline, Value, cmd};
 
-use super::{PIPELINE, RedisBroker, error, gather::Load};
-use crate::{error::Result, wire::Envelope};
+use super::gather::Load;
+use crate::{
+    broker::redis::{
+        backend::{Backend, PIPELINE},
+        link::error,
+    },
+    error::Result,
+    wire::Envelope,
+};
 
 /// A send of more bytes goes out by itself: others must not wait for it.
 const LONG: usize = 256 << 10;
 
-impl RedisBroker {
-    pub(super) fn send(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+impl Backend {
+    pub(crate) fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         if outgoing.is_empty() {
             return Ok(());
         }
         let mut packed = Vec::new();
         for (node, envelope) in outgoing.iter().take(PIPELINE) {
             let mut publish = cmd("PUBLISH");
-            publish.arg(self.names().node_topic(node)).arg(envelope.encode());
+            publish.arg(self.layout.node_topic(node)).arg(envelope.encode());
             publish.write_packed_command(&mut packed);
         }
         let replies = if outgoing.len() > PIPELINE || packed.len() > LONG {
@@ -29,31 +36,31 @@ impl RedisBroker {
         } else {
             let counts = count_by_node(outgoing);
             let counts = counts.into_iter().map(|(node, count)| (node.to_owned(), count)).collect();
-            let deadline = self.shared.connector.connect_deadline();
+            let deadline = self.connector.connect_deadline();
             let load = Load { counts, packed, messages: outgoing.len(), deadline };
-            self.shared.gather.send(load, |loads| self.send_together(loads))?
+            self.gather.send(load, |loads| self.send_together(loads))?
         };
         self.doubt_unserved(outgoing, &replies);
-        error::judge(&self.shared.connector.address, &replies)
+        error::judge(&self.connector.address, &replies)
     }
 
     /// Over one connection, in as many round trips as it takes.
     fn send_alone(&self, outgoing: &[(&str, Envelope)]) -> Result<Vec<Value>> {
-        let names = self.names();
+        let layout = &self.layout;
         let chunks: Vec<_> =
             outgoing.chunks(PIPELINE).map(|chunk| (chunk, count_by_node(chunk))).collect();
         let pipelines = chunks.iter().map(|(chunk, counts)| {
             let mut pipeline = Pipeline::with_capacity(counts.len() + chunk.len());
             // Before the messages: a node that compares must not have heard more than was counted.
             for (node, count) in counts {
-                pipeline.cmd("HINCRBY").arg(names.published_key()).arg(*node).arg(*count);
+                pipeline.cmd("HINCRBY").arg(layout.published_key()).arg(*node).arg(*count);
             }
             for (node, envelope) in *chunk {
-                pipeline.cmd("PUBLISH").arg(names.node_topic(node)).arg(envelope.encode());
+                pipeline.cmd("PUBLISH").arg(layout.node_topic(node)).arg(envelope.encode());
             }
             pipeline
         });
-        let replies = self.shared.calls.take(&self.shared.connector)?.run_all(pipelines)?;
+        let replies = self.calls.take(&self.connector)?.run_all(pipelines)?;
         // A Redis out of memory refuses to count, but still carries messages.
         let published = replies.into_iter().zip(&chunks);
         Ok(published
@@ -70,15 +77,15 @@ impl RedisBroker {
         let mut packed = Vec::with_capacity(loads.iter().map(|load| load.packed.len() + 64).sum());
         for (node, count) in &counts {
             let mut increase = cmd("HINCRBY");
-            increase.arg(self.names().published_key()).arg(*node).arg(*count);
+            increase.arg(self.layout.published_key()).arg(*node).arg(*count);
             increase.write_packed_command(&mut packed);
         }
         loads.iter().for_each(|load| packed.extend_from_slice(&load.packed));
         let messages: usize = loads.iter().map(|load| load.messages).sum();
-        let connector = &self.shared.connector;
+        let connector = &self.connector;
         let deadline =
             loads.first().map_or_else(|| connector.connect_deadline(), |load| load.deadline);
-        let mut in_use = self.shared.calls.take_by(connector, deadline)?;
+        let mut in_use = self.calls.take_by(connector, deadline)?;
         let mut replies = in_use.run_packed(&packed, counts.len() + messages)?;
         Ok(replies.split_off(counts.len()))
     }
@@ -90,7 +97,7 @@ impl RedisBroker {
             outgoing.iter().zip(replies).filter(|(_, reply)| matches!(reply, Value::Int(0)));
         let unheard: HashSet<&str> = unheard.map(|((node, _), _)| *node).collect();
         for node in unheard {
-            let told = &self.shared.unserved;
+            let told = &self.unserved;
             if !told.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned()) {
                 continue;
             }
@@ -105,7 +112,7 @@ impl RedisBroker {
             log::warn!(
                 "nobody serves node {node:?}, so what is sent to its clients reaches nobody; nodes on {} \
                  with this prefix and path: {names:?}. The list of servers must be the same everywhere",
-                self.shared.connector.address
+                self.connector.address
             );
         }
     }

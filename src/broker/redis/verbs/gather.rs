@@ -17,21 +17,23 @@ use std::{
 
 use redis::Value;
 
-use super::PIPELINE;
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    broker::redis::backend::PIPELINE,
+    error::{Error, ErrorKind, Result},
+};
 
 /// Bytes that go out together, beyond those of a single send.
 const BYTES: usize = 1 << 20;
 
 /// What one caller sends.
-pub(super) struct Load {
+pub(crate) struct Load {
     /// How many messages go to each node.
-    pub(super) counts: Vec<(String, u64)>,
+    pub(crate) counts: Vec<(String, u64)>,
     /// A `PUBLISH` for each message.
-    pub(super) packed: Vec<u8>,
-    pub(super) messages: usize,
+    pub(crate) packed: Vec<u8>,
+    pub(crate) messages: usize,
     /// When a connection for it must be found.
-    pub(super) deadline: Instant,
+    pub(crate) deadline: Instant,
 }
 
 /// What a caller who waits is told.
@@ -55,20 +57,20 @@ struct State {
     asked: u64,
 }
 
-pub(super) struct Gather {
+pub(crate) struct Gather {
     lanes: usize,
     state: Mutex<State>,
 }
 
 impl Gather {
-    pub(super) fn new(lanes: usize) -> Self {
+    pub(crate) fn new(lanes: usize) -> Self {
         Gather { lanes, state: Mutex::default() }
     }
 
     /// Has `load` sent, alone or with others, by `send`; the replies to its messages.
     ///
     /// `send` gets loads, the earliest first, and returns a reply for each of their messages.
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         load: Load,
         send: impl Fn(&[&Load]) -> Result<Vec<Value>>,

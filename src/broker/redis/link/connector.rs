@@ -12,27 +12,27 @@ use redis::{
 };
 
 use super::{
+    connection::{Link, Socket, Stream, Wire},
     error,
-    link::{Link, Socket, Stream, Wire},
     options::RedisOptions,
     url,
 };
 use crate::error::Result;
 
 /// Opens connections to one Redis.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     info: ConnectionInfo,
     /// Whether TLS is spoken.
     secure: bool,
     /// For people: scheme, host, port and database, no secrets.
-    pub(super) address: String,
+    pub(crate) address: String,
     connect_timeout: Duration,
     call_timeout: Duration,
 }
 
 impl Connector {
     /// Checks the URL; connects to nothing.
-    pub(super) fn new(url: &str, options: &RedisOptions) -> Result<Self> {
+    pub(crate) fn new(url: &str, options: &RedisOptions) -> Result<Self> {
         url::check(url)?;
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let secure = matches!(scheme, "rediss" | "valkeys");
@@ -49,17 +49,17 @@ impl Connector {
     }
 
     /// When a connection that is asked for now must stand.
-    pub(super) fn connect_deadline(&self) -> Instant {
+    pub(crate) fn connect_deadline(&self) -> Instant {
         Instant::now() + self.connect_timeout
     }
 
     /// When the replies to what is sent now must be there.
-    pub(super) fn call_deadline(&self) -> Instant {
+    pub(crate) fn call_deadline(&self) -> Instant {
         Instant::now() + self.call_timeout
     }
 
     /// An authenticated connection.
-    pub(super) fn connect(&self, deadline: Instant) -> Result<Link> {
+    pub(crate) fn connect(&self, deadline: Instant) -> Result<Link> {
         self.dial(deadline).map_err(|error| error::connect_failed(&self.address, error))
     }
 

@@ -9,9 +9,11 @@ use std::collections::hash_map::{Entry, HashMap};
 
 use redis::{Pipeline, Value};
 
-use super::{RedisBroker, reply};
 use crate::{
-    broker::contract::Page,
+    broker::{
+        contract::Page,
+        redis::{backend::Backend, link::reply},
+    },
     error::{Error, Result},
     id::ClientId,
 };
@@ -32,16 +34,12 @@ struct Step {
     total: u64,
 }
 
-impl RedisBroker {
-    pub(super) fn page_of_online(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page<ClientId>> {
-        self.page(&self.names().online_key(), after, limit, client)
+impl Backend {
+    pub(crate) fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        self.page(&self.layout.online_key(), after, limit, client)
     }
 
-    pub(super) fn page_of_members(
+    pub(crate) fn members_page(
         &self,
         channel: &str,
         after: Option<&str>,
@@ -50,36 +48,36 @@ impl RedisBroker {
         if channel.is_empty() {
             return Ok(Page { items: Vec::new(), next: None, total: 0 });
         }
-        self.page(&self.names().channel_key(channel), after, limit, client)
+        self.page(&self.layout.channel_key(channel), after, limit, client)
     }
 
-    pub(super) fn page_of_channels(
+    pub(crate) fn channels_page(
         &self,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<(String, i64)>> {
         let channel = |name, size| Some((reply::text(name), reply::number(size)));
-        self.page(&self.names().channel_list_key(), after, limit, channel)
+        self.page(&self.layout.channel_list_key(), after, limit, channel)
     }
 
-    pub(super) fn list_online(&self) -> Result<Vec<ClientId>> {
-        self.list_clients(&self.names().online_key())
+    pub(crate) fn online_clients(&self) -> Result<Vec<ClientId>> {
+        self.list_clients(&self.layout.online_key())
     }
 
-    pub(super) fn list_members(&self, channel: &str) -> Result<Vec<ClientId>> {
+    pub(crate) fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
         match channel {
             "" => Ok(Vec::new()),
-            channel => self.list_clients(&self.names().channel_key(channel)),
+            channel => self.list_clients(&self.layout.channel_key(channel)),
         }
     }
 
-    pub(super) fn list_channels(&self) -> Result<Vec<(String, i64)>> {
-        let channels = self.walk(&self.names().channel_list_key())?.into_iter();
+    pub(crate) fn channels(&self) -> Result<Vec<(String, i64)>> {
+        let channels = self.walk(&self.layout.channel_list_key())?.into_iter();
         Ok(channels.map(|(name, size)| (reply::text(name), reply::number(size))).collect())
     }
 
     /// All fields of a hash, as they are.
-    pub(super) fn fields(&self, key: &str) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn fields(&self, key: &str) -> Result<Vec<Vec<u8>>> {
         Ok(self.walk(key)?.into_iter().map(|(field, _)| reply::bytes(field)).collect())
     }
 
@@ -95,7 +93,7 @@ impl RedisBroker {
         while let Some(at) = cursor {
             let mut pipeline = Pipeline::new();
             pipeline.cmd("HSCAN").arg(key).arg(at).arg("COUNT").arg(STEP);
-            let (items, next) = found(self.shared.read(&pipeline)?.pop());
+            let (items, next) = found(self.read(&pipeline)?.pop());
             for (field, value) in reply::pairs(items.into_iter()) {
                 match places.entry(reply::bytes(field.clone())) {
                     Entry::Occupied(place) => met[*place.get()].1 = value,
@@ -145,7 +143,7 @@ impl RedisBroker {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HLEN").arg(key);
         pipeline.cmd("HSCAN").arg(key).arg(cursor).arg("COUNT").arg(count);
-        let mut replies = self.shared.read(&pipeline)?.into_iter();
+        let mut replies = self.read(&pipeline)?.into_iter();
         let total = reply::number(replies.next().unwrap_or(Value::Nil)).max(0) as u64;
         let (items, next) = found(replies.next());
         Ok(Step { items, next, total })
@@ -166,7 +164,7 @@ fn client(field: Value, _: Value) -> Option<ClientId> {
 }
 
 /// `after` is not what a page gave as its `next`.
-pub(super) fn bad_cursor(after: Option<&str>) -> Error {
+pub(crate) fn bad_cursor(after: Option<&str>) -> Error {
     let after = after.unwrap_or_default();
     Error::argument(format!("after: {after:?} was not given as the next page by a list like this"))
 }

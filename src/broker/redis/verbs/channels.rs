@@ -1,17 +1,27 @@
 //! Who is in which channel, and who is online: what the business asks about single clients and channels.
 //!
-//! Called by `RedisBroker`'s verbs. Whole lists and their pages are in `lists`.
+//! Called by helpers, and by a node that restores memberships. Whole lists and their pages are in `lists`.
 
 use redis::{Pipeline, Value};
 
-use super::{PIPELINE, RedisBroker, error, millis, reply, scripts};
-use crate::{broker::contract::JoinLimits, error::Result, id::ClientId};
+use super::{millis, scripts};
+use crate::{
+    broker::{
+        contract::JoinLimits,
+        redis::{
+            backend::{Backend, PIPELINE},
+            link::{error, reply},
+        },
+    },
+    error::Result,
+    id::ClientId,
+};
 
 /// Members looked at by one run of the clearing script.
 const CLEAR_CHUNK: usize = 100;
 
-impl RedisBroker {
-    pub(super) fn join_channels(
+impl Backend {
+    pub(crate) fn join_within(
         &self,
         memberships: &[(ClientId, &str)],
         limits: &JoinLimits,
@@ -25,27 +35,31 @@ impl RedisBroker {
         limits.check(&refused, replies.len())
     }
 
+    pub(crate) fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.change_memberships(&scripts::LEAVE, memberships, |_| {}).map(drop)
+    }
+
     /// Runs [`scripts::JOIN`] or [`scripts::LEAVE`] for each membership, with `more` arguments. A channel
     /// without a name is none.
-    pub(super) fn change_memberships(
+    fn change_memberships(
         &self,
         script: &str,
         memberships: &[(ClientId, &str)],
         more: impl Fn(&mut Pipeline),
     ) -> Result<Vec<Value>> {
         let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
-        let names = self.names();
+        let layout = &self.layout;
         self.each(&named, |pipeline, (client, channel)| {
             pipeline.cmd("EVAL").arg(script).arg(3);
-            pipeline.arg(names.channel_key(channel)).arg(names.client_key(*client));
-            pipeline.arg(names.channel_list_key()).arg(client.to_string()).arg(*channel);
-            pipeline.arg(names.prefix());
+            pipeline.arg(layout.channel_key(channel)).arg(layout.client_key(*client));
+            pipeline.arg(layout.channel_list_key()).arg(client.to_string()).arg(*channel);
+            pipeline.arg(layout.prefix());
             more(pipeline);
         })
     }
 
-    pub(super) fn count_connections(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
-        let key = self.names().online_key();
+    pub(crate) fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
+        let key = self.layout.online_key();
         // As the original asks.
         if let [client] = clients {
             let count = self.one(|pipeline| {
@@ -62,23 +76,23 @@ impl RedisBroker {
         })?;
         let counts: Vec<_> = replies.into_iter().flat_map(reply::items).collect();
         if counts.len() != clients.len() {
-            return Err(error::unexpected(&self.shared.connector.address));
+            return Err(error::unexpected(&self.connector.address));
         }
         Ok(counts.into_iter().map(|count| reply::number(count) > 0).collect())
     }
 
-    pub(super) fn leave_offline_members(&self, channel: &str) -> Result<()> {
+    pub(crate) fn clear_channel(&self, channel: &str) -> Result<()> {
         if channel.is_empty() {
             return Ok(());
         }
-        let names = self.names();
+        let layout = &self.layout;
         // Fields that are no ids go too, so they are kept as bytes.
-        let members = self.fields(&names.channel_key(channel))?;
+        let members = self.fields(&layout.channel_key(channel))?;
         let chunks: Vec<_> = members.chunks(CLEAR_CHUNK).collect();
         self.each(&chunks, |pipeline, members| {
-            pipeline.cmd("EVAL").arg(scripts::CLEAR).arg(3).arg(names.channel_key(channel));
-            pipeline.arg(names.online_key()).arg(names.channel_list_key());
-            pipeline.arg(names.client_key_prefix()).arg(channel);
+            pipeline.cmd("EVAL").arg(&*scripts::CLEAR).arg(3).arg(layout.channel_key(channel));
+            pipeline.arg(layout.online_key()).arg(layout.channel_list_key());
+            pipeline.arg(layout.client_key_prefix()).arg(channel);
             members.iter().for_each(|member| {
                 pipeline.arg(member);
             });
@@ -86,19 +100,19 @@ impl RedisBroker {
         Ok(())
     }
 
-    pub(super) fn read_channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
+    pub(crate) fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
         let replies = self.each(clients, |pipeline, client| {
-            pipeline.cmd("HKEYS").arg(self.names().client_key(*client));
+            pipeline.cmd("HKEYS").arg(self.layout.client_key(*client));
         })?;
         Ok(replies.into_iter().map(reply::texts).collect())
     }
 
-    pub(super) fn read_channel_size(&self, channel: &str) -> Result<i64> {
+    pub(crate) fn channel_size(&self, channel: &str) -> Result<i64> {
         if channel.is_empty() {
             return Ok(0);
         }
         let size = self.one(|pipeline| {
-            pipeline.cmd("HGET").arg(self.names().channel_list_key()).arg(channel);
+            pipeline.cmd("HGET").arg(self.layout.channel_list_key()).arg(channel);
         })?;
         Ok(reply::number(size))
     }

@@ -1,0 +1,126 @@
+//! What the verbs and the subscriptions of one `RedisBroker` share: where things lie, and how to reach them.
+//!
+//! Used on many threads at once; holds no state of clients or nodes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+};
+
+use redis::{Pipeline, Value};
+
+use super::{
+    layout::Layout,
+    link::{RedisOptions, connector::Connector, error, pool::Pool},
+    verbs::{gather::Gather, presence::Reports},
+};
+use crate::error::Result;
+
+/// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
+pub(super) const PIPELINE: usize = 1024;
+
+/// One in so many connections for calls may be one that publishes: those who come meanwhile are gathered.
+const LANES: usize = 4;
+
+/// One Redis, as the parts of a broker see it.
+pub(super) struct Backend {
+    pub(super) layout: Layout,
+    pub(super) options: RedisOptions,
+    pub(super) connector: Connector,
+    /// Connections for calls that change something or that single messages depend on.
+    pub(super) calls: Pool,
+    /// What many threads publish at the same moment.
+    pub(super) gather: Gather,
+    /// Nodes of which was said that nobody serves them, or that were found to be served.
+    pub(super) unserved: Mutex<HashSet<String>>,
+    /// Connections for lists, which must not keep the others waiting.
+    pub(super) reads: Pool,
+    /// The one connection for walks through all connections of a node.
+    pub(super) walks: Pool,
+    /// Own sessions that were not ended by ourselves.
+    pub(super) reports: Mutex<HashMap<String, Reports>>,
+    /// How often Redis was found to have forgotten one of them.
+    pub(super) forgotten: AtomicU64,
+}
+
+impl Backend {
+    /// Checks URL and options; connects to nothing.
+    pub(super) fn new(url: &str, options: RedisOptions) -> Result<Self> {
+        options.validate()?;
+        Ok(Backend {
+            layout: Layout::new(&options.prefix, &options.path, &options.key_prefix),
+            connector: Connector::new(url, &options)?,
+            calls: Pool::new(options.pool_size),
+            gather: Gather::new((options.pool_size / LANES).max(1)),
+            unserved: Mutex::default(),
+            reads: Pool::new(options.read_pool_size),
+            walks: Pool::new(1),
+            reports: Mutex::default(),
+            forgotten: AtomicU64::new(0),
+            options,
+        })
+    }
+
+    /// Sends one command and returns its reply.
+    pub(super) fn one(&self, build: impl FnOnce(&mut Pipeline)) -> Result<Value> {
+        let mut pipeline = redis::pipe();
+        build(&mut pipeline);
+        let mut replies = self.run(&pipeline)?;
+        replies.pop().ok_or_else(|| error::unexpected(&self.connector.address))
+    }
+
+    /// Sends one command per item, over one connection, and returns their replies.
+    ///
+    /// [`Interrupted`](crate::ErrorKind::Interrupted) if some were carried out and others not.
+    pub(super) fn each<T>(
+        &self,
+        items: &[T],
+        build: impl Fn(&mut Pipeline, &T),
+    ) -> Result<Vec<Value>> {
+        let replies = self.each_reply(items, build)?;
+        error::judge(&self.connector.address, &replies)?;
+        Ok(replies)
+    }
+
+    /// As [`each`](Self::each), with errors of Redis among the replies: what is wrong with one item is not
+    /// wrong with the others.
+    pub(super) fn each_reply<T>(
+        &self,
+        items: &[T],
+        build: impl Fn(&mut Pipeline, &T),
+    ) -> Result<Vec<Value>> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pipelines = items.chunks(PIPELINE).map(|chunk| {
+            let mut pipeline = Pipeline::with_capacity(chunk.len());
+            chunk.iter().for_each(|item| build(&mut pipeline, item));
+            pipeline
+        });
+        let replies = self.calls.take(&self.connector)?.run_all(pipelines)?;
+        Ok(replies.into_iter().flatten().collect())
+    }
+
+    /// Runs a pipeline; the first error among its replies fails it.
+    pub(super) fn run(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        self.run_on(&self.calls, pipeline)
+    }
+
+    /// As [`run`](Self::run), for lists.
+    pub(super) fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        self.run_on(&self.reads, pipeline)
+    }
+
+    fn run_on(&self, pool: &Pool, pipeline: &Pipeline) -> Result<Vec<Value>> {
+        let replies = pool.run(&self.connector, pipeline)?;
+        let address = &self.connector.address;
+        match replies.iter().find_map(|reply| error::of_reply(address, reply)) {
+            Some(error) => Err(error),
+            None => Ok(replies),
+        }
+    }
+
+    pub(super) fn reports(&self) -> MutexGuard<'_, HashMap<String, Reports>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,14 @@
+//! Connections to Redis: how they are opened, shared and read, and what their failures mean.
+//!
+//! Knows commands only as bytes, and neither keys nor what they are for.
+
+pub(super) mod connection;
+pub(super) mod connector;
+pub(super) mod error;
+pub(super) mod listener;
+mod options;
+pub(super) mod pool;
+pub(super) mod reply;
+mod url;
+
+pub use options::RedisOptions;

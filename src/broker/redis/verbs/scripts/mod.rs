@@ -1,0 +1,43 @@
+//! The Lua scripts: every change of more than one key, made atomic.
+//!
+//! Used by the verbs beside this folder. Texts are constant and values travel as arguments: Redis then caches
+//! one script each, not one per client as the original does, and no name can break the script. Sent as `EVAL`,
+//! which survives a restart and `SCRIPT FLUSH` without a second round trip. Some keys are built from prefixes
+//! among the arguments, which rules out Redis Cluster; so do the original's own.
+
+use std::sync::LazyLock;
+
+/// A script from files; with `P = n`, the prefix of all keys is `ARGV[n]` and called `P` in them.
+macro_rules! script {
+    ($name:ident, $(P = $prefix:literal,)? $($file:literal),+) => {
+        pub(super) static $name: LazyLock<String> = LazyLock::new(|| {
+            compact(&[$(concat!("local P = ARGV[", $prefix, "]"),)? $(include_str!(concat!($file, ".lua"))),+])
+        });
+    };
+}
+
+script!(BEGIN, "begin");
+script!(CLAIM, "claim");
+script!(CLEAR, "clear");
+script!(COMPLETE, "complete");
+script!(END, "end");
+script!(END_LAPSED, "end_lapsed");
+script!(ENDED, "ended");
+script!(FIND, "find");
+script!(JOIN, P = 3, "join");
+script!(LAPSED, "lapsed");
+script!(LEAVE, P = 3, "leave");
+script!(OVERDUE, P = 1, "clock", "leaving", "overdue");
+script!(REAP, P = 1, "clock", "leaving", "reap");
+script!(REJOIN, P = 1, "clock", "leaving", "rejoin");
+script!(RENEW, "renew");
+script!(REPORT, P = 1, "clock", "leaving", "report");
+script!(TAKING, P = 1, "clock", "taking");
+script!(VOID, P = 1, "clock", "void");
+
+/// The texts behind each other, without comments and indentation: a script travels with each call.
+fn compact(texts: &[&str]) -> String {
+    let lines = texts.iter().flat_map(|text| text.lines()).map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("--"));
+    lines.collect::<Vec<_>>().join("\n")
+}
