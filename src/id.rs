@@ -10,6 +10,10 @@ use crate::error::Error;
 
 /// A user of the business system: a signed 64-bit integer (FreeIM 2) or a GUID (ImCore, FreeIM 1).
 ///
+/// Calls take whatever is one: `impl Into<ClientId>`, and lists of it. That is any integer of up to 64 bits but `u64`,
+/// for which there is [`TryFrom`], since the originals' ids have a sign; the 16 bytes of a GUID; and with the feature
+/// `uuid` a `uuid::Uuid`. From text with [`str::parse`]. Back with [`TryFrom`], or by a `match`.
+///
 /// One deployment uses one kind, see [`IdKind`]. Zero (the integer 0 or the all-zero GUID) means "the
 /// system": messages from it get no receipt, and nobody connects as it.
 ///
@@ -20,6 +24,10 @@ use crate::error::Error;
 /// let guid: ClientId = "{0F8FAD5B-D9CB-469F-A165-70867728950E}".parse()?;
 /// assert_eq!(number.to_string(), "42");
 /// assert_eq!(guid.to_string(), "0f8fad5b-d9cb-469f-a165-70867728950e");
+///
+/// let row_id: u64 = 43;
+/// assert_eq!(u64::try_from(ClientId::try_from(row_id)?)?, 43);
+/// assert!(ClientId::try_from(u64::MAX).is_err());
 /// # Ok::<(), imcore::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,22 +211,83 @@ impl FromStr for ClientId {
     }
 }
 
-impl From<i64> for ClientId {
-    fn from(id: i64) -> Self {
-        ClientId::Int(id)
+/// Every integer that fits is an id; one of 64 bits without a sign may not, see below.
+macro_rules! from_integers {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for ClientId {
+            fn from(id: $integer) -> Self {
+                ClientId::Int(id.into())
+            }
+        }
+    )*};
+}
+
+from_integers!(i8, i16, i32, i64, u8, u16, u32);
+
+impl TryFrom<u64> for ClientId {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) above 9,223,372,036,854,775,807 (2^63 - 1): the originals' ids
+    /// have a sign, and a larger one would be another client there.
+    fn try_from(id: u64) -> Result<Self, Error> {
+        i64::try_from(id).map(ClientId::Int).map_err(|_| {
+            Error::argument(format!(
+                "{id} is not a client id; integers go up to {}, the largest signed one of 64 bits",
+                i64::MAX
+            ))
+        })
     }
 }
 
-impl From<i32> for ClientId {
-    fn from(id: i32) -> Self {
-        ClientId::Int(id.into())
+impl TryFrom<ClientId> for i64 {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) for a GUID.
+    fn try_from(client: ClientId) -> Result<Self, Error> {
+        match client {
+            ClientId::Int(id) => Ok(id),
+            ClientId::Guid(_) => Err(other_kind(client, "an integer")),
+        }
     }
 }
 
-impl From<u32> for ClientId {
-    fn from(id: u32) -> Self {
-        ClientId::Int(id.into())
+impl TryFrom<ClientId> for u64 {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) for a GUID and for a negative id.
+    fn try_from(client: ClientId) -> Result<Self, Error> {
+        let id = i64::try_from(client)?;
+        id.try_into().map_err(|_| other_kind(client, "an integer without a sign"))
     }
+}
+
+#[cfg(feature = "uuid")]
+impl From<uuid::Uuid> for ClientId {
+    /// A GUID with the same text form.
+    fn from(uuid: uuid::Uuid) -> Self {
+        ClientId::Guid(uuid.into_bytes())
+    }
+}
+
+#[cfg(feature = "uuid")]
+impl TryFrom<ClientId> for uuid::Uuid {
+    type Error = Error;
+
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) for an integer.
+    fn try_from(client: ClientId) -> Result<Self, Error> {
+        match client {
+            ClientId::Guid(bytes) => Ok(uuid::Uuid::from_bytes(bytes)),
+            ClientId::Int(_) => Err(other_kind(client, "a GUID")),
+        }
+    }
+}
+
+fn other_kind(client: ClientId, wanted: &str) -> Error {
+    Error::argument(format!("client {client} is not {wanted}"))
 }
 
 impl From<[u8; 16]> for ClientId {
@@ -306,6 +375,29 @@ mod tests {
         ] {
             assert!(text.parse::<ClientId>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn integers_that_are_no_ids_are_refused() {
+        assert_eq!(ClientId::try_from(i64::MAX as u64).unwrap(), ClientId::Int(i64::MAX));
+        for id in [i64::MAX as u64 + 1, u64::MAX] {
+            let error = ClientId::try_from(id).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Argument);
+            assert!(error.to_string().contains(&id.to_string()), "{error}");
+        }
+        assert_eq!(i64::try_from(ClientId::Int(-1)).unwrap(), -1);
+        assert!(u64::try_from(ClientId::Int(-1)).is_err());
+        assert!(i64::try_from(ClientId::Guid([1; 16])).is_err());
+    }
+
+    #[cfg(feature = "uuid")]
+    #[test]
+    fn a_uuid_keeps_its_text() {
+        let text = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        let uuid: uuid::Uuid = text.parse().unwrap();
+        assert_eq!(ClientId::from(uuid).to_string(), text);
+        assert_eq!(uuid::Uuid::try_from(ClientId::from(uuid)).unwrap(), uuid);
+        assert!(uuid::Uuid::try_from(ClientId::Int(1)).is_err());
     }
 
     #[test]
