@@ -93,7 +93,7 @@ impl Node {
     }
 
     fn wait_for(&self, connections: u64) {
-        while self.handle.stats().connections != connections {
+        while self.handle.vitals().stats().connections != connections {
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -54,7 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The nodes stop in good order: nothing is left in Redis.
     drop(clients);
-    nodes.into_iter().for_each(|node| node.shutdown());
+    for node in nodes {
+        node.shutdown();
+    }
     println!("online after the stop: {:?}", im.online_clients()?);
     Ok(())
 }

@@ -150,15 +150,16 @@ const LAYERS: [&[&str]; 6] =
 
 /// The server from the ground up, in the same way. Parts of one row never name each other: what waits for the
 /// broker (`upstream`) and what loops (`acceptor`, `reactor`) talk through `message` alone.
-const SERVER_LAYERS: [&[&str]; 9] = [
-    &["reasons", "readiness", "heartbeat", "failure", "kicks"],
+const SERVER_LAYERS: [&[&str]; 10] = [
+    &["bind", "reasons", "readiness", "heartbeat", "failure", "kicks", "stopping"],
     &["transport"],
     &["config", "connection"],
     &["message"],
     &["inbox"],
     &["stats"],
+    &["node"],
     &["acceptor", "reactor", "upstream"],
-    &["assembly"],
+    &["threads"],
     &["testing"],
 ];
 

@@ -136,12 +136,15 @@ fn a_ticket_thread_that_is_stuck_is_noticed() {
 #[test]
 fn a_stop_is_bounded_though_a_thread_is_stuck() {
     let (node, im) = node();
-    let failure = node.failure_watch();
+    let vitals = node.vitals();
     let url = im.connect_url(44, None).unwrap();
     let client = Client::connect(node.local_addr(), &url).unwrap();
     let _held = Held::new("client=44 ");
     drop(client);
-    eventually("held", || node.stats().connections == 0);
-    node.shutdown();
-    assert!(failure.get().is_some_and(|why| why.contains("im-reactor-0 does not end")));
+    eventually("held", || node.vitals().stats().connections == 0);
+    let how = node.shutdown();
+    // Presence waits for the last reactor, which has not said what it had.
+    assert!(!how.reported && how.stuck.iter().any(|name| name == "im-reactor-0"), "{how:?}");
+    assert!(vitals.failure().is_some_and(|why| why.contains("im-reactor-0 does not end")));
+    assert_eq!(vitals.wait_failure(), vitals.failure());
 }

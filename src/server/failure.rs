@@ -6,34 +6,45 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// Tells when a node has failed; see [`ServerHandle::failure_watch`](super::ServerHandle::failure_watch).
-#[derive(Debug, Clone, Default)]
-pub struct FailureWatch(Arc<Shared>);
-
+/// Whether a node has failed, for those who wait for it.
 #[derive(Debug, Default)]
-struct Shared {
-    failure: Mutex<Option<String>>,
+pub(crate) struct Failure {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-impl FailureWatch {
-    /// Blocks until the node has failed, and says why. For ever, if it never does.
-    pub fn wait(&self) -> String {
-        let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(why) = &*failure {
-                return why.clone();
-            }
-            failure = self.0.changed.wait(failure).unwrap_or_else(PoisonError::into_inner);
-        }
+#[derive(Debug, Default)]
+struct State {
+    why: Option<String>,
+    /// The node has stopped: nothing that is not known now can fail any more.
+    ended: bool,
+}
+
+impl Failure {
+    /// Blocks until the node has failed, and says why; `None` if it has stopped without.
+    pub(crate) fn wait(&self) -> Option<String> {
+        let state = self.lock();
+        let over = |state: &mut State| state.why.is_none() && !state.ended;
+        let state = self.changed.wait_while(state, over).unwrap_or_else(PoisonError::into_inner);
+        state.why.clone()
     }
 
     /// Why the node has failed, if it has.
-    pub fn get(&self) -> Option<String> {
-        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn get(&self) -> Option<String> {
+        self.lock().why.clone()
+    }
+
+    /// The node has stopped.
+    pub(crate) fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a thread that the node cannot do without; `true` unless it failed.
@@ -50,8 +61,8 @@ impl FailureWatch {
 
     /// Records a failure, if it is the first, and logs it.
     pub(crate) fn fail(&self, why: String) {
-        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why.clone());
-        self.0.changed.notify_all();
+        self.lock().why.get_or_insert(why.clone());
+        self.changed.notify_all();
         // After the others know: whatever has failed may be the log.
         log::error!("{why}");
     }
@@ -59,20 +70,36 @@ impl FailureWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, thread};
+
     use super::*;
 
     #[test]
     fn panics_and_errors_are_failures_and_the_first_is_told() {
-        let watch = FailureWatch::default();
-        assert!(watch.guard("a", || Ok(())));
-        assert_eq!(watch.get(), None);
-        let failed = watch.clone();
-        let waiting = std::thread::spawn(move || failed.wait());
-        assert!(!watch.guard("b", || Err(io::Error::other("x"))));
-        assert!(!watch.guard("c", || panic!("on purpose")));
-        assert_eq!(
-            waiting.join().unwrap(),
-            "b cannot go on: x; this node takes no more clients and must be restarted"
-        );
+        let failure = Arc::new(Failure::default());
+        assert!(failure.guard("a", || Ok(())));
+        assert_eq!(failure.get(), None);
+        let waiting = thread::spawn({
+            let failure = Arc::clone(&failure);
+            move || failure.wait()
+        });
+        assert!(!failure.guard("b", || Err(io::Error::other("x"))));
+        assert!(!failure.guard("c", || panic!("on purpose")));
+        let first = "b cannot go on: x; this node takes no more clients and must be restarted";
+        assert_eq!(waiting.join().unwrap().as_deref(), Some(first));
+        failure.end();
+        assert_eq!(failure.wait().as_deref(), Some(first), "an end makes nothing well");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_node_that_has_stopped() {
+        let failure = Arc::new(Failure::default());
+        let waiting = thread::spawn({
+            let failure = Arc::clone(&failure);
+            move || failure.wait()
+        });
+        failure.end();
+        assert_eq!(waiting.join().unwrap(), None);
+        assert_eq!(failure.wait(), None);
     }
 }

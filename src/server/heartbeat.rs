@@ -85,11 +85,8 @@ pub(crate) fn progress() {
 }
 
 /// The beats of all threads of a node, and which of them are stuck.
-#[derive(Debug, Clone)]
-pub(crate) struct Heartbeats(Arc<Shared>);
-
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Heartbeats {
     threads: Mutex<Vec<Thread>>,
     stuck: Mutex<Vec<String>>,
     started: Instant,
@@ -108,12 +105,12 @@ struct Thread {
 
 impl Default for Heartbeats {
     fn default() -> Self {
-        Heartbeats(Arc::new(Shared {
+        Heartbeats {
             threads: Mutex::default(),
             stuck: Mutex::default(),
             started: Instant::now(),
             looked: AtomicU64::new(0),
-        }))
+        }
     }
 }
 
@@ -122,7 +119,7 @@ impl Heartbeats {
     pub(crate) fn add(&self, name: &str) -> Beat {
         let beat = Beat::default();
         let thread = Thread { name: name.to_owned(), beat: beat.clone(), seen: 0, looks: 0 };
-        self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         beat
     }
 
@@ -130,10 +127,10 @@ impl Heartbeats {
     /// stuck, before anything is logged: whatever the threads are stuck in may be the log.
     pub(crate) fn watch(&self, stop: &Receiver<()>, mut looked: impl FnMut(bool)) {
         while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            let at = self.0.started.elapsed().as_millis() as u64;
-            self.0.looked.store(at, Ordering::Relaxed);
+            let at = self.started.elapsed().as_millis() as u64;
+            self.looked.store(at, Ordering::Relaxed);
             let now = self.look();
-            let mut stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
             let before = std::mem::replace(&mut *stuck, now.clone());
             drop(stuck);
             looked(!now.is_empty());
@@ -147,19 +144,19 @@ impl Heartbeats {
             }
         }
         // From here on nobody looks, and nobody is to conclude that this thread is stuck.
-        self.0.looked.store(u64::MAX, Ordering::Relaxed);
+        self.looked.store(u64::MAX, Ordering::Relaxed);
     }
 
     fn look(&self) -> Vec<String> {
-        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.iter_mut().filter_map(|thread| thread.look().then(|| thread.name.clone())).collect()
     }
 
     /// Which threads do not turn, if any: one sentence.
     pub(crate) fn stalled(&self) -> Option<String> {
-        let stuck = self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
-        let looked = Duration::from_millis(self.0.looked.load(Ordering::Relaxed));
-        let unwatched = self.0.started.elapsed().saturating_sub(looked);
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
+        let looked = Duration::from_millis(self.looked.load(Ordering::Relaxed));
+        let unwatched = self.started.elapsed().saturating_sub(looked);
         match stuck.is_empty() {
             false => Some(format!("{stuck}: not turning; restart this node")),
             // The watch thread itself, which stops with the node.

@@ -114,8 +114,8 @@ impl<T> InboxSender<T> {
         Ok(())
     }
 
-    /// Pushes, waiting while the inbox is full. Never called by a loop: two full loops would wait for
-    /// each other. Gives the item back when the loop has ended.
+    /// Pushes, waiting while the inbox is full. Of the loops only the acceptor calls it, towards reactors, which never
+    /// wait for it: two full loops would wait for each other. Gives the item back when the loop has ended.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
         let result = match self.queue.try_send(item) {
             Ok(()) => Ok(()),

@@ -3,12 +3,12 @@
 //! [`Server::start`] binds, starts the threads and returns a [`ServerHandle`]; the threads end with it.
 //! Reading order: `message` (what crosses threads); `reactor` and its `hub`; `connection` with `inbound`, `outbox` and
 //! `frame` (the life of a socket); `acceptor` (how a socket gets there) and `transport` (what its bytes go through);
-//! `upstream` (the broker's two directions); `assembly` puts them together. `stats` counts, `testing` tries; the rest
-//! is small. A part waits (`upstream`), loops (`acceptor`, `reactor`) or only computes: `tests/dependencies.rs` holds
-//! them to that.
+//! `upstream` (the broker's two directions). They share a `node`; `threads` starts and stops them. `stats` counts,
+//! `testing` tries; the rest is small. A part waits (`upstream`), loops (`acceptor`, `reactor`) or only computes:
+//! `tests/dependencies.rs` holds them to that.
 
 mod acceptor;
-mod assembly;
+mod bind;
 mod config;
 mod connection;
 mod failure;
@@ -16,43 +16,37 @@ mod heartbeat;
 mod inbox;
 mod kicks;
 mod message;
+mod node;
 mod reactor;
 mod readiness;
 mod reasons;
 mod stats;
+mod stopping;
 #[cfg(any(test, feature = "fuzzing", feature = "bench"))]
 #[doc(hidden)]
 pub mod testing;
+mod threads;
 mod transport;
 mod upstream;
 
 use std::{
-    io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::Sender,
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
-
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     broker::Broker,
     error::{Error, ErrorKind, Result},
 };
-use assembly::Assembly;
-use inbox::{InboxSender, Reactors};
-use message::{AcceptorCommand, Command};
-use readiness::Readiness;
+use bind::bind;
+use node::Node;
+use threads::Threads;
 use transport::tls::Tls;
-use upstream::patience::Patience;
 
+pub use bind::bind_advice;
 pub use config::{Limits, PeerAddress, ServerConfig};
-pub use failure::FailureWatch;
 pub use readiness::NotReady;
 pub use reasons::{CloseReason, TlsFailure};
 pub use stats::{
@@ -61,15 +55,8 @@ pub use stats::{
     snapshot::ServerStats,
     vitals::Vitals,
 };
+pub use threads::Shutdown;
 pub use transport::tls::TlsConfig;
-
-/// Sockets that the kernel completes before they are accepted; it caps this at its own limit.
-const BACKLOG: i32 = 4096;
-
-/// Time that a stopping node has for its last reports to the broker, as long as these succeed.
-const LAST_REPORTS: Duration = Duration::from_secs(10);
-/// How long a call to the broker may go on after that, by its own deadline.
-const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// Starts nodes; see [`Server::start`].
 #[derive(Debug)]
@@ -99,46 +86,23 @@ impl Server {
     pub fn start(config: ServerConfig, broker: Arc<dyn Broker>) -> Result<ServerHandle> {
         config.validate()?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
-        let listener = bind(config.listen).map_err(|error| {
-            let advice = bind_advice(config.listen, &error);
-            let detail = format!("listen: cannot listen on {}; {advice}", config.listen);
-            Error::new(ErrorKind::Io, detail).with_source(error)
-        })?;
+        let listener = bind(config.listen)?;
         let failed =
             |error| Error::new(ErrorKind::Io, "cannot start the server").with_source(error);
         let bound = listener.local_addr().map_err(failed)?;
-        let (placement, own) = config.identity(bound)?;
-        let assembly = Assembly::new(config, placement, own, tls, broker);
-        assembly.start(listener, bound).map_err(failed)
+        let node = Node::new(config, bound, tls, broker)?;
+        let threads = Some(Threads::start(&node, listener).map_err(failed)?);
+        Ok(ServerHandle { bound, node, threads })
     }
 }
 
-/// A running node. Dropping it [shuts it down](ServerHandle::shutdown).
+/// A running node. Dropping it [shuts it down](ServerHandle::shutdown), which may take as long.
 #[derive(Debug)]
 pub struct ServerHandle {
     bound: SocketAddr,
-    node: String,
-    limits: Limits,
-    readiness: Arc<Readiness>,
-    failure: FailureWatch,
-    vitals: Vitals,
-    tls: Option<Tls>,
-    acceptor: InboxSender<AcceptorCommand>,
-    reactors: Reactors,
-    stop_feed: Arc<AtomicBool>,
-    give_up: Arc<Patience>,
-    /// Its end is the end of the watch thread.
-    watched: Option<Sender<()>>,
-    threads: Threads,
-}
-
-#[derive(Debug, Default)]
-struct Threads {
-    acceptor: Option<JoinHandle<()>>,
-    feed: Option<JoinHandle<()>>,
-    reactors: Vec<JoinHandle<()>>,
-    workers: Vec<JoinHandle<()>>,
-    watch: Option<JoinHandle<()>>,
+    node: Arc<Node>,
+    /// `None` once they were stopped.
+    threads: Option<Threads>,
 }
 
 impl ServerHandle {
@@ -149,12 +113,12 @@ impl ServerHandle {
 
     /// The node's identity.
     pub fn server(&self) -> &str {
-        &self.node
+        &self.node.name
     }
 
     /// Whether clients can connect: the node hears the broker and holds its presence lease.
     pub fn is_ready(&self) -> bool {
-        self.readiness.is_ready()
+        self.node.pulse.readiness.is_ready()
     }
 
     /// Waits until the node is [ready](Self::is_ready), up to `timeout`; false if it is not by then.
@@ -169,44 +133,10 @@ impl ServerHandle {
         true
     }
 
-    /// Tells when a thread of the node fails, which it does not recover from: restart the node then.
-    ///
-    /// ```
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig}};
-    /// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
-    /// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
-    /// std::thread::spawn({
-    ///     let failure = node.failure_watch();
-    ///     move || {
-    ///         failure.wait();
-    ///         std::process::exit(1); // whoever started this process starts it again
-    ///     }
-    /// });
-    /// # Ok::<(), imcore::Error>(())
-    /// ```
-    pub fn failure_watch(&self) -> FailureWatch {
-        self.failure.clone()
-    }
-
-    /// What the node has counted so far.
-    ///
-    /// ```
-    /// # use std::{sync::Arc, time::Duration};
-    /// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig}};
-    /// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
-    /// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
-    /// let stats = node.stats();
-    /// println!("{} connections, {} of {} messages delivered", stats.connections, stats.delivered, stats.offered);
-    /// # Ok::<(), imcore::Error>(())
-    /// ```
-    pub fn stats(&self) -> ServerStats {
-        self.vitals.stats()
-    }
-
-    /// The same and more for whoever watches the node from outside, also while it stops.
+    /// What can be asked about the node from any thread, also while it stops: whether it is ready or has failed, and
+    /// what it has counted.
     pub fn vitals(&self) -> Vitals {
-        self.vitals.clone()
+        self.node.vitals()
     }
 
     /// Uses the certificate and key of `tls` from the next TLS handshake on; files are read now. Connections
@@ -216,7 +146,7 @@ impl ServerHandle {
     /// [`Config`](ErrorKind::Config), naming file and fault, or because the node was started without TLS;
     /// the old certificate stays in use.
     pub fn reload_tls(&self, tls: &TlsConfig) -> Result<()> {
-        match &self.tls {
+        match &self.node.tls {
             Some(running) => running.reload(tls),
             None => Err(Error::config("tls", "this node was started without TLS; restart it")),
         }
@@ -226,47 +156,13 @@ impl ServerHandle {
     /// [spread](Limits::drain_over)), reports all clients offline and waits for the end of all
     /// threads: at most [`Limits::drain_over`], [`Limits::drain`] and 15 seconds, also while the broker
     /// hangs. What could not be reported by then is left to other nodes, and a thread that is stuck is left
-    /// behind: both are logged, and the second is a [failure](Self::failure_watch).
-    pub fn shutdown(self) {
-        drop(self);
+    /// behind: both are logged and [told](Shutdown), and the second is a [failure](Vitals::failure).
+    pub fn shutdown(mut self) -> Shutdown {
+        self.stop().unwrap_or_else(|| unreachable!("a handle is shut down once"))
     }
 
-    fn stop(&mut self) {
-        let Some(acceptor) = self.threads.acceptor.take() else { return };
-        self.readiness.stopping.store(true, Ordering::Release);
-        let _ = self.acceptor.push_within(AcceptorCommand::Stop, LAST_CALL);
-        self.join(vec![acceptor], Instant::now() + LAST_CALL);
-        let drained = Instant::now() + self.limits.drain_over + self.limits.drain + LAST_CALL;
-        for door in self.reactors.all() {
-            let _ = door.push_within(Command::Drain, LAST_CALL);
-        }
-        let reactors = std::mem::take(&mut self.threads.reactors);
-        self.join(reactors, drained);
-        // Last, because clients that are still to be closed go on getting messages.
-        self.stop_feed.store(true, Ordering::Release);
-        // What the reactors reported last is sent now, or given up if the broker is away.
-        let now = Instant::now();
-        self.give_up.begin(now + self.limits.linger.min(LAST_REPORTS), now + LAST_REPORTS);
-        let mut workers = std::mem::take(&mut self.threads.workers);
-        workers.extend(self.threads.feed.take());
-        self.join(workers, now + LAST_REPORTS + LAST_CALL);
-        self.watched = None;
-        self.threads.watch.take().into_iter().for_each(|watch| drop(watch.join()));
-    }
-
-    /// Waits for the end of some threads until `deadline`; who has not ended by then is stuck.
-    fn join(&self, mut threads: Vec<JoinHandle<()>>, deadline: Instant) {
-        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
-        for stuck in threads.extract_if(.., |thread| !thread.is_finished()) {
-            let name = stuck.thread().name().unwrap_or_default().to_owned();
-            self.failure.fail(format!("{name} does not end and is left behind"));
-        }
-        for ended in threads {
-            // Threads catch their own panics.
-            let _ = ended.join();
-        }
+    fn stop(&mut self) -> Option<Shutdown> {
+        self.threads.take().map(|threads| threads.stop(&self.node))
     }
 }
 
@@ -274,33 +170,4 @@ impl Drop for ServerHandle {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// What to do about an address that cannot be bound.
-#[doc(hidden)]
-pub fn bind_advice(address: SocketAddr, error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "ports below 1024 are for root: choose another, or allow them with \
-             sysctl net.ipv4.ip_unprivileged_port_start=443"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address: choose one of its own, or 0.0.0.0 for all"
-        }
-        _ => "choose another address, or free this one",
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted node must not wait for the old one's sockets to time out.
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit this, which saves a system call each: pushes are small and must not wait for
-    // each other's acknowledgement. No TCP_USER_TIMEOUT: Linux counts against it while a peer's window is
-    // small, and so cuts clients that read in pauses. Whoever vanished is found by its missing pong.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }

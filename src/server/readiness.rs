@@ -1,26 +1,59 @@
 //! Whether clients may connect to this node, and why not.
 //!
-//! Written by feed, presence, the watch thread and the handle; read by the acceptor and by whoever watches the node.
+//! Written by feed, presence, the watch thread, the handle, and whoever starts a thread that fails, each through the
+//! one method that is its own; read by the acceptor and by whoever watches the node.
 
 use std::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// What the node is fit for, set by feed, presence and handle, read by the acceptor.
+/// What the node is fit for.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
-    pub(crate) listening: AtomicBool,
-    pub(crate) session: AtomicBool,
-    /// A thread is gone for good.
-    pub(crate) failed: AtomicBool,
-    /// A thread does not turn.
-    pub(crate) stalled: AtomicBool,
-    /// Told to stop; presence goes on reporting until the last client is gone.
-    pub(crate) stopping: AtomicBool,
+    listening: AtomicBool,
+    lease: AtomicBool,
+    failed: AtomicBool,
+    stalled: AtomicBool,
+    stopping: AtomicBool,
 }
 
 impl Readiness {
+    /// The feed: whether it hears the broker.
+    pub(crate) fn set_listening(&self, listening: bool) {
+        self.listening.store(listening, Ordering::Release);
+    }
+
+    /// Presence: whether the lease is held and everything is reported.
+    pub(crate) fn set_lease(&self, held: bool) {
+        self.lease.store(held, Ordering::Release);
+    }
+
+    /// The watch thread: whether a thread does not turn.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Release);
+    }
+
+    /// A thread is gone for good.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// The node is told to stop; presence goes on reporting until the last client is gone.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the feed hears the broker.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
+    }
+
+    /// Whether the presence lease is held.
+    pub(crate) fn is_lease_held(&self) -> bool {
+        self.lease.load(Ordering::Acquire)
+    }
+
     /// Whether a client that connects now can be reached and is shown online.
     pub(crate) fn is_ready(&self) -> bool {
         self.reason().is_none()
@@ -33,8 +66,8 @@ impl Readiness {
             (is(&self.failed), NotReady::Failed),
             (is(&self.stalled), NotReady::Stalled),
             (is(&self.stopping), NotReady::Stopping),
-            (!is(&self.listening), NotReady::NotListening),
-            (!is(&self.session), NotReady::NoLease),
+            (!self.is_listening(), NotReady::NotListening),
+            (!self.is_lease_held(), NotReady::NoLease),
         ]
         .into_iter()
         .find_map(|(holds, why)| holds.then_some(why))

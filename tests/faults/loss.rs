@@ -40,7 +40,7 @@ fn what_was_sent_to_a_deaf_node_is_counted() {
             lost += 42;
             eventually("deaf", || !world.nodes[0].is_ready());
             world.links[0].heal();
-            eventually("counted", || world.nodes[0].stats().lost == lost);
+            eventually("counted", || world.nodes[0].vitals().stats().lost == lost);
             // Half a second of healthy probes adds nothing.
             send(&world, 5);
             (0..5).for_each(|number| assert_eq!(peer.socket.text(), number.to_string()));
@@ -51,7 +51,7 @@ fn what_was_sent_to_a_deaf_node_is_counted() {
         assert!(world.nodes[0].wait_ready(crate::ws::PATIENCE));
         send(&world, 1);
         assert_eq!(peer.socket.text(), "0");
-        assert_eq!(world.nodes[0].stats().lost, lost, "nothing was sent meanwhile");
+        assert_eq!(world.nodes[0].vitals().stats().lost, lost, "nothing was sent meanwhile");
     }
 }
 
@@ -66,7 +66,7 @@ fn after_a_restart_of_redis_what_it_knows_is_counted() {
     world.redis.start_again();
     send(&world, 7);
     world.set_links(Mode::Pass);
-    eventually("counted", || world.nodes[0].stats().lost == 7);
+    eventually("counted", || world.nodes[0].vitals().stats().lost == 7);
 }
 
 /// Every message is heard or counted, while two threads send and the link breaks all the time.
@@ -101,7 +101,7 @@ fn heard_and_lost_make_sent() {
         }
         reader.join().unwrap()
     });
-    let (sent, lost) = (sent.load(Ordering::Relaxed), world.nodes[0].stats().lost);
+    let (sent, lost) = (sent.load(Ordering::Relaxed), world.nodes[0].vitals().stats().lost);
     println!("sent {sent}, heard {heard}, counted as lost {lost}");
     assert!(lost > 0 && heard > 0);
     assert_eq!(heard + lost, sent);

@@ -261,7 +261,7 @@ fn early_returners_after_an_outage_keep_their_rooms() {
     world.set_links(Mode::Cut);
     eventually("noticed", || !world.nodes[0].is_ready());
     let gone = close(peers);
-    eventually("closed", || world.nodes[0].stats().connections == 0);
+    eventually("closed", || world.nodes[0].vitals().stats().connections == 0);
     world.set_links(Mode::Delay(Duration::from_millis(20)));
     let back = come_and_join(&world, 2301..=2500);
     let here: Vec<_> = back.iter().collect();

@@ -119,7 +119,7 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
         world.im.send(Message::to([1]), &text).unwrap();
     }
     let cut = || {
-        let closed = world.nodes[0].stats().closed;
+        let closed = world.nodes[0].vitals().stats().closed;
         closed.iter().any(|(reason, count)| *reason == CloseReason::SlowConsumer && *count == 1)
     };
     eventually("cut", || {
@@ -130,7 +130,7 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
     world.im.send(Message::to([2]), "all the same").unwrap();
     assert_eq!(other.socket.text(), "\"all the same\"");
     eventually("every message is accounted for", || {
-        let stats = world.nodes[0].stats();
+        let stats = world.nodes[0].vitals().stats();
         stats.offered == stats.delivered + stats.dropped
     });
 }

@@ -37,7 +37,7 @@ fn read_all(client: &mut Client, count: usize) {
 
 fn nobody_was_cut(world: &World) {
     assert_eq!(world.closed(CloseReason::SlowConsumer), 0);
-    assert!(world.nodes.iter().all(|node| node.stats().dropped == 0));
+    assert!(world.nodes.iter().all(|node| node.vitals().stats().dropped == 0));
 }
 
 pub fn a_burst_in_one_batch_arrives_whole(backend: Backend) {
@@ -180,7 +180,7 @@ pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
         batch.send().unwrap();
     });
     eventually("delivered", || {
-        world.nodes[0].stats().delivered == (MEMBERS as usize * MESSAGES) as u64
+        world.nodes[0].vitals().stats().delivered == (MEMBERS as usize * MESSAGES) as u64
     });
     nobody_was_cut(&world);
 }

@@ -79,7 +79,7 @@ pub fn a_client_that_never_reads_is_closed_and_others_get_everything(backend: Ba
     });
     eventually("closed", || world.closed(CloseReason::SlowConsumer) == 1);
     eventually("offline", || !world.im.is_online(4).unwrap());
-    let stats = world.nodes[0].stats();
+    let stats = world.nodes[0].vitals().stats();
     assert_eq!(stats.offered, stats.delivered + stats.dropped);
     assert!(stats.dropped > 0);
     assert!(stats.drops.contains(&(CloseReason::SlowConsumer, stats.dropped)), "{:?}", stats.drops);
@@ -108,7 +108,7 @@ pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
     while online() {
         world.im.send(imcore::Message::to([2]).from(1).receipt(Receipt::Sent), &text).unwrap();
         sent += 1;
-        eventually("handed on", || world.nodes[0].stats().offered >= sent || !online());
+        eventually("handed on", || world.nodes[0].vitals().stats().offered >= sent || !online());
         assert!(sent < 1000, "never too slow");
     }
     let mut delivered = 0;
@@ -125,13 +125,13 @@ pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
     };
     assert_eq!(code, Some(1013));
     eventually("its books are closed", || {
-        let stats = world.nodes[0].stats();
+        let stats = world.nodes[0].vitals().stats();
         stats.offered == stats.delivered + stats.dropped
     });
     // A last receipt comes after all the others.
     world.im.send(imcore::Message::to([99]).from(1).receipt(Receipt::Sent), "last").unwrap();
     let mark = json!({ "no": "status" });
-    eventually("the last receipt", || world.nodes[1].stats().delivered > sent);
+    eventually("the last receipt", || world.nodes[1].vitals().stats().delivered > sent);
     world.im.send(imcore::Message::to([1]), &mark).unwrap();
     // Its sender was told the truth about each message.
     assert_eq!(receipts.join().unwrap(), (delivered, sent as usize + 1));

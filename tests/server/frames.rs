@@ -156,7 +156,7 @@ pub fn a_close_frame_is_answered_with_its_code(backend: Backend) {
     let mut rest = Vec::new();
     client.raw().read_to_end(&mut rest).unwrap();
     assert_eq!(rest, [0x88, 2, 0x03, 0xe8]);
-    eventually("all offline", || world.nodes[0].stats().connections == 1);
+    eventually("all offline", || world.nodes[0].vitals().stats().connections == 1);
 }
 
 /// No byte more is waited for than it takes to know.
@@ -324,7 +324,7 @@ pub fn a_client_that_leaves_without_a_word_is_noticed(backend: Backend) {
     half.raw().shutdown(std::net::Shutdown::Write).unwrap();
     let mut rest = Vec::new();
     half.raw().read_to_end(&mut rest).unwrap();
-    eventually("only the bystander", || world.nodes[0].stats().connections == 1);
+    eventually("only the bystander", || world.nodes[0].vitals().stats().connections == 1);
     assert_eq!(world.closed(CloseReason::Lost), 2);
     assert_eq!(world.closed(CloseReason::Peer), 1);
     eventually("offline", || world.im.online_clients().unwrap().len() == 1);

@@ -311,8 +311,8 @@ pub fn what_is_no_upgrade_is_refused_with_a_reason(backend: Backend) {
         let (status, reason) = refusal(&world, head);
         assert_eq!(status, *expected, "{name}: {reason}");
     }
-    assert_eq!(world.nodes[0].stats().refused, cases.len() as u64);
-    assert_eq!(world.nodes[0].stats().opened, 0);
+    assert_eq!(world.nodes[0].vitals().stats().refused, cases.len() as u64);
+    assert_eq!(world.nodes[0].vitals().stats().opened, 0);
     // An upgrade in other words is still one, also behind empty lines.
     let head = good().replace("Connection: Upgrade", "connection: keep-alive, UPGRADE");
     let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
@@ -402,7 +402,7 @@ pub fn the_slowest_handshake_gives_way(backend: Backend) {
     let mut told = String::new();
     let _ = idle[0].read_to_string(&mut told);
     assert!(told.is_empty() || read_refusal(&told).0 == 503, "{told}");
-    let refused = world.nodes[0].stats().refusals;
+    let refused = world.nodes[0].vitals().stats().refusals;
     assert!(refused.iter().all(|(status, count)| (*status == 503) == (*count > 0)), "{refused:?}");
 }
 
@@ -416,7 +416,7 @@ pub fn a_slow_request_gives_way_after_a_while(backend: Backend) {
     let address = world.nodes[0].local_addr();
     let mut begun: Vec<_> = (0..3).map(|_| Stream::connect(address).unwrap()).collect();
     begun.iter_mut().for_each(|stream| stream.write_all(b"GET /ws?token=x HTTP/1.1\r\n").unwrap());
-    eventually("all have begun", || world.nodes[0].stats().handshakes == 3);
+    eventually("all have begun", || world.nodes[0].vitals().stats().handshakes == 3);
     eventually("room", || match world.try_connect(1) {
         Ok(_) => true,
         Err(status) => {
@@ -457,7 +457,7 @@ pub fn a_head_without_an_end_leaves_others_their_turn(backend: Backend) {
     // Faster than it is read: there is always more.
     let flood = vec![b'x'; 1 << 20];
     while stream.write_all(&flood).is_ok() {}
-    let refusals = world.nodes[0].stats().refusals;
+    let refusals = world.nodes[0].vitals().stats().refusals;
     let refused = |status| refusals.iter().find(|(other, _)| *other == status).unwrap().1;
     assert_eq!((refused(408), refused(431)), (1, 0));
 }

@@ -47,7 +47,8 @@ pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
     assert_eq!(elsewhere.text(), "\"still here\"");
     let last = world.nodes.remove(0);
     let client = thread::spawn(move || elsewhere.closed());
-    last.shutdown();
+    let how = last.shutdown();
+    assert!(how.reported && how.stuck.is_empty(), "{how:?}");
     assert_eq!(client.join().unwrap(), Some(1001));
     assert!(world.im.online_clients().unwrap().is_empty());
     assert!(world.im.channels().unwrap().is_empty());
@@ -144,7 +145,7 @@ pub fn the_books_balance(backend: Backend) {
     clients.remove(0).leave();
     drop(clients);
     world.wait_for_connections(0);
-    let stats: Vec<_> = world.nodes.iter().map(|node| node.stats()).collect();
+    let stats: Vec<_> = world.nodes.iter().map(|node| node.vitals().stats()).collect();
     for stats in &stats {
         assert_eq!(stats.offered, stats.delivered + stats.dropped, "{stats:?}");
         assert_eq!(stats.opened, stats.closed.iter().map(|(_, count)| count).sum::<u64>());

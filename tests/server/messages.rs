@@ -158,7 +158,7 @@ pub fn every_receipt_of_a_long_list_comes(backend: Backend) {
     told.sort_unstable();
     assert!(told.into_iter().eq(2..RECEIVERS + 2));
     receivers.iter_mut().for_each(|receiver| assert_eq!(receiver.text(), "\"to all\""));
-    assert!(world.nodes.iter().all(|node| node.stats().receipts_dropped == 0));
+    assert!(world.nodes.iter().all(|node| node.vitals().stats().receipts_dropped == 0));
     sender.silent();
 }
 

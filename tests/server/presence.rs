@@ -97,10 +97,10 @@ pub fn a_client_with_too_many_connections_loses_its_oldest(backend: Backend) {
     }
     // Many at once, as a script would.
     let flood: Vec<_> = (0..200).map(|_| world.try_connect(1).unwrap()).collect();
-    eventually("the others are closed", || world.nodes[0].stats().connections == 4);
-    let offered = world.nodes[0].stats().offered;
+    eventually("the others are closed", || world.nodes[0].vitals().stats().connections == 4);
+    let offered = world.nodes[0].vitals().stats().offered;
     world.im.send(imcore::Message::to_channel("room"), "how many?").unwrap();
-    eventually("delivered", || world.nodes[0].stats().offered == offered + 3);
+    eventually("delivered", || world.nodes[0].vitals().stats().offered == offered + 3);
     drop((devices, flood));
     eventually("offline", || !world.im.is_online(1).unwrap());
     other.silent();

@@ -168,7 +168,7 @@ fn odd_payloads_are_delivered_or_skipped_like_the_original() {
             let expected = if more { &vec!["\"x\"".to_owned()] } else { &case.delivered };
             assert_eq!(&frames, expected, "{dialect} {}: {}", case.scenario, case.payload);
         }
-        assert!(stage.nodes[0].stats().malformed > 0);
+        assert!(stage.nodes[0].vitals().stats().malformed > 0);
     }
 }
 
@@ -232,7 +232,7 @@ fn stored_tokens_are_read_like_the_original_and_told_on_unchanged() {
 fn bad_envelopes_are_counted_and_skipped() {
     let mut stage = Stage::new("long", 1);
     let mut client = stage.enter(0, Ticket::new(2.into(), None).text()).unwrap();
-    let before = stage.nodes[0].stats().malformed;
+    let before = stage.nodes[0].vitals().stats().malformed;
     let bad: [&[u8]; 10] = [
         b"",
         b"not json",
@@ -251,7 +251,7 @@ fn bad_envelopes_are_counted_and_skipped() {
         stage.mark(0, 2.into(), "next");
         assert_eq!(client.text(), "next", "{}", String::from_utf8_lossy(payload));
     }
-    assert_eq!(stage.nodes[0].stats().malformed - before, bad.len() as u64);
+    assert_eq!(stage.nodes[0].vitals().stats().malformed - before, bad.len() as u64);
     // Deep nesting and size alone are no reason to fall over.
     let deep = format!("{{\"Item2\":{}", "[".repeat(100_000));
     stage.publish(0, &deep);

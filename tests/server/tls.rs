@@ -55,7 +55,7 @@ fn connect(world: &World, client: i64, config: ClientConfig) -> Client {
 }
 
 fn failed(world: &World, failure: TlsFailure) -> u64 {
-    let failures = world.nodes[0].stats().tls_failures;
+    let failures = world.nodes[0].vitals().stats().tls_failures;
     failures.iter().find(|(other, _)| *other == failure).unwrap().1
 }
 
@@ -155,7 +155,7 @@ fn the_oldest_of_too_many_handshakes_gives_way() {
     let mut idle: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
     idle[0].set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(idle[0].read(&mut [0; 16]).unwrap_or(0), 0, "without a word");
-    eventually("counted", || world.nodes[0].stats().refusals.contains(&(503, 1)));
+    eventually("counted", || world.nodes[0].vitals().stats().refusals.contains(&(503, 1)));
     world.connect(1).silent();
 }
 
@@ -179,7 +179,12 @@ fn hellos_that_come_to_nothing_are_limited_before_they_cost_anything() {
     let count = (0..100).filter(|_| answered()).count();
     assert!((20..100).contains(&count), "{count}");
     eventually("the rest is refused", || {
-        world.nodes[0].stats().refusals.iter().any(|(status, count)| *status == 429 && *count > 0)
+        world.nodes[0]
+            .vitals()
+            .stats()
+            .refusals
+            .iter()
+            .any(|(status, count)| *status == 429 && *count > 0)
     });
     eventually("room again", || world.try_connect(1).is_ok());
 }
@@ -354,7 +359,7 @@ fn a_proxy_s_header_comes_before_tls() {
 #[test]
 fn a_new_certificate_is_for_new_connections() {
     let world = world(|_| {});
-    let first_end = world.nodes[0].stats().tls_expiry;
+    let first_end = world.nodes[0].vitals().stats().tls_expiry;
     assert!(first_end.is_some());
     let mut old: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
     world.im.join(1..=4, ["room"]).unwrap();

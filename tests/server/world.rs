@@ -122,13 +122,13 @@ impl World {
     /// Waits until all nodes together hold `count` connections.
     pub fn wait_for_connections(&self, count: u64) {
         eventually("the number of connections", || {
-            self.nodes.iter().map(|node| node.stats().connections).sum::<u64>() == count
+            self.nodes.iter().map(|node| node.vitals().stats().connections).sum::<u64>() == count
         });
     }
 
     /// Connections that ended for `reason`, over all nodes.
     pub fn closed(&self, reason: CloseReason) -> u64 {
-        let all = self.nodes.iter().flat_map(|node| node.stats().closed);
+        let all = self.nodes.iter().flat_map(|node| node.vitals().stats().closed);
         all.filter(|(other, _)| *other == reason).map(|(_, count)| count).sum()
     }
 

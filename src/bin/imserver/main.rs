@@ -127,10 +127,11 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
     cli.strays.iter().chain(&doubts).for_each(|doubt| log::warn!("{doubt}"));
     let admin = open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
     let api = open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
-    let failure = node.failure_watch();
+    let vitals = node.vitals();
     std::thread::spawn(move || {
-        failure.wait();
-        let _ = signal_hook::low_level::raise(SIGTERM);
+        if vitals.wait_failure().is_some() {
+            let _ = signal_hook::low_level::raise(SIGTERM);
+        }
     });
     for signal in signals.forever() {
         if signal != SIGHUP {
@@ -165,7 +166,7 @@ fn stop(
             std::process::exit(130);
         }
     });
-    let failure = node.failure_watch();
+    let vitals = node.vitals();
     let finish = |serving: &Option<Serving>, time| {
         let Some(serving) = serving else { return 0 };
         serving.close();
@@ -179,7 +180,7 @@ fn stop(
         log::warn!("{left} requests to the API or the admin listener were cut off");
     }
     log::info!("stopped");
-    match failure.get() {
+    match vitals.failure() {
         Some(why) => Err(Error::new(ErrorKind::Io, why)),
         None => Ok(()),
     }
@@ -207,7 +208,7 @@ fn welcome(config: &Config, node: &ServerHandle, broker: &dyn Broker) {
         limits.outbox_bytes >> 10,
         limits.lease
     );
-    if let Some(end) = node.stats().tls_expiry {
+    if let Some(end) = node.vitals().stats().tls_expiry {
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
         log::info!("TLS; the certificate ends in {} days", left.as_secs() / (24 * 3600));
     }

@@ -17,11 +17,7 @@ use std::{
     cell::Cell,
     io,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::Sender,
-    },
+    sync::{Arc, atomic::Ordering, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -37,12 +33,11 @@ use crate::{
         connection::frame::Frame,
         heartbeat,
         inbox::{Inbox, Reactors},
-        kicks::Kicks,
         message::{AcceptorCommand, Admission, Adoption, Command, HandshakeId, TicketJob},
-        readiness::Readiness,
+        node::Node,
         reasons::Refusal,
         stats::counters::Counters,
-        transport::{Transport, tls::Tls},
+        transport::Transport,
     },
     throttle::Throttle,
 };
@@ -63,29 +58,56 @@ static PROTOCOLS: Throttle = Throttle::new();
 
 /// What the acceptor thread works with.
 pub(super) struct Acceptor {
-    pub(super) poll: Poll,
-    pub(super) inbox: Inbox<AcceptorCommand>,
-    pub(super) listener: TcpListener,
-    pub(super) rules: Rules,
-    pub(super) peer_address: PeerAddress,
-    pub(super) tls: Option<Tls>,
-    pub(super) limits: Limits,
+    poll: Poll,
+    inbox: Inbox<AcceptorCommand>,
+    listener: TcpListener,
+    rules: Rules,
+    peer_address: PeerAddress,
+    limits: Limits,
     /// Set at the cap on connections, until some places are free again.
-    pub(super) full: Cell<bool>,
+    full: Cell<bool>,
     /// Set while the process is out of descriptors, so that this is said once.
-    pub(super) starved: Cell<bool>,
-    pub(super) tickets: Sender<TicketJob>,
+    starved: Cell<bool>,
+    tickets: Sender<TicketJob>,
     /// Tickets that were asked for and have not been answered.
-    pub(super) asked: Cell<usize>,
-    pub(super) reactors: Reactors,
-    pub(super) readiness: Arc<Readiness>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) kicks: Arc<Kicks>,
-    /// Connections that reactors hold or are about to.
-    pub(super) live: Arc<AtomicU64>,
+    asked: Cell<usize>,
+    reactors: Reactors,
+    node: Arc<Node>,
+    counters: Arc<Counters>,
 }
 
 impl Acceptor {
+    pub(super) fn new(
+        node: &Arc<Node>,
+        poll: Poll,
+        inbox: Inbox<AcceptorCommand>,
+        listener: std::net::TcpListener,
+        tickets: Sender<TicketJob>,
+        reactors: Reactors,
+    ) -> Self {
+        let config = &node.config;
+        Acceptor {
+            poll,
+            inbox,
+            listener: TcpListener::from_std(listener),
+            rules: Rules {
+                path: config.path.clone(),
+                origins: config.origins.clone(),
+                head_bytes: config.limits.head_bytes,
+                forwarded: config.peer_address == PeerAddress::ForwardedFor,
+            },
+            peer_address: config.peer_address,
+            limits: config.limits.clone(),
+            full: Cell::new(false),
+            starved: Cell::new(false),
+            tickets,
+            asked: Cell::new(0),
+            reactors,
+            node: Arc::clone(node),
+            counters: node.pulse.new_counters(),
+        }
+    }
+
     /// Runs until told to stop.
     pub(super) fn run(mut self) -> io::Result<()> {
         self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
@@ -151,7 +173,7 @@ impl Acceptor {
 
     /// How many sockets one turn takes: `bare` of them, or fewer under TLS.
     fn per_turn(&self, bare: usize) -> usize {
-        if self.tls.is_some() { HELLOS_PER_TURN } else { bare }
+        if self.node.tls.is_some() { HELLOS_PER_TURN } else { bare }
     }
 
     fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream, address: IpAddr) {
@@ -173,7 +195,7 @@ impl Acceptor {
 
     /// What comes first from the peer itself, of which `bytes` are here.
     fn begin_peer(&self, bytes: Vec<u8>) -> Phase {
-        match self.tls {
+        match self.node.tls {
             Some(_) => Phase::Hello { bytes },
             None => Phase::Head { bytes },
         }
@@ -228,7 +250,7 @@ impl Acceptor {
     }
 
     fn ask_ticket(&self, handshakes: &mut Handshakes, id: HandshakeId, upgrade: Upgrade) {
-        if !self.readiness.is_ready() {
+        if !self.node.pulse.readiness.is_ready() {
             return self.refuse(handshakes, id, Refusal::NoBroker);
         }
         if self.is_full() {
@@ -275,7 +297,7 @@ impl Acceptor {
             // Others may have taken the last places meanwhile.
             Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
             Ok(Admission { ticket, taken })
-                if self.kicks.is_kicked_since(ticket.client(), taken) =>
+                if self.node.kicks.is_kicked_since(ticket.client(), taken) =>
             {
                 self.refuse(handshakes, id, Refusal::Kicked);
             }
@@ -295,7 +317,7 @@ impl Acceptor {
     fn is_full(&self) -> bool {
         let cap = self.limits.connections as u64;
         let resume = cap - cap.div_ceil(20);
-        let live = self.live.load(Ordering::Relaxed);
+        let live = self.node.live.load(Ordering::Relaxed);
         let full = live >= cap || (self.full.get() && live > resume);
         if self.full.replace(full) != full {
             match full {
@@ -322,12 +344,12 @@ impl Acceptor {
             response: Frame::raw(response.as_bytes()),
             leftover,
         };
-        self.live.fetch_add(1, Ordering::Relaxed);
+        self.node.live.fetch_add(1, Ordering::Relaxed);
         if reactor.push(Command::Adopt(Box::new(adoption))).is_err() {
-            self.live.fetch_sub(1, Ordering::Relaxed);
+            self.node.live.fetch_sub(1, Ordering::Relaxed);
         }
         // A kick that was heard in between was told to the reactor before it had this connection.
-        if self.kicks.is_kicked_since(client, taken) {
+        if self.node.kicks.is_kicked_since(client, taken) {
             let _ = reactor.push(Command::ForceOffline(client));
         }
     }

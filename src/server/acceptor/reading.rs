@@ -92,7 +92,7 @@ impl Acceptor {
             return;
         }
         let seen = if in_front { 0 } else { seen };
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = &self.node.tls {
             self.begin_tls(handshakes, id, tls);
         }
         let Some(Handshake { phase: Phase::Head { bytes }, .. }) = handshakes.get(id) else {

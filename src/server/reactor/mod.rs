@@ -33,6 +33,7 @@ use crate::{
         heartbeat,
         inbox::Inbox,
         message::{Adoption, Command, Report},
+        node::Node,
         reasons::CloseReason,
         stats::counters::{Counters, add},
         transport::{Socket, Transport},
@@ -61,22 +62,21 @@ const LONGEST_TURN: Duration = Duration::from_secs(1);
 /// Ticks in a second.
 const TICKS: u32 = 10;
 
-/// What a reactor is made of, besides its own state.
-pub(super) struct ReactorParts<S = Transport> {
-    pub(super) poll: Poll,
-    pub(super) inbox: Inbox<Command<S>>,
-    pub(super) presence: Sender<Report>,
-    pub(super) publisher: Notices,
-    pub(super) watchlist: Arc<Watchlist>,
-    pub(super) limits: Limits,
-    pub(super) echo: bool,
+/// What a reactor has of its node, and its queues.
+pub(super) struct ReactorParts<S> {
+    poll: Poll,
+    inbox: Inbox<Command<S>>,
+    presence: Sender<Report>,
+    publisher: Notices,
+    watchlist: Arc<Watchlist>,
+    limits: Limits,
     pub(super) counters: Arc<Counters>,
-    pub(super) live: Arc<AtomicU64>,
+    live: Arc<AtomicU64>,
 }
 
 /// One event loop and all it owns.
 pub(super) struct Reactor<S = Transport> {
-    parts: ReactorParts<S>,
+    pub(super) parts: ReactorParts<S>,
     pub(super) limits: ConnectionLimits,
     pub(super) connections: Slab<Connection<S>>,
     pub(super) hub: Hub,
@@ -142,11 +142,27 @@ fn ticks(duration: Duration) -> Ticks {
 }
 
 impl<S: Socket> Reactor<S> {
-    pub(super) fn new(parts: ReactorParts<S>) -> Self {
+    pub(super) fn new(
+        node: &Node,
+        poll: Poll,
+        inbox: Inbox<Command<S>>,
+        presence: Sender<Report>,
+        publisher: Notices,
+    ) -> Self {
+        let parts = ReactorParts {
+            poll,
+            inbox,
+            presence,
+            publisher,
+            watchlist: Arc::clone(&node.watchlist),
+            limits: node.config.limits.clone(),
+            counters: node.pulse.new_counters(),
+            live: Arc::clone(&node.live),
+        };
         let limits = &parts.limits;
         let sweep_share = limits.sweep.as_secs_f64();
         let connection_limits = ConnectionLimits {
-            echo: parts.echo,
+            echo: node.config.echo,
             message_bytes: limits.inbound_message_bytes,
             message_time: ticks(limits.inbound_message_time),
             // At least one whole message with its header must pass between two looks.

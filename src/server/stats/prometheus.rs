@@ -22,7 +22,7 @@ pub const PROMETHEUS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
 /// use imcore::server::{PROMETHEUS_TYPE, prometheus};
 ///
-/// let body = prometheus(&node.stats(), node.server());
+/// let body = prometheus(&node.vitals().stats(), node.server());
 /// assert!(body.contains("# TYPE imcore_connections gauge"));
 /// println!("Content-Type: {PROMETHEUS_TYPE}\r\n\r\n{body}");
 /// # Ok::<(), imcore::Error>(())

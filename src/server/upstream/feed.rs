@@ -4,10 +4,7 @@
 //! inbox is full, which leaves the backlog to the broker; reactors never wait for it.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,13 +16,9 @@ use crate::{
         connection::{frame::Frame, receipt::Inquiry},
         heartbeat,
         inbox::Reactors,
-        kicks::Kicks,
         message::Command,
-        readiness::Readiness,
-        stats::{
-            counters::{Counters, add},
-            vitals::Pulse,
-        },
+        node::Node,
+        stats::counters::{Counters, add},
     },
     throttle::Throttle,
     wire::{Envelope, ReceiptText},
@@ -36,46 +29,51 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 
 /// What the feed thread works with.
 pub(crate) struct Feed {
-    pub(crate) node: String,
-    pub(crate) subscription: Box<dyn Subscription>,
-    pub(crate) reactors: Reactors,
-    pub(crate) readiness: Arc<Readiness>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) kicks: Arc<Kicks>,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) stop: Arc<AtomicBool>,
-    /// Bytes of content that a receipt may hold.
-    pub(crate) receipt_content: usize,
+    node: Arc<Node>,
+    subscription: Box<dyn Subscription>,
+    reactors: Reactors,
+    counters: Arc<Counters>,
     /// Lines about what comes: each kind once a minute, however much comes.
-    pub(crate) said: Throttle,
+    said: Throttle,
 }
 
 /// The reactors have ended.
 struct Ended;
 
 impl Feed {
+    pub(crate) fn new(node: &Arc<Node>, reactors: Reactors) -> Self {
+        let subscription = node.broker.subscribe(&node.name, Arc::clone(&node.watchlist));
+        Feed {
+            node: Arc::clone(node),
+            subscription,
+            reactors,
+            counters: node.pulse.new_counters(),
+            said: Throttle::new(),
+        }
+    }
+
     /// Runs until told to stop or until the reactors have ended.
     pub(crate) fn run(mut self) {
         let mut backoff = Backoff::default();
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.node.stopping.feed_ends() {
             match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
                 Ok(event) => {
                     if backoff.works(Instant::now()) {
-                        let node = self.node.as_str();
+                        let node = &*self.node.name;
                         log::info!(node; "node {node} listens again");
                     }
-                    self.pulse.heard(self.subscription.last_echo());
+                    self.node.pulse.heard(self.subscription.last_echo());
                     if event.is_some_and(|event| self.on_event(event).is_err()) {
                         return;
                     }
                 }
                 Err(error) => {
-                    self.readiness.listening.store(false, Ordering::Release);
+                    self.node.pulse.readiness.set_listening(false);
                     if backoff.is_news(&error) {
-                        let node = self.node.as_str();
+                        let node = &*self.node.name;
                         log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
                     }
-                    backoff.sleep(|| self.stop.load(Ordering::Acquire));
+                    backoff.sleep(|| self.node.stopping.feed_ends());
                 }
             }
         }
@@ -87,7 +85,7 @@ impl Feed {
             FeedEvent::Channels { client, channels } => {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
-            FeedEvent::Listening => self.readiness.listening.store(true, Ordering::Release),
+            FeedEvent::Listening => self.node.pulse.readiness.set_listening(true),
             FeedEvent::Forgotten => {
                 self.reactors
                     .all()
@@ -96,14 +94,14 @@ impl Feed {
             }
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
-                let node = self.node.as_str();
+                let node = &*self.node.name;
                 if let Some(more) = self.said.admit("lost") {
                     log::warn!(node, count; "{count} messages were sent to node {node} while it could not hear{more}");
                 }
             }
             FeedEvent::Malformed(why) => {
                 add(&self.counters.malformed, 1);
-                let node = self.node.as_str();
+                let node = &*self.node.name;
                 // A broken publisher must not fill the disk.
                 if let Some(more) = self.said.admit(why) {
                     log::warn!(node, reason = why; "skipped what came for node {node}: {why}{more}");
@@ -114,7 +112,7 @@ impl Feed {
                     log::error!(
                         "another process serves as node {}: every message reaches both; give each its \
                          own server name{more}",
-                        self.node
+                        self.node.name
                     );
                 }
             }
@@ -128,7 +126,11 @@ impl Feed {
                 let frame = Frame::text(&content);
                 let wanted = receipt && !sender.is_system();
                 let receipt = wanted.then(|| {
-                    let text = ReceiptText::new(&content, id.as_deref(), self.receipt_content);
+                    let text = ReceiptText::new(
+                        &content,
+                        id.as_deref(),
+                        self.node.config.limits.receipt_content_bytes,
+                    );
                     Arc::new(Inquiry::new(sender, text))
                 });
                 self.to_owners(receivers, |receivers| Command::Direct {
@@ -147,7 +149,7 @@ impl Feed {
                 })
             }
             Envelope::ForceOffline { client } => {
-                self.kicks.note(client, Instant::now());
+                self.node.kicks.note(client, Instant::now());
                 self.to_owner(client, Command::ForceOffline(client))
             }
             // The subscription keeps its probes to itself.
@@ -189,13 +191,17 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, ErrorKind, Result};
+    use crate::{
+        broker::MemoryBroker,
+        error::{Error, ErrorKind, Result},
+        server::config::ServerConfig,
+    };
 
     /// Listens, hears something and is turned out at once, each time; after so many times it ends the feed.
     struct TurnedOut {
         left: u32,
         calls: u32,
-        stop: Arc<AtomicBool>,
+        node: Arc<Node>,
     }
 
     impl Subscription for TurnedOut {
@@ -207,27 +213,21 @@ mod tests {
                 _ => {}
             }
             self.left -= 1;
-            self.stop.store(self.left == 0, Ordering::Release);
+            if self.left == 0 {
+                self.node.stopping.end_feed();
+            }
             Err(Error::new(ErrorKind::Rejected, "no permission"))
         }
     }
 
     #[test]
     fn a_broker_that_turns_us_out_at_once_is_left_alone_for_longer_and_longer() {
-        let stop = Arc::new(AtomicBool::default());
-        let subscription = TurnedOut { left: 5, calls: 0, stop: Arc::clone(&stop) };
-        let feed = Feed {
-            node: "n".into(),
-            subscription: Box::new(subscription),
-            reactors: Reactors::new(Vec::new()),
-            readiness: Arc::default(),
-            kicks: Arc::default(),
-            counters: Arc::default(),
-            pulse: Arc::default(),
-            stop,
-            receipt_content: 0,
-            said: Throttle::new(),
-        };
+        let config = ServerConfig::default();
+        let bound = config.listen;
+        let node = Node::new(config, bound, None, Arc::new(MemoryBroker::new())).unwrap();
+        let turned_out = TurnedOut { left: 5, calls: 0, node: Arc::clone(&node) };
+        let mut feed = Feed::new(&node, Reactors::new(Vec::new()));
+        feed.subscription = Box::new(turned_out);
         let start = Instant::now();
         feed.run();
         // Four pauses of at least 25, 50, 100 and 200 ms; without growth they are 200 ms at most.

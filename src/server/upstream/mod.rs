@@ -8,7 +8,6 @@ mod batch;
 pub(super) mod feed;
 mod grace;
 mod ledger;
-pub(super) mod patience;
 pub(super) mod presence;
 pub(super) mod receipts;
 pub(super) mod tickets;

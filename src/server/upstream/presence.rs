@@ -18,8 +18,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
     time::{Duration, Instant},
 };
@@ -28,18 +27,13 @@ use super::{
     batch::BATCH,
     grace::{CatchUp, OutageGrace, Suspects, renewal},
     ledger::{Ended, Ledger},
-    patience::Patience,
 };
 use crate::{
     backoff::{Backoff, Reasons},
-    broker::{Broker, JoinLimits, Session},
+    broker::{JoinLimits, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    server::{
-        heartbeat,
-        message::Report,
-        stats::{calls::Call, vitals::Vitals},
-    },
+    server::{heartbeat, message::Report, node::Node, stats::calls::Call},
 };
 
 /// Connections per step of reaping, so that the broker is never held up for long.
@@ -59,13 +53,9 @@ const BACKLOG: usize = 100_000;
 
 /// What the presence thread works with.
 pub(crate) struct Presence {
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) node: String,
-    pub(crate) lease: Duration,
-    pub(crate) queue: Receiver<Report>,
-    pub(crate) vitals: Vitals,
-    /// Set when the node has given its clients all the time it had: an unreachable broker is given up.
-    pub(crate) give_up: Arc<Patience>,
+    node: Arc<Node>,
+    lease: Duration,
+    queue: Receiver<Report>,
 }
 
 /// What it keeps between its turns.
@@ -105,32 +95,36 @@ enum Turn {
 }
 
 impl Presence {
+    pub(crate) fn new(node: &Arc<Node>, queue: Receiver<Report>) -> Self {
+        Presence { node: Arc::clone(node), lease: node.config.limits.lease, queue }
+    }
+
     /// Runs until the reactors have ended and all they reported is sent.
     pub(crate) fn run(self) {
         let mut backoff = Backoff::default();
         let mut state = State::new(Instant::now());
         loop {
-            self.vitals.pulse.presence(state.ledger.taken(), state.ledger.waiting());
+            self.node.pulse.presence(state.ledger.taken(), state.ledger.waiting());
             match self.turn(&mut state) {
                 Ok(Turn::Again) => {
                     let ready = state.session.is_some() && state.catch_up.is_done();
-                    self.vitals.readiness.session.store(ready, Ordering::Release);
+                    self.node.pulse.readiness.set_lease(ready);
                     if ready && std::mem::take(&mut state.failing) {
                         state.reasons.clear();
                         log::info!("presence is kept again");
                     }
                     backoff.reset();
-                    if self.give_up.is_over() {
+                    if self.node.stopping.calls_end() {
                         return self.leave(state, "the broker is too slow");
                     }
                 }
                 Ok(Turn::Ended) => return self.end(state.session),
                 Err(error) => {
-                    self.vitals.readiness.session.store(false, Ordering::Release);
+                    self.node.pulse.readiness.set_lease(false);
                     state.catch_up.restart();
                     self.failed(&mut state, &error);
-                    backoff.sleep(|| self.give_up.is_short());
-                    if self.give_up.is_short() {
+                    backoff.sleep(|| self.node.stopping.retries_end());
+                    if self.node.stopping.retries_end() {
                         return self.leave(state, &error.to_string());
                     }
                 }
@@ -159,8 +153,15 @@ impl Presence {
     /// The node ends without having told everything.
     fn leave(&self, mut state: State, why: &str) {
         self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        // A reactor that is stuck has not said everything.
+        let all_said = matches!(self.queue.try_recv(), Err(TryRecvError::Disconnected));
         match state.ledger.closes() {
-            0 => log::warn!("the presence lease is left to expire: {why}"),
+            0 => {
+                if all_said {
+                    self.node.stopping.reported();
+                }
+                log::warn!("the presence lease is left to expire: {why}");
+            }
             left => log::error!("{left} offline events are left to other nodes: {why}"),
         }
     }
@@ -192,18 +193,18 @@ impl Presence {
 
     /// Renews the lease, and looks for those of others that are not there.
     fn renew(&self, session: &Session, state: &mut State) -> Result<()> {
-        let status = self.vitals.status();
-        self.vitals.pulse.time(Call::Renew, || self.broker.renew(session, &status))?;
-        self.vitals.pulse.renewed.touch();
+        let status = self.node.vitals().status();
+        self.node.pulse.time(Call::Renew, || self.node.broker.renew(session, &status))?;
+        self.node.pulse.renewed.touch();
         let now = Instant::now();
         state.renew_at = now + renewal(self.lease);
         state.outage.renewed(now, self.lease);
         if state.outage.is_over(now, self.lease) {
-            let lapsed = self.vitals.pulse.time(Call::Reap, || self.broker.lapsed())?;
+            let lapsed = self.node.pulse.time(Call::Reap, || self.node.broker.lapsed())?;
             let dead = state.suspects.look(lapsed, Instant::now(), self.lease);
             if !dead.is_empty() {
-                let end = || self.broker.end_lapsed(&dead);
-                let ended = self.vitals.pulse.time(Call::Reap, end)?;
+                let end = || self.node.broker.end_lapsed(&dead);
+                let ended = self.node.pulse.time(Call::Reap, end)?;
                 tell_dead(&ended);
             }
         } else {
@@ -231,7 +232,8 @@ impl Presence {
                 }
             }
             Clearing::Memberships => {
-                let more = self.vitals.pulse.time(Call::Leave, || self.broker.leave_overdue())?;
+                let more =
+                    self.node.pulse.time(Call::Leave, || self.node.broker.leave_overdue())?;
                 if !more {
                     state.clearing = Clearing::Done;
                 }
@@ -242,7 +244,7 @@ impl Presence {
     }
 
     fn reap_step(&self) -> Result<usize> {
-        self.vitals.pulse.time(Call::Reap, || self.broker.reap(REAP_STEP))
+        self.node.pulse.time(Call::Reap, || self.node.broker.reap(REAP_STEP))
     }
 
     /// Sends what waits first: forgotten memberships, or one batch of changes, or what follows from them.
@@ -264,14 +266,14 @@ impl Presence {
         let batch = state.ledger.batch(BATCH, late);
         let count = batch.len();
         if count > 0 {
-            self.vitals.pulse.time(Call::Report, || self.broker.report(session, batch))?;
+            self.node.pulse.time(Call::Report, || self.node.broker.report(session, batch))?;
             state.ledger.reported(count);
             state.catch_up.told(count);
         }
         let returned = state.ledger.returned(REJOIN_STEP);
         let asked = returned.len();
         if asked > 0 {
-            let done = self.vitals.pulse.time(Call::Join, || self.broker.rejoin(returned))?;
+            let done = self.node.pulse.time(Call::Join, || self.node.broker.rejoin(returned))?;
             state.ledger.rejoined(done, asked);
         }
         Ok(())
@@ -280,7 +282,7 @@ impl Presence {
     fn restore(&self, members: &[(ClientId, String)]) -> Result<usize> {
         let step: Vec<_> = members.iter().map(|(client, name)| (*client, name.as_str())).collect();
         let limits = JoinLimits { offline_life: Some(RESTORED_LIFE), ..JoinLimits::default() };
-        self.vitals.pulse.time(Call::Join, || self.broker.join_within(&step, &limits))?;
+        self.node.pulse.time(Call::Join, || self.node.broker.join_within(&step, &limits))?;
         log::warn!("the broker lost data; {} memberships were restored", step.len());
         Ok(step.len())
     }
@@ -291,9 +293,9 @@ impl Presence {
             return Ok(());
         }
         let supersede = state.former.is_empty();
-        let begin = || self.broker.begin_session(&self.node, self.lease, supersede);
-        state.session = Some(self.vitals.pulse.time(Call::Begin, begin)?);
-        self.vitals.pulse.renewed.touch();
+        let begin = || self.node.broker.begin_session(&self.node.name, self.lease, supersede);
+        state.session = Some(self.node.pulse.time(Call::Begin, begin)?);
+        self.node.pulse.renewed.touch();
         state.discard |= state.ended == Some(Ended::Forgotten);
         state.ended = None;
         state.renew_at = Instant::now();
@@ -304,7 +306,7 @@ impl Presence {
     fn discard_former(&self, state: &mut State) -> Result<()> {
         if state.discard && state.ledger.is_restored() {
             for former in &state.former {
-                self.vitals.pulse.time(Call::Discard, || self.broker.discard_session(former))?;
+                self.node.pulse.time(Call::Discard, || self.node.broker.discard_session(former))?;
             }
             state.discard = false;
         }
@@ -312,8 +314,10 @@ impl Presence {
     }
 
     fn end(&self, session: Option<Session>) {
+        self.node.stopping.reported();
         let Some(session) = session else { return };
-        if let Err(error) = self.vitals.pulse.time(Call::End, || self.broker.end_session(&session))
+        if let Err(error) =
+            self.node.pulse.time(Call::End, || self.node.broker.end_session(&session))
         {
             log::warn!("the presence lease is left to expire: {error}");
         }

@@ -2,21 +2,18 @@
 //!
 //! Ends when its queue has no sender any more.
 
-use super::{
-    batch::{LONG, Work, collect},
-    patience::Patience,
-};
+use std::sync::Arc;
+
+use super::batch::{LONG, Work, collect};
 use crate::{
     backoff::Reasons,
-    broker::Broker,
     error::{ErrorKind, Result},
-    placement::Placement,
     server::{
         connection::receipt::{DueNotices, Notice},
+        node::Node,
         stats::{
             calls::Call,
             counters::{Counters, add},
-            vitals::Pulse,
         },
     },
 };
@@ -26,48 +23,83 @@ const PUBLISH_BYTES: usize = 1 << 20;
 /// How often a full broker is asked to take receipts; it waits 2 s each time before it says so.
 const PUBLISH_ATTEMPTS: u32 = 5;
 
-/// Sends receipts. What cannot be sent is counted and dropped: it would be stale after an outage.
-pub(crate) fn run_publisher(
-    broker: &dyn Broker,
-    due: &DueNotices,
-    placement: &Placement,
-    counters: &Counters,
-    pulse: &Pulse,
-    give_up: &Patience,
-) {
-    let mut batch = Vec::new();
-    let mut reasons = Reasons::default();
-    loop {
-        match collect(&due.queue, &mut batch, LONG) {
-            Work::Batch => {}
-            Work::Idle => continue,
-            Work::Ended => return,
-        }
-        let mut rest = &batch[..];
-        while !rest.is_empty() {
-            let (notices, others) = rest.split_at(within(rest, PUBLISH_BYTES));
-            rest = others;
-            let result = publish(broker, notices, placement, pulse);
-            add(&pulse.receipts_done, notices.len() as u64);
-            due.done(notices, result.is_err());
-            if let Err(error) = &result {
-                add(&counters.receipts_dropped, notices.len() as u64);
-                if reasons.are_new(error) {
-                    log::warn!("receipts are dropped until the broker is back: {error}");
+/// What the receipts thread works with.
+pub(crate) struct Receipts {
+    node: Arc<Node>,
+    due: DueNotices,
+    counters: Arc<Counters>,
+}
+
+impl Receipts {
+    pub(crate) fn new(node: &Arc<Node>, due: DueNotices) -> Self {
+        Receipts { node: Arc::clone(node), due, counters: node.pulse.new_counters() }
+    }
+
+    /// Sends receipts until the reactors have ended. What cannot be sent is counted and dropped: it would be stale
+    /// after an outage.
+    pub(crate) fn run(self) {
+        let mut batch = Vec::new();
+        let mut reasons = Reasons::default();
+        loop {
+            match collect(&self.due.queue, &mut batch, LONG) {
+                Work::Batch => {}
+                Work::Idle => continue,
+                Work::Ended => return,
+            }
+            let mut rest = &batch[..];
+            while !rest.is_empty() {
+                let (notices, others) = rest.split_at(within(rest, PUBLISH_BYTES));
+                rest = others;
+                let failing = !self.send(notices, &mut reasons);
+                let stopping = &self.node.stopping;
+                if stopping.calls_end() || (failing && stopping.retries_end()) {
+                    let left = rest.len() + self.due.queue.try_iter().count();
+                    return self.settle(left, true);
                 }
             }
-            let failing = result.is_err();
-            if !failing {
-                reasons.clear();
+            batch.clear();
+        }
+    }
+
+    /// Sends some or drops them; whether they were sent.
+    fn send(&self, notices: &[Notice], reasons: &mut Reasons) -> bool {
+        let result = self.publish(notices);
+        self.settle(notices.len(), result.is_err());
+        self.due.done(notices, result.is_err());
+        match &result {
+            Ok(()) => reasons.clear(),
+            Err(error) if reasons.are_new(error) => {
+                log::warn!("receipts are dropped until the broker is back: {error}");
             }
-            if give_up.is_over() || (failing && give_up.is_short()) {
-                let left = (rest.len() + due.queue.try_iter().count()) as u64;
-                add(&pulse.receipts_done, left);
-                add(&counters.receipts_dropped, left);
-                return;
+            Err(_) => {}
+        }
+        result.is_ok()
+    }
+
+    /// Counts what is done with.
+    fn settle(&self, count: usize, dropped: bool) {
+        add(&self.node.pulse.receipts_done, count as u64);
+        if dropped {
+            add(&self.counters.receipts_dropped, count as u64);
+        }
+    }
+
+    /// Sends one batch. A broker that is full is only asked again: it has taken nothing, and lives.
+    fn publish(&self, notices: &[Notice]) -> Result<()> {
+        let Node { broker, placement, pulse, .. } = &*self.node;
+        let outgoing: Vec<_> = notices
+            .iter()
+            .map(|notice| (placement.owner(notice.sender()), notice.envelope()))
+            .collect();
+        let mut attempts = 1..PUBLISH_ATTEMPTS;
+        loop {
+            let result = pulse.time(Call::Publish, || broker.publish(&outgoing));
+            match result {
+                Err(error)
+                    if error.kind() == ErrorKind::Overloaded && attempts.next().is_some() => {}
+                result => return result,
             }
         }
-        batch.clear();
     }
 }
 
@@ -79,25 +111,4 @@ fn within(notices: &[Notice], bytes: usize) -> usize {
         sum <= bytes
     });
     fitting.count().max(1)
-}
-
-/// Sends one batch. A broker that is full is only asked again: it has taken nothing, and lives.
-fn publish(
-    broker: &dyn Broker,
-    notices: &[Notice],
-    placement: &Placement,
-    pulse: &Pulse,
-) -> Result<()> {
-    let outgoing: Vec<_> = notices
-        .iter()
-        .map(|notice| (placement.owner(notice.sender()), notice.envelope()))
-        .collect();
-    let mut attempts = 1..PUBLISH_ATTEMPTS;
-    loop {
-        let result = pulse.time(Call::Publish, || broker.publish(&outgoing));
-        match result {
-            Err(error) if error.kind() == ErrorKind::Overloaded && attempts.next().is_some() => {}
-            result => return result,
-        }
-    }
 }

@@ -10,15 +10,14 @@ use std::{
 
 use super::batch::{LONG, Work, collect};
 use crate::{
-    broker::{Broker, TakenTicket},
+    broker::TakenTicket,
     id::IdKind,
-    placement::Placement,
     server::{
         inbox::InboxSender,
-        kicks::Kicks,
         message::{AcceptorCommand, Admission, TicketJob},
+        node::Node,
         reasons::Refusal,
-        stats::{calls::Call, vitals::Pulse},
+        stats::calls::Call,
     },
     throttle::Throttle,
     wire::Ticket,
@@ -29,19 +28,23 @@ static OTHER_KIND: Throttle = Throttle::new();
 
 /// What the ticket thread works with.
 pub(crate) struct Tickets {
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) queue: Receiver<TicketJob>,
-    pub(crate) acceptor: InboxSender<AcceptorCommand>,
-    pub(crate) placement: Placement,
-    /// Name of this node.
-    pub(crate) own: String,
+    node: Arc<Node>,
+    queue: Receiver<TicketJob>,
+    acceptor: InboxSender<AcceptorCommand>,
     /// Which ids may connect.
-    pub(crate) ids: IdKind,
-    pub(crate) kicks: Arc<Kicks>,
-    pub(crate) pulse: Arc<Pulse>,
+    ids: IdKind,
 }
 
 impl Tickets {
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        queue: Receiver<TicketJob>,
+        acceptor: InboxSender<AcceptorCommand>,
+    ) -> Self {
+        Tickets { node: Arc::clone(node), queue, acceptor, ids: node.ids() }
+    }
+
+    /// Runs until the acceptor has ended.
     pub(crate) fn run(self) {
         let mut jobs = Vec::new();
         loop {
@@ -61,7 +64,7 @@ impl Tickets {
         let (handshakes, tokens): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
         let at = Instant::now();
-        let taken = self.pulse.time(Call::Tickets, || self.broker.take_tickets(&tokens));
+        let taken = self.node.pulse.time(Call::Tickets, || self.node.broker.take_tickets(&tokens));
         let taken = taken.unwrap_or_else(|error| {
             log::debug!("tickets cannot be taken: {error}");
             Vec::new()
@@ -99,14 +102,14 @@ impl Tickets {
             }
             return Err(Refusal::OtherKind);
         }
-        let owner = self.placement.owner(client);
-        if owner == self.own {
-            return match self.kicks.void(client, at, taken.left) {
+        let owner = self.node.placement.owner(client);
+        if owner == self.node.name {
+            return match self.node.kicks.void(client, at, taken.left) {
                 true => Err(Refusal::Kicked),
                 false => Ok(Admission { ticket: ticket.taken_with(token), taken: at }),
             };
         }
-        let own = &*self.own;
+        let own = &*self.node.name;
         if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
             log::warn!(
                 client:% = client, owner, node = own;
@@ -122,7 +125,8 @@ impl Tickets {
         if tickets.is_empty() {
             return;
         }
-        let result = self.pulse.time(Call::Tickets, || self.broker.return_tickets(tickets));
+        let result =
+            self.node.pulse.time(Call::Tickets, || self.node.broker.return_tickets(tickets));
         if let Err(error) = result {
             log::debug!("tickets of clients of other nodes cannot be put back: {error}");
         }

@@ -17,18 +17,19 @@ use super::{
     peer::{LINGER, Peer, RESPONSE, digest},
 };
 use crate::{
-    broker::{PresenceChange, Watchlist},
+    broker::{MemoryBroker, PresenceChange, Watchlist},
     id::ClientId,
     seeded::Seeded,
     server::{
-        config::Limits,
+        config::{Limits, ServerConfig},
         connection::{
             frame::Frame,
             receipt::{DueNotices, Inquiry, notices},
         },
         inbox::inbox,
         message::{Adoption, Command, Report},
-        reactor::{Reactor, ReactorParts, Ready, hub::Key},
+        node::Node,
+        reactor::{Reactor, Ready, hub::Key},
         stats::counters::Counters,
     },
     wire::{Envelope, ReceiptText, Ticket},
@@ -80,19 +81,12 @@ impl World {
         let (_, commands) = inbox(&poll, Token(0), 1).unwrap();
         let (presence_sender, presence) = channel();
         let (publisher_sender, publisher) = notices();
-        let (counters, live) = (Arc::new(Counters::default()), Arc::new(AtomicU64::new(0)));
-        let watchlist = Arc::new(Watchlist::default());
-        let mut reactor = Reactor::new(ReactorParts {
-            poll,
-            inbox: commands,
-            presence: presence_sender,
-            publisher: publisher_sender,
-            watchlist: Arc::clone(&watchlist),
-            limits,
-            echo: false,
-            counters: Arc::clone(&counters),
-            live: Arc::clone(&live),
-        });
+        let config = ServerConfig { limits, ..ServerConfig::default() };
+        let bound = config.listen;
+        let node = Node::new(config, bound, None, Arc::new(MemoryBroker::new())).unwrap();
+        let mut reactor = Reactor::new(&node, poll, commands, presence_sender, publisher_sender);
+        let counters = Arc::clone(&reactor.parts.counters);
+        let (live, watchlist) = (Arc::clone(&node.live), Arc::clone(&node.watchlist));
         // Small, so that one message takes several reads.
         reactor.scratch = vec![0; 48].into();
         let in_steps = seed.is_multiple_of(3);

@@ -1,0 +1,88 @@
+//! What the threads of a node share. Each thread is made from it and from its own queues, and holds it.
+//!
+//! Made once, by `Server::start`; `threads` starts what works with it. Knows none of the threads.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use super::{
+    config::ServerConfig,
+    kicks::Kicks,
+    stats::{pulse::Pulse, vitals::Vitals},
+    stopping::Stopping,
+    transport::tls::Tls,
+};
+use crate::{
+    broker::{Broker, Watchlist},
+    error::Result,
+    id::IdKind,
+    placement::Placement,
+};
+
+/// One node, for all of its threads.
+pub(crate) struct Node {
+    /// As it was started with.
+    pub(crate) config: ServerConfig,
+    /// Which node owns which client.
+    pub(crate) placement: Placement,
+    /// This node's name in it.
+    pub(crate) name: String,
+    /// Called by the threads of `upstream` alone: a call may take long.
+    pub(crate) broker: Arc<dyn Broker>,
+    /// The certificate in use, if clients speak TLS.
+    pub(crate) tls: Option<Tls>,
+    /// Whose channels the feed is to tell of; reactors write it, the broker's subscription reads it.
+    pub(crate) watchlist: Arc<Watchlist>,
+    /// Who was kicked lately; written by the feed, read where clients come in.
+    pub(crate) kicks: Kicks,
+    /// Connections that reactors hold or are about to; in memory of its own, because loops write it.
+    pub(crate) live: Arc<AtomicU64>,
+    /// How far the node's stop is.
+    pub(crate) stopping: Stopping,
+    /// What the threads say of themselves.
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+impl Node {
+    /// A node that listens on `bound`.
+    pub(crate) fn new(
+        config: ServerConfig,
+        bound: SocketAddr,
+        tls: Option<Tls>,
+        broker: Arc<dyn Broker>,
+    ) -> Result<Arc<Self>> {
+        let (placement, name) = config.identity(bound)?;
+        Ok(Arc::new(Node {
+            config,
+            placement,
+            name,
+            broker,
+            tls,
+            watchlist: Arc::default(),
+            kicks: Kicks::default(),
+            live: Arc::default(),
+            stopping: Stopping::default(),
+            pulse: Arc::default(),
+        }))
+    }
+
+    /// Which ids may connect.
+    pub(crate) fn ids(&self) -> IdKind {
+        self.config.ids.unwrap_or_else(|| self.broker.id_kind())
+    }
+
+    /// What can be asked about the node.
+    pub(crate) fn vitals(&self) -> Vitals {
+        let limit = self.config.limits.connections as u64;
+        Vitals::new(Arc::clone(&self.pulse), self.tls.clone(), limit)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name).finish_non_exhaustive()
+    }
+}
