@@ -1,17 +1,21 @@
 //! imcore pushes messages to very many WebSocket clients, and lets ordinary blocking code say what.
 //!
 //! It is the system known as ImCore or FreeIM (C#), built anew: the same Redis keys, topics and payloads,
-//! so either side can be exchanged without the other. Two parts:
+//! so either side can be exchanged without the other.
 //!
-//! - **The helper** ([`ImClient`], or [`ImHelper`] for one per process) is for the business's own web
-//!   API. A call blocks for one round trip to the broker, a few at most. Business code in other languages
-//!   uses the program's API over HTTP, which does the same.
-//! - **The server** ([`server::Server`], or the program `imserver`) holds the clients' sockets, in the
-//!   clear or with TLS ([`server::TlsConfig`]). It only pushes: what clients *do* goes to the business's
-//!   API, so the server outlives every release of the business code.
+//! ```text
+//!  your service, any thread                                          browser, app
+//!  ImClient ---- send, join, ask ---> broker ---- feed ---> node ---- WebSocket ---> client
+//!      ^                          Redis, or memory            |
+//!      '------------ presence events ----------'<-- online, offline, receipts
+//! ```
 //!
-//! Between them stands a [`broker::Broker`]: [`broker::MemoryBroker`] in one process,
-//! [`broker::RedisBroker`] for several.
+//! - **The helper**, [`ImClient`], is what a business service links. A call blocks for one round trip to the
+//!   broker, a few at most. ([`ImHelper`] is the same under the original's names, once per process.)
+//! - **The nodes** hold the clients' sockets: the program `imserver`, or [`Server`][node] in a process of yours.
+//!   They only push. What clients *do* goes to your service, so nodes outlive every release of the business code.
+//! - **The broker** is between them: [`MemoryBroker`](broker::MemoryBroker) in one process,
+//!   [`RedisBroker`][redis] for several.
 //!
 //! # A first program
 //!
@@ -22,7 +26,7 @@
 //! use imcore::server::{Server, ServerConfig};
 //!
 //! // One node and a helper in this process. With Redis only the broker changes:
-//! // RedisBroker::open("redis://127.0.0.1:6379", RedisOptions::default())?
+//! // ImClient::builder().servers(["10.0.0.5:6001", "10.0.0.6:6001"]).redis("redis://10.0.0.9:6379")
 //! let broker = Arc::new(MemoryBroker::new());
 //! let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
 //! let node = Server::start(config, broker.clone())?;
@@ -43,6 +47,74 @@
 //! # Ok::<(), imcore::Error>(())
 //! ```
 //!
+//! # Clients and addresses
+//!
+//! A client is a user of yours, a [`ClientId`]: an integer or a GUID. It may have many connections (phone, tabs); all
+//! are on one node, which follows from the id and the list of [`servers`](ImClientBuilder::servers). That list is the
+//! same, in the same order, in every process.
+//!
+//! [`ImClient::connect_url`] gives the address for one connection. It is good once, for 10 s, so a page asks your API for a
+//! fresh one before each attempt. Whoever holds it connects as that client. [`ImClient::kick`] closes all
+//! connections of a client and voids its addresses.
+//!
+//! # Channels
+//!
+//! [`ImClient::join`] and [`leave`](ImClient::leave) say who is in a channel; who may is your decision, as only your
+//! code calls them. A message to a channel reaches everybody who joined before it was sent, also right before. Memberships end
+//! with a client's last connection.
+//!
+//! # Delivery and receipts
+//!
+//! [`ImClient::send`] returns when the broker has the message. Delivery is **at most once**: a client that is not
+//! connected misses it, and so does one whose node is away from the broker at that moment, or which reads so slowly that
+//! its connection is given up. Within one thread and for one receiver, messages keep their order.
+//!
+//! What must not be lost you keep in your database; the push says that there is something new, and the page asks
+//! for what it missed whenever it connects. A sender that wants to know asks for [`Receipt::Sent`]: its own connections
+//! are then told, per receiver, `sent` or `offline`.
+//!
+//! # Presence
+//!
+//! [`ImClient::is_online`] and [`online_clients`](ImClient::online_clients) ask, [`on_presence`](ImClient::on_presence)
+//! and [`watch_presence`](ImClient::watch_presence) are told: one online and exactly one offline event for each
+//! connection, also when its node is killed (within some 10 s). Whoever keeps what events say takes `watch_presence`, which also tells
+//! where a gap may have been.
+//!
+//! # Errors
+//!
+//! Every call that can fail gives an [`Error`], whose [`kind`](Error::kind) is what to act on:
+//!
+//! | kind | what happened | what to do |
+//! | --- | --- | --- |
+//! | [`Unavailable`](ErrorKind::Unavailable), [`Overloaded`](ErrorKind::Overloaded) | nothing was done | try again, later |
+//! | [`Timeout`](ErrorKind::Timeout), [`Interrupted`](ErrorKind::Interrupted) | perhaps done, perhaps in part | try again if twice does no harm: joins, leaves and kicks never do, a message may come twice |
+//! | [`Argument`](ErrorKind::Argument), [`Encode`](ErrorKind::Encode) | the call cannot be made so | correct the call |
+//! | [`Config`](ErrorKind::Config) | a setting is wrong; [`Error::setting`] names it | correct the deployment |
+//! | [`Rejected`](ErrorKind::Rejected) | Redis refused a command | look at its rights and keys |
+//!
+//! [`Error::is_retryable`] is true for the first two rows. Calls never hang: while Redis is away each fails within
+//! its deadline, 5 s at most by default.
+//!
+//! # Threads and async
+//!
+//! [`ImClient`] is a cheap handle: clone it, call it from any thread. Every call but those that only collect blocks for a round
+//! trip, so async code makes it where waiting is allowed, as with `tokio::task::spawn_blocking`; see
+//! [there](ImClient#async-callers). Callbacks run on a thread of imcore, one at a time. No feature brings in an
+//! async runtime.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `cli` (default) | the program `imserver` with its admin page and its API over HTTP; implies `server` |
+//! | `redis` (default) | [`RedisBroker`][redis] |
+//! | `tls` (default) | TLS for what else is built: `rediss://` URLs with `redis`, `wss://` with `server` |
+//! | `server` | the module [`server`][server]: the WebSocket nodes |
+//! | `uuid` | [`ClientId`] from and to `uuid::Uuid` |
+//!
+//! A business service takes `default-features = false, features = ["redis"]` (and `tls` for `rediss://`), and compiles
+//! neither event loop nor WebSocket code.
+//!
 //! # Words
 //!
 //! Each has one meaning: a **client** is a user id; a **connection** one socket of it; a **node** one
@@ -50,33 +122,27 @@
 //! **ticket** what a connect token stands for; an **envelope** what travels between processes; a
 //! **frame** encoded bytes for a socket; an **outbox** the frames that a connection still has to write.
 //!
-//! # Where to read on
+//! # Why it is so
 //!
-//! `id` and `wire` (pure) → [`broker`] (the contract, then its two backends) → `helper` → [`server`],
-//! whose module documentation names its own reading order → the program, `src/bin/imserver/main.rs`, which
-//! sees no more than this page shows. Dependencies point in this direction only.
+//! - *Why blocking calls?* Business code is blocking code in most languages and much of Rust; one that waits for a
+//!   round trip is easy to read, and async code can call it. The nodes are event loops of their own and need no runtime
+//!   either, so imcore binds nobody to one.
+//! - *Why does a client belong to one node?* Then all its connections meet on one thread: several devices, receipts and
+//!   kicks need no lock and no directory, and a sender knows where to send without asking.
+//! - *Why does a client send nothing over its socket?* What clients do needs checking against business rules; those change
+//!   weekly, and nodes with a hundred thousand sockets should not restart for it. A request to your API has a response,
+//!   an error code and a log line.
+//! - *Why at most once?* A push that is kept until it is read is a database. You have one.
+//! - *Why the original's keys and payloads?* So that a deployment in C# moves one node and one service at a time, and back.
+//! - *Why is there an error where the original kept silent?* An empty channel's name is a broadcast on the wire, a
+//!   wrong list of servers sends messages astray: what would harm others is refused at the call.
 //!
-//! # What always holds
-//!
-//! - All connections of a client are on one node, and there on one reactor thread.
-//! - A reactor never blocks: it makes no call to the broker, and no queue makes it wait.
-//! - Nobody is online before its 101 response is written; whoever reacts to the online event can
-//!   already reach the client.
-//! - Every message that is offered to a connection is delivered or counted as dropped, with a reason.
-//! - Every connection gets one online and one offline event, also when its node is killed.
-//! - No panic and no `unsafe` stands between what a peer sends and the other peers.
-//!
-//! # Features
-//!
-//! | feature | what it adds |
-//! | --- | --- |
-//! | `cli` (default) | the program `imserver` with its admin page and its API over HTTP; implies `server` |
-//! | `redis` (default) | [`broker::RedisBroker`] |
-//! | `tls` (default) | TLS for what else is built: `rediss://` URLs with `redis`, `wss://` with `server` |
-//! | `server` | [`server`]: the WebSocket nodes |
-//!
-//! A business service takes `default-features = false, features = ["redis"]` and compiles neither event
-//! loop nor WebSocket code. No feature brings in an async runtime.
+// Where this page's links to items of a feature lead, with and without it.
+#![cfg_attr(feature = "server", doc = "[node]: server::Server\n[server]: server")]
+#![cfg_attr(not(feature = "server"), doc = "[node]: #features\n[server]: #features")]
+#![cfg_attr(feature = "redis", doc = "[redis]: broker::RedisBroker")]
+#![cfg_attr(not(feature = "redis"), doc = "[redis]: #features")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
 pub mod broker;

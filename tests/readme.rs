@@ -86,3 +86,28 @@ fn each_leads_to_the_other_at_once() {
     assert!(top(&english).contains("(README.zh-CN.md)"));
     assert!(top(&chinese).contains("(README.md)"));
 }
+
+#[test]
+fn every_call_in_the_table_of_the_original_s_calls_exists() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/helper");
+    let files = fs::read_dir(folder).unwrap();
+    let helper: String =
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let readme = read("README.md");
+    let table = readme.split_once("| original | `ImHelper` | `ImClient` |").unwrap().1;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut calls = 0;
+    for row in rows {
+        // Without the original's own name, and with what is only said of the call.
+        let ours = row.split_once(" | ").map_or("", |(_, ours)| ours);
+        for span in spans(ours).into_iter().filter(|span| span.contains('(')) {
+            let name = span.split('(').next().unwrap_or_default();
+            let name = name.rsplit("::").next().unwrap_or_default().trim_start_matches('.');
+            let is_known = helper.contains(&format!("pub fn {name}("))
+                || helper.contains(&format!("pub fn {name}<"));
+            assert!(is_known || name.starts_with('_'), "{name} of {row}");
+            calls += usize::from(is_known);
+        }
+    }
+    assert!(calls > 40, "{calls}");
+}
