@@ -186,3 +186,8 @@ pub fn example_client() -> Result<ImClient> {
 #[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the program in the guide for those who come from the original.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../docs/moving.md")]
+struct Moving;

@@ -242,7 +242,7 @@ pub fn join(im: &ImClient, room: &str, first: i64, count: usize) -> Result<(), S
     Ok(())
 }
 
-/// Publishes room messages to all nodes in one pipeline, as `send_chan_message` does one by one.
+/// Publishes room messages to all nodes in one pipeline, as `ImClient::send` does one by one.
 fn publish_room(
     im: &ImClient,
     servers: &[String],

@@ -58,10 +58,10 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct ImClient {
-    broker: Arc<dyn Broker>,
+    pub(super) broker: Arc<dyn Broker>,
     pub(super) placement: Placement,
     /// `{server}` and `{index}` are still to be filled in.
-    url_template: Arc<str>,
+    pub(super) url_template: Arc<str>,
     pub(super) id_kind: IdKind,
     /// Most bytes of one message.
     pub(super) message_bytes: usize,
@@ -95,19 +95,6 @@ pub struct SendEvent<'a> {
 impl ImClient {
     /// How long a connect address can be used, as in the original.
     pub const TICKET_LIFE: Duration = Ticket::LIFE;
-
-    pub(super) fn from_parts(
-        broker: Arc<dyn Broker>,
-        placement: Placement,
-        url_template: String,
-        id_kind: IdKind,
-        message_bytes: usize,
-        joins: JoinLimits,
-        on_send: Option<OnSend>,
-    ) -> Self {
-        let url_template = url_template.into();
-        ImClient { broker, placement, url_template, id_kind, message_bytes, joins, on_send }
-    }
 
     /// The broker that this client uses, to be shared with a server or another client.
     pub fn broker(&self) -> &Arc<dyn Broker> {

@@ -1,6 +1,6 @@
 //! Settings of an `ImClient`, checked before anything is sent.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     broker::{Broker, JoinLimits},
@@ -109,8 +109,7 @@ impl ImClientBuilder {
         self
     }
 
-    /// Most connections to Redis that calls of this client open at the same time. Default 16. Only
-    /// used with `redis`.
+    /// Maximum number of connections to Redis for the calls of this client. Default 16. Only used with `redis`.
     pub fn pool_size(mut self, connections: usize) -> Self {
         self.pool_size = Some(connections);
         self
@@ -152,7 +151,7 @@ impl ImClientBuilder {
         self
     }
 
-    /// Most bytes of one message's JSON; a longer message is refused with
+    /// Maximum size of one message in bytes of JSON; a longer message is refused with
     /// [`Argument`](crate::ErrorKind::Argument). Default 1 MiB.
     ///
     /// A message that Redis cannot keep for its subscribers (32 MB by default) cuts every node off for a
@@ -162,7 +161,7 @@ impl ImClientBuilder {
         self
     }
 
-    /// Most channels that this client lets one client be in; joining more is refused with
+    /// Maximum number of channels that a client may be in; joining more is refused with
     /// [`Argument`](crate::ErrorKind::Argument). Default 1,000; 0 is no limit.
     ///
     /// Any change of a client's channels has its node read all of them again, and all are left when it goes.
@@ -207,46 +206,54 @@ impl ImClientBuilder {
     /// [`Config`](crate::ErrorKind::Config), naming the setting: no or repeated servers, no broker, a
     /// path without a leading `/`, a template that leads clients nowhere or all of them to one of several nodes,
     /// an unusable Redis URL.
-    pub fn build(self) -> Result<ImClient> {
-        let placement = Placement::fixed(self.servers)?;
+    pub fn build(mut self) -> Result<ImClient> {
+        let placement = Placement::fixed(std::mem::take(&mut self.servers))?;
         check_path(&self.path)?;
         public_url::check(&self.public_url, &self.path, &placement)?;
-        #[cfg(feature = "redis")]
-        let broker = match (self.broker, self.redis_url) {
-            (Some(_), Some(_)) => {
-                return Err(Error::config("broker", "redis is set beside it; choose one"));
-            }
-            (Some(broker), None) => Some(broker),
-            (None, Some(url)) => {
-                let defaults = crate::broker::RedisOptions::default();
-                let options = crate::broker::RedisOptions {
-                    prefix: self.prefix,
-                    path: self.path.clone(),
-                    key_prefix: self.key_prefix,
-                    pool_size: self.pool_size.unwrap_or(defaults.pool_size),
-                    ..defaults
-                };
-                Some(Arc::new(crate::broker::RedisBroker::open(&url, options)?) as Arc<dyn Broker>)
-            }
-            (None, None) => None,
-        };
-        #[cfg(not(feature = "redis"))]
-        let broker = self.broker;
-        let broker = broker.ok_or_else(|| {
-            Error::config(
-                "broker",
-                "none is set; call broker(MemoryBroker) or redis(\"redis://...\")",
-            )
-        })?;
-        let id_kind = self.id_kind.unwrap_or_else(|| broker.id_kind());
-        Ok(ImClient::from_parts(
+        let broker = self.open_broker()?;
+        Ok(ImClient {
+            id_kind: self.id_kind.unwrap_or_else(|| broker.id_kind()),
             broker,
             placement,
-            self.public_url.replace("{path}", &self.path),
-            id_kind,
-            self.message_bytes,
-            self.joins,
-            self.on_send,
-        ))
+            url_template: self.public_url.replace("{path}", &self.path).into(),
+            message_bytes: self.message_bytes,
+            joins: self.joins,
+            on_send: self.on_send,
+        })
+    }
+
+    /// The broker that was given, or the one at the Redis URL.
+    fn open_broker(&mut self) -> Result<Arc<dyn Broker>> {
+        #[cfg(feature = "redis")]
+        if let Some(url) = &self.redis_url {
+            if self.broker.is_some() {
+                return Err(Error::config("broker", "redis is set beside it; choose one"));
+            }
+            let defaults = crate::broker::RedisOptions::default();
+            let options = crate::broker::RedisOptions {
+                prefix: self.prefix.clone(),
+                path: self.path.clone(),
+                key_prefix: self.key_prefix.clone(),
+                pool_size: self.pool_size.unwrap_or(defaults.pool_size),
+                ..defaults
+            };
+            return Ok(Arc::new(crate::broker::RedisBroker::open(url, options)?));
+        }
+        self.broker.take().ok_or_else(|| {
+            let advice = "none is set; call broker(MemoryBroker) or redis(\"redis://...\")";
+            Error::config("broker", advice)
+        })
+    }
+}
+
+impl fmt::Debug for ImClientBuilder {
+    /// Without the Redis URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImClientBuilder")
+            .field("servers", &self.servers)
+            .field("prefix", &self.prefix)
+            .field("path", &self.path)
+            .field("public_url", &self.public_url)
+            .finish_non_exhaustive()
     }
 }
