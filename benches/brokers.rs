@@ -12,10 +12,10 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use imcore::{
-    ClientId, Envelope, Ticket,
+    ClientId, Ticket,
     broker::{
-        Broker, FeedEvent, MemoryBroker, PresenceChange, RedisBroker, RedisOptions, Subscription,
-        Watchlist,
+        Broker, Envelope, FeedEvent, MemoryBroker, PresenceChange, RedisBroker, RedisOptions,
+        Subscription, Watchlist,
     },
 };
 use redis_server::RedisServer;

@@ -6,10 +6,10 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use imcore::{
-    ClientId, Envelope, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
+    ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, EventSubscription, JoinLimits, MemoryBroker, PresenceChange, Session, Subscription,
-        TakenTicket, Watchlist,
+        Broker, Envelope, EventSubscription, JoinLimits, MemoryBroker, PresenceChange, Session,
+        Subscription, TakenTicket, Watchlist,
     },
     server::{Limits, Server, ServerConfig},
 };

@@ -173,7 +173,7 @@ pub use helper::{
     PresenceWatch, Receipt, SendEvent,
 };
 pub use id::{ClientId, IdKind};
-pub use wire::{Envelope, NodeStatus, Ticket};
+pub use wire::{NodeStatus, Ticket};
 
 /// What the examples of these pages call: a client of a deployment with one node, in this process.
 #[doc(hidden)]

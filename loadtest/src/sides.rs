@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{ClientId, Envelope, ImClient};
+use imcore::{ClientId, ImClient, broker::Envelope};
 
 use crate::{
     account::Account,

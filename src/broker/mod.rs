@@ -8,6 +8,7 @@ mod redis;
 
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBroker, RedisOptions};
+pub use crate::wire::Envelope;
 pub use contract::{
     Broker, Echo, EventSubscription, FeedEvent, GRACE, JoinLimits, Page, PresenceChange,
     PresenceEvent, Session, Subscription, TakenTicket, Watchlist,

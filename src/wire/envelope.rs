@@ -20,6 +20,7 @@ pub(crate) const MESSAGE_ID_BYTES: usize = 128;
 
 /// What travels to a node through the broker.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Envelope {
     /// A message for some clients of the node.
     Direct {

@@ -11,8 +11,8 @@ use std::{
 };
 
 use imcore::{
-    ClientId, Envelope,
-    broker::{Broker, FeedEvent, Subscription, Watchlist},
+    ClientId,
+    broker::{Broker, Envelope, FeedEvent, Subscription, Watchlist},
 };
 
 use crate::world::{PATIENCE, World, id};

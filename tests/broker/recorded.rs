@@ -14,8 +14,8 @@ use std::{
 };
 
 use imcore::{
-    ClientId, Envelope, Ticket,
-    broker::{Broker, RedisBroker, RedisOptions},
+    ClientId, Ticket,
+    broker::{Broker, Envelope, RedisBroker, RedisOptions},
 };
 use redis::{Connection, cmd};
 use serde::{Deserialize, de::DeserializeOwned};

@@ -13,8 +13,8 @@ use std::{
 };
 
 use imcore::{
-    Envelope, ErrorKind, Ticket,
-    broker::{Broker, MemoryBroker, RedisBroker, RedisOptions},
+    ErrorKind, Ticket,
+    broker::{Broker, Envelope, MemoryBroker, RedisBroker, RedisOptions},
 };
 use redis::cmd;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use imcore::{ClientId, Envelope, ErrorKind, ImClient, Message};
+use imcore::{ClientId, ErrorKind, ImClient, Message, broker::Envelope};
 
 use crate::world::{Backend, World, eventually};
 

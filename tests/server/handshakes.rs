@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use imcore::{ClientId, Envelope, IdKind, ImClient, Ticket};
+use imcore::{ClientId, IdKind, ImClient, Ticket, broker::Envelope};
 
 use crate::{
     world::{Backend, World, eventually},
