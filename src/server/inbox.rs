@@ -15,7 +15,7 @@ use std::{
 
 use mio::{Poll, Token, Waker};
 
-use super::{heartbeat, message::Command};
+use super::{heartbeat, message::Command, transport::Transport};
 use crate::id::ClientId;
 
 /// Sending end; cheap to clone.
@@ -153,11 +153,17 @@ impl<T> Inbox<T> {
 }
 
 /// The doors of all reactors, and which of them a client belongs to.
-#[derive(Debug, Clone)]
-pub(crate) struct Reactors(Arc<[InboxSender<Command>]>);
+#[derive(Debug)]
+pub(crate) struct Reactors<S = Transport>(Arc<[InboxSender<Command<S>>]>);
 
-impl Reactors {
-    pub(crate) fn new(doors: Vec<InboxSender<Command>>) -> Self {
+impl<S> Clone for Reactors<S> {
+    fn clone(&self) -> Self {
+        Reactors(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Reactors<S> {
+    pub(crate) fn new(doors: Vec<InboxSender<Command<S>>>) -> Self {
         Reactors(doors.into())
     }
 
@@ -165,7 +171,7 @@ impl Reactors {
         self.0.len()
     }
 
-    pub(crate) fn all(&self) -> &[InboxSender<Command>] {
+    pub(crate) fn all(&self) -> &[InboxSender<Command<S>>] {
         &self.0
     }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::Poll;
+use mio::{Poll, net};
 
 use super::{
     acceptor::{self, Acceptor},
@@ -85,7 +85,14 @@ impl Threads {
         let tickets = Tickets::new(node, jobs_due, door.clone());
         let presence = Presence::new(node, reports_due);
         let feed = Feed::new(node, doors.clone());
-        let acceptor = Acceptor::new(node, poll, commands, listener, jobs, doors.clone());
+        let acceptor = Acceptor::new(
+            node,
+            poll,
+            commands,
+            net::TcpListener::from_std(listener),
+            jobs,
+            doors.clone(),
+        );
         let upstream = vec![
             spawn_caller(node, "im-receipts", || receipts.run())?,
             spawn_caller(node, "im-tickets", || tickets.run())?,

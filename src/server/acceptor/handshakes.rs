@@ -1,106 +1,61 @@
 //! Sockets that are not authorised yet, and what each still has to do.
 //!
-//! Used by the acceptor alone. Keeps deadlines and the count per address right whatever way a handshake
-//! ends; decides nothing.
+//! Used by the acceptor alone, which decides who comes in. Here is kept what holds for all: deadlines, the count per
+//! address, and how a handshake ends that does not become a connection. The clock is an argument of each turn.
 
 use std::{
     collections::VecDeque,
-    io::{self, Read, Write},
+    io,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use mio::Poll;
 use slab::Slab;
 
-use super::{addresses::Addresses, head::is_head_request};
+use super::{
+    addresses::Addresses,
+    handshake::{Handshake, Phase},
+    refusing::Refusing,
+};
 use crate::server::{
     config::Limits,
     message::HandshakeId,
-    reasons::Refusal,
-    transport::{Socket, Transport},
+    reasons::{Refusal, TlsFailure},
+    stats::counters::Counters,
+    transport::{Socket, Transport, tls::TlsSession},
 };
 
-/// A socket until it is authorised.
-pub(crate) struct Handshake {
-    pub(crate) stream: Transport,
-    pub(crate) serial: u64,
-    /// Of the socket: the peer's own, or a proxy's.
-    pub(crate) socket_address: IpAddr,
-    /// The real peer, once known; counted from then on.
-    pub(crate) address: Option<IpAddr>,
-    /// Whether its end is held against its address.
-    pub(crate) failed: bool,
-    /// Whether the acceptor's poll knows the socket.
-    pub(crate) watched: bool,
-    pub(crate) phase: Phase,
-}
-
-impl Handshake {
-    /// The peer's address for the log.
-    pub(crate) fn shown_address(&self) -> String {
-        self.address.map_or("unknown".into(), |address| address.to_string())
-    }
-
-    /// Whether the peer is still to send its request, or a part of it.
-    fn is_unheard(&self) -> bool {
-        matches!(self.phase, Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. })
-    }
-
-    /// Whether not a byte has come.
-    fn is_silent(&self) -> bool {
-        match &self.phase {
-            Phase::Proxy { bytes } | Phase::Hello { bytes } => bytes.is_empty(),
-            Phase::Head { bytes } => bytes.is_empty() && !self.stream.is_secure(),
-            Phase::Ticket { .. } | Phase::Refused { .. } => false,
-        }
-    }
-
-    /// Whether the peer asks for an answer without a body.
-    pub(crate) fn wants_no_body(&self) -> bool {
-        matches!(&self.phase, Phase::Head { bytes } if is_head_request(bytes))
-    }
-
-    /// Whether the peer can read an answer: one that speaks TLS cannot before both have agreed on it.
-    pub(crate) fn can_be_told(&self, refusal: Refusal) -> bool {
-        let awaits_hello = matches!(self.phase, Phase::Hello { .. });
-        !self.stream.is_handshaking() && (!awaits_hello || refusal == Refusal::NotTls)
-    }
-}
-
-/// How far a handshake is.
-pub(crate) enum Phase {
-    /// Reading the proxy's header if there is to be one.
-    Proxy { bytes: Vec<u8> },
-    /// Reading the first bytes of a TLS handshake if there is to be one.
-    Hello { bytes: Vec<u8> },
-    /// Reading the request head.
-    Head { bytes: Vec<u8> },
-    /// Waiting for the ticket; what follows the head waits unread in `leftover` and the socket.
-    Ticket { response: String, leftover: Vec<u8> },
-    /// Writing a refusal, then reading until the peer has seen it: closing with unread input would
-    /// reset the connection and take the answer with it.
-    Refused { response: String, written: usize },
-}
+/// Time for a refused peer to read the answer.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 /// Handshakes under way, and when each must be over.
-pub(crate) struct Handshakes {
-    pub(crate) slab: Slab<Handshake>,
+pub(super) struct Handshakes<S> {
+    slab: Slab<Handshake<S>>,
     /// In the order of their deadlines: the two kinds of deadline have a queue each.
-    pub(crate) heads: Deadlines,
-    pub(crate) refusals: Deadlines,
+    heads: Deadlines,
+    refusals: Deadlines,
     /// In the order in which they came, with some that have got further or ended.
     silent: VecDeque<HandshakeId>,
     unheard: VecDeque<(Instant, HandshakeId)>,
+    /// Time that each has for its request and its ticket.
+    time: Duration,
     /// Time that one has which has begun, whoever waits behind it.
     patience: Duration,
     addresses: Addresses,
     next_serial: u64,
+    /// Watches the sockets.
+    poll: Poll,
+    counters: Arc<Counters>,
+    /// When this turn began.
+    now: Instant,
 }
 
-pub(crate) type Deadlines = VecDeque<(Instant, HandshakeId)>;
+type Deadlines = VecDeque<(Instant, HandshakeId)>;
 
-impl Handshakes {
-    pub(crate) fn new(limits: &Limits) -> Self {
+impl<S: Socket> Handshakes<S> {
+    pub(super) fn new(poll: Poll, limits: &Limits, counters: Arc<Counters>, now: Instant) -> Self {
         let (at_once, failures) = (limits.handshakes_per_address, limits.failures_per_address);
         Handshakes {
             slab: Slab::new(),
@@ -108,19 +63,37 @@ impl Handshakes {
             refusals: Deadlines::new(),
             silent: VecDeque::new(),
             unheard: VecDeque::new(),
+            time: limits.handshake,
             patience: limits.handshake / 20,
-            addresses: Addresses::new(at_once, failures, Instant::now()),
+            addresses: Addresses::new(at_once, failures, now),
             next_serial: 0,
+            poll,
+            counters,
+            now,
         }
     }
 
-    /// Takes a new socket in, to be over at `deadline`.
-    pub(crate) fn insert(
+    /// What watches the sockets, for whoever waits for them.
+    pub(super) fn poll(&mut self) -> &mut Poll {
+        &mut self.poll
+    }
+
+    /// A turn begins.
+    pub(super) fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Takes a new socket in.
+    pub(super) fn insert(
         &mut self,
-        stream: Transport,
+        stream: Transport<S>,
         socket_address: IpAddr,
         phase: Phase,
-        deadline: Instant,
     ) -> HandshakeId {
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -128,38 +101,38 @@ impl Handshakes {
         let handshake =
             Handshake { stream, serial, socket_address, address, failed, watched, phase };
         let id = HandshakeId { key: self.slab.insert(handshake), serial };
-        self.heads.push_back((deadline, id));
+        self.heads.push_back((self.now + self.time, id));
         self.forget_the_heard();
         self.silent.push_back(id);
-        self.unheard.push_back((Instant::now(), id));
+        self.unheard.push_back((self.now, id));
         id
     }
 
-    pub(crate) fn get(&mut self, id: HandshakeId) -> Option<&mut Handshake> {
-        self.slab.get_mut(id.key).filter(|handshake| handshake.serial == id.serial)
+    pub(super) fn get(&mut self, id: HandshakeId) -> Option<&mut Handshake<S>> {
+        find(&mut self.slab, id)
     }
 
     /// Takes a handshake out: the only way.
-    pub(crate) fn remove(&mut self, id: HandshakeId) -> Option<Handshake> {
+    pub(super) fn remove(&mut self, id: HandshakeId) -> Option<Handshake<S>> {
         self.get(id)?;
         let handshake = self.slab.remove(id.key);
         if let Some(address) = handshake.address {
-            self.addresses.end(address.into(), handshake.failed, Instant::now());
+            self.addresses.end(address.into(), handshake.failed, self.now);
         }
         Some(handshake)
     }
 
     /// Learns who the peer is; how it is to be refused if that address asks for too much.
-    pub(crate) fn identify(&mut self, id: HandshakeId, address: IpAddr) -> Result<(), Refusal> {
-        let Some(handshake) = self.get(id) else { return Ok(()) };
+    pub(super) fn identify(&mut self, id: HandshakeId, address: IpAddr) -> Result<(), Refusal> {
+        let Some(handshake) = find(&mut self.slab, id) else { return Ok(()) };
         handshake.address = Some(address);
-        self.addresses.begin(address.into(), Instant::now())
+        self.addresses.begin(address.into(), self.now)
     }
 
     /// Who has to give way to a newcomer: the first of those that have had their answer, or of whom not a byte
     /// has come, or who have been about their request for long. `None` if there is none of these: a herd of honest
     /// clients must not push each other out.
-    pub(crate) fn first_to_give_way(&mut self) -> Option<HandshakeId> {
+    fn first_to_give_way(&mut self) -> Option<HandshakeId> {
         while let Some(&(_, id)) = self.refusals.front() {
             if self.get(id).is_some() {
                 return Some(id);
@@ -167,7 +140,10 @@ impl Handshakes {
             self.refusals.pop_front();
         }
         self.forget_the_heard();
-        let slow = self.unheard.front().filter(|(since, _)| since.elapsed() >= self.patience);
+        let slow = self
+            .unheard
+            .front()
+            .filter(|(since, _)| self.now.saturating_duration_since(*since) >= self.patience);
         self.silent.front().or(slow.map(|(_, id)| id)).copied()
     }
 
@@ -189,20 +165,35 @@ impl Handshakes {
         }
     }
 
-    pub(crate) fn id(&self, key: usize) -> Option<HandshakeId> {
+    pub(super) fn id(&self, key: usize) -> Option<HandshakeId> {
         self.slab.get(key).map(|handshake| HandshakeId { key, serial: handshake.serial })
+    }
+
+    /// All that are under way.
+    fn ids(&self) -> Vec<HandshakeId> {
+        let id = |(key, handshake): (usize, &Handshake<S>)| HandshakeId {
+            key,
+            serial: handshake.serial,
+        };
+        self.slab.iter().map(id).collect()
+    }
+
+    /// The next that has not come to its end within its time.
+    fn pop_unfinished(&mut self) -> Option<HandshakeId> {
+        self.pop_due(|handshakes| &mut handshakes.heads)
+    }
+
+    /// The next that was turned away and has had its time for that.
+    fn pop_turned_away(&mut self) -> Option<HandshakeId> {
+        self.pop_due(|handshakes| &mut handshakes.refusals)
     }
 
     /// The next handshake whose time is over. Those that have ended leave their queue on the way, so that
     /// it stays as short as the list of handshakes under way, mostly.
-    pub(crate) fn pop_due(
-        &mut self,
-        queue: fn(&mut Self) -> &mut Deadlines,
-    ) -> Option<HandshakeId> {
-        let now = Instant::now();
+    fn pop_due(&mut self, queue: fn(&mut Self) -> &mut Deadlines) -> Option<HandshakeId> {
         while let Some(&(at, id)) = queue(self).front() {
             let ended = self.get(id).is_none();
-            if at > now && !ended {
+            if at > self.now && !ended {
                 return None;
             }
             queue(self).pop_front();
@@ -215,32 +206,156 @@ impl Handshakes {
         None
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+    /// When the next is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let first = |queue: &Deadlines| queue.front().map(|(at, _)| *at);
         first(&self.heads).into_iter().chain(first(&self.refusals)).min()
     }
+
+    /// Has the poll watch a handshake that must wait for its peer. Most heads are there when their
+    /// socket is accepted; those sockets are first watched by their reactor.
+    pub(super) fn watch(&mut self, id: HandshakeId) {
+        if self.get(id).is_some_and(|handshake| !handshake.watched) {
+            self.watch_anew(id);
+        }
+    }
+
+    /// Has the poll watch it, and tell of what is there already.
+    pub(super) fn watch_anew(&mut self, id: HandshakeId) {
+        let Some(handshake) = find(&mut self.slab, id) else { return };
+        if let Err(error) = handshake.watch(self.poll.registry(), id.key) {
+            log::warn!("cannot watch a new socket: {error}");
+            self.remove(id);
+        }
+    }
+
+    /// Lets go of a peer that is gone, or broke the rules of its transport: then it is told so.
+    pub(super) fn give_up(&mut self, id: HandshakeId, error: Option<&io::Error>) {
+        let Some(handshake) = find(&mut self.slab, id) else { return };
+        if handshake.stream.is_handshaking() {
+            tls_failed(&self.counters, handshake, TlsSession::failure(error), error);
+            let is_here = error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
+            if is_here && handshake.stream.give_up_tls().is_ok() {
+                return self.turn_away(id, String::new());
+            }
+        }
+        self.remove(id);
+    }
+
+    /// Turns a peer away with an answer, if it can read one.
+    pub(super) fn refuse(&mut self, id: HandshakeId, refusal: Refusal) {
+        let Some(handshake) = find(&mut self.slab, id) else { return };
+        self.counters.refused(refusal.status());
+        let (connection, address) = (id.serial, handshake.shown_address());
+        let (status, reason) = (refusal.status(), refusal.why());
+        log::debug!(
+            connection, address:%, status, reason;
+            "conn={connection} address={address} refused: {status} {reason}"
+        );
+        handshake.failed = refusal.is_peers_fault();
+        if !handshake.can_be_told(refusal) {
+            self.remove(id);
+            return;
+        }
+        let response = refusal.response(handshake.wants_no_body());
+        self.turn_away(id, response);
+    }
+
+    /// Answers, and waits a moment for the peer to read it.
+    fn turn_away(&mut self, id: HandshakeId, response: String) {
+        let Some(handshake) = find(&mut self.slab, id) else { return };
+        handshake.phase = Phase::Refused(Refusing::new(response));
+        self.refusals.push_back((self.now + REFUSAL_LINGER, id));
+        self.go_on_refusing(id);
+    }
+
+    pub(super) fn go_on_refusing(&mut self, id: HandshakeId) {
+        let Some(handshake) = find(&mut self.slab, id) else { return };
+        let Phase::Refused(refusing) = &mut handshake.phase else { return };
+        match refusing.go_on(&mut handshake.stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(id),
+            Ok(()) | Err(_) => {
+                self.remove(id);
+            }
+        }
+    }
+
+    /// Has one that costs its peer little give way to a newcomer; false if all wait for this node.
+    pub(super) fn make_room(&mut self) -> bool {
+        let Some(id) = self.first_to_give_way() else { return false };
+        let Some(handshake) = find(&mut self.slab, id) else { return false };
+        if handshake.stream.is_handshaking() {
+            tls_failed(&self.counters, handshake, TlsFailure::TimedOut, None);
+        }
+        if !matches!(handshake.phase, Phase::Refused(_)) {
+            self.refuse(id, Refusal::GaveWay);
+        }
+        self.remove(id);
+        true
+    }
+
+    /// Ends what has taken too long.
+    pub(super) fn expire(&mut self) {
+        while let Some(id) = self.pop_unfinished() {
+            let Some(handshake) = find(&mut self.slab, id) else { continue };
+            if handshake.stream.is_handshaking() {
+                tls_failed(&self.counters, handshake, TlsFailure::TimedOut, None);
+            }
+            match &handshake.phase {
+                Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. } => {
+                    self.refuse(id, Refusal::TimedOut);
+                }
+                Phase::Ticket { .. } => self.refuse(id, Refusal::NoBroker),
+                Phase::Refused(_) => {}
+            }
+        }
+        while let Some(id) = self.pop_turned_away() {
+            self.remove(id);
+        }
+    }
+
+    /// Tells everybody who is waiting; what cannot be written at once is given up.
+    pub(super) fn refuse_all(&mut self, refusal: Refusal) {
+        for id in self.ids() {
+            let told = self.get(id).is_none_or(|found| matches!(found.phase, Phase::Refused(_)));
+            if !told {
+                self.refuse(id, refusal);
+            }
+        }
+    }
+
+    /// Takes one out that is authorised, with its socket off the poll.
+    ///
+    /// # Errors
+    /// Those of the poll; the handshake has ended then.
+    pub(super) fn release(&mut self, id: HandshakeId) -> io::Result<Option<Handshake<S>>> {
+        let Some(handshake) = find(&mut self.slab, id) else { return Ok(None) };
+        handshake.failed = false;
+        let Some(mut handshake) = self.remove(id) else { return Ok(None) };
+        if handshake.watched {
+            self.poll.registry().deregister(&mut handshake.stream)?;
+        }
+        Ok(Some(handshake))
+    }
 }
 
-/// `WouldBlock` as long as there is something to wait for.
-pub(crate) fn finish_refusal(
-    stream: &mut Transport,
-    response: &[u8],
-    written: &mut usize,
-) -> io::Result<()> {
-    while *written < response.len() {
-        *written += stream.write(&response[*written..])?;
-        if *written == response.len() {
-            stream.shutdown_write()?;
-        }
-    }
-    let mut chunk = [0; 4096];
-    // Bounded: a peer that goes on sending has had its answer, and costs one turn little.
-    for _ in 0..16 {
-        match stream.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(())
+/// The handshake called `id`, if it has not ended; apart from all else, which goes on to be used beside it.
+fn find<S>(slab: &mut Slab<Handshake<S>>, id: HandshakeId) -> Option<&mut Handshake<S>> {
+    slab.get_mut(id.key).filter(|handshake| handshake.serial == id.serial)
+}
+
+fn tls_failed<S: Socket>(
+    counters: &Counters,
+    handshake: &Handshake<S>,
+    failure: TlsFailure,
+    error: Option<&io::Error>,
+) {
+    counters.tls_failed(failure);
+    let (connection, address) = (handshake.serial, handshake.shown_address());
+    let reason = failure.text();
+    log::debug!(
+        connection, address:%, reason;
+        "conn={connection} address={address} TLS: {reason}{}",
+        error.map_or_else(String::new, |error| format!(": {error}"))
+    );
 }

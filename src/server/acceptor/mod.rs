@@ -1,12 +1,14 @@
 //! The acceptor thread: listens, reads request heads, has tickets checked, and hands authorised
-//! sockets to their reactor.
+//! sockets to their reactor. Read [`Acceptor::work`] first.
 //!
-//! Owns a socket until it is authorised, so slow or hostile handshakes never touch delivery. Never
-//! blocks, except in handing a socket over to a reactor that is behind. Two parts of it have files of
-//! their own: `reading` (what peers say) and `refusing` (how they are turned away).
+//! Owns a socket until it is authorised, so slow or hostile handshakes never touch delivery. Never blocks, except in
+//! handing a socket over to a reactor that is behind. It decides; what it decides on is kept by `handshakes`, read by
+//! `reading` and limited by `gate`. The clock is read once a turn.
 
 mod addresses;
-pub(super) mod handshakes;
+mod gate;
+mod handshake;
+mod handshakes;
 pub(super) mod head;
 mod reading;
 pub(super) mod real_address;
@@ -14,7 +16,6 @@ mod refusing;
 mod target;
 
 use std::{
-    cell::Cell,
     io,
     net::IpAddr,
     sync::{Arc, atomic::Ordering, mpsc::Sender},
@@ -23,13 +24,13 @@ use std::{
 
 use mio::{
     Events, Interest, Poll, Token,
-    event::Event,
+    event::{Event, Source},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
     server::{
-        config::{Limits, PeerAddress},
+        config::PeerAddress,
         connection::frame::Frame,
         heartbeat,
         inbox::{Inbox, Reactors},
@@ -37,12 +38,15 @@ use crate::{
         node::Node,
         reasons::Refusal,
         stats::counters::Counters,
-        transport::Transport,
+        transport::{Socket, Transport},
     },
     throttle::Throttle,
 };
-use handshakes::{Handshake, Handshakes, Phase};
-use head::{Rules, Upgrade};
+use gate::Gate;
+use handshake::{Handshake, Phase};
+use handshakes::Handshakes;
+use head::Upgrade;
+use reading::{Reader, Said};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -56,119 +60,145 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 static PROTOCOLS: Throttle = Throttle::new();
 
-/// What the acceptor thread works with.
-pub(super) struct Acceptor {
-    poll: Poll,
-    inbox: Inbox<AcceptorCommand>,
-    listener: TcpListener,
-    rules: Rules,
-    peer_address: PeerAddress,
-    limits: Limits,
-    /// Set at the cap on connections, until some places are free again.
-    full: Cell<bool>,
-    /// Set while the process is out of descriptors, so that this is said once.
-    starved: Cell<bool>,
-    tickets: Sender<TicketJob>,
-    /// Tickets that were asked for and have not been answered.
-    asked: Cell<usize>,
-    reactors: Reactors,
-    node: Arc<Node>,
-    counters: Arc<Counters>,
+/// Where new sockets come from: a TCP listener, or a simulated one.
+pub(super) trait Listen: Source {
+    type Socket: Socket;
+
+    /// The next socket, without waiting, and the address at its other end.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    fn accept(&self) -> io::Result<(Self::Socket, IpAddr)>;
 }
 
-impl Acceptor {
+impl Listen for TcpListener {
+    type Socket = TcpStream;
+
+    fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+        TcpListener::accept(self).map(|(stream, address)| (stream, address.ip()))
+    }
+}
+
+/// What the acceptor thread works with.
+pub(super) struct Acceptor<L: Listen = TcpListener> {
+    node: Arc<Node>,
+    inbox: Inbox<AcceptorCommand>,
+    listener: L,
+    /// When to accept on: at once, after a pause, or not before the listener says so.
+    accept_at: Option<Instant>,
+    /// The process is out of descriptors, and that was said.
+    starved: bool,
+    reader: Reader,
+    handshakes: Handshakes<L::Socket>,
+    gate: Gate,
+    tickets: Sender<TicketJob>,
+    /// Tickets that were asked for and have not been answered.
+    asked: usize,
+    reactors: Reactors<Transport<L::Socket>>,
+    counters: Arc<Counters>,
+    /// When this turn began.
+    now: Instant,
+}
+
+/// What the poll says of a socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ready {
+    pub(super) token: Token,
+    /// The socket is broken.
+    pub(super) broken: bool,
+}
+
+impl Ready {
+    fn of(event: &Event) -> Self {
+        Ready { token: event.token(), broken: event.is_error() }
+    }
+}
+
+impl<L: Listen> Acceptor<L> {
     pub(super) fn new(
         node: &Arc<Node>,
         poll: Poll,
         inbox: Inbox<AcceptorCommand>,
-        listener: std::net::TcpListener,
+        listener: L,
         tickets: Sender<TicketJob>,
-        reactors: Reactors,
+        reactors: Reactors<Transport<L::Socket>>,
     ) -> Self {
-        let config = &node.config;
+        let (limits, now) = (&node.config.limits, Instant::now());
+        let counters = node.pulse.new_counters();
         Acceptor {
-            poll,
-            inbox,
-            listener: TcpListener::from_std(listener),
-            rules: Rules {
-                path: config.path.clone(),
-                origins: config.origins.clone(),
-                head_bytes: config.limits.head_bytes,
-                forwarded: config.peer_address == PeerAddress::ForwardedFor,
-            },
-            peer_address: config.peer_address,
-            limits: config.limits.clone(),
-            full: Cell::new(false),
-            starved: Cell::new(false),
-            tickets,
-            asked: Cell::new(0),
-            reactors,
             node: Arc::clone(node),
-            counters: node.pulse.new_counters(),
+            inbox,
+            listener,
+            accept_at: Some(now),
+            starved: false,
+            reader: Reader::new(node),
+            handshakes: Handshakes::new(poll, limits, Arc::clone(&counters), now),
+            gate: Gate::new(limits.connections, &node.live),
+            tickets,
+            asked: 0,
+            reactors,
+            counters,
+            now,
         }
     }
 
     /// Runs until told to stop.
     pub(super) fn run(mut self) -> io::Result<()> {
-        self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
+        self.handshakes.poll().registry().register(
+            &mut self.listener,
+            LISTENER,
+            Interest::READABLE,
+        )?;
         let mut events = Events::with_capacity(self.per_turn(EVENTS_PER_TURN));
-        let mut handshakes = Handshakes::new(&self.limits);
-        let mut accept_at = Some(Instant::now());
         loop {
-            let now = Instant::now();
-            let wake_at = accept_at.into_iter().chain(handshakes.next_deadline()).min();
-            let timeout = wake_at.map(|at| at.saturating_duration_since(now));
-            if let Err(error) = heartbeat::wait(|| self.poll.poll(&mut events, timeout))
+            let due = self.accept_at.into_iter().chain(self.handshakes.next_deadline()).min();
+            let timeout = due.map(|at| at.saturating_duration_since(Instant::now()));
+            if let Err(error) =
+                heartbeat::wait(|| self.handshakes.poll().poll(&mut events, timeout))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
             }
-            for event in &events {
-                match event.token() {
-                    LISTENER => accept_at = Some(Instant::now()),
-                    WAKE => {}
-                    Token(key) => self.on_ready(&mut handshakes, key, event),
-                }
+            if !self.work(events.iter().map(Ready::of), Instant::now()) {
+                return Ok(());
             }
-            self.inbox.open();
-            while let Some(command) = self.inbox.pop() {
-                match command {
-                    AcceptorCommand::Verdict { handshake, outcome } => {
-                        self.on_verdict(&mut handshakes, handshake, outcome);
-                    }
-                    AcceptorCommand::Stop => {
-                        self.stop(handshakes);
-                        return Ok(());
-                    }
-                }
-            }
-            if accept_at.is_some_and(|at| at <= Instant::now()) {
-                accept_at = self.accept(&mut handshakes);
-            }
-            self.expire(&mut handshakes);
-            self.counters.handshakes.store(handshakes.slab.len() as u64, Ordering::Relaxed);
         }
     }
 
-    /// Accepts what waits, up to a bound; says when to go on, or `None` to wait for an event.
-    fn accept(&mut self, handshakes: &mut Handshakes) -> Option<Instant> {
-        for _ in 0..self.per_turn(ACCEPTS_PER_TURN) {
-            match self.listener.accept() {
-                Ok((stream, address)) => {
-                    self.starved.set(false);
-                    self.begin(handshakes, stream, address.ip());
+    /// The turn after the wait, at `now`; false once told to stop. Here a simulation comes in.
+    pub(super) fn work(&mut self, ready: impl Iterator<Item = Ready>, now: Instant) -> bool {
+        self.now = now;
+        self.handshakes.begin_turn(now);
+        // 1. Those that are here, before newcomers can take their place.
+        for ready in ready {
+            match ready.token {
+                LISTENER => self.accept_at = Some(now),
+                WAKE => {}
+                Token(key) => self.on_ready(key, ready.broken),
+            }
+        }
+        // 2. Answers of the ticket thread: each frees a place.
+        self.inbox.open();
+        while let Some(command) = self.inbox.pop() {
+            match command {
+                AcceptorCommand::Verdict { handshake, outcome } => {
+                    self.on_verdict(handshake, outcome);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) if is_peer_fault(&error) => {}
-                Err(error) => {
-                    if !self.starved.replace(true) {
-                        log::warn!("cannot accept connections for now: {error}");
-                    }
-                    return Some(Instant::now() + ACCEPT_PAUSE);
+                AcceptorCommand::Stop => {
+                    self.counters.handshakes.store(0, Ordering::Relaxed);
+                    self.handshakes.refuse_all(Refusal::Draining);
+                    return false;
                 }
             }
         }
-        Some(Instant::now())
+        // 3. Newcomers.
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept();
+        }
+        // 4. Last, so that whoever was in time has been heard.
+        self.handshakes.expire();
+        self.counters.handshakes.store(self.handshakes.len() as u64, Ordering::Relaxed);
+        true
     }
 
     /// How many sockets one turn takes: `bare` of them, or fewer under TLS.
@@ -176,89 +206,99 @@ impl Acceptor {
         if self.node.tls.is_some() { HELLOS_PER_TURN } else { bare }
     }
 
-    fn begin(&self, handshakes: &mut Handshakes, stream: TcpStream, address: IpAddr) {
-        let full = handshakes.slab.len() >= self.limits.handshakes && !self.make_room(handshakes);
-        let phase = match self.peer_address {
-            PeerAddress::ProxyProtocol => Phase::Proxy { bytes: Vec::new() },
-            PeerAddress::Socket | PeerAddress::ForwardedFor => self.begin_peer(Vec::new()),
-        };
-        let deadline = Instant::now() + self.limits.handshake;
-        let id = handshakes.insert(Transport::new(stream), address, phase, deadline);
-        if full {
-            return self.refuse(handshakes, id, Refusal::Full);
+    /// Accepts what waits, up to a bound.
+    fn accept(&mut self) {
+        for _ in 0..self.per_turn(ACCEPTS_PER_TURN) {
+            match self.listener.accept() {
+                Ok((socket, address)) => {
+                    self.starved = false;
+                    self.begin(socket, address);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.accept_at = None;
+                    return;
+                }
+                Err(error) if is_peer_fault(&error) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut self.starved, true) {
+                        log::warn!("cannot accept connections for now: {error}");
+                    }
+                    self.accept_at = Some(self.now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
         }
-        if self.peer_address == PeerAddress::Socket && !self.admit(handshakes, id, address) {
-            return;
-        }
-        self.read(handshakes, id);
+        self.accept_at = Some(self.now);
     }
 
-    /// What comes first from the peer itself, of which `bytes` are here.
-    fn begin_peer(&self, bytes: Vec<u8>) -> Phase {
-        match self.node.tls {
-            Some(_) => Phase::Hello { bytes },
-            None => Phase::Head { bytes },
+    fn begin(&mut self, socket: L::Socket, address: IpAddr) {
+        let config = &self.node.config;
+        let counts_now = config.peer_address == PeerAddress::Socket;
+        let full =
+            self.handshakes.len() >= config.limits.handshakes && !self.handshakes.make_room();
+        let phase = self.reader.first_phase();
+        let id = self.handshakes.insert(Transport::new(socket), address, phase);
+        if full {
+            return self.handshakes.refuse(id, Refusal::Full);
+        }
+        if !counts_now || self.admit(id, address) {
+            self.read(id);
         }
     }
 
     /// Counts a handshake for its address; refuses it if that asks for too much.
-    fn admit(&self, handshakes: &mut Handshakes, id: HandshakeId, address: IpAddr) -> bool {
-        let admitted = handshakes.identify(id, address);
+    fn admit(&mut self, id: HandshakeId, address: IpAddr) -> bool {
+        let admitted = self.handshakes.identify(id, address);
         if let Err(refusal) = admitted {
-            self.refuse(handshakes, id, refusal);
+            self.handshakes.refuse(id, refusal);
         }
         admitted.is_ok()
     }
 
-    /// Has the poll watch a handshake that must wait for its peer. Most heads are there when their
-    /// socket is accepted; those sockets are first watched by their reactor.
-    fn watch(&self, handshakes: &mut Handshakes, id: HandshakeId) {
-        if handshakes.get(id).is_some_and(|handshake| !handshake.watched) {
-            self.watch_anew(handshakes, id);
-        }
-    }
-
-    /// The same, and has it tell of what is there already.
-    fn watch_anew(&self, handshakes: &mut Handshakes, id: HandshakeId) {
-        let Some(Handshake { stream, watched, .. }) = handshakes.get(id) else { return };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registry = self.poll.registry();
-        let result = match std::mem::replace(watched, true) {
-            true => registry.reregister(stream, Token(id.key), interest),
-            false => registry.register(stream, Token(id.key), interest),
-        };
-        if let Err(error) = result {
-            log::warn!("cannot watch a new socket: {error}");
-            handshakes.remove(id);
-        }
-    }
-
-    fn on_ready(&self, handshakes: &mut Handshakes, key: usize, event: &Event) {
-        let Some(id) = handshakes.id(key) else { return };
-        let Some(handshake) = handshakes.get(id) else { return };
+    fn on_ready(&mut self, key: usize, broken: bool) {
+        let Some(id) = self.handshakes.id(key) else { return };
+        let Some(handshake) = self.handshakes.get(id) else { return };
         match &handshake.phase {
-            Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. } => {
-                self.read(handshakes, id);
-            }
+            Phase::Proxy { .. } | Phase::Hello { .. } | Phase::Head { .. } => self.read(id),
             // The peer may send frames early; a reactor reads them. Only its end matters here.
-            Phase::Ticket { .. } if event.is_error() => {
-                handshakes.remove(id);
+            Phase::Ticket { .. } if broken => {
+                self.handshakes.remove(id);
             }
             Phase::Ticket { .. } => {}
-            Phase::Refused { .. } => self.drive_refusal(handshakes, id),
+            Phase::Refused(_) => self.handshakes.go_on_refusing(id),
         }
     }
 
-    fn ask_ticket(&self, handshakes: &mut Handshakes, id: HandshakeId, upgrade: Upgrade) {
-        if !self.node.pulse.readiness.is_ready() {
-            return self.refuse(handshakes, id, Refusal::NoBroker);
+    /// Reads what a peer says, as far as it can be decided on.
+    fn read(&mut self, id: HandshakeId) {
+        while let Some(handshake) = self.handshakes.get(id) {
+            match self.reader.read(handshake) {
+                Said::TooLittle => return self.handshakes.watch(id),
+                Said::MoreToCome => return self.handshakes.watch_anew(id),
+                Said::Address(address) if self.admit(id, address) => {}
+                Said::Address(_) => return,
+                Said::Upgrade { upgrade, address } => {
+                    if address.is_none_or(|address| self.admit(id, address)) {
+                        self.ask_ticket(id, upgrade);
+                    }
+                    return;
+                }
+                Said::Refused(refusal) => return self.handshakes.refuse(id, refusal),
+                Said::Gone(error) => return self.handshakes.give_up(id, error.as_ref()),
+            }
         }
-        if self.is_full() {
-            return self.refuse(handshakes, id, Refusal::Full);
+    }
+
+    fn ask_ticket(&mut self, id: HandshakeId, upgrade: Upgrade) {
+        if !self.node.pulse.readiness.is_ready() {
+            return self.handshakes.refuse(id, Refusal::NoBroker);
+        }
+        if self.gate.is_full() {
+            return self.handshakes.refuse(id, Refusal::Full);
         }
         // Those that timed out are still being asked for.
-        if self.asked.get() >= self.limits.handshakes {
-            return self.refuse(handshakes, id, Refusal::NoBroker);
+        if self.asked >= self.node.config.limits.handshakes {
+            return self.handshakes.refuse(id, Refusal::NoBroker);
         }
         if upgrade.offers_protocols
             && let Some(more) = PROTOCOLS.admit("")
@@ -269,72 +309,50 @@ impl Acceptor {
                 id.serial
             );
         }
-        let Some(handshake) = handshakes.get(id) else { return };
+        let Some(handshake) = self.handshakes.get(id) else { return };
         let leftover = match &handshake.phase {
-            Phase::Head { bytes } => bytes[upgrade.head_len..].to_vec(),
+            Phase::Head { bytes, .. } => bytes[upgrade.head_len..].to_vec(),
             _ => Vec::new(),
         };
         handshake.phase = Phase::Ticket { response: upgrade.response, leftover };
         match self.tickets.send(TicketJob { handshake: id, token: upgrade.token }) {
-            Ok(()) => self.asked.set(self.asked.get() + 1),
-            Err(_) => self.refuse(handshakes, id, Refusal::NoBroker),
+            Ok(()) => self.asked += 1,
+            Err(_) => self.handshakes.refuse(id, Refusal::NoBroker),
         }
     }
 
-    fn on_verdict(
-        &self,
-        handshakes: &mut Handshakes,
-        id: HandshakeId,
-        outcome: Result<Admission, Refusal>,
-    ) {
-        self.asked.set(self.asked.get().saturating_sub(1));
-        let waiting =
-            handshakes.get(id).is_some_and(|found| matches!(found.phase, Phase::Ticket { .. }));
+    fn on_verdict(&mut self, id: HandshakeId, outcome: Result<Admission, Refusal>) {
+        self.asked = self.asked.saturating_sub(1);
+        let waiting = self
+            .handshakes
+            .get(id)
+            .is_some_and(|found| matches!(found.phase, Phase::Ticket { .. }));
         if !waiting {
             return;
         }
         match outcome {
             // Others may have taken the last places meanwhile.
-            Ok(_) if self.is_full() => self.refuse(handshakes, id, Refusal::Full),
+            Ok(_) if self.gate.is_full() => self.handshakes.refuse(id, Refusal::Full),
             Ok(Admission { ticket, taken })
                 if self.node.kicks.is_kicked_since(ticket.client(), taken) =>
             {
-                self.refuse(handshakes, id, Refusal::Kicked);
+                self.handshakes.refuse(id, Refusal::Kicked);
             }
-            Ok(admission) => {
-                if let Some(handshake) = handshakes.get(id) {
-                    handshake.failed = false;
-                }
-                if let Some(handshake) = handshakes.remove(id) {
-                    self.hand_over(handshake, admission);
-                }
-            }
-            Err(refusal) => self.refuse(handshakes, id, refusal),
+            Ok(admission) => match self.handshakes.release(id) {
+                Ok(handshake) => self.hand_over(handshake, admission),
+                Err(error) => log::warn!("cannot hand a socket over: {error}"),
+            },
+            Err(refusal) => self.handshakes.refuse(id, refusal),
         }
     }
 
-    /// Full at the cap, and until a twentieth of the places is free: a node at its limit must not flap.
-    fn is_full(&self) -> bool {
-        let cap = self.limits.connections as u64;
-        let resume = cap - cap.div_ceil(20);
-        let live = self.node.live.load(Ordering::Relaxed);
-        let full = live >= cap || (self.full.get() && live > resume);
-        if self.full.replace(full) != full {
-            match full {
-                true => log::warn!("full: {live} connections; more are refused"),
-                false => log::warn!("{live} connections; more are accepted again"),
-            }
-        }
-        full
-    }
-
-    fn hand_over(&self, handshake: Handshake, Admission { ticket, taken }: Admission) {
-        let Handshake { mut stream, serial, watched, phase, .. } = handshake;
+    fn hand_over(
+        &self,
+        handshake: Option<Handshake<L::Socket>>,
+        Admission { ticket, taken }: Admission,
+    ) {
+        let Some(Handshake { stream, serial, phase, .. }) = handshake else { return };
         let Phase::Ticket { response, leftover } = phase else { return };
-        if watched && let Err(error) = self.poll.registry().deregister(&mut stream) {
-            log::warn!("cannot hand a socket over: {error}");
-            return;
-        }
         let client = ticket.client();
         let reactor = &self.reactors.all()[self.reactors.index_of(client)];
         let adoption = Adoption {
@@ -344,9 +362,9 @@ impl Acceptor {
             response: Frame::raw(response.as_bytes()),
             leftover,
         };
-        self.node.live.fetch_add(1, Ordering::Relaxed);
+        self.gate.enter();
         if reactor.push(Command::Adopt(Box::new(adoption))).is_err() {
-            self.node.live.fetch_sub(1, Ordering::Relaxed);
+            self.gate.leave();
         }
         // A kick that was heard in between was told to the reactor before it had this connection.
         if self.node.kicks.is_kicked_since(client, taken) {

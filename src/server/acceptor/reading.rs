@@ -1,21 +1,23 @@
 //! What a peer says before it is authorised: the proxy's header, the TLS handshake, the request head.
 //!
-//! The second part of `Acceptor`; each ends in a question to the ticket thread or in a refusal.
+//! Reads one handshake as far as its bytes allow and says what came of it; what follows from that is the acceptor's.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    net::IpAddr,
+};
 
 use super::{
-    Acceptor,
-    handshakes::{Handshake, Handshakes, Phase},
-    head::{Head, Upgrade, read_head},
+    handshake::{Handshake, Phase},
+    head::{Head, Rules, Upgrade, read_head},
     real_address::{ProxyHeader, is_proxy_header, proxy_header},
 };
 use crate::{
     server::{
         config::PeerAddress,
-        message::HandshakeId,
-        reasons::{Refusal, TlsFailure},
-        transport::tls::{Tls, TlsSession},
+        node::Node,
+        reasons::Refusal,
+        transport::{Socket, tls::Tls},
     },
     throttle::Throttle,
 };
@@ -27,149 +29,150 @@ const HELLO: u8 = 0x16;
 /// Reads of one socket per turn: under TLS a peer can send much that comes to nothing, such as new keys.
 const READS_PER_TURN: usize = 4;
 
-impl Acceptor {
-    /// Reads what there is of the proxy's header, the TLS handshake and the request head, up to a bound.
-    pub(super) fn read(&self, handshakes: &mut Handshakes, id: HandshakeId) {
+/// How this node's peers begin.
+pub(super) struct Reader {
+    rules: Rules,
+    peer_address: PeerAddress,
+    tls: Option<Tls>,
+}
+
+/// What came of reading.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Not enough yet: the peer is to go on.
+    TooLittle,
+    /// Not enough yet, and there may be more to read at once.
+    MoreToCome,
+    /// A proxy has said who the peer is, which is to be counted; read on then.
+    Address(IpAddr),
+    /// A whole request, and the address that it counts for if it says so itself.
+    Upgrade { upgrade: Upgrade, address: Option<IpAddr> },
+    /// Something that is to be refused.
+    Refused(Refusal),
+    /// The peer is gone, or broke the rules of its transport.
+    Gone(Option<io::Error>),
+}
+
+impl Reader {
+    pub(super) fn new(node: &Node) -> Self {
+        let config = &node.config;
+        Reader {
+            rules: Rules {
+                path: config.path.clone(),
+                origins: config.origins.clone(),
+                head_bytes: config.limits.head_bytes,
+                forwarded: config.peer_address == PeerAddress::ForwardedFor,
+            },
+            peer_address: config.peer_address,
+            tls: node.tls.clone(),
+        }
+    }
+
+    /// How a handshake begins.
+    pub(super) fn first_phase(&self) -> Phase {
+        match self.peer_address {
+            PeerAddress::ProxyProtocol => Phase::Proxy { bytes: Vec::new() },
+            PeerAddress::Socket | PeerAddress::ForwardedFor => self.peers_phase(Vec::new()),
+        }
+    }
+
+    /// What comes first from the peer itself, of which `bytes` are here.
+    fn peers_phase(&self, bytes: Vec<u8>) -> Phase {
+        match self.tls {
+            Some(_) => Phase::Hello { bytes },
+            None => Phase::Head { bytes, seen: 0 },
+        }
+    }
+
+    /// Reads what there is, up to a bound, and stops at the first thing that somebody has to decide.
+    pub(super) fn read<S: Socket>(&self, handshake: &mut Handshake<S>) -> Said {
         let mut chunk = [0; 2048];
         for _ in 0..READS_PER_TURN {
-            let Some(handshake) = handshakes.get(id) else { return };
-            let (Phase::Proxy { bytes } | Phase::Hello { bytes } | Phase::Head { bytes }) =
+            if let Some(said) = self.understand(handshake) {
+                return said;
+            }
+            let (Phase::Proxy { bytes } | Phase::Hello { bytes } | Phase::Head { bytes, .. }) =
                 &mut handshake.phase
             else {
-                return;
+                return Said::TooLittle;
             };
             match handshake.stream.read(&mut chunk) {
-                Ok(0) => return self.give_up(handshakes, id, None),
-                Ok(count) => {
-                    let seen = bytes.len();
-                    bytes.extend_from_slice(&chunk[..count]);
-                    self.on_bytes(handshakes, id, seen);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.watch(handshakes, id);
-                }
+                Ok(0) => return Said::Gone(None),
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Said::TooLittle,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.give_up(handshakes, id, Some(&error)),
+                Err(error) => return Said::Gone(Some(error)),
             }
         }
-        self.watch_anew(handshakes, id);
+        self.understand(handshake).unwrap_or(Said::MoreToCome)
     }
 
-    /// Lets go of a peer that is gone, or broke the rules of its transport: then it is told so.
-    fn give_up(&self, handshakes: &mut Handshakes, id: HandshakeId, error: Option<&io::Error>) {
-        let Some(handshake) = handshakes.get(id) else { return };
-        if handshake.stream.is_handshaking() {
-            self.tls_failed(handshake, TlsSession::failure(error), error);
-            let is_here = error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData);
-            if is_here && handshake.stream.give_up_tls().is_ok() {
-                return self.linger(handshakes, id, String::new());
-            }
-        }
-        handshakes.remove(id);
-    }
-
-    pub(super) fn tls_failed(
-        &self,
-        handshake: &Handshake,
-        failure: TlsFailure,
-        error: Option<&io::Error>,
-    ) {
-        self.counters.tls_failed(failure);
-        let (connection, address) = (handshake.serial, handshake.shown_address());
-        let reason = failure.text();
-        log::debug!(
-            connection, address:%, reason;
-            "conn={connection} address={address} TLS: {reason}{}",
-            error.map_or_else(String::new, |error| format!(": {error}"))
-        );
-    }
-
-    /// Goes as far as the bytes read so far allow; `seen` of them were there before.
-    fn on_bytes(&self, handshakes: &mut Handshakes, id: HandshakeId, seen: usize) {
-        let in_front =
-            handshakes.get(id).is_some_and(|found| matches!(found.phase, Phase::Proxy { .. }));
-        if in_front && !self.read_proxy_header(handshakes, id) {
-            return;
-        }
-        let seen = if in_front { 0 } else { seen };
-        if let Some(tls) = &self.node.tls {
-            self.begin_tls(handshakes, id, tls);
-        }
-        let Some(Handshake { phase: Phase::Head { bytes }, .. }) = handshakes.get(id) else {
-            return;
-        };
-        match read_head(bytes, seen, &self.rules) {
-            Head::Incomplete => {}
-            Head::Refused(refusal) => self.refuse(handshakes, id, refusal),
-            Head::Upgrade(upgrade) => {
-                if self.admit_forwarded(handshakes, id, &upgrade) {
-                    self.ask_ticket(handshakes, id, upgrade);
-                }
-            }
+    /// Goes as far as the bytes read so far allow; `None` if that is not far enough.
+    fn understand<S: Socket>(&self, handshake: &mut Handshake<S>) -> Option<Said> {
+        match &handshake.phase {
+            Phase::Proxy { .. } => self.take_proxy_header(handshake),
+            Phase::Hello { .. } => self.begin_tls(handshake),
+            Phase::Head { .. } => self.read_head(handshake),
+            Phase::Ticket { .. } | Phase::Refused(_) => None,
         }
     }
 
-    /// Takes the proxy's header off once it is whole; false unless the peer has its turn.
-    fn read_proxy_header(&self, handshakes: &mut Handshakes, id: HandshakeId) -> bool {
-        let Some(handshake) = handshakes.get(id) else { return false };
-        let Phase::Proxy { bytes } = &mut handshake.phase else { return false };
-        let refusal = match proxy_header(bytes) {
-            ProxyHeader::Incomplete => return false,
-            ProxyHeader::Missing => Refusal::NoProxyHeader,
-            ProxyHeader::Version1 => Refusal::OldProxyHeader,
-            ProxyHeader::Invalid => Refusal::BadProxyHeader,
+    /// Takes the proxy's header off once it is whole.
+    fn take_proxy_header<S: Socket>(&self, handshake: &mut Handshake<S>) -> Option<Said> {
+        let Phase::Proxy { bytes } = &mut handshake.phase else { return None };
+        match proxy_header(bytes) {
+            ProxyHeader::Incomplete => None,
+            ProxyHeader::Missing => Some(Said::Refused(Refusal::NoProxyHeader)),
+            ProxyHeader::Version1 => Some(Said::Refused(Refusal::OldProxyHeader)),
+            ProxyHeader::Invalid => Some(Said::Refused(Refusal::BadProxyHeader)),
             ProxyHeader::Complete { len, address } => {
-                handshake.phase = self.begin_peer(bytes.split_off(len));
-                // One that speaks for itself is checking.
-                let address = address.unwrap_or(handshake.socket_address);
-                return self.admit(handshakes, id, address);
+                handshake.phase = self.peers_phase(bytes.split_off(len));
+                // A proxy that speaks for itself is checking.
+                Some(Said::Address(address.unwrap_or(handshake.socket_address)))
             }
-        };
-        self.refuse(handshakes, id, refusal);
-        false
-    }
-
-    /// Counts a handshake for the address that a proxy gives in the head, or for the proxy's own if it gives
-    /// none.
-    fn admit_forwarded(
-        &self,
-        handshakes: &mut Handshakes,
-        id: HandshakeId,
-        upgrade: &Upgrade,
-    ) -> bool {
-        if self.peer_address != PeerAddress::ForwardedFor {
-            return true;
         }
-        let Some(handshake) = handshakes.get(id) else { return false };
-        let socket_address = handshake.socket_address;
-        if upgrade.forwarded.is_none()
-            && let Some(more) = NO_ADDRESS.admit("")
-        {
-            log::warn!(
-                "the last entry of X-Forwarded-For is missing or no address; handshakes count for the \
-                 proxy's own, {socket_address}: have it write the client's address, or set peer_address{more}"
-            );
-        }
-        self.admit(handshakes, id, upgrade.forwarded.unwrap_or(socket_address))
     }
 
     /// Puts TLS before the request head, once the peer begins with it.
-    fn begin_tls(&self, handshakes: &mut Handshakes, id: HandshakeId, tls: &Tls) {
-        let Some(Handshake { stream, phase, .. }) = handshakes.get(id) else { return };
-        let Phase::Hello { bytes } = phase else { return };
-        match bytes.first() {
-            None => {}
-            Some(&HELLO) => {
+    fn begin_tls<S: Socket>(&self, handshake: &mut Handshake<S>) -> Option<Said> {
+        let Phase::Hello { bytes } = &mut handshake.phase else { return None };
+        match *bytes.first()? {
+            HELLO => {
                 let early = std::mem::take(bytes);
-                *phase = Phase::Head { bytes: Vec::new() };
-                if let Err(error) = stream.secure(tls, early) {
-                    self.give_up(handshakes, id, Some(&error));
-                }
+                handshake.phase = Phase::Head { bytes: Vec::new(), seen: 0 };
+                let begun = handshake.stream.secure(self.tls.as_ref()?, early);
+                begun.err().map(|error| Said::Gone(Some(error)))
             }
-            Some(_) if is_proxy_header(bytes) => {
-                self.refuse(handshakes, id, Refusal::UnexpectedProxyHeader);
-            }
-            Some(_) => self.refuse(handshakes, id, Refusal::NotTls),
+            _ if is_proxy_header(bytes) => Some(Said::Refused(Refusal::UnexpectedProxyHeader)),
+            _ => Some(Said::Refused(Refusal::NotTls)),
         }
     }
+
+    fn read_head<S: Socket>(&self, handshake: &mut Handshake<S>) -> Option<Said> {
+        let Phase::Head { bytes, seen } = &mut handshake.phase else { return None };
+        let head = read_head(bytes, *seen, &self.rules);
+        *seen = bytes.len();
+        match head {
+            Head::Incomplete => None,
+            Head::Refused(refusal) => Some(Said::Refused(refusal)),
+            Head::Upgrade(upgrade) => {
+                let address = (self.peer_address == PeerAddress::ForwardedFor)
+                    .then(|| forwarded(&upgrade, handshake.socket_address));
+                Some(Said::Upgrade { upgrade, address })
+            }
+        }
+    }
+}
+
+/// The address that a proxy gives in the head, or the proxy's own if it gives none.
+fn forwarded(upgrade: &Upgrade, socket_address: IpAddr) -> IpAddr {
+    if upgrade.forwarded.is_none()
+        && let Some(more) = NO_ADDRESS.admit("")
+    {
+        log::warn!(
+            "the last entry of X-Forwarded-For is missing or no address; handshakes count for the \
+             proxy's own, {socket_address}: have it write the client's address, or set peer_address{more}"
+        );
+    }
+    upgrade.forwarded.unwrap_or(socket_address)
 }
