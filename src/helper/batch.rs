@@ -249,3 +249,66 @@ fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>
         Envelope::ForceOffline { .. } | Envelope::Probe { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::broker::MemoryBroker;
+
+    /// A client that notes what it sends, one line per envelope.
+    fn noting() -> (ImClient, Arc<Mutex<Vec<String>>>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&sent);
+        let im = ImClient::builder()
+            .servers(["n0", "n1"])
+            .broker(Arc::new(MemoryBroker::new()))
+            .on_send(move |SendEvent { node, sender, receivers, channel, receipt, id, .. }| {
+                let line = format!("{node} {sender} {receivers:?} {channel:?} {receipt:?} {id:?}");
+                notes.lock().unwrap().push(line);
+            });
+        (im.build().unwrap(), sent)
+    }
+
+    #[test]
+    fn a_message_goes_where_it_says_and_as_it_says() {
+        let (im, sent) = noting();
+        im.send(Message::to([1, 3, 2, 3]).from(7).receipt(Receipt::Sent).id("x"), "a").unwrap();
+        im.send(Message::to([4]), "b").unwrap();
+        im.send(Message::to_channel("c").from(7), "c").unwrap();
+        im.send(Message::to_everyone().from(0), "d").unwrap();
+        let expected = [
+            "n1 7 [1, 3] None Sent Some(\"x\")",
+            "n0 7 [2] None Sent Some(\"x\")",
+            "n0 0 [4] None None None",
+            "n0 7 [] Some(\"c\") None None",
+            "n1 7 [] Some(\"c\") None None",
+            "n0 0 [] None None None",
+            "n1 0 [] None None None",
+        ];
+        assert_eq!(*sent.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn what_no_node_would_obey_is_refused_before_anything_is_sent() {
+        let (im, sent) = noting();
+        let mut batch = im.batch();
+        for (message, why) in [
+            (Message::to(Vec::<i64>::new()), "the list is empty"),
+            (Message::to([1]).id(""), "1 to 128"),
+            (Message::to([1]).id("x".repeat(129)), "1 to 128"),
+            (Message::to_channel(""), "the name is empty"),
+            (Message::to_channel("c").receipt(Receipt::Sent), "no receipts"),
+            (Message::to_channel("c").id("x"), "no receipts"),
+            (Message::to_everyone().receipt(Receipt::Sent), "no receipts"),
+            (Message::to_everyone().from(7), "comes from the system"),
+        ] {
+            let error = batch.add(message, "text").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Argument);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        batch.send().unwrap();
+        assert!(sent.lock().unwrap().is_empty());
+    }
+}
