@@ -10,9 +10,9 @@ use crate::error::Error;
 
 /// A user of the business system: a signed 64-bit integer (FreeIM 2) or a GUID (ImCore, FreeIM 1).
 ///
-/// Calls take whatever is one: `impl Into<ClientId>`, and lists of it. That is any integer of up to 64 bits but `u64`,
-/// for which there is [`TryFrom`], since the originals' ids have a sign; the 16 bytes of a GUID; and with the feature
-/// `uuid` a `uuid::Uuid`. From text with [`str::parse`]. Back with [`TryFrom`], or by a `match`.
+/// Calls take whatever is one: `impl Into<ClientId>`, and lists of it. That is any integer of up to 64 bits but
+/// `u64`, for which there is [`TryFrom`], since the originals' ids have a sign; the 16 bytes of a GUID; and with
+/// the feature `uuid` a `uuid::Uuid`. From text with [`str::parse`]. Back with [`TryFrom`], or by a `match`.
 ///
 /// One deployment uses one kind, see [`IdKind`]. Zero (the integer 0 or the all-zero GUID) means "the
 /// system": messages from it get no receipt, and nobody connects as it.

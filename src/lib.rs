@@ -60,25 +60,25 @@
 //! # Channels
 //!
 //! [`ImClient::join`] and [`leave`](ImClient::leave) say who is in a channel; who may is your decision, as only your
-//! code calls them. A message to a channel reaches everybody who joined before it was sent, also right before. Memberships end
-//! with a client's last connection.
+//! code calls them. A message to a channel reaches everybody who joined before it was sent, also right before.
+//! Memberships end with a client's last connection.
 //!
 //! # Delivery and receipts
 //!
 //! [`ImClient::send`] returns when the broker has the message. Delivery is **at most once**: a client that is not
-//! connected misses it, and so does one whose node is away from the broker at that moment, or which reads so slowly that
-//! its connection is given up. Within one thread and for one receiver, messages keep their order.
+//! connected misses it, and so does one whose node is away from the broker at that moment, or which reads so
+//! slowly that its connection is given up. Within one thread and for one receiver, messages keep their order.
 //!
 //! What must not be lost you keep in your database; the push says that there is something new, and the page asks
-//! for what it missed whenever it connects. A sender that wants to know asks for [`Receipt::Sent`]: its own connections
-//! are then told, per receiver, `sent` or `offline`.
+//! for what it missed whenever it connects. A sender that wants to know asks for [`Receipt::Sent`]: its own
+//! connections are then told, per receiver, `sent` or `offline`.
 //!
 //! # Presence
 //!
 //! [`ImClient::is_online`] and [`online_clients`](ImClient::online_clients) ask, [`on_presence`](ImClient::on_presence)
 //! and [`watch_presence`](ImClient::watch_presence) are told: one online and exactly one offline event for each
-//! connection, also when its node is killed (within some 10 s). Whoever keeps what events say takes `watch_presence`, which also tells
-//! where a gap may have been.
+//! connection, also when its node is killed (within some 10 s). Whoever keeps what events say takes
+//! `watch_presence`, which also tells where a gap may have been.
 //!
 //! # Errors
 //!
@@ -112,8 +112,8 @@
 //! | `server` | the module [`server`][server]: the WebSocket nodes |
 //! | `uuid` | [`ClientId`] from and to `uuid::Uuid` |
 //!
-//! A business service takes `default-features = false, features = ["redis"]` (and `tls` for `rediss://`), and compiles
-//! neither event loop nor WebSocket code.
+//! A business service takes `default-features = false, features = ["redis"]` (and `tls` for `rediss://`), and
+//! compiles neither event loop nor WebSocket code.
 //!
 //! # Words
 //!
@@ -124,16 +124,17 @@
 //!
 //! # Why it is so
 //!
-//! - *Why blocking calls?* Business code is blocking code in most languages and much of Rust; one that waits for a
-//!   round trip is easy to read, and async code can call it. The nodes are event loops of their own and need no runtime
-//!   either, so imcore binds nobody to one.
-//! - *Why does a client belong to one node?* Then all its connections meet on one thread: several devices, receipts and
-//!   kicks need no lock and no directory, and a sender knows where to send without asking.
-//! - *Why does a client send nothing over its socket?* What clients do needs checking against business rules; those change
-//!   weekly, and nodes with a hundred thousand sockets should not restart for it. A request to your API has a response,
-//!   an error code and a log line.
+//! - *Why blocking calls?* Business code is blocking code in most languages and much of Rust; one that waits for
+//!   a round trip is easy to read, and async code can call it. The nodes are event loops of their own and need
+//!   no runtime either, so imcore binds nobody to one.
+//! - *Why does a client belong to one node?* Then all its connections meet on one thread: several devices,
+//!   receipts and kicks need no lock and no directory, and a sender knows where to send without asking.
+//! - *Why does a client send nothing over its socket?* What clients do needs checking against business rules;
+//!   those change weekly, and nodes with a hundred thousand sockets should not restart for it. A request to your
+//!   API has a response, an error code and a log line.
 //! - *Why at most once?* A push that is kept until it is read is a database. You have one.
-//! - *Why the original's keys and payloads?* So that a deployment in C# moves one node and one service at a time, and back.
+//! - *Why the original's keys and payloads?* So that a deployment in C# moves one node and one service at a
+//!   time, and back.
 //! - *Why is there an error where the original kept silent?* An empty channel's name is a broadcast on the wire, a
 //!   wrong list of servers sends messages astray: what would harm others is refused at the call.
 //!

@@ -22,11 +22,11 @@ const RECEIVERS: usize = 10_000;
 
 /// What is known when a send returns: the broker has taken the messages for every node they are for.
 ///
-/// That is not delivery, and nobody's reading of it. Delivery is at most once: who is offline misses a message, and so do the clients of a
-/// node that is away from the broker at that moment (it counts what it missed). What became of a message for each
-/// receiver is told to its sender's connections, if it wants [receipts](Receipt); who is online at
-/// this moment says [`are_online`](ImClient::are_online). What must not be lost belongs in the business's database,
-/// from where a client reads it when it connects.
+/// That is not delivery, and nobody's reading of it. Delivery is at most once: who is offline misses a message,
+/// and so do the clients of a node that is away from the broker at that moment (it counts what it missed). What
+/// became of a message for each receiver is told to its sender's connections, if it wants [receipts](Receipt);
+/// who is online at this moment says [`are_online`](ImClient::are_online). What must not be lost belongs in the
+/// business's database, from where a client reads it when it connects.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Accepted {}
@@ -39,10 +39,11 @@ impl ImClient {
     ///
     /// # Errors
     /// [`Encode`](ErrorKind::Encode) if `payload` is not serialisable. [`Argument`](ErrorKind::Argument) if
-    /// its JSON is longer than [`message_bytes`](crate::ImClientBuilder::message_bytes) (1 MiB by default); for an
-    /// empty list of receivers or name of a channel; for an id of another [kind](crate::IdKind); for an id of the message that is
-    /// empty or longer than 128 bytes; for receipts of a message to a channel or to everyone, and a sender of one to everyone. Nothing was
-    /// sent then. For those of the broker see [`Batch::send`].
+    /// its JSON is longer than [`message_bytes`](crate::ImClientBuilder::message_bytes) (1 MiB by default); for
+    /// an empty list of receivers or name of a channel; for an id of another [kind](crate::IdKind); for an id of
+    /// the message that is empty or longer than 128 bytes; for receipts of a message to a channel or to
+    /// everyone, and a sender of one to everyone. Nothing was sent then. For those of the broker see
+    /// [`Batch::send`].
     ///
     /// ```
     /// use imcore::{Message, Receipt};

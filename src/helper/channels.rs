@@ -21,9 +21,9 @@ impl ImClient {
     ///
     /// # Errors
     /// [`Argument`](crate::ErrorKind::Argument) for a name that is empty or longer than 1,024 bytes, for the
-    /// system's id and for one of another [kind](crate::IdKind); nothing is joined then. Also if a client is in as many
-    /// channels as it [may be](crate::ImClientBuilder::channels_per_client); the other memberships are made then, and
-    /// the error says how many.
+    /// system's id and for one of another [kind](crate::IdKind); nothing is joined then. Also if a client is in
+    /// as many channels as it [may be](crate::ImClientBuilder::channels_per_client); the other memberships are
+    /// made then, and the error says how many.
     ///
     /// ```
     /// # let im = imcore::example_client()?;

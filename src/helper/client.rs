@@ -1,8 +1,8 @@
-//! `ImClient`: what it holds, and connecting. Its other calls are in `presence`, `channels`, `messages` and, for
-//! operators, `overview`.
+//! `ImClient`: what it holds, connecting, and who may be named in a call. Its other calls are in `batch` (sending),
+//! `channels`, `presence` and, for operators, `overview`.
 //!
-//! Called on any business thread; each call is at most one blocking round trip to the broker (clearing a
-//! channel, and those in `overview`, are a few). Holds no state of its own besides settings and broker.
+//! Called on any business thread; calls block for a round trip to the broker. Holds no state of its own besides
+//! settings and broker, and knows no backend.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,8 +20,8 @@ use crate::{
 ///
 /// A clone is another handle to the same client and costs a few pointers. All methods may be called
 /// from many threads at once. Each one blocks for one round trip to the broker,
-/// [`prune_channel`](Self::prune_channel), [`nodes`](Self::nodes) and
-/// [`connections_of`](Self::connections_of) for a few; during an outage it fails with a
+/// [`kick`](Self::kick), [`prune_channel`](Self::prune_channel), [`nodes`](Self::nodes),
+/// [`connections_of`](Self::connections_of) and whole lists for more; during an outage it fails with a
 /// [retryable](Error::is_retryable) error within the broker's deadline and never hangs.
 ///
 /// # Async callers
@@ -36,10 +36,10 @@ use crate::{
 /// ```
 ///
 /// - A [`Batch`](crate::Batch) borrows the client: build it within the closure.
-/// - Callbacks of [`watch_presence`](Self::watch_presence) run on a thread of their own and are `Fn`: let them put what
-///   they hear into a channel that the async side reads.
-/// - Dropping an [`PresenceWatch`](crate::PresenceWatch) waits for its thread, 0.2 s or a callback that is running: drop it where waiting is
-///   allowed, or [`detach`](crate::PresenceWatch::detach) it.
+/// - Callbacks of [`watch_presence`](Self::watch_presence) run on a thread of their own and are `Fn`: let them
+///   put what they hear into a channel that the async side reads.
+/// - Dropping a [`PresenceWatch`](crate::PresenceWatch) waits for its thread, 0.2 s or a callback that is running:
+///   drop it where waiting is allowed, or [`detach`](crate::PresenceWatch::detach) it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -63,7 +63,7 @@ pub struct ImClient {
     /// `{server}` and `{index}` are still to be filled in.
     pub(super) url_template: Arc<str>,
     pub(super) id_kind: IdKind,
-    /// Most bytes of one message.
+    /// Maximum size of one message in bytes of JSON.
     pub(super) message_bytes: usize,
     pub(super) joins: JoinLimits,
     pub(super) on_send: Option<OnSend>,
@@ -122,7 +122,7 @@ impl ImClient {
     /// Issues the address at which `client` may connect once within
     /// [`TICKET_LIFE`](Self::TICKET_LIFE).
     ///
-    /// `meta` is the business's note about the connection (address, device, ...); it comes back in the
+    /// `meta` is any text of yours about the connection (address, device, ...); it comes back in the
     /// online and offline events. Hand the address to the client over your own authenticated API: who
     /// holds it connects as `client`.
     ///
@@ -155,6 +155,10 @@ impl ImClient {
 
     /// Closes all connections of `client` with close code 4001, "do not reconnect", and voids the addresses that
     /// were issued for it before: it cannot come back with one of them. One that is issued afterwards is good.
+    /// Two round trips to the broker.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) for an id of another [kind](IdKind).
     ///
     /// ```
     /// # let im = imcore::example_client()?;

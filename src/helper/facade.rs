@@ -1,4 +1,5 @@
-//! `ImHelper`: one `ImClient` for the whole process, under the original's names. Called by business code that comes from C#.
+//! `ImHelper`: one `ImClient` for the whole process, under the original's names. Called by business code that
+//! comes from C#.
 //!
 //! Holds nothing but that client, and does nothing but call it.
 
@@ -21,9 +22,9 @@ static CLIENT: OnceLock<ImClient> = OnceLock::new();
 /// The original's `ImHelper`: its calls under its names, for the one [`ImClient`] of the process.
 ///
 /// Set once with [`initialization`](ImHelper::initialization), then called from anywhere. Each call is one of
-/// [`ImClient`], whose documentation says what it does, gives and fails with; before the initialization each fails
-/// with [`Config`](crate::ErrorKind::Config). What the original had not (options of a message, batches, pages, nodes) is
-/// there alone: [`ImHelper::client`]. New code takes [`ImClient`] itself.
+/// [`ImClient`], whose documentation says what it does, gives and fails with; before the initialization each
+/// fails with [`Config`](crate::ErrorKind::Config). What the original had not (options of a message, batches,
+/// pages, nodes) is there alone: [`ImHelper::client`]. New code takes [`ImClient`] itself.
 ///
 /// ```
 /// use std::sync::Arc;

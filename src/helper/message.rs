@@ -76,8 +76,8 @@ impl Message {
 
     /// A message to all members of the channel.
     ///
-    /// Reaches everybody who joined before it is sent, is connected, and has not left when the node hands it on. The list
-    /// of members is not read: it costs each node its own members.
+    /// Reaches everybody who joined before it is sent, is connected, and has not left when the node hands it on.
+    /// The list of members is not read: it costs each node its own members.
     pub fn to_channel(channel: impl Into<String>) -> Self {
         Message::new(Receivers::Channel(channel.into()))
     }

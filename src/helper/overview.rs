@@ -32,7 +32,7 @@ pub struct ConnectionInfo {
     pub node: String,
     /// Its number there, as in the node's log (`conn=`).
     pub number: u64,
-    /// The note that the business gave with its address.
+    /// The `meta` that was given to [`connect_url`](ImClient::connect_url).
     pub meta: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl ImClient {
         Ok(Page { items, next, total })
     }
 
-    /// The open connections of `client`, by number, each with its note.
+    /// The open connections of `client`, by number, each with its `meta`.
     ///
     /// The broker keeps them by node, not by client, so this looks through all connections of the owning
     /// node in steps of 500, each a round trip, and stops once all were found: half a second in the worst

@@ -37,12 +37,12 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 #[must_use = "dropping the handle stops the events; keep it, or call detach()"]
 #[derive(Debug)]
 pub struct PresenceWatch {
-    shared: Arc<Shared>,
+    signals: Arc<Signals>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Signals {
     stop: AtomicBool,
     listening: AtomicBool,
 }
@@ -52,24 +52,24 @@ impl PresenceWatch {
         mut subscription: Box<dyn EventSubscription>,
         callback: impl Fn(PresenceEvent) + Send + 'static,
     ) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let signals = Arc::new(Signals::default());
         let first = subscription.next(STOP_CHECK);
-        shared.listening.store(first.is_ok(), Ordering::Release);
+        signals.listening.store(first.is_ok(), Ordering::Release);
         let thread = thread::Builder::new()
             .name("im-events".into())
             .spawn({
-                let shared = Arc::clone(&shared);
-                move || run(subscription, first, &shared, &callback)
+                let signals = Arc::clone(&signals);
+                move || run(subscription, first, &signals, &callback)
             })
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start the event thread").with_source(error)
             })?;
-        Ok(PresenceWatch { shared, thread: Some(thread) })
+        Ok(PresenceWatch { signals, thread: Some(thread) })
     }
 
     /// Whether the subscription stands at this moment.
     pub fn is_listening(&self) -> bool {
-        self.shared.listening.load(Ordering::Acquire)
+        self.signals.listening.load(Ordering::Acquire)
     }
 
     /// Stops the thread and waits for a callback that is running. No callback starts afterwards.
@@ -86,7 +86,7 @@ impl PresenceWatch {
 impl Drop for PresenceWatch {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        self.shared.stop.store(true, Ordering::Release);
+        self.signals.stop.store(true, Ordering::Release);
         // A callback may drop its own handle; a thread cannot wait for itself.
         if thread.thread().id() != thread::current().id() {
             let _ = thread.join();
@@ -97,26 +97,26 @@ impl Drop for PresenceWatch {
 fn run(
     mut subscription: Box<dyn EventSubscription>,
     first: Result<Option<PresenceEvent>>,
-    shared: &Shared,
+    signals: &Signals,
     callback: &dyn Fn(PresenceEvent),
 ) {
     let mut backoff = Backoff::default();
     let mut next = first;
-    while !shared.stop.load(Ordering::Acquire) {
+    while !signals.stop.load(Ordering::Acquire) {
         match next {
             Ok(event) => {
                 backoff.works(Instant::now());
-                shared.listening.store(true, Ordering::Release);
+                signals.listening.store(true, Ordering::Release);
                 if let Some(event) = event {
                     call(callback, event);
                 }
             }
             Err(error) => {
-                shared.listening.store(false, Ordering::Release);
+                signals.listening.store(false, Ordering::Release);
                 if backoff.is_news(&error) {
                     log::warn!("presence events are missed until the broker is back: {error}");
                 }
-                backoff.sleep(|| shared.stop.load(Ordering::Acquire));
+                backoff.sleep(|| signals.stop.load(Ordering::Acquire));
             }
         }
         next = subscription.next(STOP_CHECK);
