@@ -110,7 +110,8 @@ fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
             BatchSize::PerIteration,
         );
     });
-    let session = broker.begin_session(NODE, Duration::from_secs(600), true).expect("a session");
+    let mut session =
+        broker.begin_session(NODE, Duration::from_secs(600), true).expect("a session");
     let mut next = 0;
     group.bench_function("report 64 opened and closed", |bencher| {
         bencher.iter(|| {
@@ -125,8 +126,8 @@ fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
                 .collect();
             let closed: Vec<_> =
                 numbers.map(|connection| PresenceChange::Closed { connection }).collect();
-            broker.report(&session, &opened).expect("the broker is there");
-            broker.report(&session, &closed).expect("the broker is there");
+            broker.report(&mut session, &opened).expect("the broker is there");
+            broker.report(&mut session, &closed).expect("the broker is there");
         });
     });
     group.finish();

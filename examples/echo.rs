@@ -82,7 +82,7 @@ impl Broker for OpenDoor {
         self.0.renew(session, status)
     }
 
-    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+    fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()> {
         self.0.report(session, changes)
     }
 

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "redis")]
+use super::reports::Reports;
 use crate::{
     error::{Error, Result},
     id::{ClientId, IdKind},
@@ -89,7 +91,7 @@ pub trait Broker: Send + Sync {
     /// channels, except when it is known to be coming, see [`GRACE`]. Very many memberships are ended in
     /// steps, the last of them by [`leave_overdue`](Broker::leave_overdue). Errors as of [`renew`](Broker::renew), with no effect. A call
     /// that was given up has no effect either once a later one has succeeded, however late it arrives.
-    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()>;
+    fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()>;
 
     /// Ends an own session; connections that it still holds are left to [`reap`](Broker::reap).
     fn end_session(&self, session: &Session) -> Result<()>;
@@ -382,18 +384,26 @@ pub enum PresenceEvent {
 
 /// A node's claim on its connections, see [`Broker::begin_session`]. To be used with the broker that began
 /// it, one call at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub struct Session {
     /// Unique over all nodes and times; starts with the node's name.
     pub id: String,
     /// How long it lives without [`Broker::renew`].
     pub lease: Duration,
+    /// What was reported, and what of it the broker has acknowledged.
+    #[cfg(feature = "redis")]
+    pub(super) reports: Reports,
 }
 
 impl Session {
     /// A fresh session name for `node`.
     pub(crate) fn new(node: &str, lease: Duration) -> Result<Self> {
-        Ok(Session { id: format!("{node}#{:016x}", crate::token::random_u64()?), lease })
+        Ok(Session {
+            id: format!("{node}#{:016x}", crate::token::random_u64()?),
+            lease,
+            #[cfg(feature = "redis")]
+            reports: Reports::default(),
+        })
     }
 }
 

@@ -5,6 +5,8 @@ mod memory;
 mod ordered;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod reports;
 
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBroker, RedisOptions};

@@ -132,13 +132,13 @@ fn an_event_bus_tells_where_a_gap_may_have_been() {
     let im = builder().broker(Arc::clone(&broker) as _).build().unwrap();
     let (tell, hear) = sync_channel(0);
     let bus = im.watch_presence(move |event| drop(tell.send(told(event)))).unwrap();
-    let session = broker.begin_session("a", Duration::from_secs(60), true).unwrap();
+    let mut session = broker.begin_session("a", Duration::from_secs(60), true).unwrap();
     assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), "listening");
-    broker.report(&session, &[opened(1, 7.into()), closed(1)]).unwrap();
+    broker.report(&mut session, &[opened(1, 7.into()), closed(1)]).unwrap();
     assert_eq!(hear.recv_timeout(PATIENCE).unwrap(), "7 came");
     // The callback takes its time: more happens than is kept for it.
     for number in 2..5_000 {
-        broker.report(&session, &[opened(number, 8.into()), closed(number)]).unwrap();
+        broker.report(&mut session, &[opened(number, 8.into()), closed(number)]).unwrap();
     }
     let mut listening = 0;
     while listening == 0 {

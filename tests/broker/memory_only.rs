@@ -59,9 +59,9 @@ fn a_lagging_event_subscriber_is_told_that_it_missed_some() {
     let mut events = broker.subscribe_events();
     let mut next = || events.next(Duration::ZERO).unwrap();
     assert_eq!(next(), Some(PresenceEvent::Listening));
-    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
     for number in 0..5000 {
-        broker.report(&session, &[opened(number, id(1)), closed(number)]).unwrap();
+        broker.report(&mut session, &[opened(number, id(1)), closed(number)]).unwrap();
     }
     assert_eq!(next(), Some(PresenceEvent::Listening));
     let rest = std::iter::from_fn(next).count();

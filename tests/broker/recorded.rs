@@ -289,13 +289,13 @@ fn a_report_that_arrives_late_has_no_effect() {
     let server = RedisServer::start();
     let mut admin = server.connect();
     let broker = RedisBroker::open(&server.url(), RedisOptions::default()).unwrap();
-    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
     let mut monitor = Monitor::of(&server);
-    broker.report(&session, &[opened(1, id(7))]).unwrap();
+    broker.report(&mut session, &[opened(1, id(7))]).unwrap();
     cmd("ECHO").arg("sent").exec(&mut admin).unwrap();
     let sent = monitor.until("sent");
     let [late] = &sent[..] else { panic!("{sent:?}") };
-    broker.report(&session, &[closed(1)]).unwrap();
+    broker.report(&mut session, &[closed(1)]).unwrap();
     let mut again = redis::Cmd::new();
     late.iter().for_each(|word| {
         again.arg(word);

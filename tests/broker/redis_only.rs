@@ -211,19 +211,19 @@ fn an_event_subscription_survives_a_cut_and_foreign_payloads() {
     let server = RedisServer::start();
     let mut admin = server.connect();
     let (broker, names) = open(&server);
-    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
     let mut events = Events::of(&broker);
     for junk in ["hello", "", "null", "5", "7|{\"Item1\":5}"] {
         cmd("PUBLISH").arg(format!("evt_{names}Online")).arg(junk).exec(&mut admin).unwrap();
     }
-    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    broker.report(&mut session, &[opened(1, id(1))]).unwrap();
     assert_eq!(events.online(), Ticket::new(id(1), Some("m")).text());
     kill(&mut admin, 'P');
     let mut events = events.into_inner();
     eventually("listening again", || {
         matches!(events.next(Duration::from_millis(50)), Ok(Some(PresenceEvent::Listening)))
     });
-    broker.report(&session, &[closed(1)]).unwrap();
+    broker.report(&mut session, &[closed(1)]).unwrap();
     eventually("the event", || {
         matches!(events.next(Duration::from_millis(50)), Ok(Some(PresenceEvent::Offline(_))))
     });
@@ -350,6 +350,47 @@ fn flushing_redis_empties_the_channels() {
     assert!(!node.is_in(id(1), "a"));
 }
 
+/// Whether data was lost before the channels of client 1 are told, which `channels` are to be.
+fn is_forgotten_before(node: &mut Node, channels: &[&str]) -> bool {
+    let mut forgotten = false;
+    node.until("the channels", |event| {
+        forgotten |= *event == FeedEvent::Forgotten;
+        matches!(event, FeedEvent::Channels { client, channels: told } if *client == id(1) && told == channels)
+    });
+    forgotten
+}
+
+#[test]
+fn lost_data_is_told_before_channels_are_read_again() {
+    let mut server = RedisServer::start();
+    let (broker, _) = open(&server);
+    let mut node = Node::listen(&broker);
+    node.watchlist.watch(id(1));
+    broker.join(&[(id(1), "a")]).unwrap();
+    assert!(!is_forgotten_before(&mut node, &["a"]));
+    kill(&mut server.connect(), 'P');
+    assert!(!is_forgotten_before(&mut node, &["a"]), "it was only a break");
+
+    // Gone back to before the last join that was heard.
+    let snapshot = server.snapshot();
+    broker.join(&[(id(1), "b")]).unwrap();
+    node.until(
+        "the join",
+        |event| matches!(event, FeedEvent::Channels { channels, .. } if channels.len() == 2),
+    );
+    server.stop();
+    server.start_again_from(&snapshot);
+    assert!(is_forgotten_before(&mut node, &["a"]));
+
+    // Emptied while the connections live; then a break, which has lost nothing more.
+    cmd("FLUSHALL").exec(&mut server.connect()).unwrap();
+    assert!(is_forgotten_before(&mut node, &[]));
+    broker.join(&[(id(1), "c")]).unwrap();
+    assert!(!is_forgotten_before(&mut node, &["c"]));
+    kill(&mut server.connect(), 'P');
+    assert!(!is_forgotten_before(&mut node, &["c"]));
+}
+
 #[test]
 fn the_key_prefix_applies_to_keys_and_not_to_topics() {
     let server = RedisServer::shared();
@@ -359,8 +400,8 @@ fn the_key_prefix_applies_to_keys_and_not_to_topics() {
     let mut node = Node::listen(&broker);
     node.watchlist.watch(id(1));
     broker.join(&[(id(1), "a")]).unwrap();
-    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
-    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1))]).unwrap();
     broker.put_ticket("t", &Ticket::new(id(1), None), Duration::from_secs(10)).unwrap();
     let mut admin = server.connect();
     let keys: Vec<String> = cmd("KEYS").arg(format!("*{names}*")).query(&mut admin).unwrap();
@@ -570,8 +611,8 @@ fn a_deaf_event_subscription_is_rebuilt() {
         }
     });
     assert_eq!(errors, 1);
-    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
-    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1))]).unwrap();
     eventually("the event", || {
         matches!(events.next(Duration::from_millis(50)), Ok(Some(PresenceEvent::Online(_))))
     });
@@ -584,7 +625,7 @@ fn a_report_is_told_once_however_late_it_is_repeated() {
     let options =
         RedisOptions { call_timeout: Duration::from_millis(200), ..RedisOptions::default() };
     let broker = RedisBroker::open(&server.url(), options).unwrap();
-    let session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();
     let mut heard = server.connect();
     let mut heard = heard.as_pubsub();
     heard.subscribe(&["evt_im_v2_wsOnline", "evt_im_v2_wsOffline"][..]).unwrap();
@@ -594,7 +635,7 @@ fn a_report_is_told_once_however_late_it_is_repeated() {
         admin
     });
     let brief = |number| [opened(number, id(number as i64)), closed(number)];
-    let unanswered = (1..).find(|number| broker.report(&session, &brief(*number)).is_err());
+    let unanswered = (1..).find(|number| broker.report(&mut session, &brief(*number)).is_err());
     let number = unanswered.unwrap();
     let mut admin = stall.join().unwrap();
     eventually("it was carried out", || {
@@ -604,7 +645,7 @@ fn a_report_is_told_once_however_late_it_is_repeated() {
     });
     let _: i64 = cmd("DEL").arg(format!("im_v2_wsClosed{}", session.id)).query(&mut admin).unwrap();
     let again = [&brief(number)[..], &[opened(1_000_000, id(1_000_000))]].concat();
-    broker.report(&session, &again).unwrap();
+    broker.report(&mut session, &again).unwrap();
     let last = Ticket::new(id(1_000_000), Some("m"));
     let mut counts = std::collections::HashMap::new();
     while !counts.keys().any(|(_, text)| *text == last.text()) {

@@ -146,23 +146,23 @@ pub(crate) fn claims_expire_and_are_released(world: &World) {
 
 pub(crate) fn presence_is_counted_per_connection(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    let elsewhere = broker.begin_session("n2", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(7)), opened(2, id(8))]).unwrap();
-    broker.report(&elsewhere, &[opened(1, id(7))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    let mut elsewhere = broker.begin_session("n2", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(7)), opened(2, id(8))]).unwrap();
+    broker.report(&mut elsewhere, &[opened(1, id(7))]).unwrap();
     assert_eq!(sorted(broker.online_clients().unwrap()), [id(7), id(8)]);
     assert_eq!(broker.are_online(&[id(8), id(9), id(7)]).unwrap(), [true, false, true]);
-    broker.report(&session, &[closed(1), closed(2)]).unwrap();
+    broker.report(&mut session, &[closed(1), closed(2)]).unwrap();
     assert_eq!(broker.are_online(&[id(7)]).unwrap(), [true]);
     assert_eq!(broker.are_online(&[id(8)]).unwrap(), [false]);
-    broker.report(&elsewhere, &[closed(1)]).unwrap();
+    broker.report(&mut elsewhere, &[closed(1)]).unwrap();
     assert_eq!(broker.online_clients().unwrap(), []);
 }
 
 pub(crate) fn events_carry_the_ticket_text(world: &World) {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
-    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let texts = [
         r#"{"Item1":7,"Item2":"10.0.0.1 \"q\" 说 \n"}"#,
         r#"{ "item1" : "8" }"#,
@@ -174,12 +174,12 @@ pub(crate) fn events_carry_the_ticket_text(world: &World) {
         changes.push(PresenceChange::Opened { connection: number as u64, ticket });
     }
     changes.push(closed(1));
-    broker.report(&session, &changes).unwrap();
+    broker.report(&mut session, &changes).unwrap();
     for text in texts {
         assert_eq!(events.online(), text);
     }
     assert_eq!(events.offline(), texts[1]);
-    broker.report(&session, &[closed(2), closed(0)]).unwrap();
+    broker.report(&mut session, &[closed(2), closed(0)]).unwrap();
     assert_eq!(events.offline(), texts[2]);
     assert_eq!(events.offline(), texts[0]);
 }
@@ -187,18 +187,18 @@ pub(crate) fn events_carry_the_ticket_text(world: &World) {
 pub(crate) fn repeating_a_report_has_no_effect(world: &World) {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
-    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
     // Many, so that the open and the close of a connection do not fall into one chunk.
     let mut changes: Vec<_> = (0..300).map(|number| opened(number, id(1))).collect();
     changes.extend((0..299).map(closed));
     for _ in 0..3 {
-        broker.report(&session, &changes).unwrap();
+        broker.report(&mut session, &changes).unwrap();
     }
     for _ in 0..3 {
-        broker.report(&session, &[opened(299, id(1)), opened(300, id(2))]).unwrap();
+        broker.report(&mut session, &[opened(299, id(1)), opened(300, id(2))]).unwrap();
     }
     for _ in 0..3 {
-        broker.report(&session, &[closed(299)]).unwrap();
+        broker.report(&mut session, &[closed(299)]).unwrap();
     }
     let ends = |event: &PresenceEvent| matches!(event, PresenceEvent::Offline(_));
     let heard: Vec<_> = (0..601).map(|_| events.next()).collect();
@@ -206,18 +206,18 @@ pub(crate) fn repeating_a_report_has_no_effect(world: &World) {
     assert!(ends(&heard[600]));
     assert_eq!(broker.online_clients().unwrap(), [id(2)]);
     // Nothing more was announced than that: the next event is the next change.
-    broker.report(&session, &[closed(300)]).unwrap();
+    broker.report(&mut session, &[closed(300)]).unwrap();
     assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
 }
 
 pub(crate) fn the_last_close_leaves_channels(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
     broker.join(&[(id(7), "a"), (id(7), "b"), (id(8), "a")]).unwrap();
-    broker.report(&session, &[closed(1)]).unwrap();
+    broker.report(&mut session, &[closed(1)]).unwrap();
     assert_eq!(sorted(broker.channels_of(&[id(7)]).unwrap().remove(0)), ["a", "b"]);
-    broker.report(&session, &[closed(2)]).unwrap();
+    broker.report(&mut session, &[closed(2)]).unwrap();
     assert_eq!(broker.channels_of(&[id(7), id(8)]).unwrap(), [vec![], vec!["a".to_string()]]);
     assert_eq!(broker.channels().unwrap(), [("a".to_string(), 1)]);
     assert_eq!(broker.channel_members("a").unwrap(), [id(8)]);
@@ -226,10 +226,10 @@ pub(crate) fn the_last_close_leaves_channels(world: &World) {
 
 pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     let broker = world.broker();
-    let former = broker.begin_session("n1", LONG, true).unwrap();
-    let other = broker.begin_session("n2", LONG, true).unwrap();
-    broker.report(&former, &[opened(1, id(1)), opened(2, id(2))]).unwrap();
-    broker.report(&other, &[opened(1, id(2)), opened(2, id(3))]).unwrap();
+    let mut former = broker.begin_session("n1", LONG, true).unwrap();
+    let mut other = broker.begin_session("n2", LONG, true).unwrap();
+    broker.report(&mut former, &[opened(1, id(1)), opened(2, id(2))]).unwrap();
+    broker.report(&mut other, &[opened(1, id(2)), opened(2, id(3))]).unwrap();
     broker.join(&[(id(1), "a"), (id(2), "a")]).unwrap();
     assert_eq!(broker.reap(100).unwrap(), 0);
 
@@ -284,8 +284,8 @@ pub(crate) fn a_client_is_in_no_more_channels_than_it_may(world: &World) {
 
 pub(crate) fn memberships_of_clients_that_never_come_end(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1))]).unwrap();
     let mut limits = JoinLimits::default();
     limits.offline_life = Some(Duration::from_secs(2));
     broker.join(&[(id(4), "for ever")]).unwrap();
@@ -293,25 +293,25 @@ pub(crate) fn memberships_of_clients_that_never_come_end(world: &World) {
         broker.join_within(&[(id(client), "a")], &limits).unwrap();
     }
     while broker.leave_overdue().unwrap() {}
-    broker.report(&session, &[opened(2, id(2))]).unwrap();
+    broker.report(&mut session, &[opened(2, id(2))]).unwrap();
     overdue(&*broker, "3 has left", || broker.channel_members("a").unwrap().len() == 2);
     assert_eq!(sorted(broker.channel_members("a").unwrap()), [id(1), id(2)]);
     assert_eq!(broker.channel_members("for ever").unwrap(), [id(4)]);
-    broker.report(&session, &[closed(1), closed(2)]).unwrap();
+    broker.report(&mut session, &[closed(1), closed(2)]).unwrap();
     assert_eq!(broker.channel_members("a").unwrap(), []);
 }
 
 pub(crate) fn very_many_channels_are_left_in_steps(world: &World) {
     const CHANNELS: usize = 40_000;
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(1)), opened(2, id(2))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1)), opened(2, id(2))]).unwrap();
     let names: Vec<_> = (0..CHANNELS).map(|number| format!("c{number}")).collect();
     let all: Vec<_> = names.iter().map(|name| (id(1), name.as_str())).collect();
     broker.join(&all).unwrap();
     broker.join(&[(id(2), "c0")]).unwrap();
     let left = || broker.channels_of(&[id(1)]).unwrap()[0].len();
-    broker.report(&session, &[closed(1), closed(2)]).unwrap();
+    broker.report(&mut session, &[closed(1), closed(2)]).unwrap();
     assert!(left() < CHANNELS, "a report does some of it");
     assert_eq!(broker.channels_of(&[id(2)]).unwrap(), [vec![""; 0]], "others are not held up");
     loop {
@@ -329,8 +329,8 @@ pub(crate) fn very_many_channels_are_left_in_steps(world: &World) {
 pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
     let broker = world.broker();
     let lapsing = Duration::from_millis(50);
-    let session = broker.begin_session("n1", lapsing, true).unwrap();
-    broker.report(&session, &[opened(1, id(1)), opened(2, id(2)), opened(3, id(3))]).unwrap();
+    let mut session = broker.begin_session("n1", lapsing, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1)), opened(2, id(2)), opened(3, id(3))]).unwrap();
     let many: Vec<_> = (0..3000).map(|number| format!("c{number}")).collect();
     broker.join(&many.iter().map(|name| (id(1), name.as_str())).collect::<Vec<_>>()).unwrap();
     broker.join(&[(id(1), "a"), (id(1), "b"), (id(2), "a"), (id(3), "a")]).unwrap();
@@ -344,13 +344,13 @@ pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
     assert_eq!(broker.channels().unwrap(), []);
     broker.leave(&[(id(1), "b")]).unwrap();
     broker.join(&[(id(1), "new")]).unwrap();
-    let again = broker.begin_session("n1", LONG, false).unwrap();
+    let mut again = broker.begin_session("n1", LONG, false).unwrap();
     let reopened = |connection, client| PresenceChange::Reopened {
         connection,
         ticket: Ticket::new(client, Some("m")),
     };
     // 2 has gone meanwhile, and 3 has a new connection only: its former membership is none.
-    broker.report(&again, &[reopened(1, id(1)), opened(4, id(3))]).unwrap();
+    broker.report(&mut again, &[reopened(1, id(1)), opened(4, id(3))]).unwrap();
     let mut clients = &[id(1), id(2), id(3)][..];
     while !clients.is_empty() {
         clients = &clients[broker.rejoin(clients).unwrap()..];
@@ -360,9 +360,9 @@ pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
     assert_eq!(broker.channels_of(&[id(2), id(3)]).unwrap(), [vec![""; 0], vec![]]);
     assert_eq!(broker.channel_members("b").unwrap(), []);
     // What was brought back once is not brought back by a later return.
-    broker.report(&again, &[closed(1), closed(4)]).unwrap();
+    broker.report(&mut again, &[closed(1), closed(4)]).unwrap();
     while broker.leave_overdue().unwrap() {}
-    broker.report(&again, &[reopened(5, id(1))]).unwrap();
+    broker.report(&mut again, &[reopened(5, id(1))]).unwrap();
     assert_eq!(broker.rejoin(&[id(1)]).unwrap(), 1);
     assert_eq!(broker.channels().unwrap(), []);
 }
@@ -370,10 +370,10 @@ pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
 /// Tickets that are out, and those that were taken, keep channels for ten seconds.
 pub(crate) fn who_is_known_to_come_keeps_its_channels(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let ticket = |client| Ticket::new(id(client), Some("m"));
     for client in 1..=4 {
-        broker.report(&session, &[opened(client as u64, id(client))]).unwrap();
+        broker.report(&mut session, &[opened(client as u64, id(client))]).unwrap();
         broker.join(&[(id(client), "a")]).unwrap();
     }
     broker.put_ticket("out", &ticket(1), GRACE).unwrap();
@@ -381,12 +381,12 @@ pub(crate) fn who_is_known_to_come_keeps_its_channels(world: &World) {
     assert!(broker.take_tickets(&["taken".into()]).unwrap()[0].is_some());
     broker.put_ticket("over", &ticket(3), Duration::from_millis(1)).unwrap();
     thread::sleep(Duration::from_millis(20));
-    broker.report(&session, &[closed(1), closed(2), closed(3)]).unwrap();
-    broker.report(&session, &[PresenceChange::ClosedLate { connection: 4 }]).unwrap();
+    broker.report(&mut session, &[closed(1), closed(2), closed(3)]).unwrap();
+    broker.report(&mut session, &[PresenceChange::ClosedLate { connection: 4 }]).unwrap();
     let members = || sorted(broker.channel_members("a").unwrap());
     assert_eq!(members(), [id(1), id(2), id(4)]);
     // One comes, one is given another ticket, one does neither.
-    broker.report(&session, &[opened(12, id(2))]).unwrap();
+    broker.report(&mut session, &[opened(12, id(2))]).unwrap();
     broker.put_ticket("another", &ticket(1), 2 * GRACE).unwrap();
     overdue(&*broker, "4 has left", || members() == [id(1), id(2)]);
     overdue(&*broker, "1 has left", || members() == [id(2)]);
@@ -402,8 +402,8 @@ pub(crate) fn a_session_beside_others_does_not_supersede(world: &World) {
 
 pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
-    broker.report(&session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
+    let mut session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
     let mut reaped = 0;
     assert_eq!(broker.end_lapsed(&[session.id.clone(), "nosuch".into()]).unwrap(), [""; 0]);
     eventually("both are reaped", || {
@@ -414,7 +414,7 @@ pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
     assert_eq!(broker.lapsed().unwrap(), [""; 0]);
     assert_eq!(broker.online_clients().unwrap(), []);
     let change = [opened(3, id(1))];
-    assert_eq!(broker.report(&session, &change).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(broker.report(&mut session, &change).unwrap_err().kind(), ErrorKind::SessionLost);
     assert_eq!(
         broker.renew(&session, &NodeStatus::default()).unwrap_err().kind(),
         ErrorKind::SessionLost
@@ -425,10 +425,10 @@ pub(crate) fn renewing_keeps_a_session(world: &World) {
     let broker = world.broker();
     // Two leases of one length; the one that is not renewed tells that the time has passed.
     let lease = Duration::from_millis(500);
-    let kept = broker.begin_session("n1", lease, true).unwrap();
-    let witness = broker.begin_session("n2", lease, true).unwrap();
-    broker.report(&kept, &[opened(1, id(1))]).unwrap();
-    broker.report(&witness, &[opened(1, id(2))]).unwrap();
+    let mut kept = broker.begin_session("n1", lease, true).unwrap();
+    let mut witness = broker.begin_session("n2", lease, true).unwrap();
+    broker.report(&mut kept, &[opened(1, id(1))]).unwrap();
+    broker.report(&mut witness, &[opened(1, id(2))]).unwrap();
     eventually("the witness has lapsed", || {
         broker.renew(&kept, &NodeStatus::default()).unwrap();
         let lapsed = broker.lapsed().unwrap();
@@ -442,10 +442,10 @@ pub(crate) fn two_reapers_never_close_twice(world: &World) {
     const CONNECTIONS: u64 = 3000;
     let broker = world.broker();
     for node in ["n1", "n2"] {
-        let session = broker.begin_session(node, LONG, true).unwrap();
+        let mut session = broker.begin_session(node, LONG, true).unwrap();
         let changes: Vec<_> =
             (0..CONNECTIONS / 2).map(|number| opened(number, id(number as i64 + 1))).collect();
-        broker.report(&session, &changes).unwrap();
+        broker.report(&mut session, &changes).unwrap();
         broker.join(&[(id(5), "a"), (id(6), "a")]).unwrap();
         broker.end_session(&session).unwrap();
     }
@@ -482,8 +482,8 @@ pub(crate) fn two_reapers_never_close_twice(world: &World) {
 
 pub(crate) fn an_ended_session_is_lost(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1))]).unwrap();
     broker.end_session(&session).unwrap();
     broker.end_session(&session).unwrap();
     assert_eq!(
@@ -500,12 +500,12 @@ pub(crate) fn an_ended_session_is_lost(world: &World) {
 
 pub(crate) fn a_lost_session_reports_nothing(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(1))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(1))]).unwrap();
     broker.begin_session("n1", LONG, true).unwrap();
     let mut events = Events::of(&*broker);
     let changes = [closed(1), opened(2, id(2))];
-    assert_eq!(broker.report(&session, &changes).unwrap_err().kind(), ErrorKind::SessionLost);
+    assert_eq!(broker.report(&mut session, &changes).unwrap_err().kind(), ErrorKind::SessionLost);
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
     assert_eq!(broker.reap(10).unwrap(), 1);
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text());
@@ -540,9 +540,9 @@ pub(crate) fn a_status_is_heard_as_long_as_the_lease_stands(world: &World) {
 pub(crate) fn connections_of_a_client_are_found_on_its_node(world: &World) {
     const CONNECTIONS: u64 = 5000;
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    let beside = broker.begin_session("n1", LONG, false).unwrap();
-    let elsewhere = broker.begin_session("n2", LONG, true).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    let mut beside = broker.begin_session("n1", LONG, false).unwrap();
+    let mut elsewhere = broker.begin_session("n2", LONG, true).unwrap();
     let guid: ClientId = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
     let opened_with = |connection, client, meta| PresenceChange::Opened {
         connection,
@@ -554,9 +554,9 @@ pub(crate) fn connections_of_a_client_are_found_on_its_node(world: &World) {
     changes.push(opened_with(1, id(7), Some("phone <b>\n")));
     changes.push(opened_with(2, guid, None));
     changes.push(opened_with(3, id(7), None));
-    broker.report(&session, &changes).unwrap();
-    broker.report(&beside, &[opened_with(1, id(7), Some("twin"))]).unwrap();
-    broker.report(&elsewhere, &[opened_with(1, id(7), Some("not this node"))]).unwrap();
+    broker.report(&mut session, &changes).unwrap();
+    broker.report(&mut beside, &[opened_with(1, id(7), Some("twin"))]).unwrap();
+    broker.report(&mut elsewhere, &[opened_with(1, id(7), Some("not this node"))]).unwrap();
     let metas = |client, node| {
         let found = broker.connections_of(client, node).unwrap();
         sorted(found.iter().map(|(number, ticket)| (*number, ticket.meta())).collect())
@@ -566,7 +566,7 @@ pub(crate) fn connections_of_a_client_are_found_on_its_node(world: &World) {
     assert_eq!(metas(guid, "n1"), [(2, None)]);
     assert_eq!(metas(id(7), "n3"), []);
     assert_eq!(metas(id(8), "n1"), []);
-    broker.report(&session, &[closed(1)]).unwrap();
+    broker.report(&mut session, &[closed(1)]).unwrap();
     assert_eq!(metas(id(7), "n1"), [(1, Some("twin".into())), (3, None)]);
 }
 
@@ -619,8 +619,8 @@ pub(crate) fn any_channel_name_will_do(world: &World) {
 
 pub(crate) fn the_system_is_hidden(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
     broker.join(&[(id(0), "a"), (id(4), "a")]).unwrap();
     assert_eq!(broker.online_clients().unwrap(), [id(4)]);
     assert_eq!(broker.channel_members("a").unwrap(), [id(4)]);
@@ -628,8 +628,8 @@ pub(crate) fn the_system_is_hidden(world: &World) {
 
 pub(crate) fn clearing_a_channel_keeps_who_is_online(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[opened(1, id(250))]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(250))]).unwrap();
     let memberships: Vec<_> = (1..=300).map(|number| (id(number), "a")).collect();
     broker.join(&memberships).unwrap();
     broker.join(&[(id(3), "b")]).unwrap();
@@ -654,8 +654,8 @@ pub(crate) fn nothing_asked_nothing_done(world: &World) {
     assert_eq!(broker.channels_of(&[]).unwrap(), Vec::<Vec<String>>::new());
     assert_eq!(broker.take_tickets(&[]).unwrap(), Vec::new());
     assert_eq!(broker.reap(10).unwrap(), 0);
-    let session = broker.begin_session("n1", LONG, true).unwrap();
-    broker.report(&session, &[]).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[]).unwrap();
     assert_eq!(broker.reap(0).unwrap(), 0);
 }
 
@@ -674,10 +674,10 @@ fn all_pages<T>(read: impl Fn(Option<&str>) -> Page<T>) -> Vec<T> {
 
 pub(crate) fn lists_come_page_by_page(world: &World) {
     let broker = world.broker();
-    let session = broker.begin_session("n1", LONG, true).unwrap();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let count = 1_500;
     let changes: Vec<_> = (0..count).map(|number| opened(number as u64, id(number))).collect();
-    broker.report(&session, &changes).unwrap();
+    broker.report(&mut session, &changes).unwrap();
     let names: Vec<_> = (0..count).map(|number| format!("c{number}")).collect();
     let own: Vec<_> = names.iter().map(|name| (id(1), name.as_str())).collect();
     broker.join(&own).unwrap();
@@ -714,9 +714,9 @@ pub(crate) fn lists_come_page_by_page(world: &World) {
 
 pub(crate) fn connections_come_page_by_page(world: &World) {
     let broker = world.broker();
-    let sessions: Vec<_> =
+    let mut sessions: Vec<_> =
         (0..2).map(|_| broker.begin_session("n1", LONG, false).unwrap()).collect();
-    for (session, from) in sessions.iter().zip([0, 6_000]) {
+    for (session, from) in sessions.iter_mut().zip([0, 6_000]) {
         let changes: Vec<_> =
             (from..from + 6_000).map(|number| opened(number, id(number as i64 / 4000))).collect();
         broker.report(session, &changes).unwrap();

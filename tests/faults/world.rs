@@ -158,9 +158,9 @@ impl World {
         let meta = format!("witness {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let ticket = Ticket::new(1_000_000.into(), Some(&meta));
         let text = ticket.text().to_owned();
-        let session = patiently(|| self.broker.begin_session("witness", LEASE, true));
+        let mut session = patiently(|| self.broker.begin_session("witness", LEASE, true));
         let opened = PresenceChange::Opened { connection: 1, ticket };
-        patiently(|| self.broker.report(&session, std::slice::from_ref(&opened)));
+        patiently(|| self.broker.report(&mut session, std::slice::from_ref(&opened)));
         eventually("the witness is reaped", || self.log.count(false, &text) == 1);
     }
 }
@@ -203,7 +203,7 @@ pub fn connect(im: &ImClient, address: std::net::SocketAddr, client: i64) -> Res
 }
 
 /// Repeats a call as business code would: for as long as its error may pass.
-pub fn patiently<T>(call: impl Fn() -> Result<T, imcore::Error>) -> T {
+pub fn patiently<T>(mut call: impl FnMut() -> Result<T, imcore::Error>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match call() {

@@ -170,7 +170,7 @@ impl Broker for MemoryBroker {
         self.shared.lock().renew(session, status, Instant::now())
     }
 
-    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+    fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()> {
         let left = self.shared.lock().report(session, changes, Instant::now())?;
         // Others come to their turn between two steps; the rest waits for the next look.
         let mut steps = OVERDUE_STEPS;

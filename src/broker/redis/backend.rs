@@ -2,17 +2,14 @@
 //!
 //! Used on many threads at once; holds no state of clients or nodes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-};
+use std::{collections::HashSet, sync::Mutex};
 
 use redis::{Pipeline, Value};
 
 use super::{
     layout::Layout,
     link::{RedisOptions, connector::Connector, error, pool::Pool},
-    verbs::{gather::Gather, presence::Reports},
+    verbs::gather::Gather,
 };
 use crate::error::Result;
 
@@ -37,10 +34,6 @@ pub(super) struct Backend {
     pub(super) reads: Pool,
     /// The one connection for walks through all connections of a node.
     pub(super) walks: Pool,
-    /// Own sessions that were not ended by ourselves.
-    pub(super) reports: Mutex<HashMap<String, Reports>>,
-    /// How often Redis was found to have forgotten one of them.
-    pub(super) forgotten: AtomicU64,
 }
 
 impl Backend {
@@ -55,8 +48,6 @@ impl Backend {
             unserved: Mutex::default(),
             reads: Pool::new(options.read_pool_size),
             walks: Pool::new(1),
-            reports: Mutex::default(),
-            forgotten: AtomicU64::new(0),
             options,
         })
     }
@@ -118,9 +109,5 @@ impl Backend {
             Some(error) => Err(error),
             None => Ok(replies),
         }
-    }
-
-    pub(super) fn reports(&self) -> MutexGuard<'_, HashMap<String, Reports>> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -100,7 +100,7 @@ impl Broker for RedisBroker {
         self.backend.renew(session, status)
     }
 
-    fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+    fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()> {
         self.backend.report(session, changes)
     }
 

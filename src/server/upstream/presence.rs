@@ -168,11 +168,11 @@ impl Presence {
 
     /// Renews when it is time, clears away one step, and sends what is queued or waits for it.
     fn turn(&self, state: &mut State) -> Result<Turn> {
-        let Some(session) = state.session.clone() else {
+        if state.session.is_none() {
             return self.begin(state).map(|()| Turn::Again);
-        };
+        }
         if Instant::now() >= state.renew_at {
-            self.renew(&session, state)?;
+            self.renew(state)?;
         }
         self.discard_former(state)?;
         self.clear_step(state)?;
@@ -188,11 +188,12 @@ impl Presence {
             }
             self.queue.try_iter().for_each(|report| state.ledger.take(report));
         }
-        self.tell(&session, state).map(|()| Turn::Again)
+        self.tell(state).map(|()| Turn::Again)
     }
 
     /// Renews the lease, and looks for those of others that are not there.
-    fn renew(&self, session: &Session, state: &mut State) -> Result<()> {
+    fn renew(&self, state: &mut State) -> Result<()> {
+        let Some(session) = &state.session else { return Ok(()) };
         let status = self.node.vitals().status();
         self.node.pulse.time(Call::Renew, || self.node.broker.renew(session, &status))?;
         self.node.pulse.renewed.touch();
@@ -248,7 +249,8 @@ impl Presence {
     }
 
     /// Sends what waits first: forgotten memberships, or one batch of changes, or what follows from them.
-    fn tell(&self, session: &Session, state: &mut State) -> Result<()> {
+    fn tell(&self, state: &mut State) -> Result<()> {
+        let Some(session) = &mut state.session else { return Ok(()) };
         let now = Instant::now();
         state.catch_up.waiting(state.ledger.waiting(), now);
         if state.ledger.waiting() > BACKLOG {

@@ -1,153 +1,83 @@
-//! The barrier of a feed: probes, and what they let pass.
+//! The barrier: what waits in front of a channel message until the memberships before it are known.
 //!
-//! Second part of `RedisFeed`, which says what a barrier is for. Works on the data connection.
+//! Pure; owned by one feed, which says what a barrier is for and opens it.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
 
-use redis::Value;
+use crate::wire::Envelope;
 
-use super::{Link, RedisFeed};
-use crate::{
-    broker::{
-        contract::FeedEvent,
-        ordered::IDLE_CHUNK,
-        redis::link::{error, reply},
-    },
-    error::{Error, ErrorKind, Result},
-    wire::Envelope,
-};
-
-/// A probe under way.
-pub(super) struct Probe {
-    pub(super) number: u64,
-    /// How many of the waiting messages were received before it was sent.
-    pub(super) covers: usize,
-    pub(super) sent: Instant,
-    /// For how long nothing at all was heard since.
-    pub(super) waited: Duration,
-    /// Messages counted by their senders when it was published, if it was read.
-    pub(super) published: Option<u64>,
+/// Messages that wait, in the order in which they were heard.
+///
+/// Bounded by what Redis buffers for a subscriber, since the probe that lets them pass stands in the same
+/// stream.
+#[derive(Default)]
+pub(super) struct Barrier {
+    /// A channel message, and all that came behind it.
+    waiting: VecDeque<Envelope>,
 }
 
-impl RedisFeed {
-    /// Publishes a probe, with `count` in one transaction with a look at what was published before it.
-    pub(super) fn send_probe(&mut self, link: &mut Link, now: Instant, count: bool) -> Result<()> {
-        self.probes += 1;
-        let number = self.probes;
-        let origin = self.origin.unwrap_or_default();
-        let payload = Envelope::Probe { origin, number }.encode();
-        let address = &self.backend.connector.address;
-        let mut pipeline = redis::pipe();
-        if count {
-            pipeline.atomic();
-            pipeline.cmd("HGET").arg(self.backend.layout.published_key()).arg(&self.node);
+impl Barrier {
+    /// Gives a message back that need not wait; keeps it otherwise.
+    pub(super) fn admit(&mut self, envelope: Envelope) -> Option<Envelope> {
+        if self.waiting.is_empty() && !depends_on_channels(&envelope) {
+            return Some(envelope);
         }
-        pipeline.cmd("PUBLISH").arg(&self.topic).arg(payload);
-        // Within a transaction each command is answered twice: MULTI, two QUEUED, then the replies.
-        let answers = if count { 4 } else { 1 };
-        // That the data connection answers proves that tracking is still on.
-        let packed = pipeline.get_packed_pipeline();
-        let mut replies = link
-            .data
-            .exchange(&packed, answers, self.backend.connector.call_deadline())
-            .map_err(|error| error::call_failed(address, error))?;
-        if let Some(error) = replies.iter().find_map(|reply| error::of_reply(address, reply)) {
-            return Err(error);
-        }
-        let mut last = replies.pop().unwrap_or(Value::Nil);
-        let mut published = None;
-        if count {
-            let mut results = reply::items(last).into_iter();
-            published = results.next().map(|count| reply::number(count).max(0) as u64);
-            last = results.next().unwrap_or(Value::Nil);
-        }
-        if reply::number(last) == 0 {
-            let detail = format!("Redis at {address} no longer knows the node's subscription");
-            return Err(Error::new(ErrorKind::Unavailable, detail));
-        }
-        link.last_probe = now;
-        let covers = self.waiting.len();
-        link.probe = Some(Probe { number, covers, sent: now, waited: Duration::ZERO, published });
-        Ok(())
+        self.waiting.push_back(envelope);
+        None
     }
 
-    /// The barrier has passed for the first `covered` of the waiting messages.
-    pub(super) fn release(&mut self, link: &mut Link, covered: usize) -> Result<()> {
-        if covered > 0 {
-            // Watched before the message was published, possibly after the last look.
-            self.watched.apply(&self.watchlist);
-            self.reread(link, usize::MAX)?;
-            link.refreshed = Instant::now();
-        }
-        link.proven = true;
-        let covered = self.waiting.drain(..covered).map(FeedEvent::Message);
-        self.ready.extend(covered);
-        while self.waiting.front().is_some_and(|envelope| !needs_barrier(envelope)) {
-            self.ready.extend(self.waiting.pop_front().map(FeedEvent::Message));
-        }
-        Ok(())
+    /// How many messages wait: a probe that is sent now covers all of them.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
-    /// Reads and reports the channels of up to `limit` dirty clients, in pipelines of bounded size.
-    pub(super) fn reread(&mut self, link: &mut Link, limit: usize) -> Result<()> {
-        match std::mem::take(&mut link.doubtful) {
-            true => {
-                self.check_memory(&mut link.data)?;
-                // After `FLUSHALL` too the mark must be there, lest the next reconnect mistake it.
-                self.mark_count(&mut link.data)?;
-            }
-            false => self.tell_forgotten(false),
-        }
-        let address = &self.backend.connector.address;
-        let mut left = limit;
-        while left > 0 {
-            let clients = self.watched.take_dirty(left.min(IDLE_CHUNK));
-            if clients.is_empty() {
-                break;
-            }
-            left -= clients.len();
-            let mut pipeline = redis::pipe();
-            for client in &clients {
-                pipeline.cmd("HKEYS").arg(self.backend.layout.client_key(*client));
-            }
-            let packed = pipeline.get_packed_pipeline();
-            let replies = link
-                .data
-                .exchange(&packed, clients.len(), self.backend.connector.call_deadline())
-                .map_err(|error| error::call_failed(address, error))?;
-            for reply in &replies {
-                // A key of a foreign type holds no channels; it must not deafen the node for ever.
-                if let Some(error) = error::of_reply(address, reply)
-                    && !error::is_wrong_type(reply)
-                {
-                    return Err(error);
-                }
-            }
-            for (client, names) in clients.into_iter().zip(replies) {
-                let channels = reply::texts(names);
-                self.ready.push_back(FeedEvent::Channels { client, channels });
-            }
-        }
-        Ok(())
+    /// Whether no message waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
-    /// Nothing was left to hear within `wait`: a probe for which was waited too long will not come back.
-    /// Counted in waits and not by the clock: a process that was stopped, or suspended with its machine, has
-    /// not waited meanwhile.
-    pub(super) fn check_overdue(&self, link: &mut Link, wait: Duration) -> Result<()> {
-        let limit = self.backend.options.probe_timeout;
-        let Some(probe) = &mut link.probe else { return Ok(()) };
-        probe.waited += wait;
-        if probe.waited < limit {
-            return Ok(());
-        }
-        let address = &self.backend.connector.address;
-        let detail = format!("the node's subscription at Redis {address} was deaf for {limit:?}");
-        Err(Error::new(ErrorKind::Unavailable, detail))
+    /// Lets the first `covered` pass, and those behind them up to the next channel message.
+    pub(super) fn open(&mut self, covered: usize) -> impl Iterator<Item = Envelope> {
+        let behind = self.waiting.iter().skip(covered);
+        let free = behind.take_while(|envelope| !depends_on_channels(envelope)).count();
+        self.waiting.drain(..covered + free)
     }
 }
 
 /// Only messages whose receivers follow from channels depend on joins and leaves before them.
-pub(super) fn needs_barrier(envelope: &Envelope) -> bool {
+fn depends_on_channels(envelope: &Envelope) -> bool {
     matches!(envelope, Envelope::Channel { channel: Some(_), .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message to channel `name`; to everybody for an empty name.
+    fn message(name: &str) -> Envelope {
+        let channel = (!name.is_empty()).then(|| name.to_owned());
+        Envelope::Channel { sender: 0.into(), channel, content: String::new() }
+    }
+
+    #[test]
+    fn only_what_comes_behind_a_channel_message_waits() {
+        let mut barrier = Barrier::default();
+        assert_eq!(barrier.admit(message("")), Some(message("")));
+        assert_eq!(barrier.admit(message("a")), None);
+        assert_eq!(barrier.admit(message("")), None, "order is kept");
+        assert_eq!(barrier.len(), 2);
+    }
+
+    #[test]
+    fn what_was_heard_after_the_probe_waits_for_the_next() {
+        let mut barrier = Barrier::default();
+        for name in ["a", "", "b", "", "c"] {
+            barrier.admit(message(name));
+        }
+        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [message("a"), message("")]);
+        assert_eq!(barrier.open(0).count(), 0, "nothing of b is known yet");
+        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [message("b"), message("")]);
+        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [message("c")]);
+        assert_eq!(barrier.admit(message("")), Some(message("")));
+    }
 }

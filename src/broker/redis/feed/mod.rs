@@ -11,13 +11,21 @@
 //! reported, then the message. What arrives behind a waiting message waits with it, which keeps the
 //! order; one probe covers everything received before it was sent.
 //!
+//! Here the parts are stepped, each of which keeps a state of its own: `changes` (who must be read again),
+//! `barrier` (what waits), `probe` (what is proven), `gap` (what was missed), `mark` (whether Redis has lost
+//! data).
+//!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
 
 mod barrier;
+mod changes;
+mod data;
+mod eviction;
 mod gap;
-mod memory;
+mod mark;
+mod probe;
 
 use std::{
     collections::VecDeque,
@@ -25,34 +33,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Msg, Value, cmd};
+use redis::{Msg, Value};
 
 use self::{
-    barrier::{Probe, needs_barrier},
-    gap::Account,
-    memory::ask,
+    barrier::Barrier,
+    changes::{Changes, INVALIDATE},
+    data::Data,
+    eviction::warn_of_eviction,
+    gap::Gap,
+    mark::Mark,
+    probe::{Covers, Probes, Whose},
 };
 use super::{
     backend::Backend,
-    link::{
-        connection, error,
-        listener::{Heard, Listener},
-        reply,
-    },
+    link::listener::{Heard, Listener},
 };
 use crate::{
     broker::{
         contract::{Echo, FeedEvent, Subscription, Watchlist},
-        ordered::{IDLE_CHUNK, Watched},
+        ordered::IDLE_CHUNK,
     },
-    error::Result,
-    id::ClientId,
+    error::{Error, ErrorKind, Result},
     throttle::Throttle,
-    token::random_u64,
     wire::{Envelope, Malformed},
 };
-
-const INVALIDATE: &str = "__redis__:invalidate";
 
 /// Nobody wakes the feed when the watchlist changes, so it looks that often.
 const WATCHLIST_TICK: Duration = Duration::from_millis(100);
@@ -64,42 +68,26 @@ pub(super) struct RedisFeed {
     backend: Arc<Backend>,
     node: String,
     topic: String,
-    client_key_prefix: String,
-    watchlist: Arc<Watchlist>,
-    watched: Watched,
-    /// Marks our probes; `None` before the first connection.
-    origin: Option<u64>,
-    /// Number of the last probe, over all connections.
-    probes: u64,
-    link: Option<Box<Link>>,
+    changes: Changes,
+    barrier: Barrier,
+    probes: Probes,
+    gap: Gap,
+    mark: Mark,
+    connections: Option<Box<Connections>>,
     /// What can be handed on.
     ready: VecDeque<FeedEvent>,
-    /// A channel message that waits for the barrier, and all that came behind it. Bounded by what
-    /// Redis buffers for a subscriber, since the probe stands in the same stream.
-    waiting: VecDeque<Envelope>,
-    told_duplicate: Option<Instant>,
-    /// The last probe that came back, over all connections.
-    echo: Option<Echo>,
-    account: Account,
-    /// The data that Redis has lost, as far as it has been told.
-    forgotten: u64,
     /// Whether Redis was asked what it does when its memory is full.
-    knows_policy: bool,
+    knows_eviction: bool,
 }
 
-struct Link {
+struct Connections {
     listener: Listener,
-    data: connection::Link,
+    data: Data,
     /// Whether the data connection has done all it is for since it was last replaced.
     proven: bool,
-    /// The probe under way.
-    probe: Option<Probe>,
-    last_probe: Instant,
     refreshed: Instant,
-    /// Whether the next probe must read the count of published messages, however early.
-    settle: bool,
-    /// Whether Redis may have lost its data since it was last asked.
-    doubtful: bool,
+    /// Whether Redis said that all its data is gone.
+    flushed: bool,
 }
 
 impl RedisFeed {
@@ -107,65 +95,53 @@ impl RedisFeed {
         RedisFeed {
             node: node.into(),
             topic: backend.layout.node_topic(node),
-            client_key_prefix: backend.layout.client_key_prefix(),
+            changes: Changes::new(backend.layout.client_key_prefix(), watchlist),
+            barrier: Barrier::default(),
+            probes: Probes::new(Instant::now()),
+            gap: Gap::default(),
+            mark: Mark::new(&backend.layout, node),
             backend,
-            watchlist,
-            watched: Watched::default(),
-            origin: None,
-            probes: 0,
-            link: None,
+            connections: None,
             ready: VecDeque::new(),
-            waiting: VecDeque::new(),
-            told_duplicate: None,
-            echo: None,
-            account: Account::default(),
-            forgotten: 0,
-            knows_policy: false,
+            knows_eviction: false,
         }
     }
 
-    fn connect(&mut self) -> Result<Box<Link>> {
-        if self.origin.is_none() {
-            self.origin = Some(random_u64()?);
+    fn connect(&mut self) -> Result<Box<Connections>> {
+        let listener = Listener::open(&self.backend.connector, &[&self.topic, INVALIDATE])?;
+        let (mut data, began_anew) = self.track(&listener)?;
+        if !std::mem::replace(&mut self.knows_eviction, true) {
+            warn_of_eviction(&mut data.link, &self.backend.connector)?;
         }
-        let connector = &self.backend.connector;
-        let listener = Listener::open(connector, &[&self.topic, INVALIDATE])?;
-        let mut data = self.track(&listener)?;
-        let from_nothing = self.mark_count(&mut data)?;
-        if !std::mem::replace(&mut self.knows_policy, true) {
-            self.doubt_policy(&mut data)?;
-        }
-        self.ready.push_back(FeedEvent::Listening);
         let now = Instant::now();
-        self.account.reconnected(from_nothing);
-        Ok(Box::new(Link {
-            listener,
-            data,
-            proven: true,
-            probe: None,
-            last_probe: now,
-            refreshed: now,
-            settle: true,
-            doubtful: false,
-        }))
+        self.probes.restart(now)?;
+        self.gap.reconnected(began_anew);
+        self.ready.push_back(FeedEvent::Listening);
+        let (proven, flushed) = (true, false);
+        Ok(Box::new(Connections { listener, data, proven, refreshed: now, flushed }))
     }
 
-    /// Opens a data connection whose tracking notices go to the listener.
-    fn track(&mut self, listener: &Listener) -> Result<connection::Link> {
-        let connector = &self.backend.connector;
-        let mut data = connector.connect(connector.connect_deadline())?;
-        let mut tracking = cmd("CLIENT");
-        tracking.arg("TRACKING").arg("ON").arg("REDIRECT").arg(listener.id);
-        tracking.arg("BCAST").arg("PREFIX").arg(&self.client_key_prefix);
-        let reply = ask(&mut data, connector, &tracking)
-            .map_err(|error| error::connect_failed(&connector.address, error))?;
-        if let Some(error) = error::of_reply(&connector.address, &reply) {
-            return Err(error);
-        }
+    /// Opens a data connection whose tracking notices go to the listener. Also returns whether the count of
+    /// messages has begun anew.
+    fn track(&mut self, listener: &Listener) -> Result<(Data, bool)> {
+        let mut data = Data::open(&self.backend, &self.changes.track(listener.id))?;
         // From here on no change goes unnoticed; before it, any may have.
-        self.watched.mark_all();
-        self.check_memory(&mut data)?;
-        Ok(data)
+        self.changes.unsure();
+        let began_anew = self.look_for_loss(&mut data)?;
+        Ok((data, began_anew))
+    }
+
+    /// Tells of lost data before any membership is read again. Returns whether the count of messages has begun
+    /// anew; then there is a mark again, lest the next look mistake it.
+    fn look_for_loss(&mut self, data: &mut Data) -> Result<bool> {
+        let found = self.mark.looked(data.ask(&self.mark.look())?);
+        if found.loss {
+            self.ready.push_back(FeedEvent::Forgotten);
+        }
+        if found.none {
+            self.mark.raised(data.ask(&self.mark.raise())?);
+        }
+        Ok(found.none)
     }
 
     /// Does what needs the data connection. Should that be lost alone, it is replaced on the spot:
@@ -173,53 +149,71 @@ impl RedisFeed {
     /// connection does not cure be hidden for ever.
     fn with_data(
         &mut self,
-        link: &mut Link,
-        work: impl FnOnce(&mut Self, &mut Link) -> Result<()>,
+        connections: &mut Connections,
+        work: impl FnOnce(&mut Self, &mut Connections) -> Result<()>,
     ) -> Result<()> {
-        let Err(error) = work(self, link) else { return Ok(()) };
-        if !std::mem::take(&mut link.proven) {
+        let Err(error) = work(self, connections) else { return Ok(()) };
+        if !std::mem::take(&mut connections.proven) {
             return Err(error);
         }
         static REPLACED: Throttle = Throttle::new();
         if let Some(more) = REPLACED.admit(&error.to_string()) {
             log::warn!(reason:% = error; "node feed: {error}; replacing the data connection{more}");
         }
-        link.data = self.track(&link.listener)?;
-        link.probe = None;
+        (connections.data, _) = self.track(&connections.listener)?;
+        self.probes.give_up();
         Ok(())
     }
 
     /// One turn: send a probe if one is due, read clients again if there is leisure, hear one message.
-    fn step(&mut self, link: &mut Link, deadline: Instant) -> Result<()> {
+    fn step(&mut self, connections: &mut Connections, deadline: Instant) -> Result<()> {
         let now = Instant::now();
-        self.watched.apply(&self.watchlist);
-        let due = link.settle
-            || now.duration_since(link.last_probe) >= self.backend.options.probe_interval;
-        if link.probe.is_none() && (due || !self.waiting.is_empty()) {
-            self.with_data(link, |feed, link| feed.send_probe(link, now, due))?;
+        self.changes.take_over();
+        let count =
+            self.gap.is_open() || self.probes.is_due(now, self.backend.options.probe_interval);
+        if !self.probes.is_under_way() && (count || !self.barrier.is_empty()) {
+            self.with_data(connections, |feed, connections| {
+                feed.send_probe(connections, now, count)
+            })?;
         }
-        if self.waiting.is_empty()
-            && self.watched.any_dirty()
-            && now.duration_since(link.refreshed) >= REFRESH_PAUSE
+        let unread = self.changes.any() || connections.flushed;
+        if self.barrier.is_empty()
+            && unread
+            && now.duration_since(connections.refreshed) >= REFRESH_PAUSE
         {
-            self.with_data(link, |feed, link| feed.reread(link, IDLE_CHUNK))?;
-            link.refreshed = Instant::now();
+            self.with_data(connections, |feed, connections| feed.reread(connections, IDLE_CHUNK))?;
             if !self.ready.is_empty() {
                 return Ok(());
             }
         }
-        let tick = if self.watched.any_dirty() { REFRESH_PAUSE } else { WATCHLIST_TICK };
+        let tick = if self.changes.any() { REFRESH_PAUSE } else { WATCHLIST_TICK };
         let wait = deadline.saturating_duration_since(now).min(tick);
-        match link.listener.receive(wait)? {
-            Some(Heard::Message(message)) => self.hear(link, &message),
+        match connections.listener.receive(wait)? {
+            Some(Heard::Message(message)) => self.hear(connections, &message),
             Some(Heard::Pong) => Ok(()),
-            None => self.check_overdue(link, wait),
+            None => self.check_overdue(wait),
         }
     }
 
-    fn hear(&mut self, link: &mut Link, message: &Msg) -> Result<()> {
+    /// Publishes a probe, with `count` in one transaction with a look at what was published before it. That
+    /// the data connection answers proves that tracking is still on.
+    fn send_probe(
+        &mut self,
+        connections: &mut Connections,
+        now: Instant,
+        count: bool,
+    ) -> Result<()> {
+        let probe = self.probes.next();
+        let published = connections.data.probe(&self.node, &self.topic, &probe, count)?;
+        self.probes.sent(now, Covers { waiting: self.barrier.len(), published });
+        Ok(())
+    }
+
+    fn hear(&mut self, connections: &mut Connections, message: &Msg) -> Result<()> {
         if message.get_channel_name() == INVALIDATE {
-            link.doubtful |= self.invalidated(message);
+            if let Ok(payload) = message.get_payload::<Value>() {
+                connections.flushed |= self.changes.notice(payload);
+            }
             return Ok(());
         }
         let Ok(payload) = std::str::from_utf8(message.get_payload_bytes()) else {
@@ -229,72 +223,96 @@ impl RedisFeed {
         match Envelope::decode(payload) {
             Err(malformed) => {
                 // Of a newer version: counted by who sent it, so it is not lost.
-                self.account.heard += u64::from(malformed == Malformed::UnknownCommand);
+                if malformed == Malformed::UnknownCommand {
+                    self.gap.heard();
+                }
                 self.ready.push_back(FeedEvent::Malformed(malformed.as_str()));
             }
-            Ok(Envelope::Probe { origin, number }) if Some(origin) == self.origin => {
-                if let Some(probe) = link.probe.take_if(|probe| probe.number == number) {
-                    let at = Instant::now();
-                    self.echo = Some(Echo { at, took: at.duration_since(probe.sent) });
-                    self.settle(link, probe.published);
-                    self.with_data(link, |feed, link| feed.release(link, probe.covers))?;
-                }
+            Ok(Envelope::Probe { origin, number }) => {
+                return self.hear_probe(connections, origin, number);
             }
-            Ok(Envelope::Probe { .. }) => self.duplicate(),
             Ok(envelope) => {
-                self.account.heard += 1;
-                if self.waiting.is_empty() && !needs_barrier(&envelope) {
-                    self.ready.push_back(FeedEvent::Message(envelope));
-                } else {
-                    self.waiting.push_back(envelope);
-                }
+                self.gap.heard();
+                self.ready.extend(self.barrier.admit(envelope).map(FeedEvent::Message));
             }
         }
         Ok(())
     }
 
-    fn settle(&mut self, link: &mut Link, published: Option<u64>) {
-        let Some(published) = published else { return };
-        let lost = self.account.probed(published);
-        link.settle = lost.is_none();
-        self.ready.extend(lost.filter(|lost| *lost > 0).map(FeedEvent::Lost));
-    }
-
-    /// Marks the clients whose hashes changed; a notice without keys means all (`FLUSHALL`), and is told.
-    /// Redis sends a list or nothing; a text is what somebody else has published there.
-    fn invalidated(&mut self, message: &Msg) -> bool {
-        match message.get_payload::<Value>() {
-            Ok(Value::Array(keys)) => {
-                for key in keys {
-                    let key = reply::text(key);
-                    let client = key.strip_prefix(&self.client_key_prefix);
-                    if let Some(client) = client.and_then(ClientId::parse_text) {
-                        self.watched.mark(client);
-                    }
-                }
-                false
-            }
-            Ok(Value::Nil) => {
-                self.watched.mark_all();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Another process probes itself on our topic. Said once per interval: it goes on for ever.
-    fn duplicate(&mut self) {
+    fn hear_probe(
+        &mut self,
+        connections: &mut Connections,
+        origin: u64,
+        number: u64,
+    ) -> Result<()> {
         let interval = self.backend.options.probe_interval;
-        if self.told_duplicate.is_none_or(|told| told.elapsed() >= interval) {
-            self.told_duplicate = Some(Instant::now());
-            self.ready.push_back(FeedEvent::DuplicateNode);
+        match self.probes.heard(origin, number, Instant::now(), interval) {
+            Whose::Former | Whose::ForeignAgain => Ok(()),
+            Whose::Foreign => {
+                self.ready.push_back(FeedEvent::DuplicateNode);
+                Ok(())
+            }
+            Whose::Own(Covers { waiting, published }) => {
+                let lost = published.and_then(|published| self.gap.reconcile(published));
+                self.ready.extend(lost.filter(|lost| *lost > 0).map(FeedEvent::Lost));
+                self.with_data(connections, |feed, connections| feed.release(connections, waiting))
+            }
         }
+    }
+
+    /// The barrier has passed for the first `covered` of the waiting messages.
+    fn release(&mut self, connections: &mut Connections, covered: usize) -> Result<()> {
+        if covered > 0 {
+            // Watched before the message was published, possibly after the last look.
+            self.changes.take_over();
+            self.reread(connections, usize::MAX)?;
+        }
+        connections.proven = true;
+        self.ready.extend(self.barrier.open(covered).map(FeedEvent::Message));
+        Ok(())
+    }
+
+    /// Reads and reports the channels of up to `limit` clients that must be read again, in pipelines of bounded
+    /// size.
+    fn reread(&mut self, connections: &mut Connections, limit: usize) -> Result<()> {
+        if std::mem::take(&mut connections.flushed) {
+            self.look_for_loss(&mut connections.data)?;
+        }
+        let mut left = limit;
+        while left > 0 {
+            let clients = self.changes.take(left.min(IDLE_CHUNK));
+            if clients.is_empty() {
+                break;
+            }
+            left -= clients.len();
+            let (channels, marked) = connections.data.channels(&clients, self.mark.raise())?;
+            if self.mark.raised(marked) {
+                self.ready.push_back(FeedEvent::Forgotten);
+            }
+            let channels = clients.into_iter().zip(channels);
+            self.ready.extend(
+                channels.map(|(client, channels)| FeedEvent::Channels { client, channels }),
+            );
+        }
+        connections.refreshed = Instant::now();
+        Ok(())
+    }
+
+    /// Nothing was left to hear within `wait`.
+    fn check_overdue(&mut self, wait: Duration) -> Result<()> {
+        let limit = self.backend.options.probe_timeout;
+        if !self.probes.is_overdue(wait, limit) {
+            return Ok(());
+        }
+        let address = &self.backend.connector.address;
+        let detail = format!("the node's subscription at Redis {address} was deaf for {limit:?}");
+        Err(Error::new(ErrorKind::Unavailable, detail))
     }
 }
 
 impl Subscription for RedisFeed {
     fn last_echo(&self) -> Option<Echo> {
-        self.echo
+        self.probes.echo()
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
@@ -304,14 +322,14 @@ impl Subscription for RedisFeed {
                 return Ok(Some(event));
             }
             // Taken out, so that any error below drops the connections.
-            let link = match self.link.take() {
+            let connections = match self.connections.take() {
                 None => self.connect()?,
-                Some(mut link) => {
-                    self.step(&mut link, deadline)?;
-                    link
+                Some(mut connections) => {
+                    self.step(&mut connections, deadline)?;
+                    connections
                 }
             };
-            self.link = Some(link);
+            self.connections = Some(connections);
             if self.ready.is_empty() && Instant::now() >= deadline {
                 return Ok(None);
             }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Parser, RedisResult, Value, io::tcp::socket2::SockRef};
+use redis::{Cmd, Parser, RedisResult, Value, io::tcp::socket2::SockRef};
 
 /// The finest step of a wait: what Redis answers at once is read without setting the timer again.
 const GRAIN: Duration = Duration::from_millis(50);
@@ -185,6 +185,12 @@ impl Link {
     ) -> RedisResult<Vec<Value>> {
         self.send(packed, deadline)?;
         (0..count).map(|_| self.read()).collect()
+    }
+
+    /// One command and its reply, which may be an error of Redis.
+    pub(crate) fn ask(&mut self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
+        let mut replies = self.exchange(&command.get_packed_command(), 1, deadline)?;
+        Ok(replies.pop().unwrap_or(Value::Nil))
     }
 
     /// Sends packed commands whose replies are to be [received](Self::receive).

@@ -79,8 +79,7 @@ impl Connector {
         };
         let mut link = Link::new(stream);
         for command in self.greeting() {
-            let reply = link.exchange(&command.get_packed_command(), 1, deadline)?.pop();
-            if let Some(Value::ServerError(error)) = reply {
+            if let Value::ServerError(error) = link.ask(&command, deadline)? {
                 return Err(RedisError::from(error));
             }
         }

@@ -36,8 +36,7 @@ impl Listener {
         let failed = |error| error::connect_failed(&address, error);
         let mut link = connector.connect(connector.connect_deadline())?;
         let deadline = connector.call_deadline();
-        let ask = cmd("CLIENT").arg("ID").get_packed_command();
-        let id = link.exchange(&ask, 1, deadline).map_err(failed)?.pop().unwrap_or(Value::Nil);
+        let id = link.ask(cmd("CLIENT").arg("ID"), deadline).map_err(failed)?;
         if let Some(error) = error::of_reply(&address, &id) {
             return Err(error);
         }

@@ -8,7 +8,7 @@ pub(super) mod gather;
 mod lists;
 mod messages;
 mod overview;
-pub(super) mod presence;
+mod presence;
 mod requests;
 mod scripts;
 mod tickets;

@@ -1,7 +1,6 @@
 //! Sessions of nodes: leases, reports, and what becomes of sessions that have ended.
 //!
-//! Called by a node's presence thread. Knows by their numbers which reports Redis has acknowledged, so
-//! that one that is repeated has no double effect and a Redis that has forgotten some is found out.
+//! Called by a node's presence thread, which holds the session and with it the numbers of its reports.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,6 +11,7 @@ use crate::{
     broker::{
         contract::{PresenceChange, Session},
         redis::{backend::Backend, link::reply},
+        reports::Kind,
     },
     error::{Error, ErrorKind, Result},
     id::ClientId,
@@ -33,28 +33,6 @@ const OVERDUE_RUNS: usize = 16;
 /// How long the end of a session stays known: longer than any node may be paused and come back.
 const END_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// Numbers of the reports of an own session, which grow by one per run of the report script.
-#[derive(Default, Clone)]
-pub(crate) struct Reports {
-    sent: u64,
-    /// The last whose reply came. Redis must know it, or it has lost what was reported.
-    pub(crate) acknowledged: u64,
-    /// What the last call said, if its reply did not come. Its repetition takes its numbers again, so that
-    /// what was carried out is not carried out twice, however late that is.
-    unanswered: Vec<(char, u64)>,
-    /// Number of the report before that call's first.
-    unanswered_from: u64,
-}
-
-impl Reports {
-    /// Whether a call with these changes repeats the one that was not answered, perhaps with more behind.
-    fn repeats(&self, changes: &[Tagged]) -> bool {
-        !self.unanswered.is_empty()
-            && changes.len() >= self.unanswered.len()
-            && self.unanswered.iter().zip(changes).all(|(former, change)| *former == change.kind())
-    }
-}
-
 /// A change as the report script reads it.
 struct Tagged<'a> {
     what: &'static str,
@@ -64,7 +42,7 @@ struct Tagged<'a> {
 
 impl Tagged<'_> {
     /// What it is, however late it is told.
-    fn kind(&self) -> (char, u64) {
+    fn kind(&self) -> Kind {
         (if self.opened.is_some() { 'o' } else { 'c' }, self.connection)
     }
 }
@@ -115,29 +93,26 @@ impl Backend {
             pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
             pipeline.arg(layout.lease_key("")).arg(layout.ended_key("")).arg(i32::from(supersede));
         })?;
-        self.reports().insert(session.id.clone(), Reports::default());
         Ok(session)
     }
 
     pub(crate) fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
         let layout = &self.layout;
-        let known = self.reports().get(&session.id).map_or(0, |known| known.acknowledged);
         let renewed = self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::RENEW).arg(3).arg(layout.sessions_key());
             pipeline.arg(layout.lease_key(&session.id)).arg(layout.ended_key(&session.id));
-            pipeline.arg(&session.id).arg(millis(session.lease)).arg(known);
+            pipeline
+                .arg(&session.id)
+                .arg(millis(session.lease))
+                .arg(session.reports.acknowledged());
             pipeline.arg(status.encode());
         })?;
-        self.judge(session, &renewed)
+        judge(session, &renewed)
     }
 
-    pub(crate) fn report(&self, session: &Session, changes: &[PresenceChange]) -> Result<()> {
+    pub(crate) fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()> {
         let tagged = tagged(changes);
-        let former = {
-            let reports = self.reports();
-            let known = reports.get(&session.id);
-            known.filter(|known| known.repeats(&tagged)).map_or(0, |known| known.unanswered.len())
-        };
+        let former = session.reports.repeated(tagged.iter().map(Tagged::kind));
         // What is repeated goes alone: with the same numbers, the same chunks.
         let (again, more) = tagged.split_at(former);
         let mut left = false;
@@ -154,20 +129,11 @@ impl Backend {
     }
 
     /// Reports some changes; whether they have ended more memberships than one run may.
-    fn report_part(&self, session: &Session, changes: &[Tagged]) -> Result<bool> {
+    fn report_part(&self, session: &mut Session, changes: &[Tagged]) -> Result<bool> {
         let chunks: Vec<_> = changes.chunks(REPORT_CHUNK).zip(1..).collect();
-        let (acknowledged, sent) = {
-            let mut reports = self.reports();
-            let known = reports.entry(session.id.clone()).or_default();
-            if known.repeats(changes) {
-                known.sent = known.unanswered_from;
-            }
-            let before = (known.acknowledged, known.sent);
-            known.unanswered_from = known.sent;
-            known.sent += chunks.len() as u64;
-            known.unanswered = changes.iter().map(Tagged::kind).collect();
-            before
-        };
+        let kinds = changes.iter().map(Tagged::kind).collect();
+        let sent = session.reports.send(kinds, chunks.len() as u64);
+        let acknowledged = session.reports.acknowledged();
         let replies = self.each(&chunks, |pipeline, (chunk, number)| {
             self.presence_script(pipeline, &scripts::REPORT);
             pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
@@ -185,12 +151,8 @@ impl Backend {
                 };
             }
         })?;
-        replies.iter().try_for_each(|reply| self.judge(session, reply))?;
-        if let Some(known) = self.reports().get_mut(&session.id) {
-            let all = sent + chunks.len() as u64;
-            known.acknowledged = known.acknowledged.max(all);
-            known.unanswered = Vec::new();
-        }
+        replies.iter().try_for_each(|reply| judge(session, reply))?;
+        session.reports.answered();
         Ok(replies.contains(&Value::Int(2)))
     }
 
@@ -202,7 +164,6 @@ impl Backend {
             pipeline.arg(layout.connections_key(&session.id));
             pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
         })?;
-        self.reports().remove(&session.id);
         Ok(())
     }
 
@@ -279,20 +240,12 @@ pub(crate) fn mark(tag: u64) -> String {
     if tag == 0 { String::new() } else { format!("~{tag:016x}") }
 }
 
-impl Backend {
-    /// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
-    fn judge(&self, session: &Session, reply: &Value) -> Result<()> {
-        let (kind, what) = match reply {
-            Value::Int(1 | 2) => return Ok(()),
-            Value::Int(-1) => {
-                self.reports().remove(&session.id);
-                (ErrorKind::SessionLost, "was ended")
-            }
-            _ => {
-                self.forgotten.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-                (ErrorKind::SessionForgotten, "is not, or not fully, known any more")
-            }
-        };
-        Err(Error::new(kind, format!("session {} {what}", session.id)))
-    }
+/// What [`scripts::RENEW`] and [`scripts::REPORT`] say of an own session.
+fn judge(session: &Session, reply: &Value) -> Result<()> {
+    let (kind, what) = match reply {
+        Value::Int(1 | 2) => return Ok(()),
+        Value::Int(-1) => (ErrorKind::SessionLost, "was ended"),
+        _ => (ErrorKind::SessionForgotten, "is not, or not fully, known any more"),
+    };
+    Err(Error::new(kind, format!("session {} {what}", session.id)))
 }
