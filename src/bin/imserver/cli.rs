@@ -12,10 +12,7 @@ use clap::{
 use clap_complete::Shell;
 use imcore::{Error, ErrorKind};
 
-use crate::{
-    environment,
-    settings::{SETTINGS, variable},
-};
+use crate::settings::{self, environment, variable};
 
 /// What `--health` can ask; the first is asked where nothing is said. Each is a path below `/health/`.
 const QUESTIONS: [&str; 2] = ["ready", "live"];
@@ -52,7 +49,7 @@ pub(crate) struct Cli {
 
 /// The command line as clap knows it.
 pub(crate) fn command() -> Command {
-    let settings = SETTINGS.iter().map(|setting| {
+    let settings = settings::with_flags().map(|setting| {
         let flag = setting.flag();
         let mut help = format!("{} [env: {}]", setting.help, setting.variable());
         if !setting.default.is_empty() {
@@ -110,8 +107,9 @@ impl Cli {
     pub(crate) fn read() -> Result<Cli, Error> {
         let matches = command().get_matches();
         let text = |name: &str| matches.get_one::<String>(name).cloned();
-        let flags = SETTINGS.iter().filter_map(|setting| Some((setting.name, text(setting.name)?)));
-        let environment = SETTINGS.iter().filter_map(|setting| {
+        let flags =
+            settings::with_flags().filter_map(|setting| Some((setting.name, text(setting.name)?)));
+        let environment = settings::with_flags().filter_map(|setting| {
             from_environment(setting.name)
                 .map(|found| found.map(|text| (setting.name, text)))
                 .transpose()

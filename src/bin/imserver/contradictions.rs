@@ -17,12 +17,15 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
         ("api", config.api),
     ])?;
     if config.redis.is_none() && config.server.servers.len() > 1 {
-        return Err(refusal(format!(
-            "servers: {} nodes need a broker that they share, and the in-process one is shared with nobody: \
+        return Err(refusal(
+            "servers",
+            format!(
+                "{} nodes need a broker that they share, and the in-process one is shared with nobody: \
              clients and messages would be lost between them. Set redis, for example \
              --redis redis://127.0.0.1:6379/0, or leave servers out",
-            config.server.servers.len()
-        )));
+                config.server.servers.len()
+            ),
+        ));
     }
     Ok(())
 }
@@ -73,7 +76,7 @@ fn identity(config: &Config) -> Option<String> {
     let named =
         format!("this node is called {listen}, its listen address, as server is not given;");
     let port = listen.port();
-    if listen.ip().is_unspecified() && config.public_url.contains("{server}") {
+    if listen.ip().is_unspecified() && config.public_url().contains("{server}") {
         return Some(format!(
             "{named} no client can connect to that. Set server to the address or name that helpers have \
              in their list, for example --server 10.0.0.1:{port}"
@@ -91,17 +94,20 @@ fn identity(config: &Config) -> Option<String> {
 }
 
 /// Two listeners cannot have one address.
-fn check_apart(addresses: [(&str, Option<SocketAddr>); 3]) -> Result<(), Error> {
+fn check_apart(addresses: [(&'static str, Option<SocketAddr>); 3]) -> Result<(), Error> {
     for (place, (name, address)) in addresses.iter().enumerate() {
         for (earlier, other) in &addresses[..place] {
             if let (Some(address), Some(other)) = (address, other)
                 && collide(*address, *other)
             {
-                return Err(refusal(format!(
-                    "{name}: {address} is taken by {earlier} ({other}); give each an address of its own, for \
+                return Err(refusal(
+                    name,
+                    format!(
+                        "{address} is taken by {earlier} ({other}); give each an address of its own, for \
                      example 127.0.0.1:{}",
-                    address.port().wrapping_add(1).max(1024)
-                )));
+                        address.port().wrapping_add(1).max(1024)
+                    ),
+                ));
             }
         }
     }
@@ -121,7 +127,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Whom other machines can reach must ask for a secret.
 fn check_reach(
-    name: &str,
+    name: &'static str,
     address: Option<SocketAddr>,
     secret_name: &str,
     secret: &Option<Secret>,
@@ -130,19 +136,22 @@ fn check_reach(
         Some(address)
             if !address.ip().is_loopback() && !matches!(secret, Some(Secret::Asked(_))) =>
         {
-            Err(refusal(format!(
-                "{name}: {address} can be reached from other machines and needs {secret_name}; set \
+            Err(refusal(
+                name,
+                format!(
+                    "{address} can be reached from other machines and needs {secret_name}; set \
                  {}=$(openssl rand -hex 16), or listen on 127.0.0.1:{}",
-                variable(secret_name),
-                address.port()
-            )))
+                    variable(secret_name),
+                    address.port()
+                ),
+            ))
         }
         _ => Ok(()),
     }
 }
 
-fn refusal(detail: String) -> Error {
-    Error::new(ErrorKind::Config, detail)
+fn refusal(setting: &'static str, detail: String) -> Error {
+    Error::new(ErrorKind::Config, detail).with_setting(setting)
 }
 
 #[cfg(test)]

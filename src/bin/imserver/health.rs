@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{cli::Cli, config::Config};
+use crate::{cli::Cli, load::Settings};
 
 /// Time for all of it: an engine that waits longer says only that its own patience is over.
 const TIME: Duration = Duration::from_secs(2);
@@ -18,8 +18,8 @@ const ANSWER: usize = 4 << 10;
 
 /// The node's own word if it is well, otherwise why it is not or cannot be asked.
 pub(crate) fn ask(cli: &Cli, question: &str) -> Result<String, String> {
-    let config = Config::load(cli).map_err(|error| error.to_string())?;
-    let address = config.admin.map(reachable).ok_or(
+    let settings = Settings::load(cli).map_err(|error| error.to_string())?;
+    let address = settings.config.admin.map(reachable).ok_or(
         "there is no admin listener to ask; set admin as for the node, for example \
          IMSERVER_ADMIN=127.0.0.1:9001",
     )?;

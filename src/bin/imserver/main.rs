@@ -1,8 +1,9 @@
 //! `imserver`: runs one node. Sees only the public API of the library.
 //!
-//! Reading order: `settings` (what can be set), `cli`, `file`, `environment` and `layers` (where it is given),
-//! `config` and `contradictions` (what holds), `check` (what it comes to), then `run` here; `admin`, `health`, `logging` and `reload` are what an operator works with,
-//! `api` what business code does; the listeners of both stand on `web`.
+//! Reading order: `settings` (what can be set, and where it is given), `cli`, `config` (what holds), `load` and
+//! `contradictions` (how that comes about), `check` (what it comes to), then `run` here; `admin`, `health`,
+//! `logging` and `reload` are what an operator works with, `api` what business code does; the listeners of both
+//! stand on `web`.
 
 mod admin;
 mod api;
@@ -11,14 +12,10 @@ mod cli;
 mod config;
 mod contradictions;
 mod descriptors;
-mod environment;
-mod file;
 #[cfg(test)]
 mod fuzzing;
 mod health;
-mod json;
-mod layers;
-mod limits;
+mod load;
 mod logging;
 mod lookups;
 #[cfg(test)]
@@ -31,7 +28,6 @@ mod reload;
 #[path = "../../seeded.rs"]
 mod seeded;
 mod settings;
-mod spelling;
 mod stderr;
 mod web;
 
@@ -51,7 +47,9 @@ use imcore::{
     broker::{Broker, MemoryBroker},
     server::{Server, ServerHandle},
 };
+use load::Settings;
 use lookups::Lookups;
+use reload::Running;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -85,31 +83,32 @@ fn run() -> Result<ExitCode, Error> {
             }
         };
     }
-    let config = Config::load(&cli)?;
-    let broker = broker(&config)?;
+    let mut settings = Settings::load(&cli)?;
+    let broker = broker(&settings)?;
+    settings.config.broker = broker.describe();
     if cli.check {
-        return print(check::report(config, &*broker, &cli.strays, cli.dial)?.as_bytes());
+        return print(check::report(settings, &*broker, &cli.strays, cli.dial)?.as_bytes());
     }
-    logging::start(config.log, config.log_format)?;
-    serve(&cli, config, broker)?;
+    logging::start(settings.config.log, settings.config.log_format)?;
+    serve(&cli, settings, broker)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the node until a signal, or until it fails.
-fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), Error> {
+fn serve(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) -> Result<(), Error> {
     // Before anything starts, so that no signal is missed.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::new(ErrorKind::Io, "cannot receive signals").with_source(error))?;
-    let mut values = config.values();
-    let doubts = check::prepare(&mut config)?;
+    let doubts = check::prepare(&mut settings.config)?;
+    let config = &settings.config;
     let listen =
         |name, address: Option<_>| address.map(|address| Listener::bind(name, address)).transpose();
     let admin = listen("admin", config.admin)?;
     let api = listen("api", config.api)?;
     let node = Server::start(config.server.clone(), Arc::clone(&broker))
-        .map_err(|error| config.with_source(&error))?;
-    let im = config.im_client(node.server(), api_broker(&config, &broker)?)?;
-    let Config { hosts, admin_token, api_key, .. } = &config;
+        .map_err(|error| settings.with_source(&error))?;
+    let im = config.im_client(node.server(), api_broker(&settings, &broker)?)?;
+    let Config { hosts, admin_token, api_key, .. } = config;
     let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
     let lookups = Arc::new(Lookups::new(im));
     let api_site = Arc::new(Api::new(Arc::clone(&lookups), access, config.idempotency));
@@ -123,7 +122,7 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
         access,
     ));
     logging::name_node(node.server());
-    welcome(&config, &node, &*broker);
+    welcome(config, &node, &*broker);
     cli.strays.iter().chain(&doubts).for_each(|doubt| log::warn!("{doubt}"));
     let admin = open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
     let api = open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
@@ -133,11 +132,12 @@ fn serve(cli: &Cli, mut config: Config, broker: Arc<dyn Broker>) -> Result<(), E
             let _ = signal_hook::low_level::raise(SIGTERM);
         }
     });
+    let mut running = Running::new(&settings, admin_site.access(), api_site.access(), &node);
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
         }
-        reload::reload(cli, &mut values, admin_site.access(), api_site.access(), &node);
+        running.reload(cli);
     }
     stop(node, [api, admin], signals)
 }
@@ -240,27 +240,30 @@ fn open(
     listener.serve(Arc::clone(site)).map(Some)
 }
 
-fn broker(config: &Config) -> Result<Arc<dyn Broker>, Error> {
-    match &config.redis {
+fn broker(settings: &Settings) -> Result<Arc<dyn Broker>, Error> {
+    match &settings.config.redis {
         None => Ok(Arc::new(MemoryBroker::new())),
         #[cfg(feature = "redis")]
-        Some(url) => match imcore::broker::RedisBroker::open(url, config.redis_options()) {
-            Ok(broker) => Ok(Arc::new(broker)),
-            Err(error) => Err(config.name_redis(&error)),
-        },
+        Some(url) => {
+            match imcore::broker::RedisBroker::open(url, settings.config.redis_options()) {
+                Ok(broker) => Ok(Arc::new(broker)),
+                Err(error) => Err(settings.of_redis(&error)),
+            }
+        }
         #[cfg(not(feature = "redis"))]
         Some(_) => Err(Error::new(
             ErrorKind::Config,
-            "redis: this build has no Redis support; build it with the feature redis",
-        )),
+            "this build has no Redis support; build it with the feature redis",
+        )
+        .with_setting("redis")),
     }
 }
 
 /// The broker of the API. On Redis it has connections of its own: however much business code asks, the
 /// node's lease must be renewed in time.
-fn api_broker(config: &Config, own: &Arc<dyn Broker>) -> Result<Arc<dyn Broker>, Error> {
-    match config.redis {
-        Some(_) => broker(config),
+fn api_broker(settings: &Settings, own: &Arc<dyn Broker>) -> Result<Arc<dyn Broker>, Error> {
+    match settings.config.redis {
+        Some(_) => broker(settings),
         None => Ok(Arc::clone(own)),
     }
 }

@@ -1,70 +1,98 @@
 //! What SIGHUP does: reads the configuration file again and applies what can change while a node runs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use imcore::server::ServerHandle;
 
 use crate::{
     cli::Cli,
-    config::{Config, Values},
     contradictions::doubts,
+    load::Settings,
     logging,
-    settings::RELOADED,
+    settings::{self, Setting, TakesEffect},
     web::Access,
 };
 
-/// Reads the settings again. What holds stays as it is if they are not good.
-pub(crate) fn reload(
-    cli: &Cli,
-    running: &mut Values,
-    admin: &Access,
-    api: &Access,
-    node: &ServerHandle,
-) {
-    let fresh = match Config::load(cli) {
-        Ok(fresh) => fresh,
-        Err(error) => {
-            log::error!("the settings stay as they are: {error}");
-            return;
-        }
-    };
-    // Whether or not the files have other names, they may hold another certificate.
-    let had_tls = running.get("tls_cert").is_some_and(|(file, _)| !file.is_empty());
-    if let Some(tls) = fresh.server.tls.as_ref().filter(|_| had_tls)
-        && let Err(error) = node.reload_tls(tls)
-    {
-        log::error!("the settings stay as they are: {error}");
-        return;
+/// A running node, and by which settings it goes.
+pub(crate) struct Running<'a> {
+    /// What was given for each setting, as far as the node goes by it.
+    given: BTreeMap<&'static str, Vec<String>>,
+    has_tls: bool,
+    listeners: [&'a Access; 2],
+    node: &'a ServerHandle,
+}
+
+impl<'a> Running<'a> {
+    /// A node that was started with `settings`.
+    pub(crate) fn new(
+        settings: &Settings,
+        admin: &'a Access,
+        api: &'a Access,
+        node: &'a ServerHandle,
+    ) -> Self {
+        let has_tls = settings.config.server.tls.is_some();
+        Running { given: settings.given(), has_tls, listeners: [admin, api], node }
     }
-    // Whether there is TLS at all cannot change while the node runs.
-    let tls_stays = had_tls == fresh.server.tls.is_some();
-    let reloaded =
-        |name: &&str| RELOADED.contains(name) && (tls_stays || !name.starts_with("tls_"));
-    let after = fresh.values();
-    let (changed, waiting): (Vec<_>, Vec<_>) = after
-        .iter()
-        .filter(|(name, (value, _))| running.get(*name).is_none_or(|(old, _)| old != value))
-        .map(|(name, _)| name.as_str())
-        .partition(reloaded);
-    logging::change(fresh.log, fresh.log_format);
-    admin.change(fresh.admin_token.clone(), &fresh.hosts);
-    api.change(fresh.api_key.clone(), &fresh.hosts);
-    log::info!("settings read again; changed: {}", list(&changed));
-    for (name, access) in [("admin_token", admin), ("api_key", api)] {
-        if changed.contains(&name) {
-            tell_access(name, access);
+
+    /// Reads the settings again. What holds stays as it is if they are not good.
+    pub(crate) fn reload(&mut self, cli: &Cli) {
+        let applied = Settings::load(cli).and_then(|fresh| {
+            // Whether or not the files have other names, they may hold another certificate.
+            if let Some(tls) = fresh.config.server.tls.as_ref().filter(|_| self.has_tls) {
+                self.node.reload_tls(tls)?;
+            }
+            Ok(fresh)
+        });
+        match applied {
+            Ok(fresh) => self.apply(&fresh),
+            Err(error) => log::error!("the settings stay as they are: {error}"),
         }
     }
-    doubts(&fresh).iter().for_each(|doubt| log::warn!("{doubt}"));
-    if !waiting.is_empty() {
-        log::warn!("these wait for the next start: {}", list(&waiting));
+
+    fn apply(&mut self, fresh: &Settings) {
+        let (config, given) = (&fresh.config, fresh.given());
+        let tls_stays = self.has_tls == config.server.tls.is_some();
+        let at_once = |name: &&str| {
+            settings::find(name).is_some_and(|setting| takes_effect(setting, tls_stays))
+        };
+        let names: BTreeSet<_> = self.given.keys().chain(given.keys()).copied().collect();
+        let differs = |name: &&str| self.given.get(name) != given.get(name);
+        let (changed, waiting): (Vec<_>, Vec<_>) =
+            names.iter().copied().filter(differs).partition(at_once);
+        logging::change(config.log, config.log_format);
+        let [admin, api] = self.listeners;
+        admin.change(config.admin_token.clone(), &config.hosts);
+        api.change(config.api_key.clone(), &config.hosts);
+        log::info!("settings read again; changed: {}", list(&changed));
+        for access in self.listeners.iter().filter(|access| changed.contains(&access.setting())) {
+            tell_access(access);
+        }
+        doubts(config).iter().for_each(|doubt| log::warn!("{doubt}"));
+        if !waiting.is_empty() {
+            log::warn!("these wait for the next start: {}", list(&waiting));
+        }
+        // The others are compared with what the node runs with, however often they are read.
+        for name in changed {
+            match given.get(name) {
+                Some(texts) => drop(self.given.insert(name, texts.clone())),
+                None => drop(self.given.remove(name)),
+            }
+        }
     }
-    // The others are compared with what the node runs with, however often they are read.
-    for name in RELOADED.into_iter().filter(reloaded) {
-        running.extend(after.get(name).map(|value| (name.to_owned(), value.clone())));
+}
+
+/// Whether a change takes effect at once. Whether there is TLS at all cannot change while the node runs.
+fn takes_effect(setting: &Setting, tls_stays: bool) -> bool {
+    match setting.takes_effect {
+        TakesEffect::NextStart => false,
+        TakesEffect::Reload => true,
+        TakesEffect::ReloadOfTls => tls_stays,
     }
 }
 
 /// What a listener asks for now, where the setting alone does not say it.
-fn tell_access(setting: &str, access: &Access) {
+fn tell_access(access: &Access) {
+    let setting = access.setting();
     match access.made() {
         Some(made) => {
             log::warn!("{setting} is not set any more: {made} is asked for until the next start")

@@ -102,6 +102,11 @@ impl Access {
         })
     }
 
+    /// The setting that has the secret.
+    pub(crate) fn setting(&self) -> &'static str {
+        self.setting
+    }
+
     /// Asks by these rules from now on. What would let others in who can reach the listener is not taken.
     pub(crate) fn change(&self, secret: Option<Secret>, hosts: &[String]) {
         let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);

@@ -3,11 +3,9 @@
 //! They are warned of and not refused. Whoever runs the program does not choose all of its environment:
 //! Kubernetes sets variables that begin with the name of each service, such as `IMSERVER_PORT`.
 
-use crate::{
-    limits::LIMITS,
-    settings::{SETTINGS, variable},
-    spelling::{distance, nearest},
-};
+use strsim::levenshtein;
+
+use super::{all, nearest, variable, with_flags};
 
 const PREFIX: &str = "IMSERVER_";
 
@@ -19,7 +17,7 @@ pub(crate) fn doubts(variables: impl Iterator<Item = (String, String)>) -> Vec<S
 }
 
 fn doubt(name: &str, value: &str) -> Option<String> {
-    let settings = || SETTINGS.iter().map(|setting| setting.name).chain(["config"]);
+    let settings = || with_flags().map(|setting| setting.name).chain(["config"]);
     // An empty variable counts as not given, whatever its name.
     if value.is_empty() || settings().any(|setting| variable(setting) == name) {
         return None;
@@ -31,7 +29,7 @@ fn doubt(name: &str, value: &str) -> Option<String> {
         let meant = settings().find(|setting| {
             let rest = setting.to_uppercase().replace('_', "");
             let head = joined.strip_suffix(&rest);
-            head.is_some_and(|head| distance(head, "IMSERVER") <= 2 || head == "IMCORE")
+            head.is_some_and(|head| levenshtein(head, "IMSERVER") <= 2 || head == "IMCORE")
         })?;
         return Some(ignored(name, &format!("did you mean {}?", variable(meant))));
     };
@@ -39,11 +37,14 @@ fn doubt(name: &str, value: &str) -> Option<String> {
         return None;
     }
     let word = rest.to_lowercase();
-    let limit = LIMITS.iter().map(|limit| limit.name).find(|limit| {
-        word == *limit || word.strip_suffix(limit).is_some_and(|head| head.starts_with("limit"))
+    let mut in_file = all().filter(|setting| setting.in_file_alone).map(|setting| setting.name);
+    let limit = in_file.find(|name| {
+        let (group, key) = name.split_once('.').unwrap_or(("", name));
+        let head = word.strip_suffix(key);
+        head.is_some_and(|head| head.is_empty() || head.starts_with(group.trim_end_matches('s')))
     });
     if let Some(limit) = limit {
-        let why = format!("limits are set in the configuration file, this one as limits.{limit}");
+        let why = format!("limits are set in the configuration file, this one as {limit}");
         return Some(ignored(name, &why));
     }
     let meant = meant(&word, &settings().collect::<Vec<_>>())?;
@@ -65,7 +66,7 @@ fn meant<'a>(word: &str, settings: &[&'a str]) -> Option<&'a str> {
         ("url", "public_url"),
         ("name", "server"),
     ];
-    let (closest, far) = nearest(word, settings.iter().copied())?;
+    let (far, closest) = nearest(word, settings.iter().copied())?;
     if far <= (closest.len() / 3).max(1) || word.replace('_', "") == closest.replace('_', "") {
         return Some(closest);
     }
@@ -78,7 +79,7 @@ fn meant<'a>(word: &str, settings: &[&'a str]) -> Option<&'a str> {
     };
     let related =
         settings.iter().copied().filter(|known| extends(word, known) || extends(known, word));
-    related.min_by_key(|known| distance(word, known))
+    related.min_by_key(|known| levenshtein(word, known))
 }
 
 /// Whether Kubernetes sets a variable of this name for a service whose name begins with `imserver`.

@@ -1,4 +1,5 @@
-//! The configuration file: one JSON object with the keys of [`SETTINGS`] and `limits`.
+//! The configuration file: one JSON object whose keys are the names of the settings; what has a dot in its name
+//! stands in an object of its own (`limits`).
 //!
 //! Keys that begin with `//` are comments, since JSON has no others. A key that is not known is refused
 //! with the nearest that is: a mistyped limit must not be a limit that is not there.
@@ -6,30 +7,24 @@
 use std::{collections::BTreeMap, fs};
 
 use imcore::{Error, ErrorKind};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{
-    json::Unique,
-    limits::LIMITS,
-    settings::{Given, Kind, SETTINGS, Setting, Source, mistake},
-    spelling::nearest,
-};
+use super::{Given, Kind, Setting, Source, all, find, mistake, nearest, unique_keys::Unique};
 
 /// What a configuration file says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct File {
     pub(crate) path: String,
     /// Settings by name: one text, or several for a list.
-    pub(crate) values: BTreeMap<String, Vec<String>>,
-    pub(crate) limits: BTreeMap<String, f64>,
+    pub(crate) values: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl File {
     /// Reads the file at `path`.
     pub(crate) fn read(path: &str) -> Result<File, Error> {
         let text = fs::read_to_string(path).map_err(|error| {
-            let detail = format!("--config: {path:?} cannot be read; expected a JSON file");
-            Error::new(ErrorKind::Config, detail).with_source(error)
+            let detail = format!("{path:?} cannot be read; expected a JSON file");
+            config(detail).with_setting("--config").with_source(error)
         })?;
         File::parse(path, &text)
     }
@@ -44,44 +39,54 @@ impl File {
             return Err(config(format!("{path} is not a JSON object; {example}")));
         };
         let mut file = File { path: path.to_owned(), ..File::default() };
-        let known = || SETTINGS.iter().map(|setting| setting.name).chain(["limits"]);
-        for (key, value) in object.into_iter().filter(|(key, _)| !key.starts_with("//")) {
-            if key == "limits" {
-                file.read_limits(value)?;
-                continue;
-            }
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key) else {
-                return Err(unknown(path, &key, known()));
-            };
-            if !value.is_null() {
-                let texts = texts(path, setting, value)?;
-                file.values.insert(key, texts);
-            }
+        file.read_group("", object)?;
+        let twice = |(name, _): &(&&'static str, _)| {
+            let twin = find(name)?.same_as.filter(|twin| file.values.contains_key(twin))?;
+            Some((**name, twin))
+        };
+        match file.values.iter().find_map(|value| twice(&value)) {
+            Some((one, other)) => Err(config(format!(
+                "{path}: {one} and {other} are the same setting; leave one out"
+            ))
+            .with_setting(one)),
+            None => Ok(file),
         }
-        Ok(file)
     }
 
-    fn read_limits(&mut self, value: Value) -> Result<(), Error> {
-        let path = &self.path;
-        let Value::Object(limits) = value else {
-            return Err(config(format!(
-                "limits in {path}: {value} is not usable: expected an object; for example \
-                 \"limits\": {{\"connections\": 100000}}"
-            )));
-        };
-        for (key, value) in limits.into_iter().filter(|(key, _)| !key.starts_with("//")) {
-            let Some(limit) = LIMITS.iter().find(|limit| limit.name == key) else {
-                return Err(unknown(path, &format!("limits.{key}"), LIMITS.iter().map(|l| l.name)));
-            };
-            if value.is_null() {
-                continue;
-            }
-            match value.as_f64() {
-                Some(number) => drop(self.limits.insert(key, number)),
-                None => return Err(limit.mistake(path, &value.to_string())),
+    /// Reads the settings whose names begin with `group`, which is empty or ends in a dot.
+    fn read_group(&mut self, group: &str, object: Map<String, Value>) -> Result<(), Error> {
+        for (key, value) in object.into_iter().filter(|(key, _)| !key.starts_with("//")) {
+            let name = format!("{group}{key}");
+            let below = format!("{name}.");
+            if let Some(first) = all().find(|setting| setting.name.starts_with(&below)) {
+                let Value::Object(object) = value else {
+                    return Err(self.not_an_object(&name, &value, first));
+                };
+                self.read_group(&below, object)?;
+            } else if let Some(setting) = find(&name) {
+                if !value.is_null() {
+                    self.values.insert(setting.name, texts(&self.path, setting, value)?);
+                }
+            } else {
+                return Err(self.unknown(group, &key));
             }
         }
         Ok(())
+    }
+
+    fn not_an_object(&self, name: &str, value: &Value, first: &Setting) -> Error {
+        let (_, example) = super::place(first, &Source::File(self.path.clone()));
+        let detail = format!(
+            "{value} is not usable: expected an object; for example \"{name}\": {{{example}}}"
+        );
+        config(detail).with_setting(format!("{name} in {}", self.path))
+    }
+
+    fn unknown(&self, group: &str, key: &str) -> Error {
+        let keys = all().filter_map(|setting| setting.name.strip_prefix(group)?.split('.').next());
+        let (_, nearest) = nearest(key, keys).unwrap_or_default();
+        let [given, meant] = [key, nearest].map(|key| format!("{group}{key}"));
+        config(format!("{}: {given:?} is not a setting; the nearest is {meant:?}", self.path))
     }
 }
 
@@ -99,21 +104,16 @@ fn texts(path: &str, setting: &Setting, value: Value) -> Result<Vec<String>, Err
         (Kind::List, _) => (None, "an array of texts"),
     };
     texts.ok_or_else(|| {
-        let source = Source::File(path.to_owned());
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        mistake(setting.name, &Given { texts: vec![text], source }, expected)
+        let text = match (setting.kind, &value) {
+            (Kind::List, Value::String(text)) => text.clone(),
+            _ => value.to_string(),
+        };
+        mistake(setting, &Given::new([text], Source::File(path.to_owned())), expected)
     })
 }
 
 fn config(detail: String) -> Error {
     Error::new(ErrorKind::Config, detail)
-}
-
-fn unknown(path: &str, key: &str, known: impl Iterator<Item = &'static str>) -> Error {
-    let bare = key.strip_prefix("limits.").unwrap_or(key);
-    let (nearest, _) = nearest(bare, known).unwrap_or_default();
-    let nearest = key.replace(bare, nearest);
-    config(format!("{path}: {key:?} is not a setting; the nearest is {nearest:?}"))
 }
 
 #[cfg(test)]
@@ -128,8 +128,8 @@ mod tests {
         assert_eq!(file.values["listen"], ["[::1]:1"]);
         assert_eq!(file.values["servers"], ["a", "b"]);
         assert_eq!(file.values["reactors"], ["3"]);
-        assert_eq!(file.values.len(), 3);
-        assert_eq!(file.limits, [("drain_over".to_owned(), 1.5)].into());
+        assert_eq!(file.values["limits.drain_over"], ["1.5"]);
+        assert_eq!(file.values.len(), 4);
     }
 
     #[test]
@@ -139,7 +139,10 @@ mod tests {
             (r#"{"public-url": "x"}"#, "the nearest is \"public_url\""),
             (r#"{"lisen": "x"}"#, "the nearest is \"listen\""),
             (r#"{"limits": {"conections": 1}}"#, "the nearest is \"limits.connections\""),
+            (r#"{"limit": {}}"#, "the nearest is \"limits\""),
             (r#"{"limits": 7}"#, "limits in x.json: 7"),
+            (r#"{"limits": 7}"#, "for example \"limits\": {\"connections\": 250000}"),
+            (r#"{"drain": 3, "limits": {"drain_over": 3}}"#, "are the same setting"),
             (r#"{"limits": {"lease": "7s"}}"#, "limits.lease in x.json: \"7s\""),
             (r#"{"reactors": "3"}"#, "expected a number; for example \"reactors\": 4"),
             (r#"{"servers": "a,b"}"#, "expected an array of texts"),

@@ -1,0 +1,211 @@
+//! Settings of the node: where clients connect, to which cluster it belongs, and its broker.
+
+use imcore::server::PeerAddress;
+
+use super::{Kind, PLAIN, Setting, TakesEffect, limits::time, listeners::ADDRESS};
+
+/// In the order of the help.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        value_name: "ADDR",
+        help: "Address to listen on",
+        default: "127.0.0.1:6001",
+        example: "0.0.0.0:6001",
+        read: |config, given| given.parse(ADDRESS).map(|at| config.server.listen = at),
+        show: |config| config.server.listen.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "server",
+        value_name: "NAME",
+        help: "This node's identity: its entry in --servers [default: the listen address]",
+        example: "127.0.0.1:6001",
+        read: |config, given| {
+            config.server.server = Some(given.text().to_owned());
+            Ok(())
+        },
+        show: |config| config.node_name(),
+        ..PLAIN
+    },
+    Setting {
+        name: "servers",
+        value_name: "A,B,C",
+        help: "Identities of all nodes, the same list in the same order everywhere [default: this node \
+               alone]",
+        example: "10.0.0.1:6001,10.0.0.2:6001",
+        kind: Kind::List,
+        read: |config, given| {
+            config.server.servers.clone_from(&given.texts);
+            Ok(())
+        },
+        show: |config| config.node_names().join(","),
+        ..PLAIN
+    },
+    Setting {
+        name: "redis",
+        value_name: "URL",
+        help: "Redis, for example redis://user:password@127.0.0.1:6379/0 [default: the in-process broker]",
+        example: "redis://127.0.0.1:6379/0",
+        kind: Kind::Secret,
+        read: |config, given| {
+            config.redis = Some(given.text().to_owned());
+            Ok(())
+        },
+        show: |config| config.broker.clone(),
+        ..PLAIN
+    },
+    Setting {
+        name: "prefix",
+        help: "First part of every Redis name; wsim for ImCore and FreeIM 1. The path is appended",
+        default: "im_v2",
+        example: "im_v2",
+        read: |config, given| {
+            config.prefix = given.text().to_owned();
+            Ok(())
+        },
+        show: |config| config.prefix.clone(),
+        ..PLAIN
+    },
+    Setting {
+        name: "ids",
+        value_name: "KIND",
+        help: "Which ids clients have; others are refused, as they would end .NET processes [default: by \
+               --prefix, integer for im_v2, guid for wsim, mixed for others]",
+        example: "integer",
+        choices: &["integer", "guid", "mixed"],
+        read: |config, given| {
+            given.parse("integer, guid or mixed").map(|ids| config.server.ids = Some(ids))
+        },
+        show: |config| config.ids().to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "key_prefix",
+        help: "Put in front of Redis keys but not of topics, like prefix= in the .NET connection string",
+        example: "shop:",
+        read: |config, given| {
+            config.key_prefix = given.text().to_owned();
+            Ok(())
+        },
+        show: |config| config.key_prefix.clone(),
+        ..PLAIN
+    },
+    Setting {
+        name: "tls_cert",
+        needs: Some("tls_key"),
+        value_name: "FILE",
+        help: "Certificate as PEM, followed by those that lead to its root: clients then connect with \
+               wss:// [default: no TLS]",
+        example: "/etc/imserver/fullchain.pem",
+        takes_effect: TakesEffect::ReloadOfTls,
+        read: |config, given| {
+            config.tls_cert = Some(given.text().to_owned());
+            Ok(())
+        },
+        show: |config| config.tls_cert.clone().unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
+        name: "tls_key",
+        needs: Some("tls_cert"),
+        value_name: "FILE",
+        help: "Private key of --tls-cert as PEM, without a password",
+        example: "/etc/imserver/privkey.pem",
+        takes_effect: TakesEffect::ReloadOfTls,
+        read: |config, given| {
+            config.tls_key = Some(given.text().to_owned());
+            Ok(())
+        },
+        show: |config| config.tls_key.clone().unwrap_or_default(),
+        ..PLAIN
+    },
+    Setting {
+        name: "path",
+        value_name: "PATH",
+        help: "Path of the WebSocket endpoint",
+        default: "/ws",
+        example: "/ws",
+        read: |config, given| {
+            config.server.path = given.text().to_owned();
+            Ok(())
+        },
+        show: |config| config.server.path.clone(),
+        ..PLAIN
+    },
+    Setting {
+        name: "public_url",
+        value_name: "TEMPLATE",
+        help: "Address that clients connect to, as the API issues it; a helper has a setting of its own \
+               [default: ws://{server}{path}, wss:// with TLS]",
+        example: "wss://im.example.com/{index}{path}",
+        read: |config, given| {
+            config.public_url = Some(given.text().to_owned());
+            Ok(())
+        },
+        show: |config| config.public_url_of(&config.node_name()),
+        ..PLAIN
+    },
+    Setting {
+        name: "reactors",
+        value_name: "N",
+        help: "Event-loop threads [default: one per core]",
+        example: "4",
+        kind: Kind::Number,
+        read: |config, given| given.parse("a whole number").map(|n| config.server.reactors = n),
+        show: |config| config.server.reactors.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "origins",
+        value_name: "A,B",
+        help: "Origins that may connect, separated by commas [default: any]",
+        example: "https://example.com",
+        kind: Kind::List,
+        read: |config, given| {
+            config.server.origins.clone_from(&given.texts);
+            Ok(())
+        },
+        show: |config| config.server.origins.join(","),
+        ..PLAIN
+    },
+    Setting {
+        name: "peer_address",
+        value_name: "FROM",
+        help: "Where a client's real address comes from, which limits its handshakes: its socket, the \
+               PROXY protocol (version 2), or the last entry of X-Forwarded-For",
+        default: "socket",
+        example: "socket",
+        choices: &["socket", "proxy-protocol", "forwarded-for"],
+        read: |config, given| {
+            config.server.peer_address = match given.text() {
+                "socket" => PeerAddress::Socket,
+                "proxy-protocol" => PeerAddress::ProxyProtocol,
+                "forwarded-for" => PeerAddress::ForwardedFor,
+                _ => return Err("socket, proxy-protocol or forwarded-for"),
+            };
+            Ok(())
+        },
+        show: |config| {
+            let name = match config.server.peer_address {
+                PeerAddress::Socket => "socket",
+                PeerAddress::ProxyProtocol => "proxy-protocol",
+                PeerAddress::ForwardedFor => "forwarded-for",
+            };
+            name.to_owned()
+        },
+        ..PLAIN
+    },
+    Setting {
+        name: "drain",
+        // From when it was the only limit with a flag.
+        same_as: Some("limits.drain_over"),
+        value_name: "SECONDS",
+        help: "Seconds over which a stopping node spreads its closes [default: all at once]",
+        example: "30",
+        kind: Kind::Number,
+        read: |config, given| time::read(given).map(|time| config.server.limits.drain_over = time),
+        show: |config| time::show(config.server.limits.drain_over),
+        ..PLAIN
+    },
+];
