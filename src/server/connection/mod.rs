@@ -205,7 +205,6 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Bytes and messages that are not written.
-    #[cfg(test)]
     pub(crate) fn unwritten(&self) -> (usize, usize) {
         (self.outbox.pending(), self.outbox.messages())
     }

@@ -100,7 +100,6 @@ impl Outbox {
     }
 
     /// Messages that are not written in full.
-    #[cfg(test)]
     pub(crate) fn messages(&self) -> usize {
         self.chunks.iter().filter(|chunk| chunk.frame.is_message()).count()
     }

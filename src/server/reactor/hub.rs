@@ -135,6 +135,11 @@ pub(crate) enum Recipient<'a> {
 }
 
 impl Hub {
+    /// All connections. Counts them one by one.
+    pub(crate) fn len(&self) -> usize {
+        self.clients.values().map(|client| client.connections.as_slice().len()).sum()
+    }
+
     /// Adds a connection; true if it is the client's first.
     pub(crate) fn insert(&mut self, client: ClientId, key: Key) -> bool {
         match self.clients.get_mut(&client) {

@@ -96,9 +96,10 @@ pub(super) struct Reactor<S = Transport> {
     pub(super) offered: u64,
     /// For the keys of a receiver, so that they need no allocation.
     keys: Vec<Key>,
-    /// The reactor's own time, and when it last went on.
+    /// When this turn began: the clock is read once a turn.
+    at: Instant,
+    /// The reactor's own time then, and in ticks.
     clock: Duration,
-    looked_at: Instant,
     pub(super) now: Ticks,
     pub(super) sweep_at: Instant,
     sweep_from: usize,
@@ -191,8 +192,8 @@ impl<S: Socket> Reactor<S> {
             work_per_turn: WORK_PER_TURN,
             offered: 0,
             keys: Vec::new(),
+            at: now,
             clock: Duration::ZERO,
-            looked_at: now,
             now: 0,
             sweep_at: now,
             sweep_from: 0,
@@ -208,7 +209,7 @@ impl<S: Socket> Reactor<S> {
         loop {
             next = self.turn(&mut events, next)?;
             if let Some(drain) = &self.drain
-                && (self.connections.is_empty() || Instant::now() >= drain.until)
+                && (self.connections.is_empty() || self.at >= drain.until)
             {
                 self.finish();
                 return Ok(());
@@ -219,7 +220,7 @@ impl<S: Socket> Reactor<S> {
     /// One turn, always in this order. Returns when the next is due.
     fn turn(&mut self, events: &mut Events, next: Next) -> io::Result<Next> {
         // 1. Wait, unless there is work left.
-        let wait = self.sweep_at.saturating_duration_since(Instant::now());
+        let wait = self.sweep_at.saturating_duration_since(self.at);
         let timeout = match next {
             Next::AtOnce => Duration::ZERO,
             Next::Soon => wait.min(SOON),
@@ -230,16 +231,15 @@ impl<S: Socket> Reactor<S> {
         {
             return Err(error);
         }
-        self.pass(timeout);
+        self.pass(Instant::now(), timeout);
         Ok(self.work(events.iter().filter(|event| event.token() != WAKE).map(Ready::of)))
     }
 
-    /// Lets the reactor's own time go on after a wait of up to `waited`. It stands still while the process or
+    /// It is `now`. Lets the reactor's own time go on after a wait of up to `waited`. It stands still while the process or
     /// its machine does: nobody is silent or slow because this side was stopped.
-    fn pass(&mut self, waited: Duration) {
-        let now = Instant::now();
-        self.clock += (now - self.looked_at).min(waited + LONGEST_TURN);
-        self.looked_at = now;
+    pub(super) fn pass(&mut self, now: Instant, waited: Duration) {
+        self.clock += now.saturating_duration_since(self.at).min(waited + LONGEST_TURN);
+        self.at = now;
         self.now = (self.clock.as_millis() / u128::from(1000 / TICKS)) as Ticks;
     }
 
@@ -272,12 +272,13 @@ impl<S: Socket> Reactor<S> {
             }
         }
         // 5. Look after the silent and the stuck.
-        if Instant::now() >= self.sweep_at {
+        if self.at >= self.sweep_at {
             self.sweep();
         }
         self.settle_written();
         // 6. Let go of what is gone.
         self.reap();
+        self.check();
         if more || !self.bulk.is_empty() || !self.urgent.is_empty() || !self.unread.is_empty() {
             return Next::AtOnce;
         }

@@ -3,7 +3,7 @@
 //! The second half of `Reactor`, called from its turn alone.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,8 @@ use crate::{
 
 /// Parts of a sweep: each looks at that share of the connections.
 const SWEEP_PARTS: u32 = 4;
+/// Connections up to which a turn is checked.
+const CHECKED: usize = 128;
 /// Time between two sweeps while draining.
 const DRAIN_SWEEP: Duration = Duration::from_millis(100);
 
@@ -35,7 +37,7 @@ impl<S: Socket> Reactor<S> {
             None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
             Some(_) => (1, DRAIN_SWEEP),
         };
-        self.sweep_at = Instant::now() + pause;
+        self.sweep_at = self.at + pause;
         let size = self.connections.capacity();
         let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
         for key in self.sweep_from..to {
@@ -88,7 +90,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     pub(super) fn begin_drain(&mut self) {
-        let began = Instant::now();
+        let began = self.at;
         let Limits { drain, drain_over, .. } = self.parts.limits;
         let reason = match drain_over.is_zero() {
             true => CloseReason::Stopping,
@@ -103,13 +105,32 @@ impl<S: Socket> Reactor<S> {
         let size = self.connections.capacity();
         let Some(drain) = &mut self.drain else { return };
         let over = self.parts.limits.drain_over.as_secs_f64();
-        let share = (drain.began.elapsed().as_secs_f64() / over).min(1.0);
+        let share = (self.at.saturating_duration_since(drain.began).as_secs_f64() / over).min(1.0);
         let due = if over == 0.0 { size } else { (size as f64 * share).ceil() as usize };
         let (from, reason) = (drain.told, drain.reason);
         drain.told = due;
         for key in from..due {
             self.close(key as Key, reason);
         }
+    }
+
+    /// What holds between two turns; looked at in builds with debug assertions, unless that costs more than the turn.
+    pub(super) fn check(&self) {
+        if !cfg!(debug_assertions) || self.connections.len() > CHECKED {
+            return;
+        }
+        let open = self.connections.iter().filter(|(_, connection)| connection.is_open()).count();
+        assert_eq!(self.hub.len(), open, "the hub knows who is open, and nobody else");
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.parts.counters;
+        let dropped: u64 = counters.dropped.iter().map(get).sum();
+        let queued: usize =
+            self.connections.iter().map(|(_, connection)| connection.unwritten().1).sum();
+        assert_eq!(
+            get(&counters.offered) + self.offered,
+            get(&counters.delivered) + self.written.messages + dropped + queued as u64,
+            "every message that was offered is delivered, dropped or waits"
+        );
     }
 
     /// The time to drain is over: every connection that is left ends now.

@@ -41,6 +41,8 @@ pub(super) const OUTBOX: usize = 4096;
 pub(super) const LARGEST: usize = 6000;
 
 pub(super) struct World {
+    /// The clock, which goes on when the run says so.
+    now: Instant,
     pub(super) reactor: Reactor<Wire>,
     pub(super) counters: Arc<Counters>,
     pub(super) live: Arc<AtomicU64>,
@@ -93,7 +95,10 @@ impl World {
         if in_steps {
             reactor.work_per_turn = 3;
         }
+        let now = Instant::now();
+        reactor.pass(now, Duration::ZERO);
         World {
+            now,
             reactor,
             counters,
             live,
@@ -136,7 +141,9 @@ impl World {
             }
             26..=27 => {
                 let longer = if self.scale > 1 { 4 } else { 1 };
-                self.reactor.now += longer * chance.below(8) as u32;
+                let waited = longer * chance.below(8) as u32 * Duration::from_millis(100);
+                self.now += waited;
+                self.reactor.pass(self.now, waited);
                 self.peers.iter_mut().for_each(|peer| peer.now = self.reactor.now);
             }
             28..=29 => self.reactor.sweep(),
@@ -296,7 +303,7 @@ impl World {
     pub(super) fn work(&mut self, mut delay: impl FnMut() -> usize) {
         // As long as no test says so, the clock makes no sweep.
         if self.reactor.drain.is_none() {
-            self.reactor.sweep_at = Instant::now() + Duration::from_secs(3600);
+            self.reactor.sweep_at = self.now + Duration::from_secs(3600);
         }
         let mut ready = Vec::new();
         for (key, connection) in &self.reactor.connections {
