@@ -40,6 +40,15 @@ pub(crate) struct Feed {
 /// The reactors have ended.
 struct Ended;
 
+/// What comes after a turn.
+#[derive(PartialEq)]
+enum Turn {
+    Again,
+    /// The broker is away, or turns us out: it is left alone for a while.
+    Pause,
+    Ended,
+}
+
 impl Feed {
     pub(crate) fn new(node: &Arc<Node>, reactors: Reactors) -> Self {
         let subscription = node.broker.subscribe(&node.name, Arc::clone(&node.watchlist));
@@ -56,25 +65,35 @@ impl Feed {
     pub(crate) fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.node.stopping.feed_ends() {
-            match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
-                Ok(event) => {
-                    if backoff.works(Instant::now()) {
-                        let node = &*self.node.name;
-                        log::info!(node; "node {node} listens again");
-                    }
-                    self.node.pulse.heard(self.subscription.last_echo());
-                    if event.is_some_and(|event| self.on_event(event).is_err()) {
-                        return;
-                    }
+            match self.turn(&mut backoff, Instant::now()) {
+                Turn::Again => {}
+                Turn::Pause => backoff.sleep(|| self.node.stopping.feed_ends()),
+                Turn::Ended => return,
+            }
+        }
+    }
+
+    /// Hears one event, or waits for one.
+    fn turn(&mut self, backoff: &mut Backoff, now: Instant) -> Turn {
+        match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
+            Ok(event) => {
+                if backoff.works(now) {
+                    let node = &*self.node.name;
+                    log::info!(node; "node {node} listens again");
                 }
-                Err(error) => {
-                    self.node.pulse.readiness.set_listening(false);
-                    if backoff.is_news(&error) {
-                        let node = &*self.node.name;
-                        log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
-                    }
-                    backoff.sleep(|| self.node.stopping.feed_ends());
+                self.node.pulse.heard(self.subscription.last_echo());
+                match event.map(|event| self.on_event(event)) {
+                    Some(Err(Ended)) => Turn::Ended,
+                    _ => Turn::Again,
                 }
+            }
+            Err(error) => {
+                self.node.pulse.readiness.set_listening(false);
+                if backoff.is_news(&error) {
+                    let node = &*self.node.name;
+                    log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
+                }
+                Turn::Pause
             }
         }
     }
@@ -197,26 +216,19 @@ mod tests {
         server::config::ServerConfig,
     };
 
-    /// Listens, hears something and is turned out at once, each time; after so many times it ends the feed.
+    /// Listens, hears something and is turned out at once, each time.
     struct TurnedOut {
-        left: u32,
         calls: u32,
-        node: Arc<Node>,
     }
 
     impl Subscription for TurnedOut {
         fn next(&mut self, _: Duration) -> Result<Option<FeedEvent>> {
             self.calls += 1;
             match self.calls % 3 {
-                1 => return Ok(Some(FeedEvent::Listening)),
-                2 => return Ok(Some(FeedEvent::Malformed("too much"))),
-                _ => {}
+                1 => Ok(Some(FeedEvent::Listening)),
+                2 => Ok(Some(FeedEvent::Malformed("too much"))),
+                _ => Err(Error::new(ErrorKind::Rejected, "no permission")),
             }
-            self.left -= 1;
-            if self.left == 0 {
-                self.node.stopping.end_feed();
-            }
-            Err(Error::new(ErrorKind::Rejected, "no permission"))
         }
     }
 
@@ -225,12 +237,17 @@ mod tests {
         let config = ServerConfig::default();
         let bound = config.listen;
         let node = Node::new(config, bound, None, Arc::new(MemoryBroker::new())).unwrap();
-        let turned_out = TurnedOut { left: 5, calls: 0, node: Arc::clone(&node) };
         let mut feed = Feed::new(&node, Reactors::new(Vec::new()));
-        feed.subscription = Box::new(turned_out);
-        let start = Instant::now();
-        feed.run();
-        // Four pauses of at least 25, 50, 100 and 200 ms; without growth they are 200 ms at most.
-        assert!(start.elapsed() >= Duration::from_millis(300));
+        feed.subscription = Box::new(TurnedOut { calls: 0 });
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..15 {
+            if feed.turn(&mut backoff, now) == Turn::Pause {
+                pauses.push(backoff.next());
+            }
+        }
+        // Each drawn from the upper half of 50, 100, 200, 400 and 800 ms.
+        assert_eq!(pauses.len(), 5);
+        assert!(pauses[4] >= Duration::from_millis(400), "{pauses:?}");
     }
 }
