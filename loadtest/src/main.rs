@@ -1,17 +1,16 @@
 //! Load generator and measuring instrument for imcore: what a user runs against a deployment before
 //! trusting it.
 //!
-//! The conductor (this process) starts a deployment ([`cluster`]), client processes ([`fleet`],
+//! The conductor (this process) starts a deployment ([`cluster`]), client processes ([`swarms`],
 //! [`swarm`]) and a floor ([`floor`]), sends through the helper, and writes down what it cost
 //! ([`meter`]) and what became of every message ([`account`]). Reading order: `stamp`, `account`,
-//! `orders`, `swarm`, `fleet`, `sides`, `rows`.
+//! `orders`, `swarm`, `swarms`, `setups`, `rows`.
 
 mod account;
 mod args;
 mod child;
 mod clock;
 mod cluster;
-mod fleet;
 mod floor;
 mod frame;
 mod histogram;
@@ -23,9 +22,10 @@ mod progress;
 mod report;
 mod rows;
 mod sender;
-mod sides;
+mod setups;
 mod stamp;
 mod swarm;
+mod swarms;
 mod traffic;
 
 use std::process::ExitCode;

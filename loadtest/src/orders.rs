@@ -90,6 +90,8 @@ pub struct Status {
     pub delivered: u64,
     pub receipts_sent: u64,
     pub receipts_offline: u64,
+    /// Rooms whose members are declared.
+    pub declared: u64,
     /// Room -> messages that every expected member has.
     pub complete: BTreeMap<u32, u64>,
     /// Prepared tickets that wait for the first connect.

@@ -11,12 +11,12 @@ use crate::{
     account::Account,
     args::Pins,
     cluster::Cluster,
-    fleet::Fleet,
     histogram::Latencies,
     orders::{Sent, SentRoom},
     pace::{self, Pace},
-    sides::{Direct, everybody, join, room_name},
+    setups::{Direct, everybody, join, room_name},
     stamp::Stamp,
+    swarms::Swarms,
 };
 
 /// A stamped text as the helper takes it: JSON that is finished.
@@ -27,20 +27,20 @@ fn raw(text: String) -> Result<Box<RawValue>, String> {
 /// Sends direct messages at `rate` for `seconds`, waits for the last, and returns their latencies and how
 /// well the rate was held.
 pub fn direct(
-    side: &mut Direct,
+    setup: &mut Direct,
     rate: f64,
     seconds: f64,
     receipts: bool,
 ) -> Result<(Latencies, Pace), String> {
-    side.fleet.collect()?;
-    let pace = pace::open_loop(rate, seconds, |_, due| side.send_one(due, receipts))?;
-    side.settle()?;
-    Ok((side.fleet.collect()?.direct, pace))
+    setup.swarms.collect()?;
+    let pace = pace::open_loop(rate, seconds, |_, due| setup.send_one(due, receipts))?;
+    setup.settle()?;
+    Ok((setup.swarms.collect()?.direct, pace))
 }
 
 /// Rooms with their members connected, for load at a rate.
 pub struct RoomLoad {
-    pub fleet: Fleet,
+    pub swarms: Swarms,
     first: i64,
     rooms: usize,
     /// Members of each room.
@@ -63,14 +63,14 @@ impl RoomLoad {
         size: usize,
     ) -> Result<Self, String> {
         let count = rooms * members;
-        let mut fleet = Fleet::start(Some(&cluster.deployment), first, count, pins.clients)?;
-        fleet.dial_all(&everybody(first, count))?;
+        let mut swarms = Swarms::start(Some(&cluster.deployment), first, count, pins.clients)?;
+        swarms.dial_all(&everybody(first, count))?;
         for room in 0..rooms {
             let (stream, first) = (room as u32 + 1, first + (room * members) as i64);
-            fleet.members(stream, first, members)?;
+            swarms.members(stream, first, members)?;
             join(&cluster.im, &room_name(stream), first, members)?;
         }
-        Ok(RoomLoad { fleet, first, rooms, members, size, sent: 0 })
+        Ok(RoomLoad { swarms, first, rooms, members, size, sent: 0 })
     }
 
     /// Sends at `rate` over all rooms for `seconds`.
@@ -99,7 +99,7 @@ impl RoomLoad {
         self.sent += pace.sent;
         let goal = self.sent * self.members as u64;
         // What does not come is found by the audit.
-        let _ = self.fleet.wait("the last room messages", Duration::from_secs(10), |state| {
+        let _ = self.swarms.wait("the last room messages", Duration::from_secs(10), |state| {
             state.delivered() >= goal
         });
         Ok(pace)
@@ -116,7 +116,7 @@ impl RoomLoad {
                 messages: (self.sent / rooms + u64::from(room < self.sent % rooms)) as u32,
             })
             .collect();
-        self.fleet.audit(&Sent { direct: Vec::new(), rooms: sent })
+        self.swarms.audit(&Sent { direct: Vec::new(), rooms: sent })
     }
 }
 

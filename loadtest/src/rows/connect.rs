@@ -14,12 +14,12 @@ use crate::{
     args::ConnectArgs,
     clock,
     cluster::{Cluster, NodeOptions},
-    fleet::Fleet,
     histogram::Latencies,
     orders::Dial,
     perf::Profile,
     report::Row,
-    sides::{Slice, first_client},
+    setups::{Slice, first_client},
+    swarms::Swarms,
 };
 
 /// Connects everybody once per run, on a fresh deployment each time.
@@ -73,16 +73,9 @@ fn once(
     let deployment = &bench.common.deployment;
     let cluster = Cluster::start(deployment, &NodeOptions::default())?;
     let clients = deployment.pins().clients;
-    let mut fleet = Fleet::start(Some(&cluster.deployment), first_client(), args.clients, clients)?;
-    let events = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&events);
-    let end = first_client() + args.clients as i64;
-    let online = move |client, _meta| {
-        if client >= imcore::ClientId::Int(first_client()) && client < imcore::ClientId::Int(end) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let _bus = cluster.im.on_presence(online, |_, _| ()).map_err(|error| error.to_string())?;
+    let mut swarms =
+        Swarms::start(Some(&cluster.deployment), first_client(), args.clients, clients)?;
+    let online = OnlineEvents::watch(&cluster, args.clients)?;
     let (meter, redis) = (cluster.meter(), cluster.redis_meter());
     let memory = meter.memory().pss;
     let profile = bench.common.perf.as_ref().filter(|_| profiled);
@@ -90,45 +83,78 @@ fn once(
     // Issuing tickets costs the nodes nothing, so their clock may start before.
     let cpu = meter.cpu();
     let count = args.clients as u64;
-    // Tickets live for ten seconds: with a slow rate they must be issued along the way.
-    let prepared = args.rate.is_none() && args.clients <= 20_000;
-    let dial = Dial {
-        first: first_client(),
-        count: args.clients,
-        rate: args.rate,
-        window: args.window,
-        prepared,
-        floor: None,
-    };
-    fleet.dial(&dial)?;
+    let dial = order(args);
+    swarms.dial(&dial)?;
     // Issuing the tickets is the business's work and not measured.
-    fleet.wait("the first connect", Duration::from_secs(60), |state| {
-        state.opened() + state.refused() > 0 || prepared && state.prepared() >= args.clients
+    swarms.wait("the first connect", Duration::from_secs(60), |state| {
+        state.opened() + state.refused() > 0 || dial.prepared && state.prepared() >= args.clients
     })?;
     let (start, redis_cpu) = (clock::now(), redis.cpu());
-    let early = fleet.look(|state| state.opened());
+    let early = swarms.look(|state| state.opened());
     let patience = Duration::from_secs(60 + (count as f64 / args.rate.unwrap_or(500.0)) as u64);
-    fleet.wait("connections", patience, |state| state.opened() + state.refused() >= count)?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while events.load(Ordering::Relaxed) < count && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(1));
-    }
+    swarms.wait("connections", patience, |state| state.opened() + state.refused() >= count)?;
+    online.wait_for(count);
     let wall = clock::now() - start;
     let slice = Slice { cpu: meter.cpu() - cpu, wall, units: count };
     let rate = (count - early) as f64 * 1e9 / wall as f64;
     let redis_cpu = (redis.cpu() - redis_cpu) / 1e3 / count as f64;
     drop(profile);
-    fleet.look(|state| match state.refused() {
+    swarms.look(|state| match state.refused() {
         0 => Ok(()),
         refused => Err(format!("{refused} connects failed: {}", state.troubles())),
     })?;
     // One event too many may still be on its way.
     thread::sleep(Duration::from_millis(500));
-    match events.load(Ordering::Relaxed) {
+    match online.seen() {
         seen if seen == count => {}
         seen => return Err(format!("{count} connects raised {seen} online events")),
     }
-    latencies.merge(&fleet.collect()?.connect.recorded());
+    latencies.merge(&swarms.collect()?.connect.recorded());
     let memory = (meter.memory().pss - memory) / count as f64;
     Ok(Once { slice, rate, redis_cpu, memory })
+}
+
+fn order(args: &ConnectArgs) -> Dial {
+    Dial {
+        first: first_client(),
+        count: args.clients,
+        rate: args.rate,
+        window: args.window,
+        // Tickets live for ten seconds: with a slow rate they must be issued along the way.
+        prepared: args.rate.is_none() && args.clients <= 20_000,
+        floor: None,
+    }
+}
+
+/// Counts the online events of this run's clients.
+struct OnlineEvents {
+    seen: Arc<AtomicU64>,
+    _bus: imcore::PresenceWatch,
+}
+
+impl OnlineEvents {
+    fn watch(cluster: &Cluster, clients: usize) -> Result<Self, String> {
+        let seen = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&seen);
+        let own = first_client()..first_client() + clients as i64;
+        let online = move |client, _meta| {
+            if matches!(client, imcore::ClientId::Int(id) if own.contains(&id)) {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let bus = cluster.im.on_presence(online, |_, _| ()).map_err(|error| error.to_string())?;
+        Ok(OnlineEvents { seen, _bus: bus })
+    }
+
+    fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Returns once there are so many, or after 30 s.
+    fn wait_for(&self, count: u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.seen() < count && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     histogram::Latencies,
     perf::Profile,
     report::Row,
-    sides::{Direct, Slice, TURNS, first_client},
+    setups::{Direct, Slice, TURNS, first_client},
     traffic::{self, RoomLoad},
 };
 
@@ -123,7 +123,7 @@ fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
         let _profile = Profile::start(&server.meter, file)?;
         server.saturate(args.messages, window(args), true)?;
     }
-    let offline = server.fleet.look(|state| state.receipts_offline());
+    let offline = server.swarms.look(|state| state.receipts_offline());
     row.note(format!("receipts that said offline: {offline} (all receivers stay connected)"));
     row.add_account(&server.audit()?);
     Ok(row)
@@ -219,7 +219,7 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     row.figure("p99 that the room adds", "us", None, added);
     row.latency("without the room", &quiet);
     row.latency("with the room", &busy);
-    row.latency("room message to its members", &room.fleet.collect()?.room);
+    row.latency("room message to its members", &room.swarms.collect()?.room);
     row.judge_pace(&paces);
     row.note("the clients of the room share their core with the receivers and Redis");
     row.add_account(&server.audit()?);

@@ -8,11 +8,11 @@ use super::Bench;
 use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
-    fleet::Fleet,
     orders::{Sent, SentRoom},
     report::Row,
-    sides::{self, Room, Slice, TURNS, everybody, room_name, slice},
+    setups::{self, Room, Slice, TURNS, everybody, room_name, slice},
     stamp::Stamp,
+    swarms::Swarms,
 };
 
 /// Members of each room that are on the measured node.
@@ -38,7 +38,7 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
         for client in &here.clients {
             cluster.im.join([*client], [&room]).map_err(|error| format!("joining: {error}"))?;
         }
-        here.fleet.members(stream, sides::first_client(), HERE * 2)?;
+        here.swarms.members(stream, setups::first_client(), HERE * 2)?;
         join_elsewhere(&cluster, &room, size - HERE)?;
         here.message(&cluster, stream)?;
         let mut figures: [Vec<f64>; 3] = Default::default();
@@ -73,9 +73,9 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
     Ok(row)
 }
 
-/// Members on the measured node, one fleet over their whole range.
+/// Members on the measured node, over one range of clients.
 struct EvenClients {
-    fleet: Fleet,
+    swarms: Swarms,
     clients: Vec<i64>,
     sent: Vec<u32>,
 }
@@ -83,14 +83,14 @@ struct EvenClients {
 impl EvenClients {
     fn connect(cluster: &Cluster, core: Option<usize>) -> Result<Self, String> {
         let range = HERE * 2;
-        let mut fleet =
-            Fleet::start(Some(&cluster.deployment), sides::first_client(), range, core)?;
+        let mut swarms =
+            Swarms::start(Some(&cluster.deployment), setups::first_client(), range, core)?;
         let clients: Vec<i64> =
-            (0..HERE as i64).map(|index| sides::first_client() + 2 * index).collect();
+            (0..HERE as i64).map(|index| setups::first_client() + 2 * index).collect();
         for client in &clients {
-            fleet.dial_all(&everybody(*client, 1))?;
+            swarms.dial_all(&everybody(*client, 1))?;
         }
-        Ok(EvenClients { fleet, clients, sent: Vec::new() })
+        Ok(EvenClients { swarms, clients, sent: Vec::new() })
     }
 
     /// One room message, until all members here have it.
@@ -103,13 +103,13 @@ impl EvenClients {
         let number = self.sent[index];
         let text = Stamp::of_room(stream, number, clock::now()).json(128);
         let text = serde_json::value::RawValue::from_string(text).map_err(|e| e.to_string())?;
-        let before = self.fleet.look(|state| state.delivered());
+        let before = self.swarms.look(|state| state.delivered());
         cluster
             .im
             .send(Message::to_channel(room_name(stream)), &text)
             .map_err(|error| format!("sending: {error}"))?;
         let goal = before + HERE as u64;
-        self.fleet.wait("a room message", Duration::from_secs(20), |s| s.delivered() >= goal)
+        self.swarms.wait("a room message", Duration::from_secs(20), |s| s.delivered() >= goal)
     }
 
     /// A member here leaves and joins again; the message after it proves that the node knows.
@@ -135,7 +135,7 @@ impl EvenClients {
                 messages: *messages,
             }));
         }
-        self.fleet.audit(&Sent { direct: Vec::new(), rooms })
+        self.swarms.audit(&Sent { direct: Vec::new(), rooms })
     }
 }
 
@@ -176,12 +176,12 @@ pub fn reactors(bench: &Bench, members: usize) -> Result<Row, String> {
     // On one core the reactors would not meet; what they cost each other shows on all cores.
     let mut args = bench.common.deployment.clone();
     args.pin = false;
-    let side = |count| {
+    let room = |count| {
         let options = NodeOptions { reactors: Some(count), ..NodeOptions::default() };
         Room::on_server(&args, &options, members, 128)
     };
     let counts = [1, 2, 4];
-    let mut rooms = counts.iter().map(|count| side(*count)).collect::<Result<Vec<_>, _>>()?;
+    let mut rooms = counts.iter().map(|count| room(*count)).collect::<Result<Vec<_>, _>>()?;
     let mut row = Row::new("fan-out with several reactors");
     row.set("members", members);
     let mut costs: [Vec<f64>; 3] = Default::default();

@@ -15,11 +15,11 @@ use super::Bench;
 use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
-    fleet::{Fleet, PER_PROCESS},
     orders::{Dial, Sent, SentRoom},
     report::Row,
-    sides::{everybody, first_client, join, room_name},
+    setups::{everybody, first_client, join, room_name},
     stamp::{DIRECT, Stamp},
+    swarms::Swarms,
 };
 
 /// New connects a second while the others go.
@@ -53,12 +53,12 @@ fn disconnect_once(bench: &Bench, row: &mut Row, clients: usize) -> Result<[f64;
     let args = &bench.common.deployment;
     let cluster = Cluster::start(args, &NodeOptions::default())?;
     let core = args.pins().clients;
-    let mut crowd = Fleet::start(Some(&cluster.deployment), first_client(), clients, core)?;
+    let mut crowd = Swarms::start(Some(&cluster.deployment), first_client(), clients, core)?;
     crowd.dial_all(&everybody(first_client(), clients))?;
     let count = (CONNECT_RATE * PHASE.as_secs_f64()) as usize;
     let first = first_client() + 5_000_000;
-    let mut new = Fleet::start(Some(&cluster.deployment), first, 3 * count, core)?;
-    let phase = |new: &mut Fleet, number: usize| -> Result<(), String> {
+    let mut new = Swarms::start(Some(&cluster.deployment), first, 3 * count, core)?;
+    let phase = |new: &mut Swarms, number: usize| -> Result<(), String> {
         let rate = Some(CONNECT_RATE);
         let dial = Dial { rate, ..everybody(first + (number * count) as i64, count) };
         new.dial(&dial)
@@ -118,20 +118,24 @@ impl Gone {
     }
 }
 
-fn settle(fleet: &Fleet, count: usize) -> Result<(), String> {
-    fleet.wait("new connects", Duration::from_secs(60), |state| {
+fn settle(swarms: &Swarms, count: usize) -> Result<(), String> {
+    swarms.wait("new connects", Duration::from_secs(60), |state| {
         (state.opened() + state.refused()) as usize >= count
     })?;
-    fleet.look(|state| match state.refused() {
+    swarms.look(|state| match state.refused() {
         0 => Ok(()),
         refused => Err(format!("{refused} new connects failed: {}", state.troubles())),
     })
 }
 
+/// Streams: everybody, and the members of the room.
+const EVERYONE: u32 = 1;
+const ROOM: u32 = 2;
+/// Broadcasts, and as many messages to the room.
+const MESSAGES: u32 = 3;
+
 /// Many connections over many nodes: broadcasts, a room over all nodes, direct messages.
 pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, String> {
-    const DIRECT_EACH: usize = 20_000;
-    const ROOM: usize = 20_000;
     let mut args = bench.common.deployment.clone();
     // So many processes use every core.
     args.pin = false;
@@ -141,66 +145,54 @@ pub fn cluster(bench: &Bench, clients: usize, nodes: usize) -> Result<Row, Strin
     row.set("connections", clients);
     row.set("nodes", nodes);
     let empty = cluster.meter().memory().pss;
-    let mut fleet =
-        Fleet::start_split(Some(&cluster.deployment), first_client(), clients, PER_PROCESS, None)?;
+    let deployment = Some(&cluster.deployment);
+    let mut swarms = Swarms::start(deployment, first_client(), clients, None)?;
     let (start, cpu) = (clock::now(), cluster.meter().cpu());
-    fleet.dial_all(&everybody(first_client(), clients))?;
+    swarms.dial_all(&everybody(first_client(), clients))?;
     let wall = (clock::now() - start) as f64 / 1e9;
     let cpu = (cluster.meter().cpu() - cpu) / 1e3;
     row.figure("connections a second, all nodes", "/s", None, vec![clients as f64 / wall]);
     row.figure("server CPU per connection", "us", None, vec![cpu / clients as f64]);
     let pss = (cluster.meter().memory().pss - empty) / clients as f64;
     row.figure("Pss per connection, from none", "B", None, vec![pss]);
-    let (everyone, room) = (1, 2);
-    let members = ROOM.min(clients);
-    fleet.members(everyone, first_client(), clients)?;
-    fleet.members(room, first_client(), members)?;
-    let broadcasts = 3;
-    for number in 1..=broadcasts {
-        let text = raw(everyone, number)?;
-        cluster.im.send(Message::to_everyone(), &text).map_err(|error| error.to_string())?;
-    }
-    join(&cluster.im, &room_name(room), first_client(), members)?;
-    for number in 1..=broadcasts {
-        let text = raw(room, number)?;
-        cluster
-            .im
-            .send(Message::to_channel(room_name(room)), &text)
-            .map_err(|error| error.to_string())?;
-    }
-    let direct = DIRECT_EACH.min(clients);
-    for client in 0..direct {
-        let client = first_client() + (client * (clients / direct)) as i64;
-        let text = finished(Stamp {
-            stream: DIRECT,
-            number: 1,
-            due: clock::now(),
-            sender: 0,
-            receiver: client,
-        })?;
-        cluster.im.send(Message::to([client]), &text).map_err(|error| error.to_string())?;
-    }
-    let goal = u64::from(broadcasts) * (clients + members) as u64 + direct as u64;
-    let _ = fleet.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);
-    let sent = Sent {
-        direct: (0..direct)
-            .map(|i| (first_client() + (i * (clients / direct)) as i64, 1))
-            .collect(),
-        rooms: [(everyone, clients), (room, members)]
-            .map(|(stream, count)| SentRoom {
-                stream,
-                first: first_client(),
-                count,
-                messages: broadcasts,
-            })
-            .into(),
-    };
-    row.add_account(&fleet.audit(&sent)?);
-    let latencies = fleet.collect()?;
+    let sent = send_to_all(&cluster, &mut swarms, clients)?;
+    row.add_account(&swarms.audit(&sent)?);
+    let latencies = swarms.collect()?;
     row.latency("connect", &latencies.connect);
     row.latency("direct", &latencies.direct);
     cluster.check()?;
     Ok(row)
+}
+
+/// Sends messages of each kind, and waits for them.
+fn send_to_all(cluster: &Cluster, swarms: &mut Swarms, clients: usize) -> Result<Sent, String> {
+    const DIRECT_EACH: usize = 20_000;
+    const MEMBERS: usize = 20_000;
+    let failed = |error: imcore::Error| error.to_string();
+    let (first, members) = (first_client(), MEMBERS.min(clients));
+    swarms.members(EVERYONE, first, clients)?;
+    swarms.members(ROOM, first, members)?;
+    for number in 1..=MESSAGES {
+        let text = raw(EVERYONE, number)?;
+        cluster.im.send(Message::to_everyone(), &text).map_err(failed)?;
+    }
+    join(&cluster.im, &room_name(ROOM), first, members)?;
+    for number in 1..=MESSAGES {
+        let text = raw(ROOM, number)?;
+        cluster.im.send(Message::to_channel(room_name(ROOM)), &text).map_err(failed)?;
+    }
+    let direct = DIRECT_EACH.min(clients);
+    let receivers = (0..direct).map(|index| first + (index * (clients / direct)) as i64);
+    for receiver in receivers.clone() {
+        let due = clock::now();
+        let text = finished(Stamp { stream: DIRECT, number: 1, due, sender: 0, receiver })?;
+        cluster.im.send(Message::to([receiver]), &text).map_err(failed)?;
+    }
+    let goal = u64::from(MESSAGES) * (clients + members) as u64 + direct as u64;
+    let _ = swarms.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);
+    let room = |stream, count| SentRoom { stream, first, count, messages: MESSAGES };
+    let direct = receivers.map(|receiver| (receiver, 1)).collect();
+    Ok(Sent { direct, rooms: vec![room(EVERYONE, clients), room(ROOM, members)] })
 }
 
 fn raw(stream: u32, number: u32) -> Result<Box<serde_json::value::RawValue>, String> {

@@ -9,12 +9,12 @@ use super::Bench;
 use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
-    fleet::Fleet,
     meter::Memory,
     orders::{Sent, SentRoom},
     report::Row,
-    sides::{everybody, first_client},
+    setups::{everybody, first_client},
     stamp::Stamp,
+    swarms::Swarms,
 };
 
 /// Size of the broadcast.
@@ -58,26 +58,26 @@ fn one(
     let args = &bench.common.deployment;
     // Default settings, also of the node's threads; only the clients keep out of its way.
     let cluster = Cluster::start(args, &NodeOptions::default())?;
-    let mut fleet =
-        Fleet::start(Some(&cluster.deployment), first_client(), many, args.pins().clients)?;
-    fleet.members(STREAM, first_client(), many)?;
-    fleet.dial_all(&everybody(first_client(), few))?;
+    let mut swarms =
+        Swarms::start(Some(&cluster.deployment), first_client(), many, args.pins().clients)?;
+    swarms.members(STREAM, first_client(), many)?;
+    swarms.dial_all(&everybody(first_client(), few))?;
     quiet();
     let before = cluster.meter().memory();
-    fleet.dial_all(&everybody(first_client() + few as i64, many - few))?;
+    swarms.dial_all(&everybody(first_client() + few as i64, many - few))?;
     quiet();
     let full = cluster.meter().memory();
     let stamp = Stamp::of_room(STREAM, 1, clock::now());
     let text = serde_json::value::RawValue::from_string(stamp.json(BROADCAST));
     let text = text.map_err(|error| error.to_string())?;
     cluster.im.send(Message::to_everyone(), &text).map_err(|error| error.to_string())?;
-    fleet.wait("the broadcast", Duration::from_secs(120), |state| {
+    swarms.wait("the broadcast", Duration::from_secs(120), |state| {
         state.delivered() + state.ended() >= many as u64
     })?;
     thread::sleep(Duration::from_secs(settle));
     let after = cluster.meter().memory();
     let room = SentRoom { stream: STREAM, first: first_client(), count: many, messages: 1 };
-    row.add_account(&fleet.audit(&Sent { direct: vec![], rooms: vec![room] })?);
+    row.add_account(&swarms.audit(&Sent { direct: vec![], rooms: vec![room] })?);
     cluster.check()?;
     Ok([before, full, after])
 }

@@ -18,7 +18,7 @@ use crate::{
     meter::Meter,
     progress::Progress,
     report::{Report, Row},
-    sides::choose_names,
+    setups::choose_names,
 };
 
 /// What every measurement needs: settings, and where progress goes.

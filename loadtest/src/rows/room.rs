@@ -6,7 +6,7 @@ use crate::{
     cluster::NodeOptions,
     perf::Profile,
     report::Row,
-    sides::{Room, Slice, TURNS},
+    setups::{Room, Slice, TURNS},
 };
 
 /// A room on the server and on both floors, in turns.
@@ -29,42 +29,17 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     server.run(3, 1)?;
     let threads = server.meter.threads();
     plain.run(3, 1)?;
-    let mut figures: [Vec<f64>; 6] = Default::default();
+    let mut costs: [Vec<Slice>; 3] = Default::default();
     for run in 0..bench.common.runs {
-        let [mut a, mut b, mut c] = [Slice::default(); 3];
-        for _ in 0..TURNS {
-            let messages = args.messages.div_ceil(TURNS);
-            // Whole windows, so that every turn of a merging side is a full one.
-            let windows = messages.div_ceil(in_flight) * in_flight;
-            a += server.run(windows, in_flight)?;
-            // The plain floor writes each message by itself whatever is in flight.
-            b += plain.run(messages, 1)?;
-            if let Some(merging) = &mut merging {
-                c += merging.run(windows, in_flight)?;
-            }
-        }
-        figures[0].push(a.each() / b.each());
-        figures[1].push(a.each());
-        figures[2].push(b.each());
-        figures[3].push(a.rate());
-        if merging.is_some() {
-            figures[4].push(c.each() / b.each());
-            figures[5].push(a.each() / c.each());
-        }
+        let slices = in_turns(args, &mut server, &mut plain, merging.as_mut())?;
+        let [a, b, _] = slices.map(|slice| slice.each());
         bench.progress.say(&format!(
-            "fan-out run {}: server {:.2} us, floor {:.2} us per delivery",
-            run + 1,
-            a.each(),
-            b.each()
+            "fan-out run {}: server {a:.2} us, floor {b:.2} us per delivery",
+            run + 1
         ));
+        costs.iter_mut().zip(slices).for_each(|(costs, slice)| costs.push(slice));
     }
-    let [ratio, server_cpu, floor_cpu, rate, merging_ratio, to_merging] = figures;
-    row.figure("CPU per delivery / plain floor", "", target(in_flight), ratio);
-    row.figure("server CPU per delivery", "us", None, server_cpu);
-    row.figure("plain floor CPU per delivery", "us", None, floor_cpu);
-    row.figure("deliveries a second", "/s", None, rate);
-    row.figure("merging floor / plain floor", "", None, merging_ratio);
-    row.figure("CPU per delivery / merging floor", "", None, to_merging);
+    figures(&mut row, in_flight, &costs);
     threads_note(&mut row, &server.meter, &threads);
     if let Some(file) = &bench.common.perf {
         let _profile = Profile::start(&server.meter, file)?;
@@ -76,6 +51,43 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
         row.add_account(&merging.audit()?);
     }
     Ok(row)
+}
+
+/// What one run cost the server, the plain floor and the merging one.
+fn in_turns(
+    args: &FanoutArgs,
+    server: &mut Room,
+    plain: &mut Room,
+    mut merging: Option<&mut Room>,
+) -> Result<[Slice; 3], String> {
+    let mut slices = [Slice::default(); 3];
+    let messages = args.messages.div_ceil(TURNS);
+    // Whole windows, so that every turn of a merging floor is a full one.
+    let windows = messages.div_ceil(args.in_flight) * args.in_flight;
+    for _ in 0..TURNS {
+        slices[0] += server.run(windows, args.in_flight)?;
+        // The plain floor writes each message by itself whatever is in flight.
+        slices[1] += plain.run(messages, 1)?;
+        if let Some(merging) = &mut merging {
+            slices[2] += merging.run(windows, args.in_flight)?;
+        }
+    }
+    Ok(slices)
+}
+
+fn figures(row: &mut Row, in_flight: u32, [server, plain, merging]: &[Vec<Slice>; 3]) {
+    let each = |costs: &[Slice]| costs.iter().map(Slice::each).collect::<Vec<_>>();
+    let ratio = |above: &[Slice], below: &[Slice]| {
+        above.iter().zip(below).map(|(a, b)| a.each() / b.each()).collect::<Vec<_>>()
+    };
+    row.figure("CPU per delivery / plain floor", "", target(in_flight), ratio(server, plain));
+    row.figure("server CPU per delivery", "us", None, each(server));
+    row.figure("plain floor CPU per delivery", "us", None, each(plain));
+    row.figure("deliveries a second", "/s", None, server.iter().map(Slice::rate).collect());
+    if in_flight > 1 {
+        row.figure("merging floor / plain floor", "", None, ratio(merging, plain));
+        row.figure("CPU per delivery / merging floor", "", None, ratio(server, merging));
+    }
 }
 
 /// The targets stated for the row's own sizes.

@@ -16,12 +16,12 @@ use crate::{
     args::ProfileArgs,
     clock,
     cluster::{Cluster, NodeOptions},
-    fleet::{Fleet, State, Watcher},
     meter::Holding,
     orders::Dial,
     pace,
     report::{Row, Sample, number},
-    sides::{Direct, everybody, first_client},
+    setups::{Direct, everybody, first_client},
+    swarms::{State, Swarms, Watcher},
     traffic::RoomLoad,
 };
 
@@ -136,12 +136,12 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let mut deliveries = 0;
     if let Some(direct) = &mut direct {
         direct.settle()?;
-        row.latency("direct", &direct.fleet.collect()?.direct);
+        row.latency("direct", &direct.swarms.collect()?.direct);
         row.add_account(&direct.audit()?);
         deliveries += direct.sent;
     }
     if let Some(room) = &mut room {
-        row.latency("room", &room.fleet.collect()?.room);
+        row.latency("room", &room.swarms.collect()?.room);
         let account = room.audit()?;
         deliveries += account.offered;
         row.add_account(&account);
@@ -200,9 +200,9 @@ struct Watchers(Vec<Watcher>);
 
 impl Watchers {
     fn of(direct: &Option<Direct>, room: &Option<RoomLoad>, churn: &Option<Churn>) -> Self {
-        let direct = direct.iter().map(|direct| direct.fleet.watcher());
-        let room = room.iter().map(|room| room.fleet.watcher());
-        Watchers(direct.chain(room).chain(churn.iter().map(|c| c.fleet.watcher())).collect())
+        let direct = direct.iter().map(|direct| direct.swarms.watcher());
+        let room = room.iter().map(|room| room.swarms.watcher());
+        Watchers(direct.chain(room).chain(churn.iter().map(|c| c.swarms.watcher())).collect())
     }
 
     fn sum(&self, count: fn(&State) -> u64) -> u64 {
@@ -240,7 +240,7 @@ impl<'a> Look<'a> {
 
 /// Clients that come and go; each must raise one online and one offline event.
 struct Churn {
-    fleet: Fleet,
+    swarms: Swarms,
     first: i64,
     next: i64,
     gone: i64,
@@ -256,7 +256,7 @@ impl Churn {
     fn start(cluster: &Cluster, core: Option<usize>) -> Result<Self, String> {
         let deployment = Some(&cluster.deployment);
         let first = first_client() + 100_000_000;
-        let fleet = Fleet::start_split(deployment, first, Self::MOST, Self::MOST, core)?;
+        let swarms = Swarms::start_split(deployment, first, Self::MOST, Self::MOST, core)?;
         let (online, offline) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let count = |counter: &Arc<AtomicU64>| {
             let counter = Arc::clone(counter);
@@ -269,18 +269,18 @@ impl Churn {
         };
         let bus = cluster.im.on_presence(count(&online), count(&offline));
         let bus = bus.map_err(|error| error.to_string())?;
-        Ok(Churn { fleet, first, next: first, gone: first, online, offline, _bus: bus })
+        Ok(Churn { swarms, first, next: first, gone: first, online, offline, _bus: bus })
     }
 
     /// `count` come, spread over the time until the next turn; those of the turn before last go.
     fn turn(&mut self, count: f64) -> Result<(), String> {
         let count = count.max(1.0) as usize;
         let rate = Some(count as f64 / LOOK.as_secs_f64());
-        self.fleet.dial(&Dial { rate, ..everybody(self.next, count) })?;
+        self.swarms.dial(&Dial { rate, ..everybody(self.next, count) })?;
         self.next += count as i64;
         let stay = 2 * count as i64;
         let leaving = (self.next - stay - self.gone).max(0);
-        self.fleet.hang_up(self.gone, leaving as usize)?;
+        self.swarms.hang_up(self.gone, leaving as usize)?;
         self.gone += leaving;
         Ok(())
     }
@@ -289,25 +289,25 @@ impl Churn {
     fn finish(mut self, row: &mut Row) -> Result<(), String> {
         let came = (self.next - self.first) as u64;
         let patience = Duration::from_secs(30);
-        self.fleet
+        self.swarms
             .wait("churning clients", patience, |state| state.opened() + state.refused() >= came)?;
-        self.fleet.hang_up(self.first, came as usize)?;
-        self.fleet
+        self.swarms.hang_up(self.first, came as usize)?;
+        self.swarms
             .wait("churning clients to go", patience, |s| s.hung_up() + s.ended() >= s.opened())?;
         let (opened, refused, troubles) =
-            self.fleet.look(|state| (state.opened(), state.refused(), state.troubles()));
+            self.swarms.look(|state| (state.opened(), state.refused(), state.troubles()));
         let deadline = Instant::now() + patience;
         let seen = || (self.online.load(Ordering::Relaxed), self.offline.load(Ordering::Relaxed));
         while seen() != (opened, opened) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
         let (online, offline) = seen();
-        row.latency("connect", &self.fleet.collect()?.connect);
+        row.latency("connect", &self.swarms.collect()?.connect);
         row.note(format!(
             "churn: {opened} came and went ({refused} refused), {online} online and {offline} offline \
              events"
         ));
-        let ended = self.fleet.look(State::ended);
+        let ended = self.swarms.look(State::ended);
         if refused + ended > 0 {
             row.fault(format!(
                 "churn: {refused} connects were refused and {ended} connections cut: {troubles}"

@@ -55,6 +55,8 @@ impl Tally {
     pub fn members(&mut self, stream: u32, members: Range<i64>, here: u32) {
         let progress = Progress { members, here, first: 1, counts: VecDeque::new() };
         self.rooms.insert(stream, progress);
+        self.status.declared += 1;
+        self.note();
     }
 
     /// A text message has arrived: the beginning of its payload, and its length.

@@ -1,52 +1,35 @@
 //! The conductor's side of its client processes: start them, give orders, wait for what they report.
 
+mod process;
+mod state;
+
+pub use state::{State, Watcher};
+
 use std::{
-    collections::BTreeMap,
-    env,
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     account::Account,
-    child::on_core,
     histogram::Latencies,
-    orders::{Deployment, Dial, LatencyNote, Note, Order, Sent, Status},
+    orders::{Deployment, Dial, Order, Sent, SentRoom, Status},
 };
+use process::Process;
+use state::Shared;
 
 /// Sockets of one process, below the usual limit of 20,000 descriptors.
-pub const PER_PROCESS: usize = 19_000;
+const PER_PROCESS: usize = 19_000;
 
 /// Client processes that hold the clients `first .. first + count`.
-pub struct Fleet {
-    swarms: Vec<Swarm>,
+pub struct Swarms {
+    processes: Vec<Process>,
     shared: Arc<Shared>,
     first: i64,
     per_process: usize,
-}
-
-struct Swarm {
-    process: Child,
-    orders: Option<ChildStdin>,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-/// The newest note of each kind from each swarm.
-#[derive(Default)]
-pub struct State {
-    statuses: Vec<Status>,
-    latencies: Vec<Option<LatencyNote>>,
-    audits: Vec<Option<Account>>,
-    failure: Option<String>,
-    expected: BTreeMap<u32, Vec<usize>>,
+    /// Memberships that were declared, one per room and process.
+    declared: u64,
 }
 
 /// All latencies since the last look, over all swarms.
@@ -58,66 +41,7 @@ pub struct Collected {
     pub receipt: Latencies,
 }
 
-impl State {
-    fn sum(&self, part: impl Fn(&Status) -> u64) -> u64 {
-        self.statuses.iter().map(part).sum()
-    }
-
-    pub fn opened(&self) -> u64 {
-        self.sum(|status| status.opened)
-    }
-
-    pub fn refused(&self) -> u64 {
-        self.sum(|status| status.refused.values().sum())
-    }
-
-    pub fn ended(&self) -> u64 {
-        self.sum(|status| status.ended.values().sum())
-    }
-
-    pub fn hung_up(&self) -> u64 {
-        self.sum(|status| status.hung_up)
-    }
-
-    pub fn delivered(&self) -> u64 {
-        self.sum(|status| status.delivered)
-    }
-
-    pub fn receipts(&self) -> u64 {
-        self.sum(|status| status.receipts_sent + status.receipts_offline)
-    }
-
-    pub fn receipts_offline(&self) -> u64 {
-        self.sum(|status| status.receipts_offline)
-    }
-
-    pub fn prepared(&self) -> usize {
-        self.statuses.iter().map(|status| status.prepared).sum()
-    }
-
-    /// Messages of a room that all its members have.
-    pub fn complete(&self, stream: u32) -> u64 {
-        let swarms = self.expected.get(&stream).into_iter().flatten();
-        let complete = |index: &usize| {
-            self.statuses[*index].complete.get(&stream).copied().unwrap_or_default()
-        };
-        swarms.map(complete).min().unwrap_or_default()
-    }
-
-    /// Why connects failed and connections ended, for a message.
-    pub fn troubles(&self) -> String {
-        let mut all: BTreeMap<&str, u64> = BTreeMap::new();
-        for status in &self.statuses {
-            for (reason, count) in status.refused.iter().chain(&status.ended) {
-                *all.entry(reason).or_default() += count;
-            }
-        }
-        let all: Vec<_> = all.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-        if all.is_empty() { "no errors".into() } else { all.join(", ") }
-    }
-}
-
-impl Fleet {
+impl Swarms {
     /// Starts as many processes as `count` clients need, on `core` alone if one is given.
     pub fn start(
         deployment: Option<&Deployment>,
@@ -125,7 +49,7 @@ impl Fleet {
         count: usize,
         core: Option<usize>,
     ) -> Result<Self, String> {
-        Fleet::start_split(deployment, first, count, PER_PROCESS, core)
+        Swarms::start_split(deployment, first, count, PER_PROCESS, core)
     }
 
     /// The same with fewer clients per process.
@@ -137,18 +61,16 @@ impl Fleet {
         core: Option<usize>,
     ) -> Result<Self, String> {
         let shared = Arc::new(Shared::default());
-        let processes = count.div_ceil(per_process).max(1);
+        let number = count.div_ceil(per_process).max(1);
         {
             let mut state = shared.lock();
-            state.statuses.resize(processes, Status::default());
-            state.latencies.resize(processes, None);
-            state.audits.resize(processes, None);
+            state.statuses.resize(number, Status::default());
+            state.latencies.resize(number, None);
+            state.audits.resize(number, None);
         }
-        let mut swarms = Vec::new();
-        for index in 0..processes {
-            swarms.push(start_swarm(deployment, index, core, &shared)?);
-        }
-        Ok(Fleet { swarms, shared, first, per_process })
+        let start = |index| Process::start(deployment, index, core, &shared);
+        let processes = (0..number).map(start).collect::<Result<_, _>>()?;
+        Ok(Swarms { processes, shared, first, per_process, declared: 0 })
     }
 
     /// Connects clients; returns at once.
@@ -159,7 +81,7 @@ impl Fleet {
             let rate = dial.rate.map(|rate| rate * share(count));
             let window = ((dial.window as f64 * share(count)) as usize).max(1);
             let part = Dial { first, count, rate, window, ..dial.clone() };
-            self.order(index, &Order::Dial(part))?;
+            self.processes[index].order(&Order::Dial(part))?;
         }
         Ok(())
     }
@@ -182,21 +104,26 @@ impl Fleet {
 
     pub fn hang_up(&mut self, first: i64, count: usize) -> Result<(), String> {
         for (index, first, count) in self.split(first, count) {
-            self.order(index, &Order::Hangup { first, count })?;
+            self.processes[index].order(&Order::Hangup { first, count })?;
         }
         Ok(())
     }
 
     /// Declares who the members of a room are: its completed messages are counted, and whoever else gets one
-    /// is a fault.
+    /// is a fault. Returns once every process knows, so that no message can come before.
     pub fn members(&mut self, stream: u32, first: i64, count: usize) -> Result<(), String> {
         let parts = self.split(first, count);
-        let swarms = parts.iter().map(|(index, ..)| *index).collect();
-        self.shared.lock().expected.insert(stream, swarms);
+        let holders: Vec<_> = parts.iter().map(|(index, ..)| *index).collect();
+        self.declared += holders.len() as u64;
+        self.shared.lock().expected.insert(stream, holders);
         for (index, _, here) in parts {
-            self.order(index, &Order::Members { stream, first, count, here: here as u32 })?;
+            let here = here as u32;
+            self.processes[index].order(&Order::Members { stream, first, count, here })?;
         }
-        Ok(())
+        let declared = self.declared;
+        self.wait("client processes to know a room", Duration::from_secs(30), |state| {
+            state.declared() >= declared
+        })
     }
 
     /// A view of the counts for another thread.
@@ -258,8 +185,8 @@ impl Fleet {
     /// All latencies since the last call.
     pub fn collect(&mut self) -> Result<Collected, String> {
         self.shared.lock().latencies.iter_mut().for_each(|note| *note = None);
-        for index in 0..self.swarms.len() {
-            self.order(index, &Order::Collect)?;
+        for index in 0..self.processes.len() {
+            self.processes[index].order(&Order::Collect)?;
         }
         self.wait("latencies", Duration::from_secs(60), |state| {
             state.latencies.iter().all(Option::is_some)
@@ -279,17 +206,17 @@ impl Fleet {
     pub fn audit(&mut self, sent: &Sent) -> Result<Account, String> {
         self.wait_for_quiet();
         self.shared.lock().audits.iter_mut().for_each(|note| *note = None);
-        let mut parts = vec![Sent::default(); self.swarms.len()];
+        let mut parts = vec![Sent::default(); self.processes.len()];
         for (client, messages) in &sent.direct {
-            parts[self.swarm_of(*client)].direct.push((*client, *messages));
+            parts[self.process_of(*client)].direct.push((*client, *messages));
         }
         for room in &sent.rooms {
             for (index, first, count) in self.split(room.first, room.count) {
-                parts[index].rooms.push(crate::orders::SentRoom { first, count, ..room.clone() });
+                parts[index].rooms.push(SentRoom { first, count, ..room.clone() });
             }
         }
         for (index, part) in parts.into_iter().enumerate() {
-            self.order(index, &Order::Audit(part))?;
+            self.processes[index].order(&Order::Audit(part))?;
         }
         self.wait("the audit", Duration::from_secs(60), |state| {
             state.audits.iter().all(Option::is_some)
@@ -314,34 +241,26 @@ impl Fleet {
 
     /// Kills one client process: all its sockets close at once.
     pub fn kill(&mut self, index: usize) -> Result<(), String> {
-        self.swarms[index].process.kill().map_err(|error| format!("killing a swarm: {error}"))
+        self.processes[index].kill()
     }
 
     pub fn pids(&self) -> Vec<u32> {
-        self.swarms.iter().map(|swarm| swarm.process.id()).collect()
+        self.processes.iter().map(Process::id).collect()
     }
 
-    fn order(&mut self, index: usize, order: &Order) -> Result<(), String> {
-        let mut line = serde_json::to_vec(order).map_err(|error| error.to_string())?;
-        line.push(b'\n');
-        let stdin = self.swarms[index].orders.as_mut();
-        let stdin = stdin.ok_or("a client process was told to end")?;
-        stdin.write_all(&line).map_err(|error| format!("a client process is gone: {error}"))
+    fn process_of(&self, client: i64) -> usize {
+        ((client - self.first) as usize / self.per_process).min(self.processes.len() - 1)
     }
 
-    fn swarm_of(&self, client: i64) -> usize {
-        ((client - self.first) as usize / self.per_process).min(self.swarms.len() - 1)
-    }
-
-    /// Which part of a range of clients lives in which swarm.
+    /// Which part of a range of clients lives in which process.
     fn split(&self, first: i64, count: usize) -> Vec<(usize, i64, usize)> {
         let end = first + count as i64;
         let mut parts = Vec::new();
         let mut from = first;
         while from < end {
-            let index = self.swarm_of(from);
+            let index = self.process_of(from);
             let next = self.first + ((index + 1) * self.per_process) as i64;
-            let to = if index + 1 == self.swarms.len() { end } else { next.min(end) };
+            let to = if index + 1 == self.processes.len() { end } else { next.min(end) };
             parts.push((index, from, (to - from) as usize));
             from = to;
         }
@@ -349,70 +268,9 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
+impl Drop for Swarms {
     fn drop(&mut self) {
-        for swarm in &mut self.swarms {
-            swarm.orders = None;
-        }
-        for swarm in &mut self.swarms {
-            let _ = swarm.process.wait();
-        }
+        // All are told before the first is waited for.
+        self.processes.iter_mut().for_each(Process::tell_to_end);
     }
-}
-
-/// See [`Fleet::watcher`].
-pub struct Watcher(Arc<Shared>);
-
-impl Watcher {
-    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.0.lock())
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, index: usize, note: Note) {
-        let mut state = self.lock();
-        match note {
-            Note::Status(status) => state.statuses[index] = status,
-            Note::Latencies(note) => state.latencies[index] = Some(note),
-            Note::Audit(account) => state.audits[index] = Some(account),
-            Note::Failed(reason) => state.failure = Some(reason),
-        }
-        self.changed.notify_all();
-    }
-}
-
-fn start_swarm(
-    deployment: Option<&Deployment>,
-    index: usize,
-    core: Option<usize>,
-    shared: &Arc<Shared>,
-) -> Result<Swarm, String> {
-    let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
-    let mut command = Command::new(own);
-    command.arg("swarm");
-    if let Some(deployment) = deployment {
-        let text = serde_json::to_string(deployment).map_err(|error| error.to_string())?;
-        command.args(["--deployment", &text]);
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = on_core(core, || {
-        command.spawn().map_err(|error| format!("cannot start a client process: {error}"))
-    })?;
-    let orders = process.stdin.take();
-    let notes = process.stdout.take().ok_or("a client process without output")?;
-    let shared = Arc::clone(shared);
-    thread::spawn(move || {
-        for line in BufReader::new(notes).lines().map_while(Result::ok) {
-            match serde_json::from_str(&line) {
-                Ok(note) => shared.hear(index, note),
-                Err(error) => shared.hear(index, Note::Failed(format!("{error}: {line}"))),
-            }
-        }
-    });
-    Ok(Swarm { process, orders })
 }

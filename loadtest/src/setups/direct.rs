@@ -1,0 +1,206 @@
+//! Receivers of direct messages that come through Redis, on a server or on a floor.
+
+use std::time::Duration;
+
+use imcore::{ClientId, ImClient, broker::Envelope};
+
+use super::{PATIENCE, Slice, everybody, first_client, slice};
+use crate::{
+    account::Account,
+    args::Pins,
+    clock,
+    cluster::Cluster,
+    floor::Floor,
+    meter::Meter,
+    orders::{Dial, Sent},
+    sender::Sender,
+    stamp::{DIRECT, Stamp},
+    swarms::Swarms,
+};
+
+/// Envelopes in one pipeline to Redis.
+const BATCH: u64 = 250;
+
+/// Receivers of direct messages that come through Redis, on a server or on the floor.
+pub struct Direct {
+    pub im: ImClient,
+    /// Sends at a rate.
+    pub sender: Sender,
+    pub swarms: Swarms,
+    pub meter: Meter,
+    pub receivers: usize,
+    /// Clients that send; they get the receipts.
+    pub senders: usize,
+    pub size: usize,
+    pub sent: u64,
+    pub receipts: u64,
+    /// Keeps the other end alive.
+    _floor: Option<Floor>,
+}
+
+impl Direct {
+    /// Connects receivers, and senders behind them, to `cluster`.
+    pub fn on_server(
+        cluster: &Cluster,
+        pins: Pins,
+        receivers: usize,
+        senders: usize,
+        size: usize,
+    ) -> Result<Self, String> {
+        let everyone = receivers + senders;
+        let mut swarms =
+            Swarms::start(Some(&cluster.deployment), first_client(), everyone, pins.clients)?;
+        swarms.dial_all(&everybody(first_client(), everyone))?;
+        Ok(Direct {
+            im: cluster.im.clone(),
+            sender: cluster.sender()?,
+            swarms,
+            meter: cluster.meter(),
+            receivers,
+            senders,
+            size,
+            sent: 0,
+            receipts: 0,
+            _floor: None,
+        })
+    }
+
+    /// The same on a floor that hears the same Redis under a node name of its own.
+    pub fn on_floor(
+        cluster: &Cluster,
+        pins: Pins,
+        merging: bool,
+        receivers: usize,
+        size: usize,
+    ) -> Result<Self, String> {
+        let name = if merging { "floor:2" } else { "floor:1" };
+        let mut deployment = cluster.deployment.clone();
+        deployment.servers = vec![name.into()];
+        let path = deployment.path.replace('/', "_");
+        let topic = format!("{}{path}Server{name}", deployment.prefix);
+        let mut floor = Floor::start(Some((&deployment.redis, &topic)), merging, pins.server)?;
+        let mut swarms = Swarms::start(None, first_client(), receivers, pins.clients)?;
+        let dial =
+            Dial { floor: Some(floor.address.clone()), ..everybody(first_client(), receivers) };
+        swarms.dial_all(&dial)?;
+        floor.accepted(receivers)?;
+        let im = crate::swarm::helper(&deployment)?;
+        Ok(Direct {
+            sender: Sender::Helper(im.clone()),
+            im,
+            swarms,
+            meter: floor.meter(),
+            receivers,
+            senders: 0,
+            size,
+            sent: 0,
+            receipts: 0,
+            _floor: Some(floor),
+        })
+    }
+
+    /// Sends `messages` round robin with up to `window` under way, as fast as they arrive.
+    pub fn saturate(
+        &mut self,
+        messages: u64,
+        window: u64,
+        receipts: bool,
+    ) -> Result<Slice, String> {
+        let goal = self.sent + messages;
+        let meter = self.meter.clone();
+        slice(&meter, || {
+            loop {
+                let (delivered, acknowledged) =
+                    self.swarms.look(|state| (state.delivered(), state.receipts()));
+                let waiting_receipts = self.receipts - acknowledged;
+                if delivered >= goal && waiting_receipts == 0 {
+                    return Ok(messages);
+                }
+                let under_way = (self.sent - delivered).max(waiting_receipts);
+                let batch = BATCH.min(goal - self.sent);
+                if batch > 0 && under_way + batch <= window {
+                    self.send(batch, receipts)?;
+                    continue;
+                }
+                self.swarms.wait_unbroken("direct messages", PATIENCE, |state| {
+                    state.delivered() > delivered || state.receipts() > acknowledged
+                })?;
+            }
+        })
+    }
+
+    fn send(&mut self, count: u64, receipt: bool) -> Result<(), String> {
+        let due = clock::now();
+        let batch: Vec<_> = (self.sent..self.sent + count)
+            .map(|index| {
+                let (receiver, content) = self.message(index, due, receipt);
+                let receiver = ClientId::Int(receiver);
+                let node = self.im.node_of(receiver);
+                let sender = self.author(index, receipt);
+                let receivers = vec![receiver];
+                (node, Envelope::Direct { sender, receivers, content, receipt, id: None })
+            })
+            .collect();
+        self.im.broker().publish(&batch).map_err(|error| format!("publishing: {error}"))?;
+        self.sent += count;
+        self.receipts += if receipt { count } else { 0 };
+        Ok(())
+    }
+
+    /// Who the message with this index is from; the system where no receipt is wanted.
+    pub fn author(&self, index: u64, receipt: bool) -> ClientId {
+        match receipt && self.senders > 0 {
+            true => (first_client() + (self.receivers as u64 + index % self.senders as u64) as i64)
+                .into(),
+            false => ClientId::Int(0),
+        }
+    }
+
+    /// Receiver and text of the message with this index, which asks for a receipt or does not.
+    pub fn message(&self, index: u64, due: u64, receipt: bool) -> (i64, String) {
+        let receivers = self.receivers as u64;
+        let sender = match self.author(index, receipt) {
+            ClientId::Int(id) => id,
+            _ => 0,
+        };
+        let receiver = first_client() + (index % receivers) as i64;
+        let number = (index / receivers) as u32 + 1;
+        (receiver, Stamp { stream: DIRECT, number, due, sender, receiver }.json(self.size))
+    }
+
+    /// What was sent to each receiver.
+    pub fn sent_to_each(&self) -> Vec<(i64, u32)> {
+        let receivers = self.receivers as u64;
+        let whole = self.sent / receivers;
+        (0..receivers)
+            .map(|index| {
+                let more = u64::from(index < self.sent % receivers);
+                (first_client() + index as i64, (whole + more) as u32)
+            })
+            .collect()
+    }
+
+    /// Waits until everything is delivered, or nothing has come for a while: the audit tells which.
+    pub fn settle(&self) -> Result<(), String> {
+        let goal = self.sent;
+        let _ = self.swarms.wait("the last messages", Duration::from_secs(10), |state| {
+            state.delivered() >= goal && state.receipts() >= self.receipts
+        });
+        Ok(())
+    }
+
+    pub fn audit(&mut self) -> Result<Account, String> {
+        let sent = Sent { direct: self.sent_to_each(), rooms: Vec::new() };
+        let mut account = self.swarms.audit(&sent)?;
+        // A receipt is a message too: each is offered once and must come once, and say that the message was
+        // sent, since all receivers stay connected.
+        let (came, offline) =
+            self.swarms.look(|state| (state.receipts(), state.receipts_offline()));
+        account.offered += self.receipts;
+        account.delivered += came.min(self.receipts);
+        account.damaged += offline;
+        account.lost += self.receipts.saturating_sub(came);
+        account.duplicates += came.saturating_sub(self.receipts);
+        Ok(account)
+    }
+}
