@@ -9,7 +9,7 @@ pub use crate::wire::fuzzing::{envelope, lenient_json, ticket};
 
 #[cfg(test)]
 mod tests {
-    use crate::mutations::fuzz;
+    use testkit::mutations::fuzz;
 
     macro_rules! targets {
         ($($name:ident)*) => { $(#[test] fn $name() { fuzz(stringify!($name), super::$name); })* };

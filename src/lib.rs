@@ -106,14 +106,13 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `cli` (default) | the program `imserver` with its admin page and its API over HTTP; implies `server` |
 //! | `redis` (default) | [`RedisBroker`][redis] |
 //! | `tls` (default) | TLS for what else is built: `rediss://` URLs with `redis`, `wss://` with `server` |
 //! | `server` | the module [`server`][server]: the WebSocket nodes |
 //! | `uuid` | [`ClientId`] from and to `uuid::Uuid` |
 //!
-//! A business service takes `default-features = false, features = ["redis"]` (and `tls` for `rediss://`), and
-//! compiles neither event loop nor WebSocket code.
+//! What is there by default is what a business service needs; it compiles neither event loop nor WebSocket code. The
+//! program `imserver` is a package of its own.
 //!
 //! # Words
 //!
@@ -153,11 +152,7 @@ mod error;
 pub mod fuzzing;
 mod helper;
 mod id;
-#[cfg(test)]
-mod mutations;
 mod placement;
-#[cfg(test)]
-mod seeded;
 #[cfg(feature = "server")]
 pub mod server;
 #[doc(hidden)]

@@ -5,12 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use testkit::root;
+
 /// Folders without documents of ours.
 const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// All Markdown files below `folder`.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,9 +1,9 @@
 //! The README and its Chinese translation stay in step: same outline, same commands, same tables.
 
-use std::{fs, path::Path};
+use std::fs;
 
 fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    fs::read_to_string(testkit::root().join(name)).unwrap()
 }
 
 fn both() -> [String; 2] {
@@ -89,7 +89,7 @@ fn each_leads_to_the_other_at_once() {
 
 #[test]
 fn every_call_in_the_table_of_the_original_s_calls_exists() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/helper");
+    let folder = testkit::root().join("src/helper");
     let files = fs::read_dir(folder).unwrap();
     let helper: String =
         files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();

@@ -4,7 +4,7 @@
 //! `tolerance.jsonl` odd payloads, with the frames that the real server sent for them;
 //! `token_values.jsonl` stored tickets, with the status of the handshake and the id that came online.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -12,7 +12,7 @@ use super::{Envelope, Ticket};
 use crate::id::ClientId;
 
 fn fixtures<T: DeserializeOwned>(name: &str) -> Vec<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire").join(name);
+    let path = testkit::root().join("tests/fixtures/wire").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
     text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }

@@ -12,7 +12,7 @@ use imcore::{ImClient, Message, Receipt};
 
 use crate::{
     LONG, Process, TOKEN, address_in, admin_of, ask, eventually, get, metrics, node, outcome,
-    redis_server::RedisServer, root, stats, ws::Client,
+    redis_server::RedisServer, stats, ws::Client,
 };
 
 #[test]
@@ -115,7 +115,7 @@ fn the_dashboard_names_metrics_that_exist() {
         .into_keys()
         .map(|sample| sample.split('{').next().unwrap().to_owned())
         .collect();
-    let text = fs::read_to_string(root().join("deploy/grafana.json")).unwrap();
+    let text = fs::read_to_string(testkit::root().join("deploy/grafana.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
     let mut used = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {

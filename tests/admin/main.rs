@@ -16,17 +16,12 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
 };
 
 use process::{LONG, Process, eventually, outcome};
 use redis_server::RedisServer;
 
 const TOKEN: &str = "0123456789abcdef-token";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// The address that a process says after these words.
 fn address_in(process: &Process, words: &str) -> SocketAddr {

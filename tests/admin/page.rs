@@ -14,7 +14,7 @@ use std::{
 
 use tungstenite::Message;
 
-use crate::{TOKEN, cluster::Fleet, eventually, root, settings::ConfigFile, ws::Client};
+use crate::{TOKEN, cluster::Fleet, eventually, settings::ConfigFile, ws::Client};
 
 /// Lives on im-2, and is larger than a browser's numbers.
 const CLIENT: i64 = 9_007_199_254_740_995;
@@ -110,7 +110,7 @@ struct Script {
 impl Script {
     fn start(fleet: &Fleet) -> Script {
         let mut command = Command::new("node");
-        command.arg(root().join("tests/admin/page.mjs"));
+        command.arg(testkit::root().join("tests/admin/page.mjs"));
         command.args([format!("http://{}/", fleet.admin()), TOKEN.into(), CLIENT.to_string()]);
         command.args(std::env::var_os("ADMIN_SHOTS"));
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{Process, TOKEN, admin_of, ask, eventually, get, outcome, root, ws::Client};
+use crate::{Process, TOKEN, admin_of, ask, eventually, get, outcome, ws::Client};
 
 /// A configuration file of its own.
 pub struct ConfigFile(PathBuf);
@@ -160,7 +160,7 @@ fn check_binds_nothing_and_shows_no_secret() {
 
 #[test]
 fn the_example_file_is_good_and_has_every_key() {
-    let path = root().join("deploy/imserver.example.json");
+    let path = testkit::root().join("deploy/imserver.example.json");
     let text = fs::read_to_string(&path).unwrap();
     let example: serde_json::Value = serde_json::from_str(&text).unwrap();
     let seen = check(&["--config", path.to_str().unwrap()], &[]);

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -17,7 +16,7 @@ use crate::{
 };
 
 fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/api")
+    testkit::root().join("examples/api")
 }
 
 /// An example at work. Dropped: killed.

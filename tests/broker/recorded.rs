@@ -9,7 +9,6 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
-    path::Path,
     time::Duration,
 };
 
@@ -237,7 +236,7 @@ fn envelope(command: &[String]) -> (&str, Envelope) {
 
 #[test]
 fn commands_and_effects_equal_the_recorded_ones() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire/verbs.jsonl");
+    let path = testkit::root().join("tests/fixtures/wire/verbs.jsonl");
     let server = RedisServer::start();
     let mut admin = server.connect();
     let broker = RedisBroker::open(&server.url(), RedisOptions::default()).unwrap();

@@ -189,7 +189,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 }
 
 fn own_file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+    testkit::root().join("tests/clients").join(name)
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), Missing> {

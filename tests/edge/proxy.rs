@@ -58,7 +58,7 @@ impl Kind {
 
     /// The file, with what cannot be the same on a developer's machine put in its place.
     fn config(self, folder: &Path, port: u16, nodes: &[SocketAddr; 3]) -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(self.file());
+        let path = testkit::root().join("deploy").join(self.file());
         let mut text = fs::read_to_string(path).unwrap();
         let folder = folder.to_str().unwrap();
         let mut put = |from: &str, to: &str| {

@@ -15,7 +15,6 @@ mod rights;
 mod signals;
 mod stopped;
 mod stops;
-#[cfg(feature = "tls")]
 mod tls;
 #[path = "../support/ws.rs"]
 mod ws;

@@ -1,6 +1,6 @@
 //! The Redis rights that the documents name are all that nodes and helpers need.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use imcore::{ImClient, Message, Receipt};
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// The words of the `ACL SETUSER` of one user in `docs/operating.md`.
 fn documented(user: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
+    let path = testkit::root().join("docs/operating.md");
     let text = fs::read_to_string(path).unwrap();
     let (_, after) = text.split_once(&format!("\nACL SETUSER {user} ")).expect("documented");
     let (rights, _) = after.split_once("\n```").unwrap();

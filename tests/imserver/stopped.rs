@@ -124,7 +124,6 @@ fn nor_does_one_over_a_socket_path() {
     stopped_again_and_again(Process::start, &url, &im, &short_stops());
 }
 
-#[cfg(feature = "tls")]
 #[test]
 fn nor_does_one_whose_redis_speaks_tls() {
     use std::net::TcpListener;

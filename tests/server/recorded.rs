@@ -7,7 +7,7 @@
 //! writes together with the `Chan` hash, so both are staged. Status codes of refused tickets are ours:
 //! see `handshakes`.
 
-use std::{fs, io::Write, path::Path, sync::Arc, time::Duration};
+use std::{fs, io::Write, sync::Arc, time::Duration};
 
 use imcore::{
     ClientId, Message, Ticket,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 fn fixtures<T: DeserializeOwned>(name: &str) -> Vec<T> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire").join(name);
+    let path = testkit::root().join("tests/fixtures/wire").join(name);
     let text = fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }

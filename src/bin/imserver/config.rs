@@ -102,7 +102,6 @@ impl Config {
     }
 
     /// How the names in Redis are made.
-    #[cfg(feature = "redis")]
     pub(crate) fn redis_options(&self) -> imcore::broker::RedisOptions {
         imcore::broker::RedisOptions {
             prefix: self.prefix.clone(),

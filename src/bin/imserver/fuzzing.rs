@@ -1,7 +1,9 @@
 //! The program's own readers of foreign bytes, tried with the seed corpus of `fuzz/` and mutations of it. What
 //! must hold stands beside the readers.
 
-use crate::{api, mutations::fuzz, web};
+use testkit::mutations::fuzz;
+
+use crate::{api, web};
 
 #[test]
 fn http_request() {

@@ -39,7 +39,7 @@ impl Settings {
         }
         check_pairs(&layers)?;
         config.server.ids = Some(config.ids());
-        config.server.tls = tls(&config)?;
+        config.server.tls = tls(&config);
         let settings = Settings { config, layers };
         settings.check()?;
         Ok(settings)
@@ -111,16 +111,7 @@ fn check_pairs(layers: &Layers) -> Result<(), Error> {
     Ok(())
 }
 
-fn tls(config: &Config) -> Result<Option<TlsConfig>, Error> {
-    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
-    #[cfg(feature = "tls")]
-    return Ok(Some(TlsConfig::from_files(cert, key)));
-    #[cfg(not(feature = "tls"))]
-    return Err(Error::new(
-        ErrorKind::Config,
-        format!(
-            "this build has no TLS and cannot use {cert} and {key}; build it with the feature tls"
-        ),
-    )
-    .with_setting("tls_cert"));
+fn tls(config: &Config) -> Option<TlsConfig> {
+    let (cert, key) = (config.tls_cert.as_ref()?, config.tls_key.as_ref()?);
+    Some(TlsConfig::from_files(cert, key))
 }

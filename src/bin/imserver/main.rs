@@ -18,15 +18,8 @@ mod health;
 mod load;
 mod logging;
 mod lookups;
-#[cfg(test)]
-#[path = "../../mutations.rs"]
-mod mutations;
 mod process;
 mod reload;
-#[cfg(test)]
-#[allow(dead_code, reason = "the library's tests use more of it")]
-#[path = "../../seeded.rs"]
-mod seeded;
 mod settings;
 mod stderr;
 mod web;
@@ -243,19 +236,12 @@ fn open(
 fn broker(settings: &Settings) -> Result<Arc<dyn Broker>, Error> {
     match &settings.config.redis {
         None => Ok(Arc::new(MemoryBroker::new())),
-        #[cfg(feature = "redis")]
         Some(url) => {
             match imcore::broker::RedisBroker::open(url, settings.config.redis_options()) {
                 Ok(broker) => Ok(Arc::new(broker)),
                 Err(error) => Err(settings.of_redis(&error)),
             }
         }
-        #[cfg(not(feature = "redis"))]
-        Some(_) => Err(Error::new(
-            ErrorKind::Config,
-            "this build has no Redis support; build it with the feature redis",
-        )
-        .with_setting("redis")),
     }
 }
 

@@ -271,7 +271,7 @@ fn note(channels: &mut AHashMap<Rc<str>, Channel>, names: &[Rc<str>], key: Key, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seeded::Seeded;
+    use testkit::seeded::Seeded;
 
     fn plan(hub: &mut Hub, sender: i64, channel: &str) -> Vec<Key> {
         hub.plan(sender.into(), channel).into_iter().flatten().collect()

@@ -10,15 +10,14 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
 
-use crate::{
-    seeded::{Replay, Seeded, seeds},
-    server::{
-        connection::{
-            frame::Frame,
-            outbox::{Flushed, Outbox, Written},
-        },
-        transport::tls::{Tls, TlsConfig, TlsSession},
+use testkit::seeded::{Replay, Seeded, seeds};
+
+use crate::server::{
+    connection::{
+        frame::Frame,
+        outbox::{Flushed, Outbox, Written},
     },
+    transport::tls::{Tls, TlsConfig, TlsSession},
 };
 
 const VARIABLE: &str = "IMCORE_TLS_SIMULATION";

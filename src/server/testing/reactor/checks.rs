@@ -10,10 +10,9 @@ use super::{
     model::{CHANNELS, World, channel_name},
     peer::Peer,
 };
-use crate::{
-    seeded::Seeded,
-    server::{message::Command, reactor::hub::Key, reasons::CloseReason},
-};
+use testkit::seeded::Seeded;
+
+use crate::server::{message::Command, reactor::hub::Key, reasons::CloseReason};
 
 impl World {
     /// The hub knows exactly the open connections and the channels it was told of.

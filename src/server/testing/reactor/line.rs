@@ -10,10 +10,9 @@ use std::{
     rc::Rc,
 };
 
-use crate::{
-    seeded::Seeded,
-    server::transport::{Socket, unwatched},
-};
+use testkit::seeded::Seeded;
+
+use crate::server::transport::{Socket, unwatched};
 
 /// What both ends share.
 #[derive(Debug)]

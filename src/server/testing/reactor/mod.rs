@@ -9,8 +9,8 @@ mod line;
 mod model;
 mod peer;
 
-use crate::seeded::{Replay, Seeded, seeds};
 use model::World;
+use testkit::seeded::{Replay, Seeded, seeds};
 
 const VARIABLE: &str = "IMCORE_SIMULATION";
 

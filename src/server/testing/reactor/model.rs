@@ -16,10 +16,11 @@ use super::{
     line::{Line, Wire},
     peer::{LINGER, Peer, RESPONSE, digest},
 };
+use testkit::seeded::Seeded;
+
 use crate::{
     broker::{MemoryBroker, PresenceChange, Watchlist},
     id::ClientId,
-    seeded::Seeded,
     server::{
         config::{Limits, ServerConfig},
         connection::{

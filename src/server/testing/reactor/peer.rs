@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::line::Line;
-use crate::{seeded::Seeded, server::connection::ConnectionLimits};
+use testkit::seeded::Seeded;
+
+use crate::server::connection::ConnectionLimits;
 
 /// What the server sends first, in place of a handshake response.
 pub(super) const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";

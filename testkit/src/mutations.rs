@@ -1,9 +1,11 @@
-//! Runs a fuzz target over its seed corpus and over seeded mutations of it: for tests, of the library and of
-//! the program (which has this file by its path).
+//! Runs a fuzz target over its seed corpus and over seeded mutations of it.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use crate::seeded::{Replay, Seeded, seeds};
+use crate::{
+    root,
+    seeded::{Replay, Seeded, seeds},
+};
 
 const VARIABLE: &str = "IMCORE_FUZZ";
 /// Pieces that a mutation may put in.
@@ -39,8 +41,8 @@ const WORDS: [&[u8]; 28] = [
 ];
 
 /// Runs every file of a corpus as it is, then mutations of them.
-pub(crate) fn fuzz(corpus: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(corpus);
+pub fn fuzz(corpus: &str, target: fn(&[u8])) {
+    let folder = root().join("fuzz/seeds").join(corpus);
     let listed = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
     let mut paths: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
