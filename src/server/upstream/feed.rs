@@ -65,7 +65,7 @@ impl Feed {
     pub(crate) fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.node.stopping.feed_ends() {
-            match self.turn(&mut backoff, Instant::now()) {
+            match self.turn(&mut backoff, Instant::now) {
                 Turn::Again => {}
                 Turn::Pause => backoff.sleep(|| self.node.stopping.feed_ends()),
                 Turn::Ended => return,
@@ -73,11 +73,11 @@ impl Feed {
         }
     }
 
-    /// Hears one event, or waits for one.
-    fn turn(&mut self, backoff: &mut Backoff, now: Instant) -> Turn {
+    /// Hears one event, or waits for one; the time is that at which the broker has answered.
+    fn turn(&mut self, backoff: &mut Backoff, clock: impl FnOnce() -> Instant) -> Turn {
         match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
             Ok(event) => {
-                if backoff.works(now) {
+                if backoff.works(clock()) {
                     let node = &*self.node.name;
                     log::info!(node; "node {node} listens again");
                 }
@@ -242,7 +242,7 @@ mod tests {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..15 {
-            if feed.turn(&mut backoff, now) == Turn::Pause {
+            if feed.turn(&mut backoff, || now) == Turn::Pause {
                 pauses.push(backoff.next());
             }
         }
