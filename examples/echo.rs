@@ -8,8 +8,8 @@ use std::{sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, Envelope, EventSubscription, JoinLimits, MemoryBroker, PresenceChange, Session,
-        Subscription, TakenTicket, Watchlist,
+        Broker, Bus, Directory, Envelope, EventSubscription, JoinLimits, MemoryBroker, NodeBroker,
+        PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -43,7 +43,15 @@ fn main() -> Result<()> {
 /// The in-process broker, with a ticket for every token.
 struct OpenDoor(MemoryBroker);
 
+impl Sealed for OpenDoor {}
+
 impl Broker for OpenDoor {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+impl NodeBroker for OpenDoor {
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         let text = Ticket::new(ClientId::Int(1), None).text().to_owned();
         let taken = TakenTicket { text, left: Duration::from_secs(10) };
@@ -52,26 +60,6 @@ impl Broker for OpenDoor {
 
     fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
         self.0.return_tickets(tickets)
-    }
-
-    fn describe(&self) -> String {
-        self.0.describe()
-    }
-
-    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        self.0.put_ticket(token, ticket, life)
-    }
-
-    fn void_tickets(&self, client: ClientId) -> Result<()> {
-        self.0.void_tickets(client)
-    }
-
-    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
-        self.0.claim(key, claim, life)
-    }
-
-    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
-        self.0.settle(key, claim, outcome, life)
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
@@ -94,16 +82,16 @@ impl Broker for OpenDoor {
         self.0.discard_session(session)
     }
 
-    fn reap(&self, limit: usize) -> Result<usize> {
-        self.0.reap(limit)
-    }
-
     fn lapsed(&self) -> Result<Vec<String>> {
         self.0.lapsed()
     }
 
     fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
         self.0.end_lapsed(sessions)
+    }
+
+    fn reap(&self, limit: usize) -> Result<usize> {
+        self.0.reap(limit)
     }
 
     fn leave_overdue(&self) -> Result<bool> {
@@ -114,12 +102,26 @@ impl Broker for OpenDoor {
         self.0.rejoin(clients)
     }
 
-    fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
-        self.0.join_within(memberships, limits)
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+        self.0.subscribe(node, watchlist)
+    }
+}
+
+impl Directory for OpenDoor {
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        self.0.put_ticket(token, ticket, life)
+    }
+
+    fn void_tickets(&self, client: ClientId) -> Result<()> {
+        self.0.void_tickets(client)
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
         self.0.online_clients()
+    }
+
+    fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
+        self.0.online_page(after, limit)
     }
 
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
@@ -134,10 +136,6 @@ impl Broker for OpenDoor {
         self.0.connections_of(client, node)
     }
 
-    fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
-        self.0.online_page(after, limit)
-    }
-
     fn connections_page(
         &self,
         client: ClientId,
@@ -145,6 +143,22 @@ impl Broker for OpenDoor {
         after: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {
         self.0.connections_page(client, node, after)
+    }
+
+    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
+        self.0.subscribe_events()
+    }
+
+    fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
+        self.0.join_within(memberships, limits)
+    }
+
+    fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
+        self.0.leave(memberships)
+    }
+
+    fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
+        self.0.channel_members(channel)
     }
 
     fn members_page(
@@ -156,24 +170,16 @@ impl Broker for OpenDoor {
         self.0.members_page(channel, after, limit)
     }
 
-    fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
-        self.0.channels_page(after, limit)
-    }
-
-    fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
-        self.0.leave(memberships)
-    }
-
-    fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
-        self.0.channel_members(channel)
-    }
-
     fn clear_channel(&self, channel: &str) -> Result<()> {
         self.0.clear_channel(channel)
     }
 
     fn channels(&self) -> Result<Vec<(String, i64)>> {
         self.0.channels()
+    }
+
+    fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
+        self.0.channels_page(after, limit)
     }
 
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
@@ -183,16 +189,20 @@ impl Broker for OpenDoor {
     fn channel_size(&self, channel: &str) -> Result<i64> {
         self.0.channel_size(channel)
     }
+}
 
+impl Bus for OpenDoor {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         self.0.publish(outgoing)
     }
+}
 
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
-        self.0.subscribe(node, watchlist)
+impl Requests for OpenDoor {
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        self.0.claim(key, claim, life)
     }
 
-    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
-        self.0.subscribe_events()
+    fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        self.0.complete(key, claim, outcome, life)
     }
 }

@@ -11,8 +11,10 @@ mod reports;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBroker, RedisOptions};
 pub use crate::wire::Envelope;
+#[doc(hidden)]
+pub use contract::sealed;
 pub use contract::{
-    Broker, Echo, EventSubscription, FeedEvent, GRACE, JoinLimits, Page, PresenceChange,
-    PresenceEvent, Session, Subscription, TakenTicket, Watchlist,
+    Broker, Bus, Directory, Echo, EventSubscription, FeedEvent, GRACE, JoinLimits, NodeBroker,
+    Page, PresenceChange, PresenceEvent, Requests, Session, Subscription, TakenTicket, Watchlist,
 };
 pub use memory::MemoryBroker;

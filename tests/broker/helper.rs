@@ -10,7 +10,7 @@ use std::{
 
 use imcore::{
     ClientId, ErrorKind, IdKind, ImClient, ImClientBuilder, Message,
-    broker::{Broker, MemoryBroker, PresenceEvent},
+    broker::{Broker, MemoryBroker, NodeBroker, PresenceEvent},
 };
 
 use crate::world::{PATIENCE, closed, opened};
@@ -123,6 +123,7 @@ fn told(event: PresenceEvent) -> String {
         PresenceEvent::Listening => "listening".into(),
         PresenceEvent::Online(ticket) => format!("{} came", ticket.client()),
         PresenceEvent::Offline(ticket) => format!("{} went", ticket.client()),
+        other => panic!("{other:?}"),
     }
 }
 

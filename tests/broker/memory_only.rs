@@ -8,7 +8,7 @@ use std::{
 
 use imcore::{
     ErrorKind,
-    broker::{Broker, MemoryBroker, PresenceEvent},
+    broker::{Bus, Directory, MemoryBroker, NodeBroker, PresenceEvent},
 };
 
 use crate::{

@@ -14,7 +14,7 @@ use std::{
 
 use imcore::{
     ClientId, Ticket,
-    broker::{Broker, Envelope, RedisBroker, RedisOptions},
+    broker::{Bus, Directory, Envelope, NodeBroker, RedisBroker, RedisOptions},
 };
 use redis::{Connection, cmd};
 use serde::{Deserialize, de::DeserializeOwned};

@@ -15,7 +15,9 @@ use std::{
 
 use imcore::{
     Error, ErrorKind, NodeStatus, Ticket,
-    broker::{Broker, FeedEvent, PresenceEvent, RedisBroker, RedisOptions},
+    broker::{
+        Broker, Bus, Directory, FeedEvent, NodeBroker, PresenceEvent, RedisBroker, RedisOptions,
+    },
 };
 use redis::{Connection, cmd, pipe};
 

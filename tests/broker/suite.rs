@@ -126,10 +126,10 @@ pub(crate) fn a_request_is_claimed_once(world: &World) {
     let winner = format!("claim {}", first.iter().position(|first| *first).unwrap());
     let broker = world.broker();
     assert_eq!(broker.claim("键 1", &winner, LONG).unwrap().as_ref(), Some(&winner));
-    assert!(!broker.settle("键 1", "another claim", "stolen", LONG).unwrap());
-    assert!(broker.settle("键 1", &winner, "done \0 好", LONG).unwrap());
+    assert!(!broker.complete("键 1", "another claim", "stolen", LONG).unwrap());
+    assert!(broker.complete("键 1", &winner, "done \0 好", LONG).unwrap());
     assert_eq!(broker.claim("键 1", "late", LONG).unwrap().as_deref(), Some("done \0 好"));
-    assert!(!broker.settle("键 1", &winner, "twice", LONG).unwrap());
+    assert!(!broker.complete("键 1", &winner, "twice", LONG).unwrap());
     assert_eq!(broker.claim("键 2", "late", LONG).unwrap(), None, "keys are apart");
 }
 
@@ -137,10 +137,10 @@ pub(crate) fn claims_expire_and_are_released(world: &World) {
     let broker = world.broker();
     assert_eq!(broker.claim("a", "first", Duration::from_millis(1)).unwrap(), None);
     eventually("a claim has expired", || broker.claim("a", "second", LONG).unwrap().is_none());
-    assert!(!broker.settle("a", "first", "too late", LONG).unwrap());
-    assert!(broker.settle("a", "second", "", Duration::ZERO).unwrap());
+    assert!(!broker.complete("a", "first", "too late", LONG).unwrap());
+    assert!(broker.complete("a", "second", "", Duration::ZERO).unwrap());
     assert_eq!(broker.claim("a", "third", LONG).unwrap(), None);
-    assert!(broker.settle("a", "third", "done", Duration::from_millis(1)).unwrap());
+    assert!(broker.complete("a", "third", "done", Duration::from_millis(1)).unwrap());
     eventually("an outcome has expired", || broker.claim("a", "fourth", LONG).unwrap().is_none());
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use imcore::{
     ErrorKind, Ticket,
-    broker::{Broker, Envelope, MemoryBroker, RedisBroker, RedisOptions},
+    broker::{Bus, Directory, Envelope, MemoryBroker, NodeBroker, RedisBroker, RedisOptions},
 };
 use redis::cmd;
 

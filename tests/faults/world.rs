@@ -15,7 +15,7 @@ use std::{
 
 use imcore::{
     ImClient, Ticket,
-    broker::{Broker, PresenceChange, RedisBroker, RedisOptions},
+    broker::{NodeBroker, PresenceChange, RedisBroker, RedisOptions},
     server::{Limits, Server, ServerConfig, ServerHandle},
 };
 use redis::cmd;

@@ -22,8 +22,8 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, EventSubscription, GRACE, JoinLimits, Page, PresenceChange, Session, Subscription,
-    TakenTicket, Watchlist,
+    Broker, Bus, Directory, EventSubscription, GRACE, JoinLimits, NodeBroker, Page, PresenceChange,
+    Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -35,7 +35,7 @@ use crate::{
 /// slow subscriber. One call that comes before may exceed it by what it sends.
 const FEED_CAPACITY: usize = 4096;
 
-/// How long [`Broker::publish`] waits for a full node before it gives up.
+/// How long [`Bus::publish`] waits for a full node before it gives up.
 const PUBLISH_WAIT: Duration = Duration::from_secs(2);
 
 /// Steps in which memberships end after one report, if they are too many for one.
@@ -44,12 +44,12 @@ const OVERDUE_STEPS: usize = 16;
 /// A broker within one process, shared through an [`Arc`] by several nodes and helpers.
 ///
 /// Leases, tickets and the ordered feed behave as on Redis. While 4096 messages or more wait for a node,
-/// [`publish`](Broker::publish) to it waits up to 2 s and then fails with
+/// [`publish`](Bus::publish) to it waits up to 2 s and then fails with
 /// [`Overloaded`](ErrorKind::Overloaded), having sent nothing to any node. An event subscriber that lags 4096 events behind loses
 /// them all and is told so by [`Listening`](super::PresenceEvent::Listening).
 ///
 /// ```
-/// use imcore::broker::{Broker, MemoryBroker};
+/// use imcore::broker::{Directory, MemoryBroker};
 ///
 /// let broker = MemoryBroker::new();
 /// broker.join(&[(7.into(), "news")])?;
@@ -99,19 +99,15 @@ impl MemoryBroker {
     }
 }
 
+impl Sealed for MemoryBroker {}
+
 impl Broker for MemoryBroker {
     fn describe(&self) -> String {
         "in-process".into()
     }
+}
 
-    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        let mut state = self.shared.lock();
-        let now = Instant::now();
-        state.leaving.comes(ticket.client(), tag(token), life, now);
-        state.tickets.put(token, ticket.text(), now + life);
-        Ok(())
-    }
-
+impl NodeBroker for MemoryBroker {
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         let mut state = self.shared.lock();
         let now = Instant::now();
@@ -135,29 +131,6 @@ impl Broker for MemoryBroker {
             }
         }
         Ok(())
-    }
-
-    fn void_tickets(&self, client: ClientId) -> Result<()> {
-        let mut state = self.shared.lock();
-        let state = &mut *state;
-        let tags = state.leaving.tags(client);
-        if !tags.is_empty() {
-            let void = state.tickets.remove_all(|token| tags.contains(&tag(token)));
-            void.iter().for_each(|token| state.leaving.came(client, tag(token)));
-        }
-        Ok(())
-    }
-
-    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
-        let mut state = self.shared.lock();
-        let now = Instant::now();
-        Ok(state.claim(key, claim, now, life))
-    }
-
-    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
-        let mut state = self.shared.lock();
-        let now = Instant::now();
-        Ok(state.settle(key, claim, outcome, now, life))
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
@@ -211,6 +184,31 @@ impl Broker for MemoryBroker {
         Ok(clients.len())
     }
 
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+        Box::new(MemoryFeed::new(Arc::clone(&self.shared), node, watchlist))
+    }
+}
+
+impl Directory for MemoryBroker {
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        state.leaving.comes(ticket.client(), tag(token), life, now);
+        state.tickets.put(token, ticket.text(), now + life);
+        Ok(())
+    }
+
+    fn void_tickets(&self, client: ClientId) -> Result<()> {
+        let mut state = self.shared.lock();
+        let state = &mut *state;
+        let tags = state.leaving.tags(client);
+        if !tags.is_empty() {
+            let void = state.tickets.remove_all(|token| tags.contains(&tag(token)));
+            void.iter().for_each(|token| state.leaving.came(client, tag(token)));
+        }
+        Ok(())
+    }
+
     fn online_clients(&self) -> Result<Vec<ClientId>> {
         Ok(self.shared.lock().online_clients())
     }
@@ -241,6 +239,10 @@ impl Broker for MemoryBroker {
         let state = self.shared.lock();
         let total = state.online.get(&client).copied().unwrap_or_default();
         Ok(Page { items: state.connections_of(client, node), next: None, total })
+    }
+
+    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
+        Box::new(MemoryEvents::new(Arc::clone(&self.shared)))
     }
 
     fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
@@ -305,7 +307,9 @@ impl Broker for MemoryBroker {
     fn channel_size(&self, channel: &str) -> Result<i64> {
         Ok(self.shared.lock().channel_size(channel))
     }
+}
 
+impl Bus for MemoryBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         let deadline = Instant::now() + PUBLISH_WAIT;
         let mut state = self.shared.lock();
@@ -336,12 +340,18 @@ impl Broker for MemoryBroker {
         }
         Ok(())
     }
+}
 
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
-        Box::new(MemoryFeed::new(Arc::clone(&self.shared), node, watchlist))
+impl Requests for MemoryBroker {
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        Ok(state.claim(key, claim, now, life))
     }
 
-    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
-        Box::new(MemoryEvents::new(Arc::clone(&self.shared)))
+    fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        Ok(state.complete(key, claim, outcome, now, life))
     }
 }

@@ -58,7 +58,7 @@ impl State {
         None
     }
 
-    pub(super) fn settle(
+    pub(super) fn complete(
         &mut self,
         key: &str,
         claim: &str,

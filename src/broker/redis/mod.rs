@@ -15,8 +15,8 @@ use std::{sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, EventSubscription, JoinLimits, Page, PresenceChange, Session, Subscription,
-    TakenTicket, Watchlist,
+    Broker, Bus, Directory, EventSubscription, JoinLimits, NodeBroker, Page, PresenceChange,
+    Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -36,7 +36,7 @@ pub use self::link::RedisOptions;
 /// repeated here.
 ///
 /// ```no_run
-/// use imcore::broker::{Broker, RedisBroker, RedisOptions};
+/// use imcore::broker::{Broker, Directory, RedisBroker, RedisOptions};
 ///
 /// let options = RedisOptions { pool_size: 4, ..RedisOptions::default() };
 /// let broker = RedisBroker::open("redis://:secret@10.0.0.5:6379/1", options)?;
@@ -59,6 +59,8 @@ impl RedisBroker {
     }
 }
 
+impl Sealed for RedisBroker {}
+
 impl Broker for RedisBroker {
     fn describe(&self) -> String {
         self.backend.connector.address.clone()
@@ -67,29 +69,15 @@ impl Broker for RedisBroker {
     fn id_kind(&self) -> IdKind {
         IdKind::of_prefix(&self.backend.options.prefix)
     }
+}
 
-    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        self.backend.put_ticket(token, ticket, life)
-    }
-
+impl NodeBroker for RedisBroker {
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         self.backend.take_tickets(tokens)
     }
 
     fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
         self.backend.return_tickets(tickets)
-    }
-
-    fn void_tickets(&self, client: ClientId) -> Result<()> {
-        self.backend.void_tickets(client)
-    }
-
-    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
-        self.backend.claim(key, claim, life)
-    }
-
-    fn settle(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
-        self.backend.settle(key, claim, outcome, life)
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
@@ -132,6 +120,20 @@ impl Broker for RedisBroker {
         self.backend.rejoin(clients)
     }
 
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+        Box::new(RedisFeed::new(Arc::clone(&self.backend), node, watchlist))
+    }
+}
+
+impl Directory for RedisBroker {
+    fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
+        self.backend.put_ticket(token, ticket, life)
+    }
+
+    fn void_tickets(&self, client: ClientId) -> Result<()> {
+        self.backend.void_tickets(client)
+    }
+
     fn online_clients(&self) -> Result<Vec<ClientId>> {
         self.backend.online_clients()
     }
@@ -159,6 +161,10 @@ impl Broker for RedisBroker {
         after: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {
         self.backend.connections_page(client, node, after)
+    }
+
+    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
+        Box::new(RedisEvents::new(Arc::clone(&self.backend)))
     }
 
     fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
@@ -201,16 +207,20 @@ impl Broker for RedisBroker {
     fn channel_size(&self, channel: &str) -> Result<i64> {
         self.backend.channel_size(channel)
     }
+}
 
+impl Bus for RedisBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         self.backend.publish(outgoing)
     }
+}
 
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
-        Box::new(RedisFeed::new(Arc::clone(&self.backend), node, watchlist))
+impl Requests for RedisBroker {
+    fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
+        self.backend.claim(key, claim, life)
     }
 
-    fn subscribe_events(&self) -> Box<dyn EventSubscription> {
-        Box::new(RedisEvents::new(Arc::clone(&self.backend)))
+    fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
+        self.backend.complete(key, claim, outcome, life)
     }
 }

@@ -27,6 +27,8 @@ use crate::{
 /// config.validate()?;
 /// # Ok::<(), imcore::Error>(())
 /// ```
+///
+/// Further fields may come with any version: build one with `..ServerConfig::default()`, which goes on compiling.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// Address that the node binds. Port 0 lets the system choose. Default `127.0.0.1:6001`.
@@ -80,6 +82,8 @@ impl Default for ServerConfig {
 }
 
 /// Bounds on what peers may do and take. Times are exact to about [`sweep`](Limits::sweep).
+///
+/// Built as [`ServerConfig`] is, with `..Limits::default()`.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections of this node; more are refused with 503. Default 250,000.
@@ -284,6 +288,7 @@ impl ServerConfig {
 
 /// Where a peer's real address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum PeerAddress {
     /// From the socket: clients connect directly.
     #[default]
@@ -292,6 +297,17 @@ pub enum PeerAddress {
     ProxyProtocol,
     /// From the last entry of `X-Forwarded-For`, which the proxy appends.
     ForwardedFor,
+}
+
+impl PeerAddress {
+    /// What it is called in settings: `socket`, `proxy-protocol` or `forwarded-for`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PeerAddress::Socket => "socket",
+            PeerAddress::ProxyProtocol => "proxy-protocol",
+            PeerAddress::ForwardedFor => "forwarded-for",
+        }
+    }
 }
 
 #[cfg(test)]

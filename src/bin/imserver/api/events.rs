@@ -260,7 +260,8 @@ fn piece(event: &PresenceEvent) -> Piece {
     match event {
         PresenceEvent::Online(ticket) => about("online", ticket),
         PresenceEvent::Offline(ticket) => about("offline", ticket),
-        PresenceEvent::Listening => told("missed"),
+        // Listening again, or of a kind that has no name here: what was told may not hold any more.
+        _ => told("missed"),
     }
 }
 

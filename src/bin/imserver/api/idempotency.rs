@@ -68,7 +68,7 @@ pub(super) fn once(
         log_failure(Level::Warn, "an idempotency key cannot be claimed: ", &error);
         if error.kind() == ErrorKind::Interrupted {
             // It may have been all the same, and nobody would carry out what it stands for.
-            let _ = broker.settle(key, &stored, "", Duration::ZERO);
+            let _ = broker.complete(key, &stored, "", Duration::ZERO);
         }
         Problem::new(Code::Unavailable, "the broker is away; nothing was done, try again")
     })?;
@@ -88,7 +88,7 @@ pub(super) fn once(
         // It had no effect, so the key is free for the next attempt.
         Err(_) => (claim, Duration::ZERO),
     };
-    match broker.settle(key, &stored, &text(&entry)?, life) {
+    match broker.complete(key, &stored, &text(&entry)?, life) {
         Ok(true) if !life.is_zero() => keys.add(life),
         Ok(_) => {}
         Err(error) => {

@@ -186,14 +186,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             };
             Ok(())
         },
-        show: |config| {
-            let name = match config.server.peer_address {
-                PeerAddress::Socket => "socket",
-                PeerAddress::ProxyProtocol => "proxy-protocol",
-                PeerAddress::ForwardedFor => "forwarded-for",
-            };
-            name.to_owned()
-        },
+        show: |config| config.server.peer_address.as_str().to_owned(),
         ..PLAIN
     },
     Setting {

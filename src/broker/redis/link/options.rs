@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 /// assert_eq!(broker.describe(), "redis://127.0.0.1:6379/2");
 /// # Ok::<(), imcore::Error>(())
 /// ```
+///
+/// Further fields may come with any version: build one with `..RedisOptions::default()`, which goes on compiling.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
     /// First part of all names: `im_v2` (default) as FreeIM 2, `wsim` as ImCore and FreeIM 1.

@@ -21,7 +21,7 @@ impl Backend {
         Ok((there != Value::Nil).then(|| reply::text(there)))
     }
 
-    pub(crate) fn settle(
+    pub(crate) fn complete(
         &self,
         key: &str,
         claim: &str,

@@ -1,0 +1,178 @@
+//! What a node needs to serve its clients: their tickets, the session that reports them, the feed.
+//!
+//! Called by those of the server's threads that wait.
+
+use std::{sync::Arc, time::Duration};
+
+use super::feed::{Subscription, Watchlist};
+#[cfg(feature = "redis")]
+use crate::broker::reports::Reports;
+use crate::{
+    error::Result,
+    id::ClientId,
+    wire::{NodeStatus, Ticket},
+};
+
+/// What a node asks and tells.
+pub trait NodeBroker: Send + Sync {
+    // --- Tickets ---------------------------------------------------------------------------------
+
+    /// Takes the tickets out, each at most once over all callers; what was stored, unchecked, in the order
+    /// of `tokens`.
+    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>>;
+
+    /// Puts tickets back under their tokens for what was left of their life, unless something is there.
+    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()>;
+
+    // --- Presence --------------------------------------------------------------------------------
+
+    /// Opens a presence session for `node`, which lives for `lease` after each
+    /// [`renew`](NodeBroker::renew).
+    ///
+    /// With `supersede` (the node has just started) the node's former sessions end at once: their
+    /// connections are left to [`reap`](NodeBroker::reap). From here on the clients of all that have ended
+    /// are known to be coming, see [`GRACE`].
+    fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session>;
+
+    /// Prolongs the session by its lease, also when that has run out and nobody has noticed. `status` is
+    /// what [`statuses`](super::Directory::statuses) says of the node as long as the lease stands.
+    ///
+    /// [`SessionLost`](crate::ErrorKind::SessionLost) when it was ended: its connections are, or will
+    /// be, reported offline. [`SessionForgotten`](crate::ErrorKind::SessionForgotten) when the broker
+    /// lost what was reported, all of it or what came last, as after a restart from an old snapshot.
+    /// Then begin another session, report there what is still open as
+    /// [`Restored`](PresenceChange::Restored), and [`discard_session`](NodeBroker::discard_session) this
+    /// one: counts are right again, and nobody hears of it.
+    fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()>;
+
+    /// Records that connections opened and closed, in order, and publishes one event for each.
+    ///
+    /// Repeating a change has no effect, nor has repeating a whole call that failed, with more changes
+    /// behind it or without. When a client's last connection on any node closes, the client leaves all its
+    /// channels, except when it is known to be coming, see [`GRACE`]. Very many memberships are ended in
+    /// steps, the last of them by [`leave_overdue`](NodeBroker::leave_overdue). Errors as of [`renew`](NodeBroker::renew), with no effect. A call
+    /// that was given up has no effect either once a later one has succeeded, however late it arrives.
+    fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()>;
+
+    /// Ends an own session; connections that it still holds are left to [`reap`](NodeBroker::reap).
+    fn end_session(&self, session: &Session) -> Result<()>;
+
+    /// Ends an own session as [`end_session`](NodeBroker::end_session) does, but what it still holds goes
+    /// without events: every connection of it was reported by another session or has been reported closed.
+    fn discard_session(&self, session: &Session) -> Result<()>;
+
+    /// Sessions that nobody has ended and whose lease has run out. Not necessarily dead: an outage, or a
+    /// step of the broker's clock, ends the leases of nodes that are alive and renew them at once.
+    fn lapsed(&self) -> Result<Vec<String>>;
+
+    /// Ends those of `sessions` whose lease is still not there, as their nodes are dead; which those were.
+    ///
+    /// What [`reap`](NodeBroker::reap) leaves because of it can be brought back for an hour by
+    /// [`rejoin`](NodeBroker::rejoin).
+    fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>>;
+
+    /// Closes up to `limit` connections that ended sessions left behind, as [`report`](NodeBroker::report)
+    /// would, each exactly once over all callers.
+    ///
+    /// Returns how many; fewer than `limit` means that nothing is left for now.
+    fn reap(&self, limit: usize) -> Result<usize>;
+
+    /// Ends some of the memberships whose time has come: of clients that were known to be coming and have
+    /// not come, of those that were joined while they were offline and never came, and what is left of
+    /// those that were in very many channels. Returns whether there are more.
+    ///
+    /// Each node calls it at least once a second.
+    fn leave_overdue(&self) -> Result<bool>;
+
+    /// Joins clients that are online to the channels that were left when their node was taken for dead: it
+    /// was not, and has reported them as [`Reopened`](PresenceChange::Reopened). Returns for how many of
+    /// `clients`, from the first, that is done; what remains is for further calls.
+    fn rejoin(&self, clients: &[ClientId]) -> Result<usize>;
+
+    // --- Messages --------------------------------------------------------------------------------
+
+    /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
+    ///
+    /// `watchlist` names the clients whose channels the feed reports.
+    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription>;
+}
+
+/// A ticket that was [taken](NodeBroker::take_tickets).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenTicket {
+    /// The stored text, unchecked.
+    pub text: String,
+    /// What was left of its life, more than zero.
+    pub left: Duration,
+}
+
+/// How long a client has to come, if it is known to be coming when its last connection ends; only then it
+/// leaves its channels.
+///
+/// It is known to be coming while a ticket of it is out, while one was taken and its connection is not
+/// reported yet, and when the close is told late or by others, because its node was away.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// A node's claim on its connections, see [`NodeBroker::begin_session`]. To be used with the broker that began
+/// it, one call at a time.
+#[derive(Debug)]
+pub struct Session {
+    /// Unique over all nodes and times; starts with the node's name.
+    pub id: String,
+    /// How long it lives without [`NodeBroker::renew`].
+    pub lease: Duration,
+    /// What was reported, and what of it the broker has acknowledged.
+    #[cfg(feature = "redis")]
+    pub(in crate::broker) reports: Reports,
+}
+
+impl Session {
+    /// A fresh session name for `node`.
+    pub(crate) fn new(node: &str, lease: Duration) -> Result<Self> {
+        Ok(Session {
+            id: format!("{node}#{:016x}", crate::token::random_u64()?),
+            lease,
+            #[cfg(feature = "redis")]
+            reports: Reports::default(),
+        })
+    }
+}
+
+/// One change of a node's own connections. Connection numbers are unique within a session.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum PresenceChange {
+    /// The client of `ticket` has one connection more.
+    Opened {
+        /// Number of the connection.
+        connection: u64,
+        /// The ticket it came with; its text is the event.
+        ticket: Ticket,
+    },
+    /// As `Opened`, for a connection that was reported before in a session that was ended: its channels can
+    /// be brought back by [`NodeBroker::rejoin`].
+    Reopened {
+        /// Number of the connection.
+        connection: u64,
+        /// The ticket it came with.
+        ticket: Ticket,
+    },
+    /// As `Opened`, for a connection that was reported before in a session that the broker has forgotten:
+    /// counted, but no event.
+    Restored {
+        /// Number of the connection.
+        connection: u64,
+        /// The ticket it came with.
+        ticket: Ticket,
+    },
+    /// The connection ended.
+    Closed {
+        /// Number of the connection.
+        connection: u64,
+    },
+    /// The connection ended long ago: its client may be connecting again already, see [`GRACE`].
+    ClosedLate {
+        /// Number of the connection.
+        connection: u64,
+    },
+}
