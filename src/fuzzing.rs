@@ -4,6 +4,8 @@
 //! `fuzz/` drives them with libFuzzer; the tests here with the seed corpus and seeded mutations of it.
 
 #[cfg(feature = "server")]
+pub use crate::http::fuzzing::http_head;
+#[cfg(feature = "server")]
 pub use crate::server::testing::fuzzing::{frames, proxy_header, request_head};
 pub use crate::wire::fuzzing::{envelope, lenient_json, ticket};
 
@@ -17,5 +19,5 @@ mod tests {
 
     targets! { envelope lenient_json ticket }
     #[cfg(feature = "server")]
-    targets! { frames proxy_header request_head }
+    targets! { frames http_head proxy_header request_head }
 }

@@ -151,6 +151,9 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod helper;
+#[cfg(feature = "server")]
+#[doc(hidden)]
+pub mod http;
 mod id;
 mod placement;
 #[cfg(feature = "server")]

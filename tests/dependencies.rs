@@ -159,7 +159,7 @@ fn files(name: &str) -> Vec<std::path::PathBuf> {
 /// The crate from the ground up: each part names only parts of the rows before its own.
 /// Helper and server agree through what is below both, and are exchanged without each other.
 const LAYERS: [&[&str]; 6] =
-    [&["error"], &["id"], &["wire"], &["broker"], &["placement"], &["helper", "server"]];
+    [&["error", "http"], &["id"], &["wire"], &["broker"], &["placement"], &["helper", "server"]];
 
 /// The server from the ground up, in the same way. Parts of one row never name each other: what waits for the
 /// broker (`upstream`) and what loops (`acceptor`, `reactor`) talk through `message` alone.

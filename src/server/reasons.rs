@@ -1,6 +1,8 @@
 //! Why handshakes are turned away, and why connections and TLS handshakes end: not errors, but what is counted, logged
 //! and told to the peer. Pure.
 
+use crate::http::phrase;
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal;)*) => {
         /// Why a connection ended. Not an error: every connection ends for one of these.
@@ -151,13 +153,13 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Status code, reason phrase and explanation.
-    fn parts(self) -> (u16, &'static str, &'static str) {
-        const DENIED: (u16, &str) = (401, "Unauthorized");
-        const BUSY: (u16, &str) = (503, "Service Unavailable");
-        const UPGRADE: (u16, &str) = (426, "Upgrade Required");
-        const BAD: (u16, &str) = (400, "Bad Request");
-        let ((status, phrase), why) = match self {
+    /// Status code and explanation.
+    fn parts(self) -> (u16, &'static str) {
+        const BAD: u16 = 400;
+        const DENIED: u16 = 401;
+        const UPGRADE: u16 = 426;
+        const BUSY: u16 = 503;
+        match self {
             Refusal::NotHttp => (BAD, "this is not an HTTP/1.1 request"),
             Refusal::NotTls => (BAD, "this port speaks TLS: the address begins with wss://"),
             Refusal::NoProxyHeader => (BAD, "expected a PROXY protocol header of version 2 first"),
@@ -182,35 +184,28 @@ impl Refusal {
             Refusal::Kicked => {
                 (DENIED, "the client was kicked after this address was issued; get a new one")
             }
-            Refusal::Origin => ((403, "Forbidden"), "this Origin may not connect"),
-            Refusal::Path => ((404, "Not Found"), "no WebSocket endpoint at this path"),
-            Refusal::Method => ((405, "Method Not Allowed"), "only GET can be upgraded"),
-            Refusal::TimedOut => ((408, "Request Timeout"), "the handshake took too long"),
+            Refusal::Origin => (403, "this Origin may not connect"),
+            Refusal::Path => (404, "no WebSocket endpoint at this path"),
+            Refusal::Method => (405, "only GET can be upgraded"),
+            Refusal::TimedOut => (408, "the handshake took too long"),
             Refusal::GaveWay => {
                 (BUSY, "too many handshakes are under way, and this one was the slowest")
             }
             Refusal::OtherNode => (
-                (421, "Misdirected Request"),
+                421,
                 "this client belongs to another node; check that all servers lists are the same",
             ),
             Refusal::NotUpgrade => (UPGRADE, "this endpoint speaks WebSocket only"),
             Refusal::Version => (UPGRADE, "only WebSocket version 13 is supported"),
-            Refusal::AddressBusy => (
-                (429, "Too Many Requests"),
-                "too many handshakes from this address at the same time",
-            ),
-            Refusal::AddressFailing => (
-                (429, "Too Many Requests"),
-                "too many handshakes from this address came to nothing",
-            ),
-            Refusal::HeadTooLarge => {
-                ((431, "Request Header Fields Too Large"), "the request head is too large")
+            Refusal::AddressBusy => (429, "too many handshakes from this address at the same time"),
+            Refusal::AddressFailing => {
+                (429, "too many handshakes from this address came to nothing")
             }
+            Refusal::HeadTooLarge => (431, "the request head is too large"),
             Refusal::Full => (BUSY, "this node is full"),
             Refusal::Draining => (BUSY, "this node is stopping"),
             Refusal::NoBroker => (BUSY, "the broker cannot be reached"),
-        };
-        (status, phrase, why)
+        }
     }
 
     /// The HTTP status.
@@ -226,12 +221,13 @@ impl Refusal {
 
     /// The explanation.
     pub(crate) fn why(self) -> &'static str {
-        self.parts().2
+        self.parts().1
     }
 
     /// The finished response, without its body for a `HEAD`; the connection is closed after it.
     pub(crate) fn response(self, to_head: bool) -> String {
-        let (status, phrase, why) = self.parts();
+        let (status, why) = self.parts();
+        let phrase = phrase(status);
         let extra = match status {
             405 => "Allow: GET\r\n",
             426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",

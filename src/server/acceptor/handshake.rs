@@ -4,10 +4,13 @@ use std::{io, net::IpAddr};
 
 use mio::{Interest, Registry, Token};
 
-use super::{head::is_head_request, refusing::Refusing};
-use crate::server::{
-    reasons::Refusal,
-    transport::{Socket, Transport},
+use super::refusing::Refusing;
+use crate::{
+    http::is_head_request,
+    server::{
+        reasons::Refusal,
+        transport::{Socket, Transport},
+    },
 };
 
 /// A socket until it is authorised.

@@ -11,10 +11,11 @@ use super::{
     real_address::{is_proxy_header, last_forwarded},
     target::{Target, is_host},
 };
-use crate::server::reasons::Refusal;
+use crate::{
+    http::{self, Fault, Head, request_line},
+    server::reasons::Refusal,
+};
 
-/// Headers that are looked at, as many as the original took; a head with more is refused as too large.
-const MAX_HEADERS: usize = 100;
 /// Longest token that the broker is asked for: the helper's have 128 bytes.
 const MAX_TOKEN: usize = 256;
 
@@ -46,123 +47,86 @@ pub(crate) struct Upgrade {
     pub(crate) offers_protocols: bool,
 }
 
-/// What the bytes read so far amount to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Head {
-    /// More bytes are needed.
-    Incomplete,
-    /// A well-formed upgrade with a token.
-    Upgrade(Upgrade),
-    /// Turned away.
-    Refused(Refusal),
-}
-
-/// Reads the head at the start of `bytes`, of which `seen` were there the last time.
-pub(crate) fn read_head(bytes: &[u8], seen: usize, rules: &Rules) -> Head {
-    let start = first_line(bytes);
-    // A TLS hello or any other binary is told at once rather than at the time-out.
-    match bytes.get(start) {
-        _ if is_proxy_header(bytes) => return Head::Refused(Refusal::UnexpectedProxyHeader),
-        Some(byte) if !byte.is_ascii_uppercase() && bytes[start..] != *b"\r" => {
-            return Head::Refused(Refusal::NotHttp);
-        }
-        _ => {}
+/// The upgrade that `bytes` ask for, of which `seen` were there the last time; `None` until the head is whole.
+///
+/// # Errors
+/// Why they are turned away.
+pub(crate) fn read_upgrade(
+    bytes: &[u8],
+    seen: usize,
+    rules: &Rules,
+) -> Result<Option<Upgrade>, Refusal> {
+    if is_proxy_header(bytes) {
+        return Err(Refusal::UnexpectedProxyHeader);
     }
-    let from = seen.saturating_sub(3).max(start).min(bytes.len());
-    let end = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n");
-    let Some(end) = end.map(|end| from + end) else {
-        let too_large = bytes.len() >= rules.head_bytes;
-        return if too_large { Head::Refused(Refusal::HeadTooLarge) } else { Head::Incomplete };
-    };
-    if end + 4 > rules.head_bytes {
-        return Head::Refused(Refusal::HeadTooLarge);
+    // Other protocols are told at once rather than at the time-out.
+    match request_line(bytes) {
+        [] | b"\r" => {}
+        [first, ..] if first.is_ascii_uppercase() => {}
+        _ => return Err(Refusal::NotHttp),
     }
-    match judge(&bytes[start..end + 4], rules) {
-        Ok(upgrade) => Head::Upgrade(Upgrade { head_len: end + 4, ..upgrade }),
-        Err(refusal) => Head::Refused(refusal),
-    }
-}
-
-/// Whether the request that begins with `bytes` is one whose answer has no body.
-pub(crate) fn is_head_request(bytes: &[u8]) -> bool {
-    bytes[first_line(bytes)..].starts_with(b"HEAD ")
-}
-
-/// Where the request line begins: empty lines may stand in front of it (RFC 9112, section 2.2).
-fn first_line(bytes: &[u8]) -> usize {
-    bytes.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2
+    let head = http::read_head(bytes, seen, rules.head_bytes).map_err(|fault| match fault {
+        Fault::NotHttp | Fault::BareLineFeed => Refusal::NotHttp,
+        Fault::TooLong | Fault::TooManyHeaders => Refusal::HeadTooLarge,
+    })?;
+    head.map(|head| judge(&head, rules)).transpose()
 }
 
 /// A whole head that may be upgraded, or what is wrong with it.
-fn judge(head: &[u8], rules: &Rules) -> Result<Upgrade, Refusal> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
-        // It takes bare line feeds for line ends: then the head was over before what we take for its end.
-        Ok(_) => return Err(Refusal::NotHttp),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
-        Err(_) => return Err(Refusal::NotHttp),
-    }
-    let (Some(method), Some(target), Some(version)) =
-        (request.method, request.path, request.version)
-    else {
-        return Err(Refusal::NotHttp);
-    };
-    let target = Target::parse(target).ok_or(Refusal::Path)?;
+fn judge(head: &Head, rules: &Rules) -> Result<Upgrade, Refusal> {
+    let target = Target::parse(head.target).ok_or(Refusal::Path)?;
     if !target.is_below(&rules.path) {
         return Err(Refusal::Path);
     }
-    if method != "GET" {
+    if head.method != "GET" {
         return Err(Refusal::Method);
     }
-    let headers = Headers(request.headers);
-    let names_host = headers.only("Host").is_some_and(is_host)
+    let names_host = head.only("Host").is_some_and(is_host)
         && target.authority.is_none_or(|authority| is_host(authority.as_bytes()));
-    if version == 1 && !names_host {
+    if !head.is_http10 && !names_host {
         return Err(Refusal::BadHost);
     }
-    if version == 0 {
+    if head.is_http10 {
         return Err(Refusal::NotUpgrade);
     }
-    let key = upgrade_key(&headers)?;
+    let key = upgrade_key(head)?;
     let may_connect = |origin: &[u8]| {
         rules.origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
     };
-    if !rules.origins.is_empty() && !headers.all("Origin").all(may_connect) {
+    if !rules.origins.is_empty() && !head.all("Origin").all(may_connect) {
         return Err(Refusal::Origin);
     }
     let token = target.token().filter(|token| !token.is_empty()).ok_or(Refusal::NoToken)?;
     if token.len() > MAX_TOKEN {
         return Err(Refusal::BadToken);
     }
-    let forwarded = headers.all("X-Forwarded-For").last().filter(|_| rules.forwarded);
+    let forwarded = head.all("X-Forwarded-For").last().filter(|_| rules.forwarded);
     Ok(Upgrade {
         token,
         response: switching(key),
-        head_len: head.len(),
+        head_len: head.len,
         forwarded: forwarded.and_then(last_forwarded),
-        offers_protocols: headers.all("Sec-WebSocket-Protocol").any(|offer| !offer.is_empty()),
+        offers_protocols: head.all("Sec-WebSocket-Protocol").any(|offer| !offer.is_empty()),
     })
 }
 
 /// The key of a request that asks for a WebSocket in all it must say (RFC 6455, section 4.2.1).
-fn upgrade_key<'a>(headers: &Headers<'a>) -> Result<&'a [u8], Refusal> {
-    if !headers.has_word("Connection", "upgrade") || !headers.has_word("Upgrade", "websocket") {
+fn upgrade_key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
+    if !head.has_word("Connection", "upgrade") || !head.has_word("Upgrade", "websocket") {
         return Err(Refusal::NotUpgrade);
     }
     // Frames begin behind the head: whoever counts a body there would see others.
     let is_nothing =
         |length: &[u8]| !length.is_empty() && length.iter().all(|digit| *digit == b'0');
-    let has_body = headers.all("Transfer-Encoding").next().is_some()
-        || !headers.all("Content-Length").all(is_nothing);
+    let has_body = head.all("Transfer-Encoding").next().is_some()
+        || !head.all("Content-Length").all(is_nothing);
     if has_body {
         return Err(Refusal::Body);
     }
-    if headers.only("Sec-WebSocket-Version") != Some(b"13") {
+    if head.only("Sec-WebSocket-Version") != Some(b"13") {
         return Err(Refusal::Version);
     }
-    headers.only("Sec-WebSocket-Key").filter(|key| is_key(key)).ok_or(Refusal::BadKey)
+    head.only("Sec-WebSocket-Key").filter(|key| is_key(key)).ok_or(Refusal::BadKey)
 }
 
 fn switching(key: &[u8]) -> String {
@@ -174,30 +138,6 @@ fn switching(key: &[u8]) -> String {
         derive_accept_key(key)
     );
     response
-}
-
-struct Headers<'a>(&'a [httparse::Header<'a>]);
-
-impl<'a> Headers<'a> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0
-            .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value.trim_ascii())
-    }
-
-    /// The value of a header that stands once.
-    fn only(&self, name: &str) -> Option<&'a [u8]> {
-        let mut values = self.all(name);
-        values.next().filter(|_| values.next().is_none())
-    }
-
-    /// Whether `word` is in a comma-separated list, over all headers of that name.
-    fn has_word(&self, name: &str, word: &str) -> bool {
-        self.all(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-    }
 }
 
 /// 16 bytes in base64 (RFC 6455, section 4.1): 22 characters and two pads.
@@ -215,27 +155,24 @@ mod tests {
                         Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-    fn read(head: &str) -> Head {
+    fn read(head: &str) -> Result<Option<Upgrade>, Refusal> {
         let rules = Rules {
             path: "/ws".into(),
             origins: vec!["https://good.example".into()],
             head_bytes: 1024,
             forwarded: true,
         };
-        read_head(head.as_bytes(), 0, &rules)
+        read_upgrade(head.as_bytes(), 0, &rules)
     }
 
     fn token_of(target: &str) -> Result<String, Refusal> {
-        match read(&GOOD.replace("/ws?token=abc", target)) {
-            Head::Upgrade(upgrade) => Ok(upgrade.token),
-            Head::Refused(refusal) => Err(refusal),
-            Head::Incomplete => panic!("incomplete"),
-        }
+        let upgrade = read(&GOOD.replace("/ws?token=abc", target))?;
+        Ok(upgrade.expect("the head is whole").token)
     }
 
     #[test]
     fn the_answer_of_the_standard_to_the_key_of_the_standard() {
-        let Head::Upgrade(upgrade) = read(&format!("{GOOD}frames")) else { panic!() };
+        let upgrade = read(&format!("{GOOD}frames")).unwrap().unwrap();
         assert_eq!(upgrade.head_len, GOOD.len());
         assert!(
             upgrade.response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
@@ -245,7 +182,7 @@ mod tests {
     #[test]
     fn every_prefix_is_incomplete() {
         for len in 0..GOOD.len() {
-            assert_eq!(read(&GOOD[..len]), Head::Incomplete, "{len}");
+            assert_eq!(read(&GOOD[..len]), Ok(None), "{len}");
         }
     }
 
@@ -278,10 +215,7 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_refusal() {
-        let refused = |from: &str, to: &str| match read(&GOOD.replace(from, to)) {
-            Head::Refused(refusal) => refusal,
-            other => panic!("{other:?}"),
-        };
+        let refused = |from: &str, to: &str| read(&GOOD.replace(from, to)).unwrap_err();
         assert_eq!(refused("GET ", "POST "), Refusal::Method);
         assert_eq!(refused("Upgrade: WebSocket\r\n", ""), Refusal::NotUpgrade);
         assert_eq!(refused("Upgrade\r\n", "close\r\n"), Refusal::NotUpgrade);
@@ -312,7 +246,7 @@ mod tests {
         assert_eq!(refused("Host: h", &"A: b\r\n".repeat(101)[..604]), Refusal::HeadTooLarge);
         for more in ["Origin: https://good.example", "Content-Length: 0", "Expect: 100-continue"] {
             let head = GOOD.replace("Host: h", &format!("Host: h\r\n{more}"));
-            assert!(matches!(read(&head), Head::Upgrade(_)), "{more}");
+            assert!(matches!(read(&head), Ok(Some(_))), "{more}");
         }
     }
 
@@ -320,20 +254,18 @@ mod tests {
     fn a_trusted_proxy_names_the_peer() {
         let head = GOOD
             .replace("Host: h", "Host: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 10.0.0.7");
-        let Head::Upgrade(upgrade) = read(&head) else { panic!() };
+        let upgrade = read(&head).unwrap().unwrap();
         assert_eq!(upgrade.forwarded, Some([10, 0, 0, 7].into()));
     }
 
     #[test]
     fn empty_lines_in_front_are_skipped() {
-        let Head::Upgrade(upgrade) = read(&format!("\r\n\r\n{GOOD}frames")) else { panic!() };
+        let upgrade = read(&format!("\r\n\r\n{GOOD}frames")).unwrap().unwrap();
         assert_eq!(upgrade.head_len, GOOD.len() + 4);
         for front in ["\r", "\r\n", "\r\n\r", "\r\n\r\n"] {
-            assert_eq!(read(front), Head::Incomplete, "{front:?}");
+            assert_eq!(read(front), Ok(None), "{front:?}");
         }
-        assert_eq!(read(&"\r\n".repeat(600)), Head::Refused(Refusal::HeadTooLarge));
-        assert_eq!(read("\n"), Head::Refused(Refusal::NotHttp));
-        assert!(is_head_request(b"\r\nHEAD / HTTP/1.1"));
-        assert!(!is_head_request(b"HEADER") && !is_head_request(b"\r"));
+        assert_eq!(read(&"\r\n".repeat(600)), Err(Refusal::HeadTooLarge));
+        assert_eq!(read("\n"), Err(Refusal::NotHttp));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     handshake::{Handshake, Phase},
-    head::{Head, Rules, Upgrade, read_head},
+    head::{Rules, Upgrade, read_upgrade},
     real_address::{ProxyHeader, is_proxy_header, proxy_header},
 };
 use crate::{
@@ -150,12 +150,12 @@ impl Reader {
 
     fn read_head<S: Socket>(&self, handshake: &mut Handshake<S>) -> Option<Said> {
         let Phase::Head { bytes, seen } = &mut handshake.phase else { return None };
-        let head = read_head(bytes, *seen, &self.rules);
+        let read = read_upgrade(bytes, *seen, &self.rules);
         *seen = bytes.len();
-        match head {
-            Head::Incomplete => None,
-            Head::Refused(refusal) => Some(Said::Refused(refusal)),
-            Head::Upgrade(upgrade) => {
+        match read {
+            Ok(None) => None,
+            Err(refusal) => Some(Said::Refused(refusal)),
+            Ok(Some(upgrade)) => {
                 let address = (self.peer_address == PeerAddress::ForwardedFor)
                     .then(|| forwarded(&upgrade, handshake.socket_address));
                 Some(Said::Upgrade { upgrade, address })

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::http::{decode, decode_query};
+
 /// A request target, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
@@ -35,19 +37,20 @@ impl<'a> Target<'a> {
     /// Whether it asks for the endpoint itself or anything below it, as the original's route matches: by whole
     /// segments, without regard to case.
     pub(crate) fn is_below(&self, endpoint: &str) -> bool {
-        let endpoint = endpoint.trim_end_matches('/');
-        let path = decode_path(self.path);
-        path.get(..endpoint.len()).is_some_and(|start| start.eq_ignore_ascii_case(endpoint))
-            && matches!(path.as_bytes().get(endpoint.len()), None | Some(b'/'))
+        // Taken apart before they are decoded: an escaped slash is part of its segment.
+        let mut segments = self.path.split('/').map(|segment| text(decode(segment)));
+        let mut endpoint = endpoint.trim_end_matches('/').split('/');
+        endpoint.all(|name| segments.next().is_some_and(|found| found.eq_ignore_ascii_case(name)))
     }
 
     /// The token in the query; one given twice is joined with a comma, hence unknown, as in the original.
     pub(crate) fn token(&self) -> Option<String> {
         let mut values = self.query.split('&').filter_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            decode_query(name).eq_ignore_ascii_case("token").then(|| decode_query(value))
+            let is_token = text(decode_query(name)).eq_ignore_ascii_case("token");
+            is_token.then(|| text(decode_query(value)))
         });
-        let first = values.next()?.into_owned();
+        let first = values.next()?;
         Some(values.fold(first, |joined, value| format!("{joined},{value}")))
     }
 }
@@ -76,34 +79,8 @@ pub(crate) fn is_host(text: &[u8]) -> bool {
     is_name && is_port(port)
 }
 
-/// An escaped slash stays as it is: it is part of a segment.
-fn decode_path(path: &str) -> Cow<'_, str> {
-    decode(path, |byte| byte != b'/', b'+')
-}
-
-/// A plus stands for a blank.
-fn decode_query(text: &str) -> Cow<'_, str> {
-    decode(text, |_| true, b' ')
-}
-
-fn decode(text: &str, wanted: impl Fn(u8) -> bool, plus: u8) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let hex = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = match (hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
-            (Some(high), Some(low)) if byte == b'%' => Some((high << 4 | low) as u8),
-            _ => None,
-        };
-        let escaped = escaped.filter(|byte| wanted(*byte));
-        decoded.push(escaped.unwrap_or(if byte == b'+' { plus } else { byte }));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+fn text(bytes: Cow<'_, [u8]>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

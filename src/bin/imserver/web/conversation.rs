@@ -121,15 +121,12 @@ impl<'a, S: Site> Conversation<'a, S> {
     }
 
     fn read_head(&mut self) -> Result<Head, Failure> {
-        let mut progress = head::Progress::default();
+        let mut seen = 0;
         loop {
-            let seen = self.buffer.len().min(self.limits.head);
-            if let Some(head) = progress.read(&self.buffer[..seen])? {
+            if let Some(head) = head::read(&self.buffer, seen, self.limits.head)? {
                 return Ok(head);
             }
-            if seen == self.limits.head {
-                return Err(Refusal { status: 431, why: "the request head is too long" }.into());
-            }
+            seen = self.buffer.len();
             // Who has asked nothing is told nothing.
             let silent = self.buffer.is_empty();
             self.fill()

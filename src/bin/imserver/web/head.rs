@@ -5,10 +5,9 @@
 
 use std::net::Ipv6Addr;
 
-use super::message::Request;
+use imcore::http::{self, Fault};
 
-/// Headers of a request.
-const HEADERS: usize = 100;
+use super::message::Request;
 
 /// How the body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,66 +41,44 @@ pub(super) fn bad(why: &'static str) -> Refusal {
     Refusal { status: 400, why }
 }
 
-/// How far a head has come that arrives in pieces. Reading it from its beginning after every byte would cost
-/// the square of its length.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// Bytes that were looked at for the end of the head.
-    seen: usize,
-    /// Bytes there were when the head was last read.
-    tried: usize,
-}
-
-impl Progress {
-    /// The head that `bytes` begin with, which are those of the last call and more; `None` until it is whole.
-    /// What cannot become one is refused when there are twice as many bytes, at the latest.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refusal> {
-        let new = &bytes[self.seen.saturating_sub(3).min(bytes.len())..];
-        let ends = new.windows(2).any(|pair| pair == b"\n\n")
-            || new.windows(3).any(|three| three == b"\n\r\n");
-        self.seen = bytes.len();
-        if !ends && bytes.len() < 2 * self.tried {
-            return Ok(None);
-        }
-        self.tried = bytes.len();
-        read(bytes)
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        let (status, why) = match fault {
+            Fault::NotHttp => (400, "this is not an HTTP/1.1 request"),
+            Fault::BareLineFeed => (400, "a line of the request head does not end in CR LF"),
+            Fault::TooLong => (431, "the request head is too long"),
+            Fault::TooManyHeaders => (431, "there are more than 100 headers"),
+        };
+        Refusal { status, why }
     }
 }
 
-/// The head that these bytes begin with; `None` until it is whole.
-fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
-    let len = match parsed.parse(bytes) {
-        Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal { status: 431, why: "there are more than 100 headers" });
-        }
-        Err(_) => return Err(bad("this is not an HTTP/1.1 request")),
-    };
-    // The parser takes a bare LF for the end of a line; others take it for a part of the header.
-    if bytes[..len].split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n")) {
-        return Err(bad("a line of the request head does not end in CR LF"));
-    }
-    let (authority, target) = target(parsed.path.unwrap_or_default())?;
+/// The request that `bytes` begin with, whose head has at most `limit` bytes; `None` until that is whole. So many
+/// bytes were `seen` at the last call.
+pub(super) fn read(bytes: &[u8], seen: usize, limit: usize) -> Result<Option<Head>, Refusal> {
+    let head = http::read_head(bytes, seen, limit)?;
+    head.map(|head| interpret(&head)).transpose()
+}
+
+/// What a head asks for, if there are no two ways to read it.
+fn interpret(head: &http::Head) -> Result<Head, Refusal> {
+    let (authority, target) = target(head.target)?;
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (target, None),
     };
-    let headers = parsed.headers.iter().map(|header| {
-        let value = String::from_utf8_lossy(header.value);
-        (header.name.to_owned(), value.trim_matches([' ', '\t']).to_owned())
-    });
+    let headers = head
+        .headers()
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()));
     let mut request = Request {
-        method: parsed.method.unwrap_or_default().to_owned(),
+        method: head.method.to_owned(),
         path: if path.is_empty() { "/" } else { path }.to_owned(),
         query,
         headers: headers.collect(),
+        is_http10: head.is_http10,
         ..Request::default()
     };
-    let current = parsed.version == Some(1);
-    request.is_http10 = !current;
+    let current = !head.is_http10;
     match request.headers_of("Host").count() {
         0 if current => return Err(bad("the header Host is missing")),
         0 | 1 => {}
@@ -122,7 +99,8 @@ fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         Some(what) if what.eq_ignore_ascii_case("100-continue") => current,
         Some(_) => return Err(Refusal { status: 417, why: "only 100-continue can be expected" }),
     };
-    Ok(Some(Head { request, len, framing, keep_alive: current && !closes, expects_continue }))
+    let keep_alive = current && !closes;
+    Ok(Head { request, len: head.len, framing, keep_alive, expects_continue })
 }
 
 /// What names a host in a request target, which only one in absolute form has, and the path with its query.
@@ -199,7 +177,7 @@ mod tests {
     use super::*;
 
     fn whole(text: &str) -> Result<Head, Refusal> {
-        read(text.as_bytes()).map(|head| head.expect("a whole head"))
+        read(text.as_bytes(), 0, 8192).map(|head| head.expect("a whole head"))
     }
 
     /// A request with these further header lines.
@@ -212,7 +190,7 @@ mod tests {
         let text = "GET /stats?x=1?2 HTTP/1.1\r\nhost: a:1\r\nX:  y \r\n\r\n";
         let bytes = [text, "GET / HTTP"].concat();
         for len in 0..text.len() {
-            assert_eq!(read(&bytes.as_bytes()[..len]), Ok(None), "{len}");
+            assert_eq!(read(&bytes.as_bytes()[..len], 0, 8192), Ok(None), "{len}");
         }
         let head = whole(&bytes).unwrap();
         assert_eq!((head.len, head.framing), (text.len(), Framing::Nothing));
@@ -223,22 +201,6 @@ mod tests {
             (Some("a:1"), Some("y"))
         );
         assert!(head.keep_alive && !head.expects_continue);
-    }
-
-    #[test]
-    fn a_head_that_comes_byte_by_byte_is_not_read_for_each() {
-        let text = format!("\r\nGET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(9000));
-        let (mut progress, mut cost, mut tried) = (Progress::default(), 0, 0);
-        for len in 1..text.len() {
-            assert_eq!(progress.read(&text.as_bytes()[..len]), Ok(None), "{len}");
-            if progress.tried != tried {
-                (cost, tried) = (cost + len, progress.tried);
-            }
-        }
-        assert!(cost < 4 * text.len(), "{cost}");
-        assert!(progress.read(text.as_bytes()).unwrap().is_some());
-        let mut early = Progress::default();
-        assert_eq!(early.read(b"\x16\x03\x01").map_err(|refusal| refusal.status), Err(400));
     }
 
     #[test]
@@ -317,7 +279,7 @@ mod tests {
             assert_eq!(request.headers_of("host").collect::<Vec<_>>(), [host]);
             assert_eq!((&*request.path, request.query.as_deref()), (path, query), "{target}");
         }
-        let many = "X: y\r\n".repeat(HEADERS);
+        let many = "X: y\r\n".repeat(100);
         assert_eq!(with(&many).map_err(|refusal| refusal.status), Err(431));
     }
 }

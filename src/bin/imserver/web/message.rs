@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use imcore::http;
+
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Request {
@@ -48,7 +50,7 @@ impl Request {
     /// slash within a part was sent as `%2F`.
     pub(crate) fn segments(&self) -> Option<Vec<String>> {
         let path = self.path.strip_prefix('/').unwrap_or(&self.path);
-        path.split('/').map(|part| decode(part, false)).collect()
+        path.split('/').map(decode).collect()
     }
 
     /// Names and values of the query, decoded, in order; `None` if one is no percent-encoded UTF-8.
@@ -57,30 +59,20 @@ impl Request {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pair = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(name, true)?, decode(value, true)?))
+            Some((decode_query(name)?, decode_query(value)?))
         };
         pairs.map(pair).collect()
     }
 }
 
-/// Text without its percent-encoding; `plus` stands for a blank in queries.
-fn decode(text: &str, plus: bool) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match first {
-            b'%' => {
-                let [high, low, after @ ..] = rest else { return None };
-                let digit = |byte: &u8| (*byte as char).to_digit(16);
-                bytes.push((digit(high)? << 4 | digit(low)?) as u8);
-                rest = after;
-            }
-            b'+' if plus => bytes.push(b' '),
-            byte => bytes.push(*byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
+/// What a percent-encoded text stands for; `None` if it is none.
+fn decode(text: &str) -> Option<String> {
+    http::is_encoded(text).then(|| String::from_utf8(http::decode(text).into()).ok())?
+}
+
+/// The same of a name or a value in a query, where a plus stands for a blank.
+fn decode_query(text: &str) -> Option<String> {
+    http::is_encoded(text).then(|| String::from_utf8(http::decode_query(text).into()).ok())?
 }
 
 /// What is answered.
@@ -128,7 +120,7 @@ impl Response {
 
     /// The status line and all headers; `last` if the connection ends with this answer.
     pub(super) fn head(&self, last: bool) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status));
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, http::phrase(self.status));
         let mut add = |name: &str, value: &str| {
             // A line break would begin a header that nobody meant.
             let value = value.replace(|c: char| c.is_control(), " ");
@@ -152,33 +144,6 @@ impl Response {
         }
         head.push_str("\r\n");
         head.into_bytes()
-    }
-}
-
-fn phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        413 => "Content Too Large",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        422 => "Unprocessable Content",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Other",
     }
 }
 
