@@ -41,20 +41,22 @@ impl Sequence {
         if was_missing { Arrival::Late } else { Arrival::Duplicate }
     }
 
-    /// How many of the numbers up to `last` have not arrived.
-    pub fn missing_up_to(&self, last: u32) -> u64 {
-        let holes = self.missing.range(..=last).count();
-        holes as u64 + u64::from(last.saturating_sub(self.highest))
+    /// Which of the numbers up to `last` have not arrived.
+    pub fn missing_up_to(&self, last: u32) -> impl Iterator<Item = u32> {
+        let holes = self.missing.range(..=last).copied();
+        holes.chain(self.highest.saturating_add(1)..=last)
     }
 }
 
-/// Offered = delivered + dropped, and nothing went wrong.
+/// Offered = delivered + dropped + missed, and nothing went wrong.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub offered: u64,
     pub delivered: u64,
     /// Not arrived because the run itself had the receiver hang up: the only drop that is in order.
     pub dropped: u64,
+    /// Sent while the receiver was on its way back from a connection that ended: in order where clients come back.
+    pub missed: u64,
     /// Arrived at somebody it was not meant for: the worst that can happen.
     pub misdelivered: u64,
     /// Not arrived, and the run did not have the receiver hang up.
@@ -67,6 +69,8 @@ pub struct Account {
     pub stray: u64,
     /// Reason -> connections that ended, or never came, without an order of the run.
     pub ended: BTreeMap<String, u64>,
+    /// The same, but the client came back; no fault.
+    pub interrupted: BTreeMap<String, u64>,
 }
 
 impl Account {
@@ -85,7 +89,7 @@ impl Account {
     /// Whether every message is accounted for, none came twice, changed, out of order or to the wrong one,
     /// and every connection lasted as long as it was meant to.
     pub fn balances(&self) -> bool {
-        self.offered == self.delivered + self.dropped
+        self.offered == self.delivered + self.dropped + self.missed
             && self.faults().iter().all(|(_, count)| *count == 0)
             && self.ended.is_empty()
     }
@@ -101,6 +105,7 @@ impl AddAssign<&Account> for Account {
         self.offered += other.offered;
         self.delivered += other.delivered;
         self.dropped += other.dropped;
+        self.missed += other.missed;
         self.misdelivered += other.misdelivered;
         self.lost += other.lost;
         self.duplicates += other.duplicates;
@@ -110,18 +115,27 @@ impl AddAssign<&Account> for Account {
         for (reason, count) in &other.ended {
             *self.ended.entry(reason.clone()).or_default() += count;
         }
+        for (reason, count) in &other.interrupted {
+            *self.interrupted.entry(reason.clone()).or_default() += count;
+        }
     }
 }
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Account { offered, delivered, dropped, .. } = self;
+        let Account { offered, delivered, dropped, missed, .. } = self;
         write!(f, "offered {offered}, delivered {delivered}, dropped by hanging up {dropped}")?;
+        if *missed > 0 || !self.interrupted.is_empty() {
+            write!(f, ", missed while away {missed}")?;
+        }
         for (name, count) in self.faults() {
             write!(f, ", {name} {count}")?;
         }
         for (reason, count) in &self.ended {
             write!(f, "; {count} connections ended: {reason}")?;
+        }
+        for (reason, count) in &self.interrupted {
+            write!(f, "; {count} clients came back after: {reason}")?;
         }
         Ok(())
     }
@@ -136,13 +150,14 @@ mod tests {
         let mut sequence = Sequence::default();
         assert_eq!(sequence.arrive(1), Arrival::InOrder);
         assert_eq!(sequence.arrive(4), Arrival::InOrder);
-        assert_eq!(sequence.missing_up_to(4), 2);
-        assert_eq!(sequence.missing_up_to(2), 1);
-        assert_eq!(sequence.missing_up_to(6), 4);
+        let missing = |sequence: &Sequence, last| sequence.missing_up_to(last).collect::<Vec<_>>();
+        assert_eq!(missing(&sequence, 4), [2, 3]);
+        assert_eq!(missing(&sequence, 2), [2]);
+        assert_eq!(missing(&sequence, 6), [2, 3, 5, 6]);
         assert_eq!(sequence.arrive(3), Arrival::Late);
         assert_eq!(sequence.arrive(3), Arrival::Duplicate);
         assert_eq!(sequence.arrive(1), Arrival::Duplicate);
-        assert_eq!(sequence.missing_up_to(4), 1);
+        assert_eq!(missing(&sequence, 4), [2]);
     }
 
     #[test]
@@ -151,6 +166,13 @@ mod tests {
         assert!(!account.balances());
         account.dropped = 1;
         assert!(account.balances());
+        let back = Account {
+            offered: 3,
+            missed: 3,
+            interrupted: [("close code 1012".into(), 1)].into(),
+            ..Account::default()
+        };
+        assert!(back.balances(), "{back}");
         for wrong in [
             Account { ended: [("close code 1013".into(), 1)].into(), ..Account::default() },
             Account { misdelivered: 1, ..Account::default() },

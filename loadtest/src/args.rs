@@ -262,6 +262,11 @@ pub struct ProfileArgs {
     /// Length in seconds
     #[arg(long, default_value_t = 20.0)]
     pub seconds: f64,
+    /// Clients that are cut come back as real ones do, for runs in which nodes are restarted: after pauses of up to 2.5 s
+    /// that double up to 30 s, or what the close asks for. What was sent meanwhile is counted as missed; without this
+    /// flag each such connection is a fault
+    #[arg(long)]
+    pub reconnect: bool,
 }
 
 impl Default for ProfileArgs {
@@ -275,6 +280,7 @@ impl Default for ProfileArgs {
             churn_rate: 100.0,
             size: 128,
             seconds: 20.0,
+            reconnect: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Orders go down a swarm's standard input, notes come up its standard output. Counts in notes are totals
 //! since the start, so that the newest note is the whole truth and none has to be added up.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,8 @@ pub enum Order {
     Hangup { first: i64, count: usize },
     /// The clients `first .. first + count` are the members of `stream`, `here` of them in this swarm: a
     /// message of it is complete when all those have it, and misdelivered at anybody else.
-    Members { stream: u32, first: i64, count: usize, here: u32 },
+    /// Whoever comes back joins the channel of this name again.
+    Members { stream: u32, channel: Option<String>, first: i64, count: usize, here: u32 },
     /// Send latencies, then forget them.
     Collect,
     /// What was sent; tell what became of it.
@@ -49,23 +50,53 @@ pub struct Dial {
     pub prepared: bool,
     /// A floor server instead of the deployment: no ticket, no handshake.
     pub floor: Option<String>,
+    /// Whether they come back when a connection ends without an order, or an attempt fails.
+    pub reconnect: bool,
 }
 
 /// Everything that was sent to clients of one swarm.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Sent {
-    /// Client -> messages sent to it alone.
-    pub direct: Vec<(i64, u32)>,
-    /// Room, its members, and messages sent to it.
+    pub direct: Vec<SentDirect>,
     pub rooms: Vec<SentRoom>,
 }
 
+/// What was sent to one client alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SentDirect {
+    pub client: i64,
+    pub messages: u32,
+    pub schedule: Option<Schedule>,
+}
+
+/// What was sent to a room, and its members.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SentRoom {
     pub stream: u32,
     pub first: i64,
     pub count: usize,
     pub messages: u32,
+    pub schedule: Option<Schedule>,
+}
+
+/// When the messages of a stream were sent, if that was at a rate: needed to tell what a client missed while it was
+/// away from what was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// When the first was due.
+    pub first: u64,
+    /// Nanoseconds between two.
+    pub step: f64,
+    /// How long after it was due any of them went out at the latest.
+    pub late: u64,
+}
+
+impl Schedule {
+    /// When the message with this number, from 1 on, was sent: at the earliest, at the latest.
+    pub fn moments(&self, number: u32) -> RangeInclusive<u64> {
+        let due = self.first + (f64::from(number - 1) * self.step) as u64;
+        due..=due + self.late
+    }
 }
 
 /// From a swarm to the conductor.
@@ -84,8 +115,16 @@ pub struct Status {
     pub opened: u64,
     /// Reason -> connects that failed.
     pub refused: BTreeMap<String, u64>,
-    /// Reason -> open connections that ended, hang-ups by order aside.
+    /// Reason -> open connections that ended for good, hang-ups by order aside.
     pub ended: BTreeMap<String, u64>,
+    /// Reason -> open connections that ended and whose clients come back.
+    pub interrupted: BTreeMap<String, u64>,
+    /// Reason -> attempts that failed and are followed by another.
+    pub tried: BTreeMap<String, u64>,
+    /// Connections after an interrupted one, of those that were opened.
+    pub returned: u64,
+    /// Clients that are on their way back now.
+    pub away: u64,
     pub hung_up: u64,
     pub delivered: u64,
     pub receipts_sent: u64,
@@ -105,4 +144,6 @@ pub struct LatencyNote {
     pub direct: Recorded,
     pub room: Recorded,
     pub receipt: Recorded,
+    /// From a connection's end until the client's next one was open.
+    pub away: Recorded,
 }

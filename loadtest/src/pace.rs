@@ -5,12 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::clock;
+use crate::{clock, orders::Schedule};
 
 /// How well a rate was held.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Pace {
     pub sent: u64,
+    /// When the first was due, and nanoseconds between two.
+    pub start: u64,
+    pub step: f64,
     /// How much later than due the middle message went out, in nanoseconds.
     pub median_lateness: u64,
     /// The same of the latest one.
@@ -22,6 +25,15 @@ impl Pace {
     /// still for a while makes single messages late, and that is a result; a sender that is too slow makes
     /// them all late.
     const TOO_LATE: u64 = 2_000_000;
+
+    /// When those with the indices `offset`, `offset + every`, ... were sent.
+    pub fn schedule(&self, offset: u64, every: u64) -> Schedule {
+        Schedule {
+            first: self.start + (offset as f64 * self.step) as u64,
+            step: every as f64 * self.step,
+            late: self.worst_lateness,
+        }
+    }
 
     /// Why this is no result; `None` if it is one.
     pub fn excuse(&self) -> Option<String> {
@@ -51,9 +63,10 @@ pub fn open_loop(
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let count = (rate * seconds).round() as u64;
     let mut lateness = Vec::with_capacity(count as usize);
+    let step = 1e9 / rate;
     let start = clock::now();
     for index in 0..count {
-        let due = start + (index as f64 * 1e9 / rate) as u64;
+        let due = start + (index as f64 * step) as u64;
         let ahead = due.saturating_sub(clock::now());
         if ahead > 0 {
             thread::sleep(Duration::from_nanos(ahead));
@@ -64,6 +77,8 @@ pub fn open_loop(
     lateness.sort_unstable();
     Ok(Pace {
         sent: count,
+        start,
+        step,
         median_lateness: lateness.get(lateness.len() / 2).copied().unwrap_or_default(),
         worst_lateness: lateness.last().copied().unwrap_or_default(),
     })
@@ -89,9 +104,14 @@ mod tests {
 
     #[test]
     fn only_a_sender_that_is_always_late_has_an_excuse() {
-        let outage = Pace { sent: 100, median_lateness: 10_000, worst_lateness: 1_000_000_000 };
+        let outage = Pace {
+            sent: 100,
+            median_lateness: 10_000,
+            worst_lateness: 1_000_000_000,
+            ..Pace::default()
+        };
         assert_eq!(outage.excuse(), None);
-        let slow = Pace { sent: 100, median_lateness: 500_000_000, worst_lateness: 1_000_000_000 };
+        let slow = Pace { median_lateness: 500_000_000, ..outage };
         assert!(slow.excuse().is_some_and(|excuse| excuse.contains("not a result")));
     }
 

@@ -12,7 +12,7 @@ use crate::{
     args::Pins,
     cluster::Cluster,
     histogram::Latencies,
-    orders::{Sent, SentRoom},
+    orders::{Dial, Sent, SentRoom},
     pace::{self, Pace},
     setups::{Direct, everybody, join, room_name},
     stamp::Stamp,
@@ -33,7 +33,7 @@ pub fn direct(
     receipts: bool,
 ) -> Result<(Latencies, Pace), String> {
     setup.swarms.collect()?;
-    let pace = pace::open_loop(rate, seconds, |_, due| setup.send_one(due, receipts))?;
+    let pace = setup.send_at(rate, seconds, receipts)?;
     setup.settle()?;
     Ok((setup.swarms.collect()?.direct, pace))
 }
@@ -47,13 +47,16 @@ pub struct RoomLoad {
     members: usize,
     size: usize,
     sent: u64,
+    /// When it was sent, if all of it went out in one stretch.
+    pace: Option<Pace>,
 }
 
 /// Room messages on their way out on a thread of their own.
 pub struct Background(JoinHandle<Result<Pace, String>>);
 
 impl RoomLoad {
-    /// Connects `rooms * members` clients and joins each to one room.
+    /// Connects `rooms * members` clients and joins each to one room; with `reconnect` they come back, and join
+    /// again, when they are cut.
     pub fn fill(
         cluster: &Cluster,
         pins: Pins,
@@ -61,16 +64,18 @@ impl RoomLoad {
         first: i64,
         members: usize,
         size: usize,
+        reconnect: bool,
     ) -> Result<Self, String> {
         let count = rooms * members;
         let mut swarms = Swarms::start(Some(&cluster.deployment), first, count, pins.clients)?;
-        swarms.dial_all(&everybody(first, count))?;
+        swarms.dial_all(&Dial { reconnect, ..everybody(first, count) })?;
         for room in 0..rooms {
             let (stream, first) = (room as u32 + 1, first + (room * members) as i64);
-            swarms.members(stream, first, members)?;
-            join(&cluster.im, &room_name(stream), first, members)?;
+            let name = room_name(stream);
+            swarms.members(stream, Some(&name), first, members)?;
+            join(&cluster.im, &name, first, members)?;
         }
-        Ok(RoomLoad { swarms, first, rooms, members, size, sent: 0 })
+        Ok(RoomLoad { swarms, first, rooms, members, size, sent: 0, pace: None })
     }
 
     /// Sends at `rate` over all rooms for `seconds`.
@@ -96,11 +101,12 @@ impl RoomLoad {
     /// Waits until all is sent and delivered.
     pub fn settle(&mut self, background: Background) -> Result<Pace, String> {
         let pace = background.0.join().map_err(|_| "a sending thread panicked")??;
+        self.pace = (self.sent == 0).then_some(pace);
         self.sent += pace.sent;
         let goal = self.sent * self.members as u64;
         // What does not come is found by the audit.
         let _ = self.swarms.wait("the last room messages", Duration::from_secs(10), |state| {
-            state.delivered() >= goal
+            state.delivered() >= goal || state.interrupted() > 0
         });
         Ok(pace)
     }
@@ -114,6 +120,7 @@ impl RoomLoad {
                 first: self.first + (room * count as u64) as i64,
                 count,
                 messages: (self.sent / rooms + u64::from(room < self.sent % rooms)) as u32,
+                schedule: self.pace.map(|pace| pace.schedule(room, rooms)),
             })
             .collect();
         self.swarms.audit(&Sent { direct: Vec::new(), rooms: sent })
@@ -121,8 +128,16 @@ impl RoomLoad {
 }
 
 impl Direct {
+    /// Sends at `rate` for `seconds`.
+    pub fn send_at(&mut self, rate: f64, seconds: f64, receipts: bool) -> Result<Pace, String> {
+        let is_first = self.sent == 0;
+        let pace = pace::open_loop(rate, seconds, |_, due| self.send_one(due, receipts))?;
+        self.pace = is_first.then_some(pace);
+        Ok(pace)
+    }
+
     /// Sends the next message through the helper.
-    pub fn send_one(&mut self, due: u64, receipt: bool) -> Result<(), String> {
+    fn send_one(&mut self, due: u64, receipt: bool) -> Result<(), String> {
         let (receiver, text) = self.message(self.sent, due, receipt);
         let author = self.author(self.sent, receipt);
         self.sender.direct(author, receiver, &raw(text)?, receipt)?;

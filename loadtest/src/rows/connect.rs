@@ -123,6 +123,7 @@ fn order(args: &ConnectArgs) -> Dial {
         // Tickets live for ten seconds: with a slow rate they must be issued along the way.
         prepared: args.rate.is_none() && args.clients <= 20_000,
         floor: None,
+        reconnect: false,
     }
 }
 

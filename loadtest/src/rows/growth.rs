@@ -38,7 +38,7 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
         for client in &here.clients {
             cluster.im.join([*client], [&room]).map_err(|error| format!("joining: {error}"))?;
         }
-        here.swarms.members(stream, setups::first_client(), HERE * 2)?;
+        here.swarms.members(stream, Some(&room), setups::first_client(), HERE * 2)?;
         join_elsewhere(&cluster, &room, size - HERE)?;
         here.message(&cluster, stream)?;
         let mut figures: [Vec<f64>; 3] = Default::default();
@@ -133,6 +133,7 @@ impl EvenClients {
                 first: *first,
                 count: 1,
                 messages: *messages,
+                schedule: None,
             }));
         }
         self.swarms.audit(&Sent { direct: Vec::new(), rooms })

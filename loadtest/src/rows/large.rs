@@ -15,7 +15,7 @@ use super::Bench;
 use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
-    orders::{Dial, Sent, SentRoom},
+    orders::{Dial, Sent, SentDirect, SentRoom},
     report::Row,
     setups::{everybody, first_client, join, room_name},
     stamp::{DIRECT, Stamp},
@@ -170,8 +170,8 @@ fn send_to_all(cluster: &Cluster, swarms: &mut Swarms, clients: usize) -> Result
     const MEMBERS: usize = 20_000;
     let failed = |error: imcore::Error| error.to_string();
     let (first, members) = (first_client(), MEMBERS.min(clients));
-    swarms.members(EVERYONE, first, clients)?;
-    swarms.members(ROOM, first, members)?;
+    swarms.members(EVERYONE, None, first, clients)?;
+    swarms.members(ROOM, Some(&room_name(ROOM)), first, members)?;
     for number in 1..=MESSAGES {
         let text = raw(EVERYONE, number)?;
         cluster.im.send(Message::to_everyone(), &text).map_err(failed)?;
@@ -190,8 +190,10 @@ fn send_to_all(cluster: &Cluster, swarms: &mut Swarms, clients: usize) -> Result
     }
     let goal = u64::from(MESSAGES) * (clients + members) as u64 + direct as u64;
     let _ = swarms.wait("everything", Duration::from_secs(120), |s| s.delivered() >= goal);
-    let room = |stream, count| SentRoom { stream, first, count, messages: MESSAGES };
-    let direct = receivers.map(|receiver| (receiver, 1)).collect();
+    let room =
+        |stream, count| SentRoom { stream, first, count, messages: MESSAGES, schedule: None };
+    let direct =
+        receivers.map(|client| SentDirect { client, messages: 1, schedule: None }).collect();
     Ok(Sent { direct, rooms: vec![room(EVERYONE, clients), room(ROOM, members)] })
 }
 

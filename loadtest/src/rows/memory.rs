@@ -60,7 +60,7 @@ fn one(
     let cluster = Cluster::start(args, &NodeOptions::default())?;
     let mut swarms =
         Swarms::start(Some(&cluster.deployment), first_client(), many, args.pins().clients)?;
-    swarms.members(STREAM, first_client(), many)?;
+    swarms.members(STREAM, None, first_client(), many)?;
     swarms.dial_all(&everybody(first_client(), few))?;
     quiet();
     let before = cluster.meter().memory();
@@ -76,7 +76,13 @@ fn one(
     })?;
     thread::sleep(Duration::from_secs(settle));
     let after = cluster.meter().memory();
-    let room = SentRoom { stream: STREAM, first: first_client(), count: many, messages: 1 };
+    let room = SentRoom {
+        stream: STREAM,
+        first: first_client(),
+        count: many,
+        messages: 1,
+        schedule: None,
+    };
     row.add_account(&swarms.audit(&Sent { direct: vec![], rooms: vec![room] })?);
     cluster.check()?;
     Ok([before, full, after])

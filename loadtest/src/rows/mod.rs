@@ -1,9 +1,11 @@
 //! What each subcommand measures: one function per row of the table of targets, and the free scenarios.
 
+mod churn;
 mod connect;
 mod direct;
 mod growth;
 mod large;
+mod look;
 mod memory;
 mod room;
 mod scenario;

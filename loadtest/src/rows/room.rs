@@ -110,6 +110,7 @@ fn rooms_at(args: &FanoutArgs, rate: f64) -> ProfileArgs {
         churn_rate: 0.0,
         size: args.size,
         seconds: args.seconds,
+        reconnect: false,
     }
 }
 

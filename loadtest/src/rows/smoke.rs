@@ -41,6 +41,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         churn_rate: 60.0,
         size: 200,
         seconds: 4.0,
+        reconnect: false,
     };
     let mut rows = vec![
         room::fanout(&small, &fanout)?,

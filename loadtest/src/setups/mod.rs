@@ -24,5 +24,13 @@ const WINDOW: usize = 256;
 
 /// An order to connect everybody quickly.
 pub fn everybody(first: i64, count: usize) -> Dial {
-    Dial { first, count, rate: None, window: WINDOW, prepared: false, floor: None }
+    Dial {
+        first,
+        count,
+        rate: None,
+        window: WINDOW,
+        prepared: false,
+        floor: None,
+        reconnect: false,
+    }
 }

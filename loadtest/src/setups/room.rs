@@ -52,7 +52,7 @@ impl Room {
             Swarms::start(Some(&cluster.deployment), first_client(), members, clients)?;
         swarms.dial_all(&everybody(first_client(), members))?;
         join(&cluster.im, &room_name(STREAM), first_client(), members)?;
-        swarms.members(STREAM, first_client(), members)?;
+        swarms.members(STREAM, Some(&room_name(STREAM)), first_client(), members)?;
         let meter = cluster.meter();
         let writer = Writer::Server(Box::new(cluster));
         Ok(Room { writer, swarms, meter, members, size, sent: 0 })
@@ -71,7 +71,7 @@ impl Room {
             Dial { floor: Some(floor.address.clone()), ..everybody(first_client(), members) };
         swarms.dial_all(&dial)?;
         floor.accepted(members)?;
-        swarms.members(STREAM, first_client(), members)?;
+        swarms.members(STREAM, None, first_client(), members)?;
         let meter = floor.meter();
         let writer = if merging { Writer::Merging(floor) } else { Writer::Plain(floor) };
         Ok(Room { writer, swarms, meter, members, size, sent: 0 })
@@ -119,7 +119,7 @@ impl Room {
     /// What became of everything that was sent.
     pub fn audit(&mut self) -> Result<Account, String> {
         let (first, count) = (first_client(), self.members);
-        let room = SentRoom { stream: STREAM, first, count, messages: self.sent };
+        let room = SentRoom { stream: STREAM, first, count, messages: self.sent, schedule: None };
         self.swarms.audit(&Sent { direct: Vec::new(), rooms: vec![room] })
     }
 }

@@ -2,44 +2,59 @@
 
 use std::collections::HashMap;
 
-use super::{socket::Socket, tally::Tally};
-use crate::{account::Account, orders::Sent, stamp::DIRECT};
+use super::{client::Client, tally::Tally};
+use crate::{
+    account::Account,
+    orders::{Schedule, Sent},
+    stamp::DIRECT,
+};
 
 /// Offers everything that was `sent` to the clients of this swarm.
-pub fn audit(tally: &Tally, sent: &Sent, sockets: &[Socket]) -> Account {
+pub fn audit(tally: &Tally, sent: &Sent, clients: &[Client]) -> Account {
     let mut account = tally.arrived();
     account.ended.clone_from(&tally.status.ended);
-    // A client that connected again has one socket per connection.
-    let mut by_client: HashMap<i64, Vec<&Socket>> = HashMap::new();
-    for socket in sockets {
-        by_client.entry(socket.client).or_default().push(socket);
+    account.interrupted.clone_from(&tally.status.interrupted);
+    let not_back = clients.iter().filter(|client| client.is_away && client.was_ever_open()).count();
+    if not_back > 0 {
+        account.ended.insert("they were not back at the end".into(), not_back as u64);
     }
-    for (client, messages) in &sent.direct {
-        settle(&mut account, by_client.get(client), DIRECT, *messages);
+    let by_id: HashMap<_, _> = clients.iter().map(|client| (client.id, client)).collect();
+    for part in &sent.direct {
+        let client = by_id.get(&part.client).copied();
+        offer(&mut account, client, DIRECT, part.messages, part.schedule.as_ref());
     }
     for room in &sent.rooms {
-        for client in room.first..room.first + room.count as i64 {
-            settle(&mut account, by_client.get(&client), room.stream, room.messages);
+        for id in room.first..room.first + room.count as i64 {
+            let client = by_id.get(&id).copied();
+            offer(&mut account, client, room.stream, room.messages, room.schedule.as_ref());
         }
     }
     account
 }
 
-/// Offers `messages` to one client: what it does not have was lost, unless it hung up by order.
-fn settle(account: &mut Account, sockets: Option<&Vec<&Socket>>, stream: u32, messages: u32) {
+/// Offers `messages` to one client: what it does not have was lost, unless it had hung up by order or was on its way
+/// back from a connection that had ended.
+fn offer(
+    account: &mut Account,
+    client: Option<&Client>,
+    stream: u32,
+    messages: u32,
+    schedule: Option<&Schedule>,
+) {
     account.offered += u64::from(messages);
-    let sockets = sockets.map_or(&[][..], |sockets| sockets);
-    let missing = |socket: &&Socket| {
-        let found = socket.sequences.iter().find(|(own, _)| *own == stream);
-        found.map_or(u64::from(messages), |(_, sequence)| sequence.missing_up_to(messages))
-    };
-    let Some(best) = sockets.iter().min_by_key(|socket| missing(socket)) else {
+    let Some(client) = client else {
         account.lost += u64::from(messages);
         *account.ended.entry("never connected".into()).or_default() += 1;
         return;
     };
-    match missing(best) {
-        count if best.hung_up() => account.dropped += count,
-        count => account.lost += count,
+    let missing = client.missing(stream, messages);
+    if client.left {
+        account.dropped += missing.len() as u64;
+        return;
     }
+    let was_away =
+        |number: &u32| schedule.is_some_and(|schedule| client.was_away(stream, *number, schedule));
+    let missed = missing.iter().filter(|number| was_away(number)).count();
+    account.missed += missed as u64;
+    account.lost += (missing.len() - missed) as u64;
 }

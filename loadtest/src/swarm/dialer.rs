@@ -4,36 +4,31 @@ use std::{
     collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
 };
 
-use mio::{Interest, Registry, Token, Waker, net::TcpStream};
+use mio::{Interest, Registry, Token, net::TcpStream};
 use socket2::{Domain, Protocol, Type};
 
 use super::{
+    client::Client,
+    pause::End,
     socket::Socket,
     stream::Stream,
-    tally::Tally,
-    tickets::{Invitation, Tickets, Way},
+    tickets::{Invitation, Tickets, Want, Way},
 };
-use crate::{
-    clock,
-    orders::{Deployment, Dial},
-};
+use crate::{clock, orders::Dial};
 
-/// Tickets that may wait for their connect: more could expire before their turn.
-const TICKETS_AHEAD: usize = 20_000;
 /// Connections per source address, well below the number of ports that the kernel hands out.
 const PER_SOURCE: usize = 10_000;
 
+/// Carries out the orders to dial, and opens the connections of those who come back.
+#[derive(Default)]
 pub struct Dialer {
-    tickets: Option<Tickets>,
     current: Option<Current>,
     waiting: VecDeque<Dial>,
     ready: VecDeque<Invitation>,
     under_way: usize,
     dialled: usize,
-    failure: Option<String>,
 }
 
 /// The order that is being carried out.
@@ -44,28 +39,17 @@ struct Current {
 }
 
 impl Dialer {
-    pub fn new(deployment: Option<Deployment>, waker: Arc<Waker>) -> Self {
-        Dialer {
-            tickets: deployment.map(|deployment| Tickets::start(deployment, TICKETS_AHEAD, waker)),
-            current: None,
-            waiting: VecDeque::new(),
-            ready: VecDeque::new(),
-            under_way: 0,
-            dialled: 0,
-            failure: None,
-        }
-    }
-
     /// Queues an order; orders are carried out one after the other.
     pub fn begin(&mut self, dial: Dial) {
         self.waiting.push_back(dial);
     }
 
-    pub fn failure(&mut self) -> Option<String> {
-        self.failure.take()
+    /// A ticket for the order that is being carried out.
+    pub fn invite(&mut self, invitation: Invitation) {
+        self.ready.push_back(invitation);
     }
 
-    /// A connection that was under way is open or has failed.
+    /// A first attempt that was under way is open or has failed.
     pub fn settled(&mut self) {
         self.under_way -= 1;
     }
@@ -83,20 +67,20 @@ impl Dialer {
         current.due()
     }
 
-    /// Opens what is due and allowed now.
+    /// Opens what is due and allowed now, each as a new client; which of them failed at once, and how.
     pub fn dial(
         &mut self,
-        sockets: &mut Vec<Socket>,
+        tickets: Option<&Tickets>,
+        clients: &mut Vec<Client>,
         registry: &Registry,
-        tally: &mut Tally,
-    ) -> io::Result<()> {
-        self.fetch_tickets(tally);
+    ) -> io::Result<Vec<(usize, End)>> {
         if self.current.as_ref().is_none_or(|current| current.done == current.dial.count) {
-            self.next_order();
+            self.next_order(tickets);
         }
+        let mut failed = Vec::new();
         let now = clock::now();
         while let Some(current) = &mut self.current {
-            let Dial { count, window, prepared, .. } = current.dial;
+            let Dial { count, window, prepared, reconnect, .. } = current.dial;
             let missing_tickets = current.dial.floor.is_none()
                 && (self.ready.is_empty()
                     || prepared && current.started.is_none() && self.ready.len() < count);
@@ -115,55 +99,44 @@ impl Dialer {
                 None => self.ready.pop_front().expect("checked above"),
             };
             current.done += 1;
-            self.open(invitation, due, sockets, registry, tally)?;
+            self.under_way += 1;
+            let key = clients.len();
+            let socket = match invitation.way {
+                Ok(way) => self.open(way, due, key, registry).map_err(End::from),
+                Err(error) if reconnect => Err(End::of(format!("no address: {error}"))),
+                Err(error) => return Err(io::Error::other(format!("issuing tickets: {error}"))),
+            };
+            let socket = socket.map_err(|end| failed.push((key, end))).ok();
+            clients.push(Client::new(invitation.client, socket, reconnect));
         }
-        Ok(())
+        Ok(failed)
     }
 
-    fn next_order(&mut self) {
+    fn next_order(&mut self, tickets: Option<&Tickets>) {
         self.current = self.waiting.pop_front().map(|dial| {
-            if let (None, Some(tickets)) = (&dial.floor, &self.tickets) {
-                tickets.want(dial.first..dial.first + dial.count as i64);
+            if let (None, Some(tickets)) = (&dial.floor, tickets) {
+                tickets.want(Want::First(dial.first..dial.first + dial.count as i64));
             }
             Current { dial, started: None, done: 0 }
         });
     }
 
-    fn fetch_tickets(&mut self, tally: &mut Tally) {
-        let Some(tickets) = &self.tickets else { return };
-        while let Ok(issued) = tickets.issued.try_recv() {
-            match issued {
-                Ok(invitation) => self.ready.push_back(invitation),
-                Err(error) => self.failure = Some(format!("issuing tickets: {error}")),
-            }
-            tally.changes += 1;
-        }
-    }
-
-    fn open(
+    /// Begins a connect whose events come under `key`.
+    pub fn open(
         &mut self,
-        invitation: Invitation,
+        way: Way,
         due: u64,
-        sockets: &mut Vec<Socket>,
+        key: usize,
         registry: &Registry,
-        tally: &mut Tally,
-    ) -> io::Result<()> {
-        let Invitation { client, way: Way { address, request, tls } } = invitation;
-        let connected =
-            self.connect(address).and_then(|tcp| Stream::new(tcp, tls).map_err(io::Error::other));
-        let mut stream = match connected {
-            Ok(stream) => stream,
-            Err(error) => {
-                tally.refuse(format!("connect: {}", error.kind()));
-                return Ok(());
-            }
-        };
+    ) -> io::Result<Socket> {
+        let Way { address, request, tls } = way;
+        let tcp = self.connect(address);
+        let tcp = tcp.map_err(|error| io::Error::other(format!("connect: {}", error.kind())))?;
+        let mut stream = Stream::new(tcp, tls).map_err(io::Error::other)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(stream.tcp_mut(), Token(sockets.len()), interest)?;
-        sockets.push(Socket::new(stream, client, request, due));
-        self.under_way += 1;
+        registry.register(stream.tcp_mut(), Token(key), interest)?;
         self.dialled += 1;
-        Ok(())
+        Ok(Socket::new(stream, request, due))
     }
 
     /// Starts a connect, from an address of our own on the loopback network so that ports never run out.
@@ -206,5 +179,5 @@ impl Current {
 fn floor_invitation(floor: &str, client: i64) -> io::Result<Invitation> {
     let address = floor.parse().map_err(|_| io::Error::other(format!("{floor}: no address")))?;
     let way = Way { address, request: client.to_le_bytes().to_vec(), tls: None };
-    Ok(Invitation { client, way })
+    Ok(Invitation { client, way: Ok(way) })
 }

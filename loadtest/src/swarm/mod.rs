@@ -1,11 +1,14 @@
 //! A swarm: one client process that holds thousands of sockets in one event loop.
 //!
 //! Runs as a child of the conductor (`loadtest swarm`), which sends orders on standard input; ends when
-//! that closes. Threads: this loop, one that reads orders, one that issues tickets. The loop does as
-//! little as it can per message: the instrument must stay ahead of what it measures.
+//! that closes. Threads: this loop, one that reads orders, one that asks the helper ([`tickets`]). The loop does
+//! as little as it can per message: the instrument must stay ahead of what it measures.
 
 mod audit;
+mod client;
 mod dialer;
+mod pause;
+mod returns;
 mod socket;
 mod stream;
 mod tally;
@@ -30,11 +33,16 @@ use crate::{
     orders::{Deployment, Note, Order},
 };
 use audit::audit;
+use client::{After, Client};
 use dialer::Dialer;
-use socket::{Ready, Socket};
+use pause::End;
+use returns::{ATTEMPT, Returns, Step};
 use tally::Tally;
+use tickets::{Given, Tickets, Want, Way};
 
 const WAKE: Token = Token(usize::MAX);
+/// Tickets that may wait for their connect: more could expire before their turn.
+const TICKETS_AHEAD: usize = 20_000;
 /// Longest time that a status may be behind, and its time between two while things change.
 const REPORT_EVERY: u64 = 2_000_000;
 /// Changes that are reported at once, so that a full window does not wait for the clock.
@@ -44,8 +52,12 @@ const SCRATCH: usize = 256 << 10;
 
 struct Swarm {
     poll: Poll,
-    sockets: Vec<Socket>,
+    /// A client's place here is its key, and the token of its socket.
+    clients: Vec<Client>,
     dialer: Dialer,
+    /// None without a deployment: a floor wants no ticket.
+    tickets: Option<Tickets>,
+    returns: Returns,
     tally: Tally,
     orders: Receiver<Order>,
     scratch: Box<[u8]>,
@@ -72,11 +84,14 @@ pub fn run(deployment: Option<Deployment>) -> io::Result<()> {
         drop(sender);
         let _ = order_waker.wake();
     });
-    let dialer = Dialer::new(deployment, Arc::clone(&waker));
+    let tickets =
+        deployment.map(|deployment| Tickets::start(deployment, TICKETS_AHEAD, Arc::clone(&waker)));
     let swarm = Swarm {
         poll,
-        sockets: Vec::new(),
-        dialer,
+        clients: Vec::new(),
+        dialer: Dialer::default(),
+        tickets,
+        returns: Returns::default(),
         tally: Tally::default(),
         orders,
         scratch: vec![0; SCRATCH].into(),
@@ -98,14 +113,13 @@ impl Swarm {
                 _ => {}
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
-                self.ready(event.token().0);
+                self.ready(event.token().0, event.is_read_closed());
             }
             self.take_orders()?;
-            if let Some(reason) = self.dialer.failure() {
-                self.say(&Note::Failed(reason))?;
+            if let Err(reason) = self.dial() {
+                self.say(&Note::Failed(reason.to_string()))?;
                 return Ok(());
             }
-            self.dialer.dial(&mut self.sockets, self.poll.registry(), &mut self.tally)?;
             self.report()?;
         }
         // Tens of thousands of sockets are closed faster by the kernel than one by one.
@@ -113,18 +127,133 @@ impl Swarm {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let until_dial = self.dialer.next_due().map(|due| due.saturating_sub(clock::now()));
-        let until_report = (self.tally.changes != self.reported.0)
-            .then(|| (self.reported.1 + REPORT_EVERY).saturating_sub(clock::now()));
-        let nearest = [until_dial, until_report].into_iter().flatten().min();
-        nearest.map(Duration::from_nanos)
+        let now = clock::now();
+        let report =
+            (self.tally.changes != self.reported.0).then(|| self.reported.1 + REPORT_EVERY);
+        let due = [self.dialer.next_due(), self.returns.next_due(), report];
+        due.into_iter().flatten().min().map(|due| Duration::from_nanos(due.saturating_sub(now)))
     }
 
-    fn ready(&mut self, key: usize) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        match socket.ready(&mut self.scratch, &mut self.tally) {
-            Ready::Nothing => {}
-            Ready::Settled => self.dialer.settled(),
+    fn ready(&mut self, key: usize, is_over: bool) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let after = client.ready(clock::now(), is_over, &mut self.scratch, &mut self.tally);
+        self.follow(key, after);
+    }
+
+    /// An attempt came to nothing without a word of its socket.
+    fn over(&mut self, key: usize, end: End) {
+        let after = self.clients[key].over(end, clock::now(), &mut self.tally);
+        self.follow(key, after);
+    }
+
+    /// Does what follows from a connection that opened, or came to its end.
+    fn follow(&mut self, key: usize, after: After) {
+        let is_settled = !matches!(after, After::Nothing);
+        if is_settled && std::mem::take(&mut self.clients[key].is_first) {
+            self.dialer.settled();
+        }
+        match after {
+            After::Over { again: Some(again) } => {
+                self.set_away(key, true);
+                self.returns.after_pause(clock::now(), key, Step::Address, again);
+            }
+            After::Open { returned: true } => self.join_again(key),
+            After::Open { returned: false } | After::Over { again: None } => {
+                self.set_away(key, false);
+            }
+            After::Nothing => {}
+        }
+    }
+
+    fn set_away(&mut self, key: usize, is_away: bool) {
+        let client = &mut self.clients[key];
+        match (client.is_away, is_away) {
+            (false, true) => self.tally.status.away += 1,
+            (true, false) => self.tally.status.away -= 1,
+            _ => return,
+        }
+        client.is_away = is_away;
+        self.tally.note();
+    }
+
+    /// Opens what is due: clients that come for the first time, and those that come back.
+    fn dial(&mut self) -> io::Result<()> {
+        while let Some(given) =
+            self.tickets.as_ref().and_then(|tickets| tickets.given.try_recv().ok())
+        {
+            self.tally.changes += 1;
+            match given {
+                Given::First(invitation) => self.dialer.invite(invitation),
+                Given::Again { key, way } => self.try_again(key, way),
+                Given::Joined { key, is_done: true } => self.joined(key),
+                Given::Joined { key, is_done: false } => {
+                    self.returns.after_pause(clock::now(), key, Step::Join, (0, None));
+                }
+                Given::Failed(error) => return Err(io::Error::other(error)),
+            }
+        }
+        while let Some((key, step)) = self.returns.take(clock::now()) {
+            self.step(key, step);
+        }
+        let tickets = self.tickets.as_ref();
+        let failed = self.dialer.dial(tickets, &mut self.clients, self.poll.registry())?;
+        failed.into_iter().for_each(|(key, end)| self.over(key, end));
+        Ok(())
+    }
+
+    fn step(&mut self, key: usize, step: Step) {
+        let client = &self.clients[key];
+        match step {
+            _ if client.left => {}
+            Step::Address => self.want(Want::Again { key, client: client.id }),
+            Step::Join if client.is_open() => self.join_again(key),
+            Step::GiveUp(attempt) if client.is_trying(attempt) => {
+                self.over(key, End::of(format!("not open within {ATTEMPT:?}")));
+            }
+            Step::Join | Step::GiveUp(_) => {}
+        }
+    }
+
+    fn want(&self, want: Want) {
+        if let Some(tickets) = &self.tickets {
+            tickets.want(want);
+        }
+    }
+
+    /// A client that is away has an address, or none.
+    fn try_again(&mut self, key: usize, way: Result<Way, String>) {
+        if self.clients[key].left {
+            return;
+        }
+        let now = clock::now();
+        let socket = match way {
+            Ok(way) => self.dialer.open(way, now, key, self.poll.registry()).map_err(End::from),
+            Err(error) => Err(End::of(format!("no address: {error}"))),
+        };
+        match socket {
+            Ok(socket) => {
+                let attempt = self.returns.limit(now, key);
+                self.clients[key].dial(socket, attempt);
+            }
+            Err(end) => self.over(key, end),
+        }
+    }
+
+    /// As a page does after each connect: its memberships may have ended with its last connection.
+    fn join_again(&mut self, key: usize) {
+        let client = self.clients[key].id;
+        let channels = self.tally.channels_of(client);
+        match channels.is_empty() {
+            true => self.joined(key),
+            false => self.want(Want::Join { key, client, channels }),
+        }
+    }
+
+    fn joined(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        if client.is_open() {
+            client.joined(clock::now());
+            self.set_away(key, false);
         }
     }
 
@@ -145,15 +274,15 @@ impl Swarm {
         match order {
             Order::Dial(dial) => self.dialer.begin(dial),
             Order::Hangup { first, count } => self.hang_up(first, count),
-            Order::Members { stream, first, count, here } => {
-                self.tally.members(stream, first..first + count as i64, here);
+            Order::Members { stream, channel, first, count, here } => {
+                self.tally.members(stream, channel, first..first + count as i64, here);
             }
             Order::Collect => {
                 let note = self.tally.collect();
                 self.say(&Note::Latencies(note))?;
             }
             Order::Audit(sent) => {
-                let account = audit(&self.tally, &sent, &self.sockets);
+                let account = audit(&self.tally, &sent, &self.clients);
                 self.say(&Note::Audit(account))?;
             }
         }
@@ -161,11 +290,18 @@ impl Swarm {
     }
 
     fn hang_up(&mut self, first: i64, count: usize) {
-        let clients = first..first + count as i64;
-        for socket in self.sockets.iter_mut().filter(|socket| clients.contains(&socket.client)) {
-            if socket.hang_up() {
+        let range = first..first + count as i64;
+        for key in 0..self.clients.len() {
+            let client = &mut self.clients[key];
+            if !range.contains(&client.id) {
+                continue;
+            }
+            if client.hang_up() {
                 self.tally.status.hung_up += 1;
                 self.tally.changes += 1;
+            }
+            if client.left {
+                self.set_away(key, false);
             }
         }
     }

@@ -1,8 +1,8 @@
-//! One client connection: dialling, upgrading, open, over.
+//! One client connection: dialling, upgrading, open. Its owner drops it when it is over.
 
 use std::io::{self, Read, Write};
 
-use super::{stream::Stream, tally::Tally};
+use super::{pause::End, stream::Stream, tally::Tally};
 use crate::{
     account::Sequence,
     clock,
@@ -17,88 +17,46 @@ enum Phase {
     /// The request is out; holds what came of the answer.
     Upgrading(Vec<u8>),
     Open(Box<Reader>),
-    /// Over; `by_order` if the run had the client hang up.
-    Ended {
-        by_order: bool,
-    },
 }
 
 pub struct Socket {
-    pub client: i64,
-    stream: Option<Stream>,
+    stream: Stream,
     phase: Phase,
     /// When the connect was due.
     due: u64,
-    /// What arrived, by stream; most clients know one or two.
-    pub sequences: Vec<(u32, Sequence)>,
 }
 
-/// What a readiness event led to.
-pub enum Ready {
-    Nothing,
-    /// The connect is over, well or not.
-    Settled,
+/// Whose connection it is, what that client has got, and where it is counted.
+pub struct Owner<'a> {
+    pub client: i64,
+    pub sequences: &'a mut Vec<(u32, Sequence)>,
+    /// Nothing comes after what is there.
+    pub is_over: bool,
+    pub tally: &'a mut Tally,
 }
 
 impl Socket {
-    pub fn new(stream: Stream, client: i64, request: Vec<u8>, due: u64) -> Self {
-        let phase = Phase::Dialling(request.into());
-        Socket { client, stream: Some(stream), phase, due, sequences: Vec::new() }
+    pub fn new(stream: Stream, request: Vec<u8>, due: u64) -> Self {
+        Socket { stream, phase: Phase::Dialling(request.into()), due }
     }
 
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Whether the run had it hang up.
-    pub fn hung_up(&self) -> bool {
-        matches!(self.phase, Phase::Ended { by_order: true })
+    /// Reads and answers what is there; how the connection or the attempt ended, if it did.
+    pub fn ready(&mut self, scratch: &mut [u8], owner: &mut Owner) -> Result<(), End> {
+        self.advance(scratch, owner).map_err(|end| match self.stream.tcp_mut().take_error() {
+            Ok(Some(error)) => End::of(error.kind().to_string()),
+            _ => end,
+        })
     }
 
-    /// The client goes, without a word. False if it was not there.
-    pub fn hang_up(&mut self) -> bool {
-        let was_open = self.is_open();
-        if was_open {
-            self.phase = Phase::Ended { by_order: true };
-            self.stream = None;
-        }
-        was_open
-    }
-
-    /// Reads and answers what is there.
-    pub fn ready(&mut self, scratch: &mut [u8], tally: &mut Tally) -> Ready {
-        let was_open = self.is_open();
-        let result = self.advance(scratch, tally);
-        if let Err(error) = result {
-            let reason = match self.stream.as_mut().and_then(|s| s.tcp_mut().take_error().ok()?) {
-                Some(error) => error.kind().to_string(),
-                None => error.to_string(),
-            };
-            self.end(reason, was_open, tally);
-            return if was_open { Ready::Nothing } else { Ready::Settled };
-        }
-        if self.is_open() && !was_open { Ready::Settled } else { Ready::Nothing }
-    }
-
-    fn end(&mut self, reason: String, was_open: bool, tally: &mut Tally) {
-        if self.stream.take().is_none() {
-            return;
-        }
-        if was_open {
-            *tally.status.ended.entry(reason).or_default() += 1;
-            tally.note();
-        } else {
-            tally.refuse(reason);
-        }
-        self.phase = Phase::Ended { by_order: false };
-    }
-
-    fn advance(&mut self, scratch: &mut [u8], tally: &mut Tally) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
+    fn advance(&mut self, scratch: &mut [u8], owner: &mut Owner) -> Result<(), End> {
         if let Phase::Dialling(request) = &self.phase {
-            match stream.write(request) {
+            match self.stream.write(request) {
                 Ok(count) if count == request.len() => {}
-                Ok(_) => return Err(io::Error::other("the request did not go out whole")),
+                Ok(_) => return Err(End::of("the request did not go out whole")),
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -107,21 +65,21 @@ impl Socket {
                 {
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
-            stream.tcp_mut().set_nodelay(true)?;
+            self.stream.tcp_mut().set_nodelay(true)?;
             let no_answer_follows = request.len() == size_of::<i64>();
             if no_answer_follows {
-                self.open(tally);
+                self.open(owner.tally);
             } else {
                 self.phase = Phase::Upgrading(Vec::new());
             }
         }
-        match self.stream.as_mut().map_or(Ok(()), Stream::drive) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+        match self.stream.drive() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
             _ => {}
         }
-        self.read(scratch, tally)
+        self.read(scratch, owner)
     }
 
     fn open(&mut self, tally: &mut Tally) {
@@ -131,26 +89,25 @@ impl Socket {
         self.phase = Phase::Open(Box::default());
     }
 
-    fn read(&mut self, scratch: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+    fn read(&mut self, scratch: &mut [u8], owner: &mut Owner) -> Result<(), End> {
         loop {
-            let Some(stream) = &mut self.stream else { return Ok(()) };
-            let count = match stream.read(scratch) {
-                Ok(0) => return Err(io::Error::other("closed by the server")),
+            let count = match self.stream.read(scratch) {
+                Ok(0) => return Err(End::of("closed by the server")),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
-            self.take(&scratch[..count], tally)?;
-            // A short read emptied the socket; what comes later is announced by a new event. Under TLS it is
-            // a record that ended.
-            if count < scratch.len() && !self.stream.as_ref().is_some_and(Stream::is_secure) {
+            self.take(&scratch[..count], owner)?;
+            // A short read emptied the socket; what comes later is announced by a new event, but not an end that is
+            // there already. Under TLS it is a record that ended.
+            if count < scratch.len() && !owner.is_over && !self.stream.is_secure() {
                 return Ok(());
             }
         }
     }
 
-    fn take(&mut self, mut bytes: &[u8], tally: &mut Tally) -> io::Result<()> {
+    fn take(&mut self, mut bytes: &[u8], owner: &mut Owner) -> Result<(), End> {
         if let Phase::Upgrading(answer) = &mut self.phase {
             answer.extend_from_slice(bytes);
             let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -158,42 +115,30 @@ impl Socket {
             };
             let status = answer.get(9..12).unwrap_or_default();
             if status != b"101" {
-                let status = String::from_utf8_lossy(status);
-                return Err(io::Error::other(format!("HTTP status {status}")));
+                return Err(End::of(format!("HTTP status {}", String::from_utf8_lossy(status))));
             }
             let frames_after_it = answer.len() - (end + 4);
             bytes = &bytes[bytes.len() - frames_after_it..];
-            self.open(tally);
+            self.open(owner.tally);
         }
         let Phase::Open(reader) = &mut self.phase else { return Ok(()) };
         let now = clock::now();
         let mut answer = Vec::new();
         let mut closed = None;
-        let (client, sequences) = (self.client, &mut self.sequences);
+        let Owner { client, sequences, tally, .. } = owner;
         let fed = reader.feed(bytes, |opcode, payload, length| match opcode {
-            frame::TEXT => tally.message(client, sequences, (payload, length), now),
+            frame::TEXT => tally.message(*client, sequences, (payload, length), now),
             frame::PING => answer.extend(frame::control(frame::PONG, payload)),
-            frame::CLOSE => closed = Some(close_reason(payload)),
+            frame::CLOSE => closed = Some(End::close(payload)),
             _ => {}
         });
-        if fed.is_err() {
-            return Err(io::Error::other("bytes that are no frame"));
+        fed.map_err(|_| End::broken())?;
+        if let Some(end) = closed {
+            return Err(end);
         }
-        if let Some(reason) = closed {
-            return Err(io::Error::other(reason));
-        }
-        if !answer.is_empty()
-            && let Some(stream) = &mut self.stream
-        {
-            stream.write_all(&answer)?;
+        if !answer.is_empty() {
+            self.stream.write_all(&answer)?;
         }
         Ok(())
-    }
-}
-
-fn close_reason(payload: &[u8]) -> String {
-    match payload {
-        [high, low, ..] => format!("close code {}", u16::from_be_bytes([*high, *low])),
-        _ => "close without a code".into(),
     }
 }

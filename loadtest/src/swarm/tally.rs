@@ -23,6 +23,7 @@ pub struct Tally {
     direct: Latencies,
     room: Latencies,
     receipt: Latencies,
+    away: Latencies,
     rooms: HashMap<u32, Progress>,
     misdelivered: u64,
     duplicates: u64,
@@ -34,6 +35,8 @@ pub struct Tally {
 /// Members that have each of a room's latest messages.
 struct Progress {
     members: Range<i64>,
+    /// Its name in the deployment.
+    channel: Option<String>,
     /// How many of them are in this swarm.
     here: u32,
     /// Number of the message that `counts` begins with.
@@ -47,16 +50,54 @@ impl Tally {
         self.urgent = true;
     }
 
+    /// An attempt failed, and no other follows.
     pub fn refuse(&mut self, reason: String) {
         *self.status.refused.entry(reason).or_default() += 1;
         self.note();
     }
 
-    pub fn members(&mut self, stream: u32, members: Range<i64>, here: u32) {
-        let progress = Progress { members, here, first: 1, counts: VecDeque::new() };
+    /// An attempt failed, and another follows.
+    pub fn tried(&mut self, reason: String) {
+        *self.status.tried.entry(reason).or_default() += 1;
+        self.note();
+    }
+
+    /// A connection ended for good.
+    pub fn ended(&mut self, reason: String) {
+        *self.status.ended.entry(reason).or_default() += 1;
+        self.note();
+    }
+
+    /// A connection ended whose client comes back.
+    pub fn interrupted(&mut self, reason: String) {
+        *self.status.interrupted.entry(reason).or_default() += 1;
+        self.note();
+    }
+
+    /// A client is connected again, so long after its connection ended.
+    pub fn returned(&mut self, nanoseconds: u64) {
+        self.status.returned += 1;
+        self.away.record(nanoseconds);
+        self.note();
+    }
+
+    pub fn members(
+        &mut self,
+        stream: u32,
+        channel: Option<String>,
+        members: Range<i64>,
+        here: u32,
+    ) {
+        let progress = Progress { members, channel, here, first: 1, counts: VecDeque::new() };
         self.rooms.insert(stream, progress);
         self.status.declared += 1;
         self.note();
+    }
+
+    /// The channels that a client was in.
+    pub fn channels_of(&self, client: i64) -> Vec<String> {
+        let rooms = self.rooms.values().filter(|room| room.members.contains(&client));
+        rooms.filter_map(|room| room.channel.clone()).collect()
     }
 
     /// A text message has arrived: the beginning of its payload, and its length.
@@ -149,10 +190,10 @@ impl Tally {
             direct: self.direct.recorded(),
             room: self.room.recorded(),
             receipt: self.receipt.recorded(),
+            away: self.away.recorded(),
         };
-        for histogram in [&mut self.connect, &mut self.direct, &mut self.room, &mut self.receipt] {
-            histogram.clear();
-        }
+        let Tally { connect, direct, room, receipt, away, .. } = self;
+        [connect, direct, room, receipt, away].into_iter().for_each(Latencies::clear);
         note
     }
 

@@ -1,8 +1,9 @@
-//! Issues connect tickets through the helper, on a thread of its own because the helper blocks.
+//! Asks the helper for connect addresses and joins channels, on a thread of its own because the helper blocks.
 
 use std::{
     collections::HashMap,
     net::{SocketAddr, ToSocketAddrs},
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -17,11 +18,38 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use super::stream::trust;
 use crate::orders::Deployment;
 
-/// A client's way in: the node to connect to and the request that it sends there.
+/// What the loop wants of the helper; `key` is the client's place in the loop.
+#[derive(Debug)]
+pub enum Want {
+    /// Addresses of clients that come for the first time, in their order.
+    First(Range<i64>),
+    /// An address for one that comes back.
+    Again { key: usize, client: i64 },
+    /// It is to be in these channels again.
+    Join { key: usize, client: i64, channels: Vec<String> },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Given {
+    First(Invitation),
+    Again {
+        key: usize,
+        way: Result<Way, String>,
+    },
+    Joined {
+        key: usize,
+        is_done: bool,
+    },
+    /// There is no helper.
+    Failed(String),
+}
+
+/// A client's way in, or why there is none.
 #[derive(Debug)]
 pub struct Invitation {
     pub client: i64,
-    pub way: Way,
+    pub way: Result<Way, String>,
 }
 
 /// Where a connection goes and what it says first.
@@ -33,10 +61,10 @@ pub struct Way {
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
-/// The issuing thread, seen from the loop.
+/// The thread, seen from the loop.
 pub struct Tickets {
-    wanted: std::sync::mpsc::Sender<std::ops::Range<i64>>,
-    pub issued: Receiver<Result<Invitation, String>>,
+    wanted: std::sync::mpsc::Sender<Want>,
+    pub given: Receiver<Given>,
 }
 
 /// Builds the helper that `deployment` describes.
@@ -54,42 +82,60 @@ pub fn helper(deployment: &Deployment) -> Result<ImClient, String> {
 impl Tickets {
     /// Starts the thread. At most `ahead` tickets wait: each lives for ten seconds only.
     pub fn start(deployment: Deployment, ahead: usize, waker: Arc<Waker>) -> Self {
-        let (wanted, queue) = std::sync::mpsc::channel::<std::ops::Range<i64>>();
-        let (sender, issued) = sync_channel(ahead);
+        let (wanted, queue) = std::sync::mpsc::channel();
+        let (sender, given) = sync_channel(ahead);
         thread::spawn(move || {
-            let failed = match helper(&deployment) {
-                Ok(im) => issue(&im, deployment.ca.as_deref(), &queue, &sender, &waker).err(),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = failed {
-                let _ = sender.send(Err(error));
-                let _ = waker.wake();
+            let giver = Giver { sender, waker };
+            match helper(&deployment) {
+                Ok(im) => giver.work(&im, deployment.ca.as_deref(), &queue),
+                Err(error) => drop(giver.give(Given::Failed(error))),
             }
         });
-        Tickets { wanted, issued }
+        Tickets { wanted, given }
     }
 
-    pub fn want(&self, clients: std::ops::Range<i64>) {
+    pub fn want(&self, want: Want) {
         // Fails only when the thread has failed, which it has said.
-        let _ = self.wanted.send(clients);
+        let _ = self.wanted.send(want);
     }
 }
 
-fn issue(
-    im: &ImClient,
-    ca: Option<&str>,
-    queue: &Receiver<std::ops::Range<i64>>,
-    sender: &SyncSender<Result<Invitation, String>>,
-    waker: &Waker,
-) -> Result<(), String> {
-    for client in queue.iter().flatten() {
-        let url = im.connect_url(client, None).map_err(|error| error.to_string())?;
-        if sender.send(Ok(Invitation { client, way: parse(&url, ca)? })).is_err() {
-            break;
+/// The thread's end.
+struct Giver {
+    sender: SyncSender<Given>,
+    waker: Arc<Waker>,
+}
+
+/// The loop is gone.
+struct Gone;
+
+impl Giver {
+    fn work(&self, im: &ImClient, ca: Option<&str>, queue: &Receiver<Want>) {
+        let way = |client: i64| {
+            let url = im.connect_url(client, None).map_err(|error| error.to_string())?;
+            parse(&url, ca)
+        };
+        for want in queue {
+            let given = match want {
+                Want::First(clients) => clients.into_iter().try_for_each(|client| {
+                    self.give(Given::First(Invitation { client, way: way(client) }))
+                }),
+                Want::Again { key, client } => self.give(Given::Again { key, way: way(client) }),
+                Want::Join { key, client, channels } => {
+                    let is_done = im.join([client], channels).is_ok();
+                    self.give(Given::Joined { key, is_done })
+                }
+            };
+            if given.is_err() {
+                return;
+            }
         }
-        waker.wake().map_err(|error| error.to_string())?;
     }
-    Ok(())
+
+    fn give(&self, given: Given) -> Result<(), Gone> {
+        self.sender.send(given).map_err(|_| Gone)?;
+        self.waker.wake().map_err(|_| Gone)
+    }
 }
 
 /// The way to a `ws://` or `wss://host:port/path?token=...` URL; `ca` is a PEM file with whom to trust.

@@ -39,6 +39,8 @@ pub struct Collected {
     pub direct: Latencies,
     pub room: Latencies,
     pub receipt: Latencies,
+    /// From a connection's end until the client's next one was open.
+    pub away: Latencies,
 }
 
 impl Swarms {
@@ -93,10 +95,8 @@ impl Swarms {
         // A second per hundred connections is far slower than any working deployment.
         let patience = Duration::from_secs(30 + dial.count as u64 / 100);
         let wanted = before + dial.count as u64;
-        self.wait("connections", patience, |state| {
-            state.opened() >= wanted || state.refused() > 0
-        })?;
-        self.look(|state| match state.refused() {
+        self.wait("connections", patience, |state| state.opened() >= wanted || state.failed() > 0)?;
+        self.look(|state| match state.failed() {
             0 => Ok(()),
             count => Err(format!("{count} connects failed: {}", state.troubles())),
         })
@@ -110,15 +110,21 @@ impl Swarms {
     }
 
     /// Declares who the members of a room are: its completed messages are counted, and whoever else gets one
-    /// is a fault. Returns once every process knows, so that no message can come before.
-    pub fn members(&mut self, stream: u32, first: i64, count: usize) -> Result<(), String> {
+    /// is a fault. Where the room is a channel of the deployment, whoever comes back joins it again. Returns once every process knows, so that no message can come before.
+    pub fn members(
+        &mut self,
+        stream: u32,
+        channel: Option<&str>,
+        first: i64,
+        count: usize,
+    ) -> Result<(), String> {
         let parts = self.split(first, count);
         let holders: Vec<_> = parts.iter().map(|(index, ..)| *index).collect();
         self.declared += holders.len() as u64;
         self.shared.lock().expected.insert(stream, holders);
         for (index, _, here) in parts {
-            let here = here as u32;
-            self.processes[index].order(&Order::Members { stream, first, count, here })?;
+            let (channel, here) = (channel.map(str::to_owned), here as u32);
+            self.processes[index].order(&Order::Members { stream, channel, first, count, here })?;
         }
         let declared = self.declared;
         self.wait("client processes to know a room", Duration::from_secs(30), |state| {
@@ -197,6 +203,7 @@ impl Swarms {
             all.direct.merge(&note.direct);
             all.room.merge(&note.room);
             all.receipt.merge(&note.receipt);
+            all.away.merge(&note.away);
         }
         Ok(all)
     }
@@ -207,8 +214,8 @@ impl Swarms {
         self.wait_for_quiet();
         self.shared.lock().audits.iter_mut().for_each(|note| *note = None);
         let mut parts = vec![Sent::default(); self.processes.len()];
-        for (client, messages) in &sent.direct {
-            parts[self.process_of(*client)].direct.push((*client, *messages));
+        for one in &sent.direct {
+            parts[self.process_of(one.client)].direct.push(one.clone());
         }
         for room in &sent.rooms {
             for (index, first, count) in self.split(room.first, room.count) {
@@ -224,6 +231,12 @@ impl Swarms {
         let mut account = Account::default();
         self.shared.lock().audits.iter().flatten().for_each(|part| account += part);
         Ok(account)
+    }
+
+    /// Waits for those on their way back; who is not back in time is a fault that the audit finds.
+    pub fn wait_until_back(&self) {
+        // Two of the longest pauses, and the attempts after them.
+        let _ = self.wait("clients to be back", Duration::from_secs(90), |s| s.away() == 0);
     }
 
     fn wait_for_quiet(&self) {

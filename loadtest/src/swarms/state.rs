@@ -42,8 +42,40 @@ impl State {
         self.sum(|status| status.refused.values().sum())
     }
 
+    /// Attempts that failed, whether or not another followed.
+    pub fn failed(&self) -> u64 {
+        self.refused() + self.sum(|status| status.tried.values().sum())
+    }
+
+    /// Connections that ended for good.
     pub fn ended(&self) -> u64 {
         self.sum(|status| status.ended.values().sum())
+    }
+
+    /// Connections that ended and whose clients come back.
+    pub fn interrupted(&self) -> u64 {
+        self.sum(|status| status.interrupted.values().sum())
+    }
+
+    /// Connections after an interrupted one.
+    pub fn returned(&self) -> u64 {
+        self.sum(|status| status.returned)
+    }
+
+    /// Clients that have been in.
+    pub fn arrived(&self) -> u64 {
+        self.opened() - self.returned()
+    }
+
+    /// Clients that are on their way back.
+    pub fn away(&self) -> u64 {
+        self.sum(|status| status.away)
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> u64 {
+        let gone = self.ended() + self.interrupted() + self.hung_up();
+        self.opened().saturating_sub(gone)
     }
 
     pub fn hung_up(&self) -> u64 {
@@ -82,15 +114,30 @@ impl State {
 
     /// Why connects failed and connections ended, for a message.
     pub fn troubles(&self) -> String {
-        let mut all: BTreeMap<&str, u64> = BTreeMap::new();
-        for status in &self.statuses {
-            for (reason, count) in status.refused.iter().chain(&status.ended) {
-                *all.entry(reason).or_default() += count;
-            }
+        let all = |status: &Status| {
+            let Status { refused, tried, ended, interrupted, .. } = status;
+            [refused, tried, ended, interrupted].map(Clone::clone)
+        };
+        match summed(self.statuses.iter().flat_map(all)) {
+            text if text.is_empty() => "no errors".into(),
+            text => text,
         }
-        let all: Vec<_> = all.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-        if all.is_empty() { "no errors".into() } else { all.join(", ") }
     }
+
+    /// Why attempts to come back failed; empty if none did.
+    pub fn tried(&self) -> String {
+        summed(self.statuses.iter().map(|status| status.tried.clone()))
+    }
+}
+
+/// Reasons with their numbers.
+fn summed(counts: impl Iterator<Item = BTreeMap<String, u64>>) -> String {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for (reason, count) in counts.flatten() {
+        *all.entry(reason).or_default() += count;
+    }
+    let all: Vec<_> = all.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+    all.join(", ")
 }
 
 /// A view of the counts for another thread; see [`Swarms::watcher`](super::Swarms::watcher).

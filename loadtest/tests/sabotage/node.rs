@@ -18,6 +18,19 @@ pub struct Run {
     pub output: String,
 }
 
+/// The one fault that a run may have because this machine has other work.
+pub const BUSY: &str = "FAULT: not a result: the generator was late";
+
+impl Run {
+    /// Whether everything is accounted for and nothing else went wrong.
+    pub fn is_sound(&self) -> bool {
+        let mut faults = self.output.lines().filter(|line| line.contains("FAULT"));
+        self.output.contains(": balanced")
+            && (self.success || self.output.contains(BUSY))
+            && faults.all(|line| line.contains(BUSY))
+    }
+}
+
 pub struct Deployment {
     redis: Child,
     node: Child,
@@ -64,21 +77,7 @@ impl Deployment {
             .spawn()
             .expect("redis-server is installed");
         wait_for(redis_address);
-        let mut node = Command::new(imserver())
-            .args(["--listen", &server.to_string(), "--server", &server.to_string()])
-            .args([
-                "--servers",
-                &server.to_string(),
-                "--redis",
-                &format!("redis://{redis_address}"),
-            ])
-            .args(["--api", &api.to_string()])
-            .env("IMSERVER_API_KEY", KEY)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("imserver starts");
-        let log = node.stderr.take().expect("piped");
-        thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).for_each(drop));
+        let node = start_node(server, redis_address, api);
         let deployment = Deployment { redis, node, redis_address, server, api };
         wait_for(server);
         deployment
@@ -91,9 +90,28 @@ impl Deployment {
         self.run(&[&MIXED[..], &["--public-url", &url]].concat())
     }
 
-    /// Runs the tool, and `strike` once its traffic flows.
-    pub fn mixed_while(&mut self, strike: impl FnOnce(&mut Self)) -> Run {
-        let mut tool = self.command(&MIXED);
+    /// The same with clients that come back.
+    pub fn mixed_through_coming_back(&self, sabotage: Sabotage) -> Run {
+        let proxy = Proxy::start(self.server, sabotage);
+        let url = format!("ws://{}{{path}}", proxy.address);
+        self.run(&[&MIXED[..], &["--public-url", &url, "--reconnect"]].concat())
+    }
+
+    /// Runs the tool with these further arguments, and `strike` once its traffic flows.
+    pub fn mixed_while(&mut self, more: &[&str], strike: impl FnOnce(&mut Self)) -> Run {
+        self.run_while(&[&MIXED[..], more].concat(), strike)
+    }
+
+    /// The same with clients that come and go, and come back.
+    pub fn churn_while(&mut self, strike: impl FnOnce(&mut Self)) -> Run {
+        let churn = ["churn", "--clients", "40", "--direct-rate", "50", "--rooms", "2"];
+        let rates = ["--room-rate", "5", "--churn-rate", "40", "--seconds", "3", "--reconnect"];
+        let first = ["--first-client", "4000000000000"];
+        self.run_while(&[&churn[..], &rates, &first].concat(), strike)
+    }
+
+    fn run_while(&mut self, arguments: &[&str], strike: impl FnOnce(&mut Self)) -> Run {
+        let mut tool = self.command(arguments);
         let mut tool =
             tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the tool starts");
         self.wait_for_traffic();
@@ -137,6 +155,13 @@ impl Deployment {
 
     pub fn kill_node(&mut self) {
         self.node.kill().expect("killing the node");
+    }
+
+    /// Without a word to anybody, as a machine that loses power and comes up again.
+    pub fn restart_node(&mut self) {
+        self.kill_node();
+        self.node.wait().expect("waiting");
+        self.node = start_node(self.server, self.redis_address, self.api);
     }
 
     /// As a debugger, a freezer or job control does.
@@ -184,6 +209,20 @@ impl Drop for Deployment {
             let _ = child.wait();
         }
     }
+}
+
+fn start_node(server: SocketAddr, redis: SocketAddr, api: SocketAddr) -> Child {
+    let [server, api, redis] = [server.to_string(), api.to_string(), format!("redis://{redis}")];
+    let mut node = Command::new(imserver())
+        .args(["--listen", &server, "--server", &server, "--servers", &server])
+        .args(["--redis", &redis, "--api", &api])
+        .env("IMSERVER_API_KEY", KEY)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("imserver starts");
+    let log = node.stderr.take().expect("piped");
+    thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).for_each(drop));
+    node
 }
 
 /// The tool starts a node of its own that speaks TLS.

@@ -23,6 +23,8 @@ pub enum Sabotage {
     Pad,
     Garbage,
     CloseAll,
+    /// A client is cut off after a direct message, and gets it again on its next connection.
+    Repeat,
 }
 
 /// Which test message is struck; all kinds of traffic flow by then.
@@ -138,6 +140,9 @@ impl Shared {
         if !is_test || self.done || self.seen < HIT {
             return self.write(number, &frame);
         }
+        if sabotage == Sabotage::Repeat {
+            return if is_direct { self.repeat(number, frame) } else { self.write(number, &frame) };
+        }
         match (sabotage, self.held.take()) {
             (Sabotage::Swap, Some((owner, first))) if owner == number => {
                 self.done = true;
@@ -167,6 +172,26 @@ impl Shared {
                 self.strike(number, &frame, other)
             }
         }
+    }
+
+    fn repeat(&mut self, number: usize, frame: Vec<u8>) -> std::io::Result<()> {
+        /// Where a test message says whom it is for.
+        const RECEIVER: std::ops::Range<usize> = 50..66;
+        self.write(number, &frame)?;
+        match &self.held {
+            None => {
+                self.clients[number].shutdown(Shutdown::Both)?;
+                self.held = Some((number, frame));
+            }
+            Some((owner, first))
+                if *owner != number && payload(first)[RECEIVER] == payload(&frame)[RECEIVER] =>
+            {
+                self.done = true;
+                self.write(number, first)?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     fn strike(&mut self, number: usize, frame: &[u8], sabotage: Sabotage) -> std::io::Result<()> {
@@ -202,7 +227,9 @@ impl Shared {
                 self.clients.iter().for_each(|client| drop(client.shutdown(Shutdown::Both)));
                 Ok(())
             }
-            Sabotage::Nothing | Sabotage::Swap | Sabotage::Exchange => self.write(number, frame),
+            Sabotage::Nothing | Sabotage::Swap | Sabotage::Exchange | Sabotage::Repeat => {
+                self.write(number, frame)
+            }
         }
     }
 
