@@ -176,6 +176,14 @@ const SERVER_LAYERS: [&[&str]; 10] = [
     &["testing"],
 ];
 
+/// The broker, in the same way: its two backends know nothing of each other.
+const BROKER_LAYERS: [&[&str]; 4] =
+    [&["reports"], &["contract"], &["ordered"], &["memory", "redis"]];
+
+/// The broker on Redis: what is asked (`verbs`) and what is heard (`feed`, `events`) have the backend in common.
+const REDIS_LAYERS: [&[&str]; 3] =
+    [&["layout", "link"], &["backend"], &["events", "feed", "verbs"]];
+
 /// Those of `named` that `part` may not name: they stand in its own row or above it.
 fn too_high(layers: &[&[&str]], part: &str, named: &BTreeSet<String>) -> Vec<String> {
     let height = layers.iter().position(|row| row.contains(&part));
@@ -233,17 +241,60 @@ fn modules_import_downward_only() {
     }
 }
 
-#[test]
-fn parts_of_the_server_import_downward_only() {
-    for part in SERVER_LAYERS.concat() {
-        let high = too_high(&SERVER_LAYERS, part, &named_by(&["server"], part));
-        assert!(high.is_empty(), "server/{part} names {high:?}, which is not below it");
+/// The layers of one module: each part of it is in one, and names only what is below it.
+fn import_downward_only(within: &[&str], layers: &[&[&str]]) {
+    let place = within.join("/");
+    for part in layers.concat() {
+        let high = too_high(layers, part, &named_by(within, part));
+        assert!(high.is_empty(), "{place}/{part} names {high:?}, which is not below it");
     }
-    for entry in fs::read_dir(root().join("src/server")).unwrap() {
+    for entry in fs::read_dir(root().join("src").join(&place)).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy();
-        let known = name == "mod" || SERVER_LAYERS.concat().contains(&&*name);
-        assert!(known, "server/{name} is in no layer");
+        let known = name == "mod" || layers.concat().contains(&&*name);
+        assert!(known, "{place}/{name} is in no layer");
+    }
+}
+
+#[test]
+fn parts_of_the_server_import_downward_only() {
+    import_downward_only(&["server"], &SERVER_LAYERS);
+}
+
+#[test]
+fn parts_of_the_broker_import_downward_only() {
+    import_downward_only(&["broker"], &BROKER_LAYERS);
+    import_downward_only(&["broker", "redis"], &REDIS_LAYERS);
+}
+
+/// What a feed goes by is decided without a connection, a thread or a clock.
+#[test]
+fn what_decides_in_the_broker_knows_no_connections() {
+    const PURE: [&str; 12] = [
+        "ordered",
+        "reports",
+        "memory/expiring",
+        "memory/leaving",
+        "memory/presence",
+        "redis/layout",
+        "redis/link/reply",
+        "redis/feed/barrier",
+        "redis/feed/changes",
+        "redis/feed/gap",
+        "redis/feed/mark",
+        "redis/feed/probe",
+    ];
+    for part in PURE {
+        let path = root().join(format!("src/broker/{part}.rs"));
+        let code = code(&path);
+        for path in paths(&code) {
+            let named = path.split("::").any(|word| {
+                ["thread", "net", "connection", "listener", "pool", "backend", "Condvar"]
+                    .contains(&word)
+            });
+            assert!(!named, "{part} names {path}");
+        }
+        assert!(!code.contains("Instant::now()"), "{part} reads the clock");
     }
 }
 

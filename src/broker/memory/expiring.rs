@@ -16,14 +16,13 @@ pub(super) struct Expiring {
 }
 
 impl Expiring {
-    pub(super) fn put(&mut self, key: &str, text: &str, until: Instant) {
+    pub(super) fn put(&mut self, key: &str, text: &str, now: Instant, life: Duration) {
         if self.texts.len() >= self.purge_at.max(PURGE_AT_LEAST) {
-            let now = Instant::now();
             self.texts.retain(|_, (_, until)| now < *until);
             // Doubling keeps the cost per text constant and the memory within twice the live ones.
             self.purge_at = 2 * self.texts.len();
         }
-        self.texts.insert(key.into(), (text.into(), until));
+        self.texts.insert(key.into(), (text.into(), now + life));
     }
 
     pub(super) fn get(&self, key: &str, now: Instant) -> Option<&str> {

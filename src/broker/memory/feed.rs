@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Shared,
-    queues::{Feed, Listener, Wake},
+    Backend,
+    queues::{EventQueue, NodeQueue, Wake},
     state::State,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 const WATCHLIST_TICK: Duration = Duration::from_millis(50);
 
 pub(super) struct MemoryFeed {
-    shared: Arc<Shared>,
+    backend: Arc<Backend>,
     node: String,
     watchlist: Arc<Watchlist>,
     wake: Arc<Wake>,
@@ -38,9 +38,9 @@ pub(super) struct MemoryFeed {
 }
 
 impl MemoryFeed {
-    pub(super) fn new(shared: Arc<Shared>, node: &str, watchlist: Arc<Watchlist>) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, node: &str, watchlist: Arc<Watchlist>) -> Self {
         let (node, ready) = (node.into(), VecDeque::new());
-        MemoryFeed { shared, node, watchlist, wake: Wake::new(), id: None, ready }
+        MemoryFeed { backend, node, watchlist, wake: Wake::new(), id: None, ready }
     }
 
     fn register(&mut self, state: &mut State) {
@@ -50,31 +50,32 @@ impl MemoryFeed {
         self.ready.push_back(FeedEvent::Listening);
         // Both processes under one name are to hear of it; a foreign probe says so, as on Redis.
         let probe = Envelope::Probe { origin: id, number: 0 };
-        let mut queue = VecDeque::new();
-        if state.feeds.iter().any(|feed| feed.node == self.node) {
+        let mut messages = VecDeque::new();
+        if state.node_queues.iter().any(|queue| queue.node == self.node) {
             state.deliver(&self.node, &probe);
-            queue.push_back(probe);
+            messages.push_back(probe);
         }
         let (node, wake) = (self.node.clone(), Arc::clone(&self.wake));
-        state.feeds.push(Feed { id, node, queue, watched: Watched::default(), wake });
+        state.node_queues.push(NodeQueue { id, node, messages, watched: Watched::default(), wake });
     }
 
     /// Moves what can be handed on now to `ready`: the next message with what it depends on, or, when
     /// there is none, some of the clients to be read again.
     fn advance(&mut self, state: &mut State) {
-        let Some(feed) = state.feeds.iter_mut().find(|feed| Some(feed.id) == self.id) else {
+        let Some(queue) = state.node_queues.iter_mut().find(|queue| Some(queue.id) == self.id)
+        else {
             return;
         };
-        feed.watched.apply(&self.watchlist);
-        let reread = match feed.queue.front() {
+        queue.watched.apply(&self.watchlist);
+        let reread = match queue.messages.front() {
             Some(Envelope::Channel { channel: Some(_), .. }) => usize::MAX,
             Some(_) => 0,
             None => IDLE_CHUNK,
         };
-        let dirty = feed.watched.take_dirty(reread);
-        let message = feed.queue.pop_front();
+        let dirty = queue.watched.take_dirty(reread);
+        let message = queue.messages.pop_front();
         if message.is_some() {
-            feed.wake.space.notify_all();
+            queue.wake.space.notify_all();
         }
         for client in dirty {
             let channels = state.channels_of(client);
@@ -90,8 +91,8 @@ impl MemoryFeed {
 impl Subscription for MemoryFeed {
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
         let deadline = Instant::now() + timeout;
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
+        let backend = Arc::clone(&self.backend);
+        let mut state = backend.lock();
         if self.id.is_none() {
             self.register(&mut state);
         }
@@ -115,42 +116,42 @@ impl Subscription for MemoryFeed {
 
 impl Drop for MemoryFeed {
     fn drop(&mut self) {
-        self.shared.lock().feeds.retain(|feed| Some(feed.id) != self.id);
+        self.backend.lock().node_queues.retain(|queue| Some(queue.id) != self.id);
         self.wake.space.notify_all();
     }
 }
 
 pub(super) struct MemoryEvents {
-    shared: Arc<Shared>,
+    backend: Arc<Backend>,
     wake: Arc<Wake>,
     id: Option<u64>,
 }
 
 impl MemoryEvents {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        MemoryEvents { shared, wake: Wake::new(), id: None }
+    pub(super) fn new(backend: Arc<Backend>) -> Self {
+        MemoryEvents { backend, wake: Wake::new(), id: None }
     }
 
     fn register(&mut self, state: &mut State) {
         let id = state.next_subscriber;
         state.next_subscriber += 1;
         self.id = Some(id);
-        let queue = VecDeque::from([PresenceEvent::Listening]);
-        state.listeners.push(Listener { id, queue, wake: Arc::clone(&self.wake) });
+        let events = VecDeque::from([PresenceEvent::Listening]);
+        state.event_queues.push(EventQueue { id, events, wake: Arc::clone(&self.wake) });
     }
 }
 
 impl EventSubscription for MemoryEvents {
     fn next(&mut self, timeout: Duration) -> Result<Option<PresenceEvent>> {
         let deadline = Instant::now() + timeout;
-        let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
+        let backend = Arc::clone(&self.backend);
+        let mut state = backend.lock();
         if self.id.is_none() {
             self.register(&mut state);
         }
         loop {
-            let own = state.listeners.iter_mut().find(|listener| Some(listener.id) == self.id);
-            if let Some(event) = own.and_then(|listener| listener.queue.pop_front()) {
+            let own = state.event_queues.iter_mut().find(|queue| Some(queue.id) == self.id);
+            if let Some(event) = own.and_then(|queue| queue.events.pop_front()) {
                 return Ok(Some(event));
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -165,6 +166,6 @@ impl EventSubscription for MemoryEvents {
 
 impl Drop for MemoryEvents {
     fn drop(&mut self) {
-        self.shared.lock().listeners.retain(|listener| Some(listener.id) != self.id);
+        self.backend.lock().event_queues.retain(|queue| Some(queue.id) != self.id);
     }
 }

@@ -58,17 +58,17 @@ const OVERDUE_STEPS: usize = 16;
 /// ```
 #[derive(Default)]
 pub struct MemoryBroker {
-    shared: Arc<Shared>,
+    backend: Arc<Backend>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct Backend {
     state: Mutex<State>,
     /// Nodes of which was said that nobody serves them.
     unserved: Mutex<HashSet<String>>,
 }
 
-impl Shared {
+impl Backend {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves the maps usable; one broken message must not end the service.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,12 +82,12 @@ impl MemoryBroker {
     }
 
     /// Says once of each node that nobody serves it while others are served: the lists differ.
-    fn doubt_unserved(&self, unheard: &[&str], nodes: &[String]) {
+    fn warn_of_unserved(&self, unheard: &[&str], nodes: &[String]) {
         // Before the first node is there, its name says nothing.
         if nodes.is_empty() {
             return;
         }
-        let mut told = self.shared.unserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.backend.unserved.lock().unwrap_or_else(PoisonError::into_inner);
         for node in unheard {
             if told.insert((*node).to_owned()) {
                 log::warn!(
@@ -109,7 +109,7 @@ impl Broker for MemoryBroker {
 
 impl NodeBroker for MemoryBroker {
     fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let now = Instant::now();
         let mut take = |token: &String| {
             let (text, left) = state.tickets.take(token, now)?;
@@ -123,11 +123,11 @@ impl NodeBroker for MemoryBroker {
     }
 
     fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let now = Instant::now();
         for (token, TakenTicket { text, left }) in tickets {
             if state.tickets.get(token, now).is_none() {
-                state.tickets.put(token, text, now + *left);
+                state.tickets.put(token, text, now, *left);
             }
         }
         Ok(())
@@ -135,16 +135,16 @@ impl NodeBroker for MemoryBroker {
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
         let session = Session::new(node, lease)?;
-        self.shared.lock().begin_session(&session, node, supersede, Instant::now());
+        self.backend.lock().begin_session(&session, node, supersede, Instant::now());
         Ok(session)
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
-        self.shared.lock().renew(session, status, Instant::now())
+        self.backend.lock().renew(session, status, Instant::now())
     }
 
     fn report(&self, session: &mut Session, changes: &[PresenceChange]) -> Result<()> {
-        let left = self.shared.lock().report(session, changes, Instant::now())?;
+        let left = self.backend.lock().report(session, changes, Instant::now())?;
         // Others come to their turn between two steps; the rest waits for the next look.
         let mut steps = OVERDUE_STEPS;
         while left && steps > 0 && self.leave_overdue()? {
@@ -154,52 +154,52 @@ impl NodeBroker for MemoryBroker {
     }
 
     fn end_session(&self, session: &Session) -> Result<()> {
-        self.shared.lock().end_session(session, true);
+        self.backend.lock().end_session(session, true);
         Ok(())
     }
 
     fn discard_session(&self, session: &Session) -> Result<()> {
-        self.shared.lock().end_session(session, false);
+        self.backend.lock().end_session(session, false);
         Ok(())
     }
 
     fn lapsed(&self) -> Result<Vec<String>> {
-        Ok(self.shared.lock().lapsed(Instant::now()))
+        Ok(self.backend.lock().lapsed(Instant::now()))
     }
 
     fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
-        Ok(self.shared.lock().end_lapsed(sessions, Instant::now()))
+        Ok(self.backend.lock().end_lapsed(sessions, Instant::now()))
     }
 
     fn reap(&self, limit: usize) -> Result<usize> {
-        Ok(self.shared.lock().reap(limit, Instant::now()))
+        Ok(self.backend.lock().reap(limit, Instant::now()))
     }
 
     fn leave_overdue(&self) -> Result<bool> {
-        Ok(self.shared.lock().leave_overdue(Instant::now()))
+        Ok(self.backend.lock().leave_overdue(Instant::now()))
     }
 
     fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
-        self.shared.lock().rejoin(clients);
+        self.backend.lock().rejoin(clients);
         Ok(clients.len())
     }
 
     fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
-        Box::new(MemoryFeed::new(Arc::clone(&self.shared), node, watchlist))
+        Box::new(MemoryFeed::new(Arc::clone(&self.backend), node, watchlist))
     }
 }
 
 impl Directory for MemoryBroker {
     fn put_ticket(&self, token: &str, ticket: &Ticket, life: Duration) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let now = Instant::now();
         state.leaving.comes(ticket.client(), tag(token), life, now);
-        state.tickets.put(token, ticket.text(), now + life);
+        state.tickets.put(token, ticket.text(), now, life);
         Ok(())
     }
 
     fn void_tickets(&self, client: ClientId) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let state = &mut *state;
         let tags = state.leaving.tags(client);
         if !tags.is_empty() {
@@ -210,24 +210,24 @@ impl Directory for MemoryBroker {
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
-        Ok(self.shared.lock().online_clients())
+        Ok(self.backend.lock().online_clients())
     }
 
     fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
-        self.shared.lock().online_page(after, limit)
+        self.backend.lock().online_page(after, limit)
     }
 
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
-        let state = self.shared.lock();
+        let state = self.backend.lock();
         Ok(clients.iter().map(|client| state.is_online(*client)).collect())
     }
 
     fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
-        Ok(self.shared.lock().statuses(Instant::now()))
+        Ok(self.backend.lock().statuses(Instant::now()))
     }
 
     fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
-        Ok(self.shared.lock().connections_of(client, node))
+        Ok(self.backend.lock().connections_of(client, node))
     }
 
     fn connections_page(
@@ -236,17 +236,17 @@ impl Directory for MemoryBroker {
         node: &str,
         _: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {
-        let state = self.shared.lock();
+        let state = self.backend.lock();
         let total = state.online.get(&client).copied().unwrap_or_default();
         Ok(Page { items: state.connections_of(client, node), next: None, total })
     }
 
     fn subscribe_events(&self) -> Box<dyn EventSubscription> {
-        Box::new(MemoryEvents::new(Arc::clone(&self.shared)))
+        Box::new(MemoryEvents::new(Arc::clone(&self.backend)))
     }
 
     fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let now = Instant::now();
         let mut refused = Vec::new();
         for (client, channel) in memberships.iter().filter(|(_, channel)| !channel.is_empty()) {
@@ -258,7 +258,7 @@ impl Directory for MemoryBroker {
     }
 
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         for (client, channel) in memberships {
             state.leave(*client, channel);
             state.leaving.forget_left(*client, channel);
@@ -267,7 +267,7 @@ impl Directory for MemoryBroker {
     }
 
     fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
-        let mut members = self.shared.lock().members(channel);
+        let mut members = self.backend.lock().members(channel);
         members.retain(|client| !client.is_system());
         Ok(members)
     }
@@ -278,11 +278,11 @@ impl Directory for MemoryBroker {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<ClientId>> {
-        self.shared.lock().members_page(channel, after, limit)
+        self.backend.lock().members_page(channel, after, limit)
     }
 
     fn clear_channel(&self, channel: &str) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         for client in state.members(channel) {
             if !state.is_online(client) {
                 state.leave(client, channel);
@@ -292,27 +292,27 @@ impl Directory for MemoryBroker {
     }
 
     fn channels(&self) -> Result<Vec<(String, i64)>> {
-        Ok(self.shared.lock().channels())
+        Ok(self.backend.lock().channels())
     }
 
     fn channels_page(&self, after: Option<&str>, limit: usize) -> Result<Page<(String, i64)>> {
-        Ok(self.shared.lock().channels_page(after, limit))
+        Ok(self.backend.lock().channels_page(after, limit))
     }
 
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
-        let state = self.shared.lock();
+        let state = self.backend.lock();
         Ok(clients.iter().map(|client| state.channels_of(*client)).collect())
     }
 
     fn channel_size(&self, channel: &str) -> Result<i64> {
-        Ok(self.shared.lock().channel_size(channel))
+        Ok(self.backend.lock().channel_size(channel))
     }
 }
 
 impl Bus for MemoryBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         let deadline = Instant::now() + PUBLISH_WAIT;
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         // All or nothing: whoever is told that a node is full has sent nothing.
         while let Some((node, full)) = state.first_full(outgoing, FEED_CAPACITY) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -334,9 +334,9 @@ impl Bus for MemoryBroker {
             }
         }
         if !unheard.is_empty() {
-            let nodes: Vec<_> = state.feeds.iter().map(|feed| feed.node.clone()).collect();
+            let nodes: Vec<_> = state.node_queues.iter().map(|queue| queue.node.clone()).collect();
             drop(state);
-            self.doubt_unserved(&unheard, &nodes);
+            self.warn_of_unserved(&unheard, &nodes);
         }
         Ok(())
     }
@@ -344,13 +344,13 @@ impl Bus for MemoryBroker {
 
 impl Requests for MemoryBroker {
     fn claim(&self, key: &str, claim: &str, life: Duration) -> Result<Option<String>> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let now = Instant::now();
         Ok(state.claim(key, claim, now, life))
     }
 
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
-        let mut state = self.shared.lock();
+        let mut state = self.backend.lock();
         let now = Instant::now();
         Ok(state.complete(key, claim, outcome, now, life))
     }

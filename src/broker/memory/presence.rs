@@ -350,8 +350,8 @@ impl State {
     }
 
     fn announce(&mut self, event: impl Fn() -> PresenceEvent) {
-        for listener in &mut self.listeners {
-            listener.push(event());
+        for queue in &mut self.event_queues {
+            queue.push(event());
         }
     }
 }

@@ -25,30 +25,30 @@ impl Wake {
     }
 }
 
-/// One node's queue.
-pub(super) struct Feed {
+/// What waits for one node, and which clients it watches.
+pub(super) struct NodeQueue {
     pub(super) id: u64,
     pub(super) node: String,
-    pub(super) queue: VecDeque<Envelope>,
+    pub(super) messages: VecDeque<Envelope>,
     pub(super) watched: Watched,
     pub(super) wake: Arc<Wake>,
 }
 
-/// The queue of one event subscriber.
-pub(super) struct Listener {
+/// What waits for one subscriber of presence events.
+pub(super) struct EventQueue {
     pub(super) id: u64,
-    pub(super) queue: VecDeque<PresenceEvent>,
+    pub(super) events: VecDeque<PresenceEvent>,
     pub(super) wake: Arc<Wake>,
 }
 
-impl Listener {
+impl EventQueue {
     /// A subscriber that lags too far loses everything and is told so, as on Redis, which cuts it.
     pub(super) fn push(&mut self, event: PresenceEvent) {
-        if self.queue.len() >= EVENT_CAPACITY {
-            self.queue.clear();
-            self.queue.push_back(PresenceEvent::Listening);
+        if self.events.len() >= EVENT_CAPACITY {
+            self.events.clear();
+            self.events.push_back(PresenceEvent::Listening);
         }
-        self.queue.push_back(event);
+        self.events.push_back(event);
         self.wake.arrived.notify_one();
     }
 }

@@ -15,7 +15,7 @@ use super::{
     expiring::Expiring,
     leaving::Leaving,
     presence::SessionState,
-    queues::{Feed, Listener, Wake},
+    queues::{EventQueue, NodeQueue, Wake},
 };
 use crate::{broker::contract::JoinLimits, id::ClientId, wire::Envelope};
 
@@ -35,9 +35,9 @@ pub(super) struct State {
     /// Clients that are coming, or leave later.
     pub(super) leaving: Leaving,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
-    pub(super) feeds: Vec<Feed>,
+    pub(super) node_queues: Vec<NodeQueue>,
     /// Subscribers of presence events.
-    pub(super) listeners: Vec<Listener>,
+    pub(super) event_queues: Vec<EventQueue>,
     pub(super) next_subscriber: u64,
 }
 
@@ -54,7 +54,7 @@ impl State {
         if let Some(there) = self.requests.get(key, now) {
             return Some(there.to_owned());
         }
-        self.requests.put(key, claim, now + life);
+        self.requests.put(key, claim, now, life);
         None
     }
 
@@ -71,7 +71,7 @@ impl State {
         }
         match life.is_zero() {
             true => drop(self.requests.take(key, now)),
-            false => self.requests.put(key, outcome, now + life),
+            false => self.requests.put(key, outcome, now, life),
         }
         true
     }
@@ -129,9 +129,9 @@ impl State {
     }
 
     fn mark(&mut self, client: ClientId) {
-        for feed in &mut self.feeds {
-            feed.watched.mark(client);
-            feed.wake.arrived.notify_one();
+        for queue in &mut self.node_queues {
+            queue.watched.mark(client);
+            queue.wake.arrived.notify_one();
         }
     }
 
@@ -161,19 +161,19 @@ impl State {
         outgoing: &[(&'a str, Envelope)],
         capacity: usize,
     ) -> Option<(&'a str, Arc<Wake>)> {
-        let full = self.feeds.iter().filter(|feed| feed.queue.len() >= capacity);
-        full.into_iter().find_map(|feed| {
-            let (node, _) = outgoing.iter().find(|(node, _)| *node == feed.node)?;
-            Some((*node, Arc::clone(&feed.wake)))
+        let full = self.node_queues.iter().filter(|queue| queue.messages.len() >= capacity);
+        full.into_iter().find_map(|queue| {
+            let (node, _) = outgoing.iter().find(|(node, _)| *node == queue.node)?;
+            Some((*node, Arc::clone(&queue.wake)))
         })
     }
 
     /// Returns whether anybody listens as `node`.
     pub(super) fn deliver(&mut self, node: &str, envelope: &Envelope) -> bool {
         let mut heard = false;
-        for feed in self.feeds.iter_mut().filter(|feed| feed.node == node) {
-            feed.queue.push_back(envelope.clone());
-            feed.wake.arrived.notify_one();
+        for queue in self.node_queues.iter_mut().filter(|queue| queue.node == node) {
+            queue.messages.push_back(envelope.clone());
+            queue.wake.arrived.notify_one();
             heard = true;
         }
         heard

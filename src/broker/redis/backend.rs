@@ -8,13 +8,9 @@ use redis::{Pipeline, Value};
 
 use super::{
     layout::Layout,
-    link::{RedisOptions, connector::Connector, error, pool::Pool},
-    verbs::gather::Gather,
+    link::{PIPELINE, RedisOptions, connector::Connector, error, gather::Gather, pool::Pool},
 };
 use crate::error::Result;
-
-/// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
-pub(super) const PIPELINE: usize = 1024;
 
 /// One in so many connections for calls may be one that publishes: those who come meanwhile are gathered.
 const LANES: usize = 4;
@@ -69,7 +65,7 @@ impl Backend {
         build: impl Fn(&mut Pipeline, &T),
     ) -> Result<Vec<Value>> {
         let replies = self.each_reply(items, build)?;
-        error::judge(&self.connector.address, &replies)?;
+        error::check_steps(&self.connector.address, &replies)?;
         Ok(replies)
     }
 

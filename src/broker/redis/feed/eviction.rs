@@ -22,7 +22,7 @@ pub(super) fn warn_of_eviction(link: &mut Link, connector: &Connector) -> Result
     if policy != "noeviction" && field("maxmemory") != Some("0") {
         log::warn!(
             "Redis at {} has maxmemory-policy {policy}: when its memory is full it drops who is online \
-             and who is in which room, and nobody is told; set maxmemory-policy noeviction",
+             and who is in which channel, and nobody is told; set maxmemory-policy noeviction",
             connector.address
         );
     }

@@ -108,7 +108,7 @@ pub(crate) fn of_reply(address: &str, reply: &Value) -> Option<Error> {
 
 /// What the replies to the steps of one call come to. An error as it is if it is that of all steps;
 /// [`Interrupted`](ErrorKind::Interrupted) if others were carried out.
-pub(crate) fn judge(address: &str, replies: &[Value]) -> Result<()> {
+pub(crate) fn check_steps(address: &str, replies: &[Value]) -> Result<()> {
     let mut failed = replies.iter().filter_map(|reply| of_reply(address, reply));
     let Some(first) = failed.next() else { return Ok(()) };
     let done = replies.len() - 1 - failed.count();

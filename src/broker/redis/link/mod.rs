@@ -5,6 +5,7 @@
 pub(super) mod connection;
 pub(super) mod connector;
 pub(super) mod error;
+pub(super) mod gather;
 pub(super) mod listener;
 mod options;
 pub(super) mod pool;
@@ -12,3 +13,6 @@ pub(super) mod reply;
 mod url;
 
 pub use options::RedisOptions;
+
+/// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
+pub(super) const PIPELINE: usize = 1024;

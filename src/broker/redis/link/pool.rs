@@ -112,7 +112,7 @@ impl Pool {
     fn release(&self, idle: Option<Idle>) {
         let mut state = self.lock();
         match (state.waiting.pop_front(), idle) {
-            // Whoever waits listens until it is off the list, and has room for one grant.
+            // Never blocks: a channel holds one grant, and its waiter is off the list.
             (Some((_, grant)), idle) => drop(grant.try_send(idle)),
             (None, Some(idle)) => state.idle.push(idle),
             (None, None) => state.open -= 1,
@@ -145,7 +145,7 @@ impl InUse<'_> {
         self.run_packed(&pipeline.get_packed_pipeline(), pipeline.len())
     }
 
-    /// The same for what is packed already.
+    /// As [`run`](Self::run), for `count` commands that are packed already.
     pub(crate) fn run_packed(&mut self, packed: &[u8], count: usize) -> Result<Vec<Value>> {
         let address = &self.connector.address;
         let Some(mut link) = self.link.take() else { return Err(error::unexpected(address)) };

@@ -31,7 +31,7 @@ pub(crate) fn texts(value: Value) -> Vec<String> {
     items(value).into_iter().map(text).collect()
 }
 
-/// Two by two: a hash is told as each field and its value. One that is left over is left out.
+/// Pairs of neighbours, as Redis lists the fields of a hash and their values. An odd last item is left out.
 pub(crate) fn pairs<T>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = (T, T)> {
     std::iter::from_fn(move || items.next().zip(items.next()))
 }

@@ -9,8 +9,8 @@ use crate::{
     broker::{
         contract::JoinLimits,
         redis::{
-            backend::{Backend, PIPELINE},
-            link::{error, reply},
+            backend::Backend,
+            link::{PIPELINE, error, reply},
         },
     },
     error::Result,

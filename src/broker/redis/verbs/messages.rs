@@ -7,11 +7,10 @@ use std::{collections::HashSet, sync::PoisonError};
 
 use redis::{Pipeline, Value, cmd};
 
-use super::gather::Load;
 use crate::{
     broker::redis::{
-        backend::{Backend, PIPELINE},
-        link::error,
+        backend::Backend,
+        link::{PIPELINE, error, gather::Load},
     },
     error::Result,
     wire::Envelope,
@@ -40,8 +39,8 @@ impl Backend {
             let load = Load { counts, packed, messages: outgoing.len(), deadline };
             self.gather.send(load, |loads| self.send_together(loads))?
         };
-        self.doubt_unserved(outgoing, &replies);
-        error::judge(&self.connector.address, &replies)
+        self.warn_of_unserved(outgoing, &replies);
+        error::check_steps(&self.connector.address, &replies)
     }
 
     /// Over one connection, in as many round trips as it takes.
@@ -92,7 +91,7 @@ impl Backend {
 
     /// Says once of each node that nobody serves it, if that is so: a list of servers that differs from the
     /// nodes' own sends into the void, and every call is fine.
-    fn doubt_unserved(&self, outgoing: &[(&str, Envelope)], replies: &[Value]) {
+    fn warn_of_unserved(&self, outgoing: &[(&str, Envelope)], replies: &[Value]) {
         let unheard =
             outgoing.iter().zip(replies).filter(|(_, reply)| matches!(reply, Value::Int(0)));
         let unheard: HashSet<&str> = unheard.map(|((node, _), _)| *node).collect();

@@ -4,11 +4,11 @@
 //! keeps nothing between two calls and opens no connection.
 
 mod channels;
-pub(super) mod gather;
 mod lists;
 mod messages;
 mod overview;
 mod presence;
+mod report;
 mod requests;
 mod scripts;
 mod tickets;
@@ -18,4 +18,9 @@ use std::time::Duration;
 /// A time as Redis takes it, at least 1 ms.
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().clamp(1, i64::MAX as u128) as u64
+}
+
+/// What stands for a taken ticket in its client's `Coming`; nothing for a tag of 0.
+fn coming_mark(tag: u64) -> String {
+    if tag == 0 { String::new() } else { format!("~{tag:016x}") }
 }

@@ -28,11 +28,11 @@ impl Backend {
         outcome: &str,
         life: Duration,
     ) -> Result<bool> {
-        let settled = self.one(|pipeline| {
+        let completed = self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::COMPLETE).arg(1).arg(self.layout.request_key(key));
             pipeline.arg(claim).arg(outcome);
             pipeline.arg(if life.is_zero() { 0 } else { millis(life) });
         })?;
-        Ok(reply::number(settled) == 1)
+        Ok(reply::number(completed) == 1)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{millis, presence, scripts};
+use super::{coming_mark, millis, scripts};
 use crate::{
     broker::{
         contract::TakenTicket,
@@ -51,7 +51,7 @@ impl Backend {
         let replies = self.each_reply(&chunks, |pipeline, tokens| {
             pipeline.cmd("EVAL").arg(&*scripts::TAKING).arg(0).arg(self.layout.prefix());
             for token in *tokens {
-                pipeline.arg(token).arg(presence::mark(tag(token)));
+                pipeline.arg(token).arg(coming_mark(tag(token)));
             }
             for token in *tokens {
                 let key = self.layout.token_key(token);
@@ -66,7 +66,7 @@ impl Backend {
         for reply in replies.iter_mut().filter(|reply| error::is_wrong_type(reply)) {
             *reply = Value::Nil;
         }
-        error::judge(&self.connector.address, &replies)?;
+        error::check_steps(&self.connector.address, &replies)?;
         let taken = |(left, text)| {
             let left = match reply::number(left) {
                 left @ 1.. => Duration::from_millis(left as u64),

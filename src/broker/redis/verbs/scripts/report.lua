@@ -1,11 +1,8 @@
 -- KEYS: none. ARGV: prefix, online topic, offline topic, session, number of the last report that was
 -- acknowledged, number of this one, then per change five: what, connection, client, ticket text, tag.
--- Returns as RENEW, having done nothing if below 1; 2 when memberships are left to be ended by OVERDUE.
+-- Returns as `renew`, having done nothing if below 1; 2 when memberships are left to be ended by `overdue`.
 --
--- What: `o` opened; `a` opened again, after its session was ended, so that REJOIN follows; `r` restored,
--- which is not told; `c` closed; `x` closed, and opened by the same
--- report: such a connection is remembered for a minute, or repeating the report would open it again. `C`
--- and `X` are told late. A report that arrives after a later one was given up by its sender long ago and
+-- What: a letter, see `What` in `report.rs`. A report that arrives after a later one was given up by its sender long ago and
 -- is not carried out.
 local session, connections = ARGV[4], P .. 'Connections' .. ARGV[4]
 local closed = P .. 'Closed' .. session

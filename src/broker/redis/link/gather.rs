@@ -17,10 +17,8 @@ use std::{
 
 use redis::Value;
 
-use crate::{
-    broker::redis::backend::PIPELINE,
-    error::{Error, ErrorKind, Result},
-};
+use super::PIPELINE;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that go out together, beyond those of a single send.
 const BYTES: usize = 1 << 20;
@@ -149,7 +147,7 @@ impl Gather {
             batch.extend(state.waiting.pop_front());
         }
         match batch.first().map(|first: &Waiting| first.turn.clone()) {
-            // Whoever is on the list listens, and has room for one turn.
+            // Never blocks: a channel holds one turn, and its waiter is off the list.
             Some(turn) => drop(turn.try_send(Turn::Lead(batch))),
             None => state.busy -= 1,
         }
