@@ -7,21 +7,21 @@ use imcore::{Error, broker::Broker, server::TlsConfig};
 
 use crate::{api, config::Config, contradictions, descriptors, load::Settings, settings};
 
-/// What there is to print; `strays` are doubts about the environment.
+/// What there is to print; `stray_variables` are warnings about the environment.
 ///
 /// # Errors
 /// Settings with which the node would not start; if `dial`, a broker that cannot be used.
 pub(crate) fn report(
     mut settings: Settings,
     broker: &dyn Broker,
-    strays: &[String],
+    stray_variables: &[String],
     dial: bool,
 ) -> Result<String, Error> {
-    let doubts = prepare(&mut settings.config)?;
+    let warnings = prepare(&mut settings.config)?;
     let mut text = show(&settings);
-    for doubt in strays.iter().chain(&doubts) {
+    for warning in stray_variables.iter().chain(&warnings) {
         // Writing to a text never fails.
-        let _ = writeln!(text, "warning: {doubt}");
+        let _ = writeln!(text, "warning: {warning}");
     }
     if dial {
         match settings.config.redis {
@@ -40,10 +40,10 @@ pub(crate) fn report(
 /// Fits the settings to the machine; gives what an operator should look at, at `--check` and at a start alike.
 pub(crate) fn prepare(config: &mut Config) -> Result<Vec<String>, Error> {
     let others = if config.api.is_some() { api::DESCRIPTORS } else { 0 };
-    let mut doubts = descriptors::fit(&mut config.server.limits, others)?;
-    doubts.extend(contradictions::doubts(config));
-    doubts.extend(config.server.tls.iter().flat_map(TlsConfig::doubts));
-    Ok(doubts)
+    let mut warnings = descriptors::clamp_to_rlimit(&mut config.server.limits, others)?;
+    warnings.extend(contradictions::warnings(config));
+    warnings.extend(config.server.tls.iter().flat_map(TlsConfig::warnings));
+    Ok(warnings)
 }
 
 /// All settings for a person, without secrets.

@@ -39,8 +39,8 @@ pub(crate) struct Cli {
     pub(crate) check: bool,
     /// Have the check ask the broker too.
     pub(crate) dial: bool,
-    /// Doubts about variables of the environment that are no settings.
-    pub(crate) strays: Vec<String>,
+    /// Warnings about variables of the environment that are no settings.
+    pub(crate) stray_variables: Vec<String>,
     /// Only ask the running node how it is: which question.
     pub(crate) health: Option<String>,
     /// Only print a completion script.
@@ -123,7 +123,7 @@ impl Cli {
             },
             check: matches.get_flag("check"),
             dial: matches.get_flag("dial"),
-            strays: environment::doubts(text_variables()),
+            stray_variables: environment::warnings(text_variables()),
             health: text("health"),
             completions: matches.get_one::<Shell>("completions").copied(),
         })

@@ -65,7 +65,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Which ids clients have. Also with the in-process broker: whoever names a prefix says which go with it.
+    /// Which ids clients have, by the prefix if they are not set; a prefix says so for the in-process broker too.
     pub(crate) fn ids(&self) -> IdKind {
         self.server.ids.unwrap_or_else(|| IdKind::of_prefix(&self.prefix))
     }

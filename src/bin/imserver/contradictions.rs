@@ -31,14 +31,15 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
 }
 
 /// What the operator should look at, a sentence each.
-pub(crate) fn doubts(config: &Config) -> Vec<String> {
+pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let secrets = [("admin_token", &config.admin_token), ("api_key", &config.api_key)];
-    let weak = secrets.into_iter().filter_map(|(name, secret)| weak(name, secret.as_ref()?));
-    alone(config).into_iter().chain(identity(config)).chain(weak).collect()
+    let guessable =
+        secrets.into_iter().filter_map(|(name, secret)| guessable(name, secret.as_ref()?));
+    without_senders(config).into_iter().chain(unreachable_name(config)).chain(guessable).collect()
 }
 
 /// A secret that is long enough and yet among the first that anybody would try.
-fn weak(name: &str, secret: &Secret) -> Option<String> {
+fn guessable(name: &str, secret: &Secret) -> Option<String> {
     const WORDS: [&str; 9] = [
         "password",
         "passwort",
@@ -60,7 +61,7 @@ fn weak(name: &str, secret: &Secret) -> Option<String> {
 }
 
 /// A node that nobody can issue an address for.
-fn alone(config: &Config) -> Option<String> {
+fn without_senders(config: &Config) -> Option<String> {
     let reaches_nobody = config.redis.is_none() && config.api.is_none();
     reaches_nobody.then(|| {
         "nobody will be able to connect: with the in-process broker and without the API no process can issue \
@@ -71,7 +72,7 @@ fn alone(config: &Config) -> Option<String> {
 }
 
 /// A default identity by which clients elsewhere cannot find this node.
-fn identity(config: &Config) -> Option<String> {
+fn unreachable_name(config: &Config) -> Option<String> {
     let ServerConfig { listen, server: None, servers, .. } = &config.server else { return None };
     let named =
         format!("this node is called {listen}, its listen address, as server is not given;");
@@ -125,7 +126,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Whom other machines can reach must ask for a secret.
+/// A listener that other machines can reach must ask for a secret.
 fn check_reach(
     name: &'static str,
     address: Option<SocketAddr>,

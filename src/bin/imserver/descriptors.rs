@@ -12,13 +12,13 @@ const FEWEST: u64 = 32;
 /// Raises the soft limit as far as it goes, and lowers the caps on connections and handshakes to what fits:
 /// a refusal with 503 is better than an `accept` that fails. So many `others` are set apart. Gives what an
 /// operator should know of it.
-pub(crate) fn fit(limits: &mut Limits, others: u64) -> Result<Vec<String>, Error> {
-    let mut doubts = Vec::new();
+pub(crate) fn clamp_to_rlimit(limits: &mut Limits, others: u64) -> Result<Vec<String>, Error> {
+    let mut warnings = Vec::new();
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        doubts.push(format!("cannot raise the limit of open files: {error}"));
+        warnings.push(format!("cannot raise the limit of open files: {error}"));
     }
-    let Some(current) = getrlimit(Resource::Nofile).current else { return Ok(doubts) };
+    let Some(current) = getrlimit(Resource::Nofile).current else { return Ok(warnings) };
     let raise = "raise it (ulimit -n, or LimitNOFILE in a systemd unit)";
     let clients = current.saturating_sub(OWN + others);
     if clients < FEWEST {
@@ -32,11 +32,11 @@ pub(crate) fn fit(limits: &mut Limits, others: u64) -> Result<Vec<String>, Error
     }
     if divide(limits, usize::try_from(clients).unwrap_or(usize::MAX)) {
         let fitting = limits.connections;
-        doubts.push(format!(
+        warnings.push(format!(
             "up to {fitting} connections: the limit of open files is {current}; {raise} for more"
         ));
     }
-    Ok(doubts)
+    Ok(warnings)
 }
 
 /// Shares the descriptors of clients out: what handshakes may take, a twentieth at most where there are many, and

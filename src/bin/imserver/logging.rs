@@ -84,9 +84,9 @@ pub(crate) fn name_node(name: &str) {
     let _ = LOGGER.node.set(name.to_owned());
 }
 
-/// Says why the program ends, whatever the level: in the form of the log, once that has started.
-pub(crate) fn last_words(text: &str) {
-    STDERR.insist(match LOGGER.json.load(Ordering::Relaxed) {
+/// Prints why the program ends, whatever the level: in the form of the log, once that has started.
+pub(crate) fn print_fatal(text: &str) {
+    STDERR.write_line_always(match LOGGER.json.load(Ordering::Relaxed) {
         true => line("ERROR", "imserver", text, Map::new()),
         false => format!("imserver: {text}\n").into_bytes(),
     });
@@ -105,7 +105,7 @@ pub(crate) fn metrics() -> String {
     format!("# HELP {name} {help}\n# TYPE {name} counter\n{name} {}\n", STDERR.dropped())
 }
 
-/// The standard hook would write to standard error itself, and wait for whoever reads it.
+/// The standard hook would write to standard error itself, and wait until that is read.
 fn on_panic(panic: &PanicHookInfo<'_>) {
     let mut fields = Map::new();
     let name = thread::current().name().unwrap_or("unnamed").to_owned();
@@ -118,7 +118,7 @@ fn on_panic(panic: &PanicHookInfo<'_>) {
         }
     }
     fields.insert("thread".into(), name.into());
-    STDERR.insist(line("ERROR", "panic", &text, fields));
+    STDERR.write_line_always(line("ERROR", "panic", &text, fields));
 }
 
 impl Log for Logger {
@@ -134,7 +134,7 @@ impl Log for Logger {
                 let _ = record.key_values().visit(&mut fields);
             }
             let text = record.args().to_string();
-            STDERR.say(line(record.level().as_str(), record.target(), &text, fields.0));
+            STDERR.write_line(line(record.level().as_str(), record.target(), &text, fields.0));
         }
     }
 

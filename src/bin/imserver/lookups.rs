@@ -66,7 +66,7 @@ impl Lookups {
     /// # Errors
     /// [`Overloaded`](ErrorKind::Overloaded) if others who look keep this one waiting.
     pub(crate) fn connections(&self, client: ClientId) -> Result<Arc<[ConnectionInfo]>, Error> {
-        // Who has none need not be looked for.
+        // A client that is offline has none.
         if !self.im.is_online(client)? {
             return Ok(Arc::new([]));
         }

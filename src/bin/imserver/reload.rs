@@ -6,7 +6,7 @@ use imcore::server::ServerHandle;
 
 use crate::{
     cli::Cli,
-    contradictions::doubts,
+    contradictions::warnings,
     load::Settings,
     logging,
     settings::{self, Setting, TakesEffect},
@@ -67,7 +67,7 @@ impl<'a> Running<'a> {
         for access in self.listeners.iter().filter(|access| changed.contains(&access.setting())) {
             tell_access(access);
         }
-        doubts(config).iter().for_each(|doubt| log::warn!("{doubt}"));
+        warnings(config).iter().for_each(|warning| log::warn!("{warning}"));
         if !waiting.is_empty() {
             log::warn!("these wait for the next start: {}", list(&waiting));
         }

@@ -1,4 +1,5 @@
-//! Standard error, written to by a thread of its own: whoever has a line to say never waits for who reads it.
+//! Standard error, written to by a thread of its own: a thread that logs never waits for the program that reads the
+//! lines.
 //!
 //! What waits is bounded. Lines that find no room, or that cannot be written, are counted, and once lines go
 //! through again one of them says how many are missing. Called by `logging` alone; knows nothing of levels
@@ -30,7 +31,7 @@ pub(crate) static STDERR: Stderr = Stderr {
     queue: Mutex::new(Queue {
         entries: VecDeque::new(),
         bytes: 0,
-        unsaid: 0,
+        unreported: 0,
         writing: false,
         report: |_| Vec::new(),
     }),
@@ -55,8 +56,8 @@ pub(crate) struct Stderr {
 struct Queue {
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Lines dropped that no entry speaks of yet.
-    unsaid: u64,
+    /// Lines that were dropped since the last [`Entry::Dropped`].
+    unreported: u64,
     /// The thread has taken an entry and is not done with it.
     writing: bool,
     /// Makes the line that says how many are missing.
@@ -71,12 +72,12 @@ enum Entry {
 
 impl Stderr {
     /// Queues a line, or counts it as dropped. Never waits.
-    pub(crate) fn say(&'static self, line: Line) {
+    pub(crate) fn write_line(&'static self, line: Line) {
         self.push(line, MOST);
     }
 
     /// Queues a line that must not be dropped, however many wait: there are few of its kind.
-    pub(crate) fn insist(&'static self, line: Line) {
+    pub(crate) fn write_line_always(&'static self, line: Line) {
         self.push(line, usize::MAX);
     }
 
@@ -94,7 +95,7 @@ impl Stderr {
         }
     }
 
-    /// Lines that nobody will read: there was no room, or they could not be written.
+    /// Lines that were dropped: there was no room, or they could not be written.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -121,7 +122,7 @@ impl Stderr {
         let mut queue = self.lock();
         let size = line.len() + OVERHEAD;
         if queue.bytes + size > most {
-            queue.unsaid += 1;
+            queue.unreported += 1;
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -149,10 +150,10 @@ impl Stderr {
                 let mut queue = self.lock();
                 match entry {
                     Entry::Line(_) => {
-                        queue.unsaid += 1;
+                        queue.unreported += 1;
                         self.dropped.fetch_add(1, Ordering::Relaxed);
                     }
-                    Entry::Dropped(count) => queue.unsaid += count,
+                    Entry::Dropped(count) => queue.unreported += count,
                 }
             }
         }
@@ -181,8 +182,8 @@ impl Stderr {
 
 impl Queue {
     fn report_dropped(&mut self) {
-        if self.unsaid > 0 {
-            self.entries.push_back(Entry::Dropped(std::mem::take(&mut self.unsaid)));
+        if self.unreported > 0 {
+            self.entries.push_back(Entry::Dropped(std::mem::take(&mut self.unreported)));
         }
     }
 }
@@ -195,7 +196,7 @@ fn write(mut line: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => line = &line[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever has the other end may have made it so for both.
+            // The process that shares it may have made it non-blocking for both.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
             Err(error) => return Err(error),
         }

@@ -14,7 +14,7 @@ pub struct TlsConfig(Infallible);
 
 impl TlsConfig {
     /// What an operator should look at.
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         match self.0 {}
     }
 

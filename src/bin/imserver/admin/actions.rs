@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    shared::{Failure, Outcome},
+    cached::{Failure, Outcome},
     watch::Watch,
 };
 

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, sync::Arc, time::Duration};
 use imcore::{ClientId, ConnectionInfo, ImClient};
 use serde_json::{Value, json};
 
-use super::shared::{Outcome, Shared};
+use super::cached::{Cached, Outcome};
 use crate::lookups::Lookups;
 
 /// Rooms that are shown, the largest.
@@ -24,12 +24,12 @@ const ROOMS_LIFE: Duration = Duration::from_secs(4);
 pub(super) struct Cluster {
     pub(super) im: ImClient,
     lookups: Arc<Lookups>,
-    rooms: Shared,
+    rooms: Cached,
 }
 
 impl Cluster {
     pub(super) fn new(lookups: Arc<Lookups>) -> Cluster {
-        Cluster { im: lookups.im().clone(), lookups, rooms: Shared::new(ROOMS_LIFE) }
+        Cluster { im: lookups.im().clone(), lookups, rooms: Cached::new(ROOMS_LIFE) }
     }
 
     /// The largest rooms.
@@ -67,7 +67,7 @@ impl Cluster {
         let open = self.lookups.connections(client)?;
         let mut rooms = self.im.channels_of(client)?;
         rooms.sort_unstable();
-        // Connections may be on another fleet of nodes, or not be told of by .NET nodes.
+        // Connections may be on nodes of another list, or not be told of by .NET nodes.
         let online = !open.is_empty() || self.im.is_online(client)?;
         let shown = |connection: &ConnectionInfo| {
             let meta = connection.meta.as_deref().map(cut);
@@ -86,7 +86,7 @@ impl Cluster {
     }
 }
 
-/// The beginning of a note, which nobody bounds.
+/// The beginning of a note, which may be of any length.
 fn cut(note: &str) -> String {
     match note.char_indices().nth(NOTE) {
         Some((end, _)) => format!("{} …", &note[..end]),

@@ -12,7 +12,7 @@ const STEP: f64 = 10.0;
 const POINTS: usize = 360;
 /// Events that are kept.
 const EVENTS: usize = 200;
-/// Names that are known at most: processes of another fleet may come under ever new ones.
+/// Names that are known at most: processes of another deployment may come under ever new ones.
 const NAMES: usize = 1000;
 
 /// One node in a look at all.
@@ -205,7 +205,7 @@ fn keep<T>(ring: &mut VecDeque<T>, item: T, most: usize) {
     ring.push_back(item);
 }
 
-/// Whom it hurts that a node is away; `None` if the servers list does not name it.
+/// Which clients are cut off while a node is away; `None` if the servers list does not name it.
 pub(super) fn hurt(server: &str, nodes: &[Seen]) -> Option<String> {
     let index = nodes.iter().find(|node| node.server == server)?.index?;
     let places = nodes.iter().filter_map(|node| node.index).max().map_or(1, |most| most + 1);

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{
     actions,
+    cached::{Failure, Outcome},
     cluster::Cluster,
-    own::Own,
+    node_pages::NodePages,
     page,
-    shared::{Failure, Outcome},
     watch::Watch,
 };
 use crate::{
@@ -19,14 +19,14 @@ use crate::{
     web::{self, Access, CHALLENGE, Limits, Request, Response},
 };
 
-const PLACES: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
+const PATHS: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
                       /rooms, /rooms/NAME, /clients/ID, /kick and /send";
 /// What is done, not asked.
 const ACTIONS: [&str; 2] = ["/kick", "/send"];
 
 /// The node that is asked, what it can ask, and who may.
 pub(crate) struct Site {
-    own: Own,
+    node: NodePages,
     cluster: Cluster,
     watch: Arc<Watch>,
     access: Access,
@@ -44,7 +44,7 @@ impl Site {
     ) -> Site {
         let broker = lookups.im().broker().describe();
         Site {
-            own: Own { name: node.to_owned(), broker, connections, vitals, api },
+            node: NodePages { name: node.to_owned(), broker, connections, vitals, api },
             watch: Watch::start(node, lookups.im().clone()),
             cluster: Cluster::new(lookups),
             access,
@@ -110,16 +110,16 @@ impl web::Site for Site {
         }
         let Cluster { im, .. } = &self.cluster;
         match request.path.as_str() {
-            "/health/live" => self.own.live(),
-            "/health/ready" => self.own.ready(),
-            "/metrics" => self.own.metrics(&self.access),
-            "/stats" => self.own.stats(),
-            "/cluster" => respond(Ok(self.watch.cluster(&self.own.vitals.status()))),
+            "/health/live" => self.node.live(),
+            "/health/ready" => self.node.ready(),
+            "/metrics" => self.node.metrics(&self.access),
+            "/stats" => self.node.stats(),
+            "/cluster" => respond(Ok(self.watch.cluster(&self.node.vitals.status()))),
             "/history" => respond(Ok(self.watch.history())),
             "/rooms" => respond(self.cluster.rooms()),
             "/kick" => respond(actions::kick(im, &self.watch, &request.body, request.peer)),
             "/send" => respond(actions::send(im, &request.body, request.peer)),
-            _ => self.one(request).unwrap_or_else(|| Response::line(404, PLACES)),
+            _ => self.one(request).unwrap_or_else(|| Response::line(404, PATHS)),
         }
     }
 }

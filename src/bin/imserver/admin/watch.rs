@@ -1,4 +1,4 @@
-//! A thread that looks at all nodes again and again, so that whoever asks need not wait for the broker.
+//! A thread that looks at all nodes again and again, so that requests need not wait for the broker.
 //!
 //! It looks every second or so while somebody asks, else every ten seconds for the history, and rests so that the
 //! broker is busy with it for a tenth of the time at most. While the broker is away or hangs, what is known is

@@ -67,8 +67,8 @@ impl Call<'_> {
         }
     }
 
-    /// Who sends, by the member `sender`. The system has an id of the deployment's kind, however the caller
-    /// writes it: nodes of one kind cannot read the other.
+    /// Who sends, by the member `sender`. The id of the system is written in the deployment's
+    /// kind, in whichever the caller gave it: nodes of one kind cannot read the other.
     fn sender(&self, object: &Object<'_>) -> Result<ClientId, Mistake> {
         let system = self.im.system();
         let given = object.get("sender", input::id)?;

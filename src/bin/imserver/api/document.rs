@@ -141,7 +141,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
     let mut parameters: Vec<_> = names
         .map(|name| {
             let schema = match name {
-                // Joining takes nobody but users.
+                // Only users can join, not the system.
                 "client" if operation.id == "join" => "User",
                 "client" => "ClientId",
                 _ => "ChannelName",

@@ -37,15 +37,15 @@ type Piece = Arc<[u8]>;
 
 /// All listeners of this node.
 #[derive(Default)]
-pub(super) struct Listeners(Arc<Mutex<Hub>>);
+pub(super) struct Listeners(Arc<Mutex<Subscribers>>);
 
 #[derive(Default)]
-struct Hub {
+struct Subscribers {
     queues: Vec<Arc<Queue>>,
     /// Whether there is a thread that reads the subscription.
     is_read: bool,
     /// Whether all events from here on will come.
-    stands: bool,
+    is_complete: bool,
 }
 
 impl Listeners {
@@ -56,10 +56,10 @@ impl Listeners {
         access: &Arc<Access>,
         request: &Request,
     ) -> Result<Response, Problem> {
-        let place = self.take_place(broker)?;
-        place.queue.wait_for_greeting()?;
+        let slot = self.take_slot(broker)?;
+        slot.queue.wait_for_greeting()?;
         let stream = Stream {
-            place,
+            slot,
             version: access.version(),
             access: Arc::clone(access),
             request: Request { body: Vec::new(), ..request.clone() },
@@ -71,26 +71,26 @@ impl Listeners {
         Ok(response.with("X-Accel-Buffering", "no"))
     }
 
-    fn take_place(&self, broker: &dyn Broker) -> Result<Place, Problem> {
-        let mut hub = lock(&self.0);
-        if hub.queues.len() >= LISTENERS {
+    fn take_slot(&self, broker: &dyn Broker) -> Result<Slot, Problem> {
+        let mut subscribers = lock(&self.0);
+        if subscribers.queues.len() >= LISTENERS {
             let detail = format!("there are {LISTENERS} listeners already; ask another node");
             return Err(Problem::new(Code::Unavailable, detail));
         }
         let queue = Arc::new(Queue::default());
-        if hub.stands {
+        if subscribers.is_complete {
             queue.greet();
         }
-        if !hub.is_read {
+        if !subscribers.is_read {
             let (subscription, shared) = (broker.subscribe_events(), Arc::clone(&self.0));
             let thread = thread::Builder::new().name("api-events".into());
             thread.spawn(move || read(subscription, &shared)).map_err(|error| {
                 Problem::new(Code::Unavailable, format!("no thread for events: {error}"))
             })?;
-            hub.is_read = true;
+            subscribers.is_read = true;
         }
-        hub.queues.push(Arc::clone(&queue));
-        Ok(Place { queue, hub: Arc::clone(&self.0) })
+        subscribers.queues.push(Arc::clone(&queue));
+        Ok(Slot { queue, subscribers: Arc::clone(&self.0) })
     }
 }
 
@@ -99,30 +99,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Hands all events on until nobody listens any more.
-fn read(mut subscription: Box<dyn EventSubscription>, shared: &Mutex<Hub>) {
+fn read(mut subscription: Box<dyn EventSubscription>, shared: &Mutex<Subscribers>) {
     loop {
         let next = subscription.next(LOOK);
-        let mut hub = lock(shared);
+        let mut subscribers = lock(shared);
         match &next {
             Ok(Some(PresenceEvent::Listening)) => {
-                hub.stands = true;
-                hub.queues.iter().for_each(|queue| queue.greet());
+                subscribers.is_complete = true;
+                subscribers.queues.iter().for_each(|queue| queue.greet());
             }
             Ok(Some(event)) => {
                 let piece = piece(event);
-                hub.queues.iter().for_each(|queue| queue.push(&piece));
+                subscribers.queues.iter().for_each(|queue| queue.push(&piece));
             }
             Ok(None) => {}
             Err(error) => {
-                hub.stands = false;
-                hub.queues.iter().for_each(|queue| queue.fail(&error.to_string()));
+                subscribers.is_complete = false;
+                subscribers.queues.iter().for_each(|queue| queue.fail(&error.to_string()));
             }
         }
-        if hub.queues.is_empty() {
-            (hub.is_read, hub.stands) = (false, false);
+        if subscribers.queues.is_empty() {
+            (subscribers.is_read, subscribers.is_complete) = (false, false);
             return;
         }
-        drop(hub);
+        drop(subscribers);
         if let Err(error) = next {
             log::debug!("API: presence events are missed: {error}");
             thread::sleep(PAUSE);
@@ -131,14 +131,14 @@ fn read(mut subscription: Box<dyn EventSubscription>, shared: &Mutex<Hub>) {
 }
 
 /// One of the [`LISTENERS`]; dropped, it is free.
-struct Place {
+struct Slot {
     queue: Arc<Queue>,
-    hub: Arc<Mutex<Hub>>,
+    subscribers: Arc<Mutex<Subscribers>>,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&self.hub).queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
+        lock(&self.subscribers).queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
     }
 }
 
@@ -153,7 +153,7 @@ struct Queue {
 struct Waiting {
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// Events did not fit: until all that waits is taken, no more are put behind the gap.
+    /// There was no room for an event: until all that waits is taken, no more are put behind the gap.
     lost: bool,
     /// The listener was told that events come from now on.
     greeted: bool,
@@ -175,7 +175,7 @@ impl Queue {
         }
     }
 
-    /// The subscription stands: for the first time, or again.
+    /// The subscription is_complete: for the first time, or again.
     fn greet(&self) {
         let is_first = !std::mem::replace(&mut lock(&self.waiting).greeted, true);
         if is_first {
@@ -191,7 +191,7 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// Waits until the subscription stands; only then can events be promised.
+    /// Waits until the subscription is_complete; only then can events be promised.
     fn wait_for_greeting(&self) -> Result<(), Problem> {
         let pending = |waiting: &mut Waiting| !waiting.greeted && waiting.failed.is_none();
         let waited = self.more.wait_timeout_while(lock(&self.waiting), HEARTBEAT, pending);
@@ -220,7 +220,7 @@ impl Queue {
 }
 
 struct Stream {
-    place: Place,
+    slot: Slot,
     access: Arc<Access>,
     /// Of the rules by which the caller was let in.
     version: u64,
@@ -235,7 +235,7 @@ impl Iterator for Stream {
     /// The next event, a sign of life, or nothing for now. Ends when the caller may not ask any more; an
     /// outage of the broker is told by `missed` once it is over.
     fn next(&mut self) -> Option<Vec<u8>> {
-        let piece = self.place.queue.take(LOOK);
+        let piece = self.slot.queue.take(LOOK);
         let version = self.access.version();
         if version != self.version {
             self.access.check(&self.request).ok()?;

@@ -67,7 +67,7 @@ pub(super) fn once(
     let there = broker.claim(key, &stored, CLAIM_LIFE).map_err(|error| {
         log_failure(Level::Warn, "an idempotency key cannot be claimed: ", &error);
         if error.kind() == ErrorKind::Interrupted {
-            // It may have been all the same, and nobody would carry out what it stands for.
+            // The claim may stand all the same, and no request would ever complete it.
             let _ = broker.complete(key, &stored, "", Duration::ZERO);
         }
         Problem::new(Code::Unavailable, "the broker is away; nothing was done, try again")
@@ -78,8 +78,8 @@ pub(super) fn once(
     let outcome = carry_out();
     let (entry, life) = match &outcome {
         Ok(response) => (settled(claim, response), life),
-        // A part of it may have been done, also where the broker refused. Repeated, that might be done twice:
-        // whoever prefers that to not at all takes another key.
+        // A part of it may have been done, also where the broker refused. Repeated, that might be done twice: a
+        // caller that prefers twice to not at all takes another key.
         Err(problem) if matches!(problem.code, Code::UnknownEffect | Code::Internal) => {
             let answer = Answer { status: problem.code.parts().0, body: None };
             (Entry { answer: Some(answer), ..claim }, life)
@@ -146,8 +146,8 @@ fn unique() -> Result<String, Problem> {
     Ok(format!("{number:016x}"))
 }
 
-/// Tells requests apart, for callers that make mistakes: whoever may ask at all need not forge one. The
-/// same on every node and in every version (FNV-1a with 128 bits).
+/// Tells requests apart, against mistakes of callers and not against forgery: who may ask at all could send any
+/// request. Equal on every node and in every version (FNV-1a with 128 bits).
 fn fingerprint(request: &Request) -> String {
     const START: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;

@@ -38,7 +38,7 @@ impl Mistake {
         Mistake { code, ..self }
     }
 
-    /// The same, seen from the object whose member `name` it is about.
+    /// This mistake, as one in the member `name` of an object.
     pub(super) fn in_member(mut self, name: &'static str) -> Mistake {
         self.steps.push(Step::Member(name));
         self

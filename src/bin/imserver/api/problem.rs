@@ -69,7 +69,7 @@ impl Code {
     }
 }
 
-/// A request that was not carried out, or of which nobody knows.
+/// Why a request was not carried out, or why that is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) code: Code,

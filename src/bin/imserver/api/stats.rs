@@ -14,7 +14,7 @@ pub(super) struct Stats(Mutex<BTreeMap<&'static str, Counts>>);
 #[derive(Default)]
 struct Counts {
     by_status: BTreeMap<u16, u64>,
-    /// Of those that were carried out, not refused at the door.
+    /// Of those that were carried out, not refused by their heads.
     carried_out: u64,
     time: Duration,
 }
@@ -29,8 +29,7 @@ impl Stats {
         counts.time += took.unwrap_or_default();
     }
 
-    /// All counts in the text exposition format of Prometheus.
-    /// Also says how many idempotency `keys` are kept.
+    /// All counts in the text exposition format of Prometheus, and how many idempotency `keys` are kept.
     pub(super) fn prometheus(&self, keys: u64) -> String {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut page = String::from(

@@ -1,6 +1,6 @@
 //! Environment variables that look like settings and are none: a mistyped one would be ignored without a word.
 //!
-//! They are warned of and not refused. Whoever runs the program does not choose all of its environment:
+//! They are warned of and not refused: an operator does not choose all of the program's environment.
 //! Kubernetes sets variables that begin with the name of each service, such as `IMSERVER_PORT`.
 
 use strsim::levenshtein;
@@ -10,13 +10,14 @@ use super::{all, nearest, variable, with_flags};
 const PREFIX: &str = "IMSERVER_";
 
 /// A sentence for each variable that was most likely meant to be a setting.
-pub(crate) fn doubts(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
-    let mut doubts: Vec<_> = variables.filter_map(|(name, value)| doubt(&name, &value)).collect();
-    doubts.sort();
-    doubts
+pub(crate) fn warnings(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
+    let mut warnings: Vec<_> =
+        variables.filter_map(|(name, value)| warning(&name, &value)).collect();
+    warnings.sort();
+    warnings
 }
 
-fn doubt(name: &str, value: &str) -> Option<String> {
+fn warning(name: &str, value: &str) -> Option<String> {
     let settings = || with_flags().map(|setting| setting.name).chain(["config"]);
     // An empty variable counts as not given, whatever its name.
     if value.is_empty() || settings().any(|setting| variable(setting) == name) {
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_are_doubted_with_what_was_meant() {
+    fn near_misses_are_warned_of_with_what_was_meant() {
         for (name, meant) in [
             ("IMSERVER_LISEN", "IMSERVER_LISTEN?"),
             ("IMSERVER_REDIS_URL", "IMSERVER_REDIS?"),
@@ -123,9 +124,10 @@ mod tests {
             ("IMSERVER_CONNECTIONS", "limits.connections"),
             ("IMSERVER_LIMITS_OUTBOX_BYTES", "limits.outbox_bytes"),
         ] {
-            let doubt = doubt(name, "secret").unwrap_or_else(|| panic!("{name} is not doubted"));
-            assert!(doubt.contains(name) && doubt.ends_with(meant), "{doubt}");
-            assert!(!doubt.contains("secret"));
+            let warning =
+                warning(name, "secret").unwrap_or_else(|| panic!("{name} is not warned of"));
+            assert!(warning.contains(name) && warning.ends_with(meant), "{warning}");
+            assert!(!warning.contains("secret"));
         }
     }
 
@@ -154,7 +156,7 @@ mod tests {
             ("REDIS", "x"),
             ("HOME", "/root"),
         ] {
-            assert_eq!(doubt(name, value), None, "{name}={value}");
+            assert_eq!(warning(name, value), None, "{name}={value}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) enum TakesEffect {
     NextStart,
     /// As soon as the file is [read again](crate::reload).
     Reload,
-    /// The same, unless the node would begin or cease to speak TLS.
+    /// As soon as the file is read again, unless the node would begin or cease to speak TLS.
     ReloadOfTls,
 }
 

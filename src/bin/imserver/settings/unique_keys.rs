@@ -1,5 +1,5 @@
 //! JSON whose objects have each key once. The parser itself would keep the last of several in silence, and
-//! whoever changed the first would wonder.
+//! a change of the first would have no effect.
 
 use std::fmt;
 

@@ -41,7 +41,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The door of one listener. What it asks for can change while it runs.
+/// The rules of one listener, which can change while it runs.
 pub(crate) struct Access {
     /// The listener's name.
     listener: &'static str,
@@ -50,7 +50,7 @@ pub(crate) struct Access {
     /// What is asked for if that setting is not there: made at the start, and the same until the end.
     made: String,
     rules: RwLock<Rules>,
-    /// Changes with the rules: whoever was let in before asks again.
+    /// Changes with the rules: streams that were let in before are checked again.
     version: AtomicU64,
     /// Whether only this machine can reach the listener.
     loopback: bool,
@@ -125,7 +125,7 @@ impl Access {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The secret that was made, if it is what is asked for: nobody else can tell it to the operator.
+    /// The secret that was made, if it is what is asked for: the log must tell the operator.
     pub(crate) fn made(&self) -> Option<&str> {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
         (rules.secret == Secret::Asked(self.made.clone())).then_some(&self.made)
@@ -146,7 +146,7 @@ impl Access {
             let setting = self.setting;
             return Err(denied(401, format!("give the {setting} as Authorization: Bearer")));
         }
-        // A page whose name was led here asks with what it guessed or was told, and reads the answers.
+        // A foreign page whose name was pointed here (DNS rebinding) could try secrets and read the answers.
         let host = request.header("Host").unwrap_or_default();
         match host.is_empty() || is_usual(host) || is_listed(host, &rules.hosts) {
             true => Ok(()),
@@ -163,7 +163,7 @@ impl Access {
     /// Without a secret a request must be one that somebody on this machine sent here: no page from
     /// elsewhere may have had a browser send it, and no proxy may have passed it on.
     ///
-    /// A page can lead a name of its own here and read the answers: hence the check of the name. It can
+    /// A page can have a name of its own pointed here and read the answers: hence the check of the name. It can
     /// send a form without asking; before a browser sends JSON for it, it asks whether it may, and no
     /// listener here ever says so.
     fn check_open(&self, request: &Request, rules: &Rules) -> Result<(), Denied> {

@@ -70,7 +70,7 @@ fn decode(text: &str) -> Option<String> {
     http::is_encoded(text).then(|| String::from_utf8(http::decode(text).into()).ok())?
 }
 
-/// The same of a name or a value in a query, where a plus stands for a blank.
+/// What a name or a value in a query stands for, where a plus is a blank; `None` if it is not percent-encoded.
 fn decode_query(text: &str) -> Option<String> {
     http::is_encoded(text).then(|| String::from_utf8(http::decode_query(text).into()).ok())?
 }
@@ -107,13 +107,13 @@ impl Response {
         Response::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
     }
 
-    /// The same with another header.
+    /// This answer with one more header.
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same with the time after which it is worth asking again.
+    /// This answer with the seconds after which it is worth asking again.
     pub(crate) fn retry_after(self, seconds: u32) -> Response {
         self.with("Retry-After", seconds.to_string())
     }

@@ -1,22 +1,23 @@
 //! HTTP/1.1 for the listeners of this program that are not the clients' own: the admin listener and the
-//! API. Knows nothing of what is asked there.
+//! API, which give it a [`Site`] each.
 //!
+//! Knows nothing of what is asked there, and of imcore nothing but how heads are read: neither nodes nor brokers.
 //! One thread accepts, each connection has a small one of its own. Whatever a peer does costs the node
 //! no more than that: there are few connections at a time, everything they send is bounded in size and
 //! time, and one that waits gives way to a newcomer. A server crate that was tried for this reads heads
 //! without a time-out and without a bound on their length.
 //!
 //! Reading order: [`message`] (what is asked and answered), `head` and `body` (bytes to requests, pure),
-//! `conversation` (one connection), `guests` (who is connected), here (the listener); `access` is for
+//! `http1` (one connection), `connections` (all that are open), here (the listener); `access` is for
 //! sites, with `origin`.
 
 mod access;
 mod body;
-mod conversation;
+mod connections;
 #[cfg(test)]
 pub(crate) mod fuzzing;
-mod guests;
 mod head;
+mod http1;
 mod message;
 mod origin;
 
@@ -31,8 +32,8 @@ use std::{
 use imcore::{Error, ErrorKind};
 use socket2::SockRef;
 
-use conversation::Conversation;
-use guests::Guests;
+use connections::Connections;
+use http1::Http1Connection;
 
 pub(crate) use access::{Access, CHALLENGE, Secret};
 pub(crate) use message::{Body, Request, Response};
@@ -47,7 +48,7 @@ pub(crate) trait Site: Send + Sync + 'static {
     fn limits(&self) -> Limits;
 
     /// Looks at a request before its body is read, which is empty here. `Err` is the answer instead of
-    /// [`answer`](Site::answer), and nobody's body fills the memory who may not ask.
+    /// [`answer`](Site::answer), so that the bodies of callers who may not ask take no memory.
     fn admit(&self, _request: &Request) -> Result<(), Response> {
         Ok(())
     }
@@ -79,7 +80,7 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
 }
 
-/// A bound address that nobody answers at yet.
+/// A bound address at which nothing is answered yet.
 pub(crate) struct Listener {
     /// The setting that the address is from; also the name of the threads.
     name: &'static str,
@@ -91,8 +92,9 @@ impl Listener {
     pub(crate) fn bind(name: &'static str, address: SocketAddr) -> Result<Listener, Error> {
         let socket = TcpListener::bind(address).map_err(|error| {
             let advice = imcore::server::bind_advice(address, &error);
-            let detail = format!("{name}: cannot listen on {address}; {advice}");
-            Error::new(ErrorKind::Io, detail).with_source(error)
+            Error::new(ErrorKind::Io, format!("cannot listen on {address}; {advice}"))
+                .with_setting(name)
+                .with_source(error)
         })?;
         Ok(Listener { name, socket })
     }
@@ -104,14 +106,15 @@ impl Listener {
     /// Answers for `site` until it is closed.
     pub(crate) fn serve(self, site: Arc<impl Site>) -> Result<Serving, Error> {
         let name = self.name;
-        let guests = Guests::new(site.limits().connections);
+        let connections = Connections::new(site.limits().connections);
         let socket = Arc::new(self.socket);
-        let serving = Serving { socket: Arc::clone(&socket), guests: Arc::clone(&guests) };
+        let serving =
+            Serving { socket: Arc::clone(&socket), connections: Arc::clone(&connections) };
         let accept = move || {
-            while !guests.is_closed() {
+            while !connections.is_closed() {
                 match socket.accept() {
-                    Ok((stream, _)) => begin(name, stream, &guests, &site),
-                    Err(error) if !guests.is_closed() => {
+                    Ok((stream, _)) => start_connection(name, stream, &connections, &site),
+                    Err(error) if !connections.is_closed() => {
                         log::debug!("{name}: cannot accept: {error}");
                         thread::sleep(ACCEPT_PAUSE);
                     }
@@ -133,34 +136,39 @@ impl Listener {
 /// A listener that answers. It goes on when this is dropped.
 pub(crate) struct Serving {
     socket: Arc<TcpListener>,
-    guests: Arc<Guests>,
+    connections: Arc<Connections>,
 }
 
 impl Serving {
     /// Takes no more connections and no more requests; those that have begun go on.
     pub(crate) fn close(&self) {
-        self.guests.close();
+        self.connections.close();
         // Ends the waiting for another connection, and with it the listening.
         let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
     }
 
     /// Waits until what has begun is answered, at most until `deadline`. How many requests are left.
     pub(crate) fn finish(&self, deadline: Instant) -> usize {
-        self.guests.finish(deadline)
+        self.connections.finish(deadline)
     }
 }
 
 /// Gives a new connection its thread.
-fn begin(name: &'static str, stream: TcpStream, guests: &Arc<Guests>, site: &Arc<impl Site>) {
+fn start_connection(
+    name: &'static str,
+    stream: TcpStream,
+    connections: &Arc<Connections>,
+    site: &Arc<impl Site>,
+) {
     let stream = Arc::new(stream);
-    let Some(place) = guests.admit(&stream) else {
+    let Some(slot) = connections.admit(&stream) else {
         return turn_away(&stream, &**site);
     };
     let site = Arc::clone(site);
     let run = move || {
         // Answers are written in one piece each: nothing is gained by holding back the end of one.
         let _ = stream.set_nodelay(true);
-        if let Err(error) = Conversation::new(&stream, &*site, &place).run() {
+        if let Err(error) = Http1Connection::new(&stream, &*site, &slot).run() {
             log::trace!("{name}: a connection was given up: {error}");
         }
     };

@@ -1,5 +1,5 @@
 //! Where a request comes from, as far as it tells: from this machine itself, through a proxy, or from a page in
-//! a browser; and which names of a listener nobody else can have. For `access`. Pure.
+//! a browser; and which names of a listener no other machine can have. For `access`. Pure.
 
 use std::net::IpAddr;
 
@@ -73,8 +73,8 @@ pub(super) fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// Whether no page of the internet can have this `Host`: an address, which is nobody's to lead elsewhere, or a
-/// name without a dot, as containers and machines of the own network have.
+/// Whether no page of the internet can have this `Host`, as by a name that was pointed here (DNS rebinding): it is an
+/// address, or a name without a dot, as containers and machines of the own network have.
 pub(super) fn is_usual(host: &str) -> bool {
     let name = name_of(host);
     !name.contains('.') || name.parse::<IpAddr>().is_ok()

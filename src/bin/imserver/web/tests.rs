@@ -1,4 +1,4 @@
-//! Whole conversations over real sockets.
+//! Whole connections over real sockets.
 
 use std::{
     io::{Read, Write},

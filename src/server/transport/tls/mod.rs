@@ -60,16 +60,16 @@ impl TlsConfig {
 
     /// What an operator should look at, a sentence each: a key that every user of the machine can read. Looks at
     /// files, and finds nothing where there are none.
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let readable = self.key.path().filter(|path| others_can_read(path));
-        let doubt = readable.map(|path| {
+        let warning = readable.map(|path| {
             let path = path.display();
             format!(
                 "tls.key: every user of this machine can read {path}; chmod 0640 and a group for the node do, \
                  or 0600"
             )
         });
-        doubt.into_iter().collect()
+        warning.into_iter().collect()
     }
 
     /// Reads certificate and key and checks that they can be used together.

@@ -1,8 +1,10 @@
-//! Who is connected to a listener, who gives way when it is full, and whom a stop waits for.
+//! The open connections of one listener: which of them gives way when there are too many, and which a stop waits
+//! for.
 //!
 //! A connection that waits for its peer, to send or to read, can be cut at any time; one whose request is
 //! being answered cannot, since the request has its effect either way, nor one that is sent a stream.
-//! Used by the accepting thread, by those of the connections, and by whoever stops the listener.
+//! Used by the accepting thread, by those of the connections, and by the one that stops the listener. Knows
+//! nothing of what is said on a connection.
 
 use std::{
     net::{Shutdown, TcpStream},
@@ -11,7 +13,7 @@ use std::{
 };
 
 /// The connections of one listener.
-pub(super) struct Guests {
+pub(super) struct Connections {
     limit: usize,
     list: Mutex<List>,
     /// Told of each step that a stop may wait for.
@@ -21,13 +23,13 @@ pub(super) struct Guests {
 #[derive(Default)]
 struct List {
     next: u64,
-    /// Those who wait longest for their peers first.
-    guests: Vec<Guest>,
-    /// Nobody may ask any more.
+    /// Those that have waited longest for their peers first.
+    connections: Vec<Connection>,
+    /// No more requests are taken.
     closed: bool,
 }
 
-struct Guest {
+struct Connection {
     number: u64,
     stream: Arc<TcpStream>,
     state: State,
@@ -46,12 +48,12 @@ pub(super) enum State {
     Sending,
     /// An answer that goes on is going out.
     Streaming,
-    /// All is said; the peer may still be sending.
+    /// The last answer is out; the peer may still be sending.
     Ending,
 }
 
 impl State {
-    /// Whether nobody is wronged if the connection is cut.
+    /// Whether the connection may be cut: no effect of a request is lost by it.
     fn gives_way(self) -> bool {
         !matches!(self, State::Answering | State::Streaming)
     }
@@ -62,41 +64,48 @@ impl State {
     }
 }
 
-/// A connection's place among the guests; dropped, it is free.
-pub(super) struct Place {
+/// One of the connections that a listener may have; dropped, it is free.
+pub(super) struct Slot {
     number: u64,
-    guests: Arc<Guests>,
+    connections: Arc<Connections>,
 }
 
-impl Guests {
-    pub(super) fn new(limit: usize) -> Arc<Guests> {
-        Arc::new(Guests { limit, list: Mutex::default(), step: Condvar::new() })
+impl Connections {
+    pub(super) fn new(limit: usize) -> Arc<Connections> {
+        Arc::new(Connections { limit, list: Mutex::default(), step: Condvar::new() })
     }
 
-    /// A place for a newcomer. When there is none left, whoever waits longest is cut; `None` if
-    /// everybody is being answered, or nobody may ask any more.
-    pub(super) fn admit(self: &Arc<Guests>, stream: &Arc<TcpStream>) -> Option<Place> {
+    /// A slot for a new connection. When there is none left, the one that has waited longest for its peer is cut;
+    /// `None` if all are being answered, or the listener is closed.
+    pub(super) fn admit(self: &Arc<Connections>, stream: &Arc<TcpStream>) -> Option<Slot> {
         let mut list = self.lock();
         if list.closed {
             return None;
         }
-        if list.guests.len() >= self.limit {
-            let waiting = list.guests.iter().position(|guest| guest.state.gives_way())?;
-            let _ = list.guests.remove(waiting).stream.shutdown(Shutdown::Both);
+        if list.connections.len() >= self.limit {
+            let waiting =
+                list.connections.iter().position(|connection| connection.state.gives_way())?;
+            let _ = list.connections.remove(waiting).stream.shutdown(Shutdown::Both);
         }
         let number = list.next;
         list.next += 1;
-        list.guests.push(Guest { number, stream: Arc::clone(stream), state: State::Idle });
-        Some(Place { number, guests: Arc::clone(self) })
+        list.connections.push(Connection {
+            number,
+            stream: Arc::clone(stream),
+            state: State::Idle,
+        });
+        Some(Slot { number, connections: Arc::clone(self) })
     }
 
-    /// From now on nobody is admitted, and who has not begun to ask cannot any more.
+    /// From now on no connection is admitted, and no further request is taken; those that have begun go on.
     pub(super) fn close(&self) {
         let mut list = self.lock();
         list.closed = true;
-        for guest in list.guests.iter().filter(|guest| guest.state == State::Idle) {
+        for connection in
+            list.connections.iter().filter(|connection| connection.state == State::Idle)
+        {
             // What has arrived is still read; then the connection sees its end.
-            let _ = guest.stream.shutdown(Shutdown::Read);
+            let _ = connection.stream.shutdown(Shutdown::Read);
         }
     }
 
@@ -108,7 +117,11 @@ impl Guests {
     pub(super) fn finish(&self, deadline: Instant) -> usize {
         let mut list = self.lock();
         loop {
-            let left = list.guests.iter().filter(|guest| guest.state.is_under_way()).count();
+            let left = list
+                .connections
+                .iter()
+                .filter(|connection| connection.state.is_under_way())
+                .count();
             let time = deadline.saturating_duration_since(Instant::now());
             if left == 0 || time.is_zero() {
                 return left;
@@ -123,39 +136,40 @@ impl Guests {
     }
 }
 
-impl Place {
+impl Slot {
     /// The connection is at this from now on. False if it was cut a moment ago: a request must have no
     /// effect then.
     pub(super) fn enter(&self, state: State) -> bool {
-        let mut list = self.guests.lock();
-        let List { guests, closed, .. } = &mut *list;
-        let Some(at) = guests.iter().position(|guest| guest.number == self.number) else {
+        let mut list = self.connections.lock();
+        let List { connections, closed, .. } = &mut *list;
+        let Some(at) = connections.iter().position(|connection| connection.number == self.number)
+        else {
             return false;
         };
-        let was = std::mem::replace(&mut guests[at].state, state);
+        let was = std::mem::replace(&mut connections[at].state, state);
         if state.gives_way() && (state == State::Idle || !was.gives_way()) {
             // Now it begins to wait for its peer.
-            let guest = guests.remove(at);
-            guests.push(guest);
+            let connection = connections.remove(at);
+            connections.push(connection);
         }
         if *closed && state == State::Idle {
-            let _ = guests[guests.len() - 1].stream.shutdown(Shutdown::Read);
+            let _ = connections[connections.len() - 1].stream.shutdown(Shutdown::Read);
         }
         drop(list);
-        self.guests.step.notify_all();
+        self.connections.step.notify_all();
         true
     }
 
     /// Whether this connection should end with the answer that is under way.
     pub(super) fn is_closed(&self) -> bool {
-        self.guests.is_closed()
+        self.connections.is_closed()
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.guests.lock().guests.retain(|guest| guest.number != self.number);
-        self.guests.step.notify_all();
+        self.connections.lock().connections.retain(|connection| connection.number != self.number);
+        self.connections.step.notify_all();
     }
 }
 
@@ -173,20 +187,20 @@ mod tests {
 
     #[test]
     fn whoever_waits_longest_gives_way() {
-        let guests = Guests::new(2);
-        let first = guests.admit(&pair().0).unwrap();
-        let second = guests.admit(&pair().0).unwrap();
+        let connections = Connections::new(2);
+        let first = connections.admit(&pair().0).unwrap();
+        let second = connections.admit(&pair().0).unwrap();
         assert!(first.enter(State::Answering));
-        let third = guests.admit(&pair().0).unwrap();
+        let third = connections.admit(&pair().0).unwrap();
         assert!(!second.enter(State::Answering), "the second was the only one that waited");
         assert!(third.enter(State::Answering));
-        assert!(guests.admit(&pair().0).is_none(), "both are being answered");
+        assert!(connections.admit(&pair().0).is_none(), "both are being answered");
         third.enter(State::Sending);
         first.enter(State::Sending);
-        let fourth = guests.admit(&pair().0).unwrap();
+        let fourth = connections.admit(&pair().0).unwrap();
         assert!(!third.enter(State::Idle), "the third waits longer than the first");
         drop(first);
-        assert!(guests.admit(&pair().0).is_some());
+        assert!(connections.admit(&pair().0).is_some());
         assert!(fourth.enter(State::Receiving), "a place was free");
     }
 
@@ -194,23 +208,24 @@ mod tests {
     fn a_stop_waits_for_those_whose_request_has_begun() {
         use std::{io::Read, time::Duration};
 
-        let guests = Guests::new(9);
+        let connections = Connections::new(9);
         let ((idle, _a), (asking, _b)) = (pair(), pair());
-        let (waiting, busy) = (guests.admit(&idle).unwrap(), guests.admit(&asking).unwrap());
+        let (waiting, busy) =
+            (connections.admit(&idle).unwrap(), connections.admit(&asking).unwrap());
         busy.enter(State::Receiving);
-        guests.close();
-        assert!(guests.admit(&pair().0).is_none());
+        connections.close();
+        assert!(connections.admit(&pair().0).is_none());
         assert!(matches!((&*idle).read(&mut [0]), Ok(0)), "it is told at once");
         let soon = || Instant::now() + Duration::from_millis(1);
-        assert_eq!((guests.finish(soon()), busy.is_closed()), (1, true));
+        assert_eq!((connections.finish(soon()), busy.is_closed()), (1, true));
         let late = Instant::now() + Duration::from_secs(600);
         std::thread::scope(|scope| {
-            let stop = scope.spawn(|| guests.finish(late));
+            let stop = scope.spawn(|| connections.finish(late));
             busy.enter(State::Answering);
             busy.enter(State::Ending);
             assert_eq!(stop.join().unwrap(), 0);
         });
         drop((waiting, busy));
-        assert_eq!(guests.finish(soon()), 0);
+        assert_eq!(connections.finish(soon()), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The node that answers: its health, its metrics and all of its counters.
+//! What a node tells of itself without asking its broker: health, metrics and all of its counters.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is known of the node without asking its broker.
-pub(super) struct Own {
+pub(super) struct NodePages {
     pub(super) name: String,
     /// Where its broker is, without secrets.
     pub(super) broker: String,
@@ -26,7 +26,7 @@ pub(super) struct Own {
     pub(super) api: Option<Arc<Api>>,
 }
 
-impl Own {
+impl NodePages {
     pub(super) fn live(&self) -> Response {
         match (self.vitals.failure(), self.vitals.stalled()) {
             (None, None) => Response::line(200, "live"),
@@ -46,8 +46,8 @@ impl Own {
     pub(super) fn metrics(&self, access: &Access) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
         let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
-        let doors = [access].into_iter().chain(self.api.as_ref().map(|api| api.access()));
-        let refused = Access::prometheus(doors);
+        let listeners = [access].into_iter().chain(self.api.as_ref().map(|api| api.access()));
+        let refused = Access::prometheus(listeners);
         Response::new(
             200,
             PROMETHEUS_TYPE,

@@ -1,5 +1,5 @@
-//! One connection: requests are read and answered in turn until one side has enough. Runs on a thread of
-//! its own, which may wait.
+//! One connection in HTTP/1.1: requests are read and answered in turn until one side ends it. Runs on a thread of
+//! its own, which may wait; every wait has its end. Knows of a site what [`Site`] says and nothing more.
 
 use std::{
     io::{self, Read, Write},
@@ -10,7 +10,7 @@ use std::{
 use super::{
     Limits, Site,
     body::BodyReader,
-    guests::{Place, State},
+    connections::{Slot, State},
     head::{self, Framing, Head, Refusal},
     message::{Body, Response},
 };
@@ -23,10 +23,10 @@ const IGNORED: usize = 256 << 20;
 const CHUNK: usize = 16 << 10;
 
 /// One connection and what it has sent ahead.
-pub(super) struct Conversation<'a, S> {
+pub(super) struct Http1Connection<'a, S> {
     stream: &'a TcpStream,
     site: &'a S,
-    place: &'a Place,
+    slot: &'a Slot,
     limits: Limits,
     buffer: Vec<u8>,
     /// When the step under way must be done.
@@ -65,14 +65,14 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl<'a, S: Site> Conversation<'a, S> {
-    pub(super) fn new(stream: &'a TcpStream, site: &'a S, place: &'a Place) -> Self {
+impl<'a, S: Site> Http1Connection<'a, S> {
+    pub(super) fn new(stream: &'a TcpStream, site: &'a S, slot: &'a Slot) -> Self {
         let limits = site.limits();
         let until = Instant::now() + limits.request;
-        Conversation { stream, site, place, limits, buffer: Vec::new(), until }
+        Http1Connection { stream, site, slot, limits, buffer: Vec::new(), until }
     }
 
-    /// To the end. Whatever goes wrong with the peer ends here.
+    /// Until the connection has ended; what goes wrong with the peer goes no further.
     pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             let answer = match self.exchange() {
@@ -87,8 +87,8 @@ impl<'a, S: Site> Conversation<'a, S> {
                 Err(Failure::Gone(error)) => return Err(error),
             };
             let last = answer.last;
-            self.tell(answer)?;
-            if last || self.place.is_closed() || !self.another_begins()? {
+            self.send(answer)?;
+            if last || self.slot.is_closed() || !self.another_begins()? {
                 return self.end();
             }
         }
@@ -111,12 +111,12 @@ impl<'a, S: Site> Conversation<'a, S> {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         request.body = self.read_body(body)?;
-        if !self.place.enter(State::Answering) {
+        if !self.slot.enter(State::Answering) {
             return Err(Failure::Gone(io::ErrorKind::ConnectionAborted.into()));
         }
         let response = self.site.answer(&request);
         let is_stream = matches!(response.body, Body::Stream(_));
-        let last = last || is_stream || self.place.is_closed();
+        let last = last || is_stream || self.slot.is_closed();
         Ok(Answer { response, with_body, last })
     }
 
@@ -127,12 +127,12 @@ impl<'a, S: Site> Conversation<'a, S> {
                 return Ok(head);
             }
             seen = self.buffer.len();
-            // Who has asked nothing is told nothing.
+            // A peer that has sent nothing gets no answer when its time is over.
             let silent = self.buffer.is_empty();
             self.fill()
                 .map_err(|error| if silent { Failure::Gone(error) } else { error.into() })?;
             if silent {
-                self.place.enter(State::Receiving);
+                self.slot.enter(State::Receiving);
             }
         }
     }
@@ -151,7 +151,7 @@ impl<'a, S: Site> Conversation<'a, S> {
     /// Waits for the first byte of the next request; false if none comes.
     fn another_begins(&mut self) -> io::Result<bool> {
         if self.buffer.is_empty() {
-            self.place.enter(State::Idle);
+            self.slot.enter(State::Idle);
             self.until = Instant::now() + self.limits.idle;
             match self.fill() {
                 Ok(()) => {}
@@ -160,19 +160,19 @@ impl<'a, S: Site> Conversation<'a, S> {
                 Err(error) => return Err(error),
             }
         }
-        self.place.enter(State::Receiving);
+        self.slot.enter(State::Receiving);
         self.until = Instant::now() + self.limits.request;
         Ok(true)
     }
 
-    fn tell(&mut self, answer: Answer) -> io::Result<()> {
+    fn send(&mut self, answer: Answer) -> io::Result<()> {
         let Answer { response, with_body, last } = answer;
         self.until = Instant::now() + self.limits.answer;
         let mut bytes = response.head(last);
-        // What is left is for the peer to read, and nobody keeps a place by not doing so: but for streams,
-        // which are all about that.
+        // From here on the connection gives way to others, so that a peer keeps no slot by not reading its answer.
+        // A stream does not: its peer waits for the next piece.
         let is_stream = matches!(response.body, Body::Stream(_)) && with_body;
-        self.place.enter(if is_stream { State::Streaming } else { State::Sending });
+        self.slot.enter(if is_stream { State::Streaming } else { State::Sending });
         match response.body {
             Body::Whole(body) if with_body => {
                 bytes.extend_from_slice(&body);
@@ -181,7 +181,7 @@ impl<'a, S: Site> Conversation<'a, S> {
             Body::Stream(pieces) if with_body => {
                 self.write(&bytes)?;
                 for piece in pieces {
-                    if self.place.is_closed() {
+                    if self.slot.is_closed() {
                         break;
                     }
                     self.until = Instant::now() + self.limits.answer;
@@ -195,7 +195,7 @@ impl<'a, S: Site> Conversation<'a, S> {
 
     /// Says that no more comes, and waits a moment for the peer to have read it.
     fn end(&mut self) -> io::Result<()> {
-        self.place.enter(State::Ending);
+        self.slot.enter(State::Ending);
         self.until = Instant::now() + self.limits.request;
         self.stream.shutdown(Shutdown::Write)?;
         let mut ignored = 0;

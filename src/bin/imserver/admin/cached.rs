@@ -31,7 +31,7 @@ impl From<Error> for Failure {
 }
 
 /// The last answer of one kind.
-pub(super) struct Shared {
+pub(super) struct Cached {
     /// How long an answer is good at least.
     life: Duration,
     last: Mutex<Option<Last>>,
@@ -42,12 +42,12 @@ struct Last {
     until: Instant,
 }
 
-impl Shared {
-    pub(super) fn new(life: Duration) -> Shared {
-        Shared { life, last: Mutex::new(None) }
+impl Cached {
+    pub(super) fn new(life: Duration) -> Cached {
+        Cached { life, last: Mutex::new(None) }
     }
 
-    /// The answer, made anew if the last one is too old. Whoever comes meanwhile waits for it.
+    /// The answer, made anew if the last one is too old; all who ask meanwhile wait for that one.
     pub(super) fn get(&self, make: impl FnOnce() -> Outcome) -> Outcome {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Last { outcome, until }) = &*last
@@ -73,11 +73,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_made_once_for_all_who_ask_in_time() {
-        let shared = Shared::new(Duration::from_secs(600));
+        let shared = Cached::new(Duration::from_secs(600));
         let away = || Err(Failure { status: 503, why: "away".into() });
         assert_eq!(shared.get(|| Ok("one".into())), Ok("one".into()));
         assert_eq!(shared.get(away), Ok("one".into()));
-        let forgetful = Shared::new(Duration::ZERO);
+        let forgetful = Cached::new(Duration::ZERO);
         assert_eq!(forgetful.get(away), away());
         assert_eq!(forgetful.get(|| Ok("two".into())), Ok("two".into()));
     }
