@@ -49,7 +49,7 @@ use head::Upgrade;
 use reading::{Reader, Said};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
+pub(super) const LISTENER: Token = Token(usize::MAX - 1);
 /// Sockets that are looked at per turn, and accepted, so that neither starves the other.
 const EVENTS_PER_TURN: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 256;

@@ -14,11 +14,13 @@ const READS_PER_TURN: usize = 16;
 pub(super) struct Refusing {
     response: String,
     written: usize,
+    /// Our side has ended.
+    ended: bool,
 }
 
 impl Refusing {
     pub(super) fn new(response: String) -> Self {
-        Refusing { response, written: 0 }
+        Refusing { response, written: 0, ended: false }
     }
 
     /// Writes what is left and ends our side, then reads until the peer has ended its own.
@@ -26,11 +28,10 @@ impl Refusing {
     /// # Errors
     /// `WouldBlock` as long as there is something to wait for; any other means that the peer is gone.
     pub(super) fn go_on(&mut self, stream: &mut impl Socket) -> io::Result<()> {
-        let response = self.response.as_bytes();
-        while self.written < response.len() {
-            self.written += stream.write(&response[self.written..])?;
-            if self.written == response.len() {
-                stream.shutdown_write()?;
+        while !self.ended {
+            match self.write(stream) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => result?,
             }
         }
         let mut chunk = [0; 4096];
@@ -40,6 +41,18 @@ impl Refusing {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(_) | Err(_) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Writes some, or ends our side after all of it.
+    fn write(&mut self, stream: &mut impl Socket) -> io::Result<()> {
+        match &self.response.as_bytes()[self.written..] {
+            [] => {
+                stream.shutdown_write()?;
+                self.ended = true;
+            }
+            rest => self.written += stream.write(rest)?,
         }
         Ok(())
     }

@@ -6,6 +6,10 @@ pub mod bench;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(test)]
+mod line;
+#[cfg(all(test, feature = "tls"))]
+mod node;
+#[cfg(test)]
 mod reactor;
 #[cfg(all(test, feature = "tls"))]
 mod tls;

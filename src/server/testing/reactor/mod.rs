@@ -5,7 +5,6 @@
 //! `IMCORE_SIMULATION=seed` replays a run, `IMCORE_SIMULATION=from..to` searches further.
 
 mod checks;
-mod line;
 mod model;
 mod peer;
 

@@ -13,7 +13,7 @@ use std::{
 use mio::{Poll, Token};
 
 use super::{
-    line::{Line, Wire},
+    super::line::{Line, Wire},
     peer::{LINGER, Peer, RESPONSE, digest},
 };
 use testkit::seeded::Seeded;

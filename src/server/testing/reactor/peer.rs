@@ -7,9 +7,9 @@ use std::{
     rc::Rc,
 };
 
-use super::line::Line;
 use testkit::seeded::Seeded;
 
+use super::super::line::Line;
 use crate::server::connection::ConnectionLimits;
 
 /// What the server sends first, in place of a handshake response.

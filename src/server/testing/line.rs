@@ -10,9 +10,10 @@ use std::{
     rc::Rc,
 };
 
+use mio::{Interest, Registry, Token, event::Source};
 use testkit::seeded::Seeded;
 
-use crate::server::transport::{Socket, unwatched};
+use crate::server::transport::Socket;
 
 /// What both ends share.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub(super) struct Line {
     pub(super) readable: bool,
     pub(super) writable: bool,
     blocked: bool,
+    /// What the poll calls the socket, while one watches it, and whether that is news.
+    pub(super) watch: Option<Token>,
+    pub(super) watch_is_new: bool,
 }
 
 impl Line {
@@ -52,6 +56,8 @@ impl Line {
             readable: true,
             writable: true,
             blocked: false,
+            watch: None,
+            watch_is_new: false,
         }
     }
 
@@ -156,4 +162,25 @@ impl Drop for Wire {
     }
 }
 
-unwatched!(Wire);
+/// No poll watches it; whoever drives it is told by which name it would be told of.
+impl Source for Wire {
+    fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        let mut line = self.0.borrow_mut();
+        assert_eq!(line.watch.replace(token), None, "watched twice");
+        // What is new to a poll is told of at once.
+        (line.watch_is_new, line.readable, line.writable) = (true, true, true);
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        let mut line = self.0.borrow_mut();
+        assert_eq!(line.watch, Some(token), "watched as another");
+        (line.readable, line.writable) = (true, true);
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        assert!(self.0.borrow_mut().watch.take().is_some(), "not watched");
+        Ok(())
+    }
+}
