@@ -1,6 +1,6 @@
 //! The command line, as clap reads it.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -18,11 +18,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum What {
     /// Ramp up connections: rate, latency, CPU and memory of each
-    Connect(ConnectArgs),
+    Connect(Measured<ConnectArgs>),
     /// Messages to rooms: CPU per delivery beside the floor's, or latency at a rate
-    Fanout(FanoutArgs),
+    Fanout(Measured<FanoutArgs>),
     /// Messages to single clients: CPU per message beside the floor's, or latency at a rate
-    P2p(P2pArgs),
+    P2p(Measured<P2pArgs>),
     /// Connects and disconnects while messages flow
     Churn(TrafficArgs),
     /// Rooms, single clients and churn together
@@ -32,7 +32,7 @@ pub enum What {
     /// The floor alone: CPU per delivery, plain, merging and from Redis
     Floor(FloorArgs),
     /// The rows of the table of targets in docs/performance.md
-    Rows(RowsArgs),
+    Rows(Measured<RowsArgs>),
     /// A small run of everything in a few seconds, for continuous integration
     Smoke(CommonArgs),
     /// A scenario from a file: a JSON object with the fields of `mixed`
@@ -143,24 +143,38 @@ pub struct CommonArgs {
     /// latencies; below 0 needs root
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
     pub nice: i32,
-    /// Interleaved runs; minimum, median and maximum are reported
-    #[arg(long, default_value_t = 3, value_name = "N")]
-    pub runs: usize,
     /// Write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write the result as a self-contained HTML page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+/// How often what is measured several times is measured.
+#[derive(Debug, Clone, Args)]
+pub struct RunsArgs {
+    /// Interleaved runs; minimum, median and maximum are reported
+    #[arg(long, default_value_t = NonZeroUsize::new(3).expect("it is 3"), value_name = "N")]
+    pub runs: NonZeroUsize,
+}
+
+/// A measurement of CPU time: several runs, and a profile of the server if wanted.
+#[derive(Debug, Clone, Args)]
+pub struct Measured<A: Args> {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub runs: RunsArgs,
     /// Afterwards, profile the server in one more slice: `perf record` into this file
     #[arg(long, value_name = "FILE")]
     pub perf: Option<PathBuf>,
+    #[command(flatten)]
+    pub what: A,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ConnectArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
     /// Connections
     #[arg(long, default_value_t = 15_000)]
     pub clients: usize,
@@ -174,13 +188,11 @@ pub struct ConnectArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct FanoutArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
     /// Members of each room
     #[arg(long, default_value_t = 10_000)]
     pub members: usize,
     /// Rooms, with --rate
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, requires = "rate")]
     pub rooms: usize,
     /// Messages in flight: the next goes out when all deliveries of an earlier one are in
     #[arg(long, default_value_t = 1)]
@@ -192,17 +204,15 @@ pub struct FanoutArgs {
     #[arg(long, default_value_t = 128)]
     pub size: usize,
     /// Open loop instead: messages a second over all rooms; reports latency
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["runs", "perf", "in_flight", "messages"])]
     pub rate: Option<f64>,
     /// Length of each run with --rate, in seconds
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, requires = "rate")]
     pub seconds: f64,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct P2pArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
     /// Clients that get messages
     #[arg(long, default_value_t = 1000)]
     pub receivers: usize,
@@ -219,10 +229,10 @@ pub struct P2pArgs {
     #[arg(long)]
     pub receipts: bool,
     /// Open loop instead: messages a second; reports latency beside the floor's
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["perf", "messages", "window"])]
     pub rate: Option<f64>,
     /// Length of each run with --rate, in seconds
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, requires = "rate")]
     pub seconds: f64,
 }
 
@@ -297,6 +307,8 @@ pub struct ScenarioArgs {
 pub struct FloorArgs {
     #[command(flatten)]
     pub common: CommonArgs,
+    #[command(flatten)]
+    pub runs: RunsArgs,
     /// Sockets
     #[arg(long, default_value_t = 10_000)]
     pub members: usize,
@@ -310,8 +322,6 @@ pub struct FloorArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct RowsArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
     /// Which; all if none is named
     #[arg(value_enum)]
     pub rows: Vec<RowName>,
@@ -351,6 +361,14 @@ pub enum RowName {
     Cluster,
     /// Fan-out with 1, 2 and 4 reactors
     Reactors,
+}
+
+impl RowName {
+    /// Whether `--perf` can profile the server in it.
+    pub fn can_be_profiled(self) -> bool {
+        use RowName::*;
+        matches!(self, Fanout | Fanout8 | P2p | P2pSaturated | P2pReceipts | Connect)
+    }
 }
 
 #[derive(Debug, Clone, Args)]

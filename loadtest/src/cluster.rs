@@ -17,6 +17,7 @@ use crate::{
     child::{Tethered, tail},
     meter::Meter,
     orders::Deployment,
+    readers,
     sender::Sender,
     swarm::{helper, parse},
 };
@@ -77,6 +78,7 @@ impl Cluster {
             ca: args.ca.clone(),
         };
         let im = helper(&deployment)?;
+        readers::check(&deployment, &im.broker().describe())?;
         let args = args.clone();
         let (nodes, foreign) = (vec![], vec![]);
         Ok(Cluster { args, deployment, im, nodes, redis: None, folder: None, foreign })

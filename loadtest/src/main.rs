@@ -19,6 +19,7 @@ mod orders;
 mod pace;
 mod perf;
 mod progress;
+mod readers;
 mod report;
 mod rows;
 mod sender;

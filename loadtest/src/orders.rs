@@ -21,6 +21,13 @@ pub struct Deployment {
     pub ca: Option<String>,
 }
 
+impl Deployment {
+    /// The topic that a node reads.
+    pub fn topic(&self, node: &str) -> String {
+        format!("{}{}Server{node}", self.prefix, self.path.replace('/', "_"))
+    }
+}
+
 /// From the conductor to a swarm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Order {

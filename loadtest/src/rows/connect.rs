@@ -32,7 +32,7 @@ pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
     }
     let mut figures: [Vec<f64>; 5] = Default::default();
     let mut latencies = Latencies::default();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let one = once(bench, args, &mut latencies, false)?;
         figures[0].push(one.slice.each());
         figures[1].push(one.rate);
@@ -51,7 +51,7 @@ pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
     row.figure("cores that the server used", "", None, load);
     row.latency("connect", &latencies);
     row.note("every connect raised exactly one online event");
-    if bench.common.perf.is_some() {
+    if bench.perf.is_some() {
         once(bench, args, &mut latencies, true)?;
     }
     Ok(row)
@@ -78,7 +78,7 @@ fn once(
     let online = OnlineEvents::watch(&cluster, args.clients)?;
     let (meter, redis) = (cluster.meter(), cluster.redis_meter());
     let memory = meter.memory().pss;
-    let profile = bench.common.perf.as_ref().filter(|_| profiled);
+    let profile = bench.perf.as_ref().filter(|_| profiled);
     let profile = profile.map(|file| Profile::start(&meter, file)).transpose()?;
     // Issuing tickets costs the nodes nothing, so their clock may start before.
     let cpu = meter.cpu();

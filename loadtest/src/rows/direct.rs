@@ -53,7 +53,7 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     floor.saturate(args.receivers as u64 * 2, window, false)?;
     let threads = server.meter.threads();
     let mut figures: [Vec<f64>; 7] = Default::default();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let redis_cpu = redis.cpu();
         let [mut a, mut b] = [Slice::default(); 2];
         for _ in 0..TURNS {
@@ -79,7 +79,7 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     row.figure("cores that the floor used", "", None, floor_load);
     row.figure("Redis CPU per message", "us", None, redis_cpu);
     threads_note(&mut row, &server.meter, &threads);
-    if let Some(file) = &bench.common.perf {
+    if let Some(file) = &bench.perf {
         let _profile = Profile::start(&server.meter, file)?;
         server.saturate(args.messages * 3, window, false)?;
     }
@@ -103,7 +103,7 @@ fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     let half = args.messages / 2;
     server.saturate(args.receivers as u64 * 2, window(args), true)?;
     let mut figures: [Vec<f64>; 3] = Default::default();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let [mut without, mut with] = [Slice::default(); 2];
         for _ in 0..TURNS {
             without += server.saturate(half / u64::from(TURNS), window(args), false)?;
@@ -119,7 +119,7 @@ fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     row.figure("CPU per message with receipts / without", "", Some(2.2), ratio);
     row.figure("server CPU per message with its receipt", "us", None, with);
     row.figure("server CPU per message without", "us", None, without);
-    if let Some(file) = &bench.common.perf {
+    if let Some(file) = &bench.perf {
         let _profile = Profile::start(&server.meter, file)?;
         server.saturate(args.messages, window(args), true)?;
     }
@@ -145,7 +145,7 @@ fn latency(bench: &Bench, args: &P2pArgs, rate: f64, receipts: bool) -> Result<R
     traffic::direct(&mut server, rate, 1.0, receipts)?;
     traffic::direct(&mut floor, rate, 1.0, false)?;
     let mut paces = Vec::new();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let before = [server.meter.cpu(), floor.meter.cpu()];
         let (a, pace) = traffic::direct(&mut server, rate, args.seconds, receipts)?;
         let (b, floor_pace) = traffic::direct(&mut floor, rate, args.seconds, false)?;
@@ -199,7 +199,7 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     let mut figures: [Vec<f64>; 4] = Default::default();
     let mut paces = Vec::new();
     traffic::direct(&mut server, RATE, 1.0, false)?;
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let (a, quiet_pace) = traffic::direct(&mut server, RATE, seconds, false)?;
         let background = room.in_background(&cluster, ROOM_RATE, seconds)?;
         let (b, busy_pace) = traffic::direct(&mut server, RATE, seconds, false)?;

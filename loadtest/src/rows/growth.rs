@@ -42,7 +42,7 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
         join_elsewhere(&cluster, &room, size - HERE)?;
         here.message(&cluster, stream)?;
         let mut figures: [Vec<f64>; 3] = Default::default();
-        for _ in 0..bench.common.runs {
+        for _ in 0..bench.runs {
             let meter = cluster.meter();
             let messages = slice(&meter, || {
                 (0..STEPS).try_for_each(|_| here.message(&cluster, stream))?;
@@ -189,7 +189,7 @@ pub fn reactors(bench: &Bench, members: usize) -> Result<Row, String> {
     for room in &mut rooms {
         room.run(3, 1)?;
     }
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let mut slices = [Slice::default(); 3];
         for _ in 0..TURNS {
             for (room, slice) in rooms.iter_mut().zip(&mut slices) {

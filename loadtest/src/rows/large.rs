@@ -33,7 +33,7 @@ pub fn mass_disconnect(bench: &Bench, clients: usize) -> Result<Row, String> {
     row.set("clients", clients);
     row.set("new connects a second", CONNECT_RATE);
     let mut figures: [Vec<f64>; 4] = Default::default();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let [quiet, storm, gone] = disconnect_once(bench, &mut row, clients)?;
         figures[0].push(storm / quiet);
         figures[1].push(quiet);

@@ -28,7 +28,7 @@ pub fn idle(bench: &Bench, few: usize, many: usize, settle: u64) -> Result<Row, 
     row.set("broadcast", BROADCAST);
     row.set("settle", format!("{settle}s"));
     let mut figures: [Vec<f64>; 5] = Default::default();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let [before, full, after] = one(bench, &mut row, few, many, settle)?;
         let slope = |to: f64, from: f64| (to - from) / (many - few) as f64;
         let pss = slope(full.pss, before.pss);

@@ -11,7 +11,7 @@ mod room;
 mod scenario;
 mod smoke;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::ValueEnum;
 
@@ -26,16 +26,19 @@ use crate::{
 /// What every measurement needs: settings, and where progress goes.
 pub struct Bench {
     pub common: CommonArgs,
+    /// How often what is measured several times is measured.
+    pub runs: usize,
+    /// Where a profile of the server goes, if one is wanted.
+    pub perf: Option<PathBuf>,
     pub progress: Progress,
 }
 
 /// Runs a subcommand; whether every account balances and nothing else went wrong.
 pub fn run(what: What) -> Result<bool, String> {
     let mut report = Report::new();
-    let common = common_of(&what);
-    be_nice(common.nice)?;
-    choose_names(&common.deployment)?;
-    let bench = Bench { common, progress: Progress::new() };
+    let bench = bench_of(&what);
+    be_nice(bench.common.nice)?;
+    choose_names(&bench.common.deployment)?;
     let mut add = |row: Row| {
         bench.progress.say("");
         println!("{}\n", row.text());
@@ -45,9 +48,9 @@ pub fn run(what: What) -> Result<bool, String> {
     let or_failed =
         |name: &str, row: Result<Row, String>| row.unwrap_or_else(|error| Row::failed(name, error));
     match what {
-        What::Connect(args) => add(or_failed("connect", connect::ramp(&bench, &args))),
-        What::Fanout(args) => add(or_failed("fan-out", room::fanout(&bench, &args))),
-        What::P2p(args) => add(or_failed("point to point", direct::p2p(&bench, &args))),
+        What::Connect(args) => add(or_failed("connect", connect::ramp(&bench, &args.what))),
+        What::Fanout(args) => add(or_failed("fan-out", room::fanout(&bench, &args.what))),
+        What::P2p(args) => add(or_failed("point to point", direct::p2p(&bench, &args.what))),
         What::Churn(args) => add(or_failed("churn", scenario::churn(&bench, args.profile))),
         What::Mixed(args) => add(or_failed("mixed", scenario::mixed(&bench, &args.profile))),
         What::Soak(args) => add(or_failed("soak", scenario::soak(&bench, &args.profile))),
@@ -58,10 +61,12 @@ pub fn run(what: What) -> Result<bool, String> {
             Err(error) => add(Row::failed("smoke", error)),
         },
         What::Rows(args) => {
-            for name in chosen(&args) {
+            let chosen = chosen(&args.what);
+            check_profile(&bench, &chosen)?;
+            for name in chosen {
                 let title = name.to_possible_value();
                 let title = title.as_ref().map_or("row", |value| value.get_name());
-                add(or_failed(title, row(&bench, &args, name)));
+                add(or_failed(title, row(&bench, &args.what, name)));
             }
         }
         What::Swarm(_) | What::FloorServer(_) => {}
@@ -90,22 +95,34 @@ fn be_nice(nice: i32) -> Result<(), String> {
     }
 }
 
-fn common_of(what: &What) -> CommonArgs {
-    let mut common = match what {
-        What::Connect(args) => args.common.clone(),
-        What::Fanout(args) => args.common.clone(),
-        What::P2p(args) => args.common.clone(),
-        What::Churn(args) | What::Mixed(args) | What::Soak(args) => args.common.clone(),
-        What::Scenario(args) => args.common.clone(),
-        What::Floor(args) => args.common.clone(),
-        What::Rows(args) => args.common.clone(),
-        What::Smoke(args) => args.clone(),
+fn bench_of(what: &What) -> Bench {
+    let (common, runs, perf) = match what {
+        What::Connect(args) => (&args.common, Some(&args.runs), args.perf.clone()),
+        What::Fanout(args) => (&args.common, Some(&args.runs), args.perf.clone()),
+        What::P2p(args) => (&args.common, Some(&args.runs), args.perf.clone()),
+        What::Rows(args) => (&args.common, Some(&args.runs), args.perf.clone()),
+        What::Floor(args) => (&args.common, Some(&args.runs), None),
+        What::Churn(args) | What::Mixed(args) | What::Soak(args) => (&args.common, None, None),
+        What::Scenario(args) => (&args.common, None, None),
+        What::Smoke(common) => (common, None, None),
         What::Swarm(_) | What::FloorServer(_) => unreachable!("child roles measure nothing"),
     };
+    let mut common = common.clone();
     // Rows compare CPU times, which needs the server on a core of its own.
     common.deployment.pin |= matches!(what, What::Rows(_) | What::Floor(_));
-    common.runs = common.runs.max(1);
-    common
+    let runs = runs.map_or(1, |args| args.runs.get());
+    Bench { common, runs, perf, progress: Progress::new() }
+}
+
+/// A profile is of one row, and not all rows have a part to profile.
+fn check_profile(bench: &Bench, rows: &[RowName]) -> Result<(), String> {
+    match (&bench.perf, rows) {
+        (None, _) => Ok(()),
+        (_, [row]) if row.can_be_profiled() => Ok(()),
+        _ => Err("--perf: name one row, of those that compare CPU time: fanout, fanout8, p2p, \
+                  p2p-saturated, p2p-receipts, connect"
+            .into()),
+    }
 }
 
 fn chosen(args: &RowsArgs) -> Vec<RowName> {
@@ -119,7 +136,6 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
     // A tenth of everything under --quick.
     let part = |whole: usize| if args.quick { whole / 10 } else { whole };
     let fanout = |in_flight| FanoutArgs {
-        common: bench.common.clone(),
         members: part(10_000),
         rooms: 1,
         in_flight,
@@ -129,7 +145,6 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         seconds: 0.0,
     };
     let p2p = |window, receipts, rate| P2pArgs {
-        common: bench.common.clone(),
         receivers: 1000,
         messages: part(100_000) as u64,
         window,
@@ -161,9 +176,8 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
             direct::under_room(bench, part(10_000), p2p(None, false, None).seconds)
         }
         RowName::Connect => {
-            let common = bench.common.clone();
             let clients = part(15_000);
-            connect::ramp(bench, &ConnectArgs { common, clients, rate: None, window: 256 })
+            connect::ramp(bench, &ConnectArgs { clients, rate: None, window: 256 })
         }
         RowName::RoomCost => growth::room_cost(bench, args.quick),
         RowName::MassDisconnect => large::mass_disconnect(bench, part(15_000)),

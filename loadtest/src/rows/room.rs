@@ -30,7 +30,7 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     let threads = server.meter.threads();
     plain.run(3, 1)?;
     let mut costs: [Vec<Slice>; 3] = Default::default();
-    for run in 0..bench.common.runs {
+    for run in 0..bench.runs {
         let slices = in_turns(args, &mut server, &mut plain, merging.as_mut())?;
         let [a, b, _] = slices.map(|slice| slice.each());
         bench.progress.say(&format!(
@@ -41,7 +41,7 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     }
     figures(&mut row, in_flight, &costs);
     threads_note(&mut row, &server.meter, &threads);
-    if let Some(file) = &bench.common.perf {
+    if let Some(file) = &bench.perf {
         let _profile = Profile::start(&server.meter, file)?;
         server.run(args.messages * 2, in_flight)?;
     }
@@ -124,7 +124,7 @@ pub fn floor(bench: &Bench, args: &FloorArgs) -> Result<Row, String> {
     row.set("bytes", args.size);
     let mut figures: [Vec<f64>; 2] = Default::default();
     plain.run(3, 1)?;
-    for _ in 0..bench.common.runs {
+    for _ in 0..bench.runs {
         figures[0].push(plain.run(args.messages, 1)?.each());
         figures[1].push(merging.run(args.messages, 8)?.each());
     }

@@ -3,17 +3,12 @@
 use super::{Bench, direct, room, scenario};
 use crate::{
     args::{FanoutArgs, P2pArgs, ProfileArgs},
-    progress::Progress,
     report::Row,
 };
 
 /// A small run of everything: a floor, a room, single messages with receipts, churn; well below 20 s.
 pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
-    let mut common = bench.common.clone();
-    common.runs = 1;
-    let small = Bench { common: common.clone(), progress: Progress::new() };
     let fanout = FanoutArgs {
-        common: common.clone(),
         members: 300,
         rooms: 1,
         in_flight: 8,
@@ -23,7 +18,6 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         seconds: 0.0,
     };
     let p2p = P2pArgs {
-        common,
         receivers: 100,
         messages: 4000,
         window: Some(1000),
@@ -44,10 +38,10 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         reconnect: false,
     };
     let mut rows = vec![
-        room::fanout(&small, &fanout)?,
-        direct::p2p(&small, &p2p)?,
-        direct::p2p(&small, &P2pArgs { receipts: false, ..p2p.clone() })?,
-        scenario::mixed(&small, &profile)?,
+        room::fanout(bench, &fanout)?,
+        direct::p2p(bench, &p2p)?,
+        direct::p2p(bench, &P2pArgs { receipts: false, ..p2p.clone() })?,
+        scenario::mixed(bench, &profile)?,
     ];
     // So little work is mostly the cost of starting it.
     rows.iter_mut().for_each(Row::drop_targets);

@@ -81,8 +81,7 @@ impl Direct {
         let name = if merging { "floor:2" } else { "floor:1" };
         let mut deployment = cluster.deployment.clone();
         deployment.servers = vec![name.into()];
-        let path = deployment.path.replace('/', "_");
-        let topic = format!("{}{path}Server{name}", deployment.prefix);
+        let topic = deployment.topic(name);
         let mut floor = Floor::start(Some((&deployment.redis, &topic)), merging, pins.server)?;
         let mut swarms = Swarms::start(None, first_client(), receivers, pins.clients)?;
         let dial =

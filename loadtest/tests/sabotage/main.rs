@@ -196,3 +196,42 @@ fn a_running_deployment_is_handled_with_care() {
     let run = deployment.without_first_client(&["mixed"]);
     assert!(!run.success && run.output.contains("--first-client"), "{}", run.output);
 }
+
+#[test]
+fn a_wrong_prefix_or_list_of_servers_is_said_beside_what_is_there() {
+    let deployment = Deployment::start();
+    let topic = format!("im_v2_wsServer{}", deployment.server);
+    let run = deployment.loadtest(&["mixed", "--prefix", "im_v3"]);
+    for part in ["no node of this prefix reads this Redis", "im_v3_wsServer", &topic] {
+        assert!(!run.success && run.output.contains(part), "no {part:?} in\n{}", run.output);
+    }
+    let run = deployment.of_servers("10.0.0.1:6001", &["mixed", "--first-client", "4000000000000"]);
+    for part in ["reads this Redis", "im_v2_wsServer10.0.0.1:6001", &topic] {
+        assert!(!run.success && run.output.contains(part), "no {part:?} in\n{}", run.output);
+    }
+    let with_one_more = format!("{},10.0.0.1:6001", deployment.server);
+    let run = deployment.of_servers(&with_one_more, &["mixed", "--first-client", "4000000000000"]);
+    assert!(run.output.contains("1 of 2 nodes do not read this Redis"), "{}", run.output);
+}
+
+/// Traffic at a rate runs once, and is not profiled: who asks for that is told.
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let deployment = Deployment::start();
+    for arguments in [
+        &["mixed", "--runs", "5"][..],
+        &["soak", "--perf", "file"],
+        &["churn", "--runs", "5"],
+        &["fanout", "--rate", "5", "--runs", "5"],
+        &["fanout", "--rooms", "2"],
+        &["rows", "memory", "--perf", "file"],
+    ] {
+        let run = deployment.loadtest(arguments);
+        assert!(
+            !run.success && run.output.contains(arguments[arguments.len() - 2]),
+            "{}",
+            run.output
+        );
+        assert!(!run.output.contains("account"), "{}", run.output);
+    }
+}

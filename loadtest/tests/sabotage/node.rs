@@ -22,6 +22,15 @@ pub struct Run {
 pub const BUSY: &str = "FAULT: not a result: the generator was late";
 
 impl Run {
+    fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("the tool runs");
+        let text = [output.stdout, output.stderr].concat();
+        Run {
+            success: output.status.success(),
+            output: String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
     /// Whether everything is accounted for and nothing else went wrong.
     pub fn is_sound(&self) -> bool {
         let mut faults = self.output.lines().filter(|line| line.contains("FAULT"));
@@ -35,7 +44,7 @@ pub struct Deployment {
     redis: Child,
     node: Child,
     redis_address: SocketAddr,
-    server: SocketAddr,
+    pub server: SocketAddr,
     api: SocketAddr,
 }
 
@@ -136,13 +145,15 @@ impl Deployment {
         self.run(arguments)
     }
 
+    /// With another list of nodes than there are.
+    pub fn of_servers(&self, servers: &str, arguments: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.args(arguments).args(["--redis", &format!("redis://{}", self.redis_address)]);
+        Run::of(command.args(["--servers", servers]))
+    }
+
     fn run(&self, arguments: &[&str]) -> Run {
-        let output = self.command(arguments).output().expect("the tool runs");
-        let text = [output.stdout, output.stderr].concat();
-        Run {
-            success: output.status.success(),
-            output: String::from_utf8_lossy(&text).into_owned(),
-        }
+        Run::of(&mut self.command(arguments))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -234,18 +245,17 @@ pub fn mixed_by_tls() -> Run {
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
     std::fs::write(&certificate, certified.cert.pem()).expect("writing");
     std::fs::write(&key, certified.signing_key.serialize_pem()).expect("writing");
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(MIXED)
-        .args(["--ca".as_ref(), certificate.as_os_str()])
-        .arg(format!("--node-arg=--tls-cert={}", certificate.display()))
-        .arg(format!("--node-arg=--tls-key={}", key.display()))
-        .arg("--imserver")
-        .arg(imserver())
-        .output()
-        .expect("the tool runs");
+    let run = Run::of(
+        Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .args(MIXED)
+            .args(["--ca".as_ref(), certificate.as_os_str()])
+            .arg(format!("--node-arg=--tls-cert={}", certificate.display()))
+            .arg(format!("--node-arg=--tls-key={}", key.display()))
+            .arg("--imserver")
+            .arg(imserver()),
+    );
     let _ = std::fs::remove_dir_all(folder);
-    let text = [output.stdout, output.stderr].concat();
-    Run { success: output.status.success(), output: String::from_utf8_lossy(&text).into_owned() }
+    run
 }
 
 fn imserver() -> PathBuf {
