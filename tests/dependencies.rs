@@ -163,10 +163,11 @@ const LAYERS: [&[&str]; 6] =
 
 /// The server from the ground up, in the same way. Parts of one row never name each other: what waits for the
 /// broker (`upstream`) and what loops (`acceptor`, `reactor`) talk through `message` alone.
-const SERVER_LAYERS: [&[&str]; 10] = [
+const SERVER_LAYERS: [&[&str]; 11] = [
     &["bind", "reasons", "readiness", "heartbeat", "failure", "kicks", "stopping"],
     &["transport"],
-    &["config", "connection"],
+    &["config"],
+    &["connection"],
     &["message"],
     &["inbox"],
     &["stats"],

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    connection::{frame::Frame, receipt::Inquiry},
+    connection::{frame::Frame, prepared::Prepared, receipt::Inquiry},
     reasons::Refusal,
     transport::Transport,
 };
@@ -23,12 +23,12 @@ pub(crate) enum Command<S = Transport> {
     Direct {
         sender: ClientId,
         receivers: Vec<ClientId>,
-        frame: Frame,
+        message: Prepared,
         /// Set if receipts are wanted.
         receipt: Option<Arc<Inquiry>>,
     },
     /// From the feed: a message for a channel's members here, or for everybody.
-    Channel { sender: ClientId, channel: Option<Arc<str>>, frame: Frame },
+    Channel { sender: ClientId, channel: Option<Arc<str>>, message: Prepared },
     /// From the feed: all channels of a client from here on.
     Channels { client: ClientId, channels: Vec<String> },
     /// From the feed: the broker lost data; the channels of all clients are as they were up to here.

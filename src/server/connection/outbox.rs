@@ -80,12 +80,12 @@ pub(crate) enum Flushed {
     Blocked,
 }
 
-/// What became of messages, collected over many connections.
+/// Messages with one fate, collected over many connections.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
-    /// Messages that were written to their sockets in full.
+pub(crate) struct Tally {
+    /// Messages that were written to their sockets in full, or that never will be.
     pub(crate) messages: u64,
-    /// Receipts whose message was among them.
+    /// The receipts that wait for them.
     pub(crate) receipts: Vec<Rc<Receipt>>,
 }
 
@@ -127,19 +127,19 @@ impl Outbox {
         self.chunks.push_back(chunk);
     }
 
-    /// Writes as much as the socket takes; what was completed is added to `written`.
+    /// Writes as much as the socket takes; what was completed is added to `tally`.
     ///
     /// # Errors
     /// Those of the stream except `WouldBlock` and `Interrupted`: the connection is gone.
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
-        written: &mut Written,
+        tally: &mut Tally,
     ) -> io::Result<Flushed> {
         while !self.chunks.is_empty() {
             match self.write_some(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.advance(count, written),
+                Ok(count) => self.advance(count, tally),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Flushed::Blocked);
                 }
@@ -154,20 +154,28 @@ impl Outbox {
     }
 
     fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
-        let mut frames = self.chunks.iter().map(|chunk| chunk.frame.bytes());
-        let head = &frames.next().unwrap_or_default()[self.head_written as usize..];
-        if self.chunks.len() == 1 {
-            return stream.write(head);
+        if let (Some(only), None) = (&self.chunks.first, &self.chunks.rest) {
+            // By far the most frequent case.
+            return stream.write(&only.frame.bytes()[self.head_written as usize..]);
         }
         let mut slices = [IoSlice::new(&[]); BATCH];
-        slices[0] = IoSlice::new(head);
-        for (slice, frame) in slices[1..].iter_mut().zip(frames) {
-            *slice = IoSlice::new(frame);
-        }
-        stream.write_vectored(&slices[..self.chunks.len().min(BATCH)])
+        let count = self.slices(&mut slices);
+        stream.write_vectored(&slices[..count])
     }
 
-    fn advance(&mut self, count: usize, written: &mut Written) {
+    /// Fills `slices` with what is to be written next, in order; how many it took. Whoever has written some of it says so
+    /// with [`advance`](Self::advance).
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.head_written as usize;
+        let count = slices.len().min(self.chunks.len());
+        for (slice, chunk) in slices.iter_mut().zip(self.chunks.iter()) {
+            *slice = IoSlice::new(&chunk.frame.bytes()[std::mem::take(&mut skip)..]);
+        }
+        count
+    }
+
+    /// The first `count` bytes of what waits are written; what they complete is added to `tally`.
+    pub(crate) fn advance(&mut self, count: usize, tally: &mut Tally) {
         self.pending -= count as u32;
         let mut count = count + self.head_written as usize;
         while let Some(chunk) = &self.chunks.first {
@@ -177,8 +185,8 @@ impl Outbox {
             }
             count -= len;
             if let Some(Chunk { receipt, frame }) = self.chunks.pop_front() {
-                written.messages += u64::from(frame.is_message());
-                written.receipts.extend(receipt);
+                tally.messages += u64::from(frame.is_message());
+                tally.receipts.extend(receipt);
             }
         }
         self.head_written = count as u32;
@@ -187,9 +195,9 @@ impl Outbox {
     /// Drops every message that is not begun, so that a last control frame still comes out whole, and after
     /// the handshake response if that waits here too. The stream cannot give back the next `sealed` bytes.
     /// Returns the messages and their receipts.
-    pub(crate) fn abandon(&mut self, sealed: usize) -> Written {
+    pub(crate) fn abandon(&mut self, sealed: usize) -> Tally {
         let mut begun = self.head_written as usize + sealed;
-        let mut dropped = Written::default();
+        let mut dropped = Tally::default();
         let mut chunks = std::mem::take(&mut self.chunks);
         while let Some(chunk) = chunks.pop_front() {
             let len = chunk.frame.bytes().len();
@@ -206,8 +214,8 @@ impl Outbox {
     }
 
     /// Everything that will never be written, when the connection ends.
-    pub(crate) fn into_unwritten(mut self) -> Written {
-        let mut dropped = Written::default();
+    pub(crate) fn into_unwritten(mut self) -> Tally {
+        let mut dropped = Tally::default();
         while let Some(chunk) = self.chunks.pop_front() {
             dropped.messages += u64::from(chunk.frame.is_message());
             dropped.receipts.extend(chunk.receipt);
@@ -254,7 +262,7 @@ mod tests {
                 outbox.push_message(frame, None);
             }
             let mut stream = Narrow { taken: Vec::new(), room: 0, step };
-            let mut written = Written::default();
+            let mut written = Tally::default();
             while outbox.flush(&mut stream, &mut written).unwrap() == Flushed::Blocked {
                 assert_eq!(outbox.pending() + stream.taken.len(), expected.len());
                 stream.room = 11;
@@ -272,7 +280,7 @@ mod tests {
         assert_eq!(outbox.abandon(0).messages, 1);
         outbox.push_control(Frame::close(1013, ""));
         let mut stream = Narrow { taken: Vec::new(), room: 100, step: 100 };
-        outbox.flush(&mut stream, &mut Written::default()).unwrap();
+        outbox.flush(&mut stream, &mut Tally::default()).unwrap();
         assert_eq!(stream.taken, b"101\x88\x02\x03\xf5");
     }
 
@@ -282,7 +290,7 @@ mod tests {
         outbox.push_message(Frame::text("first"), None);
         outbox.push_message(Frame::text("second"), None);
         let mut stream = Narrow { taken: Vec::new(), room: 3, step: 100 };
-        let mut written = Written::default();
+        let mut written = Tally::default();
         outbox.flush(&mut stream, &mut written).unwrap();
         assert_eq!(outbox.abandon(0).messages, 1);
         outbox.push_control(Frame::close(1013, ""));

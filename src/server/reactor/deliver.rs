@@ -14,8 +14,8 @@ use crate::{
     server::{
         connection::{
             Enqueued,
-            frame::Frame,
-            outbox::Written,
+            outbox::Tally,
+            prepared::Prepared,
             receipt::{Inquiry, Notice, Receipt},
         },
         reasons::CloseReason,
@@ -32,18 +32,18 @@ pub(crate) enum Delivery {
     Direct {
         sender: ClientId,
         receivers: vec::IntoIter<ClientId>,
-        frame: Frame,
+        message: Prepared,
         receipt: Option<Arc<Inquiry>>,
     },
     Channel {
         plan: Plan,
-        frame: Frame,
+        message: Prepared,
     },
     /// To everybody, in the order of the slab.
     All {
         next: Key,
         own: Option<Key>,
-        frame: Frame,
+        message: Prepared,
     },
 }
 
@@ -58,30 +58,30 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn deliver(&mut self, mut delivery: Delivery, most: usize) -> usize {
         let mut work = 0;
         let over = match &mut delivery {
-            Delivery::Direct { sender, receivers, frame, receipt } => loop {
+            Delivery::Direct { sender, receivers, message, receipt } => loop {
                 if work >= most || receipt.is_some() && self.parts.publisher.is_full() {
                     break false;
                 }
                 match receivers.next() {
-                    Some(receiver) => work += self.direct(*sender, receiver, frame, receipt),
+                    Some(receiver) => work += self.direct(*sender, receiver, message, receipt),
                     None => break true,
                 }
             },
-            Delivery::Channel { plan, frame } => loop {
+            Delivery::Channel { plan, message } => loop {
                 match plan.next() {
-                    Some(key) => work += self.bulk(key, frame),
+                    Some(key) => work += self.bulk(key, message),
                     None => break true,
                 }
                 if work >= most {
                     break false;
                 }
             },
-            Delivery::All { next, own, frame } => loop {
+            Delivery::All { next, own, message } => loop {
                 if *next as usize >= self.connections.capacity() {
                     break true;
                 }
                 if Some(*next) != *own {
-                    work += self.bulk(*next, frame);
+                    work += self.bulk(*next, message);
                 }
                 *next += 1;
                 if work >= most {
@@ -95,8 +95,8 @@ impl<S: Socket> Reactor<S> {
         work
     }
 
-    fn bulk(&mut self, key: Key, frame: &Frame) -> usize {
-        let work = self.enqueue(key, frame, None);
+    fn bulk(&mut self, key: Key, message: &Prepared) -> usize {
+        let work = self.enqueue(key, message, None);
         self.mark_bulk(key);
         work
     }
@@ -105,7 +105,7 @@ impl<S: Socket> Reactor<S> {
         &mut self,
         sender: ClientId,
         receiver: ClientId,
-        frame: &Frame,
+        message: &Prepared,
         inquiry: &Option<Arc<Inquiry>>,
     ) -> usize {
         let inquiry = inquiry.as_ref().filter(|_| sender != receiver);
@@ -125,7 +125,7 @@ impl<S: Socket> Reactor<S> {
         let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver)));
         let mut work = 0;
         for key in &keys {
-            work += self.enqueue(*key, frame, receipt.clone());
+            work += self.enqueue(*key, message, receipt.clone());
             self.mark_urgent(*key);
         }
         if let Some(receipt) = receipt {
@@ -137,14 +137,14 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Offers a message to a connection that is open; one that does not read is closed. How much work it was.
-    fn enqueue(&mut self, key: Key, frame: &Frame, receipt: Option<Rc<Receipt>>) -> usize {
+    fn enqueue(&mut self, key: Key, message: &Prepared, receipt: Option<Rc<Receipt>>) -> usize {
         let Some(connection) = self.connections.get_mut(key as usize) else { return 1 };
         if !connection.is_open() {
             return 1;
         }
         self.offered += 1;
         let (now, limits, written) = (self.now, &self.limits, &mut self.written);
-        match connection.enqueue(frame.clone(), receipt, now, limits, written) {
+        match connection.enqueue(message, receipt, now, limits, written) {
             Enqueued::Queued => 1,
             Enqueued::Offered => {
                 self.note_phase(key);
@@ -171,7 +171,7 @@ impl<S: Socket> Reactor<S> {
         self.written.receipts = receipts;
     }
 
-    pub(super) fn settle_dropped(&mut self, reason: CloseReason, dropped: Written) {
+    pub(super) fn settle_dropped(&mut self, reason: CloseReason, dropped: Tally) {
         self.parts.counters.dropped(reason, dropped.messages);
         dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt));
     }

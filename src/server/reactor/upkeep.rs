@@ -1,33 +1,20 @@
-//! What a reactor does besides delivering: sweep, reap, drain.
+//! What a reactor does besides delivering: it looks after the silent and the stuck, lets go of what is gone, and checks
+//! itself.
 //!
-//! The second half of `Reactor`, called from its turn alone.
+//! Part of `Reactor`, called from its turn alone.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Reactor, hub::Key};
+use super::{Reactor, drain, hub::Key};
 use crate::{
     broker::PresenceChange,
-    server::{config::Limits, message::Report, reasons::CloseReason, transport::Socket},
+    server::{message::Report, transport::Socket},
 };
 
 /// Parts of a sweep: each looks at that share of the connections.
 const SWEEP_PARTS: u32 = 4;
 /// Connections up to which a turn is checked.
 const CHECKED: usize = 128;
-/// Time between two sweeps while draining.
-const DRAIN_SWEEP: Duration = Duration::from_millis(100);
-
-/// The end of a reactor: closes are spread over the time set for it, then there is a grace.
-pub(crate) struct Drain {
-    began: Instant,
-    pub(super) until: Instant,
-    reason: CloseReason,
-    /// Slab places before this one have been told to close.
-    told: usize,
-}
 
 impl<S: Socket> Reactor<S> {
     /// One part of a pass over all connections; all of it, and often, while draining.
@@ -35,7 +22,7 @@ impl<S: Socket> Reactor<S> {
         self.drain_share();
         let (parts, pause) = match self.drain {
             None => (SWEEP_PARTS, self.parts.limits.sweep / SWEEP_PARTS),
-            Some(_) => (1, DRAIN_SWEEP),
+            Some(_) => (1, drain::SWEEP),
         };
         self.sweep_at = self.at + pause;
         let size = self.connections.capacity();
@@ -89,31 +76,6 @@ impl<S: Socket> Reactor<S> {
         self.tell(Report::Members(self.hub.memberships()));
     }
 
-    pub(super) fn begin_drain(&mut self) {
-        let began = self.at;
-        let Limits { drain, drain_over, .. } = self.parts.limits;
-        let reason = match drain_over.is_zero() {
-            true => CloseReason::Stopping,
-            false => CloseReason::Restarting,
-        };
-        self.drain = Some(Drain { began, until: began + drain_over + drain, reason, told: 0 });
-        self.sweep_at = began;
-    }
-
-    /// Closes as many connections as are due by now.
-    fn drain_share(&mut self) {
-        let size = self.connections.capacity();
-        let Some(drain) = &mut self.drain else { return };
-        let over = self.parts.limits.drain_over.as_secs_f64();
-        let share = (self.at.saturating_duration_since(drain.began).as_secs_f64() / over).min(1.0);
-        let due = if over == 0.0 { size } else { (size as f64 * share).ceil() as usize };
-        let (from, reason) = (drain.told, drain.reason);
-        drain.told = due;
-        for key in from..due {
-            self.close(key as Key, reason);
-        }
-    }
-
     /// What holds between two turns; looked at in builds with debug assertions, unless that costs more than the turn.
     pub(super) fn check(&self) {
         if !cfg!(debug_assertions) || self.connections.len() > CHECKED {
@@ -131,20 +93,5 @@ impl<S: Socket> Reactor<S> {
             get(&counters.delivered) + self.written.messages + dropped + queued as u64,
             "every message that was offered is delivered, dropped or waits"
         );
-    }
-
-    /// The time to drain is over: every connection that is left ends now.
-    pub(crate) fn finish(&mut self) {
-        let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
-        let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let connection = self.connections.remove(key);
-            if connection.reported {
-                self.report(PresenceChange::Closed { connection: connection.number });
-            }
-            self.parts.live.fetch_sub(1, Ordering::Relaxed);
-            self.parts.counters.closed(reason);
-            self.settle_dropped(reason, connection.into_unwritten());
-        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     server::{
         connection::{
             frame::Frame,
-            outbox::{Flushed, Outbox, Written},
+            outbox::{Flushed, Outbox, Tally},
         },
         inbox::{Inbox, InboxSender, inbox},
         reactor::hub::{Hub, Key},
@@ -74,7 +74,7 @@ impl Queue {
 
     /// Writes what `stream` takes; whether that was all.
     pub fn flush(&mut self, stream: &mut impl Write) -> io::Result<bool> {
-        let flushed = self.0.flush(stream, &mut Written::default())?;
+        let flushed = self.0.flush(stream, &mut Tally::default())?;
         Ok(flushed == Flushed::All)
     }
 }

@@ -15,7 +15,7 @@ use testkit::seeded::{Replay, Seeded, seeds};
 use crate::server::{
     connection::{
         frame::Frame,
-        outbox::{Flushed, Outbox, Written},
+        outbox::{Flushed, Outbox, Tally},
     },
     transport::tls::{Tls, TlsConfig, TlsSession},
 };
@@ -131,7 +131,7 @@ impl Run {
         }
     }
 
-    fn server_turn(&mut self, written: &mut Written) {
+    fn server_turn(&mut self, written: &mut Tally) {
         let mut buffer = [0; 48];
         match self.server.read(&mut self.line, &mut buffer) {
             Ok(count) => self.heard.extend_from_slice(&buffer[..count]),
@@ -194,7 +194,7 @@ impl Run {
 fn run(seed: u64, tls: &Tls, trust: &Arc<ClientConfig>) {
     let _replay = Replay { variable: VARIABLE, seed };
     let mut run = Run::new(seed, tls, trust);
-    let mut written = Written::default();
+    let mut written = Tally::default();
     for _ in 0..300 {
         run.act();
         run.client_turn();

@@ -13,7 +13,7 @@ use crate::{
     broker::{FeedEvent, Subscription},
     id::ClientId,
     server::{
-        connection::{frame::Frame, receipt::Inquiry},
+        connection::{prepared::Prepared, receipt::Inquiry},
         heartbeat,
         inbox::Reactors,
         message::Command,
@@ -142,7 +142,7 @@ impl Feed {
     fn route(&self, envelope: Envelope) -> Result<(), Ended> {
         match envelope {
             Envelope::Direct { sender, receivers, content, receipt, id } => {
-                let frame = Frame::text(&content);
+                let message = Prepared::text(&content);
                 let wanted = receipt && !sender.is_system();
                 let receipt = wanted.then(|| {
                     let text = ReceiptText::new(
@@ -155,16 +155,16 @@ impl Feed {
                 self.to_owners(receivers, |receivers| Command::Direct {
                     sender,
                     receivers,
-                    frame: frame.clone(),
+                    message: message.clone(),
                     receipt: receipt.clone(),
                 })
             }
             Envelope::Channel { sender, channel, content } => {
-                let frame = Frame::text(&content);
+                let message = Prepared::text(&content);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
                 self.reactors.all().iter().try_for_each(|door| {
-                    let (channel, frame) = (channel.clone(), frame.clone());
-                    door.push(Command::Channel { sender, channel, frame }).map_err(|_| Ended)
+                    let (channel, message) = (channel.clone(), message.clone());
+                    door.push(Command::Channel { sender, channel, message }).map_err(|_| Ended)
                 })
             }
             Envelope::ForceOffline { client } => {

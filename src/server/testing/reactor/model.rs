@@ -25,6 +25,7 @@ use crate::{
         config::{Limits, ServerConfig},
         connection::{
             frame::Frame,
+            prepared::Prepared,
             receipt::{DueNotices, Inquiry, notices},
         },
         inbox::inbox,
@@ -195,20 +196,20 @@ impl World {
     }
 
     /// A new message; its text names it.
-    fn message(&mut self, sender: i64, chance: &mut Seeded) -> (usize, Frame) {
+    fn message(&mut self, sender: i64, chance: &mut Seeded) -> (usize, Prepared) {
         let id = self.messages.len();
         let length = match chance.below(16) {
             0 => chance.below(LARGEST - 20),
             _ => chance.below(200),
         };
         let text = format!("{id} {}", "x".repeat(length * self.scale));
-        let frame = Frame::text(&text);
+        let message = Prepared::text(&text);
         self.messages.push((digest(text.as_bytes()), sender));
-        (id, frame)
+        (id, message)
     }
 
     fn send_direct(&mut self, sender: i64, chance: &mut Seeded) {
-        let (id, frame) = self.message(sender, chance);
+        let (id, message) = self.message(sender, chance);
         let wants = chance.once_in(2);
         let receivers: Vec<i64> =
             (1..=CLIENTS).filter(|_| chance.once_in(CLIENTS as usize / 2)).collect();
@@ -232,11 +233,11 @@ impl World {
             Arc::new(Inquiry::new(sender.into(), text))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
-        self.obey(Command::Direct { sender: sender.into(), receivers, frame, receipt });
+        self.obey(Command::Direct { sender: sender.into(), receivers, message, receipt });
     }
 
     pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {
-        let (id, frame) = self.message(sender, chance);
+        let (id, message) = self.message(sender, chance);
         let channel = (!chance.once_in(4)).then(|| chance.below(CHANNELS));
         let own = self.connections_of(sender);
         let mut connections = self.members(channel);
@@ -245,7 +246,7 @@ impl World {
         }
         self.owe(id, &connections);
         let channel = channel.map(|channel| channel_name(channel).into());
-        self.obey(Command::Channel { sender: sender.into(), channel, frame });
+        self.obey(Command::Channel { sender: sender.into(), channel, message });
     }
 
     /// The hub's connections of a client, by number.

@@ -10,7 +10,7 @@ use std::{
 use testkit::seeded::Seeded;
 
 use super::super::line::Line;
-use crate::server::connection::ConnectionLimits;
+use crate::server::connection::limits::ConnectionLimits;
 
 /// What the server sends first, in place of a handshake response.
 pub(super) const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
