@@ -32,7 +32,7 @@ use crate::{
         acceptor::{self, Acceptor, Listen},
         config::{Limits, PeerAddress, ServerConfig},
         connection::{
-            frame::Frame,
+            prepared::Prepared,
             receipt::{DueNotices, notices},
         },
         inbox::{InboxSender, Reactors, inbox},
@@ -268,9 +268,9 @@ impl World {
         if is_online && !guest.left && !guest.was_kicked {
             guest.owed.push(id);
         }
-        let frame = Frame::text(&format!("{id} {}", "x".repeat(chance.below(600))));
+        let message = Prepared::text(&format!("{id} {}", "x".repeat(chance.below(600))));
         let receivers = vec![guest.client.into()];
-        let command = Command::Direct { sender: 0.into(), receivers, frame, receipt: None };
+        let command = Command::Direct { sender: 0.into(), receivers, message, receipt: None };
         self.to_reactor.push(command).unwrap();
     }
 
