@@ -4,6 +4,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::stamp::SHORTEST;
+
 /// Measures imcore: its own child processes by default, or a running deployment.
 ///
 /// Every figure that compares is a ratio of CPU time to a floor server's in the same run. Ends with 1
@@ -29,6 +31,8 @@ pub enum What {
     Mixed(TrafficArgs),
     /// The same for long, watching memory
     Soak(TrafficArgs),
+    /// How cost grows with rooms, messages and connections, as plots
+    Growth(GrowthArgs),
     /// The floor alone: CPU per delivery, plain, merging and from Redis
     Floor(FloorArgs),
     /// The rows of the table of targets in docs/performance.md
@@ -41,6 +45,14 @@ pub enum What {
     Swarm(SwarmArgs),
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
+}
+
+/// The size of a message, which holds at least what it says of itself.
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if size >= SHORTEST => Ok(size),
+        _ => Err(format!("expected a number of bytes, {SHORTEST} or more")),
+    }
 }
 
 /// What is measured.
@@ -200,8 +212,8 @@ pub struct FanoutArgs {
     /// Messages in each run
     #[arg(long, default_value_t = 40)]
     pub messages: u32,
-    /// Bytes of a message
-    #[arg(long, default_value_t = 128)]
+    /// Bytes of a message, 75 or more
+    #[arg(long, default_value_t = 128, value_parser = size)]
     pub size: usize,
     /// Open loop instead: messages a second over all rooms; reports latency
     #[arg(long, conflicts_with_all = ["runs", "perf", "in_flight", "messages"])]
@@ -222,8 +234,8 @@ pub struct P2pArgs {
     /// Messages that may be under way when saturating [default: one per receiver, which nothing can merge]
     #[arg(long)]
     pub window: Option<u64>,
-    /// Bytes of a message
-    #[arg(long, default_value_t = 128)]
+    /// Bytes of a message, 75 or more
+    #[arg(long, default_value_t = 128, value_parser = size)]
     pub size: usize,
     /// Ask for receipts; compares with the same messages without
     #[arg(long)]
@@ -266,8 +278,8 @@ pub struct ProfileArgs {
     /// Connects, and as many disconnects, a second
     #[arg(long, default_value_t = 100.0)]
     pub churn_rate: f64,
-    /// Bytes of a message
-    #[arg(long, default_value_t = 128)]
+    /// Bytes of a message, 75 or more
+    #[arg(long, default_value_t = 128, value_parser = size)]
     pub size: usize,
     /// Length in seconds
     #[arg(long, default_value_t = 20.0)]
@@ -315,9 +327,23 @@ pub struct FloorArgs {
     /// Messages in each run
     #[arg(long, default_value_t = 40)]
     pub messages: u32,
-    /// Bytes of a message
-    #[arg(long, default_value_t = 128)]
+    /// Bytes of a message, 75 or more
+    #[arg(long, default_value_t = 128, value_parser = size)]
     pub size: usize,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct GrowthArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub runs: RunsArgs,
+    /// Write each plot into this folder: growth-room.svg, growth-size.svg, growth-connect.svg
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
+    /// A twentieth of the connections and messages: does it work at all?
+    #[arg(long)]
+    pub quick: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::meter::Holding;
 
-const STYLE: &str = include_str!("page.css");
+const STYLE: &str = concat!(include_str!("plot.css"), include_str!("page.css"));
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
@@ -167,9 +167,8 @@ fn plots(out: &mut String, row: &Row) {
     if row.series.len() > 1 {
         series(out, &row.series);
     }
-    for (name, points) in &row.curves {
-        let line = (String::new(), points.clone());
-        out.push_str(&plot(&format!("{name}, over size"), (Scale::Log, Scale::Linear), &[line]));
+    for curve in &row.curves {
+        out.push_str(&curve.plot());
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{
     meter::{Holding, Machine},
     pace::Pace,
 };
+pub use plot::Line;
+use plot::Scale;
 
 /// Everything that one invocation measured.
 #[derive(Debug, Serialize)]
@@ -31,8 +33,7 @@ pub struct Row {
     pub figures: Vec<Figure>,
     pub latencies: Vec<NamedLatency>,
     pub series: Vec<Sample>,
-    /// Curves of cost over size: name, then points.
-    pub curves: Vec<(String, Vec<(f64, f64)>)>,
+    pub curves: Vec<Curves>,
     pub account: Option<Account>,
     pub notes: Vec<String>,
     /// What went wrong besides the account; with one of these, or an account that does not balance, no
@@ -62,6 +63,14 @@ pub struct NamedLatency {
     pub curve: Vec<(f64, f64)>,
 }
 
+/// How costs grow with a size, for one plot.
+#[derive(Debug, Serialize)]
+pub struct Curves {
+    pub title: String,
+    /// Name and points of each line.
+    pub lines: Vec<Line>,
+}
+
 /// One look at the deployment while it works.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
@@ -74,6 +83,17 @@ pub struct Sample {
     pub connections: f64,
     /// Each node by itself.
     pub nodes: Vec<Holding>,
+}
+
+impl Curves {
+    fn plot(&self) -> String {
+        plot::plot(&self.title, (Scale::Log, Scale::Linear), &self.lines)
+    }
+
+    /// An SVG file of its own.
+    pub fn svg(&self) -> String {
+        plot::standalone(&self.plot())
+    }
 }
 
 impl Figure {

@@ -1,6 +1,6 @@
-//! Inline SVG: plots with labelled axes, and the range of one figure against its target. Pure.
+//! SVG: plots with labelled axes, and the range of one figure against its target. Pure.
 //!
-//! Colours are classes that the page styles, so that they follow its light or dark theme.
+//! Colours are classes that plot.css styles, so that they follow a light or dark theme.
 
 use std::fmt::Write;
 
@@ -132,15 +132,16 @@ pub fn plot(title: &str, (x_scale, y_scale): (Scale, Scale), lines: &[Line]) -> 
     let at_x = |value: f64| LEFT + x.share(value) * (WIDTH - LEFT - RIGHT);
     let at_y = |value: f64| HEIGHT - BOTTOM - y.share(value) * (HEIGHT - BOTTOM - TOP);
     let mut out = format!(
-        "<svg class=plot role=img viewBox=\"0 0 {WIDTH} {HEIGHT}\"><title>{0}</title>\
-         <text class=title x=0 y=12>{0}</text>",
+        "<svg class=\"plot\" role=\"img\" viewBox=\"0 0 {WIDTH} {HEIGHT}\"><title>{0}</title>\
+         <text class=\"title\" x=\"0\" y=\"12\">{0}</text>",
         escape(title)
     );
     for tick in y.ticks() {
         let place = at_y(tick);
         let _ = write!(
             out,
-            "<path class=grid d=\"M{LEFT} {place:.1}H{}\"/><text x={} y={:.1} text-anchor=end>{}</text>",
+            "<path class=\"grid\" d=\"M{LEFT} {place:.1}H{}\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - RIGHT,
             LEFT - 8.0,
             place + 4.0,
@@ -150,7 +151,7 @@ pub fn plot(title: &str, (x_scale, y_scale): (Scale, Scale), lines: &[Line]) -> 
     for tick in x.ticks() {
         let _ = write!(
             out,
-            "<text x={:.1} y={} text-anchor=middle>{}</text>",
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             at_x(tick),
             HEIGHT - BOTTOM + 18.0,
             x_scale.text(tick)
@@ -160,11 +161,22 @@ pub fn plot(title: &str, (x_scale, y_scale): (Scale, Scale), lines: &[Line]) -> 
         let points = thinned(points);
         let places: Vec<_> =
             points.iter().map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y))).collect();
-        let _ = write!(out, "<polyline class=line{colour} points=\"{}\"/>", places.join(" "));
+        let _ = write!(out, "<polyline class=\"line{colour}\" points=\"{}\"/>", places.join(" "));
     }
     legend(&mut out, lines);
     out.push_str("</svg>");
     out
+}
+
+/// A plot as a file of its own, with its style and a background.
+pub fn standalone(plot: &str) -> String {
+    let style = include_str!("plot.css");
+    const HEAD: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" font-family=\"system-ui, sans-serif\" \
+                        style=\"background: var(--card)\" ";
+    let plot = plot.replacen("<svg ", HEAD, 1);
+    let margin = format!("viewBox=\"-10 -8 {} {}\"", WIDTH + 20.0, HEIGHT + 16.0);
+    let plot = plot.replacen(&format!("viewBox=\"0 0 {WIDTH} {HEIGHT}\""), &margin, 1);
+    plot.replacen("<title>", &format!("<style>{style}</style><title>"), 1) + "\n"
 }
 
 /// So few points that a line does not become a band: each the mean of some that follow each other.
@@ -181,9 +193,9 @@ fn legend(out: &mut String, lines: &[Line]) {
     if lines.len() < 2 {
         return;
     }
-    out.push_str(&format!("<text x={} y=12 text-anchor=end>", WIDTH - RIGHT));
+    out.push_str(&format!("<text x=\"{}\" y=\"12\" text-anchor=\"end\">", WIDTH - RIGHT));
     for ((name, _), colour) in lines.iter().zip((0..COLOURS).cycle()) {
-        let _ = write!(out, "<tspan class=name{colour} dx=10>{}</tspan>", escape(name));
+        let _ = write!(out, "<tspan class=\"name{colour}\" dx=\"10\">{}</tspan>", escape(name));
     }
     out.push_str("</text>");
 }
@@ -230,6 +242,21 @@ mod tests {
         assert_eq!(texts(nines), ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
         let linear = Axis::over(Scale::Linear, [3.0, 17_000.0].into_iter(), Some(0.0));
         assert_eq!(texts(linear), ["0", "5000", "10k", "15k"]);
+    }
+
+    #[test]
+    fn a_file_of_its_own_is_xml() {
+        let line = |name: &str| (name.to_owned(), vec![(1.0, 2.0), (100.0, 3.0)]);
+        let lines = [line("a & b"), line("c")];
+        let svg = standalone(&plot("cost < price", (Scale::Log, Scale::Linear), &lines));
+        assert!(
+            svg.starts_with("<svg xmlns=") && svg.contains("<style>") && svg.contains(".line0")
+        );
+        assert!(svg.contains("a &amp; b") && svg.contains("cost &lt; price"));
+        for tag in svg.split('<').skip(1).filter_map(|part| part.split('>').next()) {
+            let values: Vec<_> = tag.split('=').skip(1).collect();
+            assert!(values.iter().all(|value| value.starts_with('"')), "<{tag}>");
+        }
     }
 
     #[test]

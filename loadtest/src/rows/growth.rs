@@ -9,7 +9,7 @@ use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
     orders::{Sent, SentRoom},
-    report::Row,
+    report::{Curves, Row},
     setups::{self, Room, Slice, TURNS, everybody, room_name, slice},
     stamp::Stamp,
     swarms::Swarms,
@@ -67,7 +67,8 @@ pub fn room_cost(bench: &Bench, quick: bool) -> Result<Row, String> {
     for (curve, name) in curves.into_iter().zip(["message", "join here", "join elsewhere"]) {
         let flat = curve[curve.len() - 1].1 / curve[0].1.max(0.01);
         row.note(format!("{name}: largest room / smallest = {flat:.2}"));
-        row.curves.push((format!("node CPU (us) per {name}"), curve));
+        let title = format!("Node CPU per {name}, us, over members");
+        row.curves.push(Curves { title, lines: vec![(String::new(), curve)] });
     }
     row.add_account(&here.audit()?);
     Ok(row)

@@ -7,6 +7,7 @@ mod growth;
 mod large;
 mod look;
 mod memory;
+mod plots;
 mod room;
 mod scenario;
 mod smoke;
@@ -56,6 +57,10 @@ pub fn run(what: What) -> Result<bool, String> {
         What::Soak(args) => add(or_failed("soak", scenario::soak(&bench, &args.profile))),
         What::Scenario(args) => add(or_failed("scenario", scenario::from_file(&bench, &args.file))),
         What::Floor(args) => add(or_failed("floor", room::floor(&bench, &args))),
+        What::Growth(args) => {
+            let row = plots::plots(&bench, args.quick, args.svg.as_deref());
+            add(or_failed("growth", row));
+        }
         What::Smoke(_) => match smoke::run(&bench) {
             Ok(rows) => rows.into_iter().for_each(add),
             Err(error) => add(Row::failed("smoke", error)),
@@ -102,6 +107,7 @@ fn bench_of(what: &What) -> Bench {
         What::P2p(args) => (&args.common, Some(&args.runs), args.perf.clone()),
         What::Rows(args) => (&args.common, Some(&args.runs), args.perf.clone()),
         What::Floor(args) => (&args.common, Some(&args.runs), None),
+        What::Growth(args) => (&args.common, Some(&args.runs), None),
         What::Churn(args) | What::Mixed(args) | What::Soak(args) => (&args.common, None, None),
         What::Scenario(args) => (&args.common, None, None),
         What::Smoke(common) => (common, None, None),
@@ -109,7 +115,7 @@ fn bench_of(what: &What) -> Bench {
     };
     let mut common = common.clone();
     // Rows compare CPU times, which needs the server on a core of its own.
-    common.deployment.pin |= matches!(what, What::Rows(_) | What::Floor(_));
+    common.deployment.pin |= matches!(what, What::Rows(_) | What::Floor(_) | What::Growth(_));
     let runs = runs.map_or(1, |args| args.runs.get());
     Bench { common, runs, perf, progress: Progress::new() }
 }

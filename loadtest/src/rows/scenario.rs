@@ -21,6 +21,7 @@ use crate::{
     pace::{self, Pace},
     report::{Row, Sample, number},
     setups::{Direct, first_client},
+    stamp::SHORTEST,
     swarms::{State, Swarms},
     traffic::RoomLoad,
 };
@@ -81,6 +82,9 @@ pub fn soak(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
 pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     if profile.clients == 0 || profile.nodes == 0 || profile.seconds <= 0.0 {
         return Err("clients, nodes and seconds: 1 or more".into());
+    }
+    if profile.size < SHORTEST {
+        return Err(format!("size: {SHORTEST} bytes or more"));
     }
     let args = &bench.common.deployment;
     let options = NodeOptions { nodes: profile.nodes, ..NodeOptions::default() };
