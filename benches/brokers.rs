@@ -5,9 +5,6 @@
 //! Redis includes the writing and the feed the reading.
 #![allow(missing_docs)]
 
-#[path = "../tests/support/redis.rs"]
-mod redis_server;
-
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -18,7 +15,7 @@ use imcore::{
         Subscription, Watchlist,
     },
 };
-use redis_server::RedisServer;
+use testkit::Redis;
 
 const NODE: &str = "bench:1";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -140,7 +137,7 @@ fn memory(criterion: &mut Criterion) {
 }
 
 fn redis(criterion: &mut Criterion) {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let broker =
         RedisBroker::open(&server.url(), RedisOptions::default()).expect("a usable address");
     hops(criterion, "redis", &broker);

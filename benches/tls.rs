@@ -20,11 +20,8 @@ use imcore::{
     broker::MemoryBroker,
     server::{Server, ServerConfig, ServerHandle, TlsConfig},
 };
-
-#[path = "../tests/support/tls.rs"]
-mod tls;
 use rustls::{ClientConfig, client::Resumption};
-use tls::{Identity, Stream};
+use testkit::tls::{Identity, Stream};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 5;

@@ -7,11 +7,7 @@ use imcore::{
     broker::MemoryBroker,
     server::{Server, ServerConfig},
 };
-
-#[path = "support/ws.rs"]
-mod ws;
-
-use ws::{Client, PATIENCE};
+use testkit::{PATIENCE, ws::Client};
 
 #[test]
 fn the_facade_does_what_the_client_does() {

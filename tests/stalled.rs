@@ -4,8 +4,7 @@
 use std::{
     io::Write,
     sync::{Arc, Condvar, Mutex, Once, PoisonError},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use imcore::{
@@ -14,11 +13,11 @@ use imcore::{
     server::{Limits, NotReady, Server, ServerConfig, ServerHandle},
 };
 use log::{LevelFilter, Log, Metadata, Record};
-
-#[path = "support/ws.rs"]
-mod ws;
-
-use ws::{Client, PATIENCE, Stream, request};
+use testkit::{
+    PATIENCE, eventually,
+    tls::Stream,
+    ws::{Client, request},
+};
 
 /// A log that holds every thread whose line has one of these words, until the word is let go.
 struct Holding {
@@ -63,14 +62,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         LOG.words.lock().unwrap_or_else(PoisonError::into_inner).retain(|word| *word != self.0);
         LOG.changed.notify_all();
-    }
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + 4 * PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -4,18 +4,13 @@
 //! `tolerance.jsonl` odd payloads, with the frames that the real server sent for them;
 //! `token_values.jsonl` stored tickets, with the status of the handshake and the id that came online.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, de::DeserializeOwned};
+use testkit::fixtures;
 
 use super::{Envelope, Ticket};
 use crate::id::ClientId;
-
-fn fixtures<T: DeserializeOwned>(name: &str) -> Vec<T> {
-    let path = testkit::root().join("tests/fixtures/wire").join(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
 
 #[derive(Deserialize)]
 struct Published {

@@ -4,10 +4,9 @@ use std::{net::SocketAddr, process::Command};
 
 use imcore::{ClientId, ImClient};
 use serde_json::{Value, json};
+use testkit::{Imserver, Redis, eventually, ws::Client};
 
-use crate::{
-    Process, TOKEN, admin_of, ask, eventually, get, redis_server::RedisServer, ws::Client,
-};
+use crate::{TOKEN, ask, get};
 
 const NAMES: [&str; 3] = ["im-0", "im-1", "im-2"];
 
@@ -16,24 +15,24 @@ const PREFIX: &str = "fleet";
 
 /// Three nodes on one Redis, each with an admin listener, and a helper.
 pub struct Fleet {
-    pub nodes: Vec<Process>,
-    pub redis: RedisServer,
+    pub nodes: Vec<Imserver>,
+    pub redis: Redis,
     pub im: ImClient,
     redis_process: String,
 }
 
 impl Fleet {
     pub fn start(extra: &[&str]) -> Fleet {
-        let redis = RedisServer::start();
+        let redis = Redis::start();
         let (url, servers) = (redis.url(), NAMES.join(","));
         let start = |name: &&str| {
             let args = ["--listen", "127.0.0.1:0", "--redis", &url, "--servers", &servers];
             let admin = ["--prefix", PREFIX, "--server", name, "--admin", "127.0.0.1:0"];
-            Process::start(&[&args[..], &admin, extra].concat())
+            Imserver::start(&[&args[..], &admin, extra].concat())
         };
         let nodes: Vec<_> = NAMES.iter().map(start).collect();
         for node in &nodes {
-            let admin = admin_of(node);
+            let admin = node.admin();
             eventually("ready", || get(admin, "/health/ready").0 == 200);
         }
         let im =
@@ -61,7 +60,7 @@ impl Fleet {
     }
 
     pub fn admin(&self) -> SocketAddr {
-        admin_of(&self.nodes[0])
+        self.nodes[0].admin()
     }
 
     fn json(&self, path: &str) -> Value {

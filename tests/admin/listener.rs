@@ -9,15 +9,13 @@ use std::{
 };
 
 use imcore::{ImClient, Message, Receipt};
+use testkit::{Imserver, PATIENCE, Redis, eventually, outcome, ws::Client};
 
-use crate::{
-    LONG, Process, TOKEN, address_in, admin_of, ask, eventually, get, metrics, node, outcome,
-    redis_server::RedisServer, stats, ws::Client,
-};
+use crate::{TOKEN, ask, get, metrics, node, stats};
 
 #[test]
 fn readiness_follows_redis_and_liveness_does_not() {
-    let mut redis = RedisServer::start();
+    let mut redis = Redis::start();
     let (_node, admin) = node(&redis, &[]);
     assert_eq!(get(admin, "/health/ready"), (200, "ready\n".into()));
     redis.stop();
@@ -40,7 +38,7 @@ fn readiness_follows_redis_and_liveness_does_not() {
 
 #[test]
 fn a_draining_node_is_not_ready_but_answers() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (process, admin) = node(&redis, &["--drain", "600"]);
     let im = ImClient::builder().servers(["n"]).redis(redis.url()).build().unwrap();
     let url = im.connect_url(1, None).unwrap();
@@ -56,7 +54,7 @@ fn a_draining_node_is_not_ready_but_answers() {
 
 #[test]
 fn metrics_add_up() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (process, admin) = node(&redis, &[]);
     let im = ImClient::builder().servers(["n"]).redis(redis.url()).build().unwrap();
     let connect = |id: i64| {
@@ -107,10 +105,10 @@ fn metrics_add_up() {
 
 #[test]
 fn the_dashboard_names_metrics_that_exist() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (node, admin) = node(&redis, &["--api", "127.0.0.1:0"]);
     // What the API counts is there once it was asked.
-    assert_eq!(get(address_in(&node, "API at http://"), "/v1/clients").0, 200);
+    assert_eq!(get(node.api(), "/v1/clients").0, 200);
     let names: BTreeSet<_> = metrics(admin)
         .into_keys()
         .map(|sample| sample.split('{').next().unwrap().to_owned())
@@ -139,7 +137,7 @@ fn the_dashboard_names_metrics_that_exist() {
 
 #[test]
 fn what_the_process_takes_is_in_the_metrics() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (process, admin) = node(&redis, &[]);
     let before = metrics(admin);
     let idle: Vec<_> = (0..50).map(|_| TcpStream::connect(process.address()).unwrap()).collect();
@@ -152,15 +150,15 @@ fn what_the_process_takes_is_in_the_metrics() {
     assert!(after["process_cpu_seconds_total"] > before["process_cpu_seconds_total"]);
     let start = "process_start_time_seconds";
     assert_eq!((after[start], after["process_threads"] > 4.0), (before[start], true));
-    let resident = after["process_resident_memory_bytes"] / 1024.0;
+    let resident = after["process_resident_memory_bytes"];
     let seen = process.memory() as f64;
-    assert!((seen / 2.0..seen * 2.0).contains(&resident), "{resident} KiB, {seen} KiB");
+    assert!((seen / 2.0..seen * 2.0).contains(&resident), "{resident} bytes, {seen} bytes");
 }
 
 /// Prometheus' own judgement; Debian has `promtool` in the package `prometheus`.
 #[test]
 fn promtool_finds_nothing_wrong() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (_node, admin) = node(&redis, &[]);
     let check = Command::new("promtool")
         .args(["check", "metrics"])
@@ -195,8 +193,8 @@ fn a_token_is_required_off_loopback_and_asked_for() {
     assert!(message.contains("--admin-token") && !message.contains("short-secret"), "{message}");
 
     let args = ["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0", "--admin-token", TOKEN];
-    let process = Process::start(&args);
-    let admin = SocketAddr::from(([127, 0, 0, 1], admin_of(&process).port()));
+    let process = Imserver::start(&args);
+    let admin = SocketAddr::from(([127, 0, 0, 1], process.admin().port()));
     for path in ["/metrics", "/stats", "/nowhere"] {
         assert_eq!(get(admin, path).0, 401, "{path}");
         for wrong in
@@ -225,16 +223,16 @@ fn a_token_is_required_off_loopback_and_asked_for() {
 
 #[test]
 fn without_a_token_a_foreign_name_is_refused() {
-    let process = Process::start(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let admin = admin_of(&process);
+    let process = Imserver::start(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let admin = process.admin();
     assert_eq!(ask(admin, "GET /stats", "Host: rebound.example\r\n").0, 403);
     assert_eq!(ask(admin, "GET /stats", &format!("Host: {admin}\r\n")).0, 200);
 }
 
 #[test]
 fn hostile_peers_do_not_keep_others_out() {
-    let process = Process::start(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let admin = admin_of(&process);
+    let process = Imserver::start(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let admin = process.admin();
     let before = process.memory();
     // Three times as many as there may be, each in the middle of its head.
     let mut stuck: Vec<_> = (0..100).map(|_| TcpStream::connect(admin).unwrap()).collect();
@@ -245,9 +243,9 @@ fn hostile_peers_do_not_keep_others_out() {
         assert_eq!(get(admin, "/health/live").0, 200);
     }
     let after = process.memory();
-    assert!(after < before + (16 << 10), "{before} KiB before, {after} KiB after");
+    assert!(after < before + (16 << 20), "{before} bytes before, {after} bytes after");
     // The oldest were cut, long before their time was over.
-    stuck[0].set_read_timeout(Some(LONG)).unwrap();
+    stuck[0].set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(matches!(stuck[0].read(&mut [0]), Ok(0) | Err(_)));
     drop(stuck);
     assert_eq!(ask(admin, "GET /health/live", &format!("X: {}\r\n", "x".repeat(40_000))).0, 431);

@@ -3,14 +3,7 @@
 mod cluster;
 mod listener;
 mod page;
-#[path = "../imserver/process.rs"]
-#[allow(dead_code)]
-mod process;
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod settings;
-#[path = "../support/ws.rs"]
-mod ws;
 
 use std::{
     collections::BTreeMap,
@@ -18,28 +11,14 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use process::{LONG, Process, eventually, outcome};
-use redis_server::RedisServer;
+use testkit::{Imserver, PATIENCE, Redis, eventually};
 
 const TOKEN: &str = "0123456789abcdef-token";
-
-/// The address that a process says after these words.
-fn address_in(process: &Process, words: &str) -> SocketAddr {
-    process.says(words);
-    let log = process.log();
-    let rest = &log[log.find(words).unwrap() + words.len()..];
-    rest.split('/').next().unwrap().parse().unwrap()
-}
-
-/// Where a process says that its admin listener is.
-fn admin_of(process: &Process) -> SocketAddr {
-    address_in(process, "admin at http://")
-}
 
 /// Status and body of the answer to a request with these further header lines.
 fn ask(admin: SocketAddr, request: &str, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
     write!(stream, "{request} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n").unwrap();
     let mut text = String::new();
@@ -69,12 +48,12 @@ fn stats(admin: SocketAddr) -> serde_json::Value {
 }
 
 /// A node on `redis` with an admin listener, once it is ready.
-fn node(redis: &RedisServer, extra: &[&str]) -> (Process, SocketAddr) {
+fn node(redis: &Redis, extra: &[&str]) -> (Imserver, SocketAddr) {
     let url = redis.url();
     let args =
         ["--listen", "127.0.0.1:0", "--server", "n", "--redis", &url, "--admin", "127.0.0.1:0"];
-    let process = Process::start(&[&args[..], extra].concat());
-    let admin = admin_of(&process);
+    let process = Imserver::start(&[&args[..], extra].concat());
+    let admin = process.admin();
     eventually("ready", || get(admin, "/health/ready").0 == 200);
     (process, admin)
 }

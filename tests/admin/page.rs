@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
+use testkit::{eventually, ws::Client};
 use tungstenite::Message;
 
-use crate::{TOKEN, cluster::Fleet, eventually, settings::ConfigFile, ws::Client};
+use crate::{TOKEN, cluster::Fleet, settings::ConfigFile};
 
 /// Lives on im-2, and is larger than a browser's numbers.
 const CLIENT: i64 = 9_007_199_254_740_995;

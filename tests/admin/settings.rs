@@ -9,7 +9,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{Process, TOKEN, admin_of, ask, eventually, get, outcome, ws::Client};
+use testkit::{Imserver, eventually, outcome, ws::Client};
+
+use crate::{TOKEN, ask, get};
 
 /// A configuration file of its own.
 pub struct ConfigFile(PathBuf);
@@ -42,7 +44,7 @@ impl Drop for ConfigFile {
 /// Runs to the end, with nothing but this in the environment.
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    Command::new(env!("CARGO_BIN_EXE_imserver"))
+    Command::new(testkit::imserver::program())
         .args(args)
         .env_clear()
         .env("PATH", path)
@@ -212,8 +214,8 @@ fn messages(log: &str) -> Vec<String> {
 #[test]
 fn json_logs_are_one_object_per_line_to_the_end() {
     let args = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"];
-    let mut process = Process::start(&[&args[..], &["--server", "a\\\"b"]].concat());
-    admin_of(&process);
+    let mut process = Imserver::start(&[&args[..], &["--server", "a\\\"b"]].concat());
+    process.admin();
     process.signal("TERM");
     assert_eq!(process.ends().code(), Some(0));
     eventually("the last line", || {
@@ -238,8 +240,8 @@ fn sighup_reloads_what_can_change_and_names_what_cannot() {
         )
     };
     let file = ConfigFile::new(&settings(TOKEN, ""));
-    let process = Process::start(&["--config", file.path()]);
-    let admin = admin_of(&process);
+    let process = Imserver::start(&["--config", file.path()]);
+    let admin = process.admin();
     let status =
         |token: &str| ask(admin, "GET /stats", &format!("Authorization: Bearer {token}\r\n")).0;
     assert_eq!(status(TOKEN), 200);

@@ -5,11 +5,9 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use crate::{
-    cluster::{KEY, api_of},
-    http::ask,
-    process::{LONG, Process, outcome},
-};
+use testkit::{Imserver, PATIENCE, outcome};
+
+use crate::{cluster::KEY, http::ask};
 
 const NODE: [&str; 4] = ["--listen", "127.0.0.1:0", "--server", "n"];
 
@@ -27,8 +25,8 @@ fn a_key_is_required_off_loopback_and_asked_for() {
     assert!(message.contains("--api-key") && !message.contains("short-secret"), "{message}");
 
     let more = ["--api", "0.0.0.0:0", "--api-key", KEY, "--hosts", "im.example,api.example"];
-    let process = Process::start(&[&NODE[..], &more].concat());
-    let api = SocketAddr::from(([127, 0, 0, 1], api_of(&process).port()));
+    let process = Imserver::start(&[&NODE[..], &more].concat());
+    let api = SocketAddr::from(([127, 0, 0, 1], process.api().port()));
     for wrong in ["", "0123456789abcdef-kez", "0123456789abcdef-ke", "0123456789abcdef-key1"] {
         let header = format!("Authorization: Bearer {wrong}\r\n");
         let answer = ask(api, "GET /v1/clients", &header, None);
@@ -50,8 +48,8 @@ fn a_key_is_required_off_loopback_and_asked_for() {
 
 #[test]
 fn without_a_setting_a_key_is_made_and_told_to_the_operator() {
-    let process = Process::start_bare(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
-    let api = api_of(&process);
+    let process = Imserver::start_bare(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
+    let api = process.api();
     assert_eq!(ask(api, "GET /v1/clients", "", None).status, 401);
     // As nginx asks by default, whose requests are like anybody's.
     assert_eq!(raw(api, &format!("GET /v1/clients HTTP/1.0\r\nHost: {api}\r\n\r\n")), 401);
@@ -61,8 +59,8 @@ fn without_a_setting_a_key_is_made_and_told_to_the_operator() {
     assert!(key.len() >= 32, "{key}");
     let good = format!("Authorization: Bearer {key}\r\n");
     assert_eq!(ask(api, "GET /v1/clients", &good, None).status, 200);
-    let another = Process::start_bare(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
-    assert_eq!(ask(api_of(&another), "GET /v1/clients", &good, None).status, 401);
+    let another = Imserver::start_bare(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
+    assert_eq!(ask(another.api(), "GET /v1/clients", &good, None).status, 401);
     let (code, message) =
         outcome(&[&NODE[..], &["--api", "0.0.0.0:0", "--api-key", "none"]].concat());
     assert_eq!(code, Some(2), "{message}");
@@ -71,7 +69,7 @@ fn without_a_setting_a_key_is_made_and_told_to_the_operator() {
 /// The status of the answer to these bytes.
 fn raw(address: SocketAddr, text: &str) -> u16 {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -81,8 +79,8 @@ fn raw(address: SocketAddr, text: &str) -> u16 {
 #[test]
 fn with_none_nothing_passes_that_came_through_a_proxy_or_from_a_page() {
     let none = ["--api", "127.0.0.1:0", "--api-key", "none"];
-    let process = Process::start_bare(&[&NODE[..], &none].concat());
-    let api = api_of(&process);
+    let process = Imserver::start_bare(&[&NODE[..], &none].concat());
+    let api = process.api();
     process.says("open to everybody with an account on this machine");
     let body = Some("{\"message\": 1}");
     for sign in [
@@ -115,8 +113,8 @@ fn with_none_nothing_passes_that_came_through_a_proxy_or_from_a_page() {
 
 #[test]
 fn without_a_key_no_page_from_elsewhere_gets_in() {
-    let process = Process::start(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
-    let api = api_of(&process);
+    let process = Imserver::start(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
+    let api = process.api();
     let body = Some("{\"message\": 1}");
     assert_eq!(ask(api, "POST /v1/broadcast", "", body).status, 202);
     // A name of its own that leads here; a form; what a browser asks before it sends JSON.
@@ -134,8 +132,8 @@ fn without_a_key_no_page_from_elsewhere_gets_in() {
 
 #[test]
 fn refusals_are_problems_whoever_finds_them() {
-    let process = Process::start(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
-    let api = api_of(&process);
+    let process = Imserver::start(&[&NODE[..], &["--api", "127.0.0.1:0"]].concat());
+    let api = process.api();
     let both = "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n";
     assert_eq!(ask(api, "POST /v1/broadcast", both, None).code(), "invalid_request");
     let long = format!("X: {}\r\n", "x".repeat(40_000));
@@ -155,8 +153,8 @@ fn sighup_changes_the_key_and_metrics_count_requests() {
         std::fs::write(&path, text).unwrap();
     };
     settings(KEY);
-    let process = Process::start(&["--config", path.to_str().unwrap()]);
-    let api = api_of(&process);
+    let process = Imserver::start(&["--config", path.to_str().unwrap()]);
+    let api = process.api();
     let status = |key: &str| {
         ask(api, "GET /v1/clients", &format!("Authorization: Bearer {key}\r\n"), None).status
     };

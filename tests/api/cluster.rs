@@ -3,48 +3,31 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use testkit::{Imserver, Redis, eventually, ws::Client};
 
-use crate::{
-    http::{self, Answer},
-    process::{Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use crate::http::{self, Answer};
 
 pub const KEY: &str = "0123456789abcdef-key";
 
 pub struct Cluster {
-    pub redis: RedisServer,
-    nodes: Vec<Process>,
+    pub redis: Redis,
+    nodes: Vec<Imserver>,
     pub apis: Vec<SocketAddr>,
-}
-
-/// Where a process says that its API is.
-pub fn api_of(process: &Process) -> SocketAddr {
-    process.says("API at http://");
-    let log = process.log();
-    let rest = &log[log.find("API at http://").unwrap() + "API at http://".len()..];
-    rest.split('/').next().unwrap().parse().unwrap()
 }
 
 impl Cluster {
     /// Started and ready for clients.
     pub fn start() -> Cluster {
-        let redis = RedisServer::start();
+        let redis = Redis::start();
         let url = redis.url();
         let node = |name: &&str| {
             let args = ["--listen", "127.0.0.1:0", "--server", name, "--servers", "a,b,c"];
             let api = ["--redis", &url, "--api", "127.0.0.1:0", "--api-key", KEY];
-            Process::start(&[&args[..], &api].concat())
+            Imserver::start(&[&args[..], &api].concat())
         };
         let nodes: Vec<_> = ["a", "b", "c"].iter().map(node).collect();
-        let apis = nodes.iter().map(api_of).collect();
-        for node in &nodes {
-            let address = node.address();
-            eventually("ready", || {
-                Client::connect(address, "ws://x/ws?token=none").err() == Some(401)
-            });
-        }
+        let apis = nodes.iter().map(Imserver::api).collect();
+        nodes.iter().for_each(Imserver::wait_ready);
         Cluster { redis, nodes, apis }
     }
 

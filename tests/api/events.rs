@@ -6,11 +6,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testkit::{Imserver, eventually};
 
 use crate::{
-    cluster::{Cluster, KEY, api_of},
+    cluster::{Cluster, KEY},
     http,
-    process::{Process, eventually},
 };
 
 struct Events(BufReader<TcpStream>);
@@ -90,8 +90,8 @@ fn a_stream_ends_when_its_key_is_withdrawn() {
         std::fs::write(&path, text).unwrap();
     };
     settings(KEY);
-    let process = Process::start(&["--config", path.to_str().unwrap()]);
-    let api = api_of(&process);
+    let process = Imserver::start(&["--config", path.to_str().unwrap()]);
+    let api = process.api();
     let key = format!("Authorization: Bearer {KEY}\r\n");
     let (stream, head) = http::begin(api, "GET /v1/events", &key, None);
     // For nginx, which would keep events until it has many.

@@ -8,11 +8,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testkit::eventually;
 
 use crate::{
     cluster::{Cluster, KEY},
     http::{self, Answer},
-    process::eventually,
 };
 
 fn folder() -> std::path::PathBuf {

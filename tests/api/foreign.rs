@@ -9,12 +9,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{
-    cluster::{KEY, api_of},
-    http::ask,
-    process::{LONG, Process, eventually},
-    ws::Client,
-};
+use testkit::{Imserver, PATIENCE, eventually, ws::Client};
+
+use crate::{cluster::KEY, http::ask};
 
 const NODE: [&str; 6] = ["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"];
 
@@ -64,8 +61,8 @@ for round in range(12):
 "#;
 
 fn all_are_told_413(program: &str, args: &[&str], script: &str) {
-    let process = Process::start(&NODE);
-    let seen = statuses(program, args, script, api_of(&process));
+    let process = Imserver::start(&NODE);
+    let seen = statuses(program, args, script, process.api());
     assert_eq!(seen.len(), 48);
     assert!(seen.iter().all(|status| status == "413"), "{seen:?}");
 }
@@ -126,12 +123,12 @@ impl Drop for Nginx {
 #[test]
 #[ignore = "needs nginx; .ci/run runs it"]
 fn events_come_at_once_through_nginx_as_it_comes() {
-    let process = Process::start(&[&NODE[..], &["--api-key", KEY]].concat());
-    let api = api_of(&process);
+    let process = Imserver::start(&[&NODE[..], &["--api-key", KEY]].concat());
+    let api = process.api();
     let nginx = Nginx::start(api);
     let key = format!("Authorization: Bearer {KEY}\r\n");
     let mut stream = TcpStream::connect(nginx.1).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n{key}\r\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     lines.find(|line| line.contains("event: listening")).expect("the first event");
@@ -146,8 +143,8 @@ fn events_come_at_once_through_nginx_as_it_comes() {
 #[ignore = "needs nginx; .ci/run runs it"]
 fn without_a_secret_nobody_asks_through_nginx_as_it_comes() {
     for args in [&["--api-key", "none"][..], &[]] {
-        let process = Process::start_bare(&[&NODE[..], args].concat());
-        let nginx = Nginx::start(api_of(&process));
+        let process = Imserver::start_bare(&[&NODE[..], args].concat());
+        let nginx = Nginx::start(process.api());
         for request in ["GET /v1/clients", "GET /v1/events", "DELETE /v1/clients/7/connections"] {
             let answer = ask(nginx.1, request, "Host: im.example.com\r\n", None);
             assert!(matches!(answer.status, 401 | 403), "{args:?} {request}: {answer:?}");

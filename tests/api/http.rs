@@ -6,8 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-
-use crate::process::LONG;
+use testkit::PATIENCE;
 
 /// What came back.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub fn begin(
     body: Option<&str>,
 ) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let named = format!("\r\n{headers}").contains("\r\nHost: ");
     let host = if named { "" } else { "Host: localhost\r\n" };
     let content = body.map_or_else(String::new, |body| {

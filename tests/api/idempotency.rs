@@ -11,14 +11,9 @@ use std::{
 };
 
 use serde_json::json;
+use testkit::{Imserver, PATIENCE, Redis, eventually, ws::Client};
 
-use crate::{
-    cluster::{Cluster, api_of},
-    http,
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use crate::{cluster::Cluster, http};
 
 #[test]
 fn a_request_is_carried_out_once_whichever_nodes_hear_it() {
@@ -91,12 +86,12 @@ fn without_redis_nothing_is_done_and_later_the_same_request_is() {
 
 #[test]
 fn keys_have_a_life_and_a_bound() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let node = ["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"];
     let url = redis.url();
     let more = ["--redis", &url, "--admin", "127.0.0.1:0", "--idempotency-keys", "3"];
-    let process = Process::start(&[&node[..], &more].concat());
-    let api = api_of(&process);
+    let process = Imserver::start(&[&node[..], &more].concat());
+    let api = process.api();
     let send =
         |headers: &str| http::ask(api, "POST /v1/broadcast", headers, Some("{\"message\": 1}"));
     eventually("ready", || send("").status == 202);
@@ -159,15 +154,15 @@ fn breaking_proxy(port: u16, mark: &'static str) -> SocketAddr {
 
 #[test]
 fn what_may_have_been_done_is_not_done_again() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let proxy = format!("redis://{}", breaking_proxy(redis.port, "once at most"));
     let node = ["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"];
-    let process = Process::start(&[&node[..], &["--redis", &proxy]].concat());
-    let (api, address) = (api_of(&process), process.address());
-    eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+    let process = Imserver::start(&[&node[..], &["--redis", &proxy]].concat());
+    let (api, address) = (process.api(), process.address());
+    process.wait_ready();
     let answer = http::ask(api, "POST /v1/connections", "", Some("{\"client\": 1}"));
     let mut client = Client::connect(address, answer.json()["url"].as_str().unwrap()).unwrap();
-    client.raw().set_read_timeout(Some(LONG)).unwrap();
+    client.raw().set_read_timeout(Some(PATIENCE)).unwrap();
     let send = || {
         let body = "{\"receivers\": [1], \"message\": \"once at most\"}";
         http::ask(api, "POST /v1/messages", "Idempotency-Key: k-3\r\n", Some(body))
@@ -184,18 +179,18 @@ fn what_may_have_been_done_is_not_done_again() {
 
 #[test]
 fn a_claim_that_broke_off_leaves_the_key_free() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let start = |name: &str, url: &str| {
         let node = ["--listen", "127.0.0.1:0", "--server", name, "--api", "127.0.0.1:0"];
-        Process::start(&[&node[..], &["--redis", url]].concat())
+        Imserver::start(&[&node[..], &["--redis", url]].concat())
     };
     let claimed = start("a", &format!("redis://{}", breaking_proxy(redis.port, "k-4")));
     let other = start("b", &format!("redis://127.0.0.1:{}", redis.port));
-    let ask = |node: &Process| {
-        http::ask(api_of(node), "PUT /v1/channels/c/clients/1", "Idempotency-Key: k-4\r\n", None)
+    let ask = |node: &Imserver| {
+        http::ask(node.api(), "PUT /v1/channels/c/clients/1", "Idempotency-Key: k-4\r\n", None)
     };
     eventually("the broker is there", || {
-        http::ask(api_of(&claimed), "GET /v1/clients", "", None).status == 200
+        http::ask(claimed.api(), "GET /v1/clients", "", None).status == 200
     });
     assert_eq!(ask(&claimed).code(), "unavailable");
     eventually("carried out", || ask(&other).status == 204);

@@ -3,34 +3,30 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use testkit::{Imserver, Redis, eventually};
 
-use crate::{
-    cluster::api_of,
-    http::ask,
-    process::{Process, eventually},
-    redis_server::RedisServer,
-};
+use crate::http::ask;
 
 const GUID: &str = "8f14e45f-ceea-467f-a9b1-000000000007";
 const SYSTEM: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A node called `n`, its API and admin listener, and what is published to the node.
 struct Wire {
-    process: Process,
+    process: Imserver,
     api: SocketAddr,
     connection: redis::Connection,
     topic: &'static str,
-    _redis: RedisServer,
+    _redis: Redis,
 }
 
 impl Wire {
     fn start(prefix: &str, topic: &'static str) -> Wire {
-        let redis = RedisServer::start();
+        let redis = Redis::start();
         let url = redis.url();
         let node = ["--listen", "127.0.0.1:0", "--server", "n", "--redis", &url];
         let more = ["--api", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--prefix", prefix];
-        let process = Process::start(&[&node[..], &more].concat());
-        let (api, connection) = (api_of(&process), redis.connect());
+        let process = Imserver::start(&[&node[..], &more].concat());
+        let (api, connection) = (process.api(), redis.connect());
         Wire { process, api, connection, topic, _redis: redis }
     }
 

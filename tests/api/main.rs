@@ -11,12 +11,5 @@ mod idempotency;
 mod ids;
 mod mistakes;
 mod operations;
-#[path = "../imserver/process.rs"]
-#[allow(dead_code)]
-mod process;
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod stopping;
 mod transport;
-#[path = "../support/ws.rs"]
-mod ws;

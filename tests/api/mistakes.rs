@@ -1,13 +1,11 @@
 //! What callers get wrong, and whether the answer helps them: in the words of JSON, with the place.
 
-use crate::{
-    cluster::api_of,
-    http::{Answer, ask},
-    process::Process,
-};
+use testkit::Imserver;
 
-fn node() -> Process {
-    Process::start(&["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"])
+use crate::http::{Answer, ask};
+
+fn node() -> Imserver {
+    Imserver::start(&["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"])
 }
 
 /// Words of the program's own language, which callers do not know.
@@ -16,7 +14,7 @@ const FOREIGN: [&str; 7] = ["sequence", "invalid type", "map", "struct", "newtyp
 #[test]
 fn mistakes_are_told_in_the_words_of_json_and_with_their_place() {
     let process = node();
-    let api = api_of(&process);
+    let api = process.api();
     for (request, body, pointer, words) in [
         ("POST /v1/messages", "", "", "empty"),
         ("POST /v1/messages", "  ", "", "empty"),
@@ -80,7 +78,7 @@ fn mistakes_are_told_in_the_words_of_json_and_with_their_place() {
 #[test]
 fn bodies_in_a_coding_are_refused_by_name() {
     let process = node();
-    let api = api_of(&process);
+    let api = process.api();
     let send = |coding: &str| -> Answer {
         let header = format!("Content-Encoding: {coding}\r\n");
         ask(api, "POST /v1/broadcast", &header, Some("{\"message\": 1}"))
@@ -96,7 +94,7 @@ fn bodies_in_a_coding_are_refused_by_name() {
 #[test]
 fn messages_that_browsers_cannot_read_are_refused() {
     let process = node();
-    let api = api_of(&process);
+    let api = process.api();
     let send = |depth: usize| {
         let message = ["[".repeat(depth), "]".repeat(depth)].concat();
         let one = ask(api, "POST /v1/broadcast", "", Some(&format!("{{\"message\": {message}}}")));

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use testkit::{Imserver, Redis, eventually};
 
 use crate::{
-    cluster::{Cluster, api_of},
+    cluster::Cluster,
     http::{self, begin},
-    process::{Process, eventually},
-    redis_server::RedisServer,
 };
 
 /// A good call of every operation: its path, and the body where there is one.
@@ -222,14 +221,14 @@ fn messages_reach_clients_on_all_nodes() {
 
 #[test]
 fn addresses_and_system_ids_follow_the_settings() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let url = redis.url();
     let node = ["--listen", "127.0.0.1:0", "--server", "im-1", "--servers", "im-0,im-1"];
     let template = ["--public-url", "wss://{server}.example/{index}{path}", "--path", "/chat"];
     let api = ["--api", "127.0.0.1:0", "--redis", &url, "--prefix", "wsim"];
-    let process = Process::start(&[&node[..], &template, &api].concat());
+    let process = Imserver::start(&[&node[..], &template, &api].concat());
     const GUID: &str = "8f14e45f-ceea-467f-a9b1-000000000008";
-    let api = api_of(&process);
+    let api = process.api();
     let answer =
         http::ask(api, "POST /v1/connections", "", Some(&format!("{{\"client\": \"{GUID}\"}}")));
     let text = answer.json()["url"].as_str().unwrap().to_owned();
@@ -388,7 +387,7 @@ fn a_batch_is_sent_whole_or_not_at_all() {
     let messages = json!({ "messages": [&good[0], &large] });
     let answer = cluster.ask(1, "POST /v1/messages/batch", Some(&messages));
     assert_eq!((answer.status, answer.code()), (413, "too_large".into()));
-    clients.iter_mut().for_each(crate::ws::Client::silent);
+    clients.iter_mut().for_each(testkit::ws::Client::silent);
     let answer =
         cluster.expect(1, "POST /v1/messages/batch", Some(&json!({ "messages": good })), 202);
     assert_eq!(answer.json(), json!({ "ids": [null, null, null] }));
@@ -460,8 +459,8 @@ fn no_call_joins_a_client_to_more_channels_than_it_may_be_in() {
 /// However often callers try again: one line for what is wrong, and the next within a minute only if it changes.
 #[test]
 fn an_outage_is_said_once_however_often_callers_try() {
-    let mut redis = RedisServer::start();
-    let process = Process::start(&[
+    let mut redis = Redis::start();
+    let process = Imserver::start(&[
         "--listen",
         "127.0.0.1:0",
         "--server",
@@ -471,7 +470,7 @@ fn an_outage_is_said_once_however_often_callers_try() {
         "--api",
         "127.0.0.1:0",
     ]);
-    let api = api_of(&process);
+    let api = process.api();
     redis.stop();
     for _ in 0..100 {
         let body = r#"{"receivers": [1], "message": "x"}"#;

@@ -5,26 +5,22 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use crate::{
-    cluster::api_of,
-    http::{ask, begin},
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use testkit::{Imserver, PATIENCE, Redis, eventually, ws::Client};
 
-fn node(name: &str, redis: &RedisServer, more: &[&str]) -> Process {
+use crate::http::{ask, begin};
+
+fn node(name: &str, redis: &Redis, more: &[&str]) -> Imserver {
     let url = redis.url();
     let args = ["--listen", "127.0.0.1:0", "--server", name, "--api", "127.0.0.1:0"];
-    let process = Process::start(&[&args[..], &["--redis", &url], more].concat());
-    let address = process.address();
-    eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+    let process = Imserver::start(&[&args[..], &["--redis", &url], more].concat());
+    let _address = process.address();
+    process.wait_ready();
     process
 }
 
 fn keep(api: SocketAddr) -> BufReader<TcpStream> {
     let stream = TcpStream::connect(api).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     BufReader::new(stream)
 }
 
@@ -49,9 +45,9 @@ fn head(connection: &mut BufReader<TcpStream>) -> String {
 
 #[test]
 fn requests_under_way_are_answered_and_their_keys_settled() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let mut process = node("a", &redis, &[]);
-    let api = api_of(&process);
+    let api = process.api();
     let mut connections: Vec<_> = (0..4).map(|_| keep(api)).collect();
     for (number, connection) in connections.iter_mut().enumerate() {
         post(connection, &format!("before-{number}"));
@@ -73,7 +69,7 @@ fn requests_under_way_are_answered_and_their_keys_settled() {
     assert_eq!(idle.read(&mut [0]).unwrap_or_default(), 0, "nobody is kept who asks nothing");
     assert_eq!(process.ends().code(), Some(0));
     let other = node("b", &redis, &[]);
-    let mut connection = keep(api_of(&other));
+    let mut connection = keep(other.api());
     for number in 0..4 {
         post(&mut connection, &format!("under-way-{number}"));
         let head = head(&mut connection);
@@ -83,9 +79,9 @@ fn requests_under_way_are_answered_and_their_keys_settled() {
 
 #[test]
 fn a_stop_takes_no_more_requests_and_ends_streams() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let process = node("a", &redis, &["--drain", "600"]);
-    let api = api_of(&process);
+    let api = process.api();
     let url = ask(api, "POST /v1/connections", "", Some("{\"client\": 1}")).json()["url"].clone();
     let _one = Client::connect(process.address(), url.as_str().unwrap()).unwrap();
     let url = ask(api, "POST /v1/connections", "", Some("{\"client\": 1}")).json()["url"].clone();
@@ -102,9 +98,9 @@ fn a_stop_takes_no_more_requests_and_ends_streams() {
 
 #[test]
 fn a_stop_ends_while_redis_hangs_and_callers_hear_something() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let mut process = node("a", &redis, &[]);
-    let mut connection = keep(api_of(&process));
+    let mut connection = keep(process.api());
     let mut control = redis.connect();
     redis::cmd("CLIENT").arg("PAUSE").arg(600_000).arg("ALL").exec(&mut control).unwrap();
     post(&mut connection, "hanging");

@@ -5,17 +5,14 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use crate::{
-    cluster::api_of,
-    process::{LONG, Process},
-};
+use testkit::{Imserver, PATIENCE};
 
 const NODE: [&str; 6] = ["--listen", "127.0.0.1:0", "--server", "n", "--api", "127.0.0.1:0"];
 
 /// All that comes back for these bytes, to the end of the connection.
 fn raw(address: SocketAddr, text: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -28,8 +25,8 @@ fn status(answer: &str) -> &str {
 
 #[test]
 fn request_targets_come_as_paths_or_whole_addresses() {
-    let process = Process::start(&[&NODE[..], &["--admin", "127.0.0.1:0"]].concat());
-    let api = api_of(&process);
+    let process = Imserver::start(&[&NODE[..], &["--admin", "127.0.0.1:0"]].concat());
+    let api = process.api();
     let log = process.log();
     let admin = log.split("admin at http://").nth(1).unwrap().split('/').next().unwrap();
     let admin: SocketAddr = admin.parse().unwrap();
@@ -66,8 +63,8 @@ fn request_targets_come_as_paths_or_whole_addresses() {
 
 #[test]
 fn what_is_too_large_is_told_to_those_who_send_all_of_it_first() {
-    let process = Process::start(&NODE);
-    let api = api_of(&process);
+    let process = Imserver::start(&NODE);
+    let api = process.api();
     let large = "x".repeat(8 << 20);
     let head = "Host: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
     for (path, expected) in [("/v1/messages", "413"), ("/nowhere", "404"), ("/v1/clients", "405")] {

@@ -14,8 +14,9 @@ use imcore::{
     ClientId,
     broker::{Broker, Envelope, FeedEvent, Subscription, Watchlist},
 };
+use testkit::PATIENCE;
 
-use crate::world::{PATIENCE, World, id};
+use crate::world::{World, id};
 
 pub(crate) const NODE: &str = "127.0.0.1:6001";
 

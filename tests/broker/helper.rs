@@ -12,8 +12,9 @@ use imcore::{
     ClientId, ErrorKind, IdKind, ImClient, ImClientBuilder, Message,
     broker::{Broker, MemoryBroker, NodeBroker, PresenceEvent},
 };
+use testkit::PATIENCE;
 
-use crate::world::{PATIENCE, closed, opened};
+use crate::world::{closed, opened};
 
 const GUID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 
@@ -152,9 +153,9 @@ fn an_event_bus_tells_where_a_gap_may_have_been() {
 #[cfg(feature = "redis")]
 #[test]
 fn an_event_bus_that_was_cut_tells_so() {
-    use crate::redis_server::RedisServer;
+    use testkit::Redis;
 
-    let server = RedisServer::start();
+    let server = Redis::start();
     let im = builder().redis(server.url()).build().unwrap();
     let (tell, hear) = channel();
     let _bus = im.watch_presence(move |event| drop(tell.send(told(event)))).unwrap();

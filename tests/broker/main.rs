@@ -7,15 +7,9 @@ mod feed;
 mod helper;
 mod memory_only;
 #[cfg(feature = "redis")]
-#[path = "../support/proxy.rs"]
-mod proxy;
-#[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]
 mod redis_only;
-#[cfg(feature = "redis")]
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod suite;
 #[cfg(feature = "redis")]
 mod truth;

@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     time::Duration,
@@ -19,11 +18,9 @@ use imcore::{
 use redis::{Connection, cmd};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
+use testkit::Redis;
 
-use crate::{
-    redis_server::RedisServer,
-    world::{closed, id, opened},
-};
+use crate::world::{closed, id, opened};
 
 #[derive(Deserialize)]
 struct Case {
@@ -56,7 +53,7 @@ impl Case {
 struct Monitor(BufReader<TcpStream>);
 
 impl Monitor {
-    fn of(server: &RedisServer) -> Self {
+    fn of(server: &Redis) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(b"MONITOR\r\n").unwrap();
@@ -236,13 +233,11 @@ fn envelope(command: &[String]) -> (&str, Envelope) {
 
 #[test]
 fn commands_and_effects_equal_the_recorded_ones() {
-    let path = testkit::root().join("tests/fixtures/wire/verbs.jsonl");
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut admin = server.connect();
     let broker = RedisBroker::open(&server.url(), RedisOptions::default()).unwrap();
     let mut monitor = Monitor::of(&server);
-    for line in fs::read_to_string(path).unwrap().lines() {
-        let case: Case = serde_json::from_str(line).expect(line);
+    for case in testkit::fixtures::<Case>("verbs.jsonl") {
         stage(&mut admin, &case);
         cmd("ECHO").arg("begin").exec(&mut admin).unwrap();
         monitor.until("begin");
@@ -285,7 +280,7 @@ fn commands_and_effects_equal_the_recorded_ones() {
 /// A report that timed out may still be on its way, and arrive after its repetition and what came then.
 #[test]
 fn a_report_that_arrives_late_has_no_effect() {
-    let server = RedisServer::start();
+    let server = Redis::start();
     let mut admin = server.connect();
     let broker = RedisBroker::open(&server.url(), RedisOptions::default()).unwrap();
     let mut session = broker.begin_session("n1", Duration::from_secs(60), true).unwrap();

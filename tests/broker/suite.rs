@@ -11,8 +11,9 @@ use imcore::{
     ClientId, ErrorKind, NodeStatus, Ticket,
     broker::{Broker, GRACE, JoinLimits, Page, PresenceChange, PresenceEvent, TakenTicket},
 };
+use testkit::eventually;
 
-use crate::world::{Events, World, closed, eventually, id, opened, sorted};
+use crate::world::{Events, World, closed, id, opened, sorted};
 
 const LONG: Duration = Duration::from_secs(60);
 

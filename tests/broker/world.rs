@@ -9,9 +9,7 @@ use imcore::{
     ClientId, Ticket,
     broker::{Broker, EventSubscription, MemoryBroker, PresenceChange, PresenceEvent},
 };
-
-/// Longest wait for anything that is expected to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+use testkit::PATIENCE;
 
 /// One backend without any state yet.
 pub(crate) struct World {
@@ -34,7 +32,7 @@ impl World {
 
     #[cfg(feature = "redis")]
     pub(crate) fn redis() -> Self {
-        let url = crate::redis_server::RedisServer::shared().url();
+        let url = testkit::Redis::shared().url();
         World { kind: Kind::Redis { url, options: fresh_options() } }
     }
 
@@ -58,15 +56,6 @@ pub(crate) fn fresh_options() -> imcore::broker::RedisOptions {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     imcore::broker::RedisOptions { prefix: format!("t{number}x"), ..Default::default() }
-}
-
-/// Asks again until the answer is yes.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::yield_now();
-    }
 }
 
 pub(crate) fn id(number: i64) -> ClientId {

@@ -2,7 +2,9 @@
 
 use std::{fs, path::PathBuf, sync::OnceLock};
 
-use crate::{driver::folder, tls::Identity};
+use testkit::tls::Identity;
+
+use crate::driver::folder;
 
 pub(crate) struct Certificate {
     pub(crate) identity: Identity,

@@ -6,15 +6,12 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
+use testkit::PATIENCE;
 
 use crate::certificate::certificate;
-
-/// Longest wait for anything that is expected to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The versions that these tests were written with.
 const WEBSOCKETS: &str = "websockets==15.0.1";

@@ -6,17 +6,13 @@
 
 mod certificate;
 mod driver;
-mod imserver;
-#[path = "../support/redis.rs"]
-mod redis_server;
-#[path = "../support/tls.rs"]
-mod tls;
+mod node;
 
 use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use imcore::{
@@ -26,8 +22,10 @@ use imcore::{
 };
 use serde_json::{Value, json};
 
-use driver::{Driver, Missing, PATIENCE};
-use imserver::Imserver;
+use testkit::{PATIENCE, eventually};
+
+use driver::{Driver, Missing};
+use node::Node;
 
 #[test]
 #[ignore = "needs python3 with pip; .ci/run runs it"]
@@ -76,7 +74,7 @@ fn expect_close(driver: &mut Driver, code: u16, reason: &str) {
 
 /// Connects, receives, is kicked, comes back, leaves, comes back, and sees the server go.
 fn life_of_a_client(driver: &mut Driver, secure: bool) {
-    let node = Imserver::start(&[], secure);
+    let node = Node::start(&[], secure);
     let connect = |driver: &mut Driver, client: i64| {
         open(driver, &node.im.connect_url(client, Some("meta")).unwrap());
         eventually("online", || node.im.is_online(client).unwrap());
@@ -112,13 +110,13 @@ fn life_of_a_client(driver: &mut Driver, secure: bool) {
     eventually("offline", || !node.im.is_online(1).unwrap());
 
     connect(driver, 2);
-    node.terminate();
+    node.process.signal("TERM");
     expect_close(driver, 1001, "server is stopping");
 }
 
 /// A token that was used, and one for a client of another node.
 fn refusals(driver: &mut Driver) {
-    let node = Imserver::start(&["elsewhere"], true);
+    let node = Node::start(&["elsewhere"], true);
     // The address is that of the node that is there, for clients of the other too.
     let url = |client: i64| node.im.connect_url(client, None).unwrap();
     let used = url(2);
@@ -170,13 +168,4 @@ fn wait_for_the_end_of_a_mute_peer(url: &str) {
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).unwrap();
     assert!(heard.ends_with(b"\r\n\r\n\x89\0"), "one ping, then the end");
-}
-
-/// Asks again until the answer is yes.
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::yield_now();
-    }
 }

@@ -7,7 +7,6 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use imcore::{
@@ -15,9 +14,7 @@ use imcore::{
     broker::MemoryBroker,
     server::{Limits, Server, ServerConfig, ServerHandle},
 };
-
-/// Longest wait for anything that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+use testkit::PATIENCE;
 
 pub(crate) struct Node {
     server: ServerHandle,

@@ -4,11 +4,10 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use imcore::ImClient;
 use rustls::ClientConfig;
+use testkit::{Imserver, Redis, eventually};
 
 use crate::{
-    process::{Process, eventually},
     proxy::{Kind, Proxy},
-    redis_server::RedisServer,
     wss::{self, Client, Tls},
 };
 
@@ -21,8 +20,8 @@ pub const BY_HOST: &str = "wss://node-{index}.im.example.com{path}";
 pub struct Edge {
     // Dropped in this order: clients of the nodes first.
     pub proxy: Proxy,
-    pub nodes: [Process; 3],
-    pub redis: RedisServer,
+    pub nodes: [Imserver; 3],
+    pub redis: Redis,
     trust: Arc<ClientConfig>,
 }
 
@@ -30,16 +29,16 @@ impl Edge {
     /// Starts everything and waits until clients can connect.
     pub fn start(kind: Kind) -> Edge {
         kind.must_be_installed();
-        let redis = RedisServer::start();
+        let redis = Redis::start();
         let url = redis.url();
         let names = NAMES.join(",");
         let nodes = NAMES.map(|name| {
             let place = ["--listen", "127.0.0.1:0", "--server", name, "--servers", &names];
             let outside = ["--public-url", BY_PATH, "--peer-address", kind.peer_address()];
             let inside = ["--redis", &url, "--log", "debug"];
-            Process::start(&[&place[..], &outside, &inside].concat())
+            Imserver::start(&[&place[..], &outside, &inside].concat())
         });
-        let proxy = Proxy::start(kind, &nodes.each_ref().map(Process::address));
+        let proxy = Proxy::start(kind, &nodes.each_ref().map(Imserver::address));
         let trust = wss::trust(proxy.folder());
         let edge = Edge { proxy, nodes, redis, trust };
         // 401 is what a node answers that could take a token.

@@ -4,12 +4,7 @@
 //! installs the three and runs all.
 
 mod edge;
-#[allow(dead_code, reason = "shared with the tests of the program")]
-#[path = "../imserver/process.rs"]
-mod process;
 mod proxy;
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod stories;
 mod wss;
 

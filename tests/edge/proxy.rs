@@ -8,7 +8,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{process::eventually, wss::make_certificate};
+use testkit::eventually;
+
+use crate::wss::make_certificate;
 
 /// Ends the proxy when its standard input closes, that is, also when the test process is killed.
 const SCRIPT: &str = "\"$@\" >output 2>&1 & read -r _; kill -TERM $!; wait";

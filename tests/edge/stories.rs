@@ -3,10 +3,10 @@
 use std::{net::Ipv4Addr, thread, time::Duration};
 
 use imcore::{Message, Receipt};
+use testkit::eventually;
 
 use crate::{
     edge::{BY_HOST, BY_PATH, Edge, NAMES, node_of},
-    process::eventually,
     proxy::Kind,
     wss::{Client, head, send, status},
 };

@@ -15,10 +15,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use socket2::{Domain, Socket, Type};
+use testkit::PATIENCE;
 use tungstenite::{Error, HandshakeError, Message, WebSocket, client::IntoClientRequest};
-
-/// Longest wait for anything that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 

@@ -7,16 +7,8 @@ mod kill;
 mod loss;
 mod outages;
 mod presence;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod receipts;
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod rooms;
 mod slow;
 mod spin;
 mod world;
-#[path = "../support/ws.rs"]
-mod ws;

@@ -7,12 +7,14 @@ use std::{
 };
 
 use imcore::{Message, server::ServerConfig};
+use testkit::{
+    Redis, eventually,
+    proxy::{Mode, Proxy},
+};
 
 use crate::{
     outages::close,
-    proxy::{Mode, Proxy},
-    redis_server::RedisServer,
-    world::{LEASE, Peer, World, eventually, patiently},
+    world::{LEASE, Peer, World, patiently},
 };
 
 #[test]
@@ -91,7 +93,7 @@ fn the_first_to_be_back_spares_the_others() {
 fn events_are_exact_while_links_flap() {
     const CLIENTS: i64 = 1500;
     let patient = |config: &mut ServerConfig| config.limits.lease = Duration::from_secs(60);
-    let world = World::with(RedisServer::start(), 2, patient);
+    let world = World::with(Redis::start(), 2, patient);
     let done = AtomicBool::new(false);
     let (stay, leave) = thread::scope(|scope| {
         let flapping: Vec<_> = world
@@ -168,7 +170,7 @@ fn churn(world: &World, part: i64, count: i64) -> (Vec<Peer>, Vec<Peer>) {
 /// A connection, however long it takes; not yet necessarily online.
 fn connected(world: &World, client: i64) -> Peer {
     let node = &world.nodes[client as usize % world.nodes.len()];
-    let deadline = Instant::now() + crate::ws::PATIENCE;
+    let deadline = Instant::now() + testkit::PATIENCE;
     loop {
         match crate::world::connect(&world.im, node.local_addr(), client) {
             Ok(peer) => return peer,
@@ -189,7 +191,7 @@ fn a_repeated_report_is_told_once() {
         eventually("noticed", || !world.nodes[0].is_ready());
         let peer = if round % 2 == 0 { close(vec![peer]).pop().unwrap() } else { peer };
         world.links[0].heal();
-        assert!(world.nodes[0].wait_ready(crate::ws::PATIENCE));
+        assert!(world.nodes[0].wait_ready(testkit::PATIENCE));
         peers.push(peer);
     }
     let (closed, open): (Vec<_>, Vec<_>) = peers.iter().enumerate().partition(|(n, _)| n % 2 == 0);

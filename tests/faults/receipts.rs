@@ -1,41 +1,35 @@
 //! Messages that ask for thousands of receipts: each comes, and neither memory nor anybody else pays.
 
 use imcore::{ImClient, Message, Receipt};
+use testkit::{Imserver, Redis, eventually, ws::Client};
 
-use crate::{
-    process::Process,
-    redis_server::RedisServer,
-    world::{eventually, names},
-    ws::Client,
-};
+use crate::world::{names, process};
 
 /// A node on a Redis of its own, with default settings.
-fn node(redis: &RedisServer) -> (Process, ImClient) {
-    let node = Process::start("node-0", &names(1), &redis.url(), &[]);
-    eventually("ready", || {
-        Client::connect(node.address, "ws://x/ws?token=none").err() == Some(401)
-    });
+fn node(redis: &Redis) -> (Imserver, ImClient) {
+    let node = process("node-0", &names(1), &redis.url());
+    node.wait_ready();
     (node, ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap())
 }
 
-fn connect(im: &ImClient, node: &Process, client: i64) -> Client {
+fn connect(im: &ImClient, node: &Imserver, client: i64) -> Client {
     let url = im.connect_url(client, None).unwrap();
-    let connection = Client::connect(node.address, &url).unwrap();
+    let connection = Client::connect(node.address(), &url).unwrap();
     eventually("online", || im.is_online(client).unwrap());
     connection
 }
 
 /// Nothing was lost or dropped, and the subscription was not cut: the library would have warned of it.
-fn says_nothing(node: &Process) {
+fn says_nothing(node: &Imserver) {
     let log = node.log();
-    let warnings: Vec<_> = log.iter().filter(|line| line.contains("WARN  [imcore")).collect();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN  [imcore")).collect();
     assert!(warnings.is_empty(), "{warnings:#?}");
 }
 
 #[test]
 fn receipts_for_a_large_message_to_thousands_cost_next_to_nothing() {
     const RECEIVERS: i64 = 6000;
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (node, im) = node(&redis);
     let mut sender = connect(&im, &node, 1);
     let mut bystander = connect(&im, &node, 10_000);
@@ -66,7 +60,7 @@ fn receipts_for_a_large_message_to_thousands_cost_next_to_nothing() {
 #[test]
 fn a_hundred_thousand_receipts_come() {
     const RECEIVERS: i64 = 100_000;
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let (node, im) = node(&redis);
     let mut sender = connect(&im, &node, 1);
     let here: Vec<_> = (2..12).map(|client| connect(&im, &node, client)).collect();

@@ -3,36 +3,20 @@
 //! The oracle knows the order of what the business and the client did, and the 10 s that a client has who
 //! is known to be coming; not how a node keeps that promise.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use imcore::ClientId;
 use redis::{cmd, pipe};
+use testkit::{Redis, eventually, proxy::Mode};
 
 use crate::{
     outages::close,
-    proxy::Mode,
-    redis_server::RedisServer,
-    world::{Peer, World, connect, eventually},
-    ws::PATIENCE,
+    world::{Peer, World, connect, connect_once_ready},
 };
-
-/// Longer than any grace, reaping and outage together.
-const LONG: Duration = Duration::from_secs(60);
-
-fn finally(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// What a killed node leaves in Redis: connections of the clients 1 to `count`, of which those in
 /// `members` are in the room.
-fn remains_of(redis: &RedisServer, node: &str, count: i64, members: std::ops::RangeInclusive<i64>) {
+fn remains_of(redis: &Redis, node: &str, count: i64, members: std::ops::RangeInclusive<i64>) {
     let mut admin = redis.connect();
     let session = format!("{node}#dead");
     let mut pipeline = pipe();
@@ -60,14 +44,7 @@ fn left_of(world: &World, node: &str) -> i64 {
 fn come_and_join(world: &World, ids: impl Iterator<Item = i64>) -> Vec<Peer> {
     let address = world.nodes[0].local_addr();
     ids.map(|id| {
-        let deadline = Instant::now() + LONG;
-        let peer = loop {
-            match connect(&world.im, address, id) {
-                Ok(peer) => break peer,
-                Err(status) => assert!(status == 503 && Instant::now() < deadline, "{status}"),
-            }
-            thread::sleep(Duration::from_millis(2));
-        };
+        let peer = connect_once_ready(&world.im, address, id);
         world.im.join([id], ["room"]).unwrap();
         peer
     })
@@ -77,7 +54,7 @@ fn come_and_join(world: &World, ids: impl Iterator<Item = i64>) -> Vec<Peer> {
 #[test]
 fn joins_right_after_the_101_survive_the_reaping_of_former_connections() {
     const FORMER: i64 = 30_000;
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     // Those above 200 were in the room as well, and do not come back.
     remains_of(&redis, "node-0", FORMER, 100..=300);
     let world = World::on(redis, 1);
@@ -86,8 +63,8 @@ fn joins_right_after_the_101_survive_the_reaping_of_former_connections() {
     assert!(left_of(&world, "node-0") > 0, "presence waited until everything was cleared away");
     let rest = come_and_join(&world, 2..=200);
     let here: Vec<_> = first.iter().chain(&rest).collect();
-    finally("the former connections are gone", || left_of(&world, "node-0") == 0);
-    finally("the room is right", || world.has_members("room", &here));
+    eventually("the former connections are gone", || left_of(&world, "node-0") == 0);
+    eventually("the room is right", || world.has_members("room", &here));
     world.told_once(&here, &[]);
 }
 
@@ -130,7 +107,7 @@ fn a_join_survives_whatever_the_order_of_issue_close_and_connect() {
                 Step::Issue => url = Some(world.im.connect_url(client, None).unwrap()),
                 Step::Join => world.im.join([client], ["room"]).unwrap(),
                 Step::Connect => {
-                    now = crate::ws::Client::connect(address, &url.take().unwrap()).ok();
+                    now = testkit::ws::Client::connect(address, &url.take().unwrap()).ok();
                 }
                 Step::Close => {
                     let gone = close(former.take().into_iter().collect());
@@ -156,7 +133,7 @@ fn a_join_survives_whatever_the_order_of_issue_close_and_connect() {
             && world.im.channel_members("room").unwrap().contains(&client.into())
     };
     assert!(in_room(1000), "it was coming");
-    finally("the absent one is out", || !in_room(1000));
+    eventually("the absent one is out", || !in_room(1000));
     for (client, former_membership, order, ..) in &open {
         assert_eq!(in_room(*client), !former_membership, "{order:?}");
     }
@@ -190,7 +167,7 @@ fn a_join_in_the_grace_outlasts_it() {
         channels
     };
     assert_eq!(channels(1), ["after", "before", "both"]);
-    finally("the grace is over", || channels(1) == ["after", "both"]);
+    eventually("the grace is over", || channels(1) == ["after", "both"]);
     let _back = world.connect(1);
     assert_eq!(channels(1), ["after", "both"]);
 }
@@ -239,7 +216,7 @@ fn a_node_cut_off_alone_brings_its_clients_back_into_their_rooms() {
         world.im.join([4], ["late"]).unwrap();
         world.links[0].heal();
         let (two, four) = (&stay[0], &stay[1]);
-        finally("the rooms are right", || {
+        eventually("the rooms are right", || {
             world.has_members("room", &[&other, two, four])
                 && world.has_members("early", &[two])
                 && world.has_members("late", &[four])
@@ -266,10 +243,9 @@ fn early_returners_after_an_outage_keep_their_rooms() {
     let back = come_and_join(&world, 2301..=2500);
     let here: Vec<_> = back.iter().collect();
     world.set_links(Mode::Pass);
-    finally("the room is right", || world.has_members("room", &here));
+    eventually("the room is right", || world.has_members("room", &here));
     world.told_once(&here, &gone.iter().collect::<Vec<_>>());
     assert!(here.iter().all(|peer| world.im.is_online(ClientId::from(peer.client)).unwrap()));
-    assert!(PATIENCE < LONG);
 }
 
 /// An address that a .NET helper has issued tells nobody that it is out; once it is used, its connection counts.
@@ -295,7 +271,7 @@ fn a_join_after_the_101_survives_a_close_under_way_whoever_issued_the_address() 
             .unwrap();
         let url = format!("ws://x/ws?token={token}");
         let (socket, gone) = thread::scope(|scope| {
-            let connecting = scope.spawn(|| crate::ws::Client::connect(address, &url).unwrap());
+            let connecting = scope.spawn(|| testkit::ws::Client::connect(address, &url).unwrap());
             // Somewhere between the taking of the ticket and the report of its connection.
             thread::sleep(Duration::from_millis((client as u64 * 7) % 60));
             let gone = close(vec![former]);

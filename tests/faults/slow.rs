@@ -14,13 +14,13 @@ use imcore::{
     server::{CloseReason, ServerConfig},
 };
 use socket2::{Domain, Socket, Type};
-
-use crate::{
-    process::Process,
-    redis_server::RedisServer,
-    world::{World, eventually, names},
-    ws::{Client, PATIENCE, Stream, frame},
+use testkit::{
+    PATIENCE, Redis, eventually,
+    tls::Stream,
+    ws::{Client, frame},
 };
+
+use crate::world::{World, names, process};
 
 /// A client whose kernel takes next to nothing off the server's hands.
 fn narrow(im: &ImClient, address: SocketAddr, client: i64) -> Client {
@@ -38,17 +38,16 @@ fn clients_that_never_read_cost_little_memory_and_nobody_else() {
     const MESSAGE: usize = 16 << 10;
     // More for a measurement by hand.
     let slow = env::var("IMCORE_SLOW_CLIENTS").map_or(2000, |count| count.parse().unwrap());
-    let redis = RedisServer::start();
-    let node = Process::start("node-0", &names(1), &redis.url(), &[]);
-    eventually("ready", || {
-        Client::connect(node.address, "ws://x/ws?token=none").err() == Some(401)
-    });
+    let redis = Redis::start();
+    let node = process("node-0", &names(1), &redis.url());
+    node.wait_ready();
     let im = ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap();
-    let stuck: Vec<_> = (0..slow).map(|number| narrow(&im, node.address, 1000 + number)).collect();
+    let stuck: Vec<_> =
+        (0..slow).map(|number| narrow(&im, node.address(), 1000 + number)).collect();
     let readers: Vec<_> = (1..=8)
         .map(|client| {
             let url = im.connect_url(client, None).unwrap();
-            Client::connect(node.address, &url).unwrap()
+            Client::connect(node.address(), &url).unwrap()
         })
         .collect();
     let everybody = (1..=8).chain((0..slow).map(|number| 1000 + number));
@@ -109,7 +108,7 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
         // Out of reach: only its age is to count.
         config.limits.outbox_bytes = 64 << 20;
     };
-    let world = World::with(RedisServer::start(), 1, hasty);
+    let world = World::with(Redis::start(), 1, hasty);
     let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
     let mut other = world.connect(2);
     eventually("online", || world.im.is_online(1).unwrap());
@@ -140,16 +139,14 @@ fn a_client_that_reads_byte_by_byte_is_cut_by_age() {
 fn unfinished_messages_cost_nothing() {
     // More for a measurement by hand.
     let count = env::var("IMCORE_SLOW_CLIENTS").map_or(1000, |count| count.parse().unwrap());
-    let redis = RedisServer::start();
-    let node = Process::start("node-0", &names(1), &redis.url(), &[]);
-    eventually("ready", || {
-        Client::connect(node.address, "ws://x/ws?token=none").err() == Some(401)
-    });
+    let redis = Redis::start();
+    let node = process("node-0", &names(1), &redis.url());
+    node.wait_ready();
     let im = ImClient::builder().servers(names(1)).redis(redis.url()).build().unwrap();
     let mut clients: Vec<_> = (1..=count)
         .map(|client: i64| {
             let url = im.connect_url(client, None).unwrap();
-            Client::connect(node.address, &url).unwrap()
+            Client::connect(node.address(), &url).unwrap()
         })
         .collect();
     eventually("all online", || im.online_clients().unwrap().len() == count as usize);

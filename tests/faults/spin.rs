@@ -5,20 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    process::Process,
+use testkit::{
+    Redis, eventually,
     proxy::{Mode, Proxy},
-    redis_server::RedisServer,
-    world::{eventually, names},
     ws::Client,
 };
 
+use crate::world::{names, process};
+
 #[test]
 fn an_outage_costs_hardly_any_processor_time() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let link = Proxy::start(redis.port);
-    let node = Process::start("node-0", &names(1), &link.url(), &[]);
-    let status = || Client::connect(node.address, "ws://x/ws?token=none").err();
+    let node = process("node-0", &names(1), &link.url());
+    let status = || Client::connect(node.address(), "ws://x/ws?token=none").err();
     eventually("ready", || status() == Some(401));
     for mode in [Mode::Cut, Mode::Stall, Mode::CutAnswers] {
         link.set(mode);

@@ -19,11 +19,10 @@ use imcore::{
     server::{Limits, Server, ServerConfig, ServerHandle},
 };
 use redis::cmd;
-
-use crate::{
+use testkit::{
+    Imserver, PATIENCE, Redis, eventually,
     proxy::{Mode, Proxy},
-    redis_server::RedisServer,
-    ws::{Client, PATIENCE},
+    ws::Client,
 };
 
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -35,7 +34,7 @@ pub struct World {
     pub log: EventLog,
     /// The way of each node to Redis.
     pub links: Vec<Proxy>,
-    pub redis: RedisServer,
+    pub redis: Redis,
 }
 
 /// A client's connection. Its ticket is like no other, so that its events can be told apart.
@@ -58,15 +57,15 @@ pub fn impatient() -> RedisOptions {
 
 impl World {
     pub fn new(nodes: usize) -> World {
-        World::on(RedisServer::start_with(&["--enable-debug-command", "yes"]), nodes)
+        World::on(Redis::start_with(&["--enable-debug-command", "yes"]), nodes)
     }
 
-    pub fn on(redis: RedisServer, nodes: usize) -> World {
+    pub fn on(redis: Redis, nodes: usize) -> World {
         World::with(redis, nodes, |_| {})
     }
 
     /// A world whose nodes have changed settings.
-    pub fn with(redis: RedisServer, nodes: usize, change: fn(&mut ServerConfig)) -> World {
+    pub fn with(redis: Redis, nodes: usize, change: fn(&mut ServerConfig)) -> World {
         let links: Vec<_> = (0..nodes).map(|_| Proxy::start(redis.port)).collect();
         let log = EventLog::start(&redis);
         let servers = names(nodes);
@@ -169,6 +168,12 @@ pub fn names(nodes: usize) -> Vec<String> {
     (0..nodes).map(|index| format!("node-{index}")).collect()
 }
 
+/// A node as a process of its own, with default settings.
+pub fn process(name: &str, servers: &[String], redis: &str) -> Imserver {
+    let place = ["--listen", "127.0.0.1:0", "--server", name, "--servers", &servers.join(",")];
+    Imserver::start(&[&place[..], &["--redis", redis, "--reactors", "1"]].concat())
+}
+
 /// A node in this process.
 pub fn start_node(
     servers: &[String],
@@ -202,6 +207,22 @@ pub fn connect(im: &ImClient, address: std::net::SocketAddr, client: i64) -> Res
     Ok(Peer { client, ticket, socket: Client::connect(address, &url)? })
 }
 
+/// Connects as soon as it is not refused: while a node is not ready, it refuses everybody.
+pub fn connect_once_ready(im: &ImClient, address: std::net::SocketAddr, client: i64) -> Peer {
+    let mut connected = None;
+    eventually("a client is served", || match connect(im, address, client) {
+        Ok(peer) => {
+            connected = Some(peer);
+            true
+        }
+        Err(status) => {
+            assert_eq!(status, 503);
+            false
+        }
+    });
+    connected.unwrap()
+}
+
 /// Repeats a call as business code would: for as long as its error may pass.
 pub fn patiently<T>(mut call: impl FnMut() -> Result<T, imcore::Error>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -210,15 +231,6 @@ pub fn patiently<T>(mut call: impl FnMut() -> Result<T, imcore::Error>) -> T {
             Ok(value) => return value,
             Err(error) => assert!(error.is_retryable() && Instant::now() < deadline, "{error}"),
         }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Asks again until the answer is yes.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -238,7 +250,7 @@ struct Events {
 }
 
 impl EventLog {
-    pub fn start(redis: &RedisServer) -> Self {
+    pub fn start(redis: &Redis) -> Self {
         let log = EventLog { shared: Arc::default() };
         let (shared, url) = (Arc::clone(&log.shared), redis.url());
         thread::spawn(move || {

@@ -3,19 +3,14 @@
 use std::sync::{Mutex, mpsc::channel};
 
 use imcore::{ClientId, ImClient, Message, Receipt};
-
-use crate::{
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use testkit::{Imserver, PATIENCE, Redis, eventually, ws::Client};
 
 const NAMES: [&str; 3] = ["node-0", "node-1", "node-2"];
 
 /// Processes, their Redis, a helper, and the presence events as they were published.
 pub struct Cluster {
-    pub nodes: Vec<Process>,
-    pub redis: RedisServer,
+    pub nodes: Vec<Imserver>,
+    pub redis: Redis,
     pub im: ImClient,
     names: Vec<&'static str>,
     extra: Vec<String>,
@@ -24,14 +19,14 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(nodes: usize, extra: &[&str]) -> Cluster {
-        Cluster::on(RedisServer::start(), nodes, extra)
+        Cluster::on(Redis::start(), nodes, extra)
     }
 
-    fn on(redis: RedisServer, nodes: usize, extra: &[&str]) -> Cluster {
+    fn on(redis: Redis, nodes: usize, extra: &[&str]) -> Cluster {
         let names = NAMES[..nodes].to_vec();
         let im = ImClient::builder().servers(names.clone()).redis(redis.url()).build().unwrap();
         let mut events = redis.connect();
-        events.set_read_timeout(Some(LONG)).unwrap();
+        events.set_read_timeout(Some(PATIENCE)).unwrap();
         for topic in ["evt_im_v2_wsOnline", "evt_im_v2_wsOffline"] {
             events
                 .send_packed_command(&redis::cmd("SUBSCRIBE").arg(topic).get_packed_command())
@@ -54,15 +49,13 @@ impl Cluster {
     }
 
     /// Starts the process of a node; clients can connect once it is ready.
-    pub fn start(&self, index: usize) -> Process {
+    pub fn start(&self, index: usize) -> Imserver {
         let (url, servers) = (self.redis.url(), self.names.join(","));
         let mut args = vec!["--listen", "127.0.0.1:0", "--redis", &url, "--servers", &servers];
         args.extend(["--server", self.names[index]]);
         args.extend(self.extra.iter().map(String::as_str));
-        let process = Process::start(&args);
-        let address = process.address();
-        // 401 is what a node answers that could take a token.
-        eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+        let process = Imserver::start(&args);
+        process.wait_ready();
         process
     }
 
@@ -131,7 +124,7 @@ fn everything_crosses_nodes() {
         .unwrap();
     eventually("listening", || bus.is_listening());
     let mut clients: Vec<_> = (0..6).map(|id| cluster.connect(id + 1, "元")).collect();
-    let mut came: Vec<_> = (0..6).map(|_| online.recv_timeout(LONG).unwrap()).collect();
+    let mut came: Vec<_> = (0..6).map(|_| online.recv_timeout(PATIENCE).unwrap()).collect();
     came.sort();
     let everybody = (1..=6).map(|id| (ClientId::from(id), Some("元".to_owned())));
     assert_eq!(came, everybody.collect::<Vec<_>>());
@@ -159,7 +152,7 @@ fn everything_crosses_nodes() {
     // Kick.
     im.kick(6).unwrap();
     assert_eq!(clients[5].closed(), Some(4001));
-    assert_eq!(offline.recv_timeout(LONG).unwrap().0, 6.into());
+    assert_eq!(offline.recv_timeout(PATIENCE).unwrap().0, 6.into());
     assert_eq!(im.are_online([5, 6]).unwrap(), [true, false]);
 }
 
@@ -184,6 +177,6 @@ fn a_client_that_never_reads_costs_no_memory() {
     let after = cluster.nodes[0].memory();
     // 300 MiB were offered to the six. What waits for them, until they have taken nothing for three seconds, is
     // held once: at most the 50 MiB that were sent.
-    assert!(after < before + (56 << 10), "{before} KiB before, {after} KiB after");
+    assert!(after < before + (56 << 20), "{before} bytes before, {after} bytes after");
     drop(stuck);
 }

@@ -1,11 +1,9 @@
 //! Nodes that die, freeze and come back: one offline event per connection, whoever sends it.
 
 use imcore::Message;
+use testkit::{PATIENCE, eventually};
 
-use crate::{
-    cluster::{Cluster, ticket},
-    process::{LONG, eventually},
-};
+use crate::cluster::{Cluster, ticket};
 
 #[test]
 fn a_survivor_reaps_a_killed_node() {
@@ -35,7 +33,7 @@ fn a_survivor_reaps_a_killed_node() {
 }
 
 /// Connects with a note that holds JSON escapes already.
-fn connect(cluster: &Cluster, id: i64, meta: &str) -> crate::ws::Client {
+fn connect(cluster: &Cluster, id: i64, meta: &str) -> testkit::ws::Client {
     let plain: String = serde_json::from_str(&format!("\"{meta}\"")).unwrap();
     let client = cluster.connect(id, &plain);
     assert_eq!(cluster.event(), ("Online".to_owned(), ticket(id, meta)));
@@ -88,7 +86,7 @@ fn a_frozen_node_is_reaped_and_comes_back() {
         frozen.0.get_ref().set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
         frozen.0.read().is_ok_and(|message| message.is_text())
     });
-    frozen.0.get_ref().set_read_timeout(Some(LONG)).unwrap();
+    frozen.0.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
     cluster.im.send(Message::to([1]), "all the time").unwrap();
     assert_eq!(other.text(), "\"all the time\"");
     drop(frozen);

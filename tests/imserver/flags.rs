@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::process::{Process, outcome};
+use testkit::{Imserver, outcome};
 
 #[test]
 fn mistakes_are_named_and_end_with_code_2() {
@@ -44,7 +44,7 @@ fn an_address_in_use_is_named() {
 fn the_log_names_node_and_address_but_no_password() {
     let redis = "redis://user:secret@127.0.0.1:1/0";
     let args = ["--listen", "127.0.0.1:0", "--server", "im-7", "--servers", "im-6,im-7"];
-    let process = Process::start(&[&args[..], &["--redis", redis]].concat());
+    let process = Imserver::start(&[&args[..], &["--redis", redis]].concat());
     process.says("node im-7 listens on 127.0.0.1:");
     process.says("127.0.0.1:1");
     process.says("until the broker is back");
@@ -58,7 +58,7 @@ fn a_name_that_nobody_can_use_is_doubted() {
         listener.local_addr().unwrap().port()
     };
     let doubt = |args: &[&str]| {
-        let process = Process::start(args);
+        let process = Imserver::start(args);
         process.says(" reactors; up to ");
         // Said after that line and before this one.
         process.signal("TERM");

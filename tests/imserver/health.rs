@@ -2,23 +2,22 @@
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpListener},
-    process::{Command, Output},
+    net::TcpListener,
+    process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
-use crate::{
-    process::{Process, eventually},
-    redis_server::RedisServer,
-};
+use testkit::{Imserver, Redis, eventually};
 
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// Runs `imserver` for one question, with settings from the environment as in a container.
 fn health(environment: &[(&str, &str)], flags: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imserver"));
-    command.args(flags).env_clear().envs(environment.iter().copied()).output().unwrap()
+    let mut command = Command::new(testkit::imserver::program());
+    command.args(flags).env_clear().envs(environment.iter().copied());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("an answer", || child.try_wait().unwrap().is_some());
+    child.wait_with_output().unwrap()
 }
 
 /// Exit code, and what was said on standard output and error.
@@ -29,22 +28,15 @@ fn answer(admin: &str, flags: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-fn admin_of(process: &Process) -> SocketAddr {
-    process.says("admin at http://");
-    let log = process.log();
-    let rest = log.split("admin at http://").nth(1).unwrap();
-    rest.split('/').next().unwrap().parse().unwrap()
-}
-
 #[test]
 fn it_follows_the_node() {
-    let mut redis = RedisServer::start();
+    let mut redis = Redis::start();
     let url = redis.url();
     let place = ["--listen", "127.0.0.1:0", "--server", "n", "--redis", &url];
     // On every address, as in a container whose metrics are asked for from outside.
     let admin = ["--admin", "0.0.0.0:0", "--admin-token", TOKEN];
-    let mut node = Process::start(&[&place[..], &admin].concat());
-    let admin = format!("0.0.0.0:{}", admin_of(&node).port());
+    let mut node = Imserver::start(&[&place[..], &admin].concat());
+    let admin = format!("0.0.0.0:{}", node.admin().port());
     eventually("healthy", || answer(&admin, &["--health"]) == (Some(0), "ready\n".into()));
     assert_eq!(answer(&admin, &["--health", "live"]), (Some(0), "live\n".into()));
     redis.stop();
@@ -79,10 +71,8 @@ fn what_cannot_be_asked_is_unhealthy_and_says_why() {
 fn it_does_not_wait_for_ever() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = silent.local_addr().unwrap().to_string();
-    let before = Instant::now();
     let (code, why) = answer(&admin, &["--health"]);
     assert_eq!(code, Some(1), "{why}");
-    assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
     // Nor for something that talks without an end.
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    process::{Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use testkit::{Imserver, Redis, ws::Client};
 
 const GUID: &str = "8f14e45f-ceea-467f-a9b1-000000000007";
 
@@ -38,11 +34,11 @@ fn fleets() -> [Fleet; 4] {
 #[test]
 fn nothing_of_another_kind_is_ever_published() {
     for (prefix, flags, good, bad) in fleets() {
-        let redis = RedisServer::start();
+        let redis = Redis::start();
         let base = ["--listen", "127.0.0.1:0", "--redis", &redis.url(), "--prefix", prefix];
-        let node = Process::start(&[&base[..], flags].concat());
+        let node = Imserver::start(&[&base[..], flags].concat());
         let address = node.address();
-        eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+        node.wait_ready();
         let mut listener = redis.connect();
         let mut events = listener.as_pubsub();
         for what in ["Online", "Offline"] {

@@ -10,10 +10,8 @@ use std::{
 };
 
 use imcore::{ImClient, Message};
-
-use crate::{
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
+use testkit::{
+    Imserver, PATIENCE, Redis, eventually,
     ws::{Client, exchange},
 };
 
@@ -47,7 +45,7 @@ impl Unread {
     /// The answer of the admin listener.
     fn ask(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n",
             self.admin
@@ -84,7 +82,7 @@ impl Drop for Unread {
 }
 
 fn imserver(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imserver"));
+    let mut command = Command::new(testkit::imserver::program());
     command
         .args(args)
         .env("IMSERVER_ADMIN_TOKEN", TOKEN)
@@ -96,7 +94,7 @@ fn imserver(args: &[&str]) -> Command {
 /// A node at level debug, under a flood of peers each of whom is a line, with a pipe that nobody reads.
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let url = redis.url();
     // Handshakes that fail are limited otherwise.
     let file = std::env::temp_dir().join(format!("imcore-logs-{}.json", std::process::id()));
@@ -213,9 +211,9 @@ fn one_stop_that_is_told_twice_is_one() {
 /// What a line names can be filtered by, without taking its text apart.
 #[test]
 fn json_lines_have_fields() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let url = redis.url();
-    let process = Process::start(&[
+    let process = Imserver::start(&[
         "--listen",
         "127.0.0.1:0",
         "--servers",
@@ -260,9 +258,9 @@ fn json_lines_have_fields() {
 /// An outage begins as one thing and goes on as another: what helps is mostly the second.
 #[test]
 fn another_reason_of_an_outage_is_said() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let node =
-        Process::start(&["--listen", "127.0.0.1:0", "--server", "n", "--redis", &redis.url()]);
+        Imserver::start(&["--listen", "127.0.0.1:0", "--server", "n", "--redis", &redis.url()]);
     let address = node.address();
     eventually("ready", || Client::connect(address, "ws://x/ws?token=no").err() == Some(401));
     let mut connection = redis.connect();

@@ -8,13 +8,8 @@ mod ids;
 mod logs;
 mod misfits;
 mod pressure;
-mod process;
-#[path = "../support/redis.rs"]
-mod redis_server;
 mod rights;
 mod signals;
 mod stopped;
 mod stops;
 mod tls;
-#[path = "../support/ws.rs"]
-mod ws;

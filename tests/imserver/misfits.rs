@@ -5,13 +5,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::{process::Process, redis_server::RedisServer};
+use testkit::{Imserver, Redis};
 
 const REDIS: [&str; 2] = ["--redis", "redis://127.0.0.1:1"];
 
 /// Runs to the end, with nothing but this in the environment.
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_imserver"))
+    Command::new(testkit::imserver::program())
         .args(args)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -142,7 +142,7 @@ fn the_check_shows_what_settings_come_to() {
     // The same doubts as at a start, and the connections that fit.
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -n 2000 && exec \"$0\" --check --listen 0.0.0.0:7001"]);
-    let output = shell.arg(env!("CARGO_BIN_EXE_imserver")).output().unwrap();
+    let output = shell.arg(testkit::imserver::program()).output().unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
     let fits = value(&report, "limits.connections").parse::<u32>().unwrap();
     assert!((1000..2000).contains(&fits), "{report}");
@@ -155,7 +155,7 @@ fn the_check_shows_what_settings_come_to() {
 
 #[test]
 fn the_check_asks_redis_if_it_is_to() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let report = check(&["--redis", &redis.url(), "--dial"], &[]);
     assert!(report.contains("answers\nvalid\n"), "{report}");
     let output = run(&[&REDIS[..], &["--check", "--dial"]].concat(), &[]);
@@ -181,7 +181,7 @@ fn doubts_about_the_environment_are_said() {
 
 #[test]
 fn a_start_says_the_same_and_its_version() {
-    let process = Process::start(&["--listen", "127.0.0.1:0"]);
+    let process = Imserver::start(&["--listen", "127.0.0.1:0"]);
     process.says(concat!("imserver ", env!("CARGO_PKG_VERSION")));
     process.says("nobody will be able to connect");
     assert!(process.log().contains("WARN"));
@@ -189,7 +189,7 @@ fn a_start_says_the_same_and_its_version() {
 
 #[test]
 fn too_few_descriptors() {
-    let mut process = Process::start_with_descriptors(256, &["--listen", "127.0.0.1:0"]);
+    let mut process = Imserver::start_with_descriptors(256, &["--listen", "127.0.0.1:0"]);
     assert_eq!(process.ends().code(), Some(2));
     process.says("the limit of open files is 256, and a node needs ");
 }

@@ -11,14 +11,10 @@ use std::{
 };
 
 use imcore::ImClient;
+use testkit::{Imserver, PATIENCE, Redis, eventually, ws::Client};
 use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 
-use crate::{
-    cluster::Cluster,
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use crate::cluster::Cluster;
 
 const CLIENTS: i64 = 60;
 const END: &str = "\"end\"";
@@ -33,7 +29,7 @@ struct Seen {
 fn try_connect(im: &ImClient, id: i64, address: SocketAddr) -> Option<WebSocket<TcpStream>> {
     let url = im.connect_url(id, None).ok()?;
     let stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(LONG)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
     tungstenite::client(url.into_client_request().ok()?, stream).ok().map(|(socket, _)| socket)
 }
 
@@ -75,7 +71,7 @@ fn send_all_the_time(im: &ImClient, stop: &AtomicBool) {
 #[test]
 fn a_rolling_restart_under_load_leaves_everybody_connected() {
     let mut cluster = Cluster::new(3, &["--drain", "1"]);
-    let addresses: Vec<_> = cluster.nodes.iter().map(Process::address).collect();
+    let addresses: Vec<_> = cluster.nodes.iter().map(Imserver::address).collect();
     let addresses = Arc::new(Mutex::new(addresses));
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (1..=CLIENTS)
@@ -116,9 +112,9 @@ fn a_rolling_restart_under_load_leaves_everybody_connected() {
 /// The caps fit what the system allows, so that it never comes to an `accept` that fails.
 #[test]
 fn a_node_with_few_descriptors_serves_on() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let args = ["--listen", "127.0.0.1:0", "--server", "n", "--redis", &redis.url()];
-    let node = Process::start_with_descriptors(300, &args);
+    let node = Imserver::start_with_descriptors(300, &args);
     let address = node.address();
     let answer = || Client::connect(address, "ws://x/ws?token=none").err();
     eventually("ready", || answer() == Some(401));

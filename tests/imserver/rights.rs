@@ -3,12 +3,7 @@
 use std::fs;
 
 use imcore::{ImClient, Message, Receipt};
-
-use crate::{
-    process::{Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use testkit::{Imserver, Redis, eventually, ws::Client};
 
 /// The words of the `ACL SETUSER` of one user in `docs/operating.md`.
 fn documented(user: &str) -> Vec<String> {
@@ -21,7 +16,7 @@ fn documented(user: &str) -> Vec<String> {
 
 #[test]
 fn the_documented_rights_suffice() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let mut admin = redis.connect();
     for user in ["imcore", "imhelper"] {
         redis::cmd("ACL").arg(documented(user)).exec(&mut admin).unwrap();
@@ -29,9 +24,9 @@ fn the_documented_rights_suffice() {
     let url = format!("redis://imcore:secret@127.0.0.1:{}/0", redis.port);
     let start = |name| {
         let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
-        let node = Process::start(&[&args[..], &["--server", name]].concat());
-        let address = node.address();
-        eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+        let node = Imserver::start(&[&args[..], &["--server", name]].concat());
+        let _address = node.address();
+        node.wait_ready();
         node
     };
     let nodes = [start("a"), start("b")];
@@ -77,10 +72,10 @@ fn a_redis_that_drops_keys_is_warned_of() {
         (["--maxmemory", "200mb", "--maxmemory-policy", "noeviction"], false),
         (["--maxmemory", "0", "--maxmemory-policy", "allkeys-lru"], false),
     ] {
-        let redis = RedisServer::start_with(&settings);
-        let node = Process::start(&["--listen", "127.0.0.1:0", "--redis", &redis.url()]);
-        let address = node.address();
-        eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+        let redis = Redis::start_with(&settings);
+        let node = Imserver::start(&["--listen", "127.0.0.1:0", "--redis", &redis.url()]);
+        let _address = node.address();
+        node.wait_ready();
         let warning = "maxmemory-policy allkeys-lru: when its memory is full";
         if warns {
             node.says(warning);

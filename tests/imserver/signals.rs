@@ -3,13 +3,9 @@
 use std::{thread, time::Duration};
 
 use imcore::Message;
+use testkit::{Imserver, Redis, eventually, ws::Client};
 
-use crate::{
-    cluster::{Cluster, ticket},
-    process::{Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use crate::cluster::{Cluster, ticket};
 
 #[test]
 fn both_signals_end_a_node_in_good_order() {
@@ -58,10 +54,10 @@ fn a_spread_stop_serves_those_who_wait_and_a_second_signal_ends_it() {
 
 #[test]
 fn redis_may_come_later() {
-    let mut redis = RedisServer::start();
+    let mut redis = Redis::start();
     let url = redis.url();
     redis.stop();
-    let mut node = Process::start(&["--listen", "127.0.0.1:0", "--server", "n", "--redis", &url]);
+    let mut node = Imserver::start(&["--listen", "127.0.0.1:0", "--server", "n", "--redis", &url]);
     let address = node.address();
     node.says("until the broker is back");
     assert_eq!(Client::connect(address, "ws://x/ws?token=x").err(), Some(503));

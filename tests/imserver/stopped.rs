@@ -10,12 +10,7 @@ use std::{
 };
 
 use imcore::{ImClient, Message};
-
-use crate::{
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use testkit::{Imserver, PATIENCE, Redis, ws::Client};
 
 /// How long the node is stopped, each time. A stop is met by a blocked read or not, as chance has it.
 fn short_stops() -> Vec<Duration> {
@@ -26,7 +21,7 @@ const CLIENTS: i64 = 4;
 
 fn post(api: SocketAddr, body: &str) -> String {
     let mut socket = TcpStream::connect(api).unwrap();
-    socket.set_read_timeout(Some(LONG)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let length = body.len();
     let head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     let head = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
@@ -38,7 +33,7 @@ fn post(api: SocketAddr, body: &str) -> String {
 
 /// Sends from a helper and through the API of a node that is stopped again and again; all arrives, in order.
 fn stopped_again_and_again(
-    mut launch: impl FnMut(&[&str]) -> Process,
+    mut launch: impl FnMut(&[&str]) -> Imserver,
     url: &str,
     im: &ImClient,
     stops: &[Duration],
@@ -47,7 +42,7 @@ fn stopped_again_and_again(
     let api = ["--api", "127.0.0.1:0", "--redis", url];
     let node = launch(&[&args[..], &api].concat());
     let address = node.address();
-    eventually("ready", || Client::connect(address, "ws://x/ws?token=none").err() == Some(401));
+    node.wait_ready();
     let log = node.log();
     let api = log.split("API at http://").nth(1).unwrap();
     let api: SocketAddr = api.split('/').next().unwrap().parse().unwrap();
@@ -102,26 +97,26 @@ fn stopped_again_and_again(
 
 #[test]
 fn a_node_that_is_stopped_and_continued_loses_nothing() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
-    stopped_again_and_again(Process::start, &redis.url(), &im, &short_stops());
+    stopped_again_and_again(Imserver::start, &redis.url(), &im, &short_stops());
 }
 
 /// Longer than any call may take, and than a probe may be under way: a node that was stopped has not waited.
 #[test]
 fn nor_does_one_that_was_stopped_for_long() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
     let stops = [Duration::from_millis(5_500); 3];
-    stopped_again_and_again(Process::start, &redis.url(), &im, &stops);
+    stopped_again_and_again(Imserver::start, &redis.url(), &im, &stops);
 }
 
 #[test]
 fn nor_does_one_over_a_socket_path() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
     let url = format!("redis+unix://{}", redis.socket().display());
-    stopped_again_and_again(Process::start, &url, &im, &short_stops());
+    stopped_again_and_again(Imserver::start, &url, &im, &short_stops());
 }
 
 #[test]
@@ -130,13 +125,13 @@ fn nor_does_one_whose_redis_speaks_tls() {
 
     let folder = std::env::temp_dir().join(format!("imcore-stopped-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let identity = crate::ws::tls::Identity::new();
+    let identity = testkit::tls::Identity::new();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     std::fs::write(&cert, identity.cert).unwrap();
     std::fs::write(&key, identity.key).unwrap();
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let redis = RedisServer::start_with(&[
+    let redis = Redis::start_with(&[
         "--tls-port",
         &port,
         "--tls-cert-file",
@@ -149,7 +144,7 @@ fn nor_does_one_whose_redis_speaks_tls() {
         "no",
     ]);
     let im = ImClient::builder().servers(["node-0"]).redis(redis.url()).build().unwrap();
-    let launch = |args: &[&str]| Process::start_with_env(&[("SSL_CERT_FILE", cert)], args);
+    let launch = |args: &[&str]| Imserver::start_with_env(&[("SSL_CERT_FILE", cert)], args);
     stopped_again_and_again(launch, &format!("rediss://localhost:{port}"), &im, &short_stops());
     std::fs::remove_dir_all(&folder).unwrap();
 }

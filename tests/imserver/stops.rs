@@ -8,12 +8,7 @@ use std::{
 };
 
 use imcore::{ImClient, Message, Receipt};
-
-use crate::{
-    process::{LONG, Process, eventually},
-    redis_server::RedisServer,
-    ws::Client,
-};
+use testkit::{Imserver, PATIENCE, Redis, eventually, ws::Client};
 
 const TOKEN: &str = "0123456789abcdef-token";
 /// Enough that a batch after the other, each until its time is over, takes far longer than a stop may.
@@ -22,7 +17,7 @@ const RECEIPTS: usize = 8_000;
 /// Status and body of the admin listener's answer.
 fn ask(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
     );
@@ -38,15 +33,8 @@ fn stats(admin: SocketAddr) -> serde_json::Value {
     serde_json::from_str(&ask(admin, "/stats").1).unwrap()
 }
 
-/// Where a process says that its admin listener is.
-fn admin_of(node: &Process) -> SocketAddr {
-    node.says("admin at http://");
-    let log = node.log();
-    log.split("admin at http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap()
-}
-
 /// Stops the server process in its tracks; its sockets stay open.
-fn freeze(redis: &RedisServer) {
+fn freeze(redis: &Redis) {
     let info: String = redis::cmd("INFO").arg("server").query(&mut redis.connect()).unwrap();
     let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap();
     assert!(Command::new("kill").args(["-STOP", pid.trim()]).status().unwrap().success());
@@ -55,11 +43,11 @@ fn freeze(redis: &RedisServer) {
 /// Messages with receipts wait for a client that reads nothing; the stop makes all their receipts due.
 #[test]
 fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let file = std::env::temp_dir().join(format!("imcore-stops-{}.json", std::process::id()));
     fs::write(&file, r#"{"limits": {"outbox_bytes": 67108864, "outbox_age": 600}}"#).unwrap();
     let (config, url) = (file.display().to_string(), redis.url());
-    let mut node = Process::start(&[
+    let mut node = Imserver::start(&[
         "--listen",
         "127.0.0.1:0",
         "--admin",
@@ -74,7 +62,7 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
         &config,
     ]);
     let address = node.address();
-    let admin = admin_of(&node);
+    let admin = node.admin();
     let im = ImClient::builder().servers(["n"]).redis(&url).build().unwrap();
     let connect = || Client::connect(address, &im.connect_url(1, None).unwrap());
     eventually("ready", || Client::connect(address, "ws://x/ws?token=no").err() == Some(401));
@@ -104,9 +92,9 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
 /// A restart would only throw its clients out.
 #[test]
 fn a_node_whose_redis_hangs_is_live() {
-    let redis = RedisServer::start();
+    let redis = Redis::start();
     let url = redis.url();
-    let node = Process::start(&[
+    let node = Imserver::start(&[
         "--listen",
         "127.0.0.1:0",
         "--admin",
@@ -118,7 +106,7 @@ fn a_node_whose_redis_hangs_is_live() {
         "--redis",
         &url,
     ]);
-    let (address, admin) = (node.address(), admin_of(&node));
+    let (address, admin) = (node.address(), node.admin());
     eventually("ready", || ask(admin, "/health/ready").0 == 200);
     freeze(&redis);
     // Longer than a stuck thread would go unnoticed. Whoever connects keeps the ticket thread asking.

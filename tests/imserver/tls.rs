@@ -7,13 +7,10 @@ use std::{
 };
 
 use rustls::HandshakeKind;
-
-use crate::{
-    process::{Process, eventually, outcome},
-    ws::{
-        Client, Stream,
-        tls::{Identity, forget, secure},
-    },
+use testkit::{
+    Imserver, eventually, outcome,
+    tls::{Identity, Stream, forget, secure},
+    ws::Client,
 };
 
 /// A folder with a certificate and its key, as tools that renew them leave it.
@@ -55,7 +52,7 @@ impl Drop for Certificates {
 fn a_renewed_certificate_is_taken_over_by_sighup() {
     let (files, first, second) = (Certificates::new("renew"), Identity::new(), Identity::new());
     files.put(&first);
-    let mut node = Process::start(&[
+    let mut node = Imserver::start(&[
         "--listen",
         "127.0.0.1:0",
         "--tls-cert",
@@ -116,7 +113,7 @@ fn a_key_that_everybody_can_read_and_a_secret_that_everybody_would_try_are_warne
     use std::os::unix::fs::PermissionsExt;
 
     let outcome = |args: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_imserver")).args(args).output();
+        let output = std::process::Command::new(testkit::imserver::program()).args(args).output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     let folder = Certificates::new("modes");
@@ -143,6 +140,6 @@ fn a_key_that_everybody_can_read_and_a_secret_that_everybody_would_try_are_warne
     }
     fs::set_permissions(folder.key(), fs::Permissions::from_mode(0o644)).unwrap();
     let listen = ["--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
-    let node = Process::start(&listen);
+    let node = Imserver::start(&listen);
     node.says("every user of this machine can read");
 }

@@ -12,11 +12,9 @@ use imcore::{
     server::{CloseReason, ServerConfig},
 };
 use socket2::{Domain, Socket, Type};
+use testkit::{eventually, tls::Stream, ws::Client};
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Client, Stream},
-};
+use crate::world::{Backend, World};
 
 fn one_reactor(config: &mut ServerConfig) {
     config.reactors = 1;

@@ -3,8 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use imcore::{ClientId, ErrorKind, ImClient, Message, broker::Envelope};
+use testkit::eventually;
 
-use crate::world::{Backend, World, eventually};
+use crate::world::{Backend, World};
 
 fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
     list.sort();

@@ -5,12 +5,13 @@ use std::{io::Write, sync::mpsc::channel, thread, time::Duration};
 
 use imcore::{Receipt, server::CloseReason};
 use serde_json::json;
+use testkit::{
+    PATIENCE, eventually,
+    ws::{Client, frame},
+};
 use tungstenite::Message;
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Client, PATIENCE, frame},
-};
+use crate::world::{Backend, World};
 
 pub fn a_flood_is_closed_with_1008(backend: Backend) {
     let world = World::with(backend, 1, |config| {

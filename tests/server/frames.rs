@@ -7,15 +7,17 @@ use std::{
 };
 
 use imcore::server::CloseReason;
+use testkit::{
+    PATIENCE, eventually,
+    tls::Stream,
+    ws::{Client, frame, header, request, response_head},
+};
 use tungstenite::{
     Message, WebSocket,
     protocol::{CloseFrame, Role},
 };
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Client, PATIENCE, Stream, frame, header, request, response_head},
-};
+use crate::world::{Backend, World};
 
 const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;

@@ -8,11 +8,13 @@ use std::{
 };
 
 use imcore::{ClientId, IdKind, ImClient, Ticket, broker::Envelope};
-
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Client, Stream, exchange, request, response_head},
+use testkit::{
+    eventually,
+    tls::Stream,
+    ws::{Client, exchange, request, response_head},
 };
+
+use crate::world::{Backend, World};
 
 /// A path with a fresh token for `client`.
 fn target(world: &World, client: impl Into<ClientId>) -> String {
@@ -398,7 +400,7 @@ pub fn the_slowest_handshake_gives_way(backend: Backend) {
     for id in 1..20 {
         world.connect(id).silent();
     }
-    idle[0].set_read_timeout(Some(crate::ws::PATIENCE)).unwrap();
+    idle[0].set_read_timeout(Some(testkit::PATIENCE)).unwrap();
     let mut told = String::new();
     let _ = idle[0].read_to_string(&mut told);
     assert!(told.is_empty() || read_refusal(&told).0 == 503, "{told}");
@@ -469,7 +471,7 @@ pub fn a_socket_without_a_request_is_closed_in_time(backend: Backend) {
     let mut bystander = world.connect(1);
     for start in ["", "GET /ws?token=x HTTP/1.1\r\nHost: x\r\n"] {
         let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
-        stream.set_read_timeout(Some(crate::ws::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(testkit::PATIENCE)).unwrap();
         stream.write_all(start.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

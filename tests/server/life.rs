@@ -6,11 +6,9 @@ use imcore::{
     ClientId, Message, Receipt,
     server::{CloseReason, Limits},
 };
+use testkit::{PATIENCE, eventually};
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::PATIENCE,
-};
+use crate::world::{Backend, World};
 
 pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
     let mut world = World::new(backend, 2);

@@ -13,15 +13,10 @@ mod proxies;
 #[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]
-#[path = "../support/redis.rs"]
-mod redis_server;
-#[cfg(feature = "redis")]
 mod stage;
 #[cfg(feature = "tls")]
 mod tls;
 mod world;
-#[path = "../support/ws.rs"]
-mod ws;
 
 /// One test per backend: those of the second list are about sockets in the clear.
 macro_rules! behaviour {

@@ -10,11 +10,9 @@ use std::{
 use imcore::{ClientId, ErrorKind, ImClient, Message, Receipt, Ticket};
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, json};
+use testkit::ws::Client;
 
-use crate::{
-    world::{Backend, World},
-    ws::Client,
-};
+use crate::world::{Backend, World};
 
 /// A GUID that the node `owner` of three owns, and that differs from others by `number`.
 fn guid(number: u32, owner: u32) -> ClientId {

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use imcore::{ImClient, Message};
+use testkit::{eventually, ws::Client};
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::Client,
-};
+use crate::world::{Backend, World};
 
 pub fn nodes_tell_of_themselves(backend: Backend) {
     let mut world = World::with(backend, 3, |config| {

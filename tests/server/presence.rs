@@ -10,12 +10,10 @@ use std::{
 };
 
 use imcore::{ClientId, PresenceWatch, server::CloseReason};
+use testkit::{PATIENCE, eventually, ws::Client};
 use tungstenite::Message;
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Client, PATIENCE},
-};
+use crate::world::{Backend, World};
 
 type Seen = (&'static str, ClientId, Option<String>);
 

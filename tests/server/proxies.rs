@@ -3,11 +3,13 @@
 use std::io::Write;
 
 use imcore::server::PeerAddress;
-
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Stream, exchange, request, response_head},
+use testkit::{
+    eventually,
+    tls::Stream,
+    ws::{exchange, request, response_head},
 };
+
+use crate::world::{Backend, World};
 
 fn world(backend: Backend, from: PeerAddress) -> World {
     World::with(backend, 1, |config| {

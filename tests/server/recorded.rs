@@ -7,27 +7,20 @@
 //! writes together with the `Chan` hash, so both are staged. Status codes of refused tickets are ours:
 //! see `handshakes`.
 
-use std::{fs, io::Write, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use imcore::{
     ClientId, Message, Ticket,
     server::{Limits, Server, ServerConfig},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
-
-use crate::{
-    redis_server::RedisServer,
-    stage::{Keys, NAMES, Stage},
-    world::eventually,
-    ws::{Client, PATIENCE, frame},
+use testkit::{
+    PATIENCE, Redis, eventually, fixtures,
+    ws::{Client, frame},
 };
 
-fn fixtures<T: DeserializeOwned>(name: &str) -> Vec<T> {
-    let path = testkit::root().join("tests/fixtures/wire").join(name);
-    let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-}
+use crate::stage::{Keys, NAMES, Stage};
 
 #[derive(Deserialize)]
 struct Scenario {
@@ -187,7 +180,7 @@ fn stored_tokens_are_read_like_the_original_and_told_on_unchanged() {
         let mut stage = Stage::new(dialect, 1);
         let cases: Vec<TokenValue> = fixtures("token_values.jsonl");
         for case in cases.iter().filter(|case| case.dialect == dialect) {
-            let mut events = RedisServer::shared().connect();
+            let mut events = Redis::shared().connect();
             let mut pubsub = events.as_pubsub();
             pubsub.set_read_timeout(Some(PATIENCE)).unwrap();
             pubsub.subscribe(format!("evt_{}Online", stage.prefix)).unwrap();
@@ -271,7 +264,7 @@ fn a_broker_that_went_away_is_found_again() {
         broker::{Broker, RedisBroker, RedisOptions},
     };
 
-    let mut server = RedisServer::start();
+    let mut server = Redis::start();
     let broker: Arc<dyn Broker> =
         Arc::new(RedisBroker::open(&server.url(), RedisOptions::default()).unwrap());
     let config = ServerConfig {

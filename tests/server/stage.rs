@@ -12,12 +12,9 @@ use imcore::{
     server::{Limits, Server, ServerConfig, ServerHandle},
 };
 use redis::Connection;
+use testkit::{PATIENCE, Redis, eventually, ws::Client};
 
-use crate::{
-    redis_server::RedisServer,
-    world::{eventually, fresh_prefix},
-    ws::{Client, PATIENCE},
-};
+use crate::world::fresh_prefix;
 
 /// Names of the nodes in the records.
 pub const NAMES: [&str; 2] = ["127.0.0.1:16001", "127.0.0.1:16002"];
@@ -58,7 +55,7 @@ impl Stage {
         });
         let mut stage = Stage {
             nodes: started.collect(),
-            redis: RedisServer::shared().connect(),
+            redis: Redis::shared().connect(),
             recorded: if dialect == "long" { "im_v2_ws" } else { "wsim_ws" },
             prefix: format!("{prefix}_ws"),
             probes: Vec::new(),

@@ -14,12 +14,14 @@ use imcore::{
     server::{CloseReason, PeerAddress, ServerConfig, TlsConfig, TlsFailure},
 };
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned, pki_types::ServerName};
+use testkit::{
+    PATIENCE, eventually,
+    tls::{Identity, Stream},
+    ws::{Client, frame, request, response_head},
+};
 use tungstenite::{Message, WebSocket, protocol::Role};
 
-use crate::{
-    world::{Backend, World, eventually},
-    ws::{Client, PATIENCE, Stream, frame, request, response_head, tls::Identity},
-};
+use crate::world::{Backend, World};
 
 /// The certificate of all secure worlds, and the clients that trust it.
 fn shared() -> &'static (Identity, Arc<ClientConfig>) {

@@ -1,17 +1,13 @@
 //! A cluster for a test: several nodes in this process, a helper, clients over real sockets.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use imcore::{
     ClientId, ImClient,
     broker::{Broker, MemoryBroker},
     server::{CloseReason, Limits, Server, ServerConfig, ServerHandle},
 };
-
-use crate::ws::{Client, PATIENCE, tls::forget};
+use testkit::{PATIENCE, eventually, tls::forget, ws::Client};
 
 /// Which broker stands between helper and nodes.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +73,7 @@ impl World {
                 let node = Server::start(config, open()).unwrap();
                 #[cfg(feature = "tls")]
                 if matches!(backend, Backend::Tls) {
-                    crate::ws::tls::secure(node.local_addr(), crate::tls::clients());
+                    testkit::tls::secure(node.local_addr(), crate::tls::clients());
                 }
                 node
             })
@@ -107,7 +103,7 @@ impl World {
     /// Redis keys of this world that are the original's or belong to a session.
     #[cfg(feature = "redis")]
     pub fn redis_keys(&self) -> Vec<String> {
-        let mut redis = crate::redis_server::RedisServer::shared().connect();
+        let mut redis = testkit::Redis::shared().connect();
         redis::cmd("KEYS").arg(format!("{}*", self.prefix)).query(&mut redis).unwrap()
     }
 
@@ -162,16 +158,7 @@ pub fn fresh_prefix() -> String {
 pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
     use imcore::broker::{RedisBroker, RedisOptions};
 
-    let url = crate::redis_server::RedisServer::shared().url();
+    let url = testkit::Redis::shared().url();
     let options = RedisOptions { prefix: prefix.into(), ..RedisOptions::default() };
     Arc::new(RedisBroker::open(&url, options).unwrap())
-}
-
-/// Asks again until the answer is yes.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

@@ -1,13 +1,14 @@
 //! A running deployment to measure: a Redis and a node, and the tool as a process.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    io::Read,
+    net::{SocketAddr, TcpListener},
+    process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use testkit::{Imserver, Redis, eventually, imserver::program, tls::Identity};
 
 use crate::proxy::{Proxy, Sabotage};
 
@@ -41,11 +42,9 @@ impl Run {
 }
 
 pub struct Deployment {
-    redis: Child,
-    node: Child,
-    redis_address: SocketAddr,
+    node: Imserver,
+    redis: Redis,
     pub server: SocketAddr,
-    api: SocketAddr,
 }
 
 /// Key of the node's API.
@@ -72,24 +71,13 @@ const MIXED: [&str; 15] = [
 
 impl Deployment {
     pub fn start() -> Self {
-        let [redis_address, server, api] = [free_address(), free_address(), free_address()];
-        let redis = Command::new("redis-server")
-            .args([
-                "--port",
-                &redis_address.port().to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        wait_for(redis_address);
-        let node = start_node(server, redis_address, api);
-        let deployment = Deployment { redis, node, redis_address, server, api };
-        wait_for(server);
-        deployment
+        let redis = Redis::start();
+        // The tool connects to a node by its name.
+        let server = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let server = server.expect("a port");
+        let node = start_node(server, &redis);
+        node.wait_ready();
+        Deployment { node, redis, server }
     }
 
     /// Runs the tool against this deployment, its clients connecting through a proxy that does `sabotage`.
@@ -133,7 +121,7 @@ impl Deployment {
 
     /// The tool sends through the node's HTTP API.
     pub fn mixed_by_api(&self) -> Run {
-        let api = format!("http://{}", self.api);
+        let api = format!("http://{}", self.node.api());
         self.run(&[&MIXED[..], &["--api", &api, "--api-key", KEY]].concat())
     }
 
@@ -148,7 +136,7 @@ impl Deployment {
     /// With another list of nodes than there are.
     pub fn of_servers(&self, servers: &str, arguments: &[&str]) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-        command.args(arguments).args(["--redis", &format!("redis://{}", self.redis_address)]);
+        command.args(arguments).args(["--redis", &self.redis.url()]);
         Run::of(command.args(["--servers", servers]))
     }
 
@@ -159,92 +147,60 @@ impl Deployment {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
         command.args(arguments);
-        command.args(["--redis", &format!("redis://{}", self.redis_address)]);
+        command.args(["--redis", &self.redis.url()]);
         command.args(["--servers", &self.server.to_string()]);
         command
     }
 
     pub fn kill_node(&mut self) {
-        self.node.kill().expect("killing the node");
+        self.node.kill();
     }
 
     /// Without a word to anybody, as a machine that loses power and comes up again.
     pub fn restart_node(&mut self) {
-        self.kill_node();
-        self.node.wait().expect("waiting");
-        self.node = start_node(self.server, self.redis_address, self.api);
+        self.node.kill();
+        self.node = start_node(self.server, &self.redis);
     }
 
     /// As a debugger, a freezer or job control does.
     pub fn pause_node(&mut self) {
         for _ in 0..3 {
-            self.signal("STOP");
+            self.node.signal("STOP");
             thread::sleep(Duration::from_millis(150));
-            self.signal("CONT");
+            self.node.signal("CONT");
             thread::sleep(Duration::from_millis(100));
         }
     }
 
-    fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args([&format!("-{name}"), &self.node.id().to_string()]).status();
-        assert!(status.expect("kill").success());
-    }
-
     pub fn flush_redis(&mut self) {
-        assert_eq!(self.redis_says("FLUSHALL\r\n"), "+OK");
+        redis::cmd("FLUSHALL").exec(&mut self.redis.connect()).expect("Redis");
     }
 
     /// Room and direct messages are counted as they are sent; a few have been when this returns.
     fn wait_for_traffic(&self) {
-        let key = format!("HGET im_v2_wsPublished {}\r\n", self.server);
+        let mut count = redis::cmd("HGET");
+        count.arg("im_v2_wsPublished").arg(self.server.to_string());
+        let mut redis = self.redis.connect();
         eventually("traffic", || {
-            self.redis_says(&key).trim_start_matches('$').parse::<u32>().is_ok_and(|n| n > 1)
+            count.query::<Option<u32>>(&mut redis).expect("Redis").is_some_and(|sent| sent > 9)
         });
     }
-
-    /// The first line of the answer to an inline command.
-    fn redis_says(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect(self.redis_address).expect("Redis");
-        stream.write_all(command.as_bytes()).expect("Redis");
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).expect("Redis");
-        line.trim_end().to_owned()
-    }
 }
 
-impl Drop for Deployment {
-    fn drop(&mut self) {
-        for child in [&mut self.node, &mut self.redis] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn start_node(server: SocketAddr, redis: SocketAddr, api: SocketAddr) -> Child {
-    let [server, api, redis] = [server.to_string(), api.to_string(), format!("redis://{redis}")];
-    let mut node = Command::new(imserver())
-        .args(["--listen", &server, "--server", &server, "--servers", &server])
-        .args(["--redis", &redis, "--api", &api])
-        .env("IMSERVER_API_KEY", KEY)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("imserver starts");
-    let log = node.stderr.take().expect("piped");
-    thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).for_each(drop));
-    node
+fn start_node(server: SocketAddr, redis: &Redis) -> Imserver {
+    let name = server.to_string();
+    let place = ["--listen", &name, "--server", &name, "--servers", &name, "--redis", &redis.url()];
+    Imserver::start(&[&place[..], &["--api", "127.0.0.1:0", "--api-key", KEY]].concat())
 }
 
 /// The tool starts a node of its own that speaks TLS.
 pub fn mixed_by_tls() -> Run {
     let folder = std::env::temp_dir().join(format!("imcore-loadtest-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let certified =
-        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let identity = Identity::new();
     let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
-    std::fs::write(&certificate, certified.cert.pem()).expect("writing");
-    std::fs::write(&key, certified.signing_key.serialize_pem()).expect("writing");
+    std::fs::write(&certificate, identity.cert).expect("writing");
+    std::fs::write(&key, identity.key).expect("writing");
     let run = Run::of(
         Command::new(env!("CARGO_BIN_EXE_loadtest"))
             .args(MIXED)
@@ -252,30 +208,8 @@ pub fn mixed_by_tls() -> Run {
             .arg(format!("--node-arg=--tls-cert={}", certificate.display()))
             .arg(format!("--node-arg=--tls-key={}", key.display()))
             .arg("--imserver")
-            .arg(imserver()),
+            .arg(program()),
     );
     let _ = std::fs::remove_dir_all(folder);
     run
-}
-
-fn imserver() -> PathBuf {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name("imserver");
-    assert!(program.exists(), "build it first: cargo build --bin imserver");
-    program
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
-}
-
-fn wait_for(address: SocketAddr) {
-    eventually("a listener", || TcpStream::connect(address).is_ok());
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

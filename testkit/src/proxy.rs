@@ -2,7 +2,6 @@
 //!
 //! Two blocking threads per connection; every change takes effect at once, on connections that are open
 //! and on new ones. Dropped: everything is cut.
-#![allow(dead_code)]
 
 use std::{
     io::{ErrorKind, Read, Write},

@@ -1,8 +1,7 @@
 //! A real `redis-server` for tests: own port and socket, nothing on disk, gone with its owner.
 //!
 //! The server runs under a shell that kills it when its standard input closes, that is, also when the
-//! test process is killed. Not every test binary uses every helper.
-#![allow(dead_code)]
+//! test process is killed.
 
 use std::{
     env, fs,
@@ -21,20 +20,20 @@ use std::{
 use redis::Connection;
 
 /// A running Redis. Dropped: killed, and its folder removed.
-pub(crate) struct RedisServer {
+pub struct Redis {
     shell: Child,
-    pub(crate) port: u16,
+    pub port: u16,
     folder: PathBuf,
     extra: Vec<String>,
 }
 
-impl RedisServer {
-    pub(crate) fn start() -> Self {
+impl Redis {
+    pub fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Starts with further settings, such as `["--requirepass", "secret"]`.
-    pub(crate) fn start_with(extra: &[&str]) -> Self {
+    pub fn start_with(extra: &[&str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("imcore-redis-{}-{number}", std::process::id()));
@@ -44,53 +43,53 @@ impl RedisServer {
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             if let Some(shell) = launch(port, &folder, &extra) {
-                return RedisServer { shell, port, folder, extra };
+                return Redis { shell, port, folder, extra };
             }
         }
         panic!("redis-server does not start; is it installed?");
     }
 
     /// One server for all tests of a process; each test takes a prefix of its own.
-    pub(crate) fn shared() -> &'static RedisServer {
-        static SHARED: OnceLock<RedisServer> = OnceLock::new();
-        SHARED.get_or_init(RedisServer::start)
+    pub fn shared() -> &'static Redis {
+        static SHARED: OnceLock<Redis> = OnceLock::new();
+        SHARED.get_or_init(Redis::start)
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }
 
     /// A plain connection, without anything of the code under test.
-    pub(crate) fn connect(&self) -> Connection {
+    pub fn connect(&self) -> Connection {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_connection_with_timeout(Duration::from_secs(5)).unwrap()
     }
 
     /// Kills it; all data is lost.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         drop(self.shell.stdin.take());
         self.shell.wait().unwrap();
     }
 
     /// Its data as of now.
-    pub(crate) fn snapshot(&self) -> Vec<u8> {
+    pub fn snapshot(&self) -> Vec<u8> {
         redis::cmd("SAVE").exec(&mut self.connect()).unwrap();
         fs::read(self.folder.join("dump.rdb")).unwrap()
     }
 
     /// Starts it again on the same port with the data of a snapshot.
-    pub(crate) fn start_again_from(&mut self, snapshot: &[u8]) {
+    pub fn start_again_from(&mut self, snapshot: &[u8]) {
         fs::create_dir_all(&self.folder).unwrap();
         fs::write(self.folder.join("dump.rdb"), snapshot).unwrap();
         self.start_again();
     }
 
     /// Starts it again on the same port.
-    pub(crate) fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             if let Some(shell) = launch(self.port, &self.folder, &self.extra) {
@@ -102,7 +101,7 @@ impl RedisServer {
     }
 }
 
-impl Drop for RedisServer {
+impl Drop for Redis {
     fn drop(&mut self) {
         self.stop();
         let _ = fs::remove_dir_all(&self.folder);

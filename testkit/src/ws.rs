@@ -1,5 +1,4 @@
 //! A WebSocket client for tests: real socket, every wait with a deadline.
-#![allow(dead_code)]
 
 use std::{
     io::{self, Read, Write},
@@ -9,12 +8,7 @@ use std::{
 
 use tungstenite::{Error, Message, WebSocket, client::IntoClientRequest};
 
-#[path = "tls.rs"]
-pub mod tls;
-pub use tls::Stream;
-
-/// Longest wait for anything that is expected to happen.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+use crate::{PATIENCE, tls::Stream};
 
 /// One open connection.
 pub struct Client(pub WebSocket<Stream>);

@@ -1,5 +1,4 @@
 //! A certificate made for the tests, and clients that trust it.
-#![allow(dead_code)]
 
 use std::{
     io::{self, Read, Write},
@@ -21,6 +20,7 @@ pub struct Identity {
 }
 
 impl Identity {
+    #[allow(clippy::new_without_default)]
     pub fn new() -> Identity {
         let made =
             rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
