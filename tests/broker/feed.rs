@@ -16,7 +16,7 @@ use imcore::{
 };
 use testkit::PATIENCE;
 
-use crate::world::{World, id};
+use crate::world::id;
 
 pub(crate) const NODE: &str = "127.0.0.1:6001";
 
@@ -118,7 +118,7 @@ pub(crate) fn direct(number: i64) -> Envelope {
     }
 }
 
-pub(crate) fn messages_keep_their_order(world: &World) {
+behaviour!(messages_keep_their_order, |world| {
     const MESSAGES: i64 = 6000;
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
@@ -142,9 +142,9 @@ pub(crate) fn messages_keep_their_order(world: &World) {
         assert_eq!(text, number.to_string());
     }
     sending.join().unwrap();
-}
+});
 
-pub(crate) fn payloads_arrive_unchanged(world: &World) {
+behaviour!(payloads_arrive_unchanged, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     let guid = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
@@ -169,9 +169,9 @@ pub(crate) fn payloads_arrive_unchanged(world: &World) {
     for envelope in sent {
         assert_eq!(node.message(), envelope);
     }
-}
+});
 
-pub(crate) fn a_message_never_overtakes_a_join(world: &World) {
+behaviour!(a_message_never_overtakes_a_join, |world| {
     const PAIRS: i64 = 3000;
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
@@ -192,9 +192,9 @@ pub(crate) fn a_message_never_overtakes_a_join(world: &World) {
     }
     sending.join().unwrap();
     assert_eq!(overtaken, 0);
-}
+});
 
-pub(crate) fn a_message_never_overtakes_a_watch(world: &World) {
+behaviour!(a_message_never_overtakes_a_watch, |world| {
     const PAIRS: i64 = 1000;
     let broker = world.broker();
     let joins: Vec<_> = (0..PAIRS).map(|number| (id(number + 1), "a")).collect();
@@ -206,9 +206,9 @@ pub(crate) fn a_message_never_overtakes_a_watch(world: &World) {
         node.channel_message();
         assert!(node.is_in(id(number + 1), "a"), "{number}");
     }
-}
+});
 
-pub(crate) fn a_message_never_overtakes_a_leave(world: &World) {
+behaviour!(a_message_never_overtakes_a_leave, |world| {
     const PAIRS: i64 = 1000;
     let broker = world.broker();
     let names: Vec<_> = (0..PAIRS).map(|number| number.to_string()).collect();
@@ -228,9 +228,9 @@ pub(crate) fn a_message_never_overtakes_a_leave(world: &World) {
         assert!(!node.is_in(id(7), &channel), "{channel}");
     }
     sending.join().unwrap();
-}
+});
 
-pub(crate) fn unwatched_clients_are_not_reported(world: &World) {
+behaviour!(unwatched_clients_are_not_reported, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     node.watchlist.watch(id(1));
@@ -253,9 +253,9 @@ pub(crate) fn unwatched_clients_are_not_reported(world: &World) {
     broker.publish(&[(NODE, to_channel("b"))]).unwrap();
     node.channel_message();
     assert!(node.is_in(id(1), "b"));
-}
+});
 
-pub(crate) fn an_idle_feed_reports_changes(world: &World) {
+behaviour!(an_idle_feed_reports_changes, |world| {
     const CLIENTS: i64 = 1500;
     let broker = world.broker();
     let joins: Vec<_> = (0..CLIENTS).map(|number| (id(number + 1), "a")).collect();
@@ -273,9 +273,9 @@ pub(crate) fn an_idle_feed_reports_changes(world: &World) {
     broker.leave(&[(id(5), "a")]).unwrap();
     let event = node.until("the leave", |event| matches!(event, FeedEvent::Channels { .. }));
     assert_eq!(event, FeedEvent::Channels { client: id(5), channels: vec![] });
-}
+});
 
-pub(crate) fn nodes_hear_only_their_own(world: &World) {
+behaviour!(nodes_hear_only_their_own, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     broker
@@ -284,9 +284,9 @@ pub(crate) fn nodes_hear_only_their_own(world: &World) {
     assert_eq!(node.message(), direct(2));
     broker.publish(&[(NODE, direct(4))]).unwrap();
     assert_eq!(node.message(), direct(4));
-}
+});
 
-pub(crate) fn a_second_process_under_one_name_is_told(world: &World) {
+behaviour!(a_second_process_under_one_name_is_told, |world| {
     let (broker, other) = (world.broker(), world.broker());
     let node = Node::listen(&*broker);
     let twin = Node::listen(&*other);
@@ -306,9 +306,9 @@ pub(crate) fn a_second_process_under_one_name_is_told(world: &World) {
     let listeners = [thread::spawn(listen(node)), thread::spawn(listen(twin))];
     listeners.into_iter().for_each(|listener| listener.join().unwrap());
     assert_eq!(told.load(Ordering::Relaxed), 2);
-}
+});
 
-pub(crate) fn a_broadcast_needs_no_watch(world: &World) {
+behaviour!(a_broadcast_needs_no_watch, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     let broadcast = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
@@ -318,4 +318,4 @@ pub(crate) fn a_broadcast_needs_no_watch(world: &World) {
     // Nobody in the channel: the message is handed on all the same.
     broker.publish(&[(NODE, to_channel("nobody"))]).unwrap();
     assert_eq!(node.channel_message(), "nobody");
-}
+});

@@ -13,11 +13,11 @@ use imcore::{
 };
 use testkit::eventually;
 
-use crate::world::{Events, World, closed, id, opened, sorted};
+use crate::world::{Events, closed, id, opened, sorted};
 
 const LONG: Duration = Duration::from_secs(60);
 
-pub(crate) fn tickets_are_taken_once(world: &World) {
+behaviour!(tickets_are_taken_once, |world| {
     let broker = world.broker();
     let tokens: Vec<String> = (0..100).map(|number| format!("token{number}")).collect();
     for (number, token) in tokens.iter().enumerate() {
@@ -36,9 +36,9 @@ pub(crate) fn tickets_are_taken_once(world: &World) {
         .collect();
     let taken: usize = racers.into_iter().map(|racer| racer.join().unwrap()).sum();
     assert_eq!(taken, 100);
-}
+});
 
-pub(crate) fn tickets_expire(world: &World) {
+behaviour!(tickets_expire, |world| {
     let broker = world.broker();
     // Looking takes a ticket away, so there is one for each look.
     let mut number = 0;
@@ -54,9 +54,9 @@ pub(crate) fn tickets_expire(world: &World) {
         assert!(taken[1].is_some());
         taken[0].is_none()
     });
-}
+});
 
-pub(crate) fn tickets_keep_the_order_of_tokens(world: &World) {
+behaviour!(tickets_keep_the_order_of_tokens, |world| {
     let broker = world.broker();
     let first = Ticket::parse(r#"{ "item2":"10.0.0.1", "item1":"5" }"#).unwrap();
     let second = Ticket::new(id(6), Some("说"));
@@ -67,9 +67,9 @@ pub(crate) fn tickets_keep_the_order_of_tokens(world: &World) {
     let texts: Vec<_> =
         taken.iter().map(|taken| taken.as_ref().map(|taken| &taken.text[..])).collect();
     assert_eq!(texts, [Some(first.text()), None, Some(second.text()), None]);
-}
+});
 
-pub(crate) fn tickets_are_put_back_for_what_is_left_of_their_life(world: &World) {
+behaviour!(tickets_are_put_back_for_what_is_left_of_their_life, |world| {
     let broker = world.broker();
     let ticket = Ticket::new(id(1), Some("元"));
     broker.put_ticket("a", &ticket, Duration::from_secs(50)).unwrap();
@@ -92,9 +92,9 @@ pub(crate) fn tickets_are_put_back_for_what_is_left_of_their_life(world: &World)
     thread::sleep(Duration::from_millis(5));
     assert_eq!(take("b"), None);
     broker.return_tickets(&[]).unwrap();
-}
+});
 
-pub(crate) fn tickets_of_a_client_can_be_voided(world: &World) {
+behaviour!(tickets_of_a_client_can_be_voided, |world| {
     let broker = world.broker();
     let put = |token: &str, client| {
         broker.put_ticket(token, &Ticket::new(id(client), None), LONG).unwrap();
@@ -108,9 +108,9 @@ pub(crate) fn tickets_of_a_client_can_be_voided(world: &World) {
     put("a4", 1);
     assert_eq!(["a1", "a2", "a4", "b"].map(good), [false, false, true, true]);
     broker.void_tickets(id(3)).unwrap();
-}
+});
 
-pub(crate) fn a_request_is_claimed_once(world: &World) {
+behaviour!(a_request_is_claimed_once, |world| {
     let start = Barrier::new(8);
     let first: Vec<bool> = thread::scope(|scope| {
         let race = |number: usize| {
@@ -132,9 +132,9 @@ pub(crate) fn a_request_is_claimed_once(world: &World) {
     assert_eq!(broker.claim("键 1", "late", LONG).unwrap().as_deref(), Some("done \0 好"));
     assert!(!broker.complete("键 1", &winner, "twice", LONG).unwrap());
     assert_eq!(broker.claim("键 2", "late", LONG).unwrap(), None, "keys are apart");
-}
+});
 
-pub(crate) fn claims_expire_and_are_released(world: &World) {
+behaviour!(claims_expire_and_are_released, |world| {
     let broker = world.broker();
     assert_eq!(broker.claim("a", "first", Duration::from_millis(1)).unwrap(), None);
     eventually("a claim has expired", || broker.claim("a", "second", LONG).unwrap().is_none());
@@ -143,9 +143,9 @@ pub(crate) fn claims_expire_and_are_released(world: &World) {
     assert_eq!(broker.claim("a", "third", LONG).unwrap(), None);
     assert!(broker.complete("a", "third", "done", Duration::from_millis(1)).unwrap());
     eventually("an outcome has expired", || broker.claim("a", "fourth", LONG).unwrap().is_none());
-}
+});
 
-pub(crate) fn presence_is_counted_per_connection(world: &World) {
+behaviour!(presence_is_counted_per_connection, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let mut elsewhere = broker.begin_session("n2", LONG, true).unwrap();
@@ -158,9 +158,9 @@ pub(crate) fn presence_is_counted_per_connection(world: &World) {
     assert_eq!(broker.are_online(&[id(8)]).unwrap(), [false]);
     broker.report(&mut elsewhere, &[closed(1)]).unwrap();
     assert_eq!(broker.online_clients().unwrap(), []);
-}
+});
 
-pub(crate) fn events_carry_the_ticket_text(world: &World) {
+behaviour!(events_carry_the_ticket_text, |world| {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -183,9 +183,9 @@ pub(crate) fn events_carry_the_ticket_text(world: &World) {
     broker.report(&mut session, &[closed(2), closed(0)]).unwrap();
     assert_eq!(events.offline(), texts[2]);
     assert_eq!(events.offline(), texts[0]);
-}
+});
 
-pub(crate) fn repeating_a_report_has_no_effect(world: &World) {
+behaviour!(repeating_a_report_has_no_effect, |world| {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -209,9 +209,9 @@ pub(crate) fn repeating_a_report_has_no_effect(world: &World) {
     // Nothing more was announced than that: the next event is the next change.
     broker.report(&mut session, &[closed(300)]).unwrap();
     assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
-}
+});
 
-pub(crate) fn the_last_close_leaves_channels(world: &World) {
+behaviour!(the_last_close_leaves_channels, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
@@ -223,9 +223,9 @@ pub(crate) fn the_last_close_leaves_channels(world: &World) {
     assert_eq!(broker.channels().unwrap(), [("a".to_string(), 1)]);
     assert_eq!(broker.channel_members("a").unwrap(), [id(8)]);
     assert_eq!(broker.channel_members("b").unwrap(), []);
-}
+});
 
-pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
+behaviour!(a_new_session_supersedes_the_nodes_former_ones, |world| {
     let broker = world.broker();
     let mut former = broker.begin_session("n1", LONG, true).unwrap();
     let mut other = broker.begin_session("n2", LONG, true).unwrap();
@@ -253,7 +253,7 @@ pub(crate) fn a_new_session_supersedes_the_nodes_former_ones(world: &World) {
     assert_eq!(gone, [1, 2].map(|client| Ticket::new(id(client), Some("m")).text().to_string()));
     broker.renew(&other, &NodeStatus::default()).unwrap();
     broker.renew(&now, &NodeStatus::default()).unwrap();
-}
+});
 
 /// Ends memberships as nodes do, until something holds.
 fn overdue(broker: &dyn Broker, what: &str, mut condition: impl FnMut() -> bool) {
@@ -264,7 +264,7 @@ fn overdue(broker: &dyn Broker, what: &str, mut condition: impl FnMut() -> bool)
     });
 }
 
-pub(crate) fn a_client_is_in_no_more_channels_than_it_may(world: &World) {
+behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
     let broker = world.broker();
     let mut limits = JoinLimits::default();
     limits.channels_per_client = 3;
@@ -281,9 +281,9 @@ pub(crate) fn a_client_is_in_no_more_channels_than_it_may(world: &World) {
     broker.leave(&[(id(1), "a")]).unwrap();
     join(&[(id(1), "d")]).unwrap();
     broker.join(&[(id(1), "e")]).unwrap();
-}
+});
 
-pub(crate) fn memberships_of_clients_that_never_come_end(world: &World) {
+behaviour!(memberships_of_clients_that_never_come_end, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -300,9 +300,9 @@ pub(crate) fn memberships_of_clients_that_never_come_end(world: &World) {
     assert_eq!(broker.channel_members("for ever").unwrap(), [id(4)]);
     broker.report(&mut session, &[closed(1), closed(2)]).unwrap();
     assert_eq!(broker.channel_members("a").unwrap(), []);
-}
+});
 
-pub(crate) fn very_many_channels_are_left_in_steps(world: &World) {
+behaviour!(very_many_channels_are_left_in_steps, |world| {
     const CHANNELS: usize = 40_000;
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -324,10 +324,10 @@ pub(crate) fn very_many_channels_are_left_in_steps(world: &World) {
         }
     }
     assert_eq!((left(), broker.channels().unwrap().len()), (0, 0));
-}
+});
 
-/// A node was taken for dead and is not: what its clients have left by that is brought back.
-pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
+// A node was taken for dead and is not: what its clients have left by that is brought back.
+behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
     let broker = world.broker();
     let lapsing = Duration::from_millis(50);
     let mut session = broker.begin_session("n1", lapsing, true).unwrap();
@@ -366,10 +366,10 @@ pub(crate) fn a_node_that_returns_brings_its_clients_back(world: &World) {
     broker.report(&mut again, &[reopened(5, id(1))]).unwrap();
     assert_eq!(broker.rejoin(&[id(1)]).unwrap(), 1);
     assert_eq!(broker.channels().unwrap(), []);
-}
+});
 
-/// Tickets that are out, and those that were taken, keep channels for ten seconds.
-pub(crate) fn who_is_known_to_come_keeps_its_channels(world: &World) {
+// Tickets that are out, and those that were taken, keep channels for ten seconds.
+behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let ticket = |client| Ticket::new(id(client), Some("m"));
@@ -391,17 +391,17 @@ pub(crate) fn who_is_known_to_come_keeps_its_channels(world: &World) {
     broker.put_ticket("another", &ticket(1), 2 * GRACE).unwrap();
     overdue(&*broker, "4 has left", || members() == [id(1), id(2)]);
     overdue(&*broker, "1 has left", || members() == [id(2)]);
-}
+});
 
-pub(crate) fn a_session_beside_others_does_not_supersede(world: &World) {
+behaviour!(a_session_beside_others_does_not_supersede, |world| {
     let broker = world.broker();
     let first = broker.begin_session("n1", LONG, true).unwrap();
     let second = broker.begin_session("n1", LONG, false).unwrap();
     broker.renew(&first, &NodeStatus::default()).unwrap();
     broker.renew(&second, &NodeStatus::default()).unwrap();
-}
+});
 
-pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
+behaviour!(a_lapsed_lease_is_reaped, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
     broker.report(&mut session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
@@ -420,9 +420,9 @@ pub(crate) fn a_lapsed_lease_is_reaped(world: &World) {
         broker.renew(&session, &NodeStatus::default()).unwrap_err().kind(),
         ErrorKind::SessionLost
     );
-}
+});
 
-pub(crate) fn renewing_keeps_a_session(world: &World) {
+behaviour!(renewing_keeps_a_session, |world| {
     let broker = world.broker();
     // Two leases of one length; the one that is not renewed tells that the time has passed.
     let lease = Duration::from_millis(500);
@@ -437,9 +437,9 @@ pub(crate) fn renewing_keeps_a_session(world: &World) {
         broker.reap(10).unwrap() == 1
     });
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
-}
+});
 
-pub(crate) fn two_reapers_never_close_twice(world: &World) {
+behaviour!(two_reapers_never_close_twice, |world| {
     const CONNECTIONS: u64 = 3000;
     let broker = world.broker();
     for node in ["n1", "n2"] {
@@ -479,9 +479,9 @@ pub(crate) fn two_reapers_never_close_twice(world: &World) {
     assert_eq!(broker.online_clients().unwrap(), []);
     assert_eq!(broker.channels().unwrap(), []);
     assert_eq!(broker.reap(10).unwrap(), 0);
-}
+});
 
-pub(crate) fn an_ended_session_is_lost(world: &World) {
+behaviour!(an_ended_session_is_lost, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -497,9 +497,9 @@ pub(crate) fn an_ended_session_is_lost(world: &World) {
     let empty = broker.begin_session("n1", LONG, true).unwrap();
     broker.end_session(&empty).unwrap();
     assert_eq!(broker.reap(10).unwrap(), 0);
-}
+});
 
-pub(crate) fn a_lost_session_reports_nothing(world: &World) {
+behaviour!(a_lost_session_reports_nothing, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -510,7 +510,7 @@ pub(crate) fn a_lost_session_reports_nothing(world: &World) {
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
     assert_eq!(broker.reap(10).unwrap(), 1);
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text());
-}
+});
 
 fn status(connections: u64) -> NodeStatus {
     let mut status = NodeStatus::default();
@@ -518,7 +518,7 @@ fn status(connections: u64) -> NodeStatus {
     status
 }
 
-pub(crate) fn a_status_is_heard_as_long_as_the_lease_stands(world: &World) {
+behaviour!(a_status_is_heard_as_long_as_the_lease_stands, |world| {
     let broker = world.broker();
     assert_eq!(broker.statuses().unwrap(), []);
     let short = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
@@ -536,9 +536,9 @@ pub(crate) fn a_status_is_heard_as_long_as_the_lease_stands(world: &World) {
     assert_eq!(broker.statuses().unwrap(), [("n 2".into(), None)]);
     broker.end_session(&successor).unwrap();
     assert_eq!(broker.statuses().unwrap(), []);
-}
+});
 
-pub(crate) fn connections_of_a_client_are_found_on_its_node(world: &World) {
+behaviour!(connections_of_a_client_are_found_on_its_node, |world| {
     const CONNECTIONS: u64 = 5000;
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -569,9 +569,9 @@ pub(crate) fn connections_of_a_client_are_found_on_its_node(world: &World) {
     assert_eq!(metas(id(8), "n1"), []);
     broker.report(&mut session, &[closed(1)]).unwrap();
     assert_eq!(metas(id(7), "n1"), [(1, Some("twin".into())), (3, None)]);
-}
+});
 
-pub(crate) fn joining_and_leaving(world: &World) {
+behaviour!(joining_and_leaving, |world| {
     let broker = world.broker();
     broker.join(&[(id(1), "a"), (id(2), "a"), (id(1), "b"), (id(1), "a")]).unwrap();
     broker.join(&[(id(1), "a")]).unwrap();
@@ -587,9 +587,9 @@ pub(crate) fn joining_and_leaving(world: &World) {
     broker.leave(&[(id(1), "b"), (id(2), "a")]).unwrap();
     assert_eq!(broker.channels().unwrap(), []);
     assert_eq!(broker.channels_of(&[id(1)]).unwrap(), [Vec::<String>::new()]);
-}
+});
 
-pub(crate) fn any_channel_name_will_do(world: &World) {
+behaviour!(any_channel_name_will_do, |world| {
     let broker = world.broker();
     let names = [
         "群聊1",
@@ -616,18 +616,18 @@ pub(crate) fn any_channel_name_will_do(world: &World) {
         broker.leave(&[(id(1), name), (guid, name), (id(-3), name)]).unwrap();
     }
     assert_eq!(broker.channels().unwrap(), []);
-}
+});
 
-pub(crate) fn the_system_is_hidden(world: &World) {
+behaviour!(the_system_is_hidden, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
     broker.join(&[(id(0), "a"), (id(4), "a")]).unwrap();
     assert_eq!(broker.online_clients().unwrap(), [id(4)]);
     assert_eq!(broker.channel_members("a").unwrap(), [id(4)]);
-}
+});
 
-pub(crate) fn clearing_a_channel_keeps_who_is_online(world: &World) {
+behaviour!(clearing_a_channel_keeps_who_is_online, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(250))]).unwrap();
@@ -639,9 +639,9 @@ pub(crate) fn clearing_a_channel_keeps_who_is_online(world: &World) {
     assert_eq!(broker.channel_size("a").unwrap(), 1);
     assert_eq!(broker.channels_of(&[id(3), id(250)]).unwrap(), [vec!["b"], vec!["a"]]);
     broker.clear_channel("nosuch").unwrap();
-}
+});
 
-pub(crate) fn nothing_asked_nothing_done(world: &World) {
+behaviour!(nothing_asked_nothing_done, |world| {
     let broker = world.broker();
     broker.join(&[]).unwrap();
     broker.join(&[(id(1), "")]).unwrap();
@@ -658,7 +658,7 @@ pub(crate) fn nothing_asked_nothing_done(world: &World) {
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[]).unwrap();
     assert_eq!(broker.reap(0).unwrap(), 0);
-}
+});
 
 /// Reads all pages of a list.
 fn all_pages<T>(read: impl Fn(Option<&str>) -> Page<T>) -> Vec<T> {
@@ -673,7 +673,7 @@ fn all_pages<T>(read: impl Fn(Option<&str>) -> Page<T>) -> Vec<T> {
     }
 }
 
-pub(crate) fn lists_come_page_by_page(world: &World) {
+behaviour!(lists_come_page_by_page, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let count = 1_500;
@@ -711,9 +711,9 @@ pub(crate) fn lists_come_page_by_page(world: &World) {
         let error = broker.online_page(Some(after), 10).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
     }
-}
+});
 
-pub(crate) fn connections_come_page_by_page(world: &World) {
+behaviour!(connections_come_page_by_page, |world| {
     let broker = world.broker();
     let mut sessions: Vec<_> =
         (0..2).map(|_| broker.begin_session("n1", LONG, false).unwrap()).collect();
@@ -731,4 +731,4 @@ pub(crate) fn connections_come_page_by_page(world: &World) {
     assert_eq!(broker.connections_of(id(1), "n1").unwrap().len(), 4_000);
     let other = broker.connections_page(id(1), "n2", None).unwrap();
     assert_eq!((other.items.len(), other.next), (0, None));
-}
+});

@@ -14,7 +14,7 @@ use imcore::{
 use socket2::{Domain, Socket, Type};
 use testkit::{eventually, tls::Stream, ws::Client};
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
 fn one_reactor(config: &mut ServerConfig) {
     config.reactors = 1;
@@ -43,7 +43,7 @@ fn nobody_was_cut(world: &World) {
     assert!(world.nodes.iter().all(|node| node.vitals().stats().dropped == 0));
 }
 
-pub fn a_burst_in_one_batch_arrives_whole(backend: Backend) {
+behaviour!(a_burst_in_one_batch_arrives_whole, |backend| {
     let world = World::with(backend, 1, one_reactor);
     let mut client = world.connect(1);
     for (count, size) in [(2000, 1000), (8000, 1000), (60, 300_000)] {
@@ -53,9 +53,9 @@ pub fn a_burst_in_one_batch_arrives_whole(backend: Backend) {
         });
     }
     nobody_was_cut(&world);
-}
+});
 
-pub fn a_burst_arrives_while_the_reactor_is_busy_with_a_room(backend: Backend) {
+behaviour!(a_burst_arrives_while_the_reactor_is_busy_with_a_room, |backend| {
     const MEMBERS: i64 = 400;
     let world = World::with(backend, 1, one_reactor);
     let mut client = world.connect(1);
@@ -83,10 +83,10 @@ pub fn a_burst_arrives_while_the_reactor_is_busy_with_a_room(backend: Backend) {
         batch.send().unwrap();
     });
     nobody_was_cut(&world);
-}
+});
 
-/// Reads on at a pace of its own, with a kernel that takes next to nothing for it.
-pub fn a_burst_arrives_at_a_client_that_reads_slower(backend: Backend) {
+// Reads on at a pace of its own, with a kernel that takes next to nothing for it.
+behaviour_in_the_clear!(a_burst_arrives_at_a_client_that_reads_slower, |backend| {
     const COUNT: usize = 20_000;
     let world = World::with(backend, 1, one_reactor);
     let mut bystander = world.connect(1);
@@ -109,10 +109,10 @@ pub fn a_burst_arrives_at_a_client_that_reads_slower(backend: Backend) {
         assert_eq!(bystander.text(), "\"meanwhile\"");
     });
     nobody_was_cut(&world);
-}
+});
 
-/// The backlog lasts many times longer than a pong may take: a ping behind it would come too late.
-pub fn a_client_that_reads_a_long_backlog_is_not_taken_for_silent(backend: Backend) {
+// The backlog lasts many times longer than a pong may take: a ping behind it would come too late.
+behaviour_in_the_clear!(a_client_that_reads_a_long_backlog_is_not_taken_for_silent, |backend| {
     const COUNT: usize = 40;
     let world = World::with(backend, 1, |config| {
         config.reactors = 1;
@@ -135,42 +135,45 @@ pub fn a_client_that_reads_a_long_backlog_is_not_taken_for_silent(backend: Backe
     });
     nobody_was_cut(&world);
     assert_eq!(world.closed(CloseReason::Silent), 0);
-}
+});
 
-/// No ping can stand within a message: one that takes its reader longer than a pong may take is no silence.
-pub fn a_client_that_reads_a_large_message_slowly_is_not_taken_for_silent(backend: Backend) {
-    const SIZE: usize = 900_000;
-    let world = World::with(backend, 1, |config| {
-        config.reactors = 1;
-        config.limits.ping_after = Duration::from_millis(300);
-        config.limits.pong_within = Duration::from_millis(700);
-        config.limits.sweep = Duration::from_millis(100);
-    });
-    let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
-    world.wait_for_connections(1);
-    world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap();
-    // However late the message is: until it begins the client answers, as any does.
-    let mut head = [0; 2];
-    loop {
-        slow.raw().read_exact(&mut head).unwrap();
-        match head {
-            [0x89, 0] => slow.raw().write_all(b"\x8a\x80\0\0\0\0").unwrap(),
-            _ => break,
+// No ping can stand within a message: one that takes its reader longer than a pong may take is no silence.
+behaviour_in_the_clear!(
+    a_client_that_reads_a_large_message_slowly_is_not_taken_for_silent,
+    |backend| {
+        const SIZE: usize = 900_000;
+        let world = World::with(backend, 1, |config| {
+            config.reactors = 1;
+            config.limits.ping_after = Duration::from_millis(300);
+            config.limits.pong_within = Duration::from_millis(700);
+            config.limits.sweep = Duration::from_millis(100);
+        });
+        let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
+        world.wait_for_connections(1);
+        world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap();
+        // However late the message is: until it begins the client answers, as any does.
+        let mut head = [0; 2];
+        loop {
+            slow.raw().read_exact(&mut head).unwrap();
+            match head {
+                [0x89, 0] => slow.raw().write_all(b"\x8a\x80\0\0\0\0").unwrap(),
+                _ => break,
+            }
         }
-    }
-    let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
-    while left > 0 {
-        match slow.raw().read(&mut scratch).unwrap() {
-            0 => panic!("cut with {left} bytes to go"),
-            count => left = left.saturating_sub(count),
+        let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
+        while left > 0 {
+            match slow.raw().read(&mut scratch).unwrap() {
+                0 => panic!("cut with {left} bytes to go"),
+                count => left = left.saturating_sub(count),
+            }
+            thread::sleep(Duration::from_millis(40));
         }
-        thread::sleep(Duration::from_millis(40));
+        assert_eq!(world.closed(CloseReason::Silent), 0);
+        nobody_was_cut(&world);
     }
-    assert_eq!(world.closed(CloseReason::Silent), 0);
-    nobody_was_cut(&world);
-}
+);
 
-pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
+behaviour_in_the_clear!(a_burst_to_a_large_room_reaches_everybody, |backend| {
     const MEMBERS: i64 = 1000;
     const MESSAGES: usize = 60;
     let world = World::with(backend, 1, one_reactor);
@@ -195,7 +198,7 @@ pub fn a_burst_to_a_large_room_reaches_everybody(backend: Backend) {
         world.nodes[0].vitals().stats().delivered == (MEMBERS as usize * MESSAGES) as u64
     });
     nobody_was_cut(&world);
-}
+});
 
 /// Reads about so many bytes, without looking at them.
 fn swallow(client: &mut Client, mut bytes: usize, scratch: &mut [u8]) {

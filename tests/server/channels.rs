@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use imcore::{ClientId, ErrorKind, ImClient, Message, broker::Envelope};
 use testkit::eventually;
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
 fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
     list.sort();
@@ -16,7 +16,7 @@ fn ids<const N: usize>(ids: [i64; N]) -> Vec<ClientId> {
     sorted(ids.map(ClientId::from).to_vec())
 }
 
-pub fn channel_messages_reach_members_on_all_nodes(backend: Backend) {
+behaviour!(channel_messages_reach_members_on_all_nodes, |backend| {
     let world = World::new(backend, 3);
     let mut members: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
     let mut outsider = world.connect(7);
@@ -34,9 +34,9 @@ pub fn channel_messages_reach_members_on_all_nodes(backend: Backend) {
         }
     }
     outsider.silent();
-}
+});
 
-pub fn both_directions_of_membership_agree(backend: Backend) {
+behaviour!(both_directions_of_membership_agree, |backend| {
     let world = World::new(backend, 3);
     let im = &world.im;
     im.join([1], ["a", "b", "a"]).unwrap();
@@ -56,9 +56,9 @@ pub fn both_directions_of_membership_agree(backend: Backend) {
     assert!(im.channels_of(1).unwrap().is_empty());
     assert_eq!(im.channel_size("b").unwrap(), 0);
     assert!(im.channel_members("b").unwrap().is_empty());
-}
+});
 
-pub fn clearing_a_channel_keeps_who_is_online(backend: Backend) {
+behaviour!(clearing_a_channel_keeps_who_is_online, |backend| {
     let world = World::new(backend, 3);
     let mut online = world.connect(1);
     world.im.join(1..=250, ["room"]).unwrap();
@@ -70,9 +70,9 @@ pub fn clearing_a_channel_keeps_who_is_online(backend: Backend) {
     world.im.send(Message::to_channel("room"), "still in").unwrap();
     assert_eq!(online.text(), "\"still in\"");
     world.im.prune_channel("no such").unwrap();
-}
+});
 
-pub fn who_joined_before_connecting_gets_channel_messages(backend: Backend) {
+behaviour!(who_joined_before_connecting_gets_channel_messages, |backend| {
     let world = World::new(backend, 3);
     world.im.join([1], ["room"]).unwrap();
     let mut client = world.connect(1);
@@ -87,9 +87,9 @@ pub fn who_joined_before_connecting_gets_channel_messages(backend: Backend) {
         world.im.send(Message::to_channel(own), &id).unwrap();
         assert_eq!(client.json(), id);
     }
-}
+});
 
-pub fn channels_are_left_with_the_last_connection(backend: Backend) {
+behaviour!(channels_are_left_with_the_last_connection, |backend| {
     let world = World::new(backend, 3);
     let phone = world.connect(1);
     let mut laptop = world.connect(1);
@@ -108,9 +108,9 @@ pub fn channels_are_left_with_the_last_connection(backend: Backend) {
     let mut back = world.connect(1);
     world.im.send(Message::to_channel("b"), "not for 1").unwrap();
     back.silent();
-}
+});
 
-pub fn the_sender_of_a_channel_message_hears_it_on_several_connections(backend: Backend) {
+behaviour!(the_sender_of_a_channel_message_hears_it_on_several_connections, |backend| {
     let world = World::new(backend, 3);
     let mut first = world.connect(1);
     let mut other = world.connect(2);
@@ -128,9 +128,9 @@ pub fn the_sender_of_a_channel_message_hears_it_on_several_connections(backend: 
     // Who is not a member may send as well.
     world.im.send(Message::to_channel("room").from(99), "four").unwrap();
     assert_eq!(other.text(), "\"four\"");
-}
+});
 
-pub fn a_broadcast_reaches_everybody(backend: Backend) {
+behaviour!(a_broadcast_reaches_everybody, |backend| {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = [1, 2, 3, 3, 4].iter().map(|id| world.connect(*id)).collect();
     world.im.send(Message::to_everyone(), "to all").unwrap();
@@ -154,9 +154,9 @@ pub fn a_broadcast_reaches_everybody(backend: Backend) {
         }
     }
     clients.iter_mut().for_each(|client| client.silent());
-}
+});
 
-pub fn channel_names_may_hold_any_characters(backend: Backend) {
+behaviour!(channel_names_may_hold_any_characters, |backend| {
     let world = World::new(backend, 2);
     let mut client = world.connect(1);
     let long = "n".repeat(1024);
@@ -185,9 +185,9 @@ pub fn channel_names_may_hold_any_characters(backend: Backend) {
     assert_eq!(world.im.channels().unwrap().len(), names.len());
     world.im.leave([1], names).unwrap();
     assert!(world.im.channels().unwrap().is_empty());
-}
+});
 
-pub fn an_empty_channel_name_is_refused(backend: Backend) {
+behaviour!(an_empty_channel_name_is_refused, |backend| {
     let world = World::new(backend, 2);
     let mut client = world.connect(1);
     let im = &world.im;
@@ -203,12 +203,12 @@ pub fn an_empty_channel_name_is_refused(backend: Backend) {
     }
     assert!(im.channels().unwrap().is_empty(), "nothing of a refused call was done");
     client.silent();
-}
+});
 
-/// One client joins and leaves over and over: a message right after a join comes, one right after a
-/// leave does not. (One between a join and a leave may or may not: who has left when the node hands
-/// a message on does not get it.)
-pub fn membership_and_messages_keep_their_order(backend: Backend) {
+// One client joins and leaves over and over: a message right after a join comes, one right after a
+// leave does not. (One between a join and a leave may or may not: who has left when the node hands
+// a message on does not get it.)
+behaviour!(membership_and_messages_keep_their_order, |backend| {
     let world = World::new(backend, 2);
     let mut client = world.connect(1);
     let mut witness = world.connect(2);
@@ -224,10 +224,10 @@ pub fn membership_and_messages_keep_their_order(backend: Backend) {
         assert_eq!(witness.json(), serde_json::json!([round, "in"]));
         assert_eq!(witness.json(), serde_json::json!([round, "out"]));
     }
-}
+});
 
-/// A limit on channels, and a name that is too long, are refused with what to do.
-pub fn joins_have_limits(backend: Backend) {
+// A limit on channels, and a name that is too long, are refused with what to do.
+behaviour!(joins_have_limits, |backend| {
     let world = World::new(backend, 1);
     let im = ImClient::builder()
         .servers(["node-0"])
@@ -248,4 +248,4 @@ pub fn joins_have_limits(backend: Backend) {
     let long = "x".repeat(1025);
     assert_eq!(world.im.join([2], [&long]).unwrap_err().kind(), ErrorKind::Argument);
     world.im.join([2], [&long[1..]]).unwrap();
-}
+});

@@ -11,9 +11,9 @@ use testkit::{
 };
 use tungstenite::Message;
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
-pub fn a_flood_is_closed_with_1008(backend: Backend) {
+behaviour!(a_flood_is_closed_with_1008, |backend| {
     let world = World::with(backend, 1, |config| {
         config.reactors = 1;
         config.limits.inbound_message_bytes = 1024;
@@ -28,10 +28,10 @@ pub fn a_flood_is_closed_with_1008(backend: Backend) {
     eventually("counted", || world.closed(CloseReason::Flood) == 1);
     world.im.send(imcore::Message::to([1]), "still served").unwrap();
     assert_eq!(bystander.text(), "\"still served\"");
-}
+});
 
-/// Below its rate a client may send for ever: the count starts anew with every sweep.
-pub fn a_steady_talker_is_no_flood(backend: Backend) {
+// Below its rate a client may send for ever: the count starts anew with every sweep.
+behaviour!(a_steady_talker_is_no_flood, |backend| {
     let world = World::with(backend, 1, |config| {
         config.limits.inbound_message_bytes = 1024;
         config.limits.inbound_rate = 1024;
@@ -45,9 +45,9 @@ pub fn a_steady_talker_is_no_flood(backend: Backend) {
         client.silent();
         thread::sleep(Duration::from_millis(60));
     }
-}
+});
 
-pub fn a_client_that_never_reads_is_closed_and_others_get_everything(backend: Backend) {
+behaviour!(a_client_that_never_reads_is_closed_and_others_get_everything, |backend| {
     const MESSAGES: usize = 300;
     let world = World::with(backend, 1, |config| {
         config.reactors = 1;
@@ -85,9 +85,9 @@ pub fn a_client_that_never_reads_is_closed_and_others_get_everything(backend: Ba
     assert!(stats.dropped > 0);
     assert!(stats.drops.contains(&(CloseReason::SlowConsumer, stats.dropped)), "{:?}", stats.drops);
     drop(stuck);
-}
+});
 
-pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
+behaviour!(a_slow_client_that_reads_on_is_told_1013, |backend| {
     let world = World::with(backend, 2, |config| {
         // The sender's node lets it lag behind.
         let own = config.server.as_deref() == Some("node-0");
@@ -138,9 +138,9 @@ pub fn a_slow_client_that_reads_on_is_told_1013(backend: Backend) {
     assert_eq!(receipts.join().unwrap(), (delivered, sent as usize + 1));
     drop(slow);
     eventually("closed", || world.closed(CloseReason::SlowConsumer) == 1);
-}
+});
 
-pub fn a_stuck_client_is_closed_though_its_outbox_is_small(backend: Backend) {
+behaviour!(a_stuck_client_is_closed_though_its_outbox_is_small, |backend| {
     let world = World::with(backend, 1, |config| {
         config.limits.outbox_age = Duration::from_millis(300);
         config.limits.outbox_bytes = 64 << 20;
@@ -153,9 +153,9 @@ pub fn a_stuck_client_is_closed_though_its_outbox_is_small(backend: Backend) {
     }
     eventually("closed", || world.closed(CloseReason::SlowConsumer) == 1);
     eventually("offline", || !world.im.is_online(1).unwrap());
-}
+});
 
-pub fn a_silent_peer_is_closed_and_one_that_answers_is_not(backend: Backend) {
+behaviour!(a_silent_peer_is_closed_and_one_that_answers_is_not, |backend| {
     let world = World::with(backend, 1, |config| {
         config.reactors = 1;
         config.limits.ping_after = Duration::from_millis(200);
@@ -186,9 +186,9 @@ pub fn a_silent_peer_is_closed_and_one_that_answers_is_not(backend: Backend) {
     });
     eventually("left", || world.closed(CloseReason::Peer) == 1);
     assert_eq!(world.closed(CloseReason::Silent), 1);
-}
+});
 
-pub fn faults_at_the_same_moment_cost_a_bystander_nothing(backend: Backend) {
+behaviour!(faults_at_the_same_moment_cost_a_bystander_nothing, |backend| {
     let world = World::with(backend, 1, |config| config.reactors = 1);
     let mut bystander = world.connect(1);
     world.im.join([1], ["room"]).unwrap();
@@ -213,4 +213,4 @@ pub fn faults_at_the_same_moment_cost_a_bystander_nothing(backend: Backend) {
     }
     world.wait_for_connections(1);
     eventually("offline", || world.im.online_clients().unwrap().len() == 1);
-}
+});

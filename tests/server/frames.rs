@@ -46,7 +46,7 @@ fn wait_for_count(world: &World, reason: CloseReason, count: usize) {
     eventually(reason.text(), || world.closed(reason) == count as u64);
 }
 
-pub fn broken_frames_close_with_a_protocol_error(backend: Backend) {
+behaviour!(broken_frames_close_with_a_protocol_error, |backend| {
     let (world, mut bystander) = one_reactor(backend);
     let mut unmasked = header(TEXT, 0, 2);
     unmasked.extend(b"hi");
@@ -76,9 +76,9 @@ pub fn broken_frames_close_with_a_protocol_error(backend: Backend) {
     }
     wait_for_count(&world, CloseReason::Protocol, cases.len());
     bystander.silent();
-}
+});
 
-pub fn what_is_too_big_closes_with_1009(backend: Backend) {
+behaviour!(what_is_too_big_closes_with_1009, |backend| {
     let (world, mut bystander) = one_reactor(backend);
     let half = [b'x'; 40 << 10];
     let cases = [
@@ -101,9 +101,9 @@ pub fn what_is_too_big_closes_with_1009(backend: Backend) {
     let mut client = world.connect(2);
     client.raw().write_all(&frame(TEXT, &[b'x'; 64 << 10])).unwrap();
     client.silent();
-}
+});
 
-pub fn text_that_is_not_utf8_closes_with_1007(backend: Backend) {
+behaviour!(text_that_is_not_utf8_closes_with_1007, |backend| {
     let (world, mut bystander) = one_reactor(backend);
     let cases = [
         frame(TEXT, b"\xff"),
@@ -121,9 +121,9 @@ pub fn text_that_is_not_utf8_closes_with_1007(backend: Backend) {
     let [first, second] = [frame(0x01, b"\xe4\xbd"), frame(0x80, b"\xa0")];
     client.raw().write_all(&[first, second, frame(0x82, b"\xff\xfe")].concat()).unwrap();
     client.silent();
-}
+});
 
-pub fn a_close_frame_is_answered_with_its_code(backend: Backend) {
+behaviour!(a_close_frame_is_answered_with_its_code, |backend| {
     let (world, _bystander) = one_reactor(backend);
     for code in [1000, 1001, 1003, 1011, 3000, 4001, 4999] {
         let mut client = world.connect(2);
@@ -159,10 +159,10 @@ pub fn a_close_frame_is_answered_with_its_code(backend: Backend) {
     client.raw().read_to_end(&mut rest).unwrap();
     assert_eq!(rest, [0x88, 2, 0x03, 0xe8]);
     eventually("all offline", || world.nodes[0].vitals().stats().connections == 1);
-}
+});
 
-/// No byte more is waited for than it takes to know.
-pub fn what_cannot_be_right_is_refused_at_its_first_byte(backend: Backend) {
+// No byte more is waited for than it takes to know.
+behaviour!(what_cannot_be_right_is_refused_at_its_first_byte, |backend| {
     let (world, mut bystander) = one_reactor(backend);
     let mut half = frame(TEXT, &[b"good so far \xed\xa0".as_slice(), &[b'x'; 1000]].concat());
     half.truncate(8 + 14);
@@ -179,11 +179,11 @@ pub fn what_cannot_be_right_is_refused_at_its_first_byte(backend: Backend) {
     for (name, bytes, code) in cases {
         assert_eq!(code_for(&world, &mut bystander, &bytes), Some(code), "{name}");
     }
-}
+});
 
-/// RFC 6455, 7.1.1: TCP, and TLS, end after both close frames. Whoever answers late can still do so, and need
-/// not wait for the time-out then.
-pub fn a_close_waits_for_the_client_s_answer(backend: Backend) {
+// RFC 6455, 7.1.1: TCP, and TLS, end after both close frames. Whoever answers late can still do so, and need
+// not wait for the time-out then.
+behaviour!(a_close_waits_for_the_client_s_answer, |backend| {
     let world = World::with(backend, 1, |config| {
         config.reactors = 1;
         // Out of reach.
@@ -213,10 +213,10 @@ pub fn a_close_waits_for_the_client_s_answer(backend: Backend) {
     assert_eq!(late.raw().read(&mut [0]).unwrap(), 0, "the end, and nothing before it");
     drop(late);
     eventually("closed", || world.closed(CloseReason::Kicked) == 1);
-}
+});
 
-/// As above, for those that do not answer.
-pub fn a_close_without_an_answer_ends_after_the_linger(backend: Backend) {
+// As above, for those that do not answer.
+behaviour!(a_close_without_an_answer_ends_after_the_linger, |backend| {
     let world = World::new(backend, 1);
     let mut mute = world.connect(1);
     let mut gone = world.connect(2);
@@ -229,9 +229,9 @@ pub fn a_close_without_an_answer_ends_after_the_linger(backend: Backend) {
     let _ = gone.raw().shutdown(std::net::Shutdown::Write);
     world.wait_for_connections(0);
     assert_eq!(world.closed(CloseReason::Kicked), 2);
-}
+});
 
-pub fn an_unfinished_message_is_closed_in_time(backend: Backend) {
+behaviour!(an_unfinished_message_is_closed_in_time, |backend| {
     let world = World::with(backend, 1, |config| {
         config.reactors = 1;
         config.limits.inbound_message_time = Duration::from_millis(500);
@@ -250,9 +250,9 @@ pub fn an_unfinished_message_is_closed_in_time(backend: Backend) {
         assert_eq!(client.closed(), Some(1008), "{name}");
     }
     wait_for_count(&world, CloseReason::Unfinished, cases.len());
-}
+});
 
-pub fn messages_of_clients_are_dropped_and_pings_answered(backend: Backend) {
+behaviour!(messages_of_clients_are_dropped_and_pings_answered, |backend| {
     let (world, mut bystander) = one_reactor(backend);
     let mut client = world.connect(2);
     // Fragments with a ping between them, which is answered before the message is complete.
@@ -283,9 +283,9 @@ pub fn messages_of_clients_are_dropped_and_pings_answered(backend: Backend) {
         assert_eq!(client.0.read().unwrap(), Message::Pong(vec![number].into()));
     }
     bystander.silent();
-}
+});
 
-pub fn frames_right_behind_the_request_are_read(backend: Backend) {
+behaviour!(frames_right_behind_the_request_are_read, |backend| {
     let (world, _bystander) = one_reactor(backend);
     let open = |client: i64, frames: &[u8]| {
         let url = world.im.connect_url(client, None).unwrap();
@@ -313,9 +313,9 @@ pub fn frames_right_behind_the_request_are_read(backend: Backend) {
     let mut client = open(6, &header(TEXT, 0, 0));
     assert_eq!(client.closed(), Some(1002));
     eventually("offline", || world.im.are_online([5, 6]).unwrap() == [false, false]);
-}
+});
 
-pub fn a_client_that_leaves_without_a_word_is_noticed(backend: Backend) {
+behaviour!(a_client_that_leaves_without_a_word_is_noticed, |backend| {
     let (world, mut bystander) = one_reactor(backend);
     drop(world.connect(2));
     let mut polite = world.connect(3);
@@ -331,4 +331,4 @@ pub fn a_client_that_leaves_without_a_word_is_noticed(backend: Backend) {
     assert_eq!(world.closed(CloseReason::Peer), 1);
     eventually("offline", || world.im.online_clients().unwrap().len() == 1);
     bystander.silent();
-}
+});

@@ -14,7 +14,7 @@ use testkit::{
     ws::{Client, exchange, request, response_head},
 };
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
 /// A path with a fresh token for `client`.
 fn target(world: &World, client: impl Into<ClientId>) -> String {
@@ -47,7 +47,7 @@ fn read_refusal(answer: &str) -> (u16, String) {
     (status, reason.to_owned())
 }
 
-pub fn a_token_opens_one_connection(backend: Backend) {
+behaviour!(a_token_opens_one_connection, |backend| {
     let world = World::new(backend, 1);
     for missing in ["/ws", "/ws?token=", "/ws?Token", "/ws?other=1"] {
         let (status, reason) = refusal(&world, &request(missing));
@@ -66,9 +66,9 @@ pub fn a_token_opens_one_connection(backend: Backend) {
     assert_eq!(refusal(&world, &request(&twice)).0, 401, "joined as the original does");
     client.silent();
     eventually("one is online", || world.im.online_clients().unwrap().len() == 1);
-}
+});
 
-pub fn a_token_expires(backend: Backend) {
+behaviour!(a_token_expires, |backend| {
     let world = World::new(backend, 1);
     let short = Duration::from_millis(1);
     eventually("too late", || {
@@ -77,13 +77,13 @@ pub fn a_token_expires(backend: Backend) {
         Client::connect(world.nodes[0].local_addr(), &format!("ws://x/ws?token={token}")).err()
             == Some(401)
     });
-}
+});
 
 fn imcore_token() -> String {
     crate::world::fresh_prefix()
 }
 
-pub fn one_of_many_who_use_a_token_at_once_gets_in(backend: Backend) {
+behaviour!(one_of_many_who_use_a_token_at_once_gets_in, |backend| {
     const THREADS: usize = 6;
     let world = World::new(backend, 2);
     for round in 0..10 {
@@ -105,9 +105,9 @@ pub fn one_of_many_who_use_a_token_at_once_gets_in(backend: Backend) {
             outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
         assert_eq!(refused, [&401; THREADS - 1]);
     }
-}
+});
 
-pub fn a_client_of_another_node_is_told_so(backend: Backend) {
+behaviour!(a_client_of_another_node_is_told_so, |backend| {
     let world = World::new(backend, 3);
     let url = world.im.connect_url(1, None).unwrap();
     assert_eq!(Client::connect(world.nodes[0].local_addr(), &url).err(), Some(421));
@@ -120,10 +120,10 @@ pub fn a_client_of_another_node_is_told_so(backend: Backend) {
     let mut client = Client::connect(world.nodes[1].local_addr(), &url).unwrap();
     assert_eq!(Client::connect(world.nodes[1].local_addr(), &url).err(), Some(401));
     client.silent();
-}
+});
 
-/// Whatever way the two take: nobody who was kicked comes back with an address from before.
-pub fn a_kick_voids_the_addresses_from_before(backend: Backend) {
+// Whatever way the two take: nobody who was kicked comes back with an address from before.
+behaviour!(a_kick_voids_the_addresses_from_before, |backend| {
     let world = World::new(backend, 1);
     let address = world.nodes[0].local_addr();
     for client in 1..=20 {
@@ -139,10 +139,10 @@ pub fn a_kick_voids_the_addresses_from_before(backend: Backend) {
         world.connect(client).silent();
         Client::connect(address, &other).unwrap().silent();
     }
-}
+});
 
-/// The kick comes while the connection is being made.
-pub fn a_kick_stops_a_connection_under_way(backend: Backend) {
+// The kick comes while the connection is being made.
+behaviour!(a_kick_stops_a_connection_under_way, |backend| {
     let world = World::new(backend, 1);
     let address = world.nodes[0].local_addr();
     for client in 1..=40 {
@@ -158,10 +158,10 @@ pub fn a_kick_stops_a_connection_under_way(backend: Backend) {
         }
     }
     eventually("nobody is left", || world.im.online_clients().unwrap().is_empty());
-}
+});
 
-/// As the .NET helper kicks and issues: the one by a message alone, the other by a key alone.
-pub fn a_ticket_that_is_older_than_a_kick_is_void(backend: Backend) {
+// As the .NET helper kicks and issues: the one by a message alone, the other by a key alone.
+behaviour!(a_ticket_that_is_older_than_a_kick_is_void, |backend| {
     let world = World::new(backend, 1);
     let mut client = world.connect(1);
     let kick = Envelope::ForceOffline { client: 1.into() };
@@ -175,9 +175,9 @@ pub fn a_ticket_that_is_older_than_a_kick_is_void(backend: Backend) {
     // With so little of its ten seconds left, it was issued before.
     assert_eq!(with_life("old", 4), Some(401));
     assert_eq!(with_life("new", 10), None);
-}
+});
 
-pub fn ids_of_another_kind_are_refused(backend: Backend) {
+behaviour!(ids_of_another_kind_are_refused, |backend| {
     let guid: ClientId = "8f14e45f-ceea-467f-a9b1-000000000007".parse().unwrap();
     for (kind, own, other) in [
         (IdKind::Int, 7.into(), guid),
@@ -195,9 +195,9 @@ pub fn ids_of_another_kind_are_refused(backend: Backend) {
     let world = World::with(backend, 1, |config| config.ids = Some(IdKind::Any));
     world.connect(7).silent();
     world.connect(guid).silent();
-}
+});
 
-pub fn paths_and_queries_match_as_the_original(backend: Backend) {
+behaviour!(paths_and_queries_match_as_the_original, |backend| {
     let world = World::new(backend, 1);
     let variants: [fn(&str) -> String; 14] = [
         |target| format!("http://im.example.com{target}"),
@@ -247,9 +247,9 @@ pub fn paths_and_queries_match_as_the_original(backend: Backend) {
         let status = refusal(&world, &head).0;
         assert!(status == 404 || other == "*" && status == 400, "{other} {status}");
     }
-}
+});
 
-pub fn offers_of_extensions_and_protocols_are_ignored(backend: Backend) {
+behaviour!(offers_of_extensions_and_protocols_are_ignored, |backend| {
     let world = World::new(backend, 1);
     let extra = "Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Extensions: \
                  permessage-deflate; client_max_window_bits\r\nOrigin: https://any.example\r\n\r\n";
@@ -259,9 +259,9 @@ pub fn offers_of_extensions_and_protocols_are_ignored(backend: Backend) {
     let answer = response_head(&mut stream);
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     assert_eq!(answer.lines().filter(|line| line.starts_with("Sec-")).count(), 1, "{answer}");
-}
+});
 
-pub fn what_is_no_upgrade_is_refused_with_a_reason(backend: Backend) {
+behaviour!(what_is_no_upgrade_is_refused_with_a_reason, |backend| {
     let world = World::new(backend, 1);
     let good = || request(&target(&world, 1));
     let without = |header: &str| {
@@ -321,9 +321,9 @@ pub fn what_is_no_upgrade_is_refused_with_a_reason(backend: Backend) {
     let head = format!("\r\n\r\n{}", head.replace("websocket", "h2c,WebSocket"));
     stream.write_all(head.as_bytes()).unwrap();
     assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
-}
+});
 
-pub fn origins_are_checked_if_some_are_set(backend: Backend) {
+behaviour!(origins_are_checked_if_some_are_set, |backend| {
     let world = World::with(backend, 1, |config| {
         config.origins = vec!["https://im.example.com".into(), "https://b.example".into()];
     });
@@ -341,9 +341,9 @@ pub fn origins_are_checked_if_some_are_set(backend: Backend) {
     }
     // Only browsers send the header; they cannot leave it out.
     world.connect(1).silent();
-}
+});
 
-pub fn a_head_may_come_byte_by_byte(backend: Backend) {
+behaviour!(a_head_may_come_byte_by_byte, |backend| {
     let world = World::new(backend, 1);
     let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -351,19 +351,19 @@ pub fn a_head_may_come_byte_by_byte(backend: Backend) {
         stream.write_all(&[byte]).unwrap();
     }
     assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
-}
+});
 
-pub fn a_full_node_says_so_and_takes_clients_again(backend: Backend) {
+behaviour!(a_full_node_says_so_and_takes_clients_again, |backend| {
     let world = World::with(backend, 1, |config| config.limits.connections = 1);
     let client = world.connect(1);
     let (status, reason) = refusal(&world, &request(&target(&world, 2)));
     assert_eq!((status, reason.as_str()), (503, "this node is full"));
     client.leave();
     eventually("room again", || world.try_connect(2).is_ok());
-}
+});
 
-/// What the original took: cookies of a whole domain come along.
-pub fn large_heads_are_taken(backend: Backend) {
+// What the original took: cookies of a whole domain come along.
+behaviour!(large_heads_are_taken, |backend| {
     let world = World::new(backend, 1);
     let opened = |extra: &str| {
         let head = request(&target(&world, 1)).replace("\r\n\r\n", &format!("\r\n{extra}\r\n"));
@@ -375,9 +375,9 @@ pub fn large_heads_are_taken(backend: Backend) {
     // With the five of the request itself.
     assert!(opened(&"A: b\r\n".repeat(95)));
     assert!(opened("Content-Length: 0\r\nExpect: 100-continue\r\n"));
-}
+});
 
-pub fn an_answer_to_head_has_no_body(backend: Backend) {
+behaviour!(an_answer_to_head_has_no_body, |backend| {
     let world = World::new(backend, 1);
     for (target, status) in [("/", 404), ("/ws", 405), ("/ws?token=x", 405)] {
         let answer = exchange(
@@ -390,10 +390,10 @@ pub fn an_answer_to_head_has_no_body(backend: Backend) {
             "{answer}"
         );
     }
-}
+});
 
-/// Those of whom nothing has come give way, the oldest first: newcomers get in as long as they are quick.
-pub fn the_slowest_handshake_gives_way(backend: Backend) {
+// Those of whom nothing has come give way, the oldest first: newcomers get in as long as they are quick.
+behaviour!(the_slowest_handshake_gives_way, |backend| {
     let world = World::with(backend, 1, |config| config.limits.handshakes = 3);
     let address = world.nodes[0].local_addr();
     let mut idle: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
@@ -406,10 +406,10 @@ pub fn the_slowest_handshake_gives_way(backend: Backend) {
     assert!(told.is_empty() || read_refusal(&told).0 == 503, "{told}");
     let refused = world.nodes[0].vitals().stats().refusals;
     assert!(refused.iter().all(|(status, count)| (*status == 503) == (*count > 0)), "{refused:?}");
-}
+});
 
-/// Those that have begun have a moment, and then give way too.
-pub fn a_slow_request_gives_way_after_a_while(backend: Backend) {
+// Those that have begun have a moment, and then give way too.
+behaviour!(a_slow_request_gives_way_after_a_while, |backend| {
     let world = World::with(backend, 1, |config| {
         config.limits.handshakes = 3;
         // A twentieth of it is the moment.
@@ -427,10 +427,10 @@ pub fn a_slow_request_gives_way_after_a_while(backend: Backend) {
         }
     });
     world.connect(2).silent();
-}
+});
 
-/// Those that succeed cost nothing, however many they are.
-pub fn what_comes_to_nothing_is_limited_over_time(backend: Backend) {
+// Those that succeed cost nothing, however many they are.
+behaviour_in_the_clear!(what_comes_to_nothing_is_limited_over_time, |backend| {
     // Ten seconds' worth may come at once.
     let world = World::with(backend, 1, |config| config.limits.failures_per_address = 2);
     let bad = request("/ws?token=x");
@@ -446,9 +446,9 @@ pub fn what_comes_to_nothing_is_limited_over_time(backend: Backend) {
     );
     eventually("the time makes up for it", || world.try_connect(61).is_ok());
     drop(clients);
-}
+});
 
-pub fn a_head_without_an_end_leaves_others_their_turn(backend: Backend) {
+behaviour_in_the_clear!(a_head_without_an_end_leaves_others_their_turn, |backend| {
     let world = World::with(backend, 1, |config| {
         // More than can be read within the time.
         config.limits.head_bytes = 64 << 20;
@@ -462,9 +462,9 @@ pub fn a_head_without_an_end_leaves_others_their_turn(backend: Backend) {
     let refusals = world.nodes[0].vitals().stats().refusals;
     let refused = |status| refusals.iter().find(|(other, _)| *other == status).unwrap().1;
     assert_eq!((refused(408), refused(431)), (1, 0));
-}
+});
 
-pub fn a_socket_without_a_request_is_closed_in_time(backend: Backend) {
+behaviour!(a_socket_without_a_request_is_closed_in_time, |backend| {
     let world = World::with(backend, 1, |config| {
         config.limits.handshake = Duration::from_millis(150);
     });
@@ -478,9 +478,9 @@ pub fn a_socket_without_a_request_is_closed_in_time(backend: Backend) {
         assert_eq!(read_refusal(&answer).0, 408);
     }
     bystander.silent();
-}
+});
 
-pub fn a_peer_that_goes_during_its_handshake_costs_nothing(backend: Backend) {
+behaviour!(a_peer_that_goes_during_its_handshake_costs_nothing, |backend| {
     let world = World::with(backend, 1, |config| config.limits.handshakes = 4);
     for _ in 0..20 {
         let mut stream = Stream::connect(world.nodes[0].local_addr()).unwrap();
@@ -502,4 +502,4 @@ pub fn a_peer_that_goes_during_its_handshake_costs_nothing(backend: Backend) {
     };
     world.broker.publish(&[("node-0", message)]).unwrap();
     world.connect(3).silent();
-}
+});

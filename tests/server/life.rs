@@ -10,7 +10,7 @@ use testkit::{PATIENCE, eventually};
 
 use crate::world::{Backend, World};
 
-pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
+behaviour!(shutdown_closes_clients_and_leaves_no_trace, |backend| {
     let mut world = World::new(backend, 2);
     let (sender, seen) = channel();
     let bus = world
@@ -58,10 +58,10 @@ pub fn shutdown_closes_clients_and_leaves_no_trace(backend: Backend) {
         let left = ["Grace", "Published"].map(|key| format!("{}_ws{key}", world.prefix));
         assert_eq!(keys, left);
     }
-}
+});
 
-/// What the node is handed before it stops is written before the close frame.
-pub fn shutdown_sends_what_is_queued_first(backend: Backend) {
+// What the node is handed before it stops is written before the close frame.
+behaviour!(shutdown_sends_what_is_queued_first, |backend| {
     let mut world = World::new(backend, 1);
     let mut client = world.connect(1);
     let mut witness = world.connect(2);
@@ -81,10 +81,10 @@ pub fn shutdown_sends_what_is_queued_first(backend: Backend) {
     drop(witness);
     node.shutdown();
     assert_eq!(reader.join().unwrap(), Some(1001));
-}
+});
 
-/// The longest times and the largest sizes that are taken are times and sizes like others.
-pub fn a_node_works_with_the_largest_limits(backend: Backend) {
+// The longest times and the largest sizes that are taken are times and sizes like others.
+behaviour!(a_node_works_with_the_largest_limits, |backend| {
     let world = World::with(backend, 1, |config| {
         let never = Limits::LONGEST;
         config.limits = Limits {
@@ -118,9 +118,9 @@ pub fn a_node_works_with_the_largest_limits(backend: Backend) {
     world.im.kick(1).unwrap();
     assert_eq!(clients[0].closed(), Some(4001));
     eventually("offline", || !world.im.is_online(1).unwrap());
-}
+});
 
-pub fn the_books_balance(backend: Backend) {
+behaviour!(the_books_balance, |backend| {
     let world = World::new(backend, 2);
     let mut clients: Vec<_> = [1, 2, 3, 4, 4].iter().map(|id| world.connect(*id)).collect();
     world.im.join([1, 2, 3], ["room"]).unwrap();
@@ -155,9 +155,9 @@ pub fn the_books_balance(backend: Backend) {
     assert_eq!(world.closed(CloseReason::Kicked), 2);
     assert_eq!(world.closed(CloseReason::Peer), 1);
     assert_eq!(world.closed(CloseReason::Lost), 2);
-}
+});
 
-pub fn presence_counts_survive_a_storm_of_visits(backend: Backend) {
+behaviour!(presence_counts_survive_a_storm_of_visits, |backend| {
     let world = World::new(backend, 2);
     let stays: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
     world.im.join(1..=20, ["room"]).unwrap();
@@ -186,4 +186,4 @@ pub fn presence_counts_survive_a_storm_of_visits(backend: Backend) {
     drop(stays);
     eventually("nobody", || world.im.online_clients().unwrap().is_empty());
     assert_eq!(world.im.channel_size("room").unwrap(), 12);
-}
+});

@@ -12,14 +12,14 @@ use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, json};
 use testkit::ws::Client;
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
 /// A GUID that the node `owner` of three owns, and that differs from others by `number`.
 fn guid(number: u32, owner: u32) -> ClientId {
     format!("8f14e45f-ceea-467f-a9b1-{number:08x}{owner:04x}").parse().unwrap()
 }
 
-pub fn a_message_reaches_its_receivers_on_all_nodes(backend: Backend) {
+behaviour!(a_message_reaches_its_receivers_on_all_nodes, |backend| {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
     let mut outsider = world.connect(7);
@@ -28,18 +28,18 @@ pub fn a_message_reaches_its_receivers_on_all_nodes(backend: Backend) {
         assert_eq!(client.text(), "\"hello\"");
     }
     outsider.silent();
-}
+});
 
-pub fn unknown_receivers_are_no_error(backend: Backend) {
+behaviour!(unknown_receivers_are_no_error, |backend| {
     let world = World::new(backend, 3);
     let mut bystander = world.connect(1);
     world.im.send(Message::to([100, 101, 102]).receipt(Receipt::Sent), "not there").unwrap();
     world.im.send(Message::to([100, 1]), "there").unwrap();
     assert_eq!(bystander.text(), "\"there\"");
     bystander.silent();
-}
+});
 
-pub fn a_batch_goes_out_in_order(backend: Backend) {
+behaviour!(a_batch_goes_out_in_order, |backend| {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = (1..=3).map(|id| world.connect(id)).collect();
     world.im.join([1, 2, 3], ["room"]).unwrap();
@@ -57,9 +57,9 @@ pub fn a_batch_goes_out_in_order(backend: Backend) {
             assert_eq!(client.json(), json!([round]));
         }
     }
-}
+});
 
-pub fn a_batch_that_is_dropped_sends_nothing(backend: Backend) {
+behaviour!(a_batch_that_is_dropped_sends_nothing, |backend| {
     let world = World::new(backend, 1);
     let mut client = world.connect(1);
     let mut batch = world.im.batch();
@@ -73,9 +73,9 @@ pub fn a_batch_that_is_dropped_sends_nothing(backend: Backend) {
     world.im.batch().send().unwrap();
     assert_eq!(client.text(), "\"sent\"");
     client.silent();
-}
+});
 
-pub fn a_receiver_listed_often_gets_one_message(backend: Backend) {
+behaviour!(a_receiver_listed_often_gets_one_message, |backend| {
     let world = World::new(backend, 3);
     let mut sender = world.connect(9);
     let mut receivers = [world.connect(1), world.connect(2)];
@@ -90,9 +90,9 @@ pub fn a_receiver_listed_often_gets_one_message(backend: Backend) {
     for client in receivers.iter_mut().chain([&mut sender]) {
         assert_eq!(client.text(), "\"end\"");
     }
-}
+});
 
-pub fn receipts_tell_what_became_of_a_message(backend: Backend) {
+behaviour!(receipts_tell_what_became_of_a_message, |backend| {
     let world = World::new(backend, 3);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
@@ -111,9 +111,9 @@ pub fn receipts_tell_what_became_of_a_message(backend: Backend) {
     world.im.send(Message::to([2, 3]).from(1), "no receipt").unwrap();
     assert_eq!(receiver.text(), "\"no receipt\"");
     sender.silent();
-}
+});
 
-pub fn receipts_repeat_the_id_and_leave_out_long_content(backend: Backend) {
+behaviour!(receipts_repeat_the_id_and_leave_out_long_content, |backend| {
     let world = World::new(backend, 3);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
@@ -143,10 +143,10 @@ pub fn receipts_repeat_the_id_and_leave_out_long_content(backend: Backend) {
         assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
     }
     receiver.silent();
-}
+});
 
-/// More than the queues between the threads hold, however they are made; receivers that are here and not.
-pub fn every_receipt_of_a_long_list_comes(backend: Backend) {
+// More than the queues between the threads hold, however they are made; receivers that are here and not.
+behaviour!(every_receipt_of_a_long_list_comes, |backend| {
     const RECEIVERS: i64 = 25_000;
     let world = World::new(backend, 2);
     let mut sender = world.connect(1);
@@ -158,9 +158,9 @@ pub fn every_receipt_of_a_long_list_comes(backend: Backend) {
     receivers.iter_mut().for_each(|receiver| assert_eq!(receiver.text(), "\"to all\""));
     assert!(world.nodes.iter().all(|node| node.vitals().stats().receipts_dropped == 0));
     sender.silent();
-}
+});
 
-pub fn what_the_bus_cannot_carry_is_refused(backend: Backend) {
+behaviour!(what_the_bus_cannot_carry_is_refused, |backend| {
     let world = World::new(backend, 3);
     let mut client = world.connect(1);
     let helper = || {
@@ -194,9 +194,9 @@ pub fn what_the_bus_cannot_carry_is_refused(backend: Backend) {
     assert_eq!(frugal.send(Message::to([1]), "xx").unwrap_err().kind(), ErrorKind::Argument);
     frugal.send(Message::to([1]), "x").unwrap();
     assert_eq!(client.text(), "\"x\"");
-}
+});
 
-pub fn the_system_and_oneself_are_told_nothing(backend: Backend) {
+behaviour!(the_system_and_oneself_are_told_nothing, |backend| {
     let world = World::new(backend, 3);
     // As a .NET helper may have it; ours issues no address to the system.
     let ticket = Ticket::new(0.into(), None);
@@ -221,9 +221,9 @@ pub fn the_system_and_oneself_are_told_nothing(backend: Backend) {
         assert_eq!(device.json()["content"], "\"late\"");
     }
     system.silent();
-}
+});
 
-pub fn receipts_are_one_per_receiver_not_per_connection(backend: Backend) {
+behaviour!(receipts_are_one_per_receiver_not_per_connection, |backend| {
     let world = World::new(backend, 3);
     let mut sender = world.connect(4);
     let mut devices: Vec<_> = (0..3).map(|_| world.connect(5)).collect();
@@ -237,9 +237,9 @@ pub fn receipts_are_one_per_receiver_not_per_connection(backend: Backend) {
         let receipt = sender.json();
         assert_eq!((&receipt["content"], &receipt["status"]), (&json!(text), &json!("sent")));
     }
-}
+});
 
-pub fn own_messages_come_back_only_to_several_connections(backend: Backend) {
+behaviour!(own_messages_come_back_only_to_several_connections, |backend| {
     let world = World::new(backend, 3);
     let mut phone = world.connect(1);
     world.im.send(Message::to([1]).from(1).receipt(Receipt::Sent), "to myself").unwrap();
@@ -255,9 +255,9 @@ pub fn own_messages_come_back_only_to_several_connections(backend: Backend) {
     world.im.send(Message::to([1]).from(1).receipt(Receipt::Sent), "alone again").unwrap();
     world.im.send(Message::to([1]), "mark").unwrap();
     assert_eq!(phone.text(), "\"mark\"");
-}
+});
 
-pub fn guids_and_integers_live_on_one_node(backend: Backend) {
+behaviour!(guids_and_integers_live_on_one_node, |backend| {
     let world = World::new(backend, 3);
     let ids = [guid(1, 0), guid(2, 1), guid(3, 0xffff), 3.into(), (-3).into(), i64::MIN.into()];
     let mut clients: Vec<_> = ids.iter().map(|id| world.connect(*id)).collect();
@@ -277,9 +277,9 @@ pub fn guids_and_integers_live_on_one_node(backend: Backend) {
     let mut all = ids.to_vec();
     all.sort_unstable();
     assert_eq!(online, all);
-}
+});
 
-pub fn text_of_any_kind_survives(backend: Backend) {
+behaviour!(text_of_any_kind_survives, |backend| {
     let world = World::new(backend, 1);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
@@ -305,9 +305,9 @@ pub fn text_of_any_kind_survives(backend: Backend) {
         assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), message);
         assert_eq!(sender.json()["content"], json!(text), "the receipt holds the text as sent");
     }
-}
+});
 
-pub fn large_messages_arrive_whole(backend: Backend) {
+behaviour!(large_messages_arrive_whole, |backend| {
     let world = World::new(backend, 2);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
@@ -317,7 +317,7 @@ pub fn large_messages_arrive_whole(backend: Backend) {
         assert!(receiver.json() == json!(text), "{size} bytes");
         assert_eq!(sender.json()["status"], "sent");
     }
-}
+});
 
 struct NoJson;
 
@@ -327,7 +327,7 @@ impl Serialize for NoJson {
     }
 }
 
-pub fn what_has_no_json_form_is_not_sent(backend: Backend) {
+behaviour!(what_has_no_json_form_is_not_sent, |backend| {
     let world = World::new(backend, 3);
     let mut receiver = world.connect(1);
     world.im.join([1], ["room"]).unwrap();
@@ -344,9 +344,9 @@ pub fn what_has_no_json_form_is_not_sent(backend: Backend) {
     }
     world.im.send(Message::to([1]), "mark").unwrap();
     assert_eq!(receiver.text(), "\"mark\"");
-}
+});
 
-pub fn the_send_hook_sees_every_send(backend: Backend) {
+behaviour!(the_send_hook_sees_every_send, |backend| {
     let world = World::new(backend, 3);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let im = ImClient::builder()
@@ -389,9 +389,9 @@ pub fn the_send_hook_sees_every_send(backend: Backend) {
     im.send(Message::to(Vec::<i64>::new()).from(9).receipt(Receipt::Sent), "nobody").unwrap_err();
     im.join([1], ["room"]).unwrap();
     assert!(take().is_empty());
-}
+});
 
-pub fn order_holds_per_thread_and_receiver_under_load(backend: Backend) {
+behaviour!(order_holds_per_thread_and_receiver_under_load, |backend| {
     const THREADS: usize = 4;
     const MESSAGES: usize = 400;
     let world = World::new(backend, 3);
@@ -425,4 +425,4 @@ pub fn order_holds_per_thread_and_receiver_under_load(backend: Backend) {
             });
         }
     });
-}
+});

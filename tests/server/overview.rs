@@ -5,9 +5,9 @@ use std::time::Duration;
 use imcore::{ImClient, Message};
 use testkit::{eventually, ws::Client};
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
-pub fn nodes_tell_of_themselves(backend: Backend) {
+behaviour!(nodes_tell_of_themselves, |backend| {
     let mut world = World::with(backend, 3, |config| {
         config.limits.lease = Duration::from_secs(1);
         config.limits.connections = 77;
@@ -40,9 +40,9 @@ pub fn nodes_tell_of_themselves(backend: Backend) {
     let gone = world.nodes.remove(2);
     std::thread::spawn(|| gone.shutdown());
     eventually("silent", || world.im.nodes().unwrap()[2].status.is_none());
-}
+});
 
-pub fn a_client_s_connections_are_shown_with_their_notes(backend: Backend) {
+behaviour!(a_client_s_connections_are_shown_with_their_notes, |backend| {
     let world = World::new(backend, 3);
     let connect = |client: i64, meta: Option<&str>| {
         let url = world.im.connect_url(client, meta).unwrap();
@@ -62,4 +62,4 @@ pub fn a_client_s_connections_are_shown_with_their_notes(backend: Backend) {
     phone.leave();
     eventually("one", || metas() == [None]);
     assert_eq!(world.im.connections_of(5).unwrap(), []);
-}
+});

@@ -13,7 +13,7 @@ use imcore::{ClientId, PresenceWatch, server::CloseReason};
 use testkit::{PATIENCE, eventually, ws::Client};
 use tungstenite::Message;
 
-use crate::world::{Backend, World};
+use crate::world::World;
 
 type Seen = (&'static str, ClientId, Option<String>);
 
@@ -37,7 +37,7 @@ fn connect(world: &World, client: impl Into<ClientId>, meta: Option<&str>) -> Cl
     Client::connect(world.node_of(client).local_addr(), &url).unwrap()
 }
 
-pub fn who_is_online_can_be_asked(backend: Backend) {
+behaviour!(who_is_online_can_be_asked, |backend| {
     let world = World::new(backend, 3);
     assert!(world.im.online_clients().unwrap().is_empty());
     assert!(world.im.are_online(Vec::<ClientId>::new()).unwrap().is_empty());
@@ -53,9 +53,9 @@ pub fn who_is_online_can_be_asked(backend: Backend) {
     second.leave();
     eventually("offline", || !world.im.is_online(1).unwrap());
     assert_eq!(world.im.online_clients().unwrap(), [ClientId::from(5)]);
-}
+});
 
-pub fn force_offline_closes_every_connection(backend: Backend) {
+behaviour!(force_offline_closes_every_connection, |backend| {
     let world = World::new(backend, 3);
     let mut first = world.connect(5);
     let mut second = world.connect(5);
@@ -75,9 +75,9 @@ pub fn force_offline_closes_every_connection(backend: Backend) {
     let mut back = world.connect(5);
     world.im.send(imcore::Message::to([5]), "back").unwrap();
     assert_eq!(back.text(), "\"back\"");
-}
+});
 
-pub fn a_client_with_too_many_connections_loses_its_oldest(backend: Backend) {
+behaviour!(a_client_with_too_many_connections_loses_its_oldest, |backend| {
     let world = World::with(backend, 1, |config| config.limits.connections_per_client = 3);
     world.im.join([1], ["room"]).unwrap();
     let mut devices: Vec<_> = (0..3).map(|_| world.connect(1)).collect();
@@ -102,9 +102,9 @@ pub fn a_client_with_too_many_connections_loses_its_oldest(backend: Backend) {
     drop((devices, flood));
     eventually("offline", || !world.im.is_online(1).unwrap());
     other.silent();
-}
+});
 
-pub fn what_was_sent_before_force_offline_still_arrives(backend: Backend) {
+behaviour!(what_was_sent_before_force_offline_still_arrives, |backend| {
     let world = World::new(backend, 1);
     let mut client = world.connect(1);
     for number in 0..100 {
@@ -116,9 +116,9 @@ pub fn what_was_sent_before_force_offline_still_arrives(backend: Backend) {
         assert_eq!(client.json(), number);
     }
     assert_eq!(client.closed(), Some(4001));
-}
+});
 
-pub fn events_tell_of_every_connection_in_order(backend: Backend) {
+behaviour!(events_tell_of_every_connection_in_order, |backend| {
     let world = World::new(backend, 3);
     let (bus, seen) = record(&world);
     let next = || seen.recv_timeout(PATIENCE).unwrap();
@@ -144,10 +144,10 @@ pub fn events_tell_of_every_connection_in_order(backend: Backend) {
     assert_eq!(Client::connect(world.nodes[0].local_addr(), "ws://x/ws?token=no").err(), Some(401));
     bus.stop();
     assert!(seen.try_recv().is_err(), "no more events than connections");
-}
+});
 
-/// A client that connects and leaves at once still has both events, and in that order.
-pub fn short_visits_have_both_events(backend: Backend) {
+// A client that connects and leaves at once still has both events, and in that order.
+behaviour!(short_visits_have_both_events, |backend| {
     const VISITS: usize = 40;
     let world = World::new(backend, 2);
     let (_bus, seen) = record(&world);
@@ -164,9 +164,9 @@ pub fn short_visits_have_both_events(backend: Backend) {
     }
     assert!(online.is_empty());
     assert!(world.im.online_clients().unwrap().is_empty());
-}
+});
 
-pub fn who_reacts_to_the_online_event_reaches_the_client(backend: Backend) {
+behaviour!(who_reacts_to_the_online_event_reaches_the_client, |backend| {
     let world = World::new(backend, 3);
     let im = world.im.clone();
     let failures = Arc::new(AtomicUsize::new(0));
@@ -195,9 +195,9 @@ pub fn who_reacts_to_the_online_event_reaches_the_client(backend: Backend) {
         client.leave();
     }
     assert_eq!(failures.load(Ordering::Relaxed), 0);
-}
+});
 
-pub fn a_stopped_event_bus_calls_nobody(backend: Backend) {
+behaviour!(a_stopped_event_bus_calls_nobody, |backend| {
     let world = World::new(backend, 1);
     let (bus, seen) = record(&world);
     let (kept, still_seen) = record(&world);
@@ -222,4 +222,4 @@ pub fn a_stopped_event_bus_calls_nobody(backend: Backend) {
     eventually("listening", || bus.is_listening());
     let _others = [world.connect(2), world.connect(3)];
     assert_eq!(survived.recv_timeout(PATIENCE), Ok(3.into()));
-}
+});

@@ -36,7 +36,7 @@ fn status(world: &World, bytes: &[u8]) -> u16 {
     exchange(world.nodes[0].local_addr(), bytes)[9..12].parse().unwrap()
 }
 
-pub fn one_address_cannot_take_all_handshakes(backend: Backend) {
+behaviour_in_the_clear!(one_address_cannot_take_all_handshakes, |backend| {
     let world = world(backend, PeerAddress::Socket);
     let idle = [waiting(&world, b""), waiting(&world, b"GET /ws")];
     assert!(matches!(status(&world, request("/ws?token=x").as_bytes()), 429 | 503));
@@ -44,9 +44,9 @@ pub fn one_address_cannot_take_all_handshakes(backend: Backend) {
     // A handshake that is over does not count any more, however it ended.
     eventually("room again", || status(&world, request("/ws?token=x").as_bytes()) == 401);
     let _clients: Vec<_> = (1..6).map(|id| world.connect(id)).collect();
-}
+});
 
-pub fn a_proxy_s_header_tells_who_the_peer_is(backend: Backend) {
+behaviour_in_the_clear!(a_proxy_s_header_tells_who_the_peer_is, |backend| {
     let world = world(backend, PeerAddress::ProxyProtocol);
     let with = |host, rest: &[u8]| [&proxy_header(host), rest].concat();
     let bad_token = request("/ws?token=x");
@@ -73,9 +73,9 @@ pub fn a_proxy_s_header_tells_who_the_peer_is(backend: Backend) {
         stream.write_all(&[byte]).unwrap();
     }
     assert!(response_head(&mut stream).starts_with("HTTP/1.1 101 "));
-}
+});
 
-pub fn the_last_forwarded_address_counts(backend: Backend) {
+behaviour!(the_last_forwarded_address_counts, |backend| {
     let world = world(backend, PeerAddress::ForwardedFor);
     // Idle sockets of the proxy itself belong to nobody yet.
     let _idle: Vec<_> = (0..5).map(|_| waiting(&world, b"GET /ws")).collect();
@@ -86,7 +86,7 @@ pub fn the_last_forwarded_address_counts(backend: Backend) {
     for list in ["10.0.0.1", "evil, 10.0.0.1", "10.0.0.9, 2001:db8::1", "unknown", ""] {
         assert_eq!(status(&world, from(list).as_bytes()), 401, "{list}");
     }
-}
+});
 
 /// Sends handshakes that fail until the limit over time is reached; then asks once more by another name.
 fn is_the_same(backend: Backend, from: PeerAddress, first: &[u8], then: &[u8]) -> bool {
@@ -102,7 +102,7 @@ fn is_the_same(backend: Backend, from: PeerAddress, first: &[u8], then: &[u8]) -
     })
 }
 
-pub fn forwarded_addresses_are_read_in_every_form(backend: Backend) {
+behaviour!(forwarded_addresses_are_read_in_every_form, |backend| {
     let from = |list: &str| {
         let forwarded = format!("\r\nX-Forwarded-For: {list}\r\n\r\n");
         request("/ws?token=x").replace("\r\n\r\n", &forwarded).into_bytes()
@@ -126,9 +126,9 @@ pub fn forwarded_addresses_are_read_in_every_form(backend: Backend) {
     assert!(!same("unknown", "203.0.113.9"));
     let without = request("/ws?token=x").into_bytes();
     assert!(is_the_same(backend, PeerAddress::ForwardedFor, &without, &from("unknown")));
-}
+});
 
-pub fn an_ipv6_host_is_its_network(backend: Backend) {
+behaviour_in_the_clear!(an_ipv6_host_is_its_network, |backend| {
     let from = |network: u8, host: u8| {
         let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24".to_vec();
         let address =
@@ -142,4 +142,4 @@ pub fn an_ipv6_host_is_its_network(backend: Backend) {
         |first: &[u8], then: &[u8]| is_the_same(backend, PeerAddress::ProxyProtocol, first, then);
     assert!(same(&from(1, 1), &from(1, 2)));
     assert!(!same(&from(1, 1), &from(2, 1)));
-}
+});
