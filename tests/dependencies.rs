@@ -185,6 +185,19 @@ const BROKER_LAYERS: [&[&str]; 4] =
 const REDIS_LAYERS: [&[&str]; 3] =
     [&["layout", "link"], &["backend"], &["events", "feed", "verbs"]];
 
+/// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
+const PROGRAM_LAYERS: [&[&str]; 9] = [
+    &["web", "stderr", "process", "lookups"],
+    &["logging"],
+    &["api"],
+    &["admin", "config"],
+    &["settings", "descriptors"],
+    &["cli", "contradictions"],
+    &["load"],
+    &["check", "health", "reload"],
+    &["serve"],
+];
+
 /// Those of `named` that `part` may not name: they stand in its own row or above it.
 fn too_high(layers: &[&[&str]], part: &str, named: &BTreeSet<String>) -> Vec<String> {
     let height = layers.iter().position(|row| row.contains(&part));
@@ -296,6 +309,26 @@ fn what_decides_in_the_broker_knows_no_connections() {
             assert!(!named, "{part} names {path}");
         }
         assert!(!code.contains("Instant::now()"), "{part} reads the clock");
+    }
+}
+
+#[test]
+fn parts_of_the_program_import_downward_only() {
+    let source = root().join("src/bin/imserver");
+    for part in PROGRAM_LAYERS.concat() {
+        let of = |file: std::path::PathBuf| {
+            parts_named(&[], file.strip_prefix(&source).unwrap(), &code(&file))
+        };
+        let named = files(&format!("bin/imserver/{part}")).into_iter().flat_map(of).collect();
+        let high = too_high(&PROGRAM_LAYERS, part, &named);
+        assert!(high.is_empty(), "{part} of the program names {high:?}, which is not below it");
+    }
+    for entry in fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let known = PROGRAM_LAYERS.concat().contains(&&*name)
+            || ["main", "fuzzing", "Cargo"].contains(&&*name);
+        assert!(known, "{name} of the program is in no layer");
     }
 }
 

@@ -50,7 +50,7 @@ impl<'a> Target<'a> {
             let is_token = text(decode_query(name)).eq_ignore_ascii_case("token");
             is_token.then(|| text(decode_query(value)))
         });
-        let first = values.next()?;
+        let first = values.next()?.into_owned();
         Some(values.fold(first, |joined, value| format!("{joined},{value}")))
     }
 }
@@ -79,8 +79,12 @@ pub(crate) fn is_host(text: &[u8]) -> bool {
     is_name && is_port(port)
 }
 
-fn text(bytes: Cow<'_, [u8]>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+/// What is no UTF-8 becomes a replacement sign, which no path or token has.
+fn text(bytes: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match bytes {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+    }
 }
 
 #[cfg(test)]
