@@ -19,35 +19,33 @@ pub enum Fault {
 
 /// A whole head.
 #[derive(Debug)]
-pub struct Head<'a> {
+pub struct Head<'h, 'b> {
     /// As it was sent: `GET`.
-    pub method: &'a str,
+    pub method: &'b str,
     /// As it was sent: still percent-encoded, with its query.
-    pub target: &'a str,
+    pub target: &'b str,
     /// Whether it is HTTP/1.0; otherwise it is 1.1.
     pub is_http10: bool,
     /// Bytes of the head, with empty lines in front of it; what follows is not looked at.
     pub len: usize,
-    headers: [httparse::Header<'a>; MAX_HEADERS],
-    count: usize,
+    headers: &'h [httparse::Header<'b>],
 }
 
-impl<'a> Head<'a> {
+impl<'b> Head<'_, 'b> {
     /// Names as they were sent, and values without blanks around them, in order.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let headers = &self.headers[..self.count];
-        headers.iter().map(|header| (header.name, header.value.trim_ascii()))
+    pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        self.headers.iter().map(|header| (header.name, header.value.trim_ascii()))
     }
 
     /// The values of all headers called `name`, in any case.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         self.headers()
             .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
     /// The value of a header that stands once.
-    pub fn only(&self, name: &str) -> Option<&'a [u8]> {
+    pub fn only(&self, name: &str) -> Option<&'b [u8]> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())
     }
@@ -60,23 +58,35 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The head that `bytes` begin with, of at most `limit` bytes; `None` until it is whole. Of the bytes the first
-/// `seen` were there at the last call, which gave `None`: a head that arrives in pieces is not searched anew for
-/// each.
+/// What `take` makes of the head that `bytes` begin with, which has at most `limit` bytes; `None` until it is whole.
+/// Of the bytes the first `seen` were there at the last call, which gave `None`: a head that arrives in pieces is
+/// not searched anew for each.
 ///
 /// # Errors
-/// As soon as it is sure that no head comes: at the first byte, at the end of the request line, or of the head.
-pub fn read_head(bytes: &[u8], seen: usize, limit: usize) -> Result<Option<Head<'_>>, Fault> {
+/// As soon as it is sure that no head comes: at the first byte, or at the end of the request line or of another line.
+pub fn read_head<T>(
+    bytes: &[u8],
+    seen: usize,
+    limit: usize,
+    take: impl FnOnce(&Head) -> T,
+) -> Result<Option<T>, Fault> {
     let bounded = &bytes[..bytes.len().min(limit)];
-    let start = bounded.len() - request_line(bounded).len();
-    let new = seen.max(start).min(bounded.len());
-    check_beginning(&bounded[start..], new - start)?;
-    // A line feed and what must follow it may have arrived apart.
-    let from = seen.saturating_sub(2).max(start).min(bounded.len());
-    match end_of_head(&bounded[from..]) {
-        Some(end) => parse(&bounded[..from + end], start).map(Some),
-        None if bytes.len() >= limit => Err(Fault::TooLong),
-        None => Ok(None),
+    let request = request_line(bounded);
+    let start = bounded.len() - request.len();
+    // A single CR may be half of an empty line.
+    if request.first().is_some_and(|byte| !byte.is_ascii_graphic()) && request != b"\r" {
+        return Err(Fault::NotHttp);
+    }
+    let seen = seen.saturating_sub(start).min(request.len());
+    let end = end_of_head(request, seen);
+    if let Ok(Some(end)) = end {
+        return parse(&request[..end], start, take).map(Some);
+    }
+    check_request_line(request, seen)?;
+    match end {
+        Ok(_) if bytes.len() >= limit => Err(Fault::TooLong),
+        Ok(_) => Ok(None),
+        Err(fault) => Err(fault),
     }
 }
 
@@ -91,48 +101,36 @@ pub fn is_head_request(bytes: &[u8]) -> bool {
     request_line(bytes).starts_with(b"HEAD ")
 }
 
-/// Refuses binary at its first byte, and anything else that is no request at the end of its first line; `seen`
-/// bytes were checked before.
-fn check_beginning(bytes: &[u8], seen: usize) -> Result<(), Fault> {
-    // A single CR may be half of an empty line.
-    if bytes.first().is_some_and(|byte| !byte.is_ascii_graphic()) && bytes != b"\r" {
-        return Err(Fault::NotHttp);
+/// How many bytes go up to the first empty line, and with it; the first `seen` were looked at before.
+fn end_of_head(request: &[u8], seen: usize) -> Result<Option<usize>, Fault> {
+    let mut at = seen;
+    while let Some(next) = request[at..].iter().position(|byte| *byte == b'\n') {
+        at += next + 1;
+        match &request[..at] {
+            [.., b'\n', b'\r', b'\n'] => return Ok(Some(at)),
+            [.., b'\r', b'\n'] => {}
+            _ => return Err(Fault::BareLineFeed),
+        }
     }
-    let is_end = |byte: &u8| *byte == b'\n';
-    if !bytes[seen..].iter().any(is_end) {
+    Ok(None)
+}
+
+/// Refuses what is no request once its first line has come; the first `seen` bytes were checked before.
+fn check_request_line(request: &[u8], seen: usize) -> Result<(), Fault> {
+    if !request[seen..].contains(&b'\n') {
         return Ok(());
     }
-    match bytes.iter().position(is_end) {
-        Some(end) if end >= seen => {
-            let line = &bytes[..=end];
-            check_lines(line)?;
-            let mut request = httparse::Request::new(&mut []);
-            request.parse(line).map(|_| ()).map_err(|_| Fault::NotHttp)
+    match request.iter().position(|byte| *byte == b'\n') {
+        Some(end) if end >= seen && request[..end].ends_with(b"\r") => {
+            let line = httparse::Request::new(&mut []).parse(&request[..=end]);
+            line.map(drop).map_err(|_| Fault::NotHttp)
         }
         _ => Ok(()),
     }
 }
 
-/// How many bytes go up to the first empty line, and with it.
-fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').find_map(|(at, _)| {
-        match &bytes[at + 1..] {
-            [b'\n', ..] => Some(at + 2),
-            [b'\r', b'\n', ..] => Some(at + 3),
-            _ => None,
-        }
-    })
-}
-
-fn check_lines(bytes: &[u8]) -> Result<(), Fault> {
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    if lines.all(|line| line.ends_with(b"\r\n")) { Ok(()) } else { Err(Fault::BareLineFeed) }
-}
-
-/// The parts of a head that stands at `start` and goes to the end of `bytes`.
-fn parse(bytes: &[u8], start: usize) -> Result<Head<'_>, Fault> {
-    let head = &bytes[start..];
-    check_lines(head)?;
+/// What `take` makes of a whole head, which stands at `start`.
+fn parse<T>(head: &[u8], start: usize, take: impl FnOnce(&Head) -> T) -> Result<T, Fault> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
@@ -145,8 +143,8 @@ fn parse(bytes: &[u8], start: usize) -> Result<Head<'_>, Fault> {
     else {
         return Err(Fault::NotHttp);
     };
-    let count = request.headers.len();
-    Ok(Head { method, target, is_http10: version == 0, len: bytes.len(), headers, count })
+    let (is_http10, len) = (version == 0, start + head.len());
+    Ok(take(&Head { method, target, is_http10, len, headers: request.headers }))
 }
 
 #[cfg(test)]
@@ -156,24 +154,26 @@ mod tests {
     const LIMIT: usize = 1024;
 
     fn fault(text: &str) -> Option<Fault> {
-        read_head(text.as_bytes(), 0, LIMIT).err()
+        read_head(text.as_bytes(), 0, LIMIT, |_| ()).err()
     }
 
     #[test]
     fn a_head_is_whole_with_its_empty_line() {
         let text = "\r\n\r\nGET /x?y HTTP/1.1\r\nHost: a\r\nX: 1\r\nx:  2, Three \r\n\r\n";
         for len in 0..text.len() {
-            assert!(matches!(read_head(&text.as_bytes()[..len], 0, LIMIT), Ok(None)), "{len}");
+            assert_eq!(read_head(&text.as_bytes()[..len], 0, LIMIT, |_| ()), Ok(None), "{len}");
         }
         let bytes = [text, "rest"].concat();
         for seen in 0..text.len() {
-            let head = read_head(bytes.as_bytes(), seen, LIMIT).unwrap().unwrap();
-            assert_eq!((head.method, head.target, head.len), ("GET", "/x?y", text.len()));
-            assert!(!head.is_http10);
-            assert_eq!(head.only("HOST"), Some(&b"a"[..]));
-            assert_eq!((head.only("x"), head.all("x").count()), (None, 2));
-            assert!(head.has_word("X", "three") && !head.has_word("X", "thre"));
-            assert_eq!(head.headers().last(), Some(("x", &b"2, Three"[..])));
+            let read = read_head(bytes.as_bytes(), seen, LIMIT, |head| {
+                assert_eq!((head.method, head.target, head.len), ("GET", "/x?y", text.len()));
+                assert!(!head.is_http10);
+                assert_eq!(head.only("HOST"), Some(&b"a"[..]));
+                assert_eq!((head.only("x"), head.all("x").count()), (None, 2));
+                assert!(head.has_word("X", "three") && !head.has_word("X", "thre"));
+                assert_eq!(head.headers().last(), Some(("x", &b"2, Three"[..])));
+            });
+            assert_eq!(read, Ok(Some(())), "{seen}");
         }
     }
 

@@ -65,11 +65,11 @@ pub(crate) fn read_upgrade(
         [first, ..] if first.is_ascii_uppercase() => {}
         _ => return Err(Refusal::NotHttp),
     }
-    let head = http::read_head(bytes, seen, rules.head_bytes).map_err(|fault| match fault {
-        Fault::NotHttp | Fault::BareLineFeed => Refusal::NotHttp,
-        Fault::TooLong | Fault::TooManyHeaders => Refusal::HeadTooLarge,
-    })?;
-    head.map(|head| judge(&head, rules)).transpose()
+    match http::read_head(bytes, seen, rules.head_bytes, |head| judge(head, rules)) {
+        Ok(upgrade) => upgrade.transpose(),
+        Err(Fault::NotHttp | Fault::BareLineFeed) => Err(Refusal::NotHttp),
+        Err(Fault::TooLong | Fault::TooManyHeaders) => Err(Refusal::HeadTooLarge),
+    }
 }
 
 /// A whole head that may be upgraded, or what is wrong with it.
@@ -111,7 +111,7 @@ fn judge(head: &Head, rules: &Rules) -> Result<Upgrade, Refusal> {
 }
 
 /// The key of a request that asks for a WebSocket in all it must say (RFC 6455, section 4.2.1).
-fn upgrade_key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
+fn upgrade_key<'a>(head: &Head<'_, 'a>) -> Result<&'a [u8], Refusal> {
     if !head.has_word("Connection", "upgrade") || !head.has_word("Upgrade", "websocket") {
         return Err(Refusal::NotUpgrade);
     }

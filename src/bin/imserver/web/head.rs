@@ -56,8 +56,7 @@ impl From<Fault> for Refusal {
 /// The request that `bytes` begin with, whose head has at most `limit` bytes; `None` until that is whole. So many
 /// bytes were `seen` at the last call.
 pub(super) fn read(bytes: &[u8], seen: usize, limit: usize) -> Result<Option<Head>, Refusal> {
-    let head = http::read_head(bytes, seen, limit)?;
-    head.map(|head| interpret(&head)).transpose()
+    http::read_head(bytes, seen, limit, interpret)?.transpose()
 }
 
 /// What a head asks for, if there are no two ways to read it.
