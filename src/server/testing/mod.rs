@@ -10,6 +10,8 @@ mod line;
 #[cfg(all(test, feature = "tls"))]
 mod node;
 #[cfg(test)]
+mod presence;
+#[cfg(test)]
 mod reactor;
 #[cfg(all(test, feature = "tls"))]
 mod tls;

@@ -7,7 +7,7 @@
 mod batch;
 pub(super) mod feed;
 mod grace;
-mod ledger;
+pub(super) mod ledger;
 pub(super) mod presence;
 pub(super) mod receipts;
 pub(super) mod tickets;
