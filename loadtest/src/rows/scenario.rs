@@ -22,7 +22,7 @@ use crate::{
     report::{Row, Sample, number},
     setups::{Direct, first_client},
     stamp::SHORTEST,
-    swarms::{State, Swarms},
+    swarms::{State, Swarms, reasons},
     traffic::RoomLoad,
 };
 
@@ -218,19 +218,14 @@ impl Mix {
             row.latency("room", &collected.room);
             away.merge(&collected.away.recorded());
         }
-        let interrupted = self.sum(State::interrupted);
+        let (interrupted, returned) = (self.sum(State::interrupted), self.sum(State::returned));
         if profile.reconnect && interrupted > 0 {
             row.latency("away, from a connection's end to the next one", &away);
-            let tried: Vec<_> = self
-                .swarms()
-                .map(|swarms| swarms.look(State::tried))
-                .filter(|text| !text.is_empty())
-                .collect();
+            let tried = self.swarms().flat_map(|swarms| swarms.look(State::tried));
             row.note(format!(
-                "{interrupted} connections ended without an order, {} came back; attempts that failed \
-                 meanwhile: {}",
-                self.sum(State::returned),
-                if tried.is_empty() { "none".into() } else { tried.join("; ") }
+                "{interrupted} connections ended without an order, {returned} were followed by another; attempts \
+                 that failed meanwhile: {}",
+                reasons(tried, "none")
             ));
         }
         Ok(())
@@ -256,14 +251,20 @@ fn describe(row: &mut Row, profile: &ProfileArgs) {
     }
 }
 
+/// What is measured of a look, in one line.
 fn progress(now: &Sample) -> String {
-    format!(
-        "{:>6.0} s  {:>7} connected  {:>9} deliveries/s  nodes {} cores, {} MiB  Redis {} cores",
-        now.second,
-        now.connections,
-        number(now.deliveries_per_second),
-        number(now.server_cores),
-        number(now.rss_mib),
-        number(now.redis_cores)
-    )
+    let Sample { second, connections, deliveries_per_second, .. } = now;
+    let deliveries = number(*deliveries_per_second);
+    let mut line =
+        format!("{second:>6.0} s  {connections:>7} connected  {deliveries:>9} deliveries/s");
+    for (name, value, unit) in [
+        ("nodes", now.server_cores, "cores"),
+        ("nodes", now.rss_mib, "MiB"),
+        ("Redis", now.redis_cores, "cores"),
+    ] {
+        if !value.is_nan() {
+            line += &format!("  {name} {} {unit}", number(value));
+        }
+    }
+    line
 }

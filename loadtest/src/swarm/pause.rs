@@ -70,7 +70,10 @@ impl End {
 
 impl From<std::io::Error> for End {
     fn from(error: std::io::Error) -> Self {
-        End::of(error.to_string())
+        match error.raw_os_error() {
+            Some(_) => End::of(error.kind().to_string()),
+            None => End::of(error.to_string()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 mod process;
 mod state;
 
-pub use state::{State, Watcher};
+pub use state::{State, Watcher, reasons};
 
 use std::{
     sync::{Arc, PoisonError},

@@ -118,26 +118,23 @@ impl State {
             let Status { refused, tried, ended, interrupted, .. } = status;
             [refused, tried, ended, interrupted].map(Clone::clone)
         };
-        match summed(self.statuses.iter().flat_map(all)) {
-            text if text.is_empty() => "no errors".into(),
-            text => text,
-        }
+        reasons(self.statuses.iter().flat_map(all).flatten(), "no errors")
     }
 
-    /// Why attempts to come back failed; empty if none did.
-    pub fn tried(&self) -> String {
-        summed(self.statuses.iter().map(|status| status.tried.clone()))
+    /// Reason -> attempts to come back that failed, of each process.
+    pub fn tried(&self) -> Vec<(String, u64)> {
+        self.statuses.iter().flat_map(|status| status.tried.clone()).collect()
     }
 }
 
-/// Reasons with their numbers.
-fn summed(counts: impl Iterator<Item = BTreeMap<String, u64>>) -> String {
+/// Reasons with their numbers, each once, for a message; `none` if there are none.
+pub fn reasons(counts: impl IntoIterator<Item = (String, u64)>, none: &str) -> String {
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
-    for (reason, count) in counts.flatten() {
+    for (reason, count) in counts {
         *all.entry(reason).or_default() += count;
     }
     let all: Vec<_> = all.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-    all.join(", ")
+    if all.is_empty() { none.into() } else { all.join(", ") }
 }
 
 /// A view of the counts for another thread; see [`Swarms::watcher`](super::Swarms::watcher).
