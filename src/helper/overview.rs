@@ -30,7 +30,7 @@ pub struct NodeInfo {
 pub struct ConnectionInfo {
     /// The node that holds it.
     pub node: String,
-    /// Its number there, as in the node's log (`conn=`).
+    /// Its number there, as in the node's log (`connection=`).
     pub number: u64,
     /// The `meta` that was given to [`connect_url`](ImClient::connect_url).
     pub meta: Option<String>,

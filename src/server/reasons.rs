@@ -3,8 +3,10 @@
 
 use crate::http::phrase;
 
+/// One row per reason: its name, the close code that the client is sent if any can be, the words in the close frame, and the
+/// label in metrics and logs. The rest follows, but for `expects_answer`, which does not compile without it.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $code:expr, $text:literal, $label:literal;)*) => {
         /// Why a connection ended. Not an error: every connection ends for one of these.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -19,9 +21,14 @@ macro_rules! reasons {
                 match self { $(CloseReason::$name => $code,)* }
             }
 
-            /// The reason in the close frame, in logs and in metrics.
+            /// The reason in words, as in the close frame.
             pub fn text(self) -> &'static str {
                 match self { $(CloseReason::$name => $text,)* }
+            }
+
+            /// The reason in metrics and logs: snake_case, and the same in every version.
+            pub fn label(self) -> &'static str {
+                match self { $(CloseReason::$name => $label,)* }
             }
         }
     };
@@ -52,33 +59,33 @@ impl CloseReason {
 
 reasons! {
     /// The client sent a close frame.
-    Peer = None, "closed by the client";
+    Peer = None, "closed by the client", "client_closed";
     /// The connection broke, or the client left without a close frame.
-    Lost = None, "connection lost";
+    Lost = None, "connection lost", "connection_lost";
     /// Nothing was heard, not even an answer to a ping.
-    Silent = None, "no answer to a ping";
+    Silent = None, "no answer to a ping", "ping_timeout";
     /// `force_offline`: the client must not reconnect by itself.
-    Kicked = Some(4001), "kicked";
+    Kicked = Some(4001), "kicked", "kicked";
     /// The client has connected more often than it may, and this was its oldest connection.
-    TooMany = Some(4003), "too many connections";
+    TooMany = Some(4003), "too many connections", "too_many_connections";
     /// The node stops; the client may reconnect.
-    Stopping = Some(1001), "server is stopping";
+    Stopping = Some(1001), "server is stopping", "server_stopping";
     /// The node stops little by little; the client may reconnect at once.
-    Restarting = Some(1012), "server is restarting";
+    Restarting = Some(1012), "server is restarting", "server_restarting";
     /// A frame broke the protocol, or a TLS record did.
-    Protocol = Some(1002), "protocol error";
+    Protocol = Some(1002), "protocol error", "protocol_error";
     /// A text message was not UTF-8.
-    BadText = Some(1007), "text is not UTF-8";
+    BadText = Some(1007), "text is not UTF-8", "invalid_utf8";
     /// The client sent more than it may.
-    Flood = Some(1008), "too much data";
+    Flood = Some(1008), "too much data", "too_much_data";
     /// The client began a message and did not finish it in time.
-    Unfinished = Some(1008), "unfinished message";
+    Unfinished = Some(1008), "unfinished message", "unfinished_message";
     /// A message was larger than allowed.
-    TooBig = Some(1009), "message too big";
+    TooBig = Some(1009), "message too big", "message_too_big";
     /// A fault of this server in checking what the client sent.
-    Internal = Some(1011), "internal error";
+    Internal = Some(1011), "internal error", "internal_error";
     /// The client reads too slowly.
-    SlowConsumer = Some(1013), "slow consumer";
+    SlowConsumer = Some(1013), "slow consumer", "slow_consumer";
 }
 
 /// Why a TLS handshake came to nothing.
@@ -107,7 +114,7 @@ impl TlsFailure {
         TlsFailure::TimedOut,
     ];
 
-    /// In logs and in metrics.
+    /// In words.
     pub fn text(self) -> &'static str {
         match self {
             TlsFailure::Incompatible => "nothing in common",
@@ -115,6 +122,17 @@ impl TlsFailure {
             TlsFailure::Protocol => "protocol error",
             TlsFailure::Left => "client left",
             TlsFailure::TimedOut => "timed out",
+        }
+    }
+
+    /// In metrics and logs: snake_case, and the same in every version.
+    pub fn label(self) -> &'static str {
+        match self {
+            TlsFailure::Incompatible => "incompatible",
+            TlsFailure::Rejected => "rejected_by_client",
+            TlsFailure::Protocol => "protocol_error",
+            TlsFailure::Left => "client_left",
+            TlsFailure::TimedOut => "timed_out",
         }
     }
 }

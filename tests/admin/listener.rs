@@ -84,7 +84,7 @@ fn metrics_add_up() {
     // Five messages, five receipts, one broadcast to two.
     assert_eq!(seen["imcore_messages_offered_total"], 12.0);
     assert_eq!(seen["imcore_messages_delivered_total"], 12.0);
-    let dropped = seen["imcore_messages_dropped_total{reason=\"slow consumer\"}"];
+    let dropped = seen["imcore_messages_dropped_total{reason=\"slow_consumer\"}"];
     assert_eq!((dropped, seen["imcore_messages_queued"]), (0.0, 0.0));
     assert_eq!(seen["imcore_reactor_inbox_commands{reactor=\"1\"}"], 0.0);
     for call in ["tickets", "begin", "renew", "report", "reap", "publish"] {

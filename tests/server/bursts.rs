@@ -150,16 +150,18 @@ behaviour_in_the_clear!(
         });
         let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
         world.wait_for_connections(1);
-        world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap();
-        // However late the message is: until it begins the client answers, as any does.
-        let mut head = [0; 2];
-        loop {
-            slow.raw().read_exact(&mut head).unwrap();
-            match head {
-                [0x89, 0] => slow.raw().write_all(b"\x8a\x80\0\0\0\0").unwrap(),
-                _ => break,
+        thread::scope(|scope| {
+            // However long it is under way: until it begins the client answers, as any does.
+            scope.spawn(|| world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap());
+            let mut head = [0; 2];
+            loop {
+                slow.raw().read_exact(&mut head).unwrap();
+                match head {
+                    [0x89, 0] => slow.raw().write_all(b"\x8a\x80\0\0\0\0").unwrap(),
+                    _ => break,
+                }
             }
-        }
+        });
         let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
         while left > 0 {
             match slow.raw().read(&mut scratch).unwrap() {

@@ -250,7 +250,7 @@ impl<S: Socket> Handshakes<S> {
         let (status, reason) = (refusal.status(), refusal.why());
         log::debug!(
             connection, address:%, status, reason;
-            "conn={connection} address={address} refused: {status} {reason}"
+            "connection={connection} address={address} refused: {status} {reason}"
         );
         handshake.failed = refusal.is_peers_fault();
         if !handshake.can_be_told(refusal) {
@@ -352,10 +352,10 @@ fn tls_failed<S: Socket>(
 ) {
     counters.tls_failed(failure);
     let (connection, address) = (handshake.serial, handshake.shown_address());
-    let reason = failure.text();
+    let reason = failure.label();
     log::debug!(
         connection, address:%, reason;
-        "conn={connection} address={address} TLS: {reason}{}",
+        "connection={connection} address={address} TLS: {reason}{}",
         error.map_or_else(String::new, |error| format!(": {error}"))
     );
 }

@@ -304,7 +304,7 @@ impl<L: Listen> Acceptor<L> {
             && let Some(more) = PROTOCOLS.admit("")
         {
             log::info!(
-                "conn={} offers a sub-protocol and gets none; a browser gives up then: leave the second \
+                "connection={} offers a sub-protocol and gets none; a browser gives up then: leave the second \
                  argument of new WebSocket(..) out{more}",
                 id.serial
             );

@@ -34,7 +34,7 @@ impl<S: Socket> Reactor<S> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.parts.poll.registry();
         if let Err(error) = registry.register(connection.stream_mut(), Token(key), interest) {
-            log::warn!("conn={number} client={client} cannot be watched: {error}");
+            log::warn!("connection={number} client={client} cannot be watched: {error}");
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;
         }

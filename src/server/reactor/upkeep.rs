@@ -62,10 +62,10 @@ impl<S: Socket> Reactor<S> {
                 self.settle_dropped(reason, connection.into_unwritten());
                 self.parts.live.fetch_sub(1, Ordering::Relaxed);
                 self.parts.counters.closed(reason);
-                let reason = reason.text();
+                let reason = reason.label();
                 log::debug!(
                     connection = number, client:% = client, reason;
-                    "conn={number} client={client} reason={reason}"
+                    "connection={number} client={client} reason={reason}"
                 );
             }
         }
@@ -85,7 +85,7 @@ impl<S: Socket> Reactor<S> {
         assert_eq!(self.hub.len(), open, "the hub knows who is open, and nobody else");
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.parts.counters;
-        let dropped: u64 = counters.dropped.iter().map(get).sum();
+        let dropped: u64 = counters.drops.iter().map(get).sum();
         let queued: usize =
             self.connections.iter().map(|(_, connection)| connection.unwritten().1).sum();
         assert_eq!(

@@ -1,6 +1,6 @@
 //! What a node counts and tells of itself.
 //!
-//! Loops write `counters`, threads that call the broker write `calls`; `pulse` holds both and what else threads say of
+//! What is counted stands in `table`. Loops write `counters`, threads that call the broker write `calls`; `pulse` holds both and what else threads say of
 //! themselves, `snapshot` is all of it at one moment, `vitals` what any thread may ask, `prometheus` its text.
 
 pub(super) mod calls;
@@ -9,4 +9,5 @@ pub(super) mod prometheus;
 pub(super) mod pulse;
 pub(super) mod refusals;
 pub(super) mod snapshot;
+mod table;
 pub(super) mod vitals;

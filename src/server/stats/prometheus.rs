@@ -1,14 +1,16 @@
 //! What a node counts, as Prometheus text. Pure.
 //!
 //! Names follow the customs of Prometheus: one prefix, base units (seconds), `_total` for what only
-//! grows. A name or label that was once published stays: dashboards and alerts are built on them.
+//! grows, labels in snake_case. A name or label that was once published stays: dashboards and alerts are built on them.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
     time::UNIX_EPOCH,
 };
 
-use super::snapshot::ServerStats;
+use super::{snapshot::ServerStats, table::counter_table};
+use crate::server::reasons::{CloseReason, TlsFailure};
 
 /// The media type of [`prometheus`]' result.
 pub const PROMETHEUS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,12 +32,55 @@ pub const PROMETHEUS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn prometheus(stats: &ServerStats, node: &str) -> String {
     let mut page = Page::default();
     node_metrics(&mut page, stats, node);
+    counted(&mut page, stats);
     connection_metrics(&mut page, stats);
-    tls_metrics(&mut page, stats);
-    message_metrics(&mut page, stats);
     queue_metrics(&mut page, stats);
     broker_metrics(&mut page, stats);
     page.0
+}
+
+macro_rules! counted {
+    (
+        totals { $($total:ident = $name:literal, $help:literal;)* }
+        each { $($each:ident: $of:ty, $all:path = $each_name:literal, $label:literal, $each_help:literal;)* }
+    ) => {
+        /// What the loops counted.
+        fn counted(page: &mut Page, stats: &ServerStats) {
+            $(page.single(concat!("imcore_", $name), Kind::Counter, $help, stats.$total);)*
+            $(
+                let name = concat!("imcore_", $each_name);
+                page.family(name, Kind::Counter, $each_help);
+                for (one, count) in &stats.$each {
+                    page.sample(name, &[($label, &one.label())], count);
+                }
+            )*
+        }
+    };
+}
+
+counter_table!(counted);
+
+/// What a number is counted by, as the value of a label.
+trait Labelled {
+    fn label(&self) -> Cow<'static, str>;
+}
+
+impl Labelled for CloseReason {
+    fn label(&self) -> Cow<'static, str> {
+        CloseReason::label(*self).into()
+    }
+}
+
+impl Labelled for TlsFailure {
+    fn label(&self) -> Cow<'static, str> {
+        TlsFailure::label(*self).into()
+    }
+}
+
+impl Labelled for u16 {
+    fn label(&self) -> Cow<'static, str> {
+        self.to_string().into()
+    }
 }
 
 fn node_metrics(page: &mut Page, stats: &ServerStats, node: &str) {
@@ -54,69 +99,9 @@ fn connection_metrics(page: &mut Page, stats: &ServerStats) {
     page.single("imcore_connections", Kind::Gauge, help, stats.connections);
     let help = "Handshakes under way.";
     page.single("imcore_handshakes", Kind::Gauge, help, stats.handshakes);
-    let help = "Connections that were opened.";
-    page.single("imcore_connections_opened_total", Kind::Counter, help, stats.opened);
-    let name = "imcore_connections_closed_total";
-    page.family(name, Kind::Counter, "Connections that ended, by reason.");
-    for (reason, count) in &stats.closed {
-        page.sample(name, &[("reason", reason.text())], count);
-    }
-    let name = "imcore_handshakes_refused_total";
-    page.family(name, Kind::Counter, "Handshakes that were turned away, by HTTP status.");
-    for (status, count) in &stats.refusals {
-        page.sample(name, &[("status", &status.to_string())], count);
-    }
-}
-
-fn tls_metrics(page: &mut Page, stats: &ServerStats) {
-    let name = "imcore_tls_handshake_failures_total";
-    page.family(name, Kind::Counter, "TLS handshakes that came to nothing, by reason.");
-    for (failure, count) in &stats.tls_failures {
-        page.sample(name, &[("reason", failure.text())], count);
-    }
     let help = "When the certificate ends, in seconds since 1970; NaN without TLS.";
     let at = seconds(stats.tls_expiry.and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok()));
     page.single("imcore_tls_certificate_expiry_timestamp_seconds", Kind::Gauge, help, at);
-}
-
-fn message_metrics(page: &mut Page, stats: &ServerStats) {
-    let counters = [
-        (
-            "imcore_messages_offered_total",
-            "Messages for connections: one message to three connections counts three.",
-            stats.offered,
-        ),
-        (
-            "imcore_messages_delivered_total",
-            "Messages whose last byte the operating system took.",
-            stats.delivered,
-        ),
-        (
-            "imcore_receipts_dropped_total",
-            "Receipts that could not be sent: the broker was away or too slow.",
-            stats.receipts_dropped,
-        ),
-        (
-            "imcore_feed_lost_total",
-            "Messages that were sent to this node while it could not hear, by the count of their senders.",
-            stats.lost,
-        ),
-        (
-            "imcore_feed_malformed_total",
-            "Payloads from the broker that were skipped.",
-            stats.malformed,
-        ),
-    ];
-    for (name, help, value) in counters {
-        page.single(name, Kind::Counter, help, value);
-    }
-    let name = "imcore_messages_dropped_total";
-    let help =
-        "Messages that were queued when their connection ended, by the reason for which it did.";
-    page.family(name, Kind::Counter, help);
-    for (reason, count) in &stats.drops {
-        page.sample(name, &[("reason", reason.text())], count);
-    }
 }
 
 fn queue_metrics(page: &mut Page, stats: &ServerStats) {
@@ -221,10 +206,7 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::server::{
-        reasons::{CloseReason, TlsFailure},
-        stats::calls::CallStats,
-    };
+    use crate::server::stats::calls::CallStats;
 
     /// A sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);
@@ -310,7 +292,7 @@ mod tests {
         assert_eq!(value("imcore_messages_queued", ""), 2.0);
         assert_eq!(value("imcore_connections_closed_total", "kicked"), 3.0);
         assert_eq!(value("imcore_handshakes_refused_total", "401"), 5.0);
-        assert_eq!(value("imcore_tls_handshake_failures_total", "rejected by the client"), 4.0);
+        assert_eq!(value("imcore_tls_handshake_failures_total", "rejected_by_client"), 4.0);
         assert_eq!(value("imcore_tls_certificate_expiry_timestamp_seconds", ""), 2e9);
         assert_eq!(value("imcore_reactor_inbox_commands", "1"), 6.0);
         assert_eq!(value("imcore_broker_call_seconds_bucket", "0.0005"), 1.0);

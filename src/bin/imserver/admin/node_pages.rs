@@ -117,12 +117,12 @@ fn connections(stats: &ServerStats, limit: usize) -> Value {
 }
 
 fn by_reason(counts: &[(CloseReason, u64)]) -> Map<String, Value> {
-    counts.iter().map(|(reason, count)| (reason.text().to_owned(), json!(count))).collect()
+    counts.iter().map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect()
 }
 
 fn tls(stats: &ServerStats) -> Value {
     let failures =
-        stats.tls_failures.iter().map(|(why, count)| (why.text().to_owned(), json!(count)));
+        stats.tls_failures.iter().map(|(why, count)| (why.label().to_owned(), json!(count)));
     let ends = stats.tls_expiry.and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok());
     json!({
         "certificate_ends": ends.map(|since| since.as_secs()),

@@ -98,7 +98,7 @@ impl World {
         assert_eq!(get(&self.counters.delivered) + self.reactor.written.messages, delivered);
         let queued: usize =
             self.reactor.connections.iter().map(|(_, connection)| connection.unwritten().1).sum();
-        let dropped: u64 = self.counters.dropped.iter().map(get).sum();
+        let dropped: u64 = self.counters.drops.iter().map(get).sum();
         assert_eq!(delivered + dropped + queued as u64, offered);
     }
 

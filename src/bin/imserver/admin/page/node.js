@@ -43,7 +43,7 @@ export function showNode(stats) {
   put("own-dropped", whole(messages.dropped));
   put("own-handshakes", whole(connections.handshakes));
   put("own-opened", `${rate(recent((s) => s.connections.opened))} connects a second`);
-  fill("closed", ranked(connections.closed, (reason) => reason));
+  fill("closed", ranked(connections.closed, (reason) => reason.replaceAll("_", " ")));
   fill("refused", ranked(connections.refused, (status) => `${status} ${REFUSALS[status] ?? ""}`));
   showWaits(stats);
   showBroker(stats, then, passed);
