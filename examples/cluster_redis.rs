@@ -17,7 +17,7 @@ const PREFIX: &str = "im_example";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let redis = std::env::args().nth(1).unwrap_or_else(|| "redis://127.0.0.1:6379".into());
-    // The same list in the same order for every node and every helper: it says who owns whom.
+    // One list in one order for every node and every helper: it says who owns whom.
     let servers = ["127.0.0.1:6101", "127.0.0.1:6102"];
     let mut nodes = Vec::new();
     for server in servers {

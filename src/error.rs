@@ -98,13 +98,13 @@ impl Error {
         Error(Box::new(Inner { kind, setting: None, detail: detail.into(), source: None }))
     }
 
-    /// The same error about a setting, whose name then stands before the detail.
+    /// Says which setting the error is about; its name then stands before the detail.
     pub fn with_setting(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.0.setting = Some(name.into());
         self
     }
 
-    /// The same error with the failure that caused it.
+    /// Adds the failure that caused the error.
     pub fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -113,7 +113,7 @@ impl Error {
         self
     }
 
-    /// The same for another caller; the cause becomes part of the text.
+    /// A copy for another caller that waits for the same answer; the cause becomes part of the text.
     #[cfg(feature = "redis")]
     pub(crate) fn copy(&self) -> Self {
         let detail = match &self.0.source {

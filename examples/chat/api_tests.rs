@@ -20,7 +20,7 @@ fn call(api: &Api, path: &str, form: &str) -> Answer {
     api.call(path, &Fields::read("", "", form.as_bytes())?, &caller)
 }
 
-/// The same with the session of `client`.
+/// Calls `path` with the session of `client`.
 fn call_as(api: &Api, client: i64, path: &str, form: &str) -> Answer {
     let session = api.sessions.of(client.into());
     call(api, path, &format!("websocketId={client}&session={session}&{form}"))

@@ -73,7 +73,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The same with one more header.
+    /// Adds a header to the answer.
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self

@@ -20,8 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks at which a thread is seen in the same piece of work before it counts as stuck. No turn of a loop
 /// takes that long, and health has to say it within 10 s.
 const WORK_LOOKS: u32 = 8;
-/// The same within one call to the broker. Its own deadlines end it much sooner, but looking up the name of a
-/// broker can take as long as the resolver likes, and restarting a node does not mend that.
+/// Looks at which a thread is seen in the same call to the broker before it counts as stuck. The call's own
+/// deadlines end it much sooner, but looking up the name of a broker can take as long as the resolver likes, and restarting a node does not mend that.
 const CALL_LOOKS: u32 = 60;
 
 /// States of a beat, in its low bits; the rest counts changes.

@@ -45,7 +45,7 @@ pub(crate) struct Adoption<S = Transport> {
     pub(crate) stream: S,
     pub(crate) ticket: Ticket,
     /// Number of the connection within the node.
-    pub(crate) number: u64,
+    pub(crate) connection: u64,
     /// The 101 response, not yet sent.
     pub(crate) response: Frame,
     /// Frames that came right behind the request.
@@ -59,11 +59,11 @@ pub(crate) struct TicketJob {
     pub(crate) token: String,
 }
 
-/// Names a handshake: its place in the acceptor's slab, and a number that is never used again.
+/// Names a handshake: its place in the acceptor's slab, and the number of the connection, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HandshakeId {
     pub(crate) key: usize,
-    pub(crate) serial: u64,
+    pub(crate) connection: u64,
 }
 
 /// A ticket that is good, and since when it is out of the broker's hands.

@@ -62,7 +62,7 @@ impl Ticket {
         &self.text
     }
 
-    /// The same ticket, taken with `token`: reporting its connection says that it has come.
+    /// Notes the token that the ticket was taken with: reporting its connection says that it has come.
     #[cfg(feature = "server")]
     pub(crate) fn taken_with(mut self, token: &str) -> Ticket {
         self.tag = tag(token);

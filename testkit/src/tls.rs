@@ -33,7 +33,7 @@ impl Identity {
         self.trust_with(rustls::ALL_VERSIONS)
     }
 
-    /// The same for some versions of TLS only.
+    /// A client that trusts this certificate and no other, and speaks only some versions of TLS.
     pub fn trust_with(&self, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();

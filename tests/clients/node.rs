@@ -48,7 +48,7 @@ impl Node {
         let options = RedisOptions { prefix, ..RedisOptions::default() };
         let broker = Arc::new(RedisBroker::open(&redis, options).expect("a broker"));
         let scheme = if secure { "wss" } else { "ws" };
-        // The same place for all nodes: clients of others are refused there.
+        // One address for all nodes: it refuses clients of the others.
         let url = format!("{scheme}://{address}{{path}}?node={{index}}");
         Node { process, im: helper(&servers, url, broker) }
     }

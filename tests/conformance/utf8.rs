@@ -9,7 +9,7 @@ use crate::{
 
 /// The suite's Greek word, whose second letter takes three bytes.
 const KOSME: &str = "\u{3ba}\u{1f79}\u{3c3}\u{3bc}\u{3b5}";
-/// The same, a surrogate, `edited`.
+/// The suite's Greek word, a surrogate, `edited`.
 const BROKEN: &[u8] = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited";
 
 /// Sequences that must be taken, by the suite's group.

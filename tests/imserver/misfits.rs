@@ -139,7 +139,7 @@ fn the_check_shows_what_settings_come_to() {
     assert_eq!(value(&report, "servers"), "127.0.0.1:7001");
     assert_eq!(value(&report, "public_url"), "ws://127.0.0.1:7001/ws");
     assert!(report.ends_with("\nvalid\n"), "{report}");
-    // The same doubts as at a start, and the connections that fit.
+    // It warns as a start does, and says how many connections fit.
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -n 2000 && exec \"$0\" --check --listen 0.0.0.0:7001"]);
     let output = shell.arg(testkit::imserver::program()).output().unwrap();

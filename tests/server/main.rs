@@ -32,7 +32,7 @@ macro_rules! behaviour {
     };
 }
 
-/// The same for what is about sockets in the clear.
+/// Declares a behaviour of sockets in the clear, and its tests: with the broker in memory and with Redis.
 macro_rules! behaviour_in_the_clear {
     ($name:ident, |$backend:ident| $body:block) => {
         on_each!(

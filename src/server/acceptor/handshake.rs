@@ -16,7 +16,8 @@ use crate::{
 /// A socket until it is authorised.
 pub(super) struct Handshake<S> {
     pub(super) stream: Transport<S>,
-    pub(super) serial: u64,
+    /// The number of the connection within the node, from its accept on.
+    pub(super) connection: u64,
     /// Of the socket: the peer's own, or a proxy's.
     pub(super) socket_address: IpAddr,
     /// The real peer, once known; counted from then on.

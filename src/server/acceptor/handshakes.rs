@@ -44,7 +44,7 @@ pub(super) struct Handshakes<S> {
     /// Time that one has which has begun, whoever waits behind it.
     patience: Duration,
     addresses: Addresses,
-    next_serial: u64,
+    next_connection: u64,
     /// Watches the sockets.
     poll: Poll,
     counters: Arc<Counters>,
@@ -66,7 +66,7 @@ impl<S: Socket> Handshakes<S> {
             time: limits.handshake,
             patience: limits.handshake / 20,
             addresses: Addresses::new(at_once, failures, now),
-            next_serial: 0,
+            next_connection: 0,
             poll,
             counters,
             now,
@@ -95,12 +95,12 @@ impl<S: Socket> Handshakes<S> {
         socket_address: IpAddr,
         phase: Phase,
     ) -> HandshakeId {
-        let serial = self.next_serial;
-        self.next_serial += 1;
+        let connection = self.next_connection;
+        self.next_connection += 1;
         let (address, failed, watched) = (None, true, false);
         let handshake =
-            Handshake { stream, serial, socket_address, address, failed, watched, phase };
-        let id = HandshakeId { key: self.slab.insert(handshake), serial };
+            Handshake { stream, connection, socket_address, address, failed, watched, phase };
+        let id = HandshakeId { key: self.slab.insert(handshake), connection };
         self.heads.push_back((self.now + self.time, id));
         self.forget_the_heard();
         self.silent.push_back(id);
@@ -166,14 +166,14 @@ impl<S: Socket> Handshakes<S> {
     }
 
     pub(super) fn id(&self, key: usize) -> Option<HandshakeId> {
-        self.slab.get(key).map(|handshake| HandshakeId { key, serial: handshake.serial })
+        self.slab.get(key).map(|handshake| HandshakeId { key, connection: handshake.connection })
     }
 
     /// All that are under way.
     fn ids(&self) -> Vec<HandshakeId> {
         let id = |(key, handshake): (usize, &Handshake<S>)| HandshakeId {
             key,
-            serial: handshake.serial,
+            connection: handshake.connection,
         };
         self.slab.iter().map(id).collect()
     }
@@ -246,7 +246,7 @@ impl<S: Socket> Handshakes<S> {
     pub(super) fn refuse(&mut self, id: HandshakeId, refusal: Refusal) {
         let Some(handshake) = find(&mut self.slab, id) else { return };
         self.counters.refused(refusal.status());
-        let (connection, address) = (id.serial, handshake.shown_address());
+        let (connection, address) = (id.connection, handshake.shown_address());
         let (status, reason) = (refusal.status(), refusal.why());
         log::debug!(
             connection, address:%, status, reason;
@@ -341,7 +341,7 @@ impl<S: Socket> Handshakes<S> {
 
 /// The handshake called `id`, if it has not ended; apart from all else, which goes on to be used beside it.
 fn find<S>(slab: &mut Slab<Handshake<S>>, id: HandshakeId) -> Option<&mut Handshake<S>> {
-    slab.get_mut(id.key).filter(|handshake| handshake.serial == id.serial)
+    slab.get_mut(id.key).filter(|handshake| handshake.connection == id.connection)
 }
 
 fn tls_failed<S: Socket>(
@@ -351,7 +351,7 @@ fn tls_failed<S: Socket>(
     error: Option<&io::Error>,
 ) {
     counters.tls_failed(failure);
-    let (connection, address) = (handshake.serial, handshake.shown_address());
+    let (connection, address) = (handshake.connection, handshake.shown_address());
     let reason = failure.label();
     log::debug!(
         connection, address:%, reason;

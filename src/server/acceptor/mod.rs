@@ -306,7 +306,7 @@ impl<L: Listen> Acceptor<L> {
             log::info!(
                 "connection={} offers a sub-protocol and gets none; a browser gives up then: leave the second \
                  argument of new WebSocket(..) out{more}",
-                id.serial
+                id.connection
             );
         }
         let Some(handshake) = self.handshakes.get(id) else { return };
@@ -351,14 +351,14 @@ impl<L: Listen> Acceptor<L> {
         handshake: Option<Handshake<L::Socket>>,
         Admission { ticket, taken }: Admission,
     ) {
-        let Some(Handshake { stream, serial, phase, .. }) = handshake else { return };
+        let Some(Handshake { stream, connection, phase, .. }) = handshake else { return };
         let Phase::Ticket { response, leftover } = phase else { return };
         let client = ticket.client();
         let reactor = &self.reactors.all()[self.reactors.index_of(client)];
         let adoption = Adoption {
             stream,
             ticket,
-            number: serial,
+            connection,
             response: Frame::raw(response.as_bytes()),
             leftover,
         };

@@ -22,7 +22,7 @@ pub(super) const WORK: usize = 16;
 impl<S: Socket> Reactor<S> {
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after.
     pub(super) fn adopt(&mut self, adoption: Adoption<S>) {
-        let Adoption { stream, ticket, number, response, mut leftover } = adoption;
+        let Adoption { stream, ticket, connection: number, response, mut leftover } = adoption;
         if self.drain.is_some() {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;

@@ -47,7 +47,7 @@ pub(super) enum Whose {
     Former,
     /// That of another process, which is to be told now.
     Foreign,
-    /// The same, told a moment ago.
+    /// That of another process, of which was told a moment ago.
     ForeignAgain,
 }
 

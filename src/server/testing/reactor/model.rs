@@ -189,7 +189,7 @@ impl World {
         self.obey(Command::Adopt(Box::new(Adoption {
             stream,
             ticket: Ticket::new(client.into(), None),
-            number,
+            connection: number,
             response: Frame::raw(RESPONSE),
             leftover,
         })));

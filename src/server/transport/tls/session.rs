@@ -156,7 +156,7 @@ impl TlsSession {
         Ok(())
     }
 
-    /// The same, where there is no hurry: what is left goes out with what comes next.
+    /// Writes what the socket takes now of what is to go out; what is left goes out with what comes next.
     fn push_some_out(&mut self, socket: &mut impl Write) -> io::Result<()> {
         match self.push_out(socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
