@@ -74,7 +74,7 @@ fn node() -> (ServerHandle, ImClient) {
         server: Some(names[0].clone()),
         servers: names.to_vec(),
         reactors: 1,
-        limits: Limits { drain: Duration::from_secs(1), ..Limits::default() },
+        limits: Limits { drain_grace: Duration::from_secs(1), ..Limits::default() },
         ..ServerConfig::default()
     };
     let node = Server::start(config, broker.clone()).unwrap();

@@ -154,7 +154,7 @@ impl ServerHandle {
 
     /// Stops accepting, closes every connection (code 1001, or 1012 if the closes are
     /// [spread](Limits::drain_over)), reports all clients offline and waits for the end of all
-    /// threads: at most [`Limits::drain_over`], [`Limits::drain`] and 15 seconds, also while the broker
+    /// threads: at most [`Limits::drain_over`], [`Limits::drain_grace`] and 15 seconds, also while the broker
     /// hangs. What could not be reported by then is left to other nodes, and a thread that is stuck is left
     /// behind: both are logged and [told](Shutdown), and the second is a [failure](Vitals::failure).
     pub fn shutdown(mut self) -> Shutdown {

@@ -113,7 +113,7 @@ impl Threads {
         let _ = door.push_within(AcceptorCommand::Stop, LAST_CALL);
         stuck.extend(join(node, vec![acceptor], Instant::now() + LAST_CALL));
         let limits = &node.config.limits;
-        let drained = Instant::now() + limits.drain_over + limits.drain + LAST_CALL;
+        let drained = Instant::now() + limits.drain_over + limits.drain_grace + LAST_CALL;
         let (doors, reactors) = self.reactors;
         for door in doors.all() {
             let _ = door.push_within(Command::Drain, LAST_CALL);

@@ -189,7 +189,7 @@ pub fn start_node(
         limits: Limits {
             lease: LEASE,
             linger: Duration::from_millis(200),
-            drain: Duration::from_secs(1),
+            drain_grace: Duration::from_secs(1),
             ..Limits::default()
         },
         ..ServerConfig::default()

@@ -105,7 +105,7 @@ behaviour!(a_node_works_with_the_largest_limits, |backend| {
             outbox_age: never,
             linger: never,
             drain_over: Duration::ZERO,
-            drain: never,
+            drain_grace: never,
             lease: never,
             sweep: never,
             ..Limits::default()

@@ -144,7 +144,7 @@ pub struct Limits {
     /// once.
     pub drain_over: Duration,
     /// Time that a stopping node gives its last clients to go. Default 10 s.
-    pub drain: Duration,
+    pub drain_grace: Duration,
     /// Life of the presence lease. A node that is gone this long is reaped by another: with the
     /// interval of a third between attempts, its clients are offline within 10 s. Default 7 s.
     pub lease: Duration,
@@ -173,7 +173,7 @@ impl Default for Limits {
             receipt_content_bytes: 4 << 10,
             linger: Duration::from_secs(2),
             drain_over: Duration::ZERO,
-            drain: Duration::from_secs(10),
+            drain_grace: Duration::from_secs(10),
             lease: Duration::from_secs(7),
             sweep: Duration::from_secs(4),
         }
@@ -210,7 +210,7 @@ impl Limits {
             ("outbox_age", self.outbox_age, MILLISECOND),
             ("linger", self.linger, MILLISECOND),
             ("drain_over", self.drain_over, Duration::ZERO),
-            ("drain", self.drain, Duration::ZERO),
+            ("drain_grace", self.drain_grace, Duration::ZERO),
             ("lease", self.lease, 100 * MILLISECOND),
             ("sweep", self.sweep, MILLISECOND),
         ];
@@ -339,7 +339,7 @@ mod tests {
             ("handshake", |limits| limits.handshake = Duration::MAX),
             ("lease", |limits| limits.lease = Limits::LONGEST + Duration::from_nanos(1)),
             ("lease", |limits| limits.lease = Duration::from_nanos(1)),
-            ("drain", |limits| limits.drain = Duration::MAX),
+            ("drain_grace", |limits| limits.drain_grace = Duration::MAX),
             ("drain_over", |limits| limits.drain_over = Duration::from_secs(u64::MAX)),
             ("sweep", |limits| limits.sweep = Duration::from_nanos(1)),
             ("outbox_stall", |limits| limits.outbox_stall = Duration::ZERO),

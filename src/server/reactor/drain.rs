@@ -29,12 +29,13 @@ pub(crate) struct Drain {
 impl<S: Socket> Reactor<S> {
     pub(super) fn begin_drain(&mut self) {
         let began = self.at;
-        let Limits { drain, drain_over, .. } = self.parts.limits;
+        let Limits { drain_over, drain_grace, .. } = self.parts.limits;
         let reason = match drain_over.is_zero() {
             true => CloseReason::Stopping,
             false => CloseReason::Restarting,
         };
-        self.drain = Some(Drain { began, until: began + drain_over + drain, reason, told: 0 });
+        self.drain =
+            Some(Drain { began, until: began + drain_over + drain_grace, reason, told: 0 });
         self.sweep_at = began;
     }
 

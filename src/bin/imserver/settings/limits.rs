@@ -51,7 +51,7 @@ limits! {
     receipt_content_bytes: count;
     linger: time;
     drain_over: time same_as: Some("drain");
-    drain: time;
+    drain_grace: time;
     lease: time;
     sweep: time;
 }
