@@ -113,3 +113,38 @@ fn a_link_that_leads_nowhere_is_found() {
         (vec!["b.md".into(), "d.png#e".into()], vec!["is-it-ours-x".into()])
     );
 }
+
+/// Every name in code of the page for contributors: files and folders are there, other names occur in the sources.
+#[test]
+fn the_architecture_page_names_what_exists() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let sources = sources(root());
+    let names: Vec<_> = prose(&page).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
+    assert!(names.len() > 100, "only {} names are found", names.len());
+    for name in names {
+        if name.contains('/') {
+            assert!(root().join(name).exists(), "there is no {name}");
+            continue;
+        }
+        let last = name.rsplit("::").next().unwrap_or(name);
+        let word = last.trim_end_matches(".rs").trim_start_matches("--").trim_end_matches('!');
+        assert!(sources.contains(word), "{name} is nowhere in the sources");
+    }
+}
+
+/// All Rust sources, as one text.
+fn sources(root: &Path) -> String {
+    let mut text = String::new();
+    let mut folders = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    text
+}
