@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::{
-    root,
+    fixtures, root,
     seeded::{Replay, Seeded, seeds},
 };
 
@@ -40,18 +42,40 @@ const WORDS: [&[u8]; 28] = [
     b"9007199254740993.0e-1",
 ];
 
-/// Runs every file of a corpus as it is, then mutations of them.
+/// Runs every input of a corpus as it is, then mutations of them: the files of `fuzz/seeds`, and what was recorded.
 pub fn fuzz(corpus: &str, target: fn(&[u8])) {
     let folder = root().join("fuzz/seeds").join(corpus);
     let listed = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
     let mut paths: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let inputs: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let mut inputs: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    inputs.extend(recorded(corpus));
     inputs.iter().for_each(|input| target(input));
     for seed in seeds(VARIABLE, 3000) {
         let _replay = Replay { variable: VARIABLE, seed };
         target(&mutation(&inputs, &mut Seeded::new(seed)));
     }
+}
+
+/// The recorded bytes of the kind that a target reads.
+fn recorded(corpus: &str) -> Vec<Vec<u8>> {
+    let member = |name: &str, member: &str| -> Vec<Vec<u8>> {
+        let text = |case: Value| case[member].as_str().expect(member).as_bytes().to_vec();
+        fixtures(name).into_iter().map(text).collect()
+    };
+    let payloads = || [member("published.jsonl", "payload"), member("tolerance.jsonl", "payload")];
+    match corpus {
+        "envelope" => payloads().concat(),
+        "lenient_json" => payloads().concat().into_iter().map(body).collect(),
+        "ticket" => member("token_values.jsonl", "value"),
+        _ => Vec::new(),
+    }
+}
+
+/// A payload without the control word in front of its JSON.
+fn body(payload: Vec<u8>) -> Vec<u8> {
+    let word = payload.starts_with(b"__FreeIM__(").then(|| payload.iter().position(|c| *c == b')'));
+    word.flatten().map_or(payload.clone(), |end| payload[end + 1..].to_vec())
 }
 
 fn mutation(inputs: &[Vec<u8>], chance: &mut Seeded) -> Vec<u8> {
