@@ -3,6 +3,7 @@
 
 mod access;
 mod cluster;
+mod document;
 mod events;
 mod examples;
 mod foreign;

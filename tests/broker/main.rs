@@ -1,6 +1,6 @@
 //! One behaviour suite over both brokers, and what is special to Redis.
 //!
-//! `suite` and `feed` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
+//! `tickets`, `sessions`, `channels`, `lists` and `feed` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
 
 /// Declares a behaviour of every broker, and a test of it for each.
 macro_rules! behaviour {
@@ -25,14 +25,17 @@ macro_rules! behaviour {
     };
 }
 
+mod channels;
 mod feed;
 mod helper;
+mod lists;
 mod memory_only;
 #[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]
 mod redis_only;
-mod suite;
+mod sessions;
+mod tickets;
 #[cfg(feature = "redis")]
 mod truth;
 mod world;

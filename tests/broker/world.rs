@@ -11,6 +11,9 @@ use imcore::{
 };
 use testkit::PATIENCE;
 
+/// A lease, or the life of a ticket, that no test outlives.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
 /// One backend without any state yet.
 pub(crate) struct World {
     kind: Kind,

@@ -15,6 +15,10 @@ use testkit::{
     ws::{Client, exchange},
 };
 
+/// The first of two nodes, with every line.
+const A_OF_TWO: [&str; 8] =
+    ["--listen", "127.0.0.1:0", "--servers", "a,b", "--server", "a", "--log", "debug"];
+
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// A node whose log is read up to the line that names its API, and then no more.
@@ -100,24 +104,14 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let file = std::env::temp_dir().join(format!("imcore-logs-{}.json", std::process::id()));
     fs::write(&file, r#"{"limits": {"failures_per_address": 0}}"#).unwrap();
     let config = file.display().to_string();
-    let mut node = Unread::start(&[
-        "--config",
-        &config,
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--reactors",
-        "1",
-        "--log",
-        "debug",
-        "--servers",
-        "a,b",
-        "--server",
-        "a",
-        "--redis",
-        &url,
-    ]);
+    let mut node = Unread::start(
+        &[
+            &A_OF_TWO[..],
+            &["--config", &config, "--redis", &url],
+            &["--admin", "127.0.0.1:0", "--reactors", "1"],
+        ]
+        .concat(),
+    );
     let im = ImClient::builder().servers(["a", "b"]).redis(&url).build().unwrap();
     let connect = |id: i64| {
         let url = im.connect_url(id, None).unwrap();
@@ -213,20 +207,8 @@ fn one_stop_that_is_told_twice_is_one() {
 fn json_lines_have_fields() {
     let redis = Redis::start();
     let url = redis.url();
-    let process = Imserver::start(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--servers",
-        "a,b",
-        "--server",
-        "a",
-        "--redis",
-        &url,
-        "--log",
-        "debug",
-        "--log-format",
-        "json",
-    ]);
+    let process =
+        Imserver::start(&[&A_OF_TWO[..], &["--redis", &url, "--log-format", "json"]].concat());
     eventually("listens", || process.log().contains(" listens on "));
     let address = process.address();
     let im = ImClient::builder().servers(["a", "b"]).redis(&url).build().unwrap();

@@ -28,6 +28,13 @@ fn ask(admin: SocketAddr, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
+/// A node with an admin listener.
+fn node(redis: &Redis, more: &[&str]) -> Imserver {
+    let (url, any) = (redis.url(), "127.0.0.1:0");
+    let place = ["--listen", any, "--server", "n", "--redis", &url];
+    Imserver::start(&[&place[..], &["--admin", any, "--admin-token", TOKEN], more].concat())
+}
+
 /// The node's own counters.
 fn stats(admin: SocketAddr) -> serde_json::Value {
     serde_json::from_str(&ask(admin, "/stats").1).unwrap()
@@ -47,20 +54,7 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
     let file = std::env::temp_dir().join(format!("imcore-stops-{}.json", std::process::id()));
     fs::write(&file, r#"{"limits": {"outbox_bytes": 67108864, "outbox_age": 600}}"#).unwrap();
     let (config, url) = (file.display().to_string(), redis.url());
-    let mut node = Imserver::start(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--admin-token",
-        TOKEN,
-        "--server",
-        "n",
-        "--redis",
-        &url,
-        "--config",
-        &config,
-    ]);
+    let mut node = node(&redis, &["--config", &config]);
     let address = node.address();
     let admin = node.admin();
     let im = ImClient::builder().servers(["n"]).redis(&url).build().unwrap();
@@ -93,19 +87,7 @@ fn a_node_stops_in_time_though_redis_hangs_and_thousands_of_receipts_are_due() {
 #[test]
 fn a_node_whose_redis_hangs_is_live() {
     let redis = Redis::start();
-    let url = redis.url();
-    let node = Imserver::start(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--admin-token",
-        TOKEN,
-        "--server",
-        "n",
-        "--redis",
-        &url,
-    ]);
+    let node = node(&redis, &[]);
     let (address, admin) = (node.address(), node.admin());
     eventually("ready", || ask(admin, "/health/ready").0 == 200);
     freeze(&redis);

@@ -20,6 +20,14 @@ fn one_reactor(config: &mut ServerConfig) {
     config.reactors = 1;
 }
 
+/// One reactor that asks soon whether a client is there, and takes it for silent soon after.
+fn soon_silent(config: &mut ServerConfig) {
+    one_reactor(config);
+    config.limits.ping_after = Duration::from_millis(300);
+    config.limits.pong_within = Duration::from_millis(700);
+    config.limits.sweep = Duration::from_millis(100);
+}
+
 /// Numbered messages of about `size` bytes, in one call.
 fn burst(im: &ImClient, receivers: &[i64], count: usize, size: usize) {
     let filler = "x".repeat(size);
@@ -114,12 +122,7 @@ behaviour_in_the_clear!(a_burst_arrives_at_a_client_that_reads_slower, |backend|
 // The backlog lasts many times longer than a pong may take: a ping behind it would come too late.
 behaviour_in_the_clear!(a_client_that_reads_a_long_backlog_is_not_taken_for_silent, |backend| {
     const COUNT: usize = 40;
-    let world = World::with(backend, 1, |config| {
-        config.reactors = 1;
-        config.limits.ping_after = Duration::from_millis(300);
-        config.limits.pong_within = Duration::from_millis(700);
-        config.limits.sweep = Duration::from_millis(100);
-    });
+    let world = World::with(backend, 1, soon_silent);
     let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
     world.wait_for_connections(1);
     thread::scope(|scope| {
@@ -138,42 +141,34 @@ behaviour_in_the_clear!(a_client_that_reads_a_long_backlog_is_not_taken_for_sile
 });
 
 // No ping can stand within a message: one that takes its reader longer than a pong may take is no silence.
-behaviour_in_the_clear!(
-    a_client_that_reads_a_large_message_slowly_is_not_taken_for_silent,
-    |backend| {
-        const SIZE: usize = 900_000;
-        let world = World::with(backend, 1, |config| {
-            config.reactors = 1;
-            config.limits.ping_after = Duration::from_millis(300);
-            config.limits.pong_within = Duration::from_millis(700);
-            config.limits.sweep = Duration::from_millis(100);
-        });
-        let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
-        world.wait_for_connections(1);
-        thread::scope(|scope| {
-            // However long it is under way: until it begins the client answers, as any does.
-            scope.spawn(|| world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap());
-            let mut head = [0; 2];
-            loop {
-                slow.raw().read_exact(&mut head).unwrap();
-                match head {
-                    [0x89, 0] => slow.raw().write_all(b"\x8a\x80\0\0\0\0").unwrap(),
-                    _ => break,
-                }
+behaviour_in_the_clear!(a_large_message_that_is_read_slowly_is_no_silence, |backend| {
+    const SIZE: usize = 900_000;
+    let world = World::with(backend, 1, soon_silent);
+    let mut slow = narrow(&world.im, world.nodes[0].local_addr(), 1);
+    world.wait_for_connections(1);
+    thread::scope(|scope| {
+        // However long it is under way: until it begins the client answers, as any does.
+        scope.spawn(|| world.im.send(Message::to([1]), &"x".repeat(SIZE)).unwrap());
+        let mut head = [0; 2];
+        loop {
+            slow.raw().read_exact(&mut head).unwrap();
+            match head {
+                [0x89, 0] => slow.raw().write_all(b"\x8a\x80\0\0\0\0").unwrap(),
+                _ => break,
             }
-        });
-        let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
-        while left > 0 {
-            match slow.raw().read(&mut scratch).unwrap() {
-                0 => panic!("cut with {left} bytes to go"),
-                count => left = left.saturating_sub(count),
-            }
-            thread::sleep(Duration::from_millis(40));
         }
-        assert_eq!(world.closed(CloseReason::Silent), 0);
-        nobody_was_cut(&world);
+    });
+    let (mut left, mut scratch) = (SIZE, [0; 16 << 10]);
+    while left > 0 {
+        match slow.raw().read(&mut scratch).unwrap() {
+            0 => panic!("cut with {left} bytes to go"),
+            count => left = left.saturating_sub(count),
+        }
+        thread::sleep(Duration::from_millis(40));
     }
-);
+    assert_eq!(world.closed(CloseReason::Silent), 0);
+    nobody_was_cut(&world);
+});
 
 behaviour_in_the_clear!(a_burst_to_a_large_room_reaches_everybody, |backend| {
     const MEMBERS: i64 = 1000;

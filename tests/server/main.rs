@@ -44,19 +44,24 @@ macro_rules! behaviour_in_the_clear {
 }
 
 mod bursts;
+#[cfg(feature = "tls")]
+mod certificates;
 mod channels;
 mod faults;
 mod frames;
 mod handshakes;
+mod heads;
 mod life;
 mod messages;
 mod overview;
 mod presence;
 mod proxies;
+mod receipts;
 #[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]
 mod stage;
 #[cfg(feature = "tls")]
 mod tls;
+mod tokens;
 mod world;
