@@ -154,19 +154,19 @@ fn a_hanging_broker_keeps_nobody_waiting() {
 }
 
 #[test]
-fn the_members_of_a_room_are_listed() {
+fn the_members_of_a_channel_are_listed() {
     let fleet = Fleet::start(&[]);
     let _client = fleet.connect(3, None);
     fleet.im.join([3, 4], ["a/b"]).unwrap();
     eventually("one is online", || {
-        let seen = fleet.json("/rooms/a%2Fb");
+        let seen = fleet.json("/channels/a%2Fb");
         assert_eq!((&seen["name"], &seen["count"]), (&json!("a/b"), &json!(2)));
         let members = seen["members"].as_array().unwrap();
         assert_eq!(members.len(), 2);
         members.contains(&json!({ "client": "3", "online": true }))
             && members.contains(&json!({ "client": "4", "online": false }))
     });
-    assert_eq!(fleet.json("/rooms/nobody")["count"], 0);
+    assert_eq!(fleet.json("/channels/nobody")["count"], 0);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_message_to_nobody_is_told_as_that() {
 }
 
 #[test]
-fn the_largest_rooms_come_first() {
+fn the_largest_channels_come_first() {
     let fleet = Fleet::start(&[]);
     let members = |count: i64| 1..=count;
     for room in 0..60 {
@@ -191,10 +191,10 @@ fn the_largest_rooms_come_first() {
         fleet.im.join(members(room + 1), [&name]).unwrap();
     }
     fleet.im.join(members(100), ["<b>\"largest\"</b>"]).unwrap();
-    eventually("all rooms", || fleet.json("/rooms")["count"] == 61);
-    let rooms = fleet.json("/rooms");
-    assert_eq!(rooms["members"], 60 * 61 / 2 + 100);
-    let largest = rooms["largest"].as_array().unwrap();
+    eventually("all channels", || fleet.json("/channels")["count"] == 61);
+    let channels = fleet.json("/channels");
+    assert_eq!(channels["members"], 60 * 61 / 2 + 100);
+    let largest = channels["largest"].as_array().unwrap();
     assert_eq!(largest.len(), 50);
     assert_eq!(largest[0], json!({ "name": "<b>\"largest\"</b>", "members": 100 }));
     assert_eq!(largest[1], json!({ "name": "room 59", "members": 60 }));
@@ -215,14 +215,14 @@ fn a_client_is_found_written_to_and_kicked() {
         let seen = fleet.json(&path);
         assert_eq!((&seen["client"], &seen["online"]), (&json!(id), &json!(true)));
         assert_eq!(seen["server"], fleet.im.node_of(client));
-        assert_eq!(seen["rooms"], json!(["a", "b"]));
+        assert_eq!(seen["channels"], json!(["a", "b"]));
         let metas: Vec<_> = (0..2).map(|at| seen["connections"][at]["meta"].clone()).collect();
         assert_eq!(metas, [json!("phone"), Value::Null]);
 
         let message = json!({ "text": "你好" });
         let sent = fleet.post("/send", &json!({ "client": id, "message": message }));
         assert_eq!(sent.0, 200, "{}", sent.1);
-        fleet.post("/send", &json!({ "room": "a", "message": "to all" }));
+        fleet.post("/send", &json!({ "channel": "a", "message": "to all" }));
         for device in &mut devices {
             assert_eq!((device.json(), device.json()), (message.clone(), json!("to all")));
         }
@@ -231,11 +231,11 @@ fn a_client_is_found_written_to_and_kicked() {
             assert_eq!(device.closed(), Some(4001));
         }
         eventually("offline", || fleet.json(&path)["online"] == false);
-        assert_eq!(fleet.json(&path)["rooms_count"], 0);
+        assert_eq!(fleet.json(&path)["channels_count"], 0);
         fleet.nodes[0].says(&format!(" kicked client={id}\n"));
         fleet.nodes[0].says("admin: 127.0.0.1:");
     }
-    fleet.nodes[0].says(" sent a message to room=\"a\"\n");
+    fleet.nodes[0].says(" sent a message to channel=\"a\"\n");
     assert!(events(&fleet).iter().any(|what| what.ends_with(&format!("kicked client {guid}"))));
 }
 
@@ -246,7 +246,7 @@ fn what_cannot_be_done_is_refused_with_an_example() {
     let token = format!("Authorization: Bearer {TOKEN}\r\n");
     let json = format!("{token}Content-Type: application/json\r\n");
     let good = r#"{"client": "1", "message": 1}"#;
-    for path in ["/cluster", "/rooms", "/clients/1"] {
+    for path in ["/cluster", "/channels", "/clients/1"] {
         assert_eq!(get(admin, path).0, 401, "{path}");
         assert_eq!(post(admin, path, good, &json).0, 405, "{path}");
     }
@@ -264,10 +264,10 @@ fn what_cannot_be_done_is_refused_with_an_example() {
             );
         }
     }
-    for body in [r#"{"message": 1}"#, r#"{"client": 1, "room": "a", "message": 1}"#] {
+    for body in [r#"{"message": 1}"#, r#"{"client": 1, "channel": "a", "message": 1}"#] {
         assert_eq!(post(admin, "/send", body, &json).0, 400, "{body}");
     }
-    assert_eq!(post(admin, "/send", r#"{"room": "", "message": 1}"#, &json).0, 400);
+    assert_eq!(post(admin, "/send", r#"{"channel": "", "message": 1}"#, &json).0, 400);
     assert_eq!(ask(admin, "GET /clients/nobody", &token).0, 400);
     assert_eq!(ask(admin, "GET /clients/1/2", &token).0, 404);
     // A little more than may be sent.

@@ -63,9 +63,9 @@ async function seeTheCluster() {
   await page.until("a rate", () => Number(document.getElementById("delivered").textContent.replaceAll(",", "")) > 1);
   await page.until("a line", () => document.querySelectorAll("#chart-messages path").length >= 6);
   await page.until("small lines", () => document.querySelectorAll("#nodes .spark path").length === 3);
-  await says("#rooms li:first-child", "announcements128");
-  await says("#rooms", hostile);
-  await says("#rooms-note", "rooms, ");
+  await says("#channels li:first-child", "announcements128");
+  await says("#channels", hostile);
+  await says("#channels-note", "channels, ");
   await says("#limit", "of 240");
 }
 
@@ -78,25 +78,25 @@ async function seeTheClient() {
   await says("#found .chips", "群聊1");
 }
 
-/** What clients and rooms are called stays text. */
+/** What clients and channels are called stays text. */
 async function seeTheHostileClient() {
   await page.fill("#client-id", "4711");
   await page.press("Enter");
   await says("#found .devices", `<script>hacked = 1</script>\">${hostile}`);
   await says("#found .chips", hostile);
-  await page.click(`#rooms li:has([title*=hacked]) button`, "Send");
+  await page.click(`#channels li:has([title*=hacked]) button`, "Send");
   await says("#ask-message-title", hostile);
   await page.click("#ask-message button", "Cancel");
   assert.equal(await page.run(() => document.querySelectorAll("main :is(script, img), dialog img").length + Number("hacked" in window)), 0);
 }
 
-/** Who is in a room, and from there to one of them. */
-async function seeTheRoom() {
-  await page.click("#rooms .link", "announcements");
-  await says("#found .who", "announcementsroom");
+/** Who is in a channel, and from there to one of them. */
+async function seeTheChannel() {
+  await page.click("#channels .link", "announcements");
+  await says("#found .who", "announcementschannel");
   await says("#found", "100 of 128 members");
   await says("#found .chips", "(offline)");
-  await page.click("#rooms .link", "lobby");
+  await page.click("#channels .link", "lobby");
   await page.click("#found .chips a", client);
   await says("#found .who", `${client}online`);
 }
@@ -196,20 +196,20 @@ try {
   if (folder) await takePictures();
   await seeTheHostileClient();
   await seeNobody();
-  await seeTheRoom();
+  await seeTheChannel();
   await writeToNobody();
   await seeTheClient();
   await isReadable();
   await write("#found button", '{"id": 9007199254740993, "text": "from the page"}', `Sent to client ${client}.`);
   await step("sent to the client");
-  await write("#rooms li:has([title='lobby']) button", "plain <b>text</b> for $1", "Sent to room lobby.");
-  await step("sent to the room");
+  await write("#channels li:has([title='lobby']) button", "plain <b>text</b> for $1", "Sent to channel lobby.");
+  await step("sent to the channel");
   await seeThisNode();
   await page.click("#found button", "Refresh");
   await kick();
   await step("kicked");
   await says("#found .who", "offline");
-  await says("#found", "in no room");
+  await says("#found", "in no channel");
   await fitsEverywhere();
   await step("quiet");
 

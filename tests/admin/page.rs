@@ -21,11 +21,11 @@ use crate::{TOKEN, cluster::Fleet, settings::ConfigFile};
 const CLIENT: i64 = 9_007_199_254_740_995;
 const METAS: [&str; 3] =
     ["laptop · Firefox · 10.0.0.7", "Pixel 9 · app 4.2 · 10.0.0.9", "iPad · Safari · 10.0.0.9"];
-const ROOMS: [&str; 6] = ["lobby", "news", "群聊1", "team:design", "order 4711", "release 0.2"];
-/// What somebody may call himself and his room who means no good.
+const CHANNELS: [&str; 6] = ["lobby", "news", "群聊1", "team:design", "order 4711", "release 0.2"];
+/// What somebody may call himself and his channel who means no good.
 const HOSTILE: [i64; 2] = [4711, 4714];
 const HOSTILE_META: &str = "<script>hacked = 1</script>\"><img src=x onerror='hacked = 1'>";
-const HOSTILE_ROOM: &str = "<img src=x onerror='hacked = 1'>";
+const HOSTILE_CHANNEL: &str = "<img src=x onerror='hacked = 1'>";
 
 /// A client's socket that is read now and then, which also answers pings.
 struct Device {
@@ -70,9 +70,11 @@ fn keep_busy(fleet: &Fleet, stop: &AtomicBool) {
         let wanted = 90 + (40.0 * wave(90.0)) as usize;
         if clients.len() < wanted {
             clients.push_back((round, Device::connect(fleet, round, None)));
-            let rooms = ["lobby", "news", "sports", "music", "help", "trading", "games", "travel"];
-            let joined = rooms.iter().enumerate().filter(|(at, _)| round % (*at as i64 + 1) == 0);
-            fleet.im.join([round], joined.map(|(_, room)| room)).unwrap();
+            let channels =
+                ["lobby", "news", "sports", "music", "help", "trading", "games", "travel"];
+            let joined =
+                channels.iter().enumerate().filter(|(at, _)| round % (*at as i64 + 1) == 0);
+            fleet.im.join([round], joined.map(|(_, channel)| channel)).unwrap();
         } else if let Some((id, Device { client, .. })) = clients.pop_front() {
             match id % 3 {
                 0 => fleet.im.kick(id).unwrap(),
@@ -152,9 +154,9 @@ fn the_page_shows_the_cluster() {
     let file = ConfigFile::new(r#"{ "limits": { "connections": 80 } }"#);
     let mut fleet = Fleet::start(&["--admin-token", TOKEN, "--config", file.path()]);
     let mut devices = METAS.map(|meta| Device::connect(&fleet, CLIENT, Some(meta)));
-    fleet.im.join([CLIENT], ROOMS).unwrap();
+    fleet.im.join([CLIENT], CHANNELS).unwrap();
     let mut hostile = HOSTILE.map(|client| Device::connect(&fleet, client, Some(HOSTILE_META)));
-    fleet.im.join(HOSTILE, [HOSTILE_ROOM]).unwrap();
+    fleet.im.join(HOSTILE, [HOSTILE_CHANNEL]).unwrap();
     fleet.im.join(1_000_000..1_000_128, ["announcements"]).unwrap();
     let mut script = Script::start(&fleet);
     let stop = AtomicBool::new(false);
@@ -167,7 +169,7 @@ fn the_page_shows_the_cluster() {
                 let message = r#"{"id": 9007199254740993, "text": "from the page"}"#;
                 devices.iter_mut().for_each(|device| device.gets(message));
             }
-            Some("sent to the room") => {
+            Some("sent to the channel") => {
                 devices.iter_mut().for_each(|device| device.gets(r#""plain <b>text</b> for $1""#));
             }
             Some("kicked") => devices.iter_mut().for_each(|device| {

@@ -23,7 +23,7 @@ struct Kick {
 #[serde(deny_unknown_fields)]
 struct Send {
     client: Option<ClientId>,
-    room: Option<String>,
+    channel: Option<String>,
     /// As it was written: numbers keep their digits.
     message: Box<serde_json::value::RawValue>,
 }
@@ -37,20 +37,20 @@ pub(super) fn kick(im: &ImClient, watch: &Watch, body: &[u8], peer: Option<Socke
     Ok(json!({ "kicked": client.to_string() }).to_string())
 }
 
-/// Sends a message from the system to a client or a room. Says of a client whether it was online: to one that was
+/// Sends a message from the system to a client or a channel. Says of a client whether it was online: to one that was
 /// not, the message goes nowhere.
 pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
     let (to, online) = match read(body, EXAMPLE)? {
-        Send { client: Some(client), room: None, message } => {
+        Send { client: Some(client), channel: None, message } => {
             im.send(Message::to([client]), &message)?;
             (format!("client={client}"), Some(im.is_online(client)?))
         }
-        Send { client: None, room: Some(room), message } => {
-            im.send(Message::to_channel(&room), &message)?;
-            (format!("room={room:?}"), None)
+        Send { client: None, channel: Some(channel), message } => {
+            im.send(Message::to_channel(&channel), &message)?;
+            (format!("channel={channel:?}"), None)
         }
-        _ => return Err(mistake("name either a client or a room", EXAMPLE)),
+        _ => return Err(mistake("name either a client or a channel", EXAMPLE)),
     };
     log::info!(to:% = to, address:% = Who(peer); "admin: {} sent a message to {to}", Who(peer));
     Ok(json!({ "sent": to, "online": online }).to_string())

@@ -1,4 +1,4 @@
-//! What the broker is asked for: rooms by size, who is in one, one client.
+//! What the broker is asked for: channels by size, who is in one, one client.
 //!
 //! Everything a person could have written (names, notes) goes out as JSON text; ids are strings, since a
 //! browser's numbers end at 2^53.
@@ -11,47 +11,47 @@ use serde_json::{Value, json};
 use super::cached::{Cached, Outcome};
 use crate::lookups::Lookups;
 
-/// Rooms that are shown, the largest.
-const ROOMS: usize = 50;
-/// Connections and rooms of one client, and members of one room, that are shown.
+/// Channels that are shown, the largest.
+const CHANNELS: usize = 50;
+/// Connections and channels of one client, and members of one channel, that are shown.
 const CLIENT_ITEMS: usize = 100;
 /// Characters of a note that are shown.
 const NOTE: usize = 2000;
 /// How old an answer may be that is shared by all pages.
-const ROOMS_LIFE: Duration = Duration::from_secs(4);
+const CHANNELS_LIFE: Duration = Duration::from_secs(4);
 
 /// What can be asked of the broker.
 pub(super) struct Cluster {
     pub(super) im: ImClient,
     lookups: Arc<Lookups>,
-    rooms: Cached,
+    channels: Cached,
 }
 
 impl Cluster {
     pub(super) fn new(lookups: Arc<Lookups>) -> Cluster {
-        Cluster { im: lookups.im().clone(), lookups, rooms: Cached::new(ROOMS_LIFE) }
+        Cluster { im: lookups.im().clone(), lookups, channels: Cached::new(CHANNELS_LIFE) }
     }
 
-    /// The largest rooms.
-    pub(super) fn rooms(&self) -> Outcome {
-        self.rooms.get(|| {
-            let mut rooms = self.im.channels()?;
-            let count = rooms.len();
-            let members = rooms.iter().fold(0_i64, |sum, (_, size)| sum.saturating_add(*size));
-            if rooms.len() > ROOMS {
-                rooms.select_nth_unstable_by_key(ROOMS, |(_, size)| Reverse(*size));
-                rooms.truncate(ROOMS);
+    /// The largest channels.
+    pub(super) fn channels(&self) -> Outcome {
+        self.channels.get(|| {
+            let mut channels = self.im.channels()?;
+            let count = channels.len();
+            let members = channels.iter().fold(0_i64, |sum, (_, size)| sum.saturating_add(*size));
+            if channels.len() > CHANNELS {
+                channels.select_nth_unstable_by_key(CHANNELS, |(_, size)| Reverse(*size));
+                channels.truncate(CHANNELS);
             }
-            rooms.sort_unstable_by(|(a, size_a), (b, size_b)| (size_b, a).cmp(&(size_a, b)));
+            channels.sort_unstable_by(|(a, size_a), (b, size_b)| (size_b, a).cmp(&(size_a, b)));
             let largest =
-                rooms.into_iter().map(|(name, size)| json!({ "name": name, "members": size }));
+                channels.into_iter().map(|(name, size)| json!({ "name": name, "members": size }));
             let largest = largest.collect::<Value>();
             Ok(json!({ "count": count, "members": members, "largest": largest }).to_string())
         })
     }
 
-    /// Some members of a room.
-    pub(super) fn room(&self, name: &str) -> Outcome {
+    /// Some members of a channel.
+    pub(super) fn channel(&self, name: &str) -> Outcome {
         let mut page = self.im.channel_members_page(name, None, CLIENT_ITEMS)?;
         // A page may hold more than it was asked for.
         page.items.truncate(CLIENT_ITEMS);
@@ -61,12 +61,12 @@ impl Cluster {
         Ok(json!({ "name": name, "count": page.total, "members": members }).to_string())
     }
 
-    /// Where a client lives, its connections and its rooms.
+    /// Where a client lives, its connections and its channels.
     pub(super) fn client(&self, id: &str) -> Outcome {
         let client: ClientId = id.parse()?;
         let open = self.lookups.connections(client)?;
-        let mut rooms = self.im.channels_of(client)?;
-        rooms.sort_unstable();
+        let mut channels = self.im.channels_of(client)?;
+        channels.sort_unstable();
         // Connections may be on nodes of another list, or not be told of by .NET nodes.
         let online = !open.is_empty() || self.im.is_online(client)?;
         let shown = |connection: &ConnectionInfo| {
@@ -79,8 +79,8 @@ impl Cluster {
             "online": online,
             "connections": open.iter().take(CLIENT_ITEMS).map(shown).collect::<Value>(),
             "connections_count": open.len(),
-            "rooms": rooms.iter().take(CLIENT_ITEMS).collect::<Vec<_>>(),
-            "rooms_count": rooms.len(),
+            "channels": channels.iter().take(CLIENT_ITEMS).collect::<Vec<_>>(),
+            "channels_count": channels.len(),
         });
         Ok(text.to_string())
     }

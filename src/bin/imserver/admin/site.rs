@@ -20,7 +20,7 @@ use crate::{
 };
 
 const PATHS: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
-                      /rooms, /rooms/NAME, /clients/ID, /kick and /send";
+                      /channels, /channels/NAME, /clients/ID, /kick and /send";
 /// What is done, not asked.
 const ACTIONS: [&str; 2] = ["/kick", "/send"];
 
@@ -56,13 +56,13 @@ impl Site {
         &self.access
     }
 
-    /// One client, or one room.
+    /// One client, or one channel.
     fn one(&self, request: &Request) -> Option<Response> {
         let segments = request.segments()?;
         let [place, name] = &segments[..] else { return None };
         match &**place {
             "clients" => Some(respond(self.cluster.client(name))),
-            "rooms" => Some(respond(self.cluster.room(name))),
+            "channels" => Some(respond(self.cluster.channel(name))),
             _ => None,
         }
     }
@@ -116,7 +116,7 @@ impl web::Site for Site {
             "/stats" => self.node.stats(),
             "/cluster" => respond(Ok(self.watch.cluster(&self.node.vitals.status()))),
             "/history" => respond(Ok(self.watch.history())),
-            "/rooms" => respond(self.cluster.rooms()),
+            "/channels" => respond(self.cluster.channels()),
             "/kick" => respond(actions::kick(im, &self.watch, &request.body, request.peer)),
             "/send" => respond(actions::send(im, &request.body, request.peer)),
             _ => self.one(request).unwrap_or_else(|| Response::line(404, PATHS)),

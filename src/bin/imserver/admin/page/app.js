@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { lookUp } from "./client.js";
-import { showHistory, showNodes, showRooms } from "./cluster.js";
+import { showHistory, showNodes, showChannels } from "./cluster.js";
 import { showNode } from "./node.js";
 import { $, put, span } from "./show.js";
 
@@ -12,7 +12,7 @@ const LONGEST_PAUSE_MS = 15_000;
 const troubles = new Map();
 
 function showTroubles() {
-  // The root of it: without the node nothing is known of the broker, and without the broker nothing of rooms.
+  // The root of it: without the node nothing is known of the broker, and without the broker nothing of channels.
   const trouble = troubles.get("cluster") ?? troubles.get("broker") ?? troubles.values().next().value;
   $("trouble").hidden = !trouble;
   const stale = troubles.has("cluster");
@@ -104,6 +104,6 @@ document.addEventListener("visibilitychange", rouse);
 
 follow("cluster", 2000, () => true, showCluster);
 follow("history", 10_000, () => view() === "cluster", showHistory);
-follow("rooms", 5000, () => view() === "cluster", showRooms);
+follow("channels", 5000, () => view() === "cluster", showChannels);
 follow("stats", 2000, () => view() === "node", showNode);
 turn();

@@ -1,5 +1,5 @@
 // One client: looked up on demand, because a look-up walks through all connections of its node; and what
-// can be done with a client or a room.
+// can be done with a client or a channel.
 
 import { ask, choice } from "./ask.js";
 import { $, announce, button, clock, el, many, put } from "./show.js";
@@ -29,20 +29,20 @@ export async function lookUp(id) {
   }
 }
 
-/** Shows who is in a room. */
+/** Shows who is in a channel. */
 export async function lookInto(name) {
   const own = ++looked;
   try {
-    const room = await ask(`rooms/${encodeURIComponent(name)}`);
+    const channel = await ask(`channels/${encodeURIComponent(name)}`);
     if (own !== looked) return;
-    const { count, members } = room;
+    const { count, members } = channel;
     const chips = members.map(({ client, online }) => {
       const link = el("a", online ? "" : "zero", online ? client : `${client} (offline)`);
       link.href = `#${new URLSearchParams({ client })}`;
       return el("li", "", link);
     });
-    const who = el("div", "who", el("b", "", name), el("span", "pill", "room"),
-      el("div", "buttons", button("Send …", "plain", () => write({ room: name }))));
+    const who = el("div", "who", el("b", "", name), el("span", "pill", "channel"),
+      el("div", "buttons", button("Send …", "plain", () => write({ channel: name }))));
     $("found").replaceChildren(who, heading(count, members.length, "member"), el("ul", "chips", ...chips));
     put("client-age", `as of ${clock(Date.now())}`);
   } catch (error) {
@@ -51,7 +51,7 @@ export async function lookInto(name) {
 }
 
 function card(client) {
-  const { connections, rooms } = client;
+  const { connections, channels } = client;
   const count = client.connections_count;
   const actions = el("div", "buttons", button("Refresh", "plain", () => lookUp(client.client)),
     button("Send …", "plain", () => write({ client: client.client })));
@@ -67,11 +67,11 @@ function card(client) {
   } else if (client.online) {
     parts.push(el("p", "dim", "Its connections are not on this node: another fleet holds them, or a .NET node."));
   }
-  if (client.rooms_count) {
-    const chips = el("ul", "chips", ...rooms.map((room) => el("li", "", room)));
-    parts.push(heading(client.rooms_count, rooms.length, "room"), chips);
+  if (client.channels_count) {
+    const chips = el("ul", "chips", ...channels.map((channel) => el("li", "", channel)));
+    parts.push(heading(client.channels_count, channels.length, "channel"), chips);
   } else {
-    parts.push(el("h3", "", "in no room"));
+    parts.push(el("h3", "", "in no channel"));
   }
   return parts;
 }
@@ -93,9 +93,9 @@ async function kick({ client, connections_count: count }) {
   }
 }
 
-/** Asks for a message to a client or a room, and sends it. */
+/** Asks for a message to a client or a channel, and sends it. */
 export async function write(to) {
-  const whom = to.client ? `client ${to.client}` : `room ${to.room}`;
+  const whom = to.client ? `client ${to.client}` : `channel ${to.channel}`;
   put("ask-message-title", `Message to ${whom}`);
   $("message").value ||= JSON.stringify({ text: "A test from the admin page" });
   if (await choice("ask-message") !== "send") return;

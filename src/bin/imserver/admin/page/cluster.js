@@ -1,4 +1,4 @@
-// The cluster: what all nodes come to, each node, and the rooms.
+// The cluster: what all nodes come to, each node, and the channels.
 
 import { $, button, el, fullness, many, meter, plot, put, rate, short, span, spark, time, when, whole } from "./show.js";
 import { lookInto, write } from "./client.js";
@@ -151,25 +151,25 @@ function nodeRow(row, now) {
   return tr;
 }
 
-/** Shows the largest rooms. */
-export function showRooms({ count, members, largest }) {
+/** Shows the largest channels. */
+export function showChannels({ count, members, largest }) {
   const shown = count > largest.length ? `${largest.length} of ` : "";
-  put("rooms-note", count ? `${shown}${many(count, "room")}, ${many(members, "membership")}` : "no rooms yet");
+  put("channels-note", count ? `${shown}${many(count, "channel")}, ${many(members, "membership")}` : "no channels yet");
   const most = Math.max(1, largest[0]?.members ?? 0);
-  const list = $("rooms"), rows = list.children;
+  const list = $("channels"), rows = list.children;
   while (rows.length > largest.length) list.lastChild.remove();
   largest.forEach(({ name, members: size }, index) => {
-    if (rows[index]?.dataset.room === name) {
+    if (rows[index]?.dataset.channel === name) {
       if (rows[index].children[1].textContent !== whole(size)) rows[index].children[1].textContent = whole(size);
       fullness(rows[index].querySelector("i"), size / most);
       return;
     }
-    const send = button("Send …", "plain", () => write({ room: name }));
-    send.setAttribute("aria-label", `Send to room ${name}`);
+    const send = button("Send …", "plain", () => write({ channel: name }));
+    send.setAttribute("aria-label", `Send to channel ${name}`);
     const title = button(name, "link", () => lookInto(name));
     title.title = name;
     const row = el("li", "", title, el("span", "", whole(size)), send, meter(size / most));
-    row.dataset.room = name;
+    row.dataset.channel = name;
     if (rows[index]) rows[index].replaceWith(row);
     else list.append(row);
   });
