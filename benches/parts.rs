@@ -10,7 +10,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use imcore::server::testing::bench::{Door, Queue, Room, decode, encode};
+use imcore::server::testing::bench::{Mailbox, Queue, Room, decode, encode};
 
 const CONTENT: &str =
     "{\"text\":\"a message of ordinary length, as people write them\",\"n\":12345}";
@@ -86,7 +86,7 @@ fn outbox(criterion: &mut Criterion) {
 }
 
 fn inbox(criterion: &mut Criterion) {
-    let door = Door::new(1024).expect("an inbox");
+    let door = Mailbox::new(1024).expect("an inbox");
     let mut group = criterion.benchmark_group("inbox");
     for items in [1, 512] {
         group.throughput(Throughput::Elements(items));

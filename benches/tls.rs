@@ -106,7 +106,7 @@ impl Node {
         cost
     }
 
-    /// CPU of the reactor per message and member of a room, in microseconds, `burst` messages at a time.
+    /// CPU of the reactor per message and member of a channel, in microseconds, `burst` messages at a time.
     fn fan_out(&self, members: &mut [Stream], burst: usize) -> f64 {
         let bursts = 160 / burst;
         let text = "x".repeat(PAYLOAD - 2);

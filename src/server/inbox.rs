@@ -1,4 +1,4 @@
-//! The one door into an event loop: a bounded lock-free queue and a wake-up.
+//! The one way into an event loop: a bounded lock-free queue and a wake-up.
 //!
 //! Any thread pushes, one loop pops. While the loop is known to be awake a push costs no system call.
 
@@ -22,21 +22,21 @@ use crate::id::ClientId;
 #[derive(Debug)]
 pub(crate) struct InboxSender<T> {
     queue: SyncSender<T>,
-    bell: Arc<Bell>,
+    wake_up: Arc<WakeUp>,
 }
 
 /// Receiving end, owned by the loop.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     queue: Receiver<T>,
-    bell: Arc<Bell>,
+    wake_up: Arc<WakeUp>,
 }
 
 #[derive(Debug)]
-struct Bell {
+struct WakeUp {
     waker: Waker,
     /// Set by the first push after the loop last looked; later pushes need not wake it again.
-    rung: AtomicBool,
+    is_due: AtomicBool,
     depth: Arc<Depth>,
 }
 
@@ -59,9 +59,9 @@ impl Depth {
     }
 }
 
-impl Bell {
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel)
+impl WakeUp {
+    fn wake(&self) {
+        if !self.is_due.swap(true, Ordering::AcqRel)
             && let Err(error) = self.waker.wake()
         {
             // The loop still sees the item at its next sweep.
@@ -78,20 +78,23 @@ pub(crate) fn inbox<T>(
 ) -> io::Result<(InboxSender<T>, Inbox<T>)> {
     let (sender, receiver) = sync_channel(capacity);
     let waker = Waker::new(poll.registry(), token)?;
-    let bell = Arc::new(Bell { waker, rung: AtomicBool::new(false), depth: Arc::default() });
-    Ok((InboxSender { queue: sender, bell: Arc::clone(&bell) }, Inbox { queue: receiver, bell }))
+    let wake_up = Arc::new(WakeUp { waker, is_due: AtomicBool::new(false), depth: Arc::default() });
+    Ok((
+        InboxSender { queue: sender, wake_up: Arc::clone(&wake_up) },
+        Inbox { queue: receiver, wake_up },
+    ))
 }
 
 impl<T> Clone for InboxSender<T> {
     fn clone(&self) -> Self {
-        InboxSender { queue: self.queue.clone(), bell: Arc::clone(&self.bell) }
+        InboxSender { queue: self.queue.clone(), wake_up: Arc::clone(&self.wake_up) }
     }
 }
 
 impl<T> InboxSender<T> {
     /// Where to read how many items wait.
     pub(crate) fn depth(&self) -> Arc<Depth> {
-        Arc::clone(&self.bell.depth)
+        Arc::clone(&self.wake_up.depth)
     }
 
     /// Pushes unless the loop is so far behind that its inbox is full, and then waits a moment for room:
@@ -106,11 +109,11 @@ impl<T> InboxSender<T> {
                     return Err(back);
                 }
             }
-            self.bell.ring();
+            self.wake_up.wake();
             thread::sleep(Duration::from_millis(5));
         }
-        self.bell.depth.pushed.0.fetch_add(1, Ordering::Relaxed);
-        self.bell.ring();
+        self.wake_up.depth.pushed.0.fetch_add(1, Ordering::Relaxed);
+        self.wake_up.wake();
         Ok(())
     }
 
@@ -120,7 +123,7 @@ impl<T> InboxSender<T> {
         let result = match self.queue.try_send(item) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(item)) => {
-                self.bell.ring();
+                self.wake_up.wake();
                 let result = self.queue.send(item).map_err(|error| error.0);
                 // The loop is behind and turns, so this thread does too, however many items it has.
                 heartbeat::progress();
@@ -129,9 +132,9 @@ impl<T> InboxSender<T> {
             Err(TrySendError::Disconnected(item)) => Err(item),
         };
         if result.is_ok() {
-            self.bell.depth.pushed.0.fetch_add(1, Ordering::Relaxed);
+            self.wake_up.depth.pushed.0.fetch_add(1, Ordering::Relaxed);
         }
-        self.bell.ring();
+        self.wake_up.wake();
         result
     }
 }
@@ -139,20 +142,20 @@ impl<T> InboxSender<T> {
 impl<T> Inbox<T> {
     /// Begins a round of [`pop`](Self::pop): pushes from here on wake the loop again.
     pub(crate) fn open(&self) {
-        self.bell.rung.swap(false, Ordering::AcqRel);
+        self.wake_up.is_due.swap(false, Ordering::AcqRel);
     }
 
     /// The next item; `None` when there is none now.
     pub(crate) fn pop(&self) -> Option<T> {
         let item = self.queue.try_recv().ok()?;
-        let popped = &self.bell.depth.popped.0;
+        let popped = &self.wake_up.depth.popped.0;
         // The loop is the only writer, so this needs no locked instruction.
         popped.store(popped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(item)
     }
 }
 
-/// The doors of all reactors, and which of them a client belongs to.
+/// The inboxes of all reactors, and which of them a client belongs to.
 #[derive(Debug)]
 pub(crate) struct Reactors<S = Transport>(Arc<[InboxSender<Command<S>>]>);
 
@@ -163,8 +166,8 @@ impl<S> Clone for Reactors<S> {
 }
 
 impl<S> Reactors<S> {
-    pub(crate) fn new(doors: Vec<InboxSender<Command<S>>>) -> Self {
-        Reactors(doors.into())
+    pub(crate) fn new(inboxes: Vec<InboxSender<Command<S>>>) -> Self {
+        Reactors(inboxes.into())
     }
 
     pub(crate) fn len(&self) -> usize {

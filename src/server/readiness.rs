@@ -66,7 +66,7 @@ impl Readiness {
             (is(&self.failed), NotReady::Failed),
             (is(&self.stalled), NotReady::Stalled),
             (is(&self.stopping), NotReady::Stopping),
-            (!self.is_listening(), NotReady::NotListening),
+            (!self.is_listening(), NotReady::NoFeed),
             (!self.is_lease_held(), NotReady::NoLease),
         ]
         .into_iter()
@@ -84,8 +84,8 @@ pub enum NotReady {
     Stalled,
     /// The node was told to stop.
     Stopping,
-    /// The subscription is not proven: the node would not hear what is sent to its clients.
-    NotListening,
+    /// The feed is not proven: the node would not hear what is sent to its clients.
+    NoFeed,
     /// The presence lease is not held: clients would not be shown online.
     NoLease,
 }
@@ -97,7 +97,7 @@ impl NotReady {
             NotReady::Failed => "failed",
             NotReady::Stalled => "stalled",
             NotReady::Stopping => "stopping",
-            NotReady::NotListening => "subscription",
+            NotReady::NoFeed => "subscription",
             NotReady::NoLease => "lease",
         }
     }
@@ -109,7 +109,7 @@ impl fmt::Display for NotReady {
             NotReady::Failed => "failed: a thread of this node has ended; restart it",
             NotReady::Stalled => "stalled: a thread of this node does not turn; restart it",
             NotReady::Stopping => "stopping",
-            NotReady::NotListening => "subscription: this node does not hear the broker",
+            NotReady::NoFeed => "subscription: this node does not hear the broker",
             NotReady::NoLease => "lease: this node does not hold its presence lease",
         })
     }

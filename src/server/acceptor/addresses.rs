@@ -38,7 +38,8 @@ struct Usage {
 }
 
 impl Usage {
-    fn settle(&mut self, rate: usize, now: Instant) {
+    /// Takes off the failures that the rate has made up for since.
+    fn decay(&mut self, rate: usize, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.failed = (self.failed - passed * rate as f64).max(0.0);
         self.at = now;
@@ -57,7 +58,7 @@ impl Addresses {
         let (at_once, failures) = (self.at_once, self.failures);
         let new = Usage { under_way: 0, failed: 0.0, at: now };
         let usage = self.usage.entry(address).or_insert(new);
-        usage.settle(failures, now);
+        usage.decay(failures, now);
         usage.under_way += 1;
         if at_once > 0 && usage.under_way > at_once {
             return Err(Refusal::AddressBusy);
@@ -73,7 +74,7 @@ impl Addresses {
         let crowded = self.usage.len() > REMEMBERED;
         let Some(usage) = self.usage.get_mut(&address) else { return };
         usage.under_way -= 1;
-        usage.settle(self.failures, now);
+        usage.decay(self.failures, now);
         if failed && self.failures > 0 && !crowded {
             usage.failed += 1.0;
         }
@@ -90,7 +91,7 @@ impl Addresses {
         self.swept = now;
         let rate = self.failures;
         self.usage.retain(|_, usage| {
-            usage.settle(rate, now);
+            usage.decay(rate, now);
             usage.under_way > 0 || usage.failed > 0.0
         });
         // After a flood from everywhere the table is given back.

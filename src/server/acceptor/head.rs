@@ -65,7 +65,7 @@ pub(crate) fn read_upgrade(
         [first, ..] if first.is_ascii_uppercase() => {}
         _ => return Err(Refusal::NotHttp),
     }
-    match http::read_head(bytes, seen, rules.head_bytes, |head| judge(head, rules)) {
+    match http::read_head(bytes, seen, rules.head_bytes, |head| upgrade(head, rules)) {
         Ok(upgrade) => upgrade.transpose(),
         Err(Fault::NotHttp | Fault::BareLineFeed) => Err(Refusal::NotHttp),
         Err(Fault::TooLong | Fault::TooManyHeaders) => Err(Refusal::HeadTooLarge),
@@ -73,7 +73,7 @@ pub(crate) fn read_upgrade(
 }
 
 /// A whole head that may be upgraded, or what is wrong with it.
-fn judge(head: &Head, rules: &Rules) -> Result<Upgrade, Refusal> {
+fn upgrade(head: &Head, rules: &Rules) -> Result<Upgrade, Refusal> {
     let target = Target::parse(head.target).ok_or(Refusal::Path)?;
     if !target.is_below(&rules.path) {
         return Err(Refusal::Path);

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-/// Bytes ready for a socket. A clone is another reference to the same bytes, one word long: a room of slow
+/// Bytes ready for a socket. A clone is another reference to the same bytes, one word long: a channel of slow
 /// clients queues many.
 #[derive(Debug, Clone)]
-pub(crate) struct Frame(Arc<Shared>);
+pub(crate) struct Frame(Arc<Encoded>);
 
 #[derive(Debug)]
-struct Shared {
+struct Encoded {
     is_message: bool,
     bytes: Box<[u8]>,
 }
@@ -41,7 +41,7 @@ impl Frame {
 
     /// Bytes that are already in wire form: a handshake response, what the protocol library wrote.
     pub(crate) fn raw(bytes: &[u8]) -> Self {
-        Frame(Arc::new(Shared { is_message: false, bytes: bytes.into() }))
+        Frame(Arc::new(Encoded { is_message: false, bytes: bytes.into() }))
     }
 
     /// Whether it is a message, which is accounted for, or protocol traffic.
@@ -74,7 +74,7 @@ impl Frame {
             }
         }
         bytes.extend_from_slice(payload);
-        Frame(Arc::new(Shared { is_message, bytes: bytes.into() }))
+        Frame(Arc::new(Encoded { is_message, bytes: bytes.into() }))
     }
 }
 

@@ -23,10 +23,10 @@ pub(crate) struct Hub {
 #[derive(Debug, Default)]
 struct Channel {
     members: AHashSet<ClientId>,
-    /// All connections of the members when a message last needed them, so that a busy room is walked as one
+    /// All connections of the members when a message last needed them, so that a busy channel is walked as one
     /// array; `None` if they are to be gathered from the members.
     connections: Option<Rc<[Key]>>,
-    /// Connections that came (true) or went since. A join costs the same however large the room is.
+    /// Connections that came (true) or went since. A join costs the same however large the channel is.
     changes: Vec<(Key, bool)>,
 }
 

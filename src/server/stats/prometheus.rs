@@ -122,9 +122,9 @@ fn queue_metrics(page: &mut Page, stats: &ServerStats) {
 fn broker_metrics(page: &mut Page, stats: &ServerStats) {
     let help = "Whether the node hears the broker.";
     page.single("imcore_feed_listening", Kind::Gauge, help, u8::from(stats.listening));
-    let help = "Time since the subscription was last proven; NaN before the first time.";
+    let help = "Time since the feed was last proven; NaN before the first time.";
     page.single("imcore_feed_heard_age_seconds", Kind::Gauge, help, seconds(stats.heard_ago));
-    let help = "Time that a message took through the broker when the subscription was last proven.";
+    let help = "Time that a message took through the broker when the feed was last proven.";
     page.single("imcore_feed_lag_seconds", Kind::Gauge, help, seconds(stats.feed_lag));
     let help = "Whether the presence lease is held.";
     page.single("imcore_lease_held", Kind::Gauge, help, u8::from(stats.lease_held));

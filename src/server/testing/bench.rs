@@ -26,14 +26,14 @@ pub fn encode(content: &str) -> usize {
     Frame::text(content).bytes().len()
 }
 
-/// The index of one reactor with one room of which every client is a member.
+/// The index of one reactor with one channel of which every client is a member.
 #[derive(Debug)]
 pub struct Room {
     hub: Hub,
 }
 
 impl Room {
-    /// A room of `members` clients, 1 and up, with one connection each.
+    /// A channel of `members` clients, 1 and up, with one connection each.
     pub fn new(members: i64) -> Self {
         let mut hub = Hub::default();
         for client in 1..=members {
@@ -48,7 +48,7 @@ impl Room {
         self.hub.connections(client.into()).len()
     }
 
-    /// Connections that a message to the room goes to.
+    /// Connections that a message to the channel goes to.
     pub fn plan(&mut self) -> usize {
         self.hub.plan(0.into(), "room").map_or(0, |plan| plan.len())
     }
@@ -81,18 +81,18 @@ impl Queue {
 
 /// Both ends of a loop's inbox.
 #[derive(Debug)]
-pub struct Door {
+pub struct Mailbox {
     sender: InboxSender<u64>,
     inbox: Inbox<u64>,
     _poll: Poll,
 }
 
-impl Door {
+impl Mailbox {
     /// An inbox of `capacity` items.
     pub fn new(capacity: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (sender, inbox) = inbox(&poll, Token(0), capacity)?;
-        Ok(Door { sender, inbox, _poll: poll })
+        Ok(Mailbox { sender, inbox, _poll: poll })
     }
 
     /// Pushes `items` and pops them again; how many came out.

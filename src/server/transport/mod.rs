@@ -73,7 +73,7 @@ impl<S: Socket> Transport<S> {
     /// before.
     ///
     /// # Errors
-    /// As reading.
+    /// Those of [`read`](std::io::Read::read) on a socket with TLS.
     pub(crate) fn secure(&mut self, tls: &Tls, early: Vec<u8>) -> io::Result<()> {
         let session = self.tls.insert(Box::new(tls.session(early)?));
         session.process(&mut self.socket)

@@ -54,7 +54,7 @@ impl Receipts {
                 let stopping = &self.node.stopping;
                 if stopping.calls_end() || (failing && stopping.retries_end()) {
                     let left = rest.len() + self.due.queue.try_iter().count();
-                    return self.settle(left, true);
+                    return self.count(left, true);
                 }
             }
             batch.clear();
@@ -64,7 +64,7 @@ impl Receipts {
     /// Sends some or drops them; whether they were sent.
     fn send(&self, notices: &[Notice], reasons: &mut Reasons) -> bool {
         let result = self.publish(notices);
-        self.settle(notices.len(), result.is_err());
+        self.count(notices.len(), result.is_err());
         self.due.done(notices, result.is_err());
         match &result {
             Ok(()) => reasons.clear(),
@@ -77,7 +77,7 @@ impl Receipts {
     }
 
     /// Counts what is done with.
-    fn settle(&self, count: usize, dropped: bool) {
+    fn count(&self, count: usize, dropped: bool) {
         add(&self.node.pulse.receipts_done, count as u64);
         if dropped {
             add(&self.counters.receipts_dropped, count as u64);

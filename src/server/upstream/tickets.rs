@@ -1,4 +1,4 @@
-//! The thread that takes tickets for the acceptor and judges what they are worth.
+//! The thread that takes tickets for the acceptor and says whom they let in.
 //!
 //! Takes whatever queued up during its last round trip as one batch. Ends when its queue has no sender any
 //! more.
@@ -73,7 +73,7 @@ impl Tickets {
             .map(|index| match taken.get(index) {
                 None => Err(Refusal::NoBroker),
                 Some(None) => Err(Refusal::BadToken),
-                Some(Some(taken)) => self.judge(&tokens[index], taken, at),
+                Some(Some(taken)) => self.admit(&tokens[index], taken, at),
             })
             .collect();
         let misdirected = outcomes.iter().zip(&tokens).zip(&taken).filter_map(|((o, token), t)| {
@@ -86,8 +86,8 @@ impl Tickets {
         })
     }
 
-    /// What the ticket of `token`, which was taken at `at`, is worth.
-    fn judge(&self, token: &str, taken: &TakenTicket, at: Instant) -> Result<Admission, Refusal> {
+    /// Whether the ticket of `token`, which was taken at `at`, lets its client in here, and if not, why.
+    fn admit(&self, token: &str, taken: &TakenTicket, at: Instant) -> Result<Admission, Refusal> {
         let ticket = Ticket::parse(&taken.text).ok_or(Refusal::BadTicket)?;
         let client = ticket.client();
         if !self.ids.admits(client) {

@@ -155,7 +155,7 @@ impl Tls {
     /// Uses another certificate from the next handshake on.
     ///
     /// # Errors
-    /// As [`new`](Self::new); the old certificate stays in use.
+    /// Those of [`new`](Self::new); the old certificate then stays in use.
     pub(crate) fn reload(&self, config: &TlsConfig) -> Result<()> {
         let fresh = Certificate::load(config)?;
         fresh.warn_of_end();

@@ -202,7 +202,7 @@ impl TlsSession {
     /// Opens the records that are whole, and sends what the protocol answers to them.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Those of [`read`](Self::read).
     pub(crate) fn process(&mut self, socket: &mut impl Write) -> io::Result<()> {
         // Peers choose these bytes; a fault in reading them must not cost the others their thread.
         let opened = catch_unwind(AssertUnwindSafe(|| self.open_records()))
