@@ -8,71 +8,61 @@ const DEFAULT_PORTS: [(&str, &str); 2] = [("https", "443"), ("http", "80")];
 
 /// Refuses an entry that no browser can send, and says which form was probably meant.
 pub(crate) fn check(origin: &str) -> Result<()> {
-    // Of sandboxed frames, and of files.
-    if matches!(origin, "null" | "file://") {
-        return Ok(());
-    }
-    let refuse = |why: &str| {
-        Err(Error::config(
-            "origins",
-            format!(
-                "{origin:?} {why}; an origin is a scheme, a host, and a port if it is not the default one, \
-             for example {}",
-                meant(origin)
-            ),
-        ))
+    let nothing = match origin {
+        // Of sandboxed frames, and of files.
+        "null" | "file://" => return Ok(()),
+        "" => Some("an entry is empty"),
+        "*" => Some("\"*\" is no origin"),
+        _ => None,
     };
-    match origin {
-        "" => {
-            return Err(Error::config(
-                "origins",
-                "an entry is empty; leave origins out to let pages of any origin in",
-            ));
-        }
-        "*" => {
-            return Err(Error::config(
-                "origins",
-                "\"*\" is no origin; leave origins out to let pages of any origin in",
-            ));
-        }
-        _ if origin.trim() != origin => {
-            return refuse("has a blank around it; separate entries with commas alone");
-        }
-        _ => {}
+    if let Some(what) = nothing {
+        let detail = format!("{what}; leave origins out to let pages of any origin in");
+        return Err(Error::config("origins", detail));
+    }
+    let Some(why) = fault(origin) else { return Ok(()) };
+    let detail = format!(
+        "{origin:?} {why}; an origin is a scheme, a host, and a port if it is not the default one, \
+         for example {}",
+        meant(origin)
+    );
+    Err(Error::config("origins", detail))
+}
+
+/// Why no browser sends this; `None` if one may.
+fn fault(origin: &str) -> Option<&'static str> {
+    if origin.trim() != origin {
+        return Some("has a blank around it; separate entries with commas alone");
     }
     let Some((scheme, rest)) = origin.split_once("://") else {
-        return refuse("has no scheme, which every browser sends");
+        return Some("has no scheme, which every browser sends");
     };
     let lower = scheme.to_ascii_lowercase();
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     if !is_scheme || matches!(lower.as_str(), "ws" | "wss") {
-        return refuse("has a scheme that no page has");
+        return Some("has a scheme that no page has");
     }
     if rest.contains(['/', '?', '#', '\\']) {
-        return refuse("goes on behind the host: browsers send no path, not even a slash");
+        return Some("goes on behind the host: browsers send no path, not even a slash");
     }
     if rest.contains('*') {
-        return refuse("has a wildcard, which is taken literally; list each origin");
+        return Some("has a wildcard, which is taken literally; list each origin");
     }
-    if rest.contains('@')
-        || !rest.is_ascii()
-        || rest.chars().any(|c| c.is_whitespace() || ";,".contains(c))
-    {
-        return refuse(
+    if !rest.is_ascii() || rest.contains(|c: char| c.is_whitespace() || "@;,".contains(c)) {
+        return Some(
             "has a host with signs that browsers do not send (names beyond ASCII are sent as xn--...)",
         );
     }
     let (host, port) = split_port(rest);
-    if host.is_empty() || host == "[]" || host.trim_matches(|c| c == '[' || c == ']').is_empty() {
-        return refuse("names no host");
+    if host.trim_matches(['[', ']']).is_empty() {
+        return Some("names no host");
     }
-    let Some(port) = port else { return Ok(()) };
+    let port = port?;
     if DEFAULT_PORTS.contains(&(lower.as_str(), port)) {
-        return refuse("names the default port, which browsers leave out");
+        return Some("names the default port, which browsers leave out");
     }
     let is_port = port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
-    if is_port { Ok(()) } else { refuse("has a port that is no number between 1 and 65535") }
+    (!is_port).then_some("has a port that is no number between 1 and 65535")
 }
 
 /// Host and port of `host:port`, of which the first may have colons in brackets.
