@@ -100,7 +100,7 @@ fn the_system_has_an_id_of_the_deployments_kind() {
         (api, "POST /v1/messages/batch", room_batch.to_owned(), 202),
         (api, "POST /v1/channels/room/messages", "{\"message\": 1}".to_owned(), 202),
         (api, "POST /v1/broadcast", "{\"message\": 1}".to_owned(), 202),
-        (admin, "POST /send", "{\"room\": \"room\", \"message\": 1}".to_owned(), 200),
+        (admin, "POST /send", "{\"channel\": \"room\", \"message\": 1}".to_owned(), 200),
         (admin, "POST /send", format!("{{\"client\": \"{GUID}\", \"message\": 1}}"), 200),
     ] {
         let envelope = wire.published(|| {

@@ -13,7 +13,6 @@ fn node(name: &str, redis: &Redis, more: &[&str]) -> Imserver {
     let url = redis.url();
     let args = ["--listen", "127.0.0.1:0", "--server", name, "--api", "127.0.0.1:0"];
     let process = Imserver::start(&[&args[..], &["--redis", &url], more].concat());
-    let _address = process.address();
     process.wait_ready();
     process
 }
@@ -25,13 +24,31 @@ fn keep(api: SocketAddr) -> BufReader<TcpStream> {
 }
 
 fn post(connection: &mut BufReader<TcpStream>, key: &str) {
+    post_with(connection, key, "", |_| {});
+}
+
+/// Posts what the server is known to have begun to read: it asks for the body.
+fn post_when_asked(connection: &mut BufReader<TcpStream>, key: &str) {
+    post_with(connection, key, "Expect: 100-continue\r\n", |connection| {
+        assert!(head(connection).starts_with("HTTP/1.1 100 "));
+    });
+}
+
+fn post_with(
+    connection: &mut BufReader<TcpStream>,
+    key: &str,
+    header: &str,
+    before_body: impl FnOnce(&mut BufReader<TcpStream>),
+) {
     let body = "{\"message\": 1}";
     let length = body.len();
     let text = format!(
         "POST /v1/broadcast HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-         Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
+         {header}Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n"
     );
     connection.get_mut().write_all(text.as_bytes()).unwrap();
+    before_body(connection);
+    connection.get_mut().write_all(body.as_bytes()).unwrap();
 }
 
 /// The head of the next answer, which has no body.
@@ -103,7 +120,7 @@ fn a_stop_ends_while_redis_hangs_and_callers_hear_something() {
     let mut connection = keep(process.api());
     let mut control = redis.connect();
     redis::cmd("CLIENT").arg("PAUSE").arg(600_000).arg("ALL").exec(&mut control).unwrap();
-    post(&mut connection, "hanging");
+    post_when_asked(&mut connection, "hanging");
     process.signal("TERM");
     let head = head(&mut connection);
     assert!(head.starts_with("HTTP/1.1 50"), "{head}");

@@ -70,7 +70,7 @@ if ! unshare --mount --net true 2>/dev/null; then
 elif ! "$tools/python" tests/deploy/compose.py deploy/docker-compose.yml >"$scratch/compose.json"; then
     skip "this needs ruamel.yaml, which comes with check-jsonschema"
 else
-    cargo build --release --locked --quiet -p loadtest
+    cargo build --release --locked --quiet -p imserver -p loadtest
     mkdir "$scratch/image"
     unshare --mount python3 tests/deploy/image.py "$scratch/image"
     must_be_static "$scratch/image/imserver"

@@ -9,7 +9,7 @@ suites=("$@")
 [ $# -gt 0 ] || suites=(autobahn clients tls slow)
 scripts/install-missing redis-server=redis-server python3=python3 node=nodejs npm=npm openssl=openssl \
     testssl=testssl.sh sslscan=sslscan slowhttptest=slowhttptest
-python3 -c "import ensurepip" 2>/dev/null || scripts/install-missing no-such-program=python3-venv
+scripts/install-missing python3:ensurepip=python3-venv
 cargo build --locked --bin imserver --example echo
 
 failed=()
