@@ -114,28 +114,43 @@ fn a_link_that_leads_nowhere_is_found() {
     );
 }
 
-/// Every name in code of the page for contributors: files and folders are there, other names occur in the sources.
+/// Every name in code of the page for contributors: files and folders are there, other names occur in the sources, and in
+/// the file that is named behind them: `` `name` (`file`) ``.
 #[test]
 fn the_architecture_page_names_what_exists() {
     let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let sources = sources(root());
-    let names: Vec<_> = prose(&page).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
-    assert!(names.len() > 100, "only {} names are found", names.len());
-    for name in names {
+    let all = sources(&root().join("src")) + &sources(&root().join("tests"));
+    let text = prose(&page).collect::<Vec<_>>().join(" ");
+    let parts: Vec<_> = text.split('`').collect();
+    assert!(parts.len() > 200, "only {} names are found", parts.len() / 2);
+    for (place, name) in parts.iter().enumerate().skip(1).step_by(2) {
         if name.contains('/') {
             assert!(root().join(name).exists(), "there is no {name}");
             continue;
         }
         let last = name.rsplit("::").next().unwrap_or(name);
         let word = last.trim_end_matches(".rs").trim_start_matches("--").trim_end_matches('!');
-        assert!(sources.contains(word), "{name} is nowhere in the sources");
+        assert!(has_word(&all, word), "{name} is nowhere in the sources");
+        let file = parts.get(place + 2).filter(|_| parts[place + 1] == " (");
+        if let Some(file) = file.filter(|file| file.ends_with(".rs") && file.contains('/')) {
+            let text = fs::read_to_string(root().join(file)).unwrap();
+            assert!(has_word(&text, word), "{name} is not in {file}");
+        }
     }
 }
 
-/// All Rust sources, as one text.
-fn sources(root: &Path) -> String {
+/// Whether `word` stands in `text` on its own.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+    })
+}
+
+/// All Rust sources below `folder`, as one text.
+fn sources(folder: &Path) -> String {
     let mut text = String::new();
-    let mut folders = vec![root.join("src"), root.join("tests")];
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let path = entry.path();
