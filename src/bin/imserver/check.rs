@@ -26,7 +26,7 @@ pub(crate) fn report(
     if dial {
         match settings.config.redis {
             Some(_) => {
-                // Any call will do: whatever keeps it from an answer would keep all others.
+                // Whether it answers at all. Which commands it refuses shows when a node asks for them.
                 broker.are_online(&[1.into()]).map_err(|error| settings.of_redis(&error))?;
                 let _ = writeln!(text, "redis: {} answers", broker.describe());
             }
