@@ -121,6 +121,7 @@ impl ImClient {
     ///                 online.remove(&ticket.client());
     ///             }
     ///         }
+    ///         _ => {} // of a later version
     ///     }
     /// })?;
     /// events.stop();
