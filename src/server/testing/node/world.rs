@@ -1,4 +1,5 @@
-//! The node, its guests, and what is around both: a listener, a ticket thread, a feed, a clock.
+//! The node, its guests, and what is around both: a listener, a ticket thread, a feed, a clock. One world, in one file: each
+//! part answers another, and none is used elsewhere.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,5 @@
-//! What must come of a run: a model of who is here and who is owed what, beside the real reactor.
+//! What must come of a run: a model of who is here and who is owed what, beside the real reactor. One model, in one file, so
+//! that the promise can be read as a whole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
