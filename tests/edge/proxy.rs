@@ -104,7 +104,20 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Starts one; again on another port if somebody else took the one that was free.
     pub fn start(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
+        loop {
+            let proxy = Proxy::begin(kind, nodes);
+            let taken = || proxy.logs().contains("ddress already in use");
+            let listens = || TcpStream::connect(proxy.address).is_ok();
+            eventually("the proxy listens", || taken() || listens());
+            if !taken() {
+                return proxy;
+            }
+        }
+    }
+
+    fn begin(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("imcore-edge-{}-{number}", std::process::id());
@@ -130,9 +143,7 @@ impl Proxy {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let proxy = Proxy { shell, folder, address: (Ipv4Addr::LOCALHOST, port).into() };
-        eventually("the proxy listens", || TcpStream::connect(proxy.address).is_ok());
-        proxy
+        Proxy { shell, folder, address: (Ipv4Addr::LOCALHOST, port).into() }
     }
 
     pub fn folder(&self) -> &Path {
