@@ -10,15 +10,15 @@ use testkit::root;
 /// Folders without documents of ours.
 const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
 
-/// All Markdown files below `folder`.
-fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
+/// All files below `folder` whose names end in `.extension`.
+fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             if !SKIPPED.iter().any(|skipped| name == *skipped) {
-                documents(&path, found);
+                files(&path, extension, found);
             }
-        } else if path.extension().is_some_and(|extension| extension == "md") {
+        } else if path.extension().is_some_and(|other| other == extension) {
             found.push(path);
         }
     }
@@ -75,7 +75,7 @@ fn fault(path: &Path, target: &str) -> Option<String> {
 #[test]
 fn every_link_leads_somewhere() {
     let mut found = Vec::new();
-    documents(root(), &mut found);
+    files(root(), "md", &mut found);
     let links = found.iter().flat_map(|path| {
         let text = fs::read_to_string(path).unwrap();
         targets(&text).into_iter().map(move |target| (path, target))
@@ -90,7 +90,7 @@ fn every_link_leads_somewhere() {
 fn every_document_is_in_the_index() {
     let index = fs::read_to_string(root().join("docs/README.md")).unwrap();
     let mut found = Vec::new();
-    documents(&root().join("docs"), &mut found);
+    files(&root().join("docs"), "md", &mut found);
     for path in found.iter().filter(|path| !path.ends_with("README.md")) {
         let name = path.strip_prefix(root().join("docs")).unwrap().to_str().unwrap();
         assert!(targets(&index).iter().any(|target| target == name), "docs/README.md lacks {name}");
@@ -149,17 +149,7 @@ fn has_word(text: &str, word: &str) -> bool {
 
 /// All Rust sources below `folder`, as one text.
 fn sources(folder: &Path) -> String {
-    let mut text = String::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                text += &fs::read_to_string(path).unwrap();
-            }
-        }
-    }
-    text
+    let mut found = Vec::new();
+    files(folder, "rs", &mut found);
+    found.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }

@@ -61,20 +61,25 @@ impl Frame {
             _ => 10,
         };
         let mut bytes = Vec::with_capacity(header + payload.len());
-        bytes.push(first);
-        match payload.len() {
-            len @ 0..=125 => bytes.push(len as u8),
-            len @ 126..=0xffff => {
-                bytes.push(126);
-                bytes.extend_from_slice(&(len as u16).to_be_bytes());
-            }
-            len => {
-                bytes.push(127);
-                bytes.extend_from_slice(&(len as u64).to_be_bytes());
-            }
-        }
+        put_header(&mut bytes, first, payload.len());
         bytes.extend_from_slice(payload);
         Frame(Arc::new(Encoded { is_message, bytes: bytes.into() }))
+    }
+}
+
+/// Adds the header of a frame with a payload of `len` bytes, in its shortest form.
+pub(super) fn put_header(bytes: &mut Vec<u8>, first: u8, len: usize) {
+    bytes.push(first);
+    match len {
+        0..=125 => bytes.push(len as u8),
+        126..=0xffff => {
+            bytes.push(126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
     }
 }
 

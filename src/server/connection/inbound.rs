@@ -6,7 +6,7 @@
 
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
-use super::{ticks::Ticks, utf8::Utf8};
+use super::{frame::put_header, ticks::Ticks, utf8::Utf8};
 use crate::server::reasons::CloseReason;
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).
@@ -229,18 +229,7 @@ impl Inbound {
 
     /// Adds a frame to what the peer is to be told.
     fn say(&mut self, opcode: OpCode, payload: &[u8]) {
-        self.output.push(FINAL | u8::from(opcode));
-        match payload.len() {
-            len @ 0..=125 => self.output.push(len as u8),
-            len @ 126..=0xffff => {
-                self.output.push(126);
-                self.output.extend_from_slice(&(len as u16).to_be_bytes());
-            }
-            len => {
-                self.output.push(127);
-                self.output.extend_from_slice(&(len as u64).to_be_bytes());
-            }
-        }
+        put_header(&mut self.output, FINAL | u8::from(opcode), payload.len());
         self.output.extend_from_slice(payload);
     }
 }
