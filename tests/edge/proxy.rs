@@ -106,7 +106,7 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one; again on another port if somebody else took the one that was free.
     pub fn start(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
-        loop {
+        for _ in 0..5 {
             let proxy = Proxy::begin(kind, nodes);
             let taken = || proxy.logs().contains("ddress already in use");
             let listens = || TcpStream::connect(proxy.address).is_ok();
@@ -115,6 +115,7 @@ impl Proxy {
                 return proxy;
             }
         }
+        panic!("five ports in a row were taken");
     }
 
     fn begin(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
