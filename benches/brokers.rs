@@ -11,8 +11,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use imcore::{
     ClientId, Ticket,
     broker::{
-        Broker, Envelope, FeedEvent, MemoryBroker, PresenceChange, RedisBroker, RedisOptions,
-        Subscription, Watchlist,
+        Broker, Envelope, FeedEvent, FeedStart, MemoryBroker, PresenceChange, RedisBroker,
+        RedisOptions, Subscription, Watchlist,
     },
 };
 use testkit::Redis;
@@ -41,7 +41,7 @@ fn to_channel() -> Envelope {
 /// A subscription that hears, and the list of the clients it watches.
 fn listening(broker: &dyn Broker) -> (Box<dyn Subscription>, Arc<Watchlist>) {
     let watchlist = Arc::new(Watchlist::default());
-    let mut feed = broker.subscribe(NODE, Arc::clone(&watchlist));
+    let mut feed = broker.subscribe(NODE, Arc::clone(&watchlist), FeedStart::Now);
     loop {
         if feed.next(PATIENCE).expect("the broker is there") == Some(FeedEvent::Listening) {
             return (feed, watchlist);
@@ -54,7 +54,7 @@ fn hear(feed: &mut dyn Subscription, count: usize) {
     let mut heard = 0;
     while heard < count {
         let event = feed.next(PATIENCE).expect("the broker is there").expect("a message");
-        heard += usize::from(matches!(event, FeedEvent::Message(_)));
+        heard += usize::from(matches!(event, FeedEvent::Message { .. }));
     }
 }
 
@@ -119,6 +119,7 @@ fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
                 .map(|connection| PresenceChange::Opened {
                     connection,
                     ticket: Ticket::new((connection as i64).into(), None),
+                    resumable: false,
                 })
                 .collect();
             let closed: Vec<_> =

@@ -8,8 +8,9 @@ use std::{sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, Bus, Directory, Envelope, EventSubscription, JoinLimits, MemoryBroker, NodeBroker,
-        PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
+        Broker, Bus, Directory, Envelope, EventSubscription, FeedStart, JoinLimits, MemoryBroker,
+        NodeBroker, PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist,
+        sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -102,8 +103,13 @@ impl NodeBroker for OpenDoor {
         self.0.rejoin(clients)
     }
 
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
-        self.0.subscribe(node, watchlist)
+    fn subscribe(
+        &self,
+        node: &str,
+        watchlist: Arc<Watchlist>,
+        start: FeedStart,
+    ) -> Box<dyn Subscription> {
+        self.0.subscribe(node, watchlist, start)
     }
 }
 

@@ -118,6 +118,7 @@ behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
     let reopened = |connection, client| PresenceChange::Reopened {
         connection,
         ticket: Ticket::new(client, Some("m")),
+        resumable: false,
     };
     // 2 has gone meanwhile, and 3 has a new connection only: its former membership is none.
     broker.report(&mut again, &[reopened(1, id(1)), opened(4, id(3))]).unwrap();

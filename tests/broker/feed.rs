@@ -12,7 +12,7 @@ use std::{
 
 use imcore::{
     ClientId,
-    broker::{Broker, Envelope, FeedEvent, Subscription, Watchlist},
+    broker::{Broker, Envelope, FeedEvent, FeedStart, Subscription, Watchlist},
 };
 use testkit::PATIENCE;
 
@@ -41,7 +41,7 @@ impl Node {
     pub(crate) fn quiet(broker: &dyn Broker) -> Self {
         let watchlist = Arc::new(Watchlist::default());
         Node {
-            feed: broker.subscribe(NODE, Arc::clone(&watchlist)),
+            feed: broker.subscribe(NODE, Arc::clone(&watchlist), FeedStart::Now),
             watchlist,
             channels: HashMap::new(),
             reports: HashMap::new(),
@@ -85,8 +85,8 @@ impl Node {
     }
 
     pub(crate) fn message(&mut self) -> Envelope {
-        match self.until("message", |event| matches!(event, FeedEvent::Message(_))) {
-            FeedEvent::Message(envelope) => envelope,
+        match self.until("message", |event| matches!(event, FeedEvent::Message { .. })) {
+            FeedEvent::Message { envelope, .. } => envelope,
             _ => unreachable!(),
         }
     }

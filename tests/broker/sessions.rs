@@ -45,7 +45,11 @@ behaviour!(events_carry_the_ticket_text, |world| {
     let mut changes = Vec::new();
     for (number, text) in texts.iter().enumerate() {
         let ticket = Ticket::parse(text).unwrap();
-        changes.push(PresenceChange::Opened { connection: number as u64, ticket });
+        changes.push(PresenceChange::Opened {
+            connection: number as u64,
+            ticket,
+            resumable: false,
+        });
     }
     changes.push(closed(1));
     broker.report(&mut session, &changes).unwrap();
@@ -269,6 +273,7 @@ behaviour!(connections_of_a_client_are_found_on_its_node, |world| {
     let opened_with = |connection, client, meta| PresenceChange::Opened {
         connection,
         ticket: Ticket::new(client, meta),
+        resumable: false,
     };
     // Ids that begin like the one that is looked for, and as many as take several steps.
     let others = (10..CONNECTIONS).map(|number| opened(number, id(7000 + number as i64)));

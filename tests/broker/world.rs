@@ -66,7 +66,7 @@ pub(crate) fn id(number: i64) -> ClientId {
 }
 
 pub(crate) fn opened(connection: u64, client: ClientId) -> PresenceChange {
-    PresenceChange::Opened { connection, ticket: Ticket::new(client, Some("m")) }
+    PresenceChange::Opened { connection, ticket: Ticket::new(client, Some("m")), resumable: false }
 }
 
 pub(crate) fn closed(connection: u64) -> PresenceChange {

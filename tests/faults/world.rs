@@ -158,7 +158,7 @@ impl World {
         let ticket = Ticket::new(1_000_000.into(), Some(&meta));
         let text = ticket.text().to_owned();
         let mut session = patiently(|| self.broker.begin_session("witness", LEASE, true));
-        let opened = PresenceChange::Opened { connection: 1, ticket };
+        let opened = PresenceChange::Opened { connection: 1, ticket, resumable: false };
         patiently(|| self.broker.report(&mut session, std::slice::from_ref(&opened)));
         eventually("the witness is reaped", || self.log.count(false, &text) == 1);
     }

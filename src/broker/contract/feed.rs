@@ -16,11 +16,11 @@ use crate::{error::Result, id::ClientId, wire::Envelope};
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
-/// use imcore::broker::{Directory, FeedEvent, MemoryBroker, NodeBroker, Watchlist};
+/// use imcore::broker::{Directory, FeedEvent, FeedStart, MemoryBroker, NodeBroker, Watchlist};
 ///
 /// let broker = MemoryBroker::new();
 /// let watchlist = Arc::new(Watchlist::default());
-/// let mut feed = broker.subscribe("node-a", Arc::clone(&watchlist));
+/// let mut feed = broker.subscribe("node-a", Arc::clone(&watchlist), FeedStart::Now);
 /// assert_eq!(feed.next(Duration::ZERO)?, Some(FeedEvent::Listening));
 ///
 /// watchlist.watch(42.into());
@@ -65,7 +65,23 @@ pub enum FeedEvent {
     /// The subscription stands; messages published before this may have been missed.
     Listening,
     /// A message for this node.
-    Message(Envelope),
+    Message {
+        /// What it says.
+        envelope: Envelope,
+        /// Its number in the log, which rises from message to message; `None` if it is in no log.
+        number: Option<u64>,
+    },
+    /// A log is kept: of all logged messages for this node with a number above `from`, none is missing from here on.
+    ///
+    /// Comes behind the first [`Listening`](FeedEvent::Listening), before any message, and again only when something
+    /// may be missing in between: messages that no log holds any more, or none ever held. What was lost on the way
+    /// and is in the log simply follows, in order and once.
+    Log {
+        /// Names the log; another one means that the numbers of the one before mean nothing any more.
+        epoch: String,
+        /// Number of the last message before those that follow; 0 if there was none.
+        from: u64,
+    },
     /// All channels that a watched client is in from here on, possibly none or the same as before.
     ///
     /// Comes at least once after each [`watch`](Watchlist::watch), so that a report still under way
@@ -89,6 +105,25 @@ pub enum FeedEvent {
     /// Another process listens under the same node name: every message reaches both. Comes again as
     /// long as that lasts. (A [`Probe`](Envelope::Probe) published by anybody else reads as one.)
     DuplicateNode,
+}
+
+impl FeedEvent {
+    /// A message that is in no log.
+    pub(crate) fn unnumbered(envelope: Envelope) -> Self {
+        FeedEvent::Message { envelope, number: None }
+    }
+}
+
+/// Where the feed of a node begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum FeedStart {
+    /// With what is published from now on.
+    #[default]
+    Now,
+    /// With all that the log still holds for the node: clients of a former process of it are to get what they missed.
+    /// Without a log the same as `Now`.
+    Log,
 }
 
 /// Which clients are on a node, told by its reactors to its feed.

@@ -15,7 +15,7 @@ pub use self::{
     bus::Bus,
     directory::{Directory, JoinLimits, Page},
     events::{EventSubscription, PresenceEvent},
-    feed::{Echo, FeedEvent, Subscription, Watchlist},
+    feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
     node::{GRACE, NodeBroker, PresenceChange, Session, TakenTicket},
     requests::Requests,
 };

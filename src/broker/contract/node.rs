@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::feed::{Subscription, Watchlist};
+use super::feed::{FeedStart, Subscription, Watchlist};
 #[cfg(feature = "redis")]
 use crate::broker::reports::Reports;
 use crate::{
@@ -93,8 +93,13 @@ pub trait NodeBroker: Send + Sync {
 
     /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
     ///
-    /// `watchlist` names the clients whose channels the feed reports.
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription>;
+    /// `watchlist` names the clients whose channels the feed reports; `start` says with which message it begins.
+    fn subscribe(
+        &self,
+        node: &str,
+        watchlist: Arc<Watchlist>,
+        start: FeedStart,
+    ) -> Box<dyn Subscription>;
 }
 
 /// A ticket that was [taken](NodeBroker::take_tickets).
@@ -148,6 +153,8 @@ pub enum PresenceChange {
         connection: u64,
         /// The ticket it came with; its text is the event.
         ticket: Ticket,
+        /// Whether its client can resume it on another connection.
+        resumable: bool,
     },
     /// As `Opened`, for a connection that was reported before in a session that was ended: its channels can
     /// be brought back by [`NodeBroker::rejoin`].
@@ -156,6 +163,8 @@ pub enum PresenceChange {
         connection: u64,
         /// The ticket it came with.
         ticket: Ticket,
+        /// Whether its client can resume it on another connection.
+        resumable: bool,
     },
     /// As `Opened`, for a connection that was reported before in a session that the broker has forgotten:
     /// counted, but no event.
@@ -164,6 +173,8 @@ pub enum PresenceChange {
         connection: u64,
         /// The ticket it came with.
         ticket: Ticket,
+        /// Whether its client can resume it on another connection.
+        resumable: bool,
     },
     /// The connection ended.
     Closed {

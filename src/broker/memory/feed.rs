@@ -83,7 +83,7 @@ impl MemoryFeed {
         }
         self.ready.extend(message.map(|message| match message {
             Envelope::Probe { .. } => FeedEvent::DuplicateNode,
-            message => FeedEvent::Message(message),
+            message => FeedEvent::unnumbered(message),
         }));
     }
 }

@@ -22,8 +22,8 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, Bus, Directory, EventSubscription, GRACE, JoinLimits, NodeBroker, Page, PresenceChange,
-    Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
+    Broker, Bus, Directory, EventSubscription, FeedStart, GRACE, JoinLimits, NodeBroker, Page,
+    PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -184,7 +184,12 @@ impl NodeBroker for MemoryBroker {
         Ok(clients.len())
     }
 
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+    fn subscribe(
+        &self,
+        node: &str,
+        watchlist: Arc<Watchlist>,
+        _start: FeedStart,
+    ) -> Box<dyn Subscription> {
         Box::new(MemoryFeed::new(Arc::clone(&self.backend), node, watchlist))
     }
 }

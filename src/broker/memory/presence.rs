@@ -142,9 +142,9 @@ impl State {
         let (mut opened_here, mut budget) = (AHashSet::new(), LEAVE_STEP);
         for change in changes {
             match change {
-                PresenceChange::Opened { connection, ticket }
-                | PresenceChange::Reopened { connection, ticket }
-                | PresenceChange::Restored { connection, ticket } => {
+                PresenceChange::Opened { connection, ticket, .. }
+                | PresenceChange::Reopened { connection, ticket, .. }
+                | PresenceChange::Restored { connection, ticket, .. } => {
                     opened_here.insert(*connection);
                     self.open(session, *connection, ticket, change);
                 }

@@ -15,8 +15,8 @@ use std::{sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, Bus, Directory, EventSubscription, JoinLimits, NodeBroker, Page, PresenceChange,
-    Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
+    Broker, Bus, Directory, EventSubscription, FeedStart, JoinLimits, NodeBroker, Page,
+    PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -120,7 +120,12 @@ impl NodeBroker for RedisBroker {
         self.backend.rejoin(clients)
     }
 
-    fn subscribe(&self, node: &str, watchlist: Arc<Watchlist>) -> Box<dyn Subscription> {
+    fn subscribe(
+        &self,
+        node: &str,
+        watchlist: Arc<Watchlist>,
+        _start: FeedStart,
+    ) -> Box<dyn Subscription> {
         Box::new(RedisFeed::new(Arc::clone(&self.backend), node, watchlist))
     }
 }

@@ -89,7 +89,7 @@ impl<S: Socket> Reactor<S> {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let number = connection.number;
         if let Some(ticket) = connection.take_ticket() {
-            self.report(PresenceChange::Opened { connection: number, ticket });
+            self.report(PresenceChange::Opened { connection: number, ticket, resumable: false });
         }
     }
 }

@@ -203,7 +203,11 @@ impl Model {
         self.next_connection += 1;
         self.open.insert(connection);
         let ticket = Ticket::new((client(connection) as i64 + 1).into(), None);
-        self.ledger.take(Report::Change(PresenceChange::Opened { connection, ticket }));
+        self.ledger.take(Report::Change(PresenceChange::Opened {
+            connection,
+            ticket,
+            resumable: false,
+        }));
     }
 
     fn disconnect(&mut self, chance: &mut Seeded) {

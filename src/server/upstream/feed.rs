@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     backoff::Backoff,
-    broker::{FeedEvent, Subscription},
+    broker::{FeedEvent, FeedStart, Subscription},
     id::ClientId,
     server::{
         connection::{prepared::Prepared, receipt::Inquiry},
@@ -51,7 +51,8 @@ enum Turn {
 
 impl Feed {
     pub(crate) fn new(node: &Arc<Node>, reactors: Reactors) -> Self {
-        let subscription = node.broker.subscribe(&node.name, Arc::clone(&node.watchlist));
+        let subscription =
+            node.broker.subscribe(&node.name, Arc::clone(&node.watchlist), FeedStart::Now);
         Feed {
             node: Arc::clone(node),
             subscription,
@@ -100,10 +101,12 @@ impl Feed {
 
     fn on_event(&mut self, event: FeedEvent) -> Result<(), Ended> {
         match event {
-            FeedEvent::Message(envelope) => return self.route(envelope),
+            FeedEvent::Message { envelope, .. } => return self.route(envelope),
             FeedEvent::Channels { client, channels } => {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
+            // Nobody resumes yet.
+            FeedEvent::Log { .. } => {}
             FeedEvent::Listening => self.node.pulse.readiness.set_listening(true),
             FeedEvent::Forgotten => {
                 self.reactors

@@ -22,6 +22,8 @@ pub(crate) enum Ended {
 pub(crate) struct Ledger {
     /// Connections that the broker knows to be open -> ticket text.
     held: AHashMap<u64, Box<str>>,
+    /// Those of them that their clients can resume.
+    resumable: AHashSet<u64>,
     /// What is still to be reported, in order.
     changes: VecDeque<PresenceChange>,
     /// How many of them, from the first, tell again what a session before has told.
@@ -85,14 +87,18 @@ impl Ledger {
     pub(crate) fn reported(&mut self, count: usize) {
         for change in self.changes.drain(..count) {
             match change {
-                PresenceChange::Opened { connection, ticket }
-                | PresenceChange::Reopened { connection, ticket }
-                | PresenceChange::Restored { connection, ticket } => {
+                PresenceChange::Opened { connection, ticket, resumable }
+                | PresenceChange::Reopened { connection, ticket, resumable }
+                | PresenceChange::Restored { connection, ticket, resumable } => {
                     self.held.insert(connection, ticket.into_text());
+                    if resumable {
+                        self.resumable.insert(connection);
+                    }
                 }
                 PresenceChange::Closed { connection }
                 | PresenceChange::ClosedLate { connection } => {
                     self.held.remove(&connection);
+                    self.resumable.remove(&connection);
                 }
             }
         }
@@ -137,9 +143,10 @@ impl Ledger {
             .drain()
             .filter_map(|(connection, text)| {
                 let ticket = Ticket::parse(&text)?;
+                let resumable = self.resumable.remove(&connection);
                 Some(match how {
-                    Ended::Reaped => PresenceChange::Reopened { connection, ticket },
-                    Ended::Forgotten => PresenceChange::Restored { connection, ticket },
+                    Ended::Reaped => PresenceChange::Reopened { connection, ticket, resumable },
+                    Ended::Forgotten => PresenceChange::Restored { connection, ticket, resumable },
                 })
             })
             .collect();
@@ -179,15 +186,15 @@ mod tests {
     }
 
     fn opened(connection: u64) -> PresenceChange {
-        PresenceChange::Opened { connection, ticket: ticket() }
+        PresenceChange::Opened { connection, ticket: ticket(), resumable: false }
     }
 
     fn restored(connection: u64) -> PresenceChange {
-        PresenceChange::Restored { connection, ticket: ticket() }
+        PresenceChange::Restored { connection, ticket: ticket(), resumable: false }
     }
 
     fn reopened(connection: u64) -> PresenceChange {
-        PresenceChange::Reopened { connection, ticket: ticket() }
+        PresenceChange::Reopened { connection, ticket: ticket(), resumable: false }
     }
 
     fn closed(connection: u64) -> PresenceChange {

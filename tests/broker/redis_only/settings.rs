@@ -60,7 +60,7 @@ fn passwords_are_used_and_never_shown() {
         let error = broker.online_clients().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{credentials} {error}");
         assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error:?}");
-        let mut feed = broker.subscribe(NODE, Default::default());
+        let mut feed = broker.subscribe(NODE, Default::default(), imcore::broker::FeedStart::Now);
         assert_eq!(kind(feed.next(Duration::ZERO)), ErrorKind::Config);
     }
 }

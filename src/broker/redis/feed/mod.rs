@@ -233,7 +233,7 @@ impl RedisFeed {
             }
             Ok(envelope) => {
                 self.gap.heard();
-                self.ready.extend(self.barrier.admit(envelope).map(FeedEvent::Message));
+                self.ready.extend(self.barrier.admit(envelope).map(FeedEvent::unnumbered));
             }
         }
         Ok(())
@@ -268,7 +268,7 @@ impl RedisFeed {
             self.reread(connections, usize::MAX)?;
         }
         connections.proven = true;
-        self.ready.extend(self.barrier.open(covered).map(FeedEvent::Message));
+        self.ready.extend(self.barrier.open(covered).map(FeedEvent::unnumbered));
         Ok(())
     }
 

@@ -70,13 +70,13 @@ impl Told<'_> {
 impl<'a> From<&'a PresenceChange> for Told<'a> {
     fn from(change: &'a PresenceChange) -> Self {
         let (what, connection, opened) = match change {
-            PresenceChange::Opened { connection, ticket } => {
+            PresenceChange::Opened { connection, ticket, .. } => {
                 (What::Opened, connection, Some(ticket))
             }
-            PresenceChange::Reopened { connection, ticket } => {
+            PresenceChange::Reopened { connection, ticket, .. } => {
                 (What::Reopened, connection, Some(ticket))
             }
-            PresenceChange::Restored { connection, ticket } => {
+            PresenceChange::Restored { connection, ticket, .. } => {
                 (What::Restored, connection, Some(ticket))
             }
             PresenceChange::Closed { connection } => (What::Closed, connection, None),
@@ -165,8 +165,11 @@ mod tests {
 
     #[test]
     fn what_opens_and_closes_within_one_call_is_told_as_brief() {
-        let opened =
-            |connection| PresenceChange::Opened { connection, ticket: Ticket::new(1.into(), None) };
+        let opened = |connection| PresenceChange::Opened {
+            connection,
+            ticket: Ticket::new(1.into(), None),
+            resumable: false,
+        };
         let changes = [
             PresenceChange::Closed { connection: 1 },
             opened(2),

@@ -368,7 +368,7 @@ impl World {
     fn collect(&mut self) {
         for report in self.reports.try_iter() {
             match report {
-                Report::Change(PresenceChange::Opened { connection, ticket }) => {
+                Report::Change(PresenceChange::Opened { connection, ticket, .. }) => {
                     let client = ticket.client().to_string();
                     let index = client.parse::<usize>().unwrap() - 1;
                     assert_eq!(self.guests[index].kind, Kind::Good, "{client} was let in");

@@ -353,7 +353,7 @@ impl World {
         }
         for report in self.presence.try_iter() {
             match report {
-                Report::Change(PresenceChange::Opened { connection, ticket }) => {
+                Report::Change(PresenceChange::Opened { connection, ticket, .. }) => {
                     assert!(self.peers[connection as usize].got().response, "open before the 101");
                     assert!(!ticket.text().is_empty(), "its ticket was taken before");
                     assert!(self.opened.insert(connection), "opened twice");
