@@ -27,6 +27,8 @@ fn direct(receiver: i64) -> Envelope {
         content: format!("\"{}\"", "x".repeat(126)),
         receipt: false,
         id: None,
+        acknowledge: false,
+        about: false,
     }
 }
 

@@ -104,8 +104,7 @@ impl<'a> Batch<'a> {
         };
         match message.to {
             Receivers::Clients(clients) => {
-                let receipt = message.receipt != Receipt::None;
-                self.add_direct(sender, clients, content, receipt, message.id)
+                self.add_direct(sender, clients, content, message.receipt, message.id)
             }
             Receivers::Channel(channel) => {
                 self.add_for_all_nodes(sender, Some(channel), content);
@@ -142,7 +141,7 @@ impl<'a> Batch<'a> {
         sender: ClientId,
         receivers: Vec<ClientId>,
         content: String,
-        receipt: bool,
+        wanted: Receipt,
         id: Option<String>,
     ) -> Result<()> {
         receivers.iter().try_for_each(|receiver| self.im.check_kind(*receiver).map(drop))?;
@@ -154,8 +153,15 @@ impl<'a> Batch<'a> {
         for (node, receivers) in self.im.placement.by_owner(unique(receivers)) {
             self.outgoing.extend(receivers.chunks(RECEIVERS).map(|receivers| {
                 let (receivers, content) = (receivers.to_vec(), content.clone());
-                let envelope =
-                    Envelope::Direct { sender, receivers, content, receipt, id: id.clone() };
+                let envelope = Envelope::Direct {
+                    sender,
+                    receivers,
+                    content,
+                    receipt: wanted != Receipt::None,
+                    id: id.clone(),
+                    acknowledge: wanted == Receipt::Acknowledged,
+                    about: false,
+                };
                 (node, envelope)
             }));
         }
@@ -229,15 +235,21 @@ fn unique(mut clients: Vec<ClientId>) -> Vec<ClientId> {
 
 fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
     match envelope {
-        Envelope::Direct { sender, receivers, content, receipt, id } => Some(SendEvent {
-            node,
-            sender: *sender,
-            receivers,
-            channel: None,
-            message: content,
-            receipt: if *receipt { Receipt::Sent } else { Receipt::None },
-            id: id.as_deref(),
-        }),
+        Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, .. } => {
+            Some(SendEvent {
+                node,
+                sender: *sender,
+                receivers,
+                channel: None,
+                message: content,
+                receipt: match (receipt, acknowledge) {
+                    (true, true) => Receipt::Acknowledged,
+                    (true, false) => Receipt::Sent,
+                    (false, _) => Receipt::None,
+                },
+                id: id.as_deref(),
+            })
+        }
         Envelope::Channel { sender, channel, content } => Some(SendEvent {
             node,
             sender: *sender,

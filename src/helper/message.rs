@@ -60,6 +60,11 @@ pub enum Receipt {
     /// `sent` once the message was written to the socket of at least one of the receiver's connections, `offline`
     /// if it has none or all ended before that.
     Sent,
+    /// `acknowledged` once the receiver has it: a client of `imcore.1` says so when its page or app has handled the message,
+    /// any other proves by its WebSocket library's answer to a ping behind the message that it has arrived. Otherwise
+    /// `offline`, if the receiver has no connection or all ended before that, or `expired`, if it was waited for and did not
+    /// come back in time. Costs a small frame per message and receiver more than [`Sent`](Receipt::Sent).
+    Acknowledged,
 }
 
 impl Message {

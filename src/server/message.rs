@@ -5,14 +5,21 @@
 //! feed --Command--> reactors --Report--> presence, --Notice--> receipts
 //! ```
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     connection::{frame::Frame, prepared::Prepared, receipt::Inquiry},
     reasons::Refusal,
     transport::Transport,
 };
-use crate::{broker::PresenceChange, id::ClientId, wire::Ticket};
+use crate::{
+    broker::PresenceChange,
+    id::ClientId,
+    wire::{Position, Ticket},
+};
 
 /// To a reactor.
 #[derive(Debug)]
@@ -26,11 +33,19 @@ pub(crate) enum Command<S = Transport> {
         message: Prepared,
         /// Set if receipts are wanted.
         receipt: Option<Arc<Inquiry>>,
+        /// It is of the time before this process: nobody is told of receivers that are not here.
+        past: bool,
     },
     /// From the feed: a message for a channel's members here, or for everybody.
     Channel { sender: ClientId, channel: Option<Arc<str>>, message: Prepared },
     /// From the feed: all channels of a client from here on.
     Channels { client: ClientId, channels: Vec<String> },
+    /// From the feed: the order of messages goes on from `position` in `epoch`. With a `hole` something may be missing
+    /// before that.
+    Positions { epoch: Arc<str>, position: Position, hole: bool },
+    /// From presence: a client of a former process of this node, which may come back.
+    #[allow(dead_code, reason = "presence is about to take over sessions of former processes")]
+    Park { client: ClientId, connection: u64, keep: Duration },
     /// From the feed: the broker lost data; the channels of all clients are as they were up to here.
     Rejoin,
     /// From the feed: close all connections of a client.
@@ -48,8 +63,19 @@ pub(crate) struct Adoption<S = Transport> {
     pub(crate) connection: u64,
     /// The 101 response, not yet sent.
     pub(crate) response: Frame,
+    /// Of a client that speaks `imcore.1`.
+    pub(crate) claim: Option<Box<Claim>>,
     /// Frames that came right behind the request.
     pub(crate) leftover: Vec<u8>,
+}
+
+/// What a client that speaks `imcore.1` says of its former connection, unchecked; nothing at its first.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Claim {
+    /// The position up to which it has handled what came.
+    pub(crate) since: Option<String>,
+    /// Which connection that was.
+    pub(crate) c: Option<String>,
 }
 
 /// To the ticket thread: a token to be taken.

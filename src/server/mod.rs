@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod failure;
 mod heartbeat;
+mod identity;
 mod inbox;
 mod kicks;
 mod message;
@@ -48,7 +49,7 @@ use transport::tls::Tls;
 pub use bind::bind_advice;
 pub use config::{Limits, PeerAddress, ServerConfig};
 pub use readiness::NotReady;
-pub use reasons::{CloseReason, TlsFailure};
+pub use reasons::{CloseReason, NotResumed, TlsFailure};
 pub use stats::{
     calls::CallStats,
     prometheus::{PROMETHEUS_TYPE, prometheus},

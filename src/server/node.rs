@@ -5,11 +5,12 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use super::{
     config::ServerConfig,
+    identity::{self, ResumeKey},
     kicks::Kicks,
     stats::{pulse::Pulse, vitals::Vitals},
     stopping::Stopping,
@@ -20,6 +21,7 @@ use crate::{
     error::Result,
     id::IdKind,
     placement::Placement,
+    token::random_u64,
 };
 
 /// One node, for all of its threads.
@@ -40,6 +42,13 @@ pub(crate) struct Node {
     pub(crate) kicks: Kicks,
     /// Connections that reactors hold or are about to; in memory of its own, because loops write it.
     pub(crate) live: Arc<AtomicU64>,
+    /// What proves that a client means a connection of its own; set before anybody is let in: that of a former process
+    /// whose session was taken over, or one of its own.
+    pub(crate) resume_key: Arc<OnceLock<ResumeKey>>,
+    /// That of its own.
+    pub(crate) own_key: ResumeKey,
+    /// Names the order of messages as long as no log does.
+    pub(crate) epoch: Arc<str>,
     /// How far the node's stop is.
     pub(crate) stopping: Stopping,
     /// What the threads say of themselves.
@@ -64,6 +73,9 @@ impl Node {
             watchlist: Arc::default(),
             kicks: Kicks::default(),
             live: Arc::default(),
+            resume_key: Arc::default(),
+            own_key: identity::key([random_u64()?, random_u64()?]),
+            epoch: identity::epoch(random_u64()?).into(),
             stopping: Stopping::default(),
             pulse: Arc::default(),
         }))

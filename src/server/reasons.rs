@@ -35,17 +35,31 @@ macro_rules! reasons {
 }
 
 impl CloseReason {
+    /// Whether a client whose connection ends for this may come back to what it had. What the client itself says by its
+    /// close code is judged apart.
+    pub(crate) fn keeps_client(self) -> bool {
+        !matches!(
+            self,
+            CloseReason::Kicked
+                | CloseReason::TooMany
+                | CloseReason::Superseded
+                | CloseReason::Expired
+        )
+    }
+
     /// Whether the peer can be expected to answer the close frame: it has not ended the talk itself, and what
     /// it says can still be read.
     pub(crate) fn expects_answer(self) -> bool {
         match self {
             CloseReason::Kicked
             | CloseReason::TooMany
+            | CloseReason::Superseded
             | CloseReason::Stopping
             | CloseReason::Restarting
             | CloseReason::SlowConsumer => true,
             CloseReason::Peer
             | CloseReason::Lost
+            | CloseReason::Expired
             | CloseReason::Silent
             | CloseReason::Protocol
             | CloseReason::BadText
@@ -66,6 +80,10 @@ reasons! {
     Silent = None, "no answer to a ping", "ping_timeout";
     /// `force_offline`: the client must not reconnect by itself.
     Kicked = Some(4001), "kicked", "kicked";
+    /// Its client goes on with it on another socket, and must not reconnect on this one.
+    Superseded = Some(4002), "superseded", "superseded";
+    /// Its client was away, was waited for, and did not come back in time.
+    Expired = None, "not resumed in time", "expired";
     /// The client has connected more often than it may, and this was its oldest connection.
     TooMany = Some(4003), "too many connections", "too_many_connections";
     /// The node stops; the client may reconnect.
@@ -86,6 +104,36 @@ reasons! {
     Internal = Some(1011), "internal error", "internal_error";
     /// The client reads too slowly.
     SlowConsumer = Some(1013), "slow consumer", "slow_consumer";
+}
+
+/// Why a client that can resume is not given what it missed, and is to load its state anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotResumed {
+    /// Nothing is known of its former connection any more, or never was.
+    Expired,
+    /// The order that its position belongs to is over, or something may have been lost since.
+    Epoch,
+    /// Its position is still to come.
+    Ahead,
+    /// More has come meanwhile than is kept.
+    TooMuch,
+}
+
+impl NotResumed {
+    /// All of them, in the order of [`ServerStats::not_resumed`](super::ServerStats::not_resumed).
+    pub const ALL: &[NotResumed] =
+        &[NotResumed::Expired, NotResumed::Epoch, NotResumed::Ahead, NotResumed::TooMuch];
+
+    /// As clients are told, in metrics and logs; the same in every version.
+    pub fn label(self) -> &'static str {
+        match self {
+            NotResumed::Expired => "expired",
+            NotResumed::Epoch => "epoch",
+            NotResumed::Ahead => "ahead",
+            NotResumed::TooMuch => "too_much",
+        }
+    }
 }
 
 /// Why a TLS handshake came to nothing.

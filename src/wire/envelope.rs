@@ -34,6 +34,10 @@ pub enum Envelope {
         receipt: bool,
         /// The sender's own name for the message, which its receipts repeat. Not the original's.
         id: Option<String>,
+        /// Whether the receipt is to wait until the receiver says that it has the message. Not the original's.
+        acknowledge: bool,
+        /// Whether it is itself a receipt, by which a node says what became of another message. Not the original's.
+        about: bool,
     },
     /// A message for all members of a channel on the node, or for everybody on it.
     Channel {
@@ -81,7 +85,7 @@ impl Envelope {
     pub(crate) fn encode(&self) -> String {
         let mut out = String::with_capacity(64);
         match self {
-            Envelope::Direct { sender, receivers, content, receipt, id } => {
+            Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
                 out.push_str("{\"Item1\":");
                 push_id(&mut out, *sender);
                 out.push_str(",\"Item2\":[");
@@ -98,6 +102,11 @@ impl Envelope {
                 if let Some(id) = id {
                     out.push_str(",\"Id\":");
                     push_string(&mut out, id);
+                }
+                for (name, set) in [("Ack", acknowledge), ("Receipt", about)] {
+                    if *set {
+                        let _ = write!(out, ",\"{name}\":true");
+                    }
                 }
                 out.push('}');
             }
@@ -185,10 +194,15 @@ fn strict_direct(payload: &str) -> Option<Envelope> {
         receipt: bool,
         #[serde(rename = "Id", default)]
         id: Option<String>,
+        #[serde(rename = "Ack", default)]
+        acknowledge: bool,
+        #[serde(rename = "Receipt", default)]
+        about: bool,
     }
 
-    let Strict { sender, receivers, content, receipt, id } = strict(payload)?;
-    Some(Envelope::Direct { sender, receivers, content, receipt, id: usable(id) })
+    let Strict { sender, receivers, content, receipt, id, acknowledge, about } = strict(payload)?;
+    let id = usable(id);
+    Some(Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about })
 }
 
 fn lenient_direct(payload: &str) -> Option<Envelope> {
@@ -205,15 +219,22 @@ fn lenient_direct(payload: &str) -> Option<Envelope> {
         sender: id_member(&json, "Item1")?,
         receivers: receivers.iter().map(id).collect::<Option<_>>()?,
         content: text(json.member("Item3")?)?,
-        receipt: match json.member("Item4") {
-            None => false,
-            Some(Json::Bool(wanted)) => *wanted,
-            Some(Json::Number(number)) => number.parse::<f64>().ok()? != 0.0,
-            Some(Json::String(word)) => word.trim().to_ascii_lowercase().parse().ok()?,
-            Some(_) => return None,
-        },
+        receipt: flag(&json, "Item4")?,
         id: usable(json.member("Id").and_then(text)),
+        acknowledge: flag(&json, "Ack").unwrap_or_default(),
+        about: flag(&json, "Receipt").unwrap_or_default(),
     })
+}
+
+/// A member that says yes or no, and no if it is missing; `None` if it says neither.
+fn flag(json: &Json, name: &str) -> Option<bool> {
+    match json.member(name) {
+        None => Some(false),
+        Some(Json::Bool(wanted)) => Some(*wanted),
+        Some(Json::Number(number)) => Some(number.parse::<f64>().ok()? != 0.0),
+        Some(Json::String(word)) => word.trim().to_ascii_lowercase().parse().ok(),
+        Some(_) => None,
+    }
 }
 
 /// An id that is too long to be repeated in every receipt counts as none.
@@ -285,6 +306,8 @@ mod tests {
             content: "\"a\u{2028}\u{85}\u{7f}<\"".into(),
             receipt: false,
             id: None,
+            acknowledge: false,
+            about: false,
         };
         let payload = envelope.encode();
         assert_eq!(
@@ -302,6 +325,8 @@ mod tests {
             content: "3".into(),
             receipt: true,
             id: id.map(str::to_owned),
+            acknowledge: false,
+            about: false,
         };
         let payload = r#"{"Item1":1,"Item2":[2],"Item3":"3","Item4":true,"Id":"order 17"}"#;
         assert_eq!(envelope(Some("order 17")).encode(), payload);
@@ -316,6 +341,31 @@ mod tests {
         ] {
             let payload = payload.replace("\"order 17\"", written).replace("Item4", "item4");
             assert_eq!(Envelope::decode(&payload), Ok(envelope(id)), "{payload}");
+        }
+    }
+
+    #[test]
+    fn what_is_ours_is_written_only_where_it_says_something() {
+        for (acknowledge, about, tail) in [
+            (false, false, "}"),
+            (true, false, ",\"Ack\":true}"),
+            (false, true, ",\"Receipt\":true}"),
+        ] {
+            let (sender, receivers, content) = (1.into(), vec![2.into()], "3".to_owned());
+            let receipt = acknowledge;
+            let envelope = Envelope::Direct {
+                sender,
+                receivers,
+                content,
+                receipt,
+                id: None,
+                acknowledge,
+                about,
+            };
+            let payload = envelope.encode();
+            assert!(payload.ends_with(tail), "{payload}");
+            assert_eq!(Envelope::decode(&payload), Ok(envelope.clone()));
+            assert_eq!(Envelope::decode(&payload.replace("Item4", "item4")), Ok(envelope));
         }
     }
 

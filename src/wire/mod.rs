@@ -9,6 +9,8 @@ mod envelope;
 pub(crate) mod fuzzing;
 mod lenient;
 #[cfg(feature = "server")]
+mod position;
+#[cfg(feature = "server")]
 mod receipt;
 #[cfg(test)]
 mod recorded_tests;
@@ -19,6 +21,8 @@ pub use envelope::Envelope;
 pub(crate) use envelope::MESSAGE_ID_BYTES;
 #[cfg(feature = "redis")]
 pub(crate) use envelope::Malformed;
+#[cfg(feature = "server")]
+pub(crate) use position::{POSITION_BYTES, Position};
 #[cfg(feature = "server")]
 pub(crate) use receipt::{ReceiptStatus, ReceiptText};
 pub use status::NodeStatus;

@@ -8,23 +8,29 @@ use crate::id::ClientId;
 pub(crate) enum ReceiptStatus {
     /// Written to the socket of at least one of the receiver's connections.
     Sent,
+    /// The receiver says that it has it, or answered a ping that was sent behind it.
+    Acknowledged,
     /// The receiver has no connection on its node, or all of them ended before the write.
     Offline,
+    /// The receiver was away, was waited for, and did not come back in time.
+    Expired,
 }
 
 impl ReceiptStatus {
     /// The original's text, on which existing pages depend.
     fn text(self) -> &'static str {
         match self {
-            ReceiptStatus::Sent => "发送成功",
-            ReceiptStatus::Offline => "用户不在线",
+            ReceiptStatus::Sent | ReceiptStatus::Acknowledged => "发送成功",
+            ReceiptStatus::Offline | ReceiptStatus::Expired => "用户不在线",
         }
     }
 
     fn word(self) -> &'static str {
         match self {
             ReceiptStatus::Sent => "sent",
+            ReceiptStatus::Acknowledged => "acknowledged",
             ReceiptStatus::Offline => "offline",
+            ReceiptStatus::Expired => "expired",
         }
     }
 }

@@ -36,6 +36,8 @@ impl Published {
                 content: self.get("content"),
                 receipt: self.get("receipt"),
                 id: None,
+                acknowledge: false,
+                about: false,
             },
             "channel" => Envelope::Channel {
                 sender: self.get("sender"),

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tungstenite::{Error, Message, WebSocket, client::IntoClientRequest};
+use tungstenite::{
+    Error, Message, WebSocket, client::IntoClientRequest, handshake::client::Request,
+};
 
 use crate::{PATIENCE, tls::Stream};
 
@@ -19,12 +21,23 @@ impl Client {
         Client::upgrade(Stream::connect(address).unwrap(), url)
     }
 
+    /// As [`connect`](Self::connect), asking for a sub-protocol, which must be agreed to.
+    pub fn speak(address: SocketAddr, url: &str, protocol: &str) -> Result<Client, u16> {
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocol.parse().unwrap());
+        Client::shake_hands(Stream::connect(address).unwrap(), request)
+    }
+
     /// Makes a WebSocket of a connected socket; the status if it is refused, and 0 without one: before TLS
     /// is agreed on a node can only close.
     pub fn upgrade(stream: Stream, url: &str) -> Result<Client, u16> {
+        Client::shake_hands(stream, url.into_client_request().unwrap())
+    }
+
+    fn shake_hands(stream: Stream, request: Request) -> Result<Client, u16> {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let secure = matches!(stream, Stream::Tls(_));
-        match tungstenite::client(url.into_client_request().unwrap(), stream) {
+        match tungstenite::client(request, stream) {
             Ok((socket, _)) => Ok(Client(socket)),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
                 Err(response.status().as_u16())

@@ -115,6 +115,8 @@ pub(crate) fn direct(number: i64) -> Envelope {
         content: number.to_string(),
         receipt: false,
         id: None,
+        acknowledge: false,
+        about: false,
     }
 }
 
@@ -156,6 +158,8 @@ behaviour!(payloads_arrive_unchanged, |world| {
             content: text.into(),
             receipt: true,
             id: Some("\"一\"".into()),
+            acknowledge: false,
+            about: false,
         },
         Envelope::Channel {
             sender: guid, channel: Some("群聊\n{1}".into()), content: text.into()

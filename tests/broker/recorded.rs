@@ -228,7 +228,18 @@ fn envelope(command: &[String]) -> (&str, Envelope) {
     }
     let (sender, receivers, content, receipt) = read(payload);
     let receivers = serde_json::from_value(receivers).unwrap();
-    (node, Envelope::Direct { sender, receivers, content, receipt: receipt.unwrap(), id: None })
+    (
+        node,
+        Envelope::Direct {
+            sender,
+            receivers,
+            content,
+            receipt: receipt.unwrap(),
+            id: None,
+            acknowledge: false,
+            about: false,
+        },
+    )
 }
 
 #[test]

@@ -161,6 +161,8 @@ behaviour!(a_peer_that_goes_during_its_handshake_costs_nothing, |backend| {
         content: "x".into(),
         receipt: false,
         id: None,
+        acknowledge: false,
+        about: false,
     };
     world.broker.publish(&[("node-0", message)]).unwrap();
     world.connect(3).silent();

@@ -59,6 +59,7 @@ mod proxies;
 mod receipts;
 #[cfg(feature = "redis")]
 mod recorded;
+mod resume;
 #[cfg(feature = "redis")]
 mod stage;
 #[cfg(feature = "tls")]

@@ -143,7 +143,18 @@ impl Direct {
                 let node = self.im.node_of(receiver);
                 let sender = self.author(index, receipt);
                 let receivers = vec![receiver];
-                (node, Envelope::Direct { sender, receivers, content, receipt, id: None })
+                (
+                    node,
+                    Envelope::Direct {
+                        sender,
+                        receivers,
+                        content,
+                        receipt,
+                        id: None,
+                        acknowledge: false,
+                        about: false,
+                    },
+                )
             })
             .collect();
         self.im.broker().publish(&batch).map_err(|error| format!("publishing: {error}"))?;

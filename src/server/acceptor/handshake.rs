@@ -8,6 +8,7 @@ use super::refusing::Refusing;
 use crate::{
     http::is_head_request,
     server::{
+        message::Claim,
         reasons::Refusal,
         transport::{Socket, Transport},
     },
@@ -79,7 +80,7 @@ pub(super) enum Phase {
     /// Reading the request head, of which `seen` bytes are not its end.
     Head { bytes: Vec<u8>, seen: usize },
     /// Waiting for the ticket; what follows the head waits unread in `leftover` and the socket.
-    Ticket { response: String, leftover: Vec<u8> },
+    Ticket { response: String, claim: Option<Box<Claim>>, leftover: Vec<u8> },
     /// Turned away; waiting for the peer to read why.
     Refused(Refusing),
 }

@@ -13,11 +13,14 @@ use super::{
 };
 use crate::{
     http::{self, Fault, Head, request_line},
-    server::reasons::Refusal,
+    server::{message::Claim, reasons::Refusal},
+    wire::POSITION_BYTES,
 };
 
 /// Longest token that the broker is asked for: the helper's have 128 bytes.
 const MAX_TOKEN: usize = 256;
+/// The sub-protocol of clients that can resume.
+const PROTOCOL: &str = "imcore.1";
 
 /// What decides whether a request may become a WebSocket.
 #[derive(Debug)]
@@ -43,8 +46,10 @@ pub(crate) struct Upgrade {
     pub(crate) head_len: usize,
     /// The peer's address as a trusted proxy gives it.
     pub(crate) forwarded: Option<IpAddr>,
-    /// Whether sub-protocols were offered, of which none is chosen: browsers give up then.
-    pub(crate) offers_protocols: bool,
+    /// What a client that speaks `imcore.1` says of its former connection; `None` for one that does not.
+    pub(crate) claim: Option<Box<Claim>>,
+    /// Whether sub-protocols were offered, of which none is known: browsers give up then.
+    pub(crate) offers_unknown: bool,
 }
 
 /// The upgrade that `bytes` ask for, of which `seen` were there the last time; `None` until the head is whole.
@@ -96,17 +101,24 @@ fn upgrade(head: &Head, rules: &Rules) -> Result<Upgrade, Refusal> {
     if !rules.origins.is_empty() && !head.all("Origin").all(may_connect) {
         return Err(Refusal::Origin);
     }
-    let token = target.token().filter(|token| !token.is_empty()).ok_or(Refusal::NoToken)?;
+    let token =
+        target.parameter("token").filter(|token| !token.is_empty()).ok_or(Refusal::NoToken)?;
     if token.len() > MAX_TOKEN {
         return Err(Refusal::BadToken);
     }
+    let offers = || {
+        let lines = head.all("Sec-WebSocket-Protocol");
+        lines.flat_map(|line| line.split(|byte| *byte == b',')).map(|offer| offer.trim_ascii())
+    };
+    let speaks = offers().any(|offer| offer == PROTOCOL.as_bytes());
     let forwarded = head.all("X-Forwarded-For").last().filter(|_| rules.forwarded);
     Ok(Upgrade {
         token,
-        response: switching(key),
+        response: switching(key, speaks),
         head_len: head.len,
         forwarded: forwarded.and_then(last_forwarded),
-        offers_protocols: head.all("Sec-WebSocket-Protocol").any(|offer| !offer.is_empty()),
+        claim: speaks.then(|| Box::new(claim(&target))),
+        offers_unknown: !speaks && offers().any(|offer| !offer.is_empty()),
     })
 }
 
@@ -129,14 +141,25 @@ fn upgrade_key<'a>(head: &Head<'_, 'a>) -> Result<&'a [u8], Refusal> {
     head.only("Sec-WebSocket-Key").filter(|key| is_key(key)).ok_or(Refusal::BadKey)
 }
 
-fn switching(key: &[u8]) -> String {
-    let mut response = String::with_capacity(129);
-    let _ = write!(
-        response,
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key)
+/// What the client knows of its former connection. A text too long to be one of ours counts as none of ours.
+fn claim(target: &Target) -> Claim {
+    let bounded = |name| {
+        let text = target.parameter(name)?;
+        Some(if text.len() <= POSITION_BYTES { text } else { String::new() })
+    };
+    Claim { since: bounded("since"), c: bounded("c") }
+}
+
+fn switching(key: &[u8], speaks: bool) -> String {
+    let mut response = String::with_capacity(129 + 34 * usize::from(speaks));
+    let accept = derive_accept_key(key);
+    response.push_str(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
     );
+    if speaks {
+        let _ = write!(response, "Sec-WebSocket-Protocol: {PROTOCOL}\r\n");
+    }
+    let _ = write!(response, "Sec-WebSocket-Accept: {accept}\r\n\r\n");
     response
 }
 

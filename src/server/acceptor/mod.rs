@@ -300,12 +300,12 @@ impl<L: Listen> Acceptor<L> {
         if self.asked >= self.node.config.limits.handshakes {
             return self.handshakes.refuse(id, Refusal::NoBroker);
         }
-        if upgrade.offers_protocols
+        if upgrade.offers_unknown
             && let Some(more) = PROTOCOLS.admit("")
         {
             log::info!(
-                "connection={} offers a sub-protocol and gets none; a browser gives up then: leave the second \
-                 argument of new WebSocket(..) out{more}",
+                "connection={} offers sub-protocols of which only imcore.1 is known, and gets none; a browser gives up \
+                 then: leave the second argument of new WebSocket(..) out{more}",
                 id.connection
             );
         }
@@ -314,8 +314,9 @@ impl<L: Listen> Acceptor<L> {
             Phase::Head { bytes, .. } => bytes[upgrade.head_len..].to_vec(),
             _ => Vec::new(),
         };
-        handshake.phase = Phase::Ticket { response: upgrade.response, leftover };
-        match self.tickets.send(TicketJob { handshake: id, token: upgrade.token }) {
+        let Upgrade { response, claim, token, .. } = upgrade;
+        handshake.phase = Phase::Ticket { response, claim, leftover };
+        match self.tickets.send(TicketJob { handshake: id, token }) {
             Ok(()) => self.asked += 1,
             Err(_) => self.handshakes.refuse(id, Refusal::NoBroker),
         }
@@ -352,7 +353,7 @@ impl<L: Listen> Acceptor<L> {
         Admission { ticket, taken }: Admission,
     ) {
         let Some(Handshake { stream, connection, phase, .. }) = handshake else { return };
-        let Phase::Ticket { response, leftover } = phase else { return };
+        let Phase::Ticket { response, claim, leftover } = phase else { return };
         let client = ticket.client();
         let reactor = &self.reactors.all()[self.reactors.index_of(client)];
         let adoption = Adoption {
@@ -360,6 +361,7 @@ impl<L: Listen> Acceptor<L> {
             ticket,
             connection,
             response: Frame::raw(response.as_bytes()),
+            claim,
             leftover,
         };
         self.gate.enter();

@@ -43,12 +43,13 @@ impl<'a> Target<'a> {
         endpoint.all(|name| segments.next().is_some_and(|found| found.eq_ignore_ascii_case(name)))
     }
 
-    /// The token in the query; one given twice is joined with a comma, hence unknown, as in the original.
-    pub(crate) fn token(&self) -> Option<String> {
+    /// The value of a query parameter, whose name is found in any case; one given twice is joined with a comma, hence
+    /// unknown, as in the original.
+    pub(crate) fn parameter(&self, wanted: &str) -> Option<String> {
         let mut values = self.query.split('&').filter_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let is_token = text(decode_query(name)).eq_ignore_ascii_case("token");
-            is_token.then(|| text(decode_query(value)))
+            let is_wanted = text(decode_query(name)).eq_ignore_ascii_case(wanted);
+            is_wanted.then(|| text(decode_query(value)))
         });
         let first = values.next()?.into_owned();
         Some(values.fold(first, |joined, value| format!("{joined},{value}")))
@@ -103,7 +104,7 @@ mod tests {
         ] {
             let parsed = Target::parse(target).unwrap();
             assert!(parsed.is_below("/ws"), "{target}");
-            assert_eq!(parsed.token().as_deref(), Some("abc"), "{target}");
+            assert_eq!(parsed.parameter("token").as_deref(), Some("abc"), "{target}");
         }
         for target in
             ["http://h", "http://h?token=abc", "*", "h:80", "/ws%2froom", "//ws", "/w%73x"]

@@ -59,6 +59,10 @@ pub struct ServerConfig {
     /// Send every message from a client back to it instead of dropping it: for conformance tests of the
     /// protocol, not for production. Default false.
     pub echo: bool,
+    /// How long a client that speaks `imcore.1` is waited for when its connection has ended uncleanly, unless its ticket
+    /// says otherwise: it counts as online, stays in its channels, and is given what it missed when it comes back. Zero
+    /// waits for nobody. Default 60 s, at most 24 h, exact to 2 s.
+    pub keep: Duration,
     /// Bounds on what peers may do and take.
     pub limits: Limits,
 }
@@ -76,6 +80,7 @@ impl Default for ServerConfig {
             peer_address: PeerAddress::default(),
             tls: None,
             echo: false,
+            keep: Duration::from_secs(60),
             limits: Limits::default(),
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Pure. Server frames are never masked or fragmented (RFC 6455, section 5).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use crate::wire::Position;
 
 /// Bytes ready for a socket. A clone is another reference to the same bytes, one word long: a channel of slow
 /// clients queues many.
@@ -11,8 +13,23 @@ pub(crate) struct Frame(Arc<Encoded>);
 
 #[derive(Debug)]
 struct Encoded {
-    is_message: bool,
+    kind: Kind,
+    /// Of a message: where it is in the order of the node.
+    position: Position,
     bytes: Box<[u8]>,
+    /// Of a message as its sender wrote it: the same for those who are told its position, once one of them is met.
+    stamped: OnceLock<Frame>,
+}
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Protocol traffic, of which nobody keeps account.
+    Control,
+    /// A message, which is accounted for.
+    Message,
+    /// A message by which a node says what became of another.
+    Receipt,
 }
 
 const TEXT: u8 = 0x81;
@@ -20,14 +37,20 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 
 impl Frame {
-    /// A text message.
-    pub(crate) fn text(content: &str) -> Self {
-        Frame::encode(TEXT, content.as_bytes(), true)
+    /// A message of some kind.
+    pub(super) fn message(content: &str, kind: Kind, position: Position) -> Self {
+        Frame::encode(TEXT, content.as_bytes(), kind, position)
     }
 
-    /// An empty ping.
-    pub(crate) fn ping() -> Self {
-        Frame::encode(PING, &[], false)
+    /// A text that is no message.
+    pub(crate) fn word(content: &str) -> Self {
+        Frame::control(TEXT, content.as_bytes())
+    }
+
+    /// A ping.
+    pub(crate) fn ping(payload: &[u8]) -> Self {
+        debug_assert!(payload.len() <= 125, "a ping is a control frame");
+        Frame::control(PING, payload)
     }
 
     /// A close frame; `reason` must leave the payload within the 125 bytes of a control frame.
@@ -36,24 +59,48 @@ impl Frame {
         let mut payload = Vec::with_capacity(2 + reason.len());
         payload.extend_from_slice(&code.to_be_bytes());
         payload.extend_from_slice(reason.as_bytes());
-        Frame::encode(CLOSE, &payload, false)
+        Frame::control(CLOSE, &payload)
     }
 
     /// Bytes that are already in wire form: a handshake response, what the protocol library wrote.
     pub(crate) fn raw(bytes: &[u8]) -> Self {
-        Frame(Arc::new(Encoded { is_message: false, bytes: bytes.into() }))
+        Frame::new(Kind::Control, Position::default(), bytes.into())
     }
 
     /// Whether it is a message, which is accounted for, or protocol traffic.
     pub(crate) fn is_message(&self) -> bool {
-        self.0.is_message
+        self.0.kind != Kind::Control
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Where a message is in the order of the node.
+    pub(crate) fn position(&self) -> Position {
+        self.0.position
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0.bytes
     }
 
-    fn encode(first: u8, payload: &[u8], is_message: bool) -> Self {
+    /// The text in it; only of frames that were made of one.
+    pub(super) fn content(&self) -> &str {
+        let header = header_len(self.bytes().get(1).map_or(0, |len| usize::from(*len)));
+        std::str::from_utf8(self.bytes().get(header..).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// The form of this message that was made of it before, or is made now.
+    pub(super) fn stamped(&self, make: impl FnOnce(&Self) -> Self) -> &Self {
+        self.0.stamped.get_or_init(|| make(self))
+    }
+
+    fn control(first: u8, payload: &[u8]) -> Self {
+        Frame::encode(first, payload, Kind::Control, Position::default())
+    }
+
+    fn encode(first: u8, payload: &[u8], kind: Kind, position: Position) -> Self {
         // Exactly as long as it gets, or it would be copied to be.
         let header = match payload.len() {
             0..=125 => 2,
@@ -63,7 +110,20 @@ impl Frame {
         let mut bytes = Vec::with_capacity(header + payload.len());
         put_header(&mut bytes, first, payload.len());
         bytes.extend_from_slice(payload);
-        Frame(Arc::new(Encoded { is_message, bytes: bytes.into() }))
+        Frame::new(kind, position, bytes.into())
+    }
+
+    fn new(kind: Kind, position: Position, bytes: Box<[u8]>) -> Self {
+        Frame(Arc::new(Encoded { kind, position, bytes, stamped: OnceLock::new() }))
+    }
+}
+
+/// Bytes of a header by the short length in it.
+fn header_len(short: usize) -> usize {
+    match short {
+        126 => 4,
+        127 => 10,
+        _ => 2,
     }
 }
 
@@ -96,9 +156,10 @@ mod tests {
             (0xffff, vec![0x81, 126, 0xff, 0xff]),
             (0x10000, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
-            let frame = Frame::text(&"x".repeat(len));
+            let frame = Frame::word(&"x".repeat(len));
             assert_eq!(frame.bytes()[..header.len()], header);
             assert_eq!(frame.bytes().len(), header.len() + len);
+            assert_eq!(frame.content().len(), len);
         }
     }
 

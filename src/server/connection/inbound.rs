@@ -1,9 +1,14 @@
-//! Checks what one peer sends, byte by byte as it comes, and drops it: nothing of a message is kept.
+//! Checks what one peer sends, byte by byte as it comes, and drops it: nothing of a message is kept, but for the few words
+//! about messages that a client of `imcore.1` says.
 //!
 //! Built by `connection` when bytes arrive and dropped when they end on a message boundary, so that an idle
 //! connection holds none. An unfinished message costs what is in [`Inbound`], whatever its length. Codes and
 //! opcodes are the protocol library's (`tungstenite`). Does no I/O.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::{frame::put_header, ticks::Ticks, utf8::Utf8};
@@ -11,8 +16,12 @@ use crate::server::reasons::CloseReason;
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const CONTROL_BYTES: u8 = 125;
+/// What a close frame without a code stands for.
+const NO_CODE: u16 = 1005;
 /// Bad Gateway, registered after RFC 6455; the library does not know it.
 const BAD_GATEWAY: u16 = 1014;
+/// Longest text that may be a word about messages.
+const WORD_BYTES: usize = 128;
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
@@ -33,8 +42,32 @@ pub(crate) struct Inbound {
     control: Vec<u8>,
     /// What the peer is to be told: pongs, the reply to its close frame.
     output: Vec<u8>,
+    said: Said,
     /// When what is unfinished began.
     since: Ticks,
+}
+
+/// What becomes of the texts that a peer sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    NotAtAll,
+    /// They are sent back.
+    ToEcho,
+    /// Short ones may be words about messages.
+    ToWords,
+}
+
+/// What a peer said that concerns the messages it gets; of several words of a kind the last.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The position up to which it has handled everything, unchecked.
+    pub(crate) acknowledged: Option<String>,
+    /// It asks where it is.
+    pub(crate) probed: bool,
+    /// The number in a pong.
+    pub(crate) pong: Option<u32>,
+    /// The code in its close frame; 1005 if there is none (RFC 6455, section 7.1.5).
+    pub(crate) closed: Option<u16>,
 }
 
 /// A frame after its header.
@@ -53,8 +86,10 @@ struct Message {
     opcode: Data,
     text: Option<Utf8>,
     bytes: u64,
-    /// Its content, if it is to be sent back.
-    echo: Option<Vec<u8>>,
+    /// Its content, if anybody wants it.
+    content: Option<Vec<u8>>,
+    /// Bytes beyond which nobody does.
+    most: usize,
 }
 
 impl Inbound {
@@ -68,6 +103,7 @@ impl Inbound {
             message: None,
             control: Vec::new(),
             output: Vec::new(),
+            said: Said::default(),
             since: 0,
         }
     }
@@ -83,8 +119,18 @@ impl Inbound {
     }
 
     /// Checks `bytes`, which it unmasks; the reason to close if they end the connection.
-    pub(crate) fn feed(&mut self, bytes: &mut [u8], now: Ticks, echo: bool) -> Option<CloseReason> {
-        self.check(bytes, now, echo).err()
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &mut [u8],
+        now: Ticks,
+        listen: Listen,
+    ) -> Option<CloseReason> {
+        self.check(bytes, now, listen).err()
+    }
+
+    /// What the peer said about messages since this was last asked.
+    pub(crate) fn take_said(&mut self) -> Said {
+        std::mem::take(&mut self.said)
     }
 
     /// What there is to say to the peer.
@@ -92,7 +138,12 @@ impl Inbound {
         std::mem::take(&mut self.output)
     }
 
-    fn check(&mut self, mut bytes: &mut [u8], now: Ticks, echo: bool) -> Result<(), CloseReason> {
+    fn check(
+        &mut self,
+        mut bytes: &mut [u8],
+        now: Ticks,
+        listen: Listen,
+    ) -> Result<(), CloseReason> {
         while !bytes.is_empty() {
             let rest = match self.frame.take() {
                 Some(frame) => {
@@ -105,7 +156,7 @@ impl Inbound {
                     if self.is_clean() {
                         self.since = now;
                     }
-                    self.header(bytes[0], echo)?;
+                    self.header(bytes[0], listen)?;
                     &mut bytes[1..]
                 }
             };
@@ -115,7 +166,7 @@ impl Inbound {
     }
 
     /// Takes one byte of a header; what is wrong with a frame is said as soon as it can be seen.
-    fn header(&mut self, byte: u8, echo: bool) -> Result<(), CloseReason> {
+    fn header(&mut self, byte: u8, listen: Listen) -> Result<(), CloseReason> {
         self.header[usize::from(self.have)] = byte;
         self.have += 1;
         if self.have == 2 {
@@ -137,7 +188,7 @@ impl Inbound {
         self.have = 0;
         let opcode = OpCode::from(first & 0x0f);
         if let OpCode::Data(opcode) = opcode {
-            let begun = self.message.get_or_insert_with(|| Message::begin(opcode, echo));
+            let begun = self.message.get_or_insert_with(|| Message::begin(opcode, listen));
             begun.bytes = begun.bytes.saturating_add(left);
             if begun.bytes > self.message_bytes {
                 return Err(CloseReason::TooBig);
@@ -180,7 +231,7 @@ impl Inbound {
         };
         match (&frame.opcode, &mut self.message) {
             (OpCode::Data(_), Some(message)) => {
-                if message.text.is_some() || message.echo.is_some() {
+                if message.text.is_some() || message.content.is_some() {
                     unmask(piece, frame.mask);
                 }
                 message.take(piece)?;
@@ -203,12 +254,16 @@ impl Inbound {
     }
 
     fn end_message(&mut self) -> Result<(), CloseReason> {
-        let Some(Message { opcode, text, echo, .. }) = self.message.take() else { return Ok(()) };
+        let Some(Message { opcode, text, content, most, .. }) = self.message.take() else {
+            return Ok(());
+        };
         if text.is_some_and(|text| !text.is_whole()) {
             return Err(CloseReason::BadText);
         }
-        if let Some(content) = echo {
-            self.say(OpCode::Data(opcode), &content);
+        match content {
+            None => {}
+            Some(word) if most == WORD_BYTES => self.said.take(&word),
+            Some(content) => self.say(OpCode::Data(opcode), &content),
         }
         Ok(())
     }
@@ -217,8 +272,14 @@ impl Inbound {
         let payload = std::mem::take(&mut self.control);
         match opcode {
             Control::Ping => self.say(OpCode::Control(Control::Pong), &payload),
+            Control::Pong => {
+                let number = payload.try_into().map(u32::from_be_bytes);
+                self.said.pong = number.ok().max(self.said.pong);
+            }
             Control::Close => {
                 check_close(&payload)?;
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                self.said.closed = Some(code.unwrap_or(NO_CODE));
                 self.say(OpCode::Control(Control::Close), &payload);
                 return Err(CloseReason::Peer);
             }
@@ -235,13 +296,15 @@ impl Inbound {
 }
 
 impl Message {
-    fn begin(opcode: Data, echo: bool) -> Self {
-        Message {
-            opcode,
-            text: (opcode == Data::Text).then(Utf8::default),
-            bytes: 0,
-            echo: echo.then(Vec::new),
-        }
+    fn begin(opcode: Data, listen: Listen) -> Self {
+        let is_text = opcode == Data::Text;
+        let (wanted, most) = match listen {
+            Listen::NotAtAll => (false, 0),
+            Listen::ToEcho => (true, usize::MAX),
+            Listen::ToWords => (is_text, WORD_BYTES),
+        };
+        let (text, content) = (is_text.then(Utf8::default), wanted.then(Vec::new));
+        Message { opcode, text, bytes: 0, content, most }
     }
 
     /// Checks a piece of its content.
@@ -249,10 +312,30 @@ impl Message {
         if self.text.as_mut().is_some_and(|text| !text.check(piece)) {
             return Err(CloseReason::BadText);
         }
-        if let Some(content) = &mut self.echo {
+        if let Some(content) = &mut self.content {
             content.extend_from_slice(piece);
+            if content.len() > self.most {
+                self.content = None;
+            }
         }
         Ok(())
+    }
+}
+
+impl Said {
+    /// Takes a text that may be a word about messages, or anything else.
+    fn take(&mut self, text: &[u8]) {
+        #[derive(Deserialize)]
+        struct Word<'a> {
+            #[serde(borrow)]
+            a: Option<Cow<'a, str>>,
+            q: Option<IgnoredAny>,
+        }
+        let Ok(Word { a, q }) = serde_json::from_slice(text) else { return };
+        if let Some(position) = a {
+            self.acknowledged = Some(position.into_owned());
+        }
+        self.probed |= q.is_some();
     }
 }
 
@@ -301,7 +384,7 @@ mod tests {
             let mut inbound = Inbound::new(1 << 20);
             for (index, byte) in bytes.iter_mut().enumerate() {
                 assert_eq!(inbound.is_clean(), index == 0, "{payload} {index}");
-                assert_eq!(inbound.feed(std::slice::from_mut(byte), 0, false), None);
+                assert_eq!(inbound.feed(std::slice::from_mut(byte), 0, Listen::NotAtAll), None);
             }
             assert!(inbound.is_clean());
         }
@@ -311,8 +394,8 @@ mod tests {
     fn an_unfinished_message_costs_the_same_whatever_its_length() {
         let mut inbound = Inbound::new(1 << 20);
         let mut bytes = frame(0x01, &vec![b'x'; 1 << 19]);
-        assert_eq!(inbound.feed(&mut bytes, 7, false), None);
-        assert_eq!(inbound.feed(&mut frame(0x89, b"ping"), 8, false), None);
+        assert_eq!(inbound.feed(&mut bytes, 7, Listen::NotAtAll), None);
+        assert_eq!(inbound.feed(&mut frame(0x89, b"ping"), 8, Listen::NotAtAll), None);
         assert_eq!((inbound.since(), inbound.is_clean()), (7, false));
         inbound.take_output();
         let held = inbound.control.capacity() + inbound.output.capacity();
@@ -320,8 +403,30 @@ mod tests {
     }
 
     #[test]
+    fn words_about_messages_are_told_from_all_else() {
+        let said = |payload: &[u8]| {
+            let mut inbound = Inbound::new(1000);
+            assert_eq!(inbound.feed(&mut frame(0x81, payload), 0, Listen::ToWords), None);
+            let said = inbound.take_said();
+            (said.acknowledged, said.probed)
+        };
+        assert_eq!(said(br#"{"a":"k3.7"}"#), (Some("k3.7".into()), false));
+        assert_eq!(said(br#" { "q" : 1 } "#), (None, true));
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(200));
+        for other in ["", "ping", "{}", "[1]", r#"{"a":1}"#, r#"{"b":"k3.7"}"#, &long] {
+            assert_eq!(said(other.as_bytes()), (None, false), "{other}");
+        }
+        let mut inbound = Inbound::new(1000);
+        let mut bytes =
+            [frame(0x8a, &[0, 0, 0, 3]), frame(0x8a, b""), frame(0x88, b"\x0b\xb9")].concat();
+        assert_eq!(inbound.feed(&mut bytes, 0, Listen::NotAtAll), Some(CloseReason::Peer));
+        let said = inbound.take_said();
+        assert_eq!((said.pong, said.closed), (Some(3), Some(3001)));
+    }
+
+    #[test]
     fn what_cannot_be_right_is_said_at_its_first_byte() {
-        let end = |bytes: &[u8]| Inbound::new(1000).feed(&mut bytes.to_vec(), 0, false);
+        let end = |bytes: &[u8]| Inbound::new(1000).feed(&mut bytes.to_vec(), 0, Listen::NotAtAll);
         for start in
             [&b"\xc1\x80"[..], b"\x81\x00", b"\x83\x80", b"\x89\xfe", b"\x09\x80", b"\x80\x80"]
         {

@@ -1,5 +1,8 @@
 //! The limits that a connection checks itself, in its own units. One copy for a whole reactor.
 
+use std::time::Duration;
+
+use super::continuity::Keep;
 use super::ticks::{self, Ticks};
 use crate::server::config::ServerConfig;
 
@@ -19,7 +22,20 @@ pub(crate) struct ConnectionLimits {
     pub(crate) linger: Ticks,
 }
 
+/// How long a client is kept that leaves with 1001 at most: browsers send it for a reload, but also for a closed tab.
+const GOING_AWAY: Duration = Duration::from_secs(15);
+
 impl ConnectionLimits {
+    /// How long a client is kept at most that closes with this code: not at all unless it says that it comes back, or
+    /// says nothing.
+    pub(crate) fn keep_after(&self, code: u16) -> Keep {
+        match code {
+            1001 => Keep::new(GOING_AWAY),
+            1005 | 3001 => Keep::new(Duration::MAX),
+            _ => Keep::NONE,
+        }
+    }
+
     pub(crate) fn of(config: &ServerConfig) -> Self {
         let limits = &config.limits;
         let sweep_share = limits.sweep.as_secs_f64();

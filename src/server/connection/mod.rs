@@ -5,15 +5,19 @@
 //!
 //! `inbound` checks what comes in and exists only while a message is incomplete: an idle connection pays nothing for it,
 //! and one that never finishes a message is closed. `outbox` holds what goes out, `pace` and `silence` judge a client that
-//! does not take it or says nothing. Nothing but this file changes the phase, so all ways to the end are on one page; hence
-//! its length.
+//! does not take it or says nothing. `continuity` is what outlives the socket, if the client can resume. Nothing but this
+//! file changes the phase, so all ways to the end are on one page; hence its length.
 
+pub(super) mod continuity;
 pub(super) mod frame;
+pub(super) mod hello;
 pub(super) mod inbound;
+pub(super) mod kept;
 pub(super) mod limits;
 pub(super) mod outbox;
 mod pace;
 mod phase;
+pub(super) mod place;
 pub(super) mod prepared;
 pub(super) mod receipt;
 mod silence;
@@ -32,14 +36,18 @@ use crate::{
         reasons::CloseReason,
         transport::{Socket, Transport},
     },
-    wire::Ticket,
+    wire::{Position, Ticket},
 };
+use continuity::{Continuity, Keep};
 use frame::Frame;
-use inbound::Inbound;
+use hello::Pause;
+use inbound::{Inbound, Listen, Said};
+use kept::Kept;
 use limits::ConnectionLimits;
-use outbox::{Flushed, Outbox, Tally};
+use outbox::{Chunk, Flushed, Outbox, Tally, Written};
 use pace::Pace;
 use phase::{End, Phase};
+use place::Place;
 use prepared::{Dialect, Prepared};
 use receipt::Receipt;
 use silence::{Look, Silence};
@@ -53,10 +61,10 @@ const READS_PER_TURN: usize = 4;
 pub(crate) struct Connection<S = Transport> {
     stream: S,
     client: ClientId,
-    /// What it came with, until presence has taken it over: an idle connection does not pay for it.
-    ticket: Option<Box<Ticket>>,
-    /// Number of the connection within the node.
+    /// Number of the connection within the node; that of the one that it goes on from, if it does.
     pub(crate) number: u64,
+    /// An idle connection of the original's kind does not pay for it.
+    continuity: Option<Box<Continuity>>,
     outbox: Outbox,
     /// What is known of the frame or message that is incomplete.
     inbound: Option<Box<Inbound>>,
@@ -70,6 +78,57 @@ pub(crate) struct Connection<S = Transport> {
     pub(crate) in_bulk: bool,
     /// Whether the broker was told that the connection opened.
     pub(crate) reported: bool,
+}
+
+/// What connections work with that is not their own.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) now: Ticks,
+    pub(crate) limits: &'a ConnectionLimits,
+    pub(crate) place: &'a mut Place,
+    /// What was written and acknowledged.
+    pub(crate) tally: &'a mut Tally,
+}
+
+/// What is left of a connection that can be resumed, when its socket has ended.
+#[derive(Debug)]
+pub(crate) struct Estate {
+    pub(crate) client: ClientId,
+    pub(crate) number: u64,
+    pub(crate) keep: Keep,
+    /// Everything behind this is in `kept`.
+    pub(crate) floor: Position,
+    pub(crate) kept: Kept,
+}
+
+impl Estate {
+    /// Whether the client has had a message, or it is kept for it.
+    pub(crate) fn has(&self, message: &Prepared) -> bool {
+        message.position() <= self.kept.last().unwrap_or_default().max(self.floor)
+    }
+
+    /// Adds a message for the client, which is away; the oldest give way to it if they weigh too much.
+    pub(crate) fn add(
+        &mut self,
+        message: &Prepared,
+        receipt: Option<Rc<Receipt>>,
+        cx: &mut Context,
+    ) -> Tally {
+        let frame = message.frame(Dialect::Stamped, &cx.place.epoch).clone();
+        self.kept.push_unwritten(Chunk { frame, receipt });
+        let mut dropped = Tally::default();
+        if let Some(floor) = self.kept.shed(cx.limits.outbox_bytes, &mut dropped) {
+            self.floor = self.floor.max(floor);
+        }
+        dropped
+    }
+
+    /// What will never be written.
+    pub(crate) fn into_unwritten(self) -> Tally {
+        let messages = self.kept.unwritten() as u64;
+        let receipts = self.kept.into_chunks().into_iter().filter_map(|chunk| chunk.receipt);
+        Tally { messages, receipts: receipts.collect(), ..Tally::default() }
+    }
 }
 
 /// What became of a message that was to be queued.
@@ -93,14 +152,46 @@ pub(crate) enum ReadOutcome {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(crate) fn new(mut stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
+    pub(crate) fn new(stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
+        let client = ticket.client();
+        Connection::open(stream, client, number, Continuity::plain(ticket), now)
+    }
+
+    /// One that its client can resume, from `floor` on, until `keep` after its end.
+    pub(crate) fn resumable(
+        stream: S,
+        ticket: Ticket,
+        number: u64,
+        (keep, floor): (Keep, Position),
+        now: Ticks,
+    ) -> Self {
+        let client = ticket.client();
+        let continuity = Continuity::resumable(keep, floor, now, Some(ticket));
+        Connection::open(stream, client, number, continuity, now)
+    }
+
+    /// One that goes on from another, on whose account it is reported.
+    pub(crate) fn succeed(stream: S, estate: &Estate, now: Ticks) -> Self {
+        let continuity = Continuity::resumable(estate.keep, estate.floor, now, None);
+        let mut this = Connection::open(stream, estate.client, estate.number, continuity, now);
+        this.reported = true;
+        this
+    }
+
+    fn open(
+        mut stream: S,
+        client: ClientId,
+        number: u64,
+        continuity: Continuity,
+        now: Ticks,
+    ) -> Self {
         // Its handshake has bounds of its own.
         stream.take_received(0);
         Connection {
             stream,
-            client: ticket.client(),
-            ticket: Some(Box::new(ticket)),
+            client,
             number,
+            continuity: Some(Box::new(continuity)),
             outbox: Outbox::default(),
             inbound: None,
             phase: Phase::Open,
@@ -124,12 +215,31 @@ impl<S: Socket> Connection<S> {
 
     /// The ticket it came with, the first time.
     pub(crate) fn take_ticket(&mut self) -> Option<Ticket> {
-        self.ticket.take().map(|ticket| *ticket)
+        let ticket = self.continuity.as_mut()?.take_ticket();
+        self.tidy();
+        ticket
+    }
+
+    /// Whether its client can resume it on another socket.
+    pub(crate) fn is_resumable(&self) -> bool {
+        self.continuity.as_ref().is_some_and(|continuity| continuity.is_resumable())
+    }
+
+    /// Lets go of what an idle connection does not pay for.
+    fn tidy(&mut self) {
+        if self.continuity.as_ref().is_some_and(|continuity| continuity.is_over()) {
+            self.continuity = None;
+        }
     }
 
     /// The form in which it takes messages.
     pub(crate) fn dialect(&self) -> Dialect {
-        Dialect::Plain
+        if self.is_resumable() { Dialect::Stamped } else { Dialect::Plain }
+    }
+
+    /// How long its client is kept if it ended now.
+    pub(crate) fn keep(&self) -> Keep {
+        self.continuity.as_ref().map_or(Keep::NONE, |continuity| continuity.keep())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -165,26 +275,64 @@ impl<S: Socket> Connection<S> {
         self.outbox.push_control(frame);
     }
 
-    /// Queues a message in the connection's dialect. What was written on the way is added to `tally`.
+    /// Queues what the client is to be told besides messages: hello, a position.
+    pub(crate) fn say(&mut self, word: Frame, now: Ticks) {
+        if let Some(continuity) = &mut self.continuity {
+            continuity.told(now);
+        }
+        self.outbox.push_control(word);
+    }
+
+    /// Queues a message in the connection's dialect. What was written on the way is added to the tally.
     pub(crate) fn enqueue(
         &mut self,
         message: &Prepared,
         receipt: Option<Rc<Receipt>>,
-        now: Ticks,
-        limits: &ConnectionLimits,
-        tally: &mut Tally,
+        cx: &mut Context,
     ) -> Enqueued {
-        let frame = message.frame(self.dialect());
+        let frame = message.frame(self.dialect(), &cx.place.epoch).clone();
+        self.enqueue_frame(frame, receipt, cx)
+    }
+
+    fn enqueue_frame(
+        &mut self,
+        frame: Frame,
+        mut receipt: Option<Rc<Receipt>>,
+        cx: &mut Context,
+    ) -> Enqueued {
         let bytes = frame.bytes().len();
-        let offered = !self.has_room(bytes, limits);
-        if offered && !self.may_lag(bytes, now, limits, tally) {
+        let offered = !self.has_room(bytes, cx.limits);
+        if offered && !self.may_lag(bytes, cx) {
             return Enqueued::TooSlow;
         }
-        self.outbox.push_message(frame.clone(), receipt);
+        match &mut self.continuity {
+            Some(continuity) if continuity.is_resumable() => continuity.told(cx.now),
+            _ => {
+                if let Some(receipt) = receipt.take_if(|receipt| receipt.awaits_acknowledgement()) {
+                    self.await_pong(receipt);
+                }
+            }
+        }
+        self.outbox.push_message(frame, receipt);
         if self.silence.sent(bytes) {
-            self.outbox.push_control(Frame::ping());
+            self.outbox.push_control(Frame::ping(&[]));
         }
         if offered { Enqueued::Offered } else { Enqueued::Queued }
+    }
+
+    fn await_pong(&mut self, receipt: Rc<Receipt>) {
+        let none = || Box::new(Continuity::without());
+        self.continuity.get_or_insert_with(none).await_pong(receipt);
+    }
+
+    /// Queues what the client missed, which begins behind what it has. How many of these messages were written before.
+    pub(crate) fn replay(&mut self, kept: Kept) -> usize {
+        let written = kept.written();
+        for Chunk { frame, receipt } in kept.into_chunks() {
+            self.silence.sent(frame.bytes().len());
+            self.outbox.push_message(frame, receipt);
+        }
+        written
     }
 
     /// Whether the outbox may take this much more without a look at the client. A single message may exceed
@@ -195,13 +343,8 @@ impl<S: Socket> Connection<S> {
 
     /// Whether a client that has more than its share waiting reads on: what waits is offered to its socket
     /// before anything is said of it.
-    fn may_lag(
-        &mut self,
-        bytes: usize,
-        now: Ticks,
-        limits: &ConnectionLimits,
-        tally: &mut Tally,
-    ) -> bool {
+    fn may_lag(&mut self, bytes: usize, cx: &mut Context) -> bool {
+        let (now, limits) = (cx.now, cx.limits);
         let may = |this: &Self| {
             this.has_room(bytes, limits)
                 || !this.is_stalled(now, limits)
@@ -209,7 +352,7 @@ impl<S: Socket> Connection<S> {
         };
         // A socket that refuses is asked once a tick, or the others would pay for it; and before it is cut.
         if self.pace.is_worth_asking(now) || !may(self) {
-            self.offer(now, limits, tally);
+            self.offer(cx);
         }
         may(self)
     }
@@ -224,19 +367,31 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Writes what the socket takes, whatever it said before.
-    fn offer(&mut self, now: Ticks, limits: &ConnectionLimits, tally: &mut Tally) {
+    fn offer(&mut self, cx: &mut Context) {
         self.pace.takes_more();
-        self.flush(now, limits, tally);
+        self.flush(cx);
     }
 
-    /// Writes what the socket takes; nothing while it is known to take nothing. What was written is added to `tally`.
-    pub(crate) fn flush(&mut self, now: Ticks, limits: &ConnectionLimits, tally: &mut Tally) {
+    /// Writes what the socket takes; nothing while it is known to take nothing. What was written is added to the tally.
+    pub(crate) fn flush(&mut self, cx: &mut Context) {
         if self.pace.refuses() || self.gone().is_some() {
             return;
         }
+        let (now, limits) = (cx.now, cx.limits);
         let (before, sealed) = (self.outbox.pending(), self.stream.unsent());
-        let result = self.outbox.flush(&mut self.stream, tally);
-        let taken = before - self.outbox.pending();
+        let result = match &mut self.continuity {
+            None => self.outbox.flush(&mut self.stream, cx.tally),
+            Some(continuity) => {
+                if let Some(payload) = continuity.due_ping() {
+                    self.outbox.push_control(Frame::ping(&payload));
+                }
+                let mut keeper = Keeper { continuity, tally: cx.tally };
+                let result = self.outbox.flush(&mut self.stream, &mut keeper);
+                continuity.bound(limits.outbox_bytes, cx.tally);
+                result
+            }
+        };
+        let taken = before.saturating_sub(self.outbox.pending());
         // TLS counts whole records, which a slow client takes bit by bit.
         let moved = taken > 0 || self.stream.unsent() != sealed;
         self.pace.offered(taken, moved, now);
@@ -271,8 +426,7 @@ impl<S: Socket> Connection<S> {
         &mut self,
         scratch: &mut [u8],
         to_end: bool,
-        now: Ticks,
-        limits: &ConnectionLimits,
+        cx: &mut Context,
     ) -> ReadOutcome {
         for _ in 0..READS_PER_TURN {
             if self.gone().is_some() {
@@ -281,8 +435,8 @@ impl<S: Socket> Connection<S> {
             let result = self.stream.read(scratch);
             let received = self.stream.take_received(*result.as_ref().unwrap_or(&0));
             self.inbound_bytes = self.inbound_bytes.saturating_add(received as u32);
-            if self.inbound_bytes > limits.inbound_bytes {
-                self.close(CloseReason::Flood, now, limits);
+            if self.inbound_bytes > cx.limits.inbound_bytes {
+                self.close(CloseReason::Flood, None, cx);
             }
             match result {
                 Ok(0) => {
@@ -290,7 +444,7 @@ impl<S: Socket> Connection<S> {
                     return ReadOutcome::Drained;
                 }
                 Ok(count) => {
-                    self.receive(&mut scratch[..count], now, limits);
+                    self.receive(&mut scratch[..count], cx);
                     if count < scratch.len() && !to_end && !self.has_unread() {
                         return ReadOutcome::Drained;
                     }
@@ -309,15 +463,21 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Takes bytes that came from the peer.
-    pub(crate) fn receive(&mut self, bytes: &mut [u8], now: Ticks, limits: &ConnectionLimits) {
+    pub(crate) fn receive(&mut self, bytes: &mut [u8], cx: &mut Context) {
         if !self.phase.reads() {
             return;
         }
+        let (now, limits) = (cx.now, cx.limits);
         self.silence.heard(now);
         let mut inbound =
             self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
+        let listen = match self.dialect() {
+            Dialect::Stamped => Listen::ToWords,
+            Dialect::Plain if limits.echo => Listen::ToEcho,
+            Dialect::Plain => Listen::NotAtAll,
+        };
         // Peers choose these bytes; a fault in checking them must not cost the others their reactor.
-        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, now, limits.echo)))
+        let end = catch_unwind(AssertUnwindSafe(|| inbound.feed(bytes, now, listen)))
             .unwrap_or(Some(CloseReason::Internal));
         let output = inbound.take_output();
         if let Phase::Closing { reason, until, .. } = self.phase {
@@ -331,47 +491,99 @@ impl<S: Socket> Connection<S> {
         if !output.is_empty() {
             if !self.has_room(output.len(), limits) {
                 // It asks faster than it reads the answers.
-                self.close(CloseReason::Flood, now, limits);
+                self.close(CloseReason::Flood, None, cx);
                 return;
             }
             self.outbox.push_control(Frame::raw(&output));
         }
+        self.hear(inbound.take_said(), cx);
         match end {
             None if inbound.is_clean() => {}
             None => self.inbound = Some(inbound),
             // The reply to the peer's close frame is queued.
             Some(CloseReason::Peer) => self.begin_closing(CloseReason::Peer, now, limits),
             Some(reason) => {
-                self.close(reason, now, limits);
+                self.close(reason, None, cx);
             }
         }
     }
 
-    /// Sends a close frame with the reason's code and ends the connection soon after. What is queued
-    /// goes out before it, except to a client that is being cut for not reading.
+    /// What the client said that concerns the messages it gets.
+    fn hear(&mut self, said: Said, cx: &mut Context) {
+        let Some(continuity) = &mut self.continuity else { return };
+        if let Some(number) = said.pong {
+            continuity.ponged(number, cx.tally);
+        }
+        if let Some(position) = said.acknowledged.and_then(|text| cx.place.handled(&text)) {
+            continuity.handled(position, cx.tally);
+        }
+        if let Some(code) = said.closed {
+            continuity.keep_at_most(cx.limits.keep_after(code));
+        }
+        if said.probed {
+            self.say(cx.place.frame(), cx.now);
+        }
+        self.tidy();
+    }
+
+    /// Sends a close frame with the reason's code and ends the connection soon after; `pause` tells a client that can
+    /// resume when to come back. What is queued goes out before it, except to a client that is being cut for not reading.
     ///
     /// Returns what was dropped.
     pub(crate) fn close(
         &mut self,
         reason: CloseReason,
-        now: Ticks,
-        limits: &ConnectionLimits,
+        pause: Option<Pause>,
+        cx: &mut Context,
     ) -> Tally {
         if !self.is_open() {
             return Tally::default();
         }
         let dropped = match reason {
-            CloseReason::SlowConsumer => self.outbox.abandon(self.stream.begun()),
+            CloseReason::SlowConsumer => {
+                if let Some(continuity) = &mut self.continuity {
+                    // What is dropped here is missing to it.
+                    continuity.raise_floor(cx.place.newest());
+                }
+                self.outbox.abandon(self.stream.begun())
+            }
             _ => Tally::default(),
         };
         match reason.code() {
             Some(code) => {
-                self.outbox.push_control(Frame::close(code, reason.text()));
-                self.begin_closing(reason, now, limits);
+                let said = pause.filter(|_| self.is_resumable()).map(Pause::text);
+                let text = said.as_deref().unwrap_or(reason.text());
+                self.outbox.push_control(Frame::close(code, text));
+                self.begin_closing(reason, cx.now, cx.limits);
             }
             None => self.end(reason),
         }
         dropped
+    }
+
+    /// Something was lost that this client may have missed: it begins anew at `position`. The receipts of what it was sent
+    /// before, which it can acknowledge no more.
+    pub(crate) fn begin_anew(&mut self, position: Position) -> Tally {
+        let mut lost = Tally::default();
+        if let Some(continuity) = &mut self.continuity {
+            continuity.begin_anew(position, &mut lost);
+        }
+        lost
+    }
+
+    /// Takes what its client needs to go on elsewhere out of a connection that is ending, or is being superseded; `None`
+    /// if it cannot be resumed or is not known as open yet. What its socket has still to write stays.
+    pub(crate) fn bequeath(&mut self) -> Option<Estate> {
+        if !self.is_resumable() || !self.reported {
+            return None;
+        }
+        let mut continuity = self.continuity.take()?;
+        self.reported = false;
+        let mut kept = continuity.take_kept();
+        let unwritten = self.outbox.leave_messages(self.stream.begun());
+        unwritten.into_iter().for_each(|chunk| kept.push_unwritten(chunk));
+        let (keep, floor) = (continuity.keep(), continuity.floor());
+        Some(Estate { client: self.client, number: self.number, keep, floor, kept })
     }
 
     fn begin_closing(&mut self, reason: CloseReason, now: Ticks, limits: &ConnectionLimits) {
@@ -389,16 +601,12 @@ impl<S: Socket> Connection<S> {
 
     /// Looks after the connection once per sweep: offers what waits, pings the idle, and names a reason to
     /// close the silent and the stuck.
-    pub(crate) fn tick(
-        &mut self,
-        now: Ticks,
-        limits: &ConnectionLimits,
-        tally: &mut Tally,
-    ) -> Option<CloseReason> {
+    pub(crate) fn tick(&mut self, cx: &mut Context) -> Option<CloseReason> {
+        let (now, limits) = (cx.now, cx.limits);
         self.inbound_bytes = 0;
         if self.has_output() {
             // The poll tells late of a little room in a large socket buffer.
-            self.offer(now, limits, tally);
+            self.offer(cx);
         }
         match self.phase {
             Phase::Closing { reason, until, .. } if now >= until => {
@@ -423,9 +631,12 @@ impl<S: Socket> Connection<S> {
             // A socket that takes bytes again and again has a peer that reads; one that does not is judged above.
             self.silence.seen(taken);
         }
+        if self.continuity.as_ref().is_some_and(|continuity| continuity.is_to_be_told(now)) {
+            self.say(cx.place.frame(), now);
+        }
         match self.silence.look(now, limits) {
             Look::Nothing => {}
-            Look::Ping => self.outbox.push_control(Frame::ping()),
+            Look::Ping => self.outbox.push_control(Frame::ping(&[])),
             Look::Gone => return Some(CloseReason::Silent),
         }
         None
@@ -433,7 +644,30 @@ impl<S: Socket> Connection<S> {
 
     /// What will never be written, when the reactor lets go of the connection.
     pub(crate) fn into_unwritten(self) -> Tally {
-        self.outbox.into_unwritten()
+        let mut dropped = self.outbox.into_unwritten();
+        if let Some(mut continuity) = self.continuity {
+            dropped.receipts.extend(continuity.unanswered());
+            let kept = continuity.take_kept().into_chunks();
+            dropped.receipts.extend(kept.into_iter().filter_map(|chunk| chunk.receipt));
+        }
+        dropped
+    }
+}
+
+/// Takes note of what a client that can resume was sent.
+struct Keeper<'a> {
+    continuity: &'a mut Continuity,
+    tally: &'a mut Tally,
+}
+
+impl Written for Keeper<'_> {
+    fn written(&mut self, frame: Frame, mut receipt: Option<Rc<Receipt>>) {
+        if !frame.is_message() || !self.continuity.is_resumable() {
+            return self.tally.written(frame, receipt);
+        }
+        let waits = receipt.take_if(|receipt| receipt.awaits_acknowledgement());
+        self.continuity.passing().kept.push_written(frame.clone(), waits);
+        self.tally.written(frame, receipt);
     }
 }
 

@@ -14,7 +14,7 @@ use super::{frame::Frame, receipt::Receipt};
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
 /// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
-const FRAME_COST: usize = 64;
+pub(super) const FRAME_COST: usize = 64;
 
 /// Frames that wait for the socket, in order.
 #[derive(Debug, Default)]
@@ -26,10 +26,11 @@ pub(crate) struct Outbox {
     pending: u32,
 }
 
+/// A frame, and who waits to hear what becomes of it.
 #[derive(Debug)]
-struct Chunk {
-    frame: Frame,
-    receipt: Option<Rc<Receipt>>,
+pub(crate) struct Chunk {
+    pub(super) frame: Frame,
+    pub(super) receipt: Option<Rc<Receipt>>,
 }
 
 /// A queue that takes no memory of its own for one chunk: most flushes find no more, and a burst to every
@@ -87,6 +88,20 @@ pub(crate) struct Tally {
     pub(crate) messages: u64,
     /// The receipts that wait for them.
     pub(crate) receipts: Vec<Rc<Receipt>>,
+    /// Receipts of messages that their receivers say they have.
+    pub(crate) acknowledged: Vec<Rc<Receipt>>,
+}
+
+/// Hears of every frame that is written in full, in order.
+pub(crate) trait Written {
+    fn written(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>);
+}
+
+impl Written for Tally {
+    fn written(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
+        self.messages += u64::from(frame.is_message());
+        self.receipts.extend(receipt);
+    }
 }
 
 impl Outbox {
@@ -127,19 +142,19 @@ impl Outbox {
         self.chunks.push_back(chunk);
     }
 
-    /// Writes as much as the socket takes; what was completed is added to `tally`.
+    /// Writes as much as the socket takes; `written` hears what was completed.
     ///
     /// # Errors
     /// Those of the stream except `WouldBlock` and `Interrupted`: the connection is gone.
     pub(crate) fn flush(
         &mut self,
         stream: &mut impl Write,
-        tally: &mut Tally,
+        written: &mut impl Written,
     ) -> io::Result<Flushed> {
         while !self.chunks.is_empty() {
             match self.write_some(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.advance(count, tally),
+                Ok(count) => self.advance(count, written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Flushed::Blocked);
                 }
@@ -174,8 +189,8 @@ impl Outbox {
         count
     }
 
-    /// The first `count` bytes of what waits are written; what they complete is added to `tally`.
-    pub(crate) fn advance(&mut self, count: usize, tally: &mut Tally) {
+    /// The first `count` bytes of what waits are written; `written` hears what they complete.
+    pub(crate) fn advance(&mut self, count: usize, written: &mut impl Written) {
         self.pending -= count as u32;
         let mut count = count + self.head_written as usize;
         while let Some(chunk) = &self.chunks.first {
@@ -185,8 +200,7 @@ impl Outbox {
             }
             count -= len;
             if let Some(Chunk { receipt, frame }) = self.chunks.pop_front() {
-                tally.messages += u64::from(frame.is_message());
-                tally.receipts.extend(receipt);
+                written.written(frame, receipt);
             }
         }
         self.head_written = count as u32;
@@ -213,6 +227,32 @@ impl Outbox {
         dropped
     }
 
+    /// Takes out every message that is not written in full, for another socket. Of one that is begun the bytes stay here
+    /// too, on nobody's account: the peer could be told nothing behind half a frame.
+    pub(crate) fn leave_messages(&mut self, sealed: usize) -> VecDeque<Chunk> {
+        let mut begun = self.head_written as usize + sealed;
+        let mut left = VecDeque::new();
+        let mut chunks = std::mem::take(&mut self.chunks);
+        while let Some(chunk) = chunks.pop_front() {
+            let len = chunk.frame.bytes().len();
+            match (chunk.frame.is_message(), begun) {
+                (true, 0) => self.pending -= len as u32,
+                (true, _) => {
+                    let frame = Frame::raw(chunk.frame.bytes());
+                    self.chunks.push_back(Chunk { frame, receipt: None });
+                }
+                (false, _) => {
+                    begun = begun.saturating_sub(len);
+                    self.chunks.push_back(chunk);
+                    continue;
+                }
+            }
+            begun = begun.saturating_sub(len);
+            left.push_back(chunk);
+        }
+        left
+    }
+
     /// Everything that will never be written, when the connection ends.
     pub(crate) fn into_unwritten(mut self) -> Tally {
         let mut dropped = Tally::default();
@@ -227,6 +267,11 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{server::connection::frame::Kind, wire::Position};
+
+    fn text(content: &str) -> Frame {
+        Frame::message(content, Kind::Message, Position::default())
+    }
 
     /// Takes `room` bytes, at most `step` a call, then blocks.
     struct Narrow {
@@ -252,12 +297,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_to_another_socket_comes_out_there_whole() {
+        for room in 0..40 {
+            let mut outbox = Outbox::default();
+            for word in ["first", "second", "third"] {
+                outbox.push_message(text(word), None);
+            }
+            let mut stream = Narrow { taken: Vec::new(), room, step: 100 };
+            let mut written = Tally::default();
+            outbox.flush(&mut stream, &mut written).unwrap();
+            let left = outbox.leave_messages(0);
+            assert_eq!(written.messages as usize + left.len(), 3);
+            outbox.push_control(Frame::close(4002, ""));
+            (stream.room, stream.step) = (100, 100);
+            outbox.flush(&mut stream, &mut written).unwrap();
+            assert_eq!((written.messages as usize + left.len(), outbox.pending()), (3, 0));
+            assert!(stream.taken.ends_with(b"\x88\x02\x0f\xa2"), "{room}");
+            let whole = [&b"\x81\x05first"[..], b"\x81\x06second", b"\x81\x05third"].concat();
+            let frames = &stream.taken[..stream.taken.len() - 4];
+            assert!(whole.starts_with(frames) && [0, 7, 15, 22].contains(&frames.len()), "{room}");
+        }
+    }
+
+    #[test]
     fn frames_come_out_whole_and_in_order_whatever_the_socket_takes() {
         for step in 1..7 {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
             for index in 0..200 {
-                let frame = Frame::text(&index.to_string());
+                let frame = text(&index.to_string());
                 expected.extend_from_slice(frame.bytes());
                 outbox.push_message(frame, None);
             }
@@ -276,7 +344,7 @@ mod tests {
     fn abandoning_keeps_the_handshake_response() {
         let mut outbox = Outbox::default();
         outbox.push_control(Frame::raw(b"101"));
-        outbox.push_message(Frame::text("first"), None);
+        outbox.push_message(text("first"), None);
         assert_eq!(outbox.abandon(0).messages, 1);
         outbox.push_control(Frame::close(1013, ""));
         let mut stream = Narrow { taken: Vec::new(), room: 100, step: 100 };
@@ -287,8 +355,8 @@ mod tests {
     #[test]
     fn abandoning_keeps_a_frame_that_is_begun() {
         let mut outbox = Outbox::default();
-        outbox.push_message(Frame::text("first"), None);
-        outbox.push_message(Frame::text("second"), None);
+        outbox.push_message(text("first"), None);
+        outbox.push_message(text("second"), None);
         let mut stream = Narrow { taken: Vec::new(), room: 3, step: 100 };
         let mut written = Tally::default();
         outbox.flush(&mut stream, &mut written).unwrap();

@@ -28,13 +28,15 @@ const QUEUE_BYTES: usize = 64 << 20;
 pub(crate) struct Inquiry {
     sender: ClientId,
     text: ReceiptText,
+    /// Whether it wants to be told when a receiver says that it has it, rather than when it is written.
+    acknowledge: bool,
     /// Its notices that wait for the publisher.
     waiting: AtomicUsize,
 }
 
 impl Inquiry {
-    pub(crate) fn new(sender: ClientId, text: ReceiptText) -> Self {
-        Inquiry { sender, text, waiting: AtomicUsize::new(0) }
+    pub(crate) fn new(sender: ClientId, text: ReceiptText, acknowledge: bool) -> Self {
+        Inquiry { sender, text, acknowledge, waiting: AtomicUsize::new(0) }
     }
 }
 
@@ -51,15 +53,32 @@ impl Receipt {
         Receipt { inquiry: Arc::clone(inquiry), receiver, settled: Cell::new(false) }
     }
 
-    /// The message was written; the notice that says so, the first time.
-    pub(crate) fn written(&self) -> Option<Notice> {
-        (!self.settled.replace(true)).then(|| self.notice(ReceiptStatus::Sent))
+    /// Whether it waits until the receiver says that it has the message.
+    pub(crate) fn awaits_acknowledgement(&self) -> bool {
+        self.inquiry.acknowledge
     }
 
-    /// One connection lost the message; the notice that says so once no other can still write it.
-    pub(crate) fn lost(this: Rc<Self>) -> Option<Notice> {
-        let last = Rc::strong_count(&this) == 1;
-        (last && !this.settled.replace(true)).then(|| this.notice(ReceiptStatus::Offline))
+    /// The message was written; the notice that says so, the first time.
+    pub(crate) fn written(&self) -> Option<Notice> {
+        self.settle(ReceiptStatus::Sent)
+    }
+
+    /// The receiver has the message; the notice that says so, the first time, if it was asked for.
+    pub(crate) fn acknowledged(&self) -> Option<Notice> {
+        match self.inquiry.acknowledge {
+            true => self.settle(ReceiptStatus::Acknowledged),
+            false => self.settle(ReceiptStatus::Sent),
+        }
+    }
+
+    /// One connection lost the message, for which `status` stands; the notice that says so once no other can still write
+    /// it.
+    pub(crate) fn lost(this: Rc<Self>, status: ReceiptStatus) -> Option<Notice> {
+        (Rc::strong_count(&this) == 1).then(|| this.settle(status)).flatten()
+    }
+
+    fn settle(&self, status: ReceiptStatus) -> Option<Notice> {
+        (!self.settled.replace(true)).then(|| self.notice(status))
     }
 
     fn notice(&self, status: ReceiptStatus) -> Notice {
@@ -99,6 +118,8 @@ impl Notice {
             content: self.inquiry.text.content(self.receiver, self.status),
             receipt: false,
             id: None,
+            acknowledge: false,
+            about: true,
         }
     }
 }
@@ -167,7 +188,7 @@ mod tests {
     fn the_queue_counts_the_text_of_a_message_once() {
         let (sender, due) = notices();
         let text = ReceiptText::new(&"x".repeat(1000), None, 1000);
-        let inquiry = Arc::new(Inquiry::new(1.into(), text));
+        let inquiry = Arc::new(Inquiry::new(1.into(), text, false));
         (0..10).for_each(|id| assert!(sender.push(Notice::offline(&inquiry, id.into()))));
         let bytes = || due.level.bytes.load(Ordering::Relaxed);
         assert_eq!(bytes(), 10 * size_of::<Notice>() + inquiry.text.len());
@@ -182,7 +203,7 @@ mod tests {
     fn a_full_queue_holds_up_nobody_while_the_broker_is_away() {
         let (sender, due) = notices();
         let text = ReceiptText::new(&"x".repeat(QUEUE_BYTES), None, QUEUE_BYTES);
-        sender.push(Notice::offline(&Arc::new(Inquiry::new(1.into(), text)), 2.into()));
+        sender.push(Notice::offline(&Arc::new(Inquiry::new(1.into(), text, false)), 2.into()));
         assert!(sender.is_full());
         due.done(&[], true);
         assert!(!sender.is_full());

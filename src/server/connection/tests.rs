@@ -61,13 +61,19 @@ pub(super) const LIMITS: ConnectionLimits = ConnectionLimits {
     linger: 10,
 };
 
+/// Does something with the connection at a moment.
+fn at<T>(now: Ticks, work: impl FnOnce(&mut Context) -> T) -> T {
+    let (place, tally) = (&mut Place::new("k".into()), &mut Tally::default());
+    work(&mut Context { now, limits: &LIMITS, place, tally })
+}
+
 #[test]
 fn a_peer_that_pings_and_does_not_read_is_bounded() {
     let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
     let mut answered = 0;
     while connection.is_open() {
-        connection.receive(&mut b"\x89\x80\0\0\0\0".to_owned(), 0, &LIMITS);
-        connection.tick(0, &LIMITS, &mut Tally::default());
+        at(0, |cx| connection.receive(&mut b"\x89\x80\0\0\0\0".to_owned(), cx));
+        at(0, |cx| connection.tick(cx));
         assert!(connection.outbox.weight() <= LIMITS.outbox_bytes + 100);
         answered += 1;
     }
@@ -76,21 +82,19 @@ fn a_peer_that_pings_and_does_not_read_is_bounded() {
 
 #[test]
 fn a_message_has_its_time_and_whoever_talks_on_is_let_be() {
-    let end = |connection: &mut Connection<Deaf>, now| {
-        connection.tick(now, &LIMITS, &mut Tally::default())
-    };
+    let end = |connection: &mut Connection<Deaf>, now| at(now, |cx| connection.tick(cx));
     let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
     // A message of six bytes every five; at each tick one of them is unfinished, but no old one.
     let mut bytes = b"\x82\x80\0\0\0\0".iter().copied().cycle();
     for now in 0..1000 {
         let mut piece: Vec<u8> = bytes.by_ref().take(5).collect();
-        connection.receive(&mut piece, now, &LIMITS);
+        at(now, |cx| connection.receive(&mut piece, cx));
         assert_eq!(end(&mut connection, now), None);
     }
     let mut connection = Connection::new(Deaf, Ticket::new(1.into(), None), 0, 0);
-    connection.receive(&mut b"\x02\x80\0\0\0\0".to_owned(), 7, &LIMITS);
+    at(7, |cx| connection.receive(&mut b"\x02\x80\0\0\0\0".to_owned(), cx));
     for now in 8..107 {
-        connection.receive(&mut b"\x8a\x80\0\0\0\0".to_owned(), now, &LIMITS);
+        at(now, |cx| connection.receive(&mut b"\x8a\x80\0\0\0\0".to_owned(), cx));
         assert_eq!(end(&mut connection, now), None);
     }
     assert_eq!(end(&mut connection, 107), Some(CloseReason::Unfinished));
@@ -135,11 +139,10 @@ impl Socket for Dripping {
 #[test]
 fn only_who_takes_nothing_is_stalled() {
     fn cut_at<S: Socket>(mut connection: Connection<S>) -> Option<Ticks> {
-        let message = Prepared::text(&"x".repeat(LIMITS.outbox_bytes));
+        let message = Prepared::text(&"x".repeat(LIMITS.outbox_bytes), Position::default());
         (0..90).find(|now| {
-            let written = &mut Tally::default();
-            let enqueued = connection.enqueue(&message, None, *now, &LIMITS, written);
-            let late = connection.tick(*now, &LIMITS, written).is_some();
+            let enqueued = at(*now, |cx| connection.enqueue(&message, None, cx));
+            let late = at(*now, |cx| connection.tick(cx)).is_some();
             enqueued == Enqueued::TooSlow || late
         })
     }
@@ -170,7 +173,7 @@ fn what_no_event_tells_of_is_read_at_once() {
     let pieces = [&b"\x89\x81"[..], b"\0\0\0", b"\0x"];
     let socket = Layered(pieces.into());
     let mut connection = Connection::new(socket, Ticket::new(1.into(), None), 0, 0);
-    let outcome = connection.read(&mut [0; 64], false, 0, &LIMITS);
+    let outcome = at(0, |cx| connection.read(&mut [0; 64], false, cx));
     assert_eq!((outcome, connection.has_output()), (ReadOutcome::Drained, true), "a pong");
 }
 

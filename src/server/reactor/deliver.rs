@@ -8,12 +8,13 @@ use std::{rc::Rc, sync::Arc, vec};
 use super::{
     Reactor,
     hub::{Key, Plan, Recipient},
+    parked::{Parking, is_parked},
 };
 use crate::{
     id::ClientId,
     server::{
         connection::{
-            Enqueued,
+            Context, Enqueued,
             outbox::Tally,
             prepared::Prepared,
             receipt::{Inquiry, Notice, Receipt},
@@ -22,6 +23,7 @@ use crate::{
         stats::counters::add,
         transport::Socket,
     },
+    wire::ReceiptStatus,
 };
 
 /// What offering a backlog to its socket counts for in the work of a turn.
@@ -34,6 +36,8 @@ pub(crate) enum Delivery {
         receivers: vec::IntoIter<ClientId>,
         message: Prepared,
         receipt: Option<Arc<Inquiry>>,
+        /// Nobody is told of receivers that are not here.
+        past: bool,
     },
     Channel {
         plan: Plan,
@@ -58,29 +62,41 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn deliver(&mut self, mut delivery: Delivery, most: usize) -> usize {
         let mut work = 0;
         let over = match &mut delivery {
-            Delivery::Direct { sender, receivers, message, receipt } => loop {
+            Delivery::Direct { sender, receivers, message, receipt, past } => loop {
                 if work >= most || receipt.is_some() && self.parts.publisher.is_full() {
                     break false;
                 }
                 match receivers.next() {
-                    Some(receiver) => work += self.direct(*sender, receiver, message, receipt),
+                    Some(receiver) => {
+                        let inquiry = receipt.as_ref().filter(|_| *sender != receiver);
+                        work += self.direct(*sender, receiver, message, inquiry, *past);
+                    }
                     None => break true,
                 }
             },
             Delivery::Channel { plan, message } => loop {
                 match plan.next() {
                     Some(key) => work += self.bulk(key, message),
-                    None => break true,
+                    None => {
+                        self.follow_moved(plan, message);
+                        break true;
+                    }
                 }
                 if work >= most {
                     break false;
                 }
             },
             Delivery::All { next, own, message } => loop {
-                if *next as usize >= self.connections.capacity() {
+                if *next == self.connections.capacity() as Key {
+                    // After the connections, those who are away.
+                    *next = Parking::first();
+                }
+                if *next == self.parking.end() {
                     break true;
                 }
-                if Some(*next) != *own {
+                let is_own =
+                    own.is_some_and(|own| own == *next || self.moved.contains(&(own, *next)));
+                if !is_own {
                     work += self.bulk(*next, message);
                 }
                 *next += 1;
@@ -89,8 +105,9 @@ impl<S: Socket> Reactor<S> {
                 }
             },
         };
-        if !over {
-            self.delivery = Some(delivery);
+        match over {
+            true => self.place.settle(),
+            false => self.delivery = Some(delivery),
         }
         work
     }
@@ -106,13 +123,13 @@ impl<S: Socket> Reactor<S> {
         sender: ClientId,
         receiver: ClientId,
         message: &Prepared,
-        inquiry: &Option<Arc<Inquiry>>,
+        inquiry: Option<&Arc<Inquiry>>,
+        past: bool,
     ) -> usize {
-        let inquiry = inquiry.as_ref().filter(|_| sender != receiver);
         let keys = match self.hub.direct(sender, receiver) {
             Recipient::OwnEcho => return 1,
             Recipient::Offline => {
-                if let Some(inquiry) = inquiry {
+                if let Some(inquiry) = inquiry.filter(|_| !past) {
                     self.publish(Notice::offline(inquiry, receiver));
                 }
                 return 1;
@@ -129,7 +146,7 @@ impl<S: Socket> Reactor<S> {
             self.mark_urgent(*key);
         }
         if let Some(receipt) = receipt {
-            self.lose(receipt);
+            self.lose(receipt, ReceiptStatus::Offline);
         }
         self.keys = keys;
         self.keys.clear();
@@ -138,13 +155,18 @@ impl<S: Socket> Reactor<S> {
 
     /// Offers a message to a connection that is open; one that does not read is closed. How much work it was.
     fn enqueue(&mut self, key: Key, message: &Prepared, receipt: Option<Rc<Receipt>>) -> usize {
+        if is_parked(key) {
+            self.put_by(key, message, receipt);
+            return 1;
+        }
+        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
+        let mut cx = Context { now: self.now, limits, place, tally };
         let Some(connection) = self.connections.get_mut(key as usize) else { return 1 };
         if !connection.is_open() {
             return 1;
         }
         self.offered += 1;
-        let (now, limits, written) = (self.now, &self.limits, &mut self.written);
-        match connection.enqueue(message, receipt, now, limits, written) {
+        match connection.enqueue(message, receipt, &mut cx) {
             Enqueued::Queued => 1,
             Enqueued::Offered => {
                 self.note_phase(key);
@@ -169,15 +191,24 @@ impl<S: Socket> Reactor<S> {
             }
         }
         self.written.receipts = receipts;
+        for receipt in std::mem::take(&mut self.written.acknowledged) {
+            if let Some(notice) = receipt.acknowledged() {
+                self.publish(notice);
+            }
+        }
     }
 
     pub(super) fn settle_dropped(&mut self, reason: CloseReason, dropped: Tally) {
         self.parts.counters.dropped(reason, dropped.messages);
-        dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt));
+        let status = match reason {
+            CloseReason::Expired => ReceiptStatus::Expired,
+            _ => ReceiptStatus::Offline,
+        };
+        dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt, status));
     }
 
-    fn lose(&mut self, receipt: Rc<Receipt>) {
-        if let Some(notice) = Receipt::lost(receipt) {
+    fn lose(&mut self, receipt: Rc<Receipt>, status: ReceiptStatus) {
+        if let Some(notice) = Receipt::lost(receipt, status) {
             self.publish(notice);
         }
     }

@@ -56,6 +56,9 @@ impl<S: Socket> Reactor<S> {
     /// The time to drain is over: every connection that is left ends now.
     pub(crate) fn finish(&mut self) {
         let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
+        for key in self.parking.keys() {
+            self.end_parked(key, reason);
+        }
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = self.connections.remove(key);

@@ -71,11 +71,12 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn flush(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let (connections, mut cx) = self.split();
+        let Some(connection) = connections.get_mut(key as usize) else { return };
         connection.in_urgent = false;
         connection.in_bulk = false;
         if connection.has_output() {
-            connection.flush(self.now, &self.limits, &mut self.written);
+            connection.flush(&mut cx);
         }
         if !connection.reported && connection.is_open() && !connection.has_output() {
             // The 101 is on its way: from here on the client may count as online.
@@ -87,9 +88,9 @@ impl<S: Socket> Reactor<S> {
 
     fn report_opened(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let number = connection.number;
+        let (number, resumable) = (connection.number, connection.is_resumable());
         if let Some(ticket) = connection.take_ticket() {
-            self.report(PresenceChange::Opened { connection: number, ticket, resumable: false });
+            self.report(PresenceChange::Opened { connection: number, ticket, resumable });
         }
     }
 }

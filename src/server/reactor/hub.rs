@@ -80,6 +80,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether it leads to a connection, unless that is the sender's own.
+    pub(super) fn includes(&self, key: Key) -> bool {
+        Some(key) != self.own && self.keys.binary_search(&key).is_ok()
+    }
+
     /// Places that are left.
     #[cfg(feature = "bench")]
     pub(crate) fn len(&self) -> usize {
@@ -159,6 +164,21 @@ impl Hub {
                 false
             }
         }
+    }
+
+    /// Puts a connection in the place of another of the same client.
+    pub(crate) fn replace(&mut self, client: ClientId, old: Key, new: Key) {
+        let Some(entry) = self.clients.get_mut(&client) else { return };
+        match &mut entry.connections {
+            Connections::One(key) => *key = new,
+            Connections::Many(keys) => {
+                // The newest stands last.
+                keys.retain(|key| *key != old);
+                keys.push(new);
+            }
+        }
+        note(&mut self.channels, &entry.channels, old, false);
+        note(&mut self.channels, &entry.channels, new, true);
     }
 
     /// Removes a connection; true if it was the client's last, which also ends its channels here.

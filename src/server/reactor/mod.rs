@@ -8,11 +8,13 @@ mod deliver;
 mod drain;
 mod flush;
 pub(super) mod hub;
+mod parked;
+mod resume;
 mod upkeep;
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicU64, mpsc::Sender},
+    sync::{Arc, OnceLock, atomic::AtomicU64, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -24,13 +26,16 @@ use crate::{
     server::{
         config::Limits,
         connection::{
-            Connection, ReadOutcome,
+            Connection, Context, ReadOutcome,
+            continuity::Keep,
             limits::ConnectionLimits,
             outbox::Tally,
+            place::Place,
             receipt::Notices,
             ticks::{self, Ticks},
         },
         heartbeat,
+        identity::ResumeKey,
         inbox::Inbox,
         message::{Command, Report},
         node::Node,
@@ -43,6 +48,7 @@ use deliver::Delivery;
 use drain::Drain;
 use flush::Pending;
 use hub::{Hub, Key};
+use parked::Parking;
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 /// Commands per turn, counted by the connections they concern, so that sockets are looked at between them and
@@ -66,6 +72,10 @@ pub(super) struct ReactorParts<S> {
     limits: Limits,
     pub(super) counters: Arc<Counters>,
     live: Arc<AtomicU64>,
+    resume_key: Arc<OnceLock<ResumeKey>>,
+    own_key: ResumeKey,
+    /// How long clients are kept whose tickets say nothing of it.
+    keep: Keep,
 }
 
 /// One event loop and all it owns.
@@ -73,7 +83,12 @@ pub(super) struct Reactor<S = Transport> {
     pub(super) parts: ReactorParts<S>,
     pub(super) limits: ConnectionLimits,
     pub(super) connections: Slab<Connection<S>>,
+    parking: Parking,
+    /// Clients that went from a connection to being waited for, by their keys, since the message that is under way began.
+    moved: Vec<(Key, Key)>,
     pub(super) hub: Hub,
+    /// How far the order of messages is.
+    pub(super) place: Place,
     pending: Pending,
     /// Connections that may have more to read.
     unread: Vec<Key>,
@@ -148,11 +163,17 @@ impl<S: Socket> Reactor<S> {
             limits: node.config.limits.clone(),
             counters: node.pulse.new_counters(),
             live: Arc::clone(&node.live),
+            resume_key: Arc::clone(&node.resume_key),
+            own_key: node.own_key,
+            keep: Keep::new(node.config.keep),
         };
         let now = Instant::now();
         Reactor {
             limits: ConnectionLimits::of(&node.config),
             connections: Slab::new(),
+            parking: Parking::default(),
+            moved: Vec::new(),
+            place: Place::new(Arc::clone(&node.epoch)),
             hub: Hub::default(),
             pending: Pending::default(),
             unread: Vec::new(),
@@ -277,16 +298,22 @@ impl<S: Socket> Reactor<S> {
                 self.adopt(*adoption);
                 return adopt::WORK;
             }
-            Command::Direct { sender, receivers, message, receipt } => {
+            Command::Direct { sender, receivers, message, receipt, past } => {
+                self.place.begin(message.position());
                 let receivers = receivers.into_iter();
-                let delivery = Delivery::Direct { sender, receivers, message, receipt };
+                let delivery = Delivery::Direct { sender, receivers, message, receipt, past };
                 return self.deliver(delivery, most);
             }
             Command::Channel { sender, channel: Some(channel), message } => {
-                let Some(plan) = self.hub.plan(sender, &channel) else { return 1 };
+                self.place.begin(message.position());
+                let Some(plan) = self.hub.plan(sender, &channel) else {
+                    self.place.settle();
+                    return 1;
+                };
                 return 1 + self.deliver(Delivery::Channel { plan, message }, most);
             }
             Command::Channel { sender, channel: None, message } => {
+                self.place.begin(message.position());
                 let own = self.hub.own(sender);
                 return 1 + self.deliver(Delivery::All { next: 0, own, message }, most);
             }
@@ -295,7 +322,12 @@ impl<S: Socket> Reactor<S> {
             Command::ForceOffline(client) => {
                 for key in self.hub.connections(client).to_vec() {
                     self.close(key, CloseReason::Kicked);
+                    self.end_parked(key, CloseReason::Kicked);
                 }
+            }
+            Command::Positions { epoch, position, hole } => self.go_on(epoch, position, hole),
+            Command::Park { client, connection, keep } => {
+                self.park_former(client, connection, Keep::new(keep));
             }
             Command::Drain => self.begin_drain(),
         }
@@ -311,8 +343,10 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn read(&mut self, key: Key, to_end: bool) {
+        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
+        let mut cx = Context { now: self.now, limits, place, tally };
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if connection.read(&mut self.scratch, to_end, self.now, &self.limits) == ReadOutcome::More {
+        if connection.read(&mut self.scratch, to_end, &mut cx) == ReadOutcome::More {
             self.unread.push(key);
         }
         if connection.has_output() {
@@ -322,17 +356,27 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn close(&mut self, key: Key, reason: CloseReason) {
-        let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let dropped = connection.close(reason, self.now, &self.limits);
+        let pause = self.pause(reason);
+        let (connections, mut cx) = self.split();
+        let Some(connection) = connections.get_mut(key as usize) else { return };
+        let dropped = connection.close(reason, pause, &mut cx);
         self.settle_dropped(reason, dropped);
         self.mark_urgent(key);
         self.note_phase(key);
     }
 
-    /// Lists a connection that is no longer open for the reaper, who takes it out of the hub at the end of the turn.
+    /// The connections, and what they work with.
+    fn split(&mut self) -> (&mut Slab<Connection<S>>, Context<'_>) {
+        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
+        (&mut self.connections, Context { now: self.now, limits, place, tally })
+    }
+
+    /// Lists a connection that is no longer open for the reaper, who takes it out of the hub at the end of the turn, unless
+    /// its client is waited for.
     fn note_phase(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key as usize) else { return };
-        if !connection.is_open() {
+        if let Some(reason) = connection.ending() {
+            self.park(key, reason);
             self.ending.push(key);
         }
     }

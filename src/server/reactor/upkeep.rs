@@ -27,9 +27,11 @@ impl<S: Socket> Reactor<S> {
         self.sweep_at = self.at + pause;
         let size = self.connections.capacity();
         let to = (self.sweep_from + size.div_ceil(parts as usize)).min(size);
+        self.expire_parked(parts);
         for key in self.sweep_from..to {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            let reason = connection.tick(self.now, &self.limits, &mut self.written);
+            let (connections, mut cx) = self.split();
+            let Some(connection) = connections.get_mut(key) else { continue };
+            let reason = connection.tick(&mut cx);
             if let Some(reason) = reason {
                 self.close(key as Key, reason);
             } else if connection.has_output() {
@@ -43,6 +45,9 @@ impl<S: Socket> Reactor<S> {
     /// The only place that takes a connection out of hub and slab, and reports it closed. Its socket
     /// leaves the poll by being closed: nothing else holds a copy of it.
     pub(super) fn reap(&mut self) {
+        if self.delivery.is_none() {
+            self.moved.clear();
+        }
         for key in std::mem::take(&mut self.ending) {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             if connection.is_open() {
@@ -82,12 +87,18 @@ impl<S: Socket> Reactor<S> {
             return;
         }
         let open = self.connections.iter().filter(|(_, connection)| connection.is_open()).count();
-        assert_eq!(self.hub.len(), open, "the hub knows who is open, and nobody else");
+        let here = open + self.parking.len();
+        assert_eq!(
+            self.hub.len(),
+            here,
+            "the hub knows who is open or waited for, and nobody else"
+        );
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.parts.counters;
         let dropped: u64 = counters.drops.iter().map(get).sum();
         let queued: usize =
             self.connections.iter().map(|(_, connection)| connection.unwritten().1).sum();
+        let queued = queued + self.parking.unwritten();
         assert_eq!(
             get(&counters.offered) + self.offered,
             get(&counters.delivered) + self.written.messages + dropped + queued as u64,

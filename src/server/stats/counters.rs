@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::table::counter_table;
-use crate::server::reasons::{CloseReason, TlsFailure};
+use crate::server::reasons::{CloseReason, NotResumed, TlsFailure};
 
 /// Every status that a handshake is refused with.
 pub(crate) const REFUSALS: &[u16] = &[400, 401, 403, 404, 405, 408, 421, 426, 429, 431, 503];
@@ -25,6 +25,8 @@ macro_rules! counters {
             pub(crate) receipts_queued: AtomicU64,
             /// Not a count but the number now, which the acceptor writes once a turn.
             pub(crate) handshakes: AtomicU64,
+            /// The same of clients that are away and are waited for, which a reactor writes.
+            pub(crate) parked: AtomicU64,
         }
     };
 }
@@ -43,6 +45,10 @@ impl Counters {
 
     pub(crate) fn dropped(&self, reason: CloseReason, messages: u64) {
         add(&self.drops[reason as usize], messages);
+    }
+
+    pub(crate) fn not_resumed(&self, why: NotResumed) {
+        add(&self.not_resumed[why as usize], 1);
     }
 
     pub(crate) fn tls_failed(&self, failure: TlsFailure) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{snapshot::ServerStats, table::counter_table};
-use crate::server::reasons::{CloseReason, TlsFailure};
+use crate::server::reasons::{CloseReason, NotResumed, TlsFailure};
 
 /// The media type of [`prometheus`]' result.
 pub const PROMETHEUS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -77,6 +77,12 @@ impl Labelled for TlsFailure {
     }
 }
 
+impl Labelled for NotResumed {
+    fn label(&self) -> Cow<'static, str> {
+        NotResumed::label(*self).into()
+    }
+}
+
 impl Labelled for u16 {
     fn label(&self) -> Cow<'static, str> {
         self.to_string().into()
@@ -97,6 +103,8 @@ fn node_metrics(page: &mut Page, stats: &ServerStats, node: &str) {
 fn connection_metrics(page: &mut Page, stats: &ServerStats) {
     let help = "Connections that are open now.";
     page.single("imcore_connections", Kind::Gauge, help, stats.connections);
+    let help = "Clients that are away, are waited for, and count as online.";
+    page.single("imcore_parked", Kind::Gauge, help, stats.parked);
     let help = "Handshakes under way.";
     page.single("imcore_handshakes", Kind::Gauge, help, stats.handshakes);
     let help = "When the certificate ends, in seconds since 1970; NaN without TLS.";

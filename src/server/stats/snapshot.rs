@@ -12,7 +12,7 @@ use super::{
 };
 use crate::server::{
     readiness::NotReady,
-    reasons::{CloseReason, TlsFailure},
+    reasons::{CloseReason, NotResumed, TlsFailure},
 };
 
 macro_rules! server_stats {
@@ -39,6 +39,8 @@ macro_rules! server_stats {
             pub refused: u64,
             /// Handshakes under way.
             pub handshakes: u64,
+            /// Clients that are away, are waited for, and count as online.
+            pub parked: u64,
             /// When the certificate ends; `None` without TLS, or where it does not say so as others do.
             pub tls_expiry: Option<SystemTime>,
             /// Commands that wait for each reactor: a number that stays high means that it cannot keep up.
@@ -82,6 +84,7 @@ macro_rules! server_stats {
                         }
                     )*
                     sum.handshakes += get(&part.handshakes);
+                    sum.parked += get(&part.parked);
                     sum.presence_waiting += get(&part.presence_queued);
                     sum.receipts_waiting += get(&part.receipts_queued);
                 }

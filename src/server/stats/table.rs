@@ -15,6 +15,10 @@ macro_rules! counter_table {
                      were delivered, were dropped or are queued.";
                 delivered = "messages_delivered_total",
                     "Messages whose last byte the operating system took.";
+                resumed = "connections_resumed_total",
+                    "Clients that came back and were given all that they had missed.";
+                replayed = "messages_replayed_total",
+                    "Messages that were offered again to a client that came back: they had been written to its former socket.";
                 receipts_dropped = "receipts_dropped_total",
                     "Receipts that could not be sent: the broker was away or too slow.";
                 lost = "feed_lost_total",
@@ -25,6 +29,8 @@ macro_rules! counter_table {
             each {
                 closed: CloseReason, CloseReason::ALL = "connections_closed_total", "reason",
                     "Connections that ended, by reason.";
+                not_resumed: NotResumed, NotResumed::ALL = "connections_not_resumed_total", "reason",
+                    "Clients that came back, or were here, and were told to load their state anew, by reason.";
                 drops: CloseReason, CloseReason::ALL = "messages_dropped_total", "reason",
                     "Messages that were queued when their connection ended, by the reason for which it did.";
                 refusals: u16, REFUSALS = "handshakes_refused_total", "status",

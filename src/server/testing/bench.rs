@@ -9,11 +9,12 @@ use crate::{
         connection::{
             frame::Frame,
             outbox::{Flushed, Outbox, Tally},
+            prepared::{Dialect, Prepared},
         },
         inbox::{Inbox, InboxSender, inbox},
         reactor::hub::{Hub, Key},
     },
-    wire::Envelope,
+    wire::{Envelope, Position},
 };
 
 /// Decodes a payload from the bus; whether it was an envelope.
@@ -21,9 +22,13 @@ pub fn decode(payload: &str) -> bool {
     Envelope::decode(payload).is_ok()
 }
 
+fn message(content: &str) -> Frame {
+    Prepared::text(content, Position::default()).frame(Dialect::Plain, "").clone()
+}
+
 /// Encodes the frame of a message; its length.
 pub fn encode(content: &str) -> usize {
-    Frame::text(content).bytes().len()
+    message(content).bytes().len()
 }
 
 /// The index of one reactor with one channel of which every client is a member.
@@ -68,7 +73,7 @@ impl Queue {
     /// Queues the frame of each message.
     pub fn push(&mut self, contents: &[&str]) {
         for content in contents {
-            self.0.push_message(Frame::text(content), None);
+            self.0.push_message(message(content), None);
         }
     }
 

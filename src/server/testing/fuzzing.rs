@@ -5,7 +5,7 @@ use crate::server::{
         head::{Rules, read_upgrade},
         real_address::{self, ProxyHeader},
     },
-    connection::inbound::Inbound,
+    connection::inbound::{Inbound, Listen},
     reasons::CloseReason,
 };
 
@@ -86,11 +86,15 @@ pub fn frames(data: &[u8]) {
     check_clean(stream);
 }
 
+fn listen(echo: bool) -> Listen {
+    if echo { Listen::ToEcho } else { Listen::ToWords }
+}
+
 fn receive(stream: &[u8], size: usize, drop_when_clean: bool, echo: bool) -> Outcome {
     let mut inbound = Inbound::new(MESSAGE_BYTES);
     let mut output = Vec::new();
     for piece in stream.chunks(size) {
-        let end = inbound.feed(&mut piece.to_vec(), 0, echo);
+        let end = inbound.feed(&mut piece.to_vec(), 0, listen(echo));
         output.extend(inbound.take_output());
         if end.is_some() {
             return Outcome { end, output, clean: false };
@@ -130,13 +134,13 @@ fn check_output(outcome: &Outcome, received: usize, echo: bool) {
 /// follows comes back as it is, in the place of one that would be swallowed.
 fn check_clean(stream: &[u8]) {
     let mut inbound = Inbound::new(MESSAGE_BYTES);
-    if inbound.feed(&mut stream.to_vec(), 0, true).is_some() {
+    if inbound.feed(&mut stream.to_vec(), 0, listen(true)).is_some() {
         return;
     }
     inbound.take_output();
     let clean = inbound.is_clean();
     assert_eq!(clean, makes_whole_messages(stream), "is_clean is {clean}");
-    let end = inbound.feed(&mut b"\x81\x82\0\0\0\0hi".to_owned(), 0, true);
+    let end = inbound.feed(&mut b"\x81\x82\0\0\0\0hi".to_owned(), 0, listen(true));
     if clean {
         assert_eq!((end, &inbound.take_output()[..]), (None, &b"\x81\x02hi"[..]));
         assert!(inbound.is_clean());

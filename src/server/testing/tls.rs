@@ -12,12 +12,16 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerNam
 
 use testkit::seeded::{Replay, Seeded, seeds};
 
-use crate::server::{
-    connection::{
-        frame::Frame,
-        outbox::{Flushed, Outbox, Tally},
+use crate::{
+    server::{
+        connection::{
+            frame::Frame,
+            outbox::{Flushed, Outbox, Tally},
+            prepared::{Dialect, Prepared},
+        },
+        transport::tls::{Tls, TlsConfig, TlsSession},
     },
-    transport::tls::{Tls, TlsConfig, TlsSession},
+    wire::Position,
 };
 
 const VARIABLE: &str = "IMCORE_TLS_SIMULATION";
@@ -152,11 +156,11 @@ impl Run {
         match self.line.chance.below(12) {
             0..=2 => {
                 let text = "m".repeat(self.line.chance.below(300));
-                self.push(Frame::text(&text));
+                self.push(message(&text));
             }
             3 if self.line.chance.once_in(8) => {
                 let text = "large".repeat(self.line.chance.below(12_000));
-                self.push(Frame::text(&text));
+                self.push(message(&text));
             }
             4..=5 if !self.client.is_handshaking() => {
                 let bytes = vec![b'c'; self.line.chance.below(2000)];
@@ -273,6 +277,10 @@ impl Write for Quiet {
 }
 
 /// What decides whether a reactor reads on, since no event tells of what a session holds.
+fn message(content: &str) -> Frame {
+    Prepared::text(content, Position::default()).frame(Dialect::Plain, "").clone()
+}
+
 #[test]
 fn a_read_that_leaves_something_says_so() {
     let (tls, roots) = identity();

@@ -21,7 +21,7 @@ use crate::{
         stats::counters::{Counters, add},
     },
     throttle::Throttle,
-    wire::{Envelope, ReceiptText},
+    wire::{Envelope, Position, ReceiptText},
 };
 
 /// How long the thread may overlook that it is to stop.
@@ -33,8 +33,36 @@ pub(crate) struct Feed {
     subscription: Box<dyn Subscription>,
     reactors: Reactors,
     counters: Arc<Counters>,
+    order: Order,
     /// Lines about what comes: each kind once a minute, however much comes.
     said: Throttle,
+}
+
+/// The order of the node's messages, in which each has a position.
+struct Order {
+    epoch: Arc<str>,
+    position: Position,
+    /// Whether a log numbers them.
+    is_logged: bool,
+    /// Whether the subscription has ever stood: what comes before is of the time of a former process.
+    has_begun: bool,
+}
+
+impl Order {
+    /// Without a log, for a start.
+    fn new(epoch: Arc<str>) -> Self {
+        Order { epoch, position: Position::default(), is_logged: false, has_begun: false }
+    }
+
+    /// The position of the next message.
+    fn next(&mut self, number: Option<u64>) -> Position {
+        let number = match self.is_logged {
+            true => number,
+            false => Some(self.position.number + 1),
+        };
+        self.position = self.position.next(number);
+        self.position
+    }
 }
 
 /// The reactors have ended.
@@ -58,6 +86,7 @@ impl Feed {
             subscription,
             reactors,
             counters: node.pulse.new_counters(),
+            order: Order::new(Arc::clone(&node.epoch)),
             said: Throttle::new(),
         }
     }
@@ -101,18 +130,34 @@ impl Feed {
 
     fn on_event(&mut self, event: FeedEvent) -> Result<(), Ended> {
         match event {
-            FeedEvent::Message { envelope, .. } => return self.route(envelope),
+            FeedEvent::Message { envelope, number } => {
+                let position = self.order.next(number);
+                return self.route(envelope, position);
+            }
             FeedEvent::Channels { client, channels } => {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
-            // Nobody resumes yet.
-            FeedEvent::Log { .. } => {}
-            FeedEvent::Listening => self.node.pulse.readiness.set_listening(true),
+            FeedEvent::Log { epoch, from } => {
+                let hole = self.order.has_begun && self.order.is_logged;
+                self.order.epoch = epoch.into();
+                self.order.position = Position { number: from, sub: 0 };
+                self.order.is_logged = true;
+                return self.tell_position(hole);
+            }
+            FeedEvent::Listening => {
+                // Without a log nobody knows what was sent while it did not stand.
+                let hole = self.order.has_begun && !self.order.is_logged;
+                self.order.has_begun = true;
+                if hole {
+                    self.order.next(None);
+                }
+                self.tell_position(hole)?;
+                self.node.pulse.readiness.set_listening(true);
+            }
             FeedEvent::Forgotten => {
-                self.reactors
-                    .all()
-                    .iter()
-                    .try_for_each(|door| door.push(Command::Rejoin).map_err(|_| Ended))?;
+                self.to_all(|| Command::Rejoin)?;
+                self.order.next(None);
+                return self.tell_position(true);
             }
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
@@ -142,10 +187,23 @@ impl Feed {
         Ok(())
     }
 
-    fn route(&self, envelope: Envelope) -> Result<(), Ended> {
+    /// Tells all reactors how far the order is; with a `hole`, that something before that may be missing.
+    fn tell_position(&self, hole: bool) -> Result<(), Ended> {
+        let Order { epoch, position, .. } = &self.order;
+        self.to_all(|| Command::Positions { epoch: Arc::clone(epoch), position: *position, hole })
+    }
+
+    fn to_all(&self, command: impl Fn() -> Command) -> Result<(), Ended> {
+        self.reactors.all().iter().try_for_each(|door| door.push(command()).map_err(|_| Ended))
+    }
+
+    fn route(&self, envelope: Envelope, position: Position) -> Result<(), Ended> {
         match envelope {
-            Envelope::Direct { sender, receivers, content, receipt, id } => {
-                let message = Prepared::text(&content);
+            Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
+                let message = match about {
+                    true => Prepared::receipt(&content, position),
+                    false => Prepared::text(&content, position),
+                };
                 let wanted = receipt && !sender.is_system();
                 let receipt = wanted.then(|| {
                     let text = ReceiptText::new(
@@ -153,21 +211,22 @@ impl Feed {
                         id.as_deref(),
                         self.node.config.limits.receipt_content_bytes,
                     );
-                    Arc::new(Inquiry::new(sender, text))
+                    Arc::new(Inquiry::new(sender, text, acknowledge))
                 });
                 self.to_owners(receivers, |receivers| Command::Direct {
                     sender,
                     receivers,
                     message: message.clone(),
                     receipt: receipt.clone(),
+                    past: !self.order.has_begun,
                 })
             }
             Envelope::Channel { sender, channel, content } => {
-                let message = Prepared::text(&content);
+                let message = Prepared::text(&content, position);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
-                self.reactors.all().iter().try_for_each(|door| {
+                self.to_all(|| {
                     let (channel, message) = (channel.clone(), message.clone());
-                    door.push(Command::Channel { sender, channel, message }).map_err(|_| Ended)
+                    Command::Channel { sender, channel, message }
                 })
             }
             Envelope::ForceOffline { client } => {

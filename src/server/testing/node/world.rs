@@ -43,7 +43,7 @@ use crate::{
         reasons::Refusal,
         transport::{Transport, tls::Tls},
     },
-    wire::Ticket,
+    wire::{Position, Ticket},
 };
 
 /// Time that a handshake has, and a refused peer after it.
@@ -269,9 +269,11 @@ impl World {
         if is_online && !guest.left && !guest.was_kicked {
             guest.owed.push(id);
         }
-        let message = Prepared::text(&format!("{id} {}", "x".repeat(chance.below(600))));
+        let message =
+            Prepared::text(&format!("{id} {}", "x".repeat(chance.below(600))), Position::default());
         let receivers = vec![guest.client.into()];
-        let command = Command::Direct { sender: 0.into(), receivers, message, receipt: None };
+        let command =
+            Command::Direct { sender: 0.into(), receivers, message, receipt: None, past: false };
         self.to_reactor.push(command).unwrap();
     }
 

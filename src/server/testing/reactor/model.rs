@@ -35,7 +35,7 @@ use crate::{
         reactor::{Reactor, Ready, hub::Key},
         stats::counters::Counters,
     },
-    wire::{Envelope, ReceiptText, Ticket},
+    wire::{Envelope, Position, ReceiptText, Ticket},
 };
 
 const CLIENTS: i64 = 8;
@@ -193,6 +193,7 @@ impl World {
             connection: number,
             response: Frame::raw(RESPONSE),
             leftover,
+            claim: None,
         })));
     }
 
@@ -204,9 +205,14 @@ impl World {
             _ => chance.below(200),
         };
         let text = format!("{id} {}", "x".repeat(length * self.scale));
-        let message = Prepared::text(&text);
+        let message = Prepared::text(&text, self.next_position());
         self.messages.push((digest(text.as_bytes()), sender));
         (id, message)
+    }
+
+    /// Where the next message comes.
+    fn next_position(&self) -> Position {
+        Position { number: self.messages.len() as u64 + 1, sub: 0 }
     }
 
     fn send_direct(&mut self, sender: i64, chance: &mut Seeded) {
@@ -231,10 +237,16 @@ impl World {
         }
         let receipt = wants.then(|| {
             let text = ReceiptText::new("", Some(&id.to_string()), 0);
-            Arc::new(Inquiry::new(sender.into(), text))
+            Arc::new(Inquiry::new(sender.into(), text, false))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
-        self.obey(Command::Direct { sender: sender.into(), receivers, message, receipt });
+        self.obey(Command::Direct {
+            sender: sender.into(),
+            receivers,
+            message,
+            receipt,
+            past: false,
+        });
     }
 
     pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {

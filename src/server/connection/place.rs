@@ -1,0 +1,143 @@
+//! Where a reactor is in the order of its node, as its connections tell and judge it.
+//!
+//! One for all connections of a reactor. Pure.
+
+use std::sync::Arc;
+
+use super::frame::Frame;
+use crate::{server::reasons::NotResumed, wire::Position};
+
+/// How far a reactor is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// What the positions belong to.
+    pub(crate) epoch: Arc<str>,
+    /// Every client here was given all up to this that is for it.
+    settled: Position,
+    /// The message that is being handed on; not before `settled`.
+    newest: Position,
+    /// Up to here something may be missing that nobody can prove was not for a client.
+    hole: Position,
+    /// The frame that says `settled`, once somebody needed it.
+    shown: Option<Frame>,
+}
+
+impl Place {
+    pub(crate) fn new(epoch: Arc<str>) -> Self {
+        let start = Position::default();
+        Place { epoch, settled: start, newest: start, hole: start, shown: None }
+    }
+
+    pub(crate) fn settled(&self) -> Position {
+        self.settled
+    }
+
+    pub(crate) fn newest(&self) -> Position {
+        self.newest
+    }
+
+    /// A message is being handed on.
+    pub(crate) fn begin(&mut self, position: Position) {
+        self.newest = self.newest.max(position);
+    }
+
+    /// Everybody has it.
+    pub(crate) fn settle(&mut self) {
+        if self.settled != self.newest {
+            self.settled = self.newest;
+            self.shown = None;
+        }
+    }
+
+    /// The order goes on from `position` in `epoch`; with a `hole`, nothing before that can be proven complete.
+    pub(crate) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: bool) {
+        if self.epoch != epoch {
+            *self = Place::new(epoch);
+        }
+        self.begin(position);
+        self.shown = None;
+        self.settle();
+        if hole {
+            self.hole = self.settled;
+        }
+    }
+
+    /// A position that a client says it has handled; `None` if it was never sent one like that.
+    pub(crate) fn handled(&self, text: &str) -> Option<Position> {
+        let (epoch, position) = Position::parse(text)?;
+        (epoch == &*self.epoch && position <= self.newest).then_some(position)
+    }
+
+    /// Whether all that came after `since` can be given to a client of which everything behind `floor` is kept.
+    pub(crate) fn resume(&self, since: &str, floor: Position) -> Result<Position, NotResumed> {
+        let Some((epoch, since)) = Position::parse(since) else { return Err(NotResumed::Expired) };
+        if epoch != &*self.epoch || since < self.hole {
+            return Err(NotResumed::Epoch);
+        }
+        if since > self.newest {
+            return Err(NotResumed::Ahead);
+        }
+        if since < floor {
+            return Err(NotResumed::TooMuch);
+        }
+        Ok(since)
+    }
+
+    /// The frame that tells a client where it is.
+    pub(crate) fn frame(&mut self) -> Frame {
+        let (epoch, settled) = (&self.epoch, self.settled);
+        let make = || {
+            let mut text = String::from("{\"p\":\"");
+            settled.push(epoch, &mut text);
+            text.push_str("\"}");
+            Frame::word(&text)
+        };
+        self.shown.get_or_insert_with(make).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Position {
+        Position { number, sub: 0 }
+    }
+
+    fn place() -> Place {
+        let mut place = Place::new("k3".into());
+        place.begin(at(10));
+        place.settle();
+        place
+    }
+
+    #[test]
+    fn only_what_is_whole_is_resumed() {
+        let mut place = place();
+        assert_eq!(place.resume("k3.7", at(5)), Ok(at(7)));
+        assert_eq!(place.resume("k3.5", at(5)), Ok(at(5)));
+        assert_eq!(place.resume("k3.10", at(10)), Ok(at(10)));
+        assert_eq!(place.resume("k3.4", at(5)), Err(NotResumed::TooMuch));
+        assert_eq!(place.resume("k3.11", at(5)), Err(NotResumed::Ahead));
+        assert_eq!(place.resume("k4.7", at(5)), Err(NotResumed::Epoch));
+        assert_eq!(place.resume("garbage", at(5)), Err(NotResumed::Expired));
+        place.go_on("k3".into(), at(12), true);
+        assert_eq!(place.resume("k3.11", at(5)), Err(NotResumed::Epoch));
+        assert_eq!(place.resume("k3.12", at(5)), Ok(at(12)));
+        place.go_on("k5".into(), at(2), true);
+        assert_eq!(place.resume("k3.12", at(1)), Err(NotResumed::Epoch));
+        assert_eq!(place.resume("k5.2", at(1)), Ok(at(2)));
+    }
+
+    #[test]
+    fn a_message_under_way_is_not_told_as_had() {
+        let mut place = place();
+        place.begin(at(20));
+        assert_eq!(place.frame().content(), "{\"p\":\"k3.10\"}");
+        // Who has it already may say so.
+        assert_eq!(place.handled("k3.20"), Some(at(20)));
+        assert_eq!((place.handled("k3.21"), place.handled("k4.20")), (None, None));
+        place.settle();
+        assert_eq!(place.frame().content(), "{\"p\":\"k3.20\"}");
+    }
+}

@@ -1,0 +1,205 @@
+//! Clients that are away and are waited for: what they may come back to, and what they miss.
+//!
+//! Part of `Reactor`, called from its turn alone. A parked client stands in the hub like an open connection, under a key of
+//! its own kind, so whoever looks for sockets passes it over. It takes messages as references, up to the limit of an
+//! outbox, until it comes back (`adopt`) or its time is over.
+
+use std::{rc::Rc, sync::atomic::Ordering};
+
+use slab::Slab;
+
+use super::{
+    Reactor,
+    hub::{Key, Plan},
+};
+use crate::{
+    broker::PresenceChange,
+    id::ClientId,
+    server::{
+        connection::{
+            Context, Estate, continuity::Keep, kept::Kept, outbox::Tally, prepared::Prepared,
+            receipt::Receipt, ticks::Ticks,
+        },
+        reasons::CloseReason,
+        transport::Socket,
+    },
+};
+
+/// The bit that tells the key of a parked client from that of a connection.
+const PARKED: Key = 1 << 31;
+
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) estate: Estate,
+    /// When it is waited for no longer.
+    until: Ticks,
+}
+
+/// All parked clients of a reactor.
+#[derive(Debug, Default)]
+pub(super) struct Parking {
+    slots: Slab<Parked>,
+    /// How far the sweep is.
+    swept: usize,
+}
+
+impl Parking {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The key behind all that have ever been taken at the same time.
+    pub(super) fn end(&self) -> Key {
+        PARKED | self.slots.capacity() as Key
+    }
+
+    pub(super) fn first() -> Key {
+        PARKED
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Parked> {
+        is_parked(key).then(|| self.slots.get((key & !PARKED) as usize)).flatten()
+    }
+
+    fn get_mut(&mut self, key: Key) -> Option<&mut Parked> {
+        is_parked(key).then(|| self.slots.get_mut((key & !PARKED) as usize)).flatten()
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Parked> {
+        is_parked(key).then(|| self.slots.try_remove((key & !PARKED) as usize)).flatten()
+    }
+
+    /// Messages for those who are away that were never written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.slots.iter().map(|(_, parked)| parked.estate.kept.unwritten()).sum()
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.slots.iter().map(|(key, _)| PARKED | key as Key).collect()
+    }
+
+    /// A part of the keys whose time is over.
+    fn due(&mut self, now: Ticks, parts: usize) -> Vec<Key> {
+        let size = self.slots.capacity();
+        let to = (self.swept + size.div_ceil(parts)).min(size);
+        let is_due = |key: &usize| self.slots.get(*key).is_some_and(|parked| now >= parked.until);
+        let due = (self.swept..to).filter(is_due).map(|key| PARKED | key as Key).collect();
+        self.swept = if to == size { 0 } else { to };
+        due
+    }
+}
+
+/// Whether a key is that of a parked client.
+pub(super) fn is_parked(key: Key) -> bool {
+    key & PARKED != 0
+}
+
+impl<S: Socket> Reactor<S> {
+    /// Waits for the client of a connection that has ended, in its place, from this moment on: not a message may come in
+    /// between. Nothing if there is nothing to wait for.
+    pub(super) fn park(&mut self, key: Key, reason: CloseReason) {
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        if !reason.keeps_client()
+            || connection.keep() == Keep::NONE
+            || self.parking.len() >= self.parts.limits.connections
+        {
+            return;
+        }
+        let Some(estate) = connection.bequeath() else { return };
+        let client = estate.client;
+        let parked = self.keep_estate(estate);
+        self.hub.replace(client, key, parked);
+        self.moved.push((key, parked));
+    }
+
+    /// Hands a message on to those who stood in its `plan` with a socket and are away since.
+    pub(super) fn follow_moved(&mut self, plan: &Plan, message: &Prepared) {
+        for (from, to) in self.moved.clone() {
+            if plan.includes(from) {
+                self.put_by(to, message, None);
+            }
+        }
+    }
+
+    /// Waits for a client of a former process of this node.
+    pub(super) fn park_former(&mut self, client: ClientId, connection: u64, keep: Keep) {
+        let floor = self.place.newest();
+        let kept = Kept::default();
+        let key = self.keep_estate(Estate { client, number: connection, keep, floor, kept });
+        if self.hub.insert(client, key) {
+            self.parts.watchlist.watch(client);
+        }
+    }
+
+    pub(super) fn keep_estate(&mut self, mut estate: Estate) -> Key {
+        let until = self.now + estate.keep.ticks();
+        let mut dropped = Tally::default();
+        if let Some(floor) = estate.kept.shed(self.limits.outbox_bytes, &mut dropped) {
+            estate.floor = estate.floor.max(floor);
+        }
+        let key = PARKED | self.parking.slots.insert(Parked { estate, until }) as Key;
+        self.settle_dropped(CloseReason::Expired, dropped);
+        self.count_parked();
+        key
+    }
+
+    /// A message for a client that is away.
+    pub(super) fn put_by(&mut self, key: Key, message: &Prepared, receipt: Option<Rc<Receipt>>) {
+        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
+        let mut cx = Context { now: self.now, limits, place, tally };
+        let Some(parked) = self.parking.get_mut(key) else { return };
+        if parked.estate.has(message) {
+            // It had it on the socket that it has lost since.
+            return;
+        }
+        self.offered += 1;
+        let dropped = parked.estate.add(message, receipt, &mut cx);
+        self.settle_dropped(CloseReason::Expired, dropped);
+    }
+
+    /// Takes a parked client out, which has come back and stays in the hub.
+    pub(super) fn take_parked(&mut self, key: Key) -> Option<Estate> {
+        let parked = self.parking.remove(key)?;
+        self.count_parked();
+        Some(parked.estate)
+    }
+
+    /// Waits for a parked client no longer.
+    pub(super) fn end_parked(&mut self, key: Key, reason: CloseReason) {
+        let Some(estate) = self.take_parked(key) else { return };
+        let (client, number) = (estate.client, estate.number);
+        self.report(PresenceChange::Closed { connection: number });
+        if self.hub.remove(client, key) {
+            self.parts.watchlist.unwatch(client);
+        }
+        self.settle_dropped(reason, estate.into_unwritten());
+        let reason = reason.label();
+        log::debug!(
+            connection = number, client:% = client, reason;
+            "connection={number} client={client} is waited for no longer: {reason}"
+        );
+    }
+
+    /// Ends those whose time is over, in one of so many parts of a sweep.
+    pub(super) fn expire_parked(&mut self, parts: u32) {
+        for key in self.parking.due(self.now, parts as usize) {
+            self.end_parked(key, CloseReason::Expired);
+        }
+    }
+
+    /// Of everybody who is away, only what comes from here on is kept.
+    pub(super) fn forget_missed(&mut self) {
+        let floor = self.place.settled();
+        let mut dropped = Tally::default();
+        for (_, parked) in &mut self.parking.slots {
+            let estate = &mut parked.estate;
+            estate.kept.clear(&mut dropped);
+            estate.floor = floor;
+        }
+        self.settle_dropped(CloseReason::Expired, dropped);
+    }
+
+    fn count_parked(&self) {
+        self.parts.counters.parked.store(self.parking.len() as u64, Ordering::Relaxed);
+    }
+}

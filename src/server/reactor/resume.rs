@@ -1,0 +1,158 @@
+//! How a client goes on from a former connection: what it is given, what it is told, and what becomes of the former one.
+//!
+//! Part of `Reactor`, called from its turn alone.
+
+use std::sync::Arc;
+
+use super::{Reactor, hub::Key, parked::is_parked};
+use crate::{
+    id::ClientId,
+    server::{
+        connection::{
+            Connection, Estate,
+            continuity::Keep,
+            hello::{Hello, Pause, Resumption},
+            outbox::Tally,
+        },
+        identity::{self, ResumeKey},
+        message::Claim,
+        reasons::{CloseReason, NotResumed},
+        stats::counters::add,
+        transport::Socket,
+    },
+    wire::{Position, Ticket},
+};
+
+/// Clients that may load their state anew in a second, per node, after something was lost for all of them.
+const RESYNCS_PER_SECOND: u64 = 1000;
+/// The longest time over which that is spread, in milliseconds.
+const LONGEST_SPREAD: u64 = 60_000;
+/// Time over which clients that are sent away one by one come back, in milliseconds: what they would draw themselves.
+const SPREAD: u64 = 2500;
+
+impl<S: Socket> Reactor<S> {
+    fn resume_key(&self) -> &ResumeKey {
+        self.parts.resume_key.get_or_init(|| self.parts.own_key)
+    }
+
+    /// Takes over what the former connection of a client has left, which is superseded if it is still open; with the key
+    /// under which the hub knows it. `None` if it is not known, or not the client's.
+    pub(super) fn take_over(&mut self, client: ClientId, claim: &Claim) -> Option<(Key, Estate)> {
+        let number = identity::read(self.resume_key(), client, claim.c.as_deref()?)?;
+        let keys = self.hub.connections(client);
+        let key = keys.iter().copied().find(|key| self.number_of(*key) == Some(number))?;
+        if is_parked(key) {
+            return self.take_parked(key).map(|estate| (key, estate));
+        }
+        let estate = self.connections.get_mut(key as usize)?.bequeath()?;
+        self.close(key, CloseReason::Superseded);
+        Some((key, estate))
+    }
+
+    fn number_of(&self, key: Key) -> Option<u64> {
+        if is_parked(key) {
+            return self.parking.get(key).map(|parked| parked.estate.number);
+        }
+        self.connections.get(key as usize).map(|connection| connection.number)
+    }
+
+    /// Judges what a client is given of what it missed: all that came after its position, or nothing. What it has, and
+    /// what it is not given, is let go of.
+    pub(super) fn judge(&mut self, claim: &Claim, estate: &mut Estate) -> Resumption {
+        let since = claim.since.as_deref().unwrap_or_default();
+        match self.place.resume(since, estate.floor) {
+            Ok(since) => {
+                estate.kept.handled(since, &mut self.written);
+                estate.floor = estate.floor.max(since);
+                let (written, unwritten) = (estate.kept.written(), estate.kept.unwritten());
+                add(&self.parts.counters.resumed, 1);
+                add(&self.parts.counters.replayed, written as u64);
+                Resumption::Whole(written + unwritten)
+            }
+            Err(why) => {
+                let mut dropped = Tally::default();
+                estate.kept.clear(&mut dropped);
+                self.settle_dropped(CloseReason::Expired, dropped);
+                estate.floor = self.place.settled();
+                self.refused(why)
+            }
+        }
+    }
+
+    /// A client came back and is to load its state anew.
+    pub(super) fn refused(&self, why: NotResumed) -> Resumption {
+        self.parts.counters.not_resumed(why);
+        Resumption::Refused(why)
+    }
+
+    /// Tells a client that can resume where it is.
+    pub(super) fn say_hello(&mut self, key: Key, resumption: Resumption, goes_on: bool) {
+        let spread = match resumption {
+            Resumption::Refused(NotResumed::Epoch) => self.resync_spread(),
+            _ => 0,
+        };
+        let resume_key = *self.resume_key();
+        let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let (client, keep) = (connection.client(), connection.keep());
+        let c = identity::write(&resume_key, client, connection.number);
+        let hello = Hello { client, c: &c, keep, resumption, goes_on, spread };
+        connection.say(hello.frame(&self.place), self.now);
+    }
+
+    /// Milliseconds over which all clients of the node spread what they ask of the business after a common loss.
+    fn resync_spread(&self) -> u64 {
+        let live = self.parts.live.load(std::sync::atomic::Ordering::Relaxed);
+        (live * 1000 / RESYNCS_PER_SECOND).min(LONGEST_SPREAD)
+    }
+
+    /// The order of messages goes on from `position`. With a `hole` everybody who can resume is told that something may
+    /// be missing.
+    pub(super) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: bool) {
+        let begins_anew = self.place.epoch != epoch;
+        self.place.go_on(epoch, position, hole);
+        if !hole && !begins_anew {
+            return;
+        }
+        self.forget_missed();
+        let open: Vec<Key> = self.connections.iter().map(|(key, _)| key as Key).collect();
+        for key in open {
+            let Some(connection) = self.connections.get_mut(key as usize) else { continue };
+            if !connection.is_resumable() || !connection.is_open() {
+                continue;
+            }
+            let lost = connection.begin_anew(self.place.settled());
+            self.settle_dropped(CloseReason::Expired, lost);
+            let resumption = self.refused(NotResumed::Epoch);
+            self.say_hello(key, resumption, true);
+            self.mark_urgent(key);
+        }
+    }
+
+    /// When a client whose connection is closed for this is to come back; `None` where nothing is said of it.
+    pub(super) fn pause(&self, reason: CloseReason) -> Option<Pause> {
+        let left = || {
+            let drain = self.drain.as_ref()?;
+            Some(drain.until.saturating_duration_since(self.at).as_millis() as u64)
+        };
+        match reason {
+            CloseReason::SlowConsumer => Some(Pause { after: 1000, spread: SPREAD }),
+            // Nobody is let in before the node is back.
+            CloseReason::Stopping | CloseReason::Restarting => Some(Pause {
+                after: 1000 + left().unwrap_or(0).min(LONGEST_SPREAD),
+                spread: SPREAD,
+            }),
+            _ => None,
+        }
+    }
+
+    /// What a connection of a client that can resume is to begin with.
+    pub(super) fn opened(&self, stream: S, ticket: Ticket, number: u64) -> Connection<S> {
+        let (keep, floor) = (self.keep_of(&ticket), self.place.settled());
+        Connection::resumable(stream, ticket, number, (keep, floor), self.now)
+    }
+
+    /// How long the client of a ticket is waited for.
+    pub(super) fn keep_of(&self, _ticket: &Ticket) -> Keep {
+        self.parts.keep
+    }
+}
