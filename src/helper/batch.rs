@@ -102,19 +102,23 @@ impl<'a> Batch<'a> {
             Some(sender) => self.im.check_sender(sender)?,
             None => self.im.system(),
         };
+        let before = self.outgoing.len();
         match message.to {
             Receivers::Clients(clients) => {
-                self.add_direct(sender, clients, content, message.receipt, message.id)
+                self.add_direct(sender, clients, content, message.receipt, message.id)?;
             }
-            Receivers::Channel(channel) => {
-                self.add_for_all_nodes(sender, Some(channel), content);
-                Ok(())
-            }
-            Receivers::Everyone => {
-                self.add_for_all_nodes(sender, None, content);
-                Ok(())
+            Receivers::Channel(channel) => self.add_for_all_nodes(sender, Some(channel), content),
+            Receivers::Everyone => self.add_for_all_nodes(sender, None, content),
+        }
+        if message.volatile {
+            for (_, envelope) in &mut self.outgoing[before..] {
+                // A probe is only put there while the message is wrapped.
+                let probe = Envelope::Probe { origin: 0, number: 0 };
+                let message = std::mem::replace(envelope, probe);
+                *envelope = Envelope::Volatile(Box::new(message));
             }
         }
+        Ok(())
     }
 
     /// Sends everything in the order in which it was added. Blocks for one round trip to the broker, or one
@@ -234,7 +238,7 @@ fn unique(mut clients: Vec<ClientId>) -> Vec<ClientId> {
 }
 
 fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
-    match envelope {
+    match envelope.message().0 {
         Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, .. } => {
             Some(SendEvent {
                 node,
@@ -259,7 +263,7 @@ fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>
             receipt: Receipt::None,
             id: None,
         }),
-        Envelope::ForceOffline { .. } | Envelope::Probe { .. } => None,
+        Envelope::ForceOffline { .. } | Envelope::Probe { .. } | Envelope::Volatile(_) => None,
     }
 }
 
@@ -291,6 +295,7 @@ mod tests {
         im.send(Message::to([4]), "b").unwrap();
         im.send(Message::to_channel("c").from(7), "c").unwrap();
         im.send(Message::to_everyone().from(0), "d").unwrap();
+        im.send(Message::to([5]).volatile(), "e").unwrap();
         let expected = [
             "n1 7 [1, 3] None Sent Some(\"x\")",
             "n0 7 [2] None Sent Some(\"x\")",
@@ -299,6 +304,7 @@ mod tests {
             "n1 7 [] Some(\"c\") None None",
             "n0 0 [] None None None",
             "n1 0 [] None None None",
+            "n1 0 [5] None None None",
         ];
         assert_eq!(*sent.lock().unwrap(), expected);
     }

@@ -32,6 +32,7 @@ pub struct Message {
     pub(super) from: Option<ClientId>,
     pub(super) receipt: Receipt,
     pub(super) id: Option<String>,
+    pub(super) volatile: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub enum Receipt {
 
 impl Message {
     fn new(to: Receivers) -> Self {
-        Message { to, from: None, receipt: Receipt::None, id: None }
+        Message { to, from: None, receipt: Receipt::None, id: None, volatile: false }
     }
 
     /// A message to these clients. Who is offline misses it.
@@ -108,6 +109,13 @@ impl Message {
     /// [fresh one](Self::fresh_id). Default none.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
+        self
+    }
+
+    /// Worth nothing a moment later, such as "is typing" or a position in a game: no log keeps it, so it costs less, and
+    /// who is away at that moment misses it.
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
         self
     }
 

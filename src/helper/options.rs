@@ -34,6 +34,8 @@ pub struct ImClientBuilder {
     prefix: String,
     key_prefix: String,
     pool_size: Option<usize>,
+    #[cfg(feature = "redis")]
+    log: Option<bool>,
     path: String,
     public_url: String,
     id_kind: Option<IdKind>,
@@ -59,6 +61,8 @@ impl ImClientBuilder {
             prefix: "im_v2".into(),
             key_prefix: String::new(),
             pool_size: None,
+            #[cfg(feature = "redis")]
+            log: None,
             path: "/ws".into(),
             public_url: "ws://{server}{path}".into(),
             id_kind: None,
@@ -112,6 +116,15 @@ impl ImClientBuilder {
     /// Maximum number of connections to Redis for the calls of this client. Default 16. Only used with `redis`.
     pub fn pool_size(mut self, connections: usize) -> Self {
         self.pool_size = Some(connections);
+        self
+    }
+
+    /// Whether messages are also kept in Redis for a while, for clients and nodes that come back. Has to be what the
+    /// nodes have as their setting `log`. Default false. Only used with `redis`; a
+    /// [`MemoryBroker`](crate::broker::MemoryBroker) always keeps them.
+    #[cfg(feature = "redis")]
+    pub fn log(mut self, log: bool) -> Self {
+        self.log = Some(log);
         self
     }
 
@@ -235,6 +248,7 @@ impl ImClientBuilder {
                 path: self.path.clone(),
                 key_prefix: self.key_prefix.clone(),
                 pool_size: self.pool_size.unwrap_or(defaults.pool_size),
+                log: self.log.unwrap_or(defaults.log),
                 ..defaults
             };
             return Ok(Arc::new(crate::broker::RedisBroker::open(url, options)?));

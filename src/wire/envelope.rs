@@ -53,6 +53,9 @@ pub enum Envelope {
         /// The client to cut.
         client: ClientId,
     },
+    /// A message that no log keeps, as it is worth nothing a moment later. Only ever published: a feed hands on what
+    /// is inside.
+    Volatile(Box<Envelope>),
     /// A node's message to itself: proof that its subscription hears, and a barrier in the feed.
     Probe {
         /// Tells the node's own probes from those of a second process under the same name.
@@ -81,6 +84,14 @@ impl Malformed {
 }
 
 impl Envelope {
+    /// The message itself, and whether no log is to keep it.
+    pub(crate) fn message(&self) -> (&Envelope, bool) {
+        match self {
+            Envelope::Volatile(message) => (message.message().0, true),
+            message => (message, false),
+        }
+    }
+
     /// The payload as the .NET helper would write it.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::with_capacity(64);
@@ -126,6 +137,7 @@ impl Envelope {
             Envelope::ForceOffline { client } => {
                 let _ = write!(out, "{FORCE_OFFLINE}{client}");
             }
+            Envelope::Volatile(message) => out = message.encode(),
             Envelope::Probe { origin, number } => {
                 let _ = write!(out, "{PROBE}{origin}:{number}");
             }

@@ -334,7 +334,7 @@ impl Bus for MemoryBroker {
         }
         let mut unheard: Vec<&str> = Vec::new();
         for (node, envelope) in outgoing {
-            if !state.deliver(node, envelope) && !unheard.contains(node) {
+            if !state.deliver(node, envelope.message().0) && !unheard.contains(node) {
                 unheard.push(*node);
             }
         }

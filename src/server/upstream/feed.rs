@@ -233,8 +233,8 @@ impl Feed {
                 self.node.kicks.note(client, Instant::now());
                 self.to_owner(client, Command::ForceOffline(client))
             }
-            // The subscription keeps its probes to itself.
-            Envelope::Probe { .. } => Ok(()),
+            // The subscription keeps its probes to itself, and hands on what is inside.
+            Envelope::Probe { .. } | Envelope::Volatile(_) => Ok(()),
         }
     }
 

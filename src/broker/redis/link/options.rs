@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+/// Fewer would hold no message of full length.
+const LOG_BYTES_LEAST: u64 = 1 << 20;
+
 /// How a [`RedisBroker`](crate::broker::RedisBroker) names its keys and treats its connections.
 ///
 /// ```
@@ -38,6 +41,14 @@ pub struct RedisOptions {
     pub probe_interval: Duration,
     /// A subscription whose proof takes longer is given up. Default 5 s.
     pub probe_timeout: Duration,
+    /// Whether what is published is also kept in Redis for a while, so that a node that could not hear reads it
+    /// there. To be set alike in all helpers and nodes; needs nodes of this library alone. Default false.
+    pub log: bool,
+    /// How long the log keeps a message. Default 2 minutes.
+    pub log_age: Duration,
+    /// Bytes of messages that each node's log keeps, and that for all nodes, beyond which the oldest go earlier.
+    /// Default 256 MiB.
+    pub log_bytes: u64,
 }
 
 impl Default for RedisOptions {
@@ -52,6 +63,9 @@ impl Default for RedisOptions {
             call_timeout: Duration::from_secs(3),
             probe_interval: Duration::from_secs(2),
             probe_timeout: Duration::from_secs(5),
+            log: false,
+            log_age: Duration::from_secs(120),
+            log_bytes: 256 << 20,
         }
     }
 }
@@ -67,7 +81,14 @@ impl RedisOptions {
             (self.call_timeout, "call_timeout"),
             (self.probe_interval, "probe_interval"),
             (self.probe_timeout, "probe_timeout"),
+            (self.log_age, "log_age"),
         ];
+        if self.log_bytes < LOG_BYTES_LEAST {
+            return Err(Error::config(
+                "log_bytes",
+                "too few to keep anything; take at least 1 MiB",
+            ));
+        }
         match durations.iter().find(|(duration, _)| duration.is_zero()) {
             Some((_, name)) => Err(Error::config(*name, "no time is too little; try 2 s")),
             None => Ok(()),
