@@ -175,6 +175,11 @@ impl Continuity {
         self.tidy();
     }
 
+    /// Where the last message is that was written and not acknowledged.
+    pub(super) fn last_kept(&self) -> Option<Position> {
+        self.passing.as_ref().and_then(|passing| passing.kept.last()).max(Some(self.floor()))
+    }
+
     /// The client has handled all up to `position`.
     pub(super) fn handled(&mut self, position: Position, tally: &mut Tally) {
         let Some(passing) = &mut self.passing else { return };

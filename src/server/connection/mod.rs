@@ -283,6 +283,13 @@ impl<S: Socket> Connection<S> {
         self.outbox.push_control(word);
     }
 
+    /// Tells a client that can resume where it is.
+    fn tell_position(&mut self, cx: &mut Context) {
+        let Some(continuity) = &self.continuity else { return };
+        let had = continuity.last_kept().max(self.outbox.last_message());
+        self.say(cx.place.frame(had.unwrap_or_default()), cx.now);
+    }
+
     /// Queues a message in the connection's dialect. What was written on the way is added to the tally.
     pub(crate) fn enqueue(
         &mut self,
@@ -521,7 +528,7 @@ impl<S: Socket> Connection<S> {
             continuity.keep_at_most(cx.limits.keep_after(code));
         }
         if said.probed {
-            self.say(cx.place.frame(), cx.now);
+            self.tell_position(cx);
         }
         self.tidy();
     }
@@ -632,7 +639,7 @@ impl<S: Socket> Connection<S> {
             self.silence.seen(taken);
         }
         if self.continuity.as_ref().is_some_and(|continuity| continuity.is_to_be_told(now)) {
-            self.say(cx.place.frame(), now);
+            self.tell_position(cx);
         }
         match self.silence.look(now, limits) {
             Look::Nothing => {}

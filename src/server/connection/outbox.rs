@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{frame::Frame, receipt::Receipt};
+use crate::wire::Position;
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
@@ -112,6 +113,14 @@ impl Outbox {
     /// Bytes that are not written.
     pub(crate) fn pending(&self) -> usize {
         self.pending as usize
+    }
+
+    /// Where the last message is that is not written in full, if there is one.
+    pub(crate) fn last_message(&self) -> Option<Position> {
+        let Chunks { first, rest } = &self.chunks;
+        let rest = rest.iter().flat_map(|rest| rest.iter().rev());
+        let message = rest.chain(first).find(|chunk| chunk.frame.is_message());
+        message.map(|chunk| chunk.frame.position())
     }
 
     /// Messages that are not written in full.
@@ -267,7 +276,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{server::connection::frame::Kind, wire::Position};
+    use crate::server::connection::frame::Kind;
 
     fn text(content: &str) -> Frame {
         Frame::message(content, Kind::Message, Position::default())

@@ -83,15 +83,19 @@ impl Place {
         Ok(since)
     }
 
-    /// The frame that tells a client where it is.
-    pub(crate) fn frame(&mut self) -> Frame {
-        let (epoch, settled) = (&self.epoch, self.settled);
+    /// The frame that tells a client where it is; `had` is the last message that it was sent, which may be the one that
+    /// others have still to get.
+    pub(crate) fn frame(&mut self, had: Position) -> Frame {
+        let (epoch, position) = (&self.epoch, self.settled.max(had));
         let make = || {
             let mut text = String::from("{\"p\":\"");
-            settled.push(epoch, &mut text);
+            position.push(epoch, &mut text);
             text.push_str("\"}");
             Frame::word(&text)
         };
+        if position != self.settled {
+            return make();
+        }
         self.shown.get_or_insert_with(make).clone()
     }
 }
@@ -133,11 +137,12 @@ mod tests {
     fn a_message_under_way_is_not_told_as_had() {
         let mut place = place();
         place.begin(at(20));
-        assert_eq!(place.frame().content(), "{\"p\":\"k3.10\"}");
+        assert_eq!(place.frame(at(0)).content(), "{\"p\":\"k3.10\"}");
+        assert_eq!(place.frame(at(20)).content(), "{\"p\":\"k3.20\"}");
         // Who has it already may say so.
         assert_eq!(place.handled("k3.20"), Some(at(20)));
         assert_eq!((place.handled("k3.21"), place.handled("k4.20")), (None, None));
         place.settle();
-        assert_eq!(place.frame().content(), "{\"p\":\"k3.20\"}");
+        assert_eq!(place.frame(at(20)).content(), "{\"p\":\"k3.20\"}");
     }
 }

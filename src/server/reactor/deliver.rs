@@ -181,7 +181,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Counts what was offered and written since the last time.
-    pub(super) fn settle_written(&mut self) {
+    pub(crate) fn settle_written(&mut self) {
         add(&self.parts.counters.offered, std::mem::take(&mut self.offered));
         add(&self.parts.counters.delivered, std::mem::take(&mut self.written.messages));
         let mut receipts = std::mem::take(&mut self.written.receipts);

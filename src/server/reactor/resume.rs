@@ -44,7 +44,9 @@ impl<S: Socket> Reactor<S> {
         if is_parked(key) {
             return self.take_parked(key).map(|estate| (key, estate));
         }
-        let estate = self.connections.get_mut(key as usize)?.bequeath()?;
+        // One that is ending and not waited for was kicked, or left for good.
+        let connection = self.connections.get_mut(key as usize)?;
+        let estate = connection.is_open().then(|| connection.bequeath()).flatten()?;
         self.close(key, CloseReason::Superseded);
         Some((key, estate))
     }

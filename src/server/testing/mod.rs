@@ -13,5 +13,7 @@ mod node;
 mod presence;
 #[cfg(test)]
 mod reactor;
+#[cfg(test)]
+mod resume;
 #[cfg(all(test, feature = "tls"))]
 mod tls;
