@@ -8,9 +8,9 @@ use std::{sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, Bus, Directory, Envelope, EventSubscription, FeedStart, JoinLimits, MemoryBroker,
-        NodeBroker, PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist,
-        sealed::Sealed,
+        Broker, Bus, Directory, Envelope, EventSubscription, FeedStart, Former, JoinLimits,
+        MemoryBroker, NodeBroker, PresenceChange, Requests, Session, Subscription, TakenTicket,
+        Watchlist, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -65,6 +65,14 @@ impl NodeBroker for OpenDoor {
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
         self.0.begin_session(node, lease, supersede)
+    }
+
+    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
+        self.0.take_over_session(node, lease)
+    }
+
+    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {
+        self.0.keep_session(session, key, keep)
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {

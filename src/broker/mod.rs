@@ -14,8 +14,8 @@ pub use crate::wire::Envelope;
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{
-    Broker, Bus, Directory, Echo, EventSubscription, FeedEvent, FeedStart, GRACE, JoinLimits,
-    NodeBroker, Page, PresenceChange, PresenceEvent, Requests, Session, Subscription, TakenTicket,
-    Watchlist,
+    Broker, Bus, Directory, Echo, EventSubscription, FeedEvent, FeedStart, Former,
+    FormerConnection, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, PresenceEvent, Requests,
+    Session, Subscription, TakenTicket, Watchlist,
 };
 pub use memory::MemoryBroker;

@@ -44,7 +44,6 @@ pub(crate) enum Command<S = Transport> {
     /// before that.
     Positions { epoch: Arc<str>, position: Position, hole: bool },
     /// From presence: a client of a former process of this node, which may come back.
-    #[allow(dead_code, reason = "presence is about to take over sessions of former processes")]
     Park { client: ClientId, connection: u64, keep: Duration },
     /// From the feed: the broker lost data; the channels of all clients are as they were up to here.
     Rejoin,

@@ -17,12 +17,23 @@ use super::{
     transport::tls::Tls,
 };
 use crate::{
-    broker::{Broker, Watchlist},
+    broker::{Broker, FeedStart, Watchlist},
     error::Result,
     id::IdKind,
     placement::Placement,
     token::random_u64,
 };
+
+/// What a node goes on with of a former process of it.
+#[derive(Debug)]
+pub(crate) struct Heritage {
+    /// What proves that a client means a connection of its own.
+    pub(crate) key: ResumeKey,
+    /// Numbers of connections begin here.
+    pub(crate) first_number: u64,
+    /// Where the feed begins: with what clients of the former process have missed, if there are any.
+    pub(crate) feed: FeedStart,
+}
 
 /// One node, for all of its threads.
 pub(crate) struct Node {
@@ -42,10 +53,9 @@ pub(crate) struct Node {
     pub(crate) kicks: Kicks,
     /// Connections that reactors hold or are about to; in memory of its own, because loops write it.
     pub(crate) live: Arc<AtomicU64>,
-    /// What proves that a client means a connection of its own; set before anybody is let in: that of a former process
-    /// whose session was taken over, or one of its own.
-    pub(crate) resume_key: Arc<OnceLock<ResumeKey>>,
-    /// That of its own.
+    /// What it goes on with of a former process; set by presence before anybody is let in.
+    pub(crate) heritage: Arc<OnceLock<Heritage>>,
+    /// What proves that a client means a connection of its own, if that is not a former process's.
     pub(crate) own_key: ResumeKey,
     /// Names the order of messages as long as no log does.
     pub(crate) epoch: Arc<str>,
@@ -73,7 +83,7 @@ impl Node {
             watchlist: Arc::default(),
             kicks: Kicks::default(),
             live: Arc::default(),
-            resume_key: Arc::default(),
+            heritage: Arc::default(),
             own_key: identity::key([random_u64()?, random_u64()?]),
             epoch: identity::epoch(random_u64()?).into(),
             stopping: Stopping::default(),

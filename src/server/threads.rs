@@ -83,7 +83,7 @@ impl Threads {
         let (door, commands) = inbox(&poll, acceptor::WAKE, QUEUE)?;
         let receipts = Receipts::new(node, notices_due);
         let tickets = Tickets::new(node, jobs_due, door.clone());
-        let presence = Presence::new(node, reports_due);
+        let presence = Presence::new(node, reports_due, doors.clone());
         let feed = Feed::new(node, doors.clone());
         let acceptor = Acceptor::new(
             node,

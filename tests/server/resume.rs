@@ -335,3 +335,28 @@ behaviour!(more_than_is_kept_is_said_and_not_half_given, |backend| {
     world.im.send(Message::to([1]), "live").unwrap();
     assert_eq!(phone.message(), "live");
 });
+
+behaviour_in_the_clear!(a_node_that_comes_back_takes_its_clients_over, |backend| {
+    let mut world = World::new(backend, 1);
+    let events = Events::of(&world);
+    let phone = Phone::new(&world, 1);
+    let _tablet = Phone::new(&world, 2);
+    let legacy = world.connect(3);
+    world.im.join([1, 2, 3], ["room"]).unwrap();
+    world.restart(|config| config.keep = Duration::from_secs(3));
+    drop(legacy);
+    assert_eq!(world.im.are_online([1, 2, 3]).unwrap(), [true, true, false]);
+    assert_eq!(world.node_of(1).vitals().stats().parked, 2);
+    let mut phone = phone.back(&world);
+    assert_eq!(phone.hello["channels"], true, "{}", phone.hello);
+    world.im.send(Message::to_channel("room"), &"after").unwrap();
+    while phone.message() != "after" {}
+    // The other does not come back, and is offline once.
+    eventually("offline", || !world.im.is_online(2).unwrap());
+    eventually("told", || events.seen().len() == 5);
+    let mut seen = events.seen();
+    seen.sort();
+    assert_eq!(seen, ["offline 2", "offline 3", "online 1", "online 2", "online 3"]);
+    assert!(world.im.is_online(1).unwrap());
+    assert_eq!(world.im.channel_members("room").unwrap(), [1.into()]);
+});

@@ -94,6 +94,24 @@ impl World {
         }
     }
 
+    /// Stops the only node and starts it again under its name.
+    pub fn restart(&mut self, change: impl Fn(&mut ServerConfig)) {
+        let former = self.nodes.remove(0);
+        forget(former.local_addr());
+        let name = former.server().to_owned();
+        assert!(former.shutdown().stuck.is_empty());
+        let mut config = ServerConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            server: Some(name.clone()),
+            servers: vec![name],
+            ..ServerConfig::default()
+        };
+        change(&mut config);
+        let node = Server::start(config, Arc::clone(&self.broker)).unwrap();
+        assert!(node.wait_ready(PATIENCE), "the node does not get ready again");
+        self.nodes.push(node);
+    }
+
     /// The node that owns `client`.
     pub fn node_of(&self, client: impl Into<ClientId>) -> &ServerHandle {
         let owner = self.im.node_of(client);

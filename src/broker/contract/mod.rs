@@ -16,7 +16,7 @@ pub use self::{
     directory::{Directory, JoinLimits, Page},
     events::{EventSubscription, PresenceEvent},
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
-    node::{GRACE, NodeBroker, PresenceChange, Session, TakenTicket},
+    node::{Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket},
     requests::Requests,
 };
 use crate::id::IdKind;

@@ -34,6 +34,18 @@ pub trait NodeBroker: Send + Sync {
     /// are known to be coming, see [`GRACE`].
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session>;
 
+    /// Opens a session that takes over what the former one of `node` has left, if some of its connections can be
+    /// resumed: they stay reported, and nobody hears of it. The former session has ended then, for whoever still holds it.
+    /// `None` if there is none such: [begin](NodeBroker::begin_session) one.
+    ///
+    /// Of two callers at most one gets it.
+    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>>;
+
+    /// Remembers what clients of the session prove with which connection is theirs, and for how long those that can be
+    /// resumed are held when the session has ended otherwise than by [`discard_session`](NodeBroker::discard_session): so
+    /// long [`reap`](NodeBroker::reap) leaves them to [`take_over_session`](NodeBroker::take_over_session).
+    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()>;
+
     /// Prolongs the session by its lease, also when that has run out and nobody has noticed. `status` is
     /// what [`statuses`](super::Directory::statuses) says of the node as long as the lease stands.
     ///
@@ -109,6 +121,30 @@ pub struct TakenTicket {
     pub text: String,
     /// What was left of its life, more than zero.
     pub left: Duration,
+}
+
+/// What a node has taken over of its former self, see [`NodeBroker::take_over_session`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Former {
+    /// The session that goes on from it.
+    pub session: Session,
+    /// What its clients prove with which connection is theirs.
+    pub key: [u8; 16],
+    /// Connections that it had reported as opened, and not as closed.
+    pub connections: Vec<FormerConnection>,
+}
+
+/// A connection of a former process.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct FormerConnection {
+    /// Its number.
+    pub number: u64,
+    /// The ticket it came with.
+    pub ticket: Ticket,
+    /// Whether its client can resume it.
+    pub resumable: bool,
 }
 
 /// How long a client has to come, if it is known to be coming when its last connection ends; only then it

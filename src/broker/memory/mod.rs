@@ -22,8 +22,8 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, Bus, Directory, EventSubscription, FeedStart, GRACE, JoinLimits, NodeBroker, Page,
-    PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
+    Broker, Bus, Directory, EventSubscription, FeedStart, Former, GRACE, JoinLimits, NodeBroker,
+    Page, PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -137,6 +137,16 @@ impl NodeBroker for MemoryBroker {
         let session = Session::new(node, lease)?;
         self.backend.lock().begin_session(&session, node, supersede, Instant::now());
         Ok(session)
+    }
+
+    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
+        let session = Session::new(node, lease)?;
+        Ok(self.backend.lock().take_over_session(session, node, Instant::now()))
+    }
+
+    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {
+        self.backend.lock().keep_session(session, key, keep);
+        Ok(())
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {

@@ -12,7 +12,7 @@ use ahash::{AHashMap, AHashSet};
 
 use super::{leaving::Due, state::State};
 use crate::{
-    broker::contract::{PresenceChange, PresenceEvent, Session},
+    broker::contract::{Former, FormerConnection, PresenceChange, PresenceEvent, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
     wire::{NodeStatus, Ticket},
@@ -33,7 +33,38 @@ pub(super) struct SessionState {
     status: Option<NodeStatus>,
     end: End,
     connections: AHashMap<u64, Ticket>,
+    /// Those of them that can be resumed.
+    resumable: AHashSet<u64>,
+    /// How they can, and for how long they are held once the session has ended.
+    resume: Option<([u8; 16], Duration)>,
+    /// Since when they are held.
+    away: Option<Instant>,
     closed: Closed,
+}
+
+impl SessionState {
+    fn new(node: &str, until: Instant) -> Self {
+        SessionState {
+            node: node.into(),
+            until: Some(until),
+            status: None,
+            end: End::Loud,
+            connections: AHashMap::new(),
+            resumable: AHashSet::new(),
+            resume: None,
+            away: None,
+            closed: Closed::default(),
+        }
+    }
+
+    /// Whether connections that can be resumed are left to the node, should it come back.
+    fn holds(&mut self, now: Instant) -> bool {
+        let (Some((_, keep)), End::Loud | End::Lapsed) = (self.resume, self.end) else {
+            return false;
+        };
+        let since = *self.away.get_or_insert(now);
+        now.duration_since(since) < keep
+    }
 }
 
 /// How a session was ended, and with it how its connections are closed by others.
@@ -102,15 +133,43 @@ impl State {
                 (former.until, former.end) = (None, End::Back);
             }
         }
-        let state = SessionState {
-            node: node.into(),
-            until: Some(now + session.lease),
-            status: None,
-            end: End::Loud,
-            connections: AHashMap::new(),
-            closed: Closed::default(),
+        self.sessions.insert(session.id.clone(), SessionState::new(node, now + session.lease));
+    }
+
+    pub(super) fn take_over_session(
+        &mut self,
+        session: Session,
+        node: &str,
+        now: Instant,
+    ) -> Option<Former> {
+        let can = |state: &SessionState| {
+            state.node == node
+                && matches!(state.end, End::Loud | End::Lapsed)
+                && state.resume.is_some()
+                && !state.resumable.is_empty()
         };
+        let former = self.sessions.iter().filter(|(_, state)| can(state));
+        // One that nobody has ended comes before one of which others have begun to tell.
+        let (id, _) = former.max_by_key(|(_, state)| state.until)?;
+        let (id, mut state) = (id.clone(), SessionState::new(node, now + session.lease));
+        let former = self.sessions.remove(&id)?;
+        (state.connections, state.resumable) = (former.connections, former.resumable);
+        (state.resume, state.closed) = (former.resume, former.closed);
+        let (key, _) = state.resume?;
+        let connections = state.connections.iter().map(|(number, ticket)| FormerConnection {
+            number: *number,
+            ticket: ticket.clone(),
+            resumable: state.resumable.contains(number),
+        });
+        let connections = connections.collect();
         self.sessions.insert(session.id.clone(), state);
+        Some(Former { session, key, connections })
+    }
+
+    pub(super) fn keep_session(&mut self, session: &Session, key: &[u8; 16], keep: Duration) {
+        if let Some(state) = self.sessions.get_mut(&session.id) {
+            state.resume = Some((*key, keep));
+        }
     }
 
     /// The session, unless it was ended. One whose lease has run out unnoticed is still good.
@@ -142,11 +201,17 @@ impl State {
         let (mut opened_here, mut budget) = (AHashSet::new(), LEAVE_STEP);
         for change in changes {
             match change {
-                PresenceChange::Opened { connection, ticket, .. }
-                | PresenceChange::Reopened { connection, ticket, .. }
-                | PresenceChange::Restored { connection, ticket, .. } => {
+                PresenceChange::Opened { connection, ticket, resumable }
+                | PresenceChange::Reopened { connection, ticket, resumable }
+                | PresenceChange::Restored { connection, ticket, resumable } => {
                     opened_here.insert(*connection);
                     self.open(session, *connection, ticket, change);
+                    if let Some(state) = self.sessions.get_mut(&session.id)
+                        && *resumable
+                        && state.connections.contains_key(connection)
+                    {
+                        state.resumable.insert(*connection);
+                    }
                 }
                 PresenceChange::Closed { connection }
                 | PresenceChange::ClosedLate { connection } => {
@@ -206,6 +271,7 @@ impl State {
     ) {
         let Some(state) = self.sessions.get_mut(session) else { return };
         let Some(ticket) = state.connections.remove(&connection) else { return };
+        state.resumable.remove(&connection);
         let client = ticket.client();
         let left = self.online.get(&client).map_or(0, |count| count - 1);
         if left > 0 {
@@ -315,8 +381,11 @@ impl State {
         let ended: Vec<_> = ended.map(|(id, state)| (id.clone(), state.end)).collect();
         let (mut closed, mut budget) = (0, LEAVE_STEP);
         for (id, end) in ended {
-            let Some(state) = self.sessions.get(&id) else { continue };
-            let left: Vec<u64> = state.connections.keys().copied().take(limit - closed).collect();
+            let Some(state) = self.sessions.get_mut(&id) else { continue };
+            let holds = !state.resumable.is_empty() && state.holds(now);
+            let due = |number: &u64| !(holds && state.resumable.contains(number));
+            let due = state.connections.keys().copied().filter(due);
+            let left: Vec<u64> = due.take(limit - closed).collect();
             closed += left.len();
             for connection in left {
                 self.close(&id, connection, end != End::Quiet, end.into(), &mut budget, now);

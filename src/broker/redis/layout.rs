@@ -25,6 +25,7 @@ impl Layout {
     /// all ours:
     ///
     /// - `Closed<session>`, sorted set: connections that opened and closed within one report -> when;
+    /// - `Away<session>`, text: since when, by the clock of `Grace`, its connections are held that can be resumed;
     /// - `Aside`, text: there while any `Left` may be;
     /// - `Grace`, hash: the clock of the next two;
     /// - `Coming<client>`, sorted set: tokens whose tickets are out, and `~` with the tag of those that were
@@ -114,6 +115,17 @@ impl Layout {
     /// Hash, ours: node -> messages that were ever published to it.
     pub(super) fn published_key(&self) -> String {
         format!("{}Published", self.key)
+    }
+
+    /// Set, ours: connections of the session that can be resumed.
+    pub(super) fn resumable_key(&self, session: &str) -> String {
+        format!("{}Resumable{session}", self.key)
+    }
+
+    /// String, ours: 32 hex digits of the key by which clients prove which connection of the session is theirs, a blank, and
+    /// for how many seconds these are held once the session has ended.
+    pub(super) fn resume_key(&self, session: &str) -> String {
+        format!("{}Resume{session}", self.key)
     }
 
     /// Hash, ours: connection of the session -> client, a blank, ticket text.

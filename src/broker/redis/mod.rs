@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, Bus, Directory, EventSubscription, FeedStart, JoinLimits, NodeBroker, Page,
+    Broker, Bus, Directory, EventSubscription, FeedStart, Former, JoinLimits, NodeBroker, Page,
     PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
 };
 use crate::{
@@ -82,6 +82,14 @@ impl NodeBroker for RedisBroker {
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
         self.backend.begin_session(node, lease, supersede)
+    }
+
+    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
+        self.backend.take_over_session(node, lease)
+    }
+
+    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {
+        self.backend.keep_session(session, key, keep)
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {

@@ -356,10 +356,12 @@ impl<L: Listen> Acceptor<L> {
         let Phase::Ticket { response, claim, leftover } = phase else { return };
         let client = ticket.client();
         let reactor = &self.reactors.all()[self.reactors.index_of(client)];
+        // Numbers that a former process has given stay with its connections.
+        let first = self.node.heritage.get().map_or(0, |heritage| heritage.first_number);
         let adoption = Adoption {
             stream,
             ticket,
-            connection,
+            connection: first + connection,
             response: Frame::raw(response.as_bytes()),
             claim,
             leftover,

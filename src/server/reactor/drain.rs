@@ -10,7 +10,9 @@ use std::{
 use super::{Reactor, hub::Key};
 use crate::{
     broker::PresenceChange,
-    server::{config::Limits, reasons::CloseReason, transport::Socket},
+    server::{
+        config::Limits, connection::continuity::Keep, reasons::CloseReason, transport::Socket,
+    },
 };
 
 /// Time between two sweeps while draining.
@@ -56,13 +58,14 @@ impl<S: Socket> Reactor<S> {
     /// The time to drain is over: every connection that is left ends now.
     pub(crate) fn finish(&mut self) {
         let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
+        // Clients who can resume are left to the process that comes after this one.
         for key in self.parking.keys() {
-            self.end_parked(key, reason);
+            self.leave_parked(key);
         }
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = self.connections.remove(key);
-            if connection.reported {
+            if connection.reported && connection.keep() == Keep::NONE {
                 self.report(PresenceChange::Closed { connection: connection.number });
             }
             self.parts.live.fetch_sub(1, Ordering::Relaxed);

@@ -38,7 +38,7 @@ use crate::{
         identity::ResumeKey,
         inbox::Inbox,
         message::{Command, Report},
-        node::Node,
+        node::{Heritage, Node},
         reasons::CloseReason,
         stats::counters::{Counters, add},
         transport::{Socket, Transport},
@@ -72,7 +72,7 @@ pub(super) struct ReactorParts<S> {
     limits: Limits,
     pub(super) counters: Arc<Counters>,
     live: Arc<AtomicU64>,
-    resume_key: Arc<OnceLock<ResumeKey>>,
+    heritage: Arc<OnceLock<Heritage>>,
     own_key: ResumeKey,
     /// How long clients are kept whose tickets say nothing of it.
     keep: Keep,
@@ -163,7 +163,7 @@ impl<S: Socket> Reactor<S> {
             limits: node.config.limits.clone(),
             counters: node.pulse.new_counters(),
             live: Arc::clone(&node.live),
-            resume_key: Arc::clone(&node.resume_key),
+            heritage: Arc::clone(&node.heritage),
             own_key: node.own_key,
             keep: Keep::new(node.config.keep),
         };

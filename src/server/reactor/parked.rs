@@ -180,6 +180,13 @@ impl<S: Socket> Reactor<S> {
         );
     }
 
+    /// Waits for a parked client no longer, which stays reported.
+    pub(super) fn leave_parked(&mut self, key: Key) {
+        if let Some(estate) = self.take_parked(key) {
+            self.settle_dropped(CloseReason::Expired, estate.into_unwritten());
+        }
+    }
+
     /// Ends those whose time is over, in one of so many parts of a sweep.
     pub(super) fn expire_parked(&mut self, parts: u32) {
         for key in self.parking.due(self.now, parts as usize) {

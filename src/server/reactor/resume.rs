@@ -32,7 +32,7 @@ const SPREAD: u64 = 2500;
 
 impl<S: Socket> Reactor<S> {
     fn resume_key(&self) -> &ResumeKey {
-        self.parts.resume_key.get_or_init(|| self.parts.own_key)
+        self.parts.heritage.get().map_or(&self.parts.own_key, |heritage| &heritage.key)
     }
 
     /// Takes over what the former connection of a client has left, which is superseded if it is still open; with the key

@@ -417,7 +417,8 @@ impl World {
         self.reactor.finish();
         self.reactor.settle_written();
         self.collect();
-        assert_eq!(self.opened, self.closed);
+        // Those who can come back are left to the process after this one.
+        assert!(self.closed.is_subset(&self.opened));
         assert_eq!(self.receipts, self.due, "receipts that came, receipts that were due");
         self.devices.iter().map(|device| device.resumed).sum()
     }

@@ -5,12 +5,13 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     backoff::Backoff,
-    broker::{FeedEvent, FeedStart, Subscription},
+    broker::{FeedEvent, Subscription},
     id::ClientId,
     server::{
         connection::{prepared::Prepared, receipt::Inquiry},
@@ -26,11 +27,14 @@ use crate::{
 
 /// How long the thread may overlook that it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(200);
+/// Between two looks whether it is known where to begin.
+const HERITAGE_CHECK: Duration = Duration::from_millis(10);
 
 /// What the feed thread works with.
 pub(crate) struct Feed {
     node: Arc<Node>,
-    subscription: Box<dyn Subscription>,
+    /// `None` until it is known where to begin.
+    subscription: Option<Box<dyn Subscription>>,
     reactors: Reactors,
     counters: Arc<Counters>,
     order: Order,
@@ -79,11 +83,9 @@ enum Turn {
 
 impl Feed {
     pub(crate) fn new(node: &Arc<Node>, reactors: Reactors) -> Self {
-        let subscription =
-            node.broker.subscribe(&node.name, Arc::clone(&node.watchlist), FeedStart::Now);
         Feed {
             node: Arc::clone(node),
-            subscription,
+            subscription: None,
             reactors,
             counters: node.pulse.new_counters(),
             order: Order::new(Arc::clone(&node.epoch)),
@@ -95,6 +97,9 @@ impl Feed {
     pub(crate) fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.node.stopping.feed_ends() {
+            if self.subscription.is_none() && !self.subscribe() {
+                continue;
+            }
             match self.turn(&mut backoff, Instant::now) {
                 Turn::Again => {}
                 Turn::Pause => backoff.sleep(|| self.node.stopping.feed_ends()),
@@ -103,15 +108,28 @@ impl Feed {
         }
     }
 
+    /// Subscribes once presence has said what the node goes on with; else waits a moment.
+    fn subscribe(&mut self) -> bool {
+        let Some(heritage) = self.node.heritage.get() else {
+            heartbeat::wait(|| thread::sleep(HERITAGE_CHECK));
+            return false;
+        };
+        let watchlist = Arc::clone(&self.node.watchlist);
+        let subscription = self.node.broker.subscribe(&self.node.name, watchlist, heritage.feed);
+        self.subscription = Some(subscription);
+        true
+    }
+
     /// Hears one event, or waits for one; the time is that at which the broker has answered.
     fn turn(&mut self, backoff: &mut Backoff, clock: impl FnOnce() -> Instant) -> Turn {
-        match heartbeat::call(|| self.subscription.next(STOP_CHECK)) {
+        let Some(subscription) = &mut self.subscription else { return Turn::Again };
+        match heartbeat::call(|| subscription.next(STOP_CHECK)) {
             Ok(event) => {
                 if backoff.works(clock()) {
                     let node = &*self.node.name;
                     log::info!(node; "node {node} listens again");
                 }
-                self.node.pulse.heard(self.subscription.last_echo());
+                self.node.pulse.heard(subscription.last_echo());
                 match event.map(|event| self.on_event(event)) {
                     Some(Err(Ended)) => Turn::Ended,
                     _ => Turn::Again,
@@ -300,7 +318,7 @@ mod tests {
         let bound = config.listen;
         let node = Node::new(config, bound, None, Arc::new(MemoryBroker::new())).unwrap();
         let mut feed = Feed::new(&node, Reactors::new(Vec::new()));
-        feed.subscription = Box::new(TurnedOut { calls: 0 });
+        feed.subscription = Some(Box::new(TurnedOut { calls: 0 }));
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..15 {

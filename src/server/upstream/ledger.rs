@@ -7,7 +7,12 @@ use std::collections::VecDeque;
 
 use ahash::{AHashMap, AHashSet};
 
-use crate::{broker::PresenceChange, id::ClientId, server::message::Report, wire::Ticket};
+use crate::{
+    broker::{FormerConnection, PresenceChange},
+    id::ClientId,
+    server::message::Report,
+    wire::Ticket,
+};
 
 /// How the last session ended, not by the node itself.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -42,6 +47,19 @@ impl Ledger {
         match report {
             Report::Change(change) => self.changes.push_back(change),
             Report::Members(members) => self.members.extend(members),
+        }
+    }
+
+    /// These connections of a former process are reported; those that nobody can resume have ended with it.
+    pub(crate) fn inherit(&mut self, connections: Vec<FormerConnection>) {
+        for FormerConnection { number, ticket, resumable, .. } in connections {
+            self.held.insert(number, ticket.into_text());
+            match resumable {
+                true => {
+                    self.resumable.insert(number);
+                }
+                false => self.changes.push_back(PresenceChange::ClosedLate { connection: number }),
+            }
         }
     }
 

@@ -30,10 +30,17 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Reasons},
-    broker::{JoinLimits, Session},
+    broker::{FeedStart, Former, FormerConnection, JoinLimits, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    server::{heartbeat, message::Report, node::Node, stats::calls::Call},
+    server::{
+        heartbeat,
+        identity::ResumeKey,
+        inbox::Reactors,
+        message::{Command, Report},
+        node::{Heritage, Node},
+        stats::calls::Call,
+    },
 };
 
 /// Connections per step of reaping, so that the broker is never held up for long.
@@ -56,6 +63,8 @@ pub(crate) struct Presence {
     node: Arc<Node>,
     lease: Duration,
     queue: Receiver<Report>,
+    /// Who is told of clients of a former process.
+    reactors: Reactors,
 }
 
 /// What it keeps between its turns.
@@ -95,8 +104,8 @@ enum Turn {
 }
 
 impl Presence {
-    pub(crate) fn new(node: &Arc<Node>, queue: Receiver<Report>) -> Self {
-        Presence { node: Arc::clone(node), lease: node.config.limits.lease, queue }
+    pub(crate) fn new(node: &Arc<Node>, queue: Receiver<Report>, reactors: Reactors) -> Self {
+        Presence { node: Arc::clone(node), lease: node.config.limits.lease, queue, reactors }
     }
 
     /// Runs until the reactors have ended and all they reported is sent.
@@ -294,14 +303,67 @@ impl Presence {
         if state.ended == Some(Ended::Reaped) && self.reap_step()? == REAP_STEP {
             return Ok(());
         }
-        let supersede = state.former.is_empty();
-        let begin = || self.node.broker.begin_session(&self.node.name, self.lease, supersede);
-        state.session = Some(self.node.pulse.time(Call::Begin, begin)?);
+        let session = match self.inherit(state)? {
+            Some(session) => session,
+            None => {
+                let supersede = state.former.is_empty();
+                let begin =
+                    || self.node.broker.begin_session(&self.node.name, self.lease, supersede);
+                self.node.pulse.time(Call::Begin, begin)?
+            }
+        };
+        // As long as this is not remembered, nobody is let in who could resume.
+        let (key, keep) = (self.resume_key(), self.node.config.keep);
+        let remember = || self.node.broker.keep_session(&session, &key, keep);
+        self.node.pulse.time(Call::Begin, remember)?;
+        state.session = Some(session);
         self.node.pulse.renewed.touch();
         state.discard |= state.ended == Some(Ended::Forgotten);
         state.ended = None;
         state.renew_at = Instant::now();
         Ok(())
+    }
+
+    /// At its first session the node goes on from a former process, if that has left clients who can resume.
+    fn inherit(&self, state: &mut State) -> Result<Option<Session>> {
+        if self.node.heritage.get().is_some() {
+            return Ok(None);
+        }
+        let take_over = || self.node.broker.take_over_session(&self.node.name, self.lease);
+        let former = self.node.pulse.time(Call::Begin, take_over)?;
+        let mut heritage =
+            Heritage { key: self.node.own_key, first_number: 0, feed: FeedStart::Now };
+        let session = former.map(|Former { session, key, connections, .. }| {
+            let last = connections.iter().map(|connection| connection.number).max();
+            heritage =
+                Heritage { key, first_number: last.map_or(0, |n| n + 1), feed: FeedStart::Log };
+            self.park(&connections);
+            state.ledger.inherit(connections);
+            session
+        });
+        // Set once: only this thread does it, and it has looked.
+        let _ = self.node.heritage.set(heritage);
+        Ok(session)
+    }
+
+    /// Has the reactors wait for those who can come back.
+    fn park(&self, connections: &[FormerConnection]) {
+        let mut parked = 0;
+        for FormerConnection { number, ticket, resumable, .. } in connections {
+            if *resumable {
+                parked += 1;
+                let (client, keep) = (ticket.client(), self.node.config.keep);
+                let reactor = &self.reactors.all()[self.reactors.index_of(client)];
+                // Fails when the reactor has ended, and the node with it.
+                let _ = reactor.push(Command::Park { client, connection: *number, keep });
+            }
+        }
+        let node = &*self.node.name;
+        log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} clients");
+    }
+
+    fn resume_key(&self) -> ResumeKey {
+        self.node.heritage.get().map_or(self.node.own_key, |heritage| heritage.key)
     }
 
     /// Once everything is restored: a client whose count had fallen to nothing would have left its channels.

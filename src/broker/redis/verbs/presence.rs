@@ -2,29 +2,42 @@
 //!
 //! Called by a node's presence thread.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 
 use super::{millis, report::check_known, scripts};
 use crate::{
     broker::{
-        contract::Session,
+        contract::{Former, FormerConnection, Session},
         redis::{backend::Backend, link::reply},
     },
     error::Result,
     id::ClientId,
-    wire::NodeStatus,
+    wire::{NodeStatus, Ticket},
 };
 
 /// Connections closed by one run of the reaping script, if they were in few channels.
 const REAP_CHUNK: usize = 100;
+
+/// Runs of it in one call: among many connections that are held it may find few that are not.
+const REAP_STEPS: usize = 50;
 
 /// Clients named by one run of the rejoining script.
 const REJOIN_CHUNK: usize = 100;
 
 /// How long the end of a session stays known: longer than any node may be paused and come back.
 const END_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Connections looked at in one step of a walk through them.
+const WALK_STEP: usize = 1000;
+
+/// The key in what is remembered of how a session can be resumed: 32 hex digits, a blank, seconds.
+fn read_key(text: &str) -> Option<[u8; 16]> {
+    let (digits, _) = text.split_once(' ')?;
+    let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32)?;
+    Some(key.to_be_bytes())
+}
 
 impl Backend {
     pub(crate) fn begin_session(
@@ -42,6 +55,59 @@ impl Backend {
             pipeline.arg(layout.lease_key("")).arg(layout.ended_key("")).arg(i32::from(supersede));
         })?;
         Ok(session)
+    }
+
+    /// What is left of the node's former session goes on under a new name; see the script.
+    pub(crate) fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
+        let session = Session::new(node, lease)?;
+        let resume = self.one(|pipeline| {
+            self.presence_script(pipeline, &scripts::ADOPT);
+            pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
+        })?;
+        let Some(key) = read_key(&reply::text(resume)) else { return Ok(None) };
+        let resumable = self.one(|pipeline| {
+            pipeline.cmd("SMEMBERS").arg(self.layout.resumable_key(&session.id));
+        })?;
+        let resumable: HashSet<String> = reply::texts(resumable).into_iter().collect();
+        let (mut connections, mut cursor) = (Vec::new(), 0);
+        loop {
+            let step = self.one(|pipeline| {
+                pipeline.cmd("HSCAN").arg(self.layout.connections_key(&session.id));
+                pipeline.arg(cursor).arg("COUNT").arg(WALK_STEP);
+            })?;
+            let mut step = reply::items(step).into_iter();
+            cursor = step.next().map_or(0, reply::number);
+            let found = reply::pairs(reply::texts(step.next().unwrap_or(Value::Nil)).into_iter());
+            connections.extend(found.filter_map(|(number, record)| {
+                let (_, text) = record.split_once(' ')?;
+                let (ticket, resumable) = (Ticket::parse(text)?, resumable.contains(&number));
+                Some(FormerConnection { number: number.parse().ok()?, ticket, resumable })
+            }));
+            if cursor == 0 {
+                break;
+            }
+        }
+        // A walk may show a field twice.
+        connections.sort_by_key(|connection| connection.number);
+        connections.dedup_by_key(|connection| connection.number);
+        Ok(Some(Former { session, key, connections }))
+    }
+
+    pub(crate) fn keep_session(
+        &self,
+        session: &Session,
+        key: &[u8; 16],
+        keep: Duration,
+    ) -> Result<()> {
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let keep = keep.as_millis().div_ceil(1000);
+        self.one(|pipeline| {
+            pipeline
+                .cmd("SET")
+                .arg(self.layout.resume_key(&session.id))
+                .arg(format!("{key} {keep}"));
+        })?;
+        Ok(())
     }
 
     pub(crate) fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
@@ -94,7 +160,7 @@ impl Backend {
             pipeline.cmd("EVAL").arg(&*scripts::ENDED).arg(1).arg(layout.sessions_key());
             pipeline.arg(layout.ended_key(""));
         })?;
-        let mut closed = 0;
+        let (mut closed, mut steps) = (0, 0);
         for session in reply::texts(ended) {
             // At least once, for a session without connections.
             loop {
@@ -106,7 +172,8 @@ impl Backend {
                 let mut step = reply::items(step).into_iter().map(reply::number);
                 closed += step.next().unwrap_or_default().max(0) as usize;
                 let more = step.next() == Some(1);
-                if !more || closed >= limit {
+                steps += 1;
+                if !more || closed >= limit || steps >= REAP_STEPS {
                     break;
                 }
             }

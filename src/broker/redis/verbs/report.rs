@@ -41,11 +41,12 @@ enum What {
 }
 
 impl What {
-    fn letter(self) -> &'static str {
+    /// A capital for a connection that can be resumed, where that is to be said.
+    fn letter(self, resumable: bool) -> &'static str {
         match self {
-            What::Opened => "o",
-            What::Reopened => "a",
-            What::Restored => "r",
+            What::Opened => ["o", "O"][usize::from(resumable)],
+            What::Reopened => ["a", "A"][usize::from(resumable)],
+            What::Restored => ["r", "R"][usize::from(resumable)],
             What::Closed => "c",
             What::ClosedLate => "C",
             What::Brief => "x",
@@ -59,6 +60,7 @@ struct Told<'a> {
     what: What,
     connection: u64,
     opened: Option<&'a Ticket>,
+    resumable: bool,
 }
 
 impl Told<'_> {
@@ -82,7 +84,13 @@ impl<'a> From<&'a PresenceChange> for Told<'a> {
             PresenceChange::Closed { connection } => (What::Closed, connection, None),
             PresenceChange::ClosedLate { connection } => (What::ClosedLate, connection, None),
         };
-        Told { what, connection: *connection, opened }
+        let resumable = matches!(
+            change,
+            PresenceChange::Opened { resumable: true, .. }
+                | PresenceChange::Reopened { resumable: true, .. }
+                | PresenceChange::Restored { resumable: true, .. }
+        );
+        Told { what, connection: *connection, opened, resumable }
     }
 }
 
@@ -130,8 +138,8 @@ impl Backend {
             self.presence_script(pipeline, &scripts::REPORT);
             pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
             pipeline.arg(&session.id).arg(acknowledged).arg(sent + number);
-            for Told { what, connection, opened } in *chunk {
-                pipeline.arg(what.letter()).arg(*connection);
+            for Told { what, connection, opened, resumable } in *chunk {
+                pipeline.arg(what.letter(*resumable)).arg(*connection);
                 match opened {
                     Some(ticket) => {
                         pipeline.arg(ticket.client().to_string()).arg(ticket.text());

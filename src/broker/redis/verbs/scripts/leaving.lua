@@ -72,11 +72,21 @@ local function depart(client, how)
   end
 end
 
+-- Whether a session has connections that can be resumed, asked once a run.
+local some_resumable
+
+local function has_resumable(session)
+  if some_resumable == nil then some_resumable = redis.call('EXISTS', P .. 'Resumable' .. session) == 1 end
+  return some_resumable
+end
+
 -- Ends one connection: `HDEL` is the gate that lets exactly one caller through.
-local function close(connections, connection, topic, how)
+local function close(session, connection, topic, how)
+  local connections = P .. 'Connections' .. session
   local record = redis.call('HGET', connections, connection)
   if not record then return 0 end
   redis.call('HDEL', connections, connection)
+  if has_resumable(session) then redis.call('SREM', P .. 'Resumable' .. session, connection) end
   local cut = string.find(record, ' ', 1, true)
   local client = string.sub(record, 1, cut - 1)
   if redis.call('HINCRBY', P .. 'Online', client, -1) <= 0 then

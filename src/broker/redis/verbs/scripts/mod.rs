@@ -16,6 +16,7 @@ macro_rules! script {
     };
 }
 
+script!(ADOPT, P = 1, "adopt");
 script!(BEGIN, "begin");
 script!(CLAIM, "claim");
 script!(CLEAR, "clear");

@@ -18,12 +18,18 @@ local remembers = redis.call('EXISTS', closed) == 1
 local some_aside = redis.call('EXISTS', P .. 'Aside') == 1
 for i = 7, #ARGV, 5 do
   local what, connection, client, text, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  if what == 'o' or what == 'a' or what == 'r' then
+  if string.find('oarOAR', what, 1, true) then
+    local resumable = string.find('OAR', what, 1, true)
+    what = string.lower(what)
     if not (remembers and redis.call('ZSCORE', closed, connection))
         and redis.call('HSETNX', connections, connection, client .. ' ' .. text) == 1 then
       if redis.call('HINCRBY', P .. 'Online', client, 1) == 1 then
         stays(client)
         if what == 'o' and some_aside then redis.call('UNLINK', P .. 'Left' .. client) end
+      end
+      if resumable then
+        redis.call('SADD', P .. 'Resumable' .. session, connection)
+        some_resumable = true
       end
       if what ~= 'r' then redis.call('PUBLISH', ARGV[2], text) end
     end
@@ -36,7 +42,7 @@ for i = 7, #ARGV, 5 do
       redis.call('EXPIRE', closed, 60)
       remembers = true
     end
-    close(connections, connection, ARGV[3], (what == 'C' or what == 'X') and 'late' or '')
+    close(session, connection, ARGV[3], (what == 'C' or what == 'X') and 'late' or '')
   end
 end
 redis.call('HSET', P .. 'Sessions', session, ARGV[6] .. string.sub(value, cut))
