@@ -138,9 +138,36 @@ impl ImClient {
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn connect_url(&self, client: impl Into<ClientId>, meta: Option<&str>) -> Result<String> {
-        let client = self.check_user(client.into())?;
+        self.issue(Ticket::new(client.into(), meta))
+    }
+
+    /// As [`connect_url`](Self::connect_url), for a client that is to be waited for as long as `keep` says when its
+    /// connection ends, whatever its node is set to: a phone longer than a browser, zero not at all. Counts for clients
+    /// that speak `imcore.1`. At most [a day](Ticket::LONGEST_KEEP), exact to two seconds.
+    ///
+    /// # Errors
+    /// Those of [`connect_url`](Self::connect_url).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # let im = imcore::example_client()?;
+    /// let url = im.connect_url_keeping(42, None, Duration::from_secs(600))?;
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn connect_url_keeping(
+        &self,
+        client: impl Into<ClientId>,
+        meta: Option<&str>,
+        keep: Duration,
+    ) -> Result<String> {
+        self.issue(Ticket::new(client.into(), meta).kept_for(keep))
+    }
+
+    /// The address for a ticket, which is stored.
+    fn issue(&self, ticket: Ticket) -> Result<String> {
+        let client = self.check_user(ticket.client())?;
         let token = random_token()?;
-        self.broker.put_ticket(&token, &Ticket::new(client, meta), Self::TICKET_LIFE)?;
+        self.broker.put_ticket(&token, &ticket, Self::TICKET_LIFE)?;
         let server = self.placement.owner(client);
         let url = public_url::fill(&self.url_template, &self.placement, server);
         // A template may have a query of its own, for the proxy in front.

@@ -1,6 +1,6 @@
 //! What a connect token stands for, which is also what presence events say.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use serde::Deserialize;
 
@@ -27,6 +27,9 @@ impl Ticket {
     /// How long a token can be used once it is issued, as in the original.
     pub(crate) const LIFE: Duration = Duration::from_secs(10);
 
+    /// The longest time for which a ticket can have its client waited for.
+    pub const LONGEST_KEEP: Duration = Duration::from_secs(24 * 3600);
+
     /// A ticket for `client` with the business's `meta` data (address, device, ...), as the original writes it.
     pub fn new(client: ClientId, meta: Option<&str>) -> Self {
         let mut text = String::with_capacity(48);
@@ -41,9 +44,19 @@ impl Ticket {
         Ticket { client, text: text.into(), tag: 0 }
     }
 
+    /// The client is waited for so long when a connection with this ticket has ended, whatever its node is set to; see
+    /// [`keep`](Self::keep). At most a day; in whole seconds, rounded up. Not the original's; .NET processes skip it.
+    pub fn kept_for(self, keep: Duration) -> Self {
+        let seconds = keep.min(Self::LONGEST_KEEP).as_millis().div_ceil(1000);
+        let mut text = String::from(&*self.text);
+        text.pop();
+        let _ = write!(text, ",\"Keep\":{seconds}}}");
+        Ticket { text: text.into(), ..self }
+    }
+
     /// Reads a stored ticket or an event; `None` unless a .NET subscriber could read it too.
     pub fn parse(text: &str) -> Option<Self> {
-        let (client, _) = read_ticket(text)?;
+        let (client, ..) = read_ticket(text)?;
         Some(Ticket { client, text: text.into(), tag: 0 })
     }
 
@@ -54,7 +67,15 @@ impl Ticket {
 
     /// The business's note about the connection.
     pub fn meta(&self) -> Option<String> {
-        read_ticket(&self.text).and_then(|(_, meta)| meta)
+        read_ticket(&self.text).and_then(|(_, meta, _)| meta)
+    }
+
+    /// How long the client is waited for when its connection has ended, if the ticket says so: it then counts as online,
+    /// stays in its channels, and is given what it missed when it comes back. Of a client that can resume
+    /// (`imcore.1`).
+    pub fn keep(&self) -> Option<Duration> {
+        let (.., seconds) = read_ticket(&self.text)?;
+        seconds.map(Duration::from_secs).map(|keep| keep.min(Self::LONGEST_KEEP))
     }
 
     /// The exact text, as stored and as sent in events.
@@ -88,7 +109,8 @@ pub(crate) fn tag(token: &str) -> u64 {
     token.bytes().fold(0xcbf2_9ce4_8422_2325, mix).max(1)
 }
 
-fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
+/// Client, note, and for how many seconds the client is waited for.
+fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>, Option<u64>)> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Strict {
@@ -96,15 +118,17 @@ fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
         client: ClientId,
         #[serde(rename = "Item2")]
         meta: Option<String>,
+        #[serde(rename = "Keep", default)]
+        keep: Option<u64>,
     }
 
     if ticket.starts_with('{')
-        && let Ok(Strict { client, meta }) = serde_json::from_str(ticket)
+        && let Ok(Strict { client, meta, keep }) = serde_json::from_str(ticket)
     {
-        return Some((client, meta));
+        return Some((client, meta, keep));
     }
     let Json::Object(members) = Json::parse_plain(ticket)? else { return None };
-    let (mut client, mut meta) = (ClientId::Int(0), None);
+    let (mut client, mut meta, mut keep) = (ClientId::Int(0), None, None);
     // The last of a name wins, but a subscriber converts them all.
     for (name, value) in &members {
         match name.as_str() {
@@ -118,14 +142,42 @@ fn read_ticket(ticket: &str) -> Option<(ClientId, Option<String>)> {
             client = id(value)?;
         } else if name.eq_ignore_ascii_case("Item2") {
             meta = if *value == Json::Null { None } else { Some(text(value)?) };
+        } else if name.eq_ignore_ascii_case("Keep") {
+            // What is no number says nothing.
+            keep = text(value).and_then(|text| text.parse().ok());
         }
     }
-    Some((client, meta))
+    Some((client, meta, keep))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ticket_can_say_how_long_its_client_is_kept() {
+        let ticket = Ticket::new(7.into(), Some("m")).kept_for(Duration::from_millis(299_500));
+        assert_eq!(ticket.text(), r#"{"Item1":7,"Item2":"m","Keep":300}"#);
+        let again = Ticket::parse(ticket.text()).unwrap();
+        assert_eq!(
+            (again.keep(), again.meta()),
+            (Some(Duration::from_secs(300)), Some("m".into()))
+        );
+        for (keep, seconds) in [
+            ("0", Some(0)),
+            ("99999999", Some(86_400)),
+            ("\"60\"", Some(60)),
+            ("-1", None),
+            ("1.5", None),
+            ("null", None),
+            ("\"x\"", None),
+            ("{}", None),
+        ] {
+            let ticket = Ticket::parse(&format!("{{\"Item1\":7,\"Keep\":{keep}}}")).unwrap();
+            assert_eq!(ticket.keep(), seconds.map(Duration::from_secs), "{keep}");
+        }
+        assert_eq!(Ticket::new(7.into(), None).keep(), None);
+    }
 
     #[test]
     fn ids_convert_as_in_the_original() {

@@ -360,3 +360,18 @@ behaviour_in_the_clear!(a_node_that_comes_back_takes_its_clients_over, |backend|
     assert!(world.im.is_online(1).unwrap());
     assert_eq!(world.im.channel_members("room").unwrap(), [1.into()]);
 });
+
+behaviour!(an_address_says_how_long_its_client_is_kept, |backend| {
+    let world = World::new(backend, 1);
+    for (keep, parked) in [(0, 0), (600, 1)] {
+        let time = Duration::from_secs(keep);
+        let url = world.im.connect_url_keeping(1, None, time).unwrap();
+        let mut socket = Client::speak(world.node_of(1).local_addr(), &url, "imcore.1").unwrap();
+        assert_eq!(socket.json()["hello"]["keep"], keep);
+        eventually("online", || world.im.is_online(1).unwrap());
+        drop(socket);
+        eventually("closed", || world.node_of(1).vitals().stats().connections == 0);
+        assert_eq!(world.node_of(1).vitals().stats().parked, parked, "{keep}");
+        eventually("as promised", || world.im.is_online(1).unwrap() == (parked == 1));
+    }
+});

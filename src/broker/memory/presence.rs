@@ -211,6 +211,11 @@ impl State {
                         && state.connections.contains_key(connection)
                     {
                         state.resumable.insert(*connection);
+                        // The session holds them all as long as the longest of them.
+                        if let (Some((_, longest)), Some(keep)) = (&mut state.resume, ticket.keep())
+                        {
+                            *longest = keep.max(*longest);
+                        }
                     }
                 }
                 PresenceChange::Closed { connection }

@@ -9,6 +9,7 @@ use crate::{
     id::IdKind,
     placement::{Placement, check_path},
     server::transport::tls::TlsConfig,
+    wire::Ticket,
 };
 
 /// Settings of one node. `ServerConfig::default()` is a node of its own on 127.0.0.1:6001.
@@ -260,6 +261,10 @@ impl ServerConfig {
         }
         if let Some(tls) = &self.tls {
             tls.validate()?;
+        }
+        if self.keep > Ticket::LONGEST_KEEP {
+            let (keep, most) = (self.keep, Ticket::LONGEST_KEEP);
+            return Err(Error::config("keep", format!("{keep:?} is more than a day ({most:?})")));
         }
         self.identity(self.listen)?;
         self.origins.iter().try_for_each(|origin| origins::check(origin))?;

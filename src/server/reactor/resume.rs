@@ -154,7 +154,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// How long the client of a ticket is waited for.
-    pub(super) fn keep_of(&self, _ticket: &Ticket) -> Keep {
-        self.parts.keep
+    pub(super) fn keep_of(&self, ticket: &Ticket) -> Keep {
+        ticket.keep().map_or(self.parts.keep, Keep::new)
     }
 }

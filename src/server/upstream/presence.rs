@@ -352,7 +352,8 @@ impl Presence {
         for FormerConnection { number, ticket, resumable, .. } in connections {
             if *resumable {
                 parked += 1;
-                let (client, keep) = (ticket.client(), self.node.config.keep);
+                let keep = ticket.keep().unwrap_or(self.node.config.keep);
+                let client = ticket.client();
                 let reactor = &self.reactors.all()[self.reactors.index_of(client)];
                 // Fails when the reactor has ended, and the node with it.
                 let _ = reactor.push(Command::Park { client, connection: *number, keep });

@@ -98,10 +98,13 @@ fn in_path(name: &str, mistake: &Mistake) -> Problem {
 // --- Connecting ----------------------------------------------------------------------------------
 
 pub(super) fn connect(call: &Call) -> Outcome {
-    let body = call.body(&["client", "meta"])?;
+    let body = call.body(&["client", "meta", "keep"])?;
     let client = body.need("client", |text| call.user(text))?;
     let meta = body.get("meta", input::meta)?.flatten();
-    let url = call.im.connect_url(client, meta.as_deref())?;
+    let url = match body.get("keep", input::keep)? {
+        Some(keep) => call.im.connect_url_keeping(client, meta.as_deref(), keep)?,
+        None => call.im.connect_url(client, meta.as_deref())?,
+    };
     let expires_in = ImClient::TICKET_LIFE.as_secs();
     Ok(answer(201, &json!({ "url": url, "expires_in": expires_in })))
 }
@@ -165,7 +168,7 @@ struct Direct<'a> {
     sender: ClientId,
     receivers: Vec<ClientId>,
     message: &'a RawValue,
-    receipt: bool,
+    receipt: Receipt,
     /// By which receipts name the message.
     id: Option<String>,
 }
@@ -177,14 +180,15 @@ impl<'a> Direct<'a> {
             receivers: object
                 .need("receivers", |text| json::array(text, (1, LIST), |id| call.user(id)))?,
             message: object.need("message", input::message)?,
-            receipt: object.get("receipt", json::boolean)?.unwrap_or_default(),
+            receipt: object.get("receipt", input::receipt)?.unwrap_or_default(),
             id: object.get("id", input::message_id)?,
         };
-        if direct.receipt && direct.sender.is_system() {
+        let wants_receipt = direct.receipt != Receipt::None;
+        if wants_receipt && direct.sender.is_system() {
             let why = "the system gets no receipts; name the sender that wants them";
             return Err(Mistake::new(why).in_member("receipt"));
         }
-        if direct.id.is_some() && !direct.receipt {
+        if direct.id.is_some() && !wants_receipt {
             let why = "it is for receipts alone; ask for them with \"receipt\": true";
             return Err(Mistake::new(why).in_member("id"));
         }
@@ -195,9 +199,9 @@ impl<'a> Direct<'a> {
     fn add(self, batch: &mut Batch) -> Result<Option<String>, imcore::Error> {
         let Direct { sender, receivers, message, receipt, id } = self;
         let to = Message::to(receivers).from(sender);
-        if receipt {
+        if receipt != Receipt::None {
             let id = id.map_or_else(Message::fresh_id, Ok)?;
-            batch.add(to.receipt(Receipt::Sent).id(&id), message)?;
+            batch.add(to.receipt(receipt).id(&id), message)?;
             return Ok(Some(id));
         }
         batch.add(to, message)?;

@@ -1,7 +1,9 @@
 //! From bodies, paths and queries to values that are good: every limit of the API is enforced here, and
 //! the document states the same ones. Pure.
 
-use imcore::ClientId;
+use std::time::Duration;
+
+use imcore::{ClientId, Receipt, Ticket};
 use serde_json::value::RawValue;
 
 use super::{
@@ -147,6 +149,25 @@ pub(super) fn meta(text: &str) -> Result<Option<String>, Mistake> {
         shape => Err(Mistake::new(format!(
             "it is {shape}; expected a string or null, so put other JSON into a string"
         ))),
+    }
+}
+
+/// How long a client is waited for, in seconds.
+pub(super) fn keep(text: &str) -> Result<Duration, Mistake> {
+    let most = Ticket::LONGEST_KEEP.as_secs();
+    match text.parse().ok().filter(|seconds| *seconds <= most) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err(Mistake::new(format!("expected a whole number of seconds from 0 to {most}"))),
+    }
+}
+
+/// What a sender is told of its message: `true` is `"sent"`.
+pub(super) fn receipt(text: &str) -> Result<Receipt, Mistake> {
+    match text {
+        "false" => Ok(Receipt::None),
+        "true" | "\"sent\"" => Ok(Receipt::Sent),
+        "\"acknowledged\"" => Ok(Receipt::Acknowledged),
+        _ => Err(Mistake::new("expected true, false, \"sent\" or \"acknowledged\"")),
     }
 }
 

@@ -190,6 +190,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "keep",
+        value_name: "SECONDS",
+        help: "How long a client that can resume (imcore.1) is waited for when its connection has ended, unless \
+               its address says otherwise: it stays online and is given what it missed",
+        default: "60",
+        example: "60",
+        kind: Kind::Number,
+        read: |config, given| time::read(given).map(|time| config.server.keep = time),
+        show: |config| time::show(config.server.keep),
+        ..PLAIN
+    },
+    Setting {
         name: "drain",
         // From when it was the only limit with a flag.
         same_as: Some("limits.drain_over"),

@@ -30,6 +30,14 @@ for i = 7, #ARGV, 5 do
       if resumable then
         redis.call('SADD', P .. 'Resumable' .. session, connection)
         some_resumable = true
+        -- The session holds them all as long as the longest of them.
+        local longer = tonumber(string.match(text, '"Keep":(%d+)') or '')
+        if longer then
+          local key, keep = string.match(redis.call('GET', P .. 'Resume' .. session) or '', '^(%x+) (%d+)$')
+          if key and longer > tonumber(keep) then
+            redis.call('SET', P .. 'Resume' .. session, key .. ' ' .. string.format('%.0f', math.min(longer, 86400)))
+          end
+        end
       end
       if what ~= 'r' then redis.call('PUBLISH', ARGV[2], text) end
     end
