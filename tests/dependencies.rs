@@ -183,7 +183,7 @@ const BROKER_LAYERS: [&[&str]; 4] =
 
 /// The broker on Redis: what is asked (`verbs`) and what is heard (`feed`, `events`) have the backend in common.
 const REDIS_LAYERS: [&[&str]; 3] =
-    [&["layout", "link"], &["backend"], &["events", "feed", "verbs"]];
+    [&["appending", "layout", "link"], &["backend"], &["events", "feed", "verbs"]];
 
 /// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
 const PROGRAM_LAYERS: [&[&str]; 9] = [
@@ -284,19 +284,22 @@ fn parts_of_the_broker_import_downward_only() {
 /// What a feed goes by is decided without a connection, a thread or a clock.
 #[test]
 fn what_decides_in_the_broker_knows_no_connections() {
-    const PURE: [&str; 12] = [
+    const PURE: [&str; 15] = [
         "ordered",
         "reports",
         "memory/expiring",
         "memory/leaving",
         "memory/presence",
+        "redis/appending",
         "redis/layout",
         "redis/link/reply",
         "redis/feed/barrier",
         "redis/feed/changes",
+        "redis/feed/cursor",
         "redis/feed/gap",
         "redis/feed/mark",
         "redis/feed/probe",
+        "redis/verbs/posts",
     ];
     for part in PURE {
         let path = root().join(format!("src/broker/{part}.rs"));

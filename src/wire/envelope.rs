@@ -145,6 +145,19 @@ impl Envelope {
         out
     }
 
+    /// As [`decode`](Self::decode), and what the number in front says, if there is one.
+    #[cfg(feature = "redis")]
+    pub(crate) fn decode_numbered(payload: &str) -> (Mark, Result<Envelope, Malformed>) {
+        let (number, message) = split_number(payload);
+        let mark = match number {
+            Some(0) => Mark::Volatile,
+            Some(-1) => Mark::Refused,
+            Some(number) if number >= LEAST_NUMBER => Mark::Logged(number as u64),
+            _ => Mark::Plain,
+        };
+        (mark, Envelope::decode(message))
+    }
+
     /// Reads what any version of the .NET helper writes, as leniently as the .NET server does.
     pub(crate) fn decode(payload: &str) -> Result<Envelope, Malformed> {
         let payload = strip_number(payload);
@@ -178,11 +191,36 @@ impl Envelope {
     }
 }
 
+/// What stands in front of a payload where a log is kept.
+#[cfg(feature = "redis")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Its number in the log.
+    Logged(u64),
+    /// No log is to keep it: `0`.
+    Volatile,
+    /// The log did not take it: `-1`.
+    Refused,
+    /// Nothing, or a number of a CSRedis-era publisher, which only counts.
+    Plain,
+}
+
+/// The log's numbers are microseconds, and none is of before 2001.
+#[cfg(feature = "redis")]
+const LEAST_NUMBER: i64 = 1_000_000_000_000_000;
+
 /// CSRedis-era publishers put `number|` in front of every payload.
 fn strip_number(payload: &str) -> &str {
+    split_number(payload).1
+}
+
+fn split_number(payload: &str) -> (Option<i64>, &str) {
     match payload.split_once('|') {
-        Some((number, rest)) if number.len() <= 24 && number.trim().parse::<i64>().is_ok() => rest,
-        _ => payload,
+        Some((number, rest)) if number.len() <= 24 => match number.trim().parse() {
+            Ok(number) => (Some(number), rest),
+            Err(_) => (None, payload),
+        },
+        _ => (None, payload),
     }
 }
 

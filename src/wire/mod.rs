@@ -20,7 +20,7 @@ mod ticket;
 pub use envelope::Envelope;
 pub(crate) use envelope::MESSAGE_ID_BYTES;
 #[cfg(feature = "redis")]
-pub(crate) use envelope::Malformed;
+pub(crate) use envelope::{Malformed, Mark};
 #[cfg(feature = "server")]
 pub(crate) use position::{POSITION_BYTES, Position};
 #[cfg(feature = "server")]

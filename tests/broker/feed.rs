@@ -39,9 +39,14 @@ impl Node {
 
     /// Not yet connected.
     pub(crate) fn quiet(broker: &dyn Broker) -> Self {
+        Self::starting(broker, FeedStart::Now)
+    }
+
+    /// Not yet connected.
+    pub(crate) fn starting(broker: &dyn Broker, start: FeedStart) -> Self {
         let watchlist = Arc::new(Watchlist::default());
         Node {
-            feed: broker.subscribe(NODE, Arc::clone(&watchlist), FeedStart::Now),
+            feed: broker.subscribe(NODE, Arc::clone(&watchlist), start),
             watchlist,
             channels: HashMap::new(),
             reports: HashMap::new(),
@@ -120,7 +125,7 @@ pub(crate) fn direct(number: i64) -> Envelope {
     }
 }
 
-behaviour!(messages_keep_their_order, |world| {
+logged_behaviour!(messages_keep_their_order, |world| {
     const MESSAGES: i64 = 6000;
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
@@ -146,7 +151,7 @@ behaviour!(messages_keep_their_order, |world| {
     sending.join().unwrap();
 });
 
-behaviour!(payloads_arrive_unchanged, |world| {
+logged_behaviour!(payloads_arrive_unchanged, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     let guid = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
@@ -175,7 +180,7 @@ behaviour!(payloads_arrive_unchanged, |world| {
     }
 });
 
-behaviour!(a_message_never_overtakes_a_join, |world| {
+logged_behaviour!(a_message_never_overtakes_a_join, |world| {
     const PAIRS: i64 = 3000;
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
@@ -198,7 +203,7 @@ behaviour!(a_message_never_overtakes_a_join, |world| {
     assert_eq!(overtaken, 0);
 });
 
-behaviour!(a_message_never_overtakes_a_watch, |world| {
+logged_behaviour!(a_message_never_overtakes_a_watch, |world| {
     const PAIRS: i64 = 1000;
     let broker = world.broker();
     let joins: Vec<_> = (0..PAIRS).map(|number| (id(number + 1), "a")).collect();
@@ -212,7 +217,7 @@ behaviour!(a_message_never_overtakes_a_watch, |world| {
     }
 });
 
-behaviour!(a_message_never_overtakes_a_leave, |world| {
+logged_behaviour!(a_message_never_overtakes_a_leave, |world| {
     const PAIRS: i64 = 1000;
     let broker = world.broker();
     let names: Vec<_> = (0..PAIRS).map(|number| number.to_string()).collect();
@@ -234,7 +239,7 @@ behaviour!(a_message_never_overtakes_a_leave, |world| {
     sending.join().unwrap();
 });
 
-behaviour!(unwatched_clients_are_not_reported, |world| {
+logged_behaviour!(unwatched_clients_are_not_reported, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     node.watchlist.watch(id(1));
@@ -259,7 +264,7 @@ behaviour!(unwatched_clients_are_not_reported, |world| {
     assert!(node.is_in(id(1), "b"));
 });
 
-behaviour!(an_idle_feed_reports_changes, |world| {
+logged_behaviour!(an_idle_feed_reports_changes, |world| {
     const CLIENTS: i64 = 1500;
     let broker = world.broker();
     let joins: Vec<_> = (0..CLIENTS).map(|number| (id(number + 1), "a")).collect();
@@ -279,7 +284,7 @@ behaviour!(an_idle_feed_reports_changes, |world| {
     assert_eq!(event, FeedEvent::Channels { client: id(5), channels: vec![] });
 });
 
-behaviour!(nodes_hear_only_their_own, |world| {
+logged_behaviour!(nodes_hear_only_their_own, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     broker
@@ -290,7 +295,7 @@ behaviour!(nodes_hear_only_their_own, |world| {
     assert_eq!(node.message(), direct(4));
 });
 
-behaviour!(a_second_process_under_one_name_is_told, |world| {
+logged_behaviour!(a_second_process_under_one_name_is_told, |world| {
     let (broker, other) = (world.broker(), world.broker());
     let node = Node::listen(&*broker);
     let twin = Node::listen(&*other);
@@ -312,7 +317,7 @@ behaviour!(a_second_process_under_one_name_is_told, |world| {
     assert_eq!(told.load(Ordering::Relaxed), 2);
 });
 
-behaviour!(a_broadcast_needs_no_watch, |world| {
+logged_behaviour!(a_broadcast_needs_no_watch, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
     let broadcast = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };

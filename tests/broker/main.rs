@@ -25,6 +25,35 @@ macro_rules! behaviour {
     };
 }
 
+/// As `behaviour!`, also with a log on Redis.
+macro_rules! logged_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn behaves($world: &crate::world::World) $body
+
+            #[test]
+            fn memory() {
+                behaves(&crate::world::World::memory());
+            }
+
+            #[cfg(feature = "redis")]
+            #[test]
+            fn redis() {
+                behaves(&crate::world::World::redis());
+            }
+
+            #[cfg(feature = "redis")]
+            #[test]
+            fn redis_with_log() {
+                behaves(&crate::world::World::redis_with_log());
+            }
+        }
+    };
+}
+
 mod channels;
 mod feed;
 mod helper;

@@ -11,6 +11,9 @@ use imcore::{
 };
 use testkit::PATIENCE;
 
+#[cfg(feature = "redis")]
+use crate::feed::NODE;
+
 /// A lease, or the life of a ticket, that no test outlives.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
@@ -39,6 +42,15 @@ impl World {
         World { kind: Kind::Redis { url, options: fresh_options() } }
     }
 
+    /// With a log, and a session of [`NODE`], without which nothing is logged for it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_with_log() -> Self {
+        let server = testkit::Redis::shared();
+        let options = imcore::broker::RedisOptions { log: true, ..fresh_options() };
+        serve(server, &options.prefix, NODE);
+        World { kind: Kind::Redis { url: server.url(), options } }
+    }
+
     /// A broker as a further process would open it.
     pub(crate) fn broker(&self) -> Arc<dyn Broker> {
         match &self.kind {
@@ -49,6 +61,14 @@ impl World {
             }
         }
     }
+}
+
+/// Writes a session of a node, as one that runs has it.
+#[cfg(feature = "redis")]
+pub(crate) fn serve(server: &testkit::Redis, prefix: &str, node: &str) {
+    let mut set = redis::cmd("HSET");
+    set.arg(format!("{prefix}_wsSessions")).arg(format!("{node}#0")).arg(format!("0 {node}"));
+    set.exec(&mut server.connect()).unwrap();
 }
 
 /// Options with a prefix that no other test has.

@@ -7,6 +7,7 @@ use std::{collections::HashSet, sync::Mutex};
 use redis::{Pipeline, Value};
 
 use super::{
+    appending::Appending,
     layout::Layout,
     link::{PIPELINE, RedisOptions, connector::Connector, error, gather::Gather, pool::Pool},
 };
@@ -24,6 +25,8 @@ pub(super) struct Backend {
     pub(super) calls: Pool,
     /// What many threads publish at the same moment.
     pub(super) gather: Gather,
+    /// What those who publish know of the log.
+    pub(super) appending: Appending,
     /// Nodes of which was said that nobody serves them, or that were found to be served.
     pub(super) unserved: Mutex<HashSet<String>>,
     /// Connections for lists, which must not keep the others waiting.
@@ -41,6 +44,7 @@ impl Backend {
             connector: Connector::new(url, &options)?,
             calls: Pool::new(options.pool_size),
             gather: Gather::new((options.pool_size / LANES).max(1)),
+            appending: Appending::default(),
             unserved: Mutex::default(),
             reads: Pool::new(options.read_pool_size),
             walks: Pool::new(1),

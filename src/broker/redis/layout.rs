@@ -34,7 +34,8 @@ impl Layout {
     /// - `Absent`, hash: client that was joined to channels while it was not online, and is not in `Leaving`
     ///   yet -> life of these memberships in ms;
     /// - `Kept<client>`, set with that life: channels that a client in `Leaving` was joined to meanwhile;
-    /// - `Left<client>`, hash: channels that it left because its node was taken for dead -> 0.
+    /// - `Left<client>`, hash: channels that it left because its node was taken for dead -> 0;
+    /// - `LogHead`, hash: epoch, last number and the like of the log, and for each of its streams its last entry.
     pub(super) fn prefix(&self) -> &str {
         &self.key
     }
@@ -126,6 +127,16 @@ impl Layout {
     /// for how many seconds these are held once the session has ended.
     pub(super) fn resume_key(&self, session: &str) -> String {
         format!("{}Resume{session}", self.key)
+    }
+
+    /// Stream, ours: what was logged for one node.
+    pub(super) fn log_key(&self, node: &str) -> String {
+        format!("{}LogOf{node}", self.key)
+    }
+
+    /// Stream, ours: what was logged for all nodes.
+    pub(super) fn log_of_all_key(&self) -> String {
+        format!("{}LogAll", self.key)
     }
 
     /// Hash, ours: connection of the session -> client, a blank, ticket text.

@@ -4,6 +4,7 @@
 //! on a pooled connection (a long batch: one per thousand commands); none is repeated here. Commands,
 //! keys and payloads are those of the .NET original wherever it has any.
 
+mod appending;
 mod backend;
 mod events;
 mod feed;
@@ -132,9 +133,9 @@ impl NodeBroker for RedisBroker {
         &self,
         node: &str,
         watchlist: Arc<Watchlist>,
-        _start: FeedStart,
+        start: FeedStart,
     ) -> Box<dyn Subscription> {
-        Box::new(RedisFeed::new(Arc::clone(&self.backend), node, watchlist))
+        Box::new(RedisFeed::new(Arc::clone(&self.backend), node, watchlist, start))
     }
 }
 

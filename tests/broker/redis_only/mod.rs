@@ -4,6 +4,7 @@
 
 mod cuts;
 mod foreign;
+mod log;
 mod settings;
 
 use imcore::{Error, ErrorKind, broker::RedisBroker};

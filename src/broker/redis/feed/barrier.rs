@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::Envelope;
+use crate::{broker::contract::FeedEvent, wire::Envelope};
 
 /// Messages that wait, in the order in which they were heard.
 ///
@@ -13,17 +13,22 @@ use crate::wire::Envelope;
 #[derive(Default)]
 pub(super) struct Barrier {
     /// A channel message, and all that came behind it.
-    waiting: VecDeque<Envelope>,
+    waiting: VecDeque<(Envelope, Option<u64>)>,
 }
 
 impl Barrier {
     /// Gives a message back that need not wait; keeps it otherwise.
-    pub(super) fn admit(&mut self, envelope: Envelope) -> Option<Envelope> {
+    pub(super) fn admit(&mut self, envelope: Envelope, number: Option<u64>) -> Option<FeedEvent> {
         if self.waiting.is_empty() && !depends_on_channels(&envelope) {
-            return Some(envelope);
+            return Some(FeedEvent::Message { envelope, number });
         }
-        self.waiting.push_back(envelope);
+        self.waiting.push_back((envelope, number));
         None
+    }
+
+    /// The first number of the log among those that wait.
+    pub(super) fn first_number(&self) -> Option<u64> {
+        self.waiting.iter().find_map(|(_, number)| *number)
     }
 
     /// How many messages wait: a probe that is sent now covers all of them.
@@ -37,15 +42,16 @@ impl Barrier {
     }
 
     /// Lets the first `covered` pass, and those behind them up to the next channel message.
-    pub(super) fn open(&mut self, covered: usize) -> impl Iterator<Item = Envelope> {
+    pub(super) fn open(&mut self, covered: usize) -> impl Iterator<Item = FeedEvent> {
         let behind = self.waiting.iter().skip(covered);
-        let free = behind.take_while(|envelope| !depends_on_channels(envelope)).count();
-        self.waiting.drain(..covered + free)
+        let free = behind.take_while(|(envelope, _)| !depends_on_channels(envelope)).count();
+        let open = self.waiting.drain(..covered + free);
+        open.map(|(envelope, number)| FeedEvent::Message { envelope, number })
     }
 }
 
 /// Only messages whose receivers follow from channels depend on joins and leaves before them.
-fn depends_on_channels(envelope: &Envelope) -> bool {
+pub(super) fn depends_on_channels(envelope: &Envelope) -> bool {
     matches!(envelope, Envelope::Channel { channel: Some(_), .. })
 }
 
@@ -59,12 +65,16 @@ mod tests {
         Envelope::Channel { sender: 0.into(), channel, content: String::new() }
     }
 
+    fn told(name: &str) -> FeedEvent {
+        FeedEvent::unnumbered(message(name))
+    }
+
     #[test]
     fn only_what_comes_behind_a_channel_message_waits() {
         let mut barrier = Barrier::default();
-        assert_eq!(barrier.admit(message("")), Some(message("")));
-        assert_eq!(barrier.admit(message("a")), None);
-        assert_eq!(barrier.admit(message("")), None, "order is kept");
+        assert_eq!(barrier.admit(message(""), None), Some(told("")));
+        assert_eq!(barrier.admit(message("a"), None), None);
+        assert_eq!(barrier.admit(message(""), None), None, "order is kept");
         assert_eq!(barrier.len(), 2);
     }
 
@@ -72,12 +82,12 @@ mod tests {
     fn what_was_heard_after_the_probe_waits_for_the_next() {
         let mut barrier = Barrier::default();
         for name in ["a", "", "b", "", "c"] {
-            barrier.admit(message(name));
+            barrier.admit(message(name), None);
         }
-        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [message("a"), message("")]);
+        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [told("a"), told("")]);
         assert_eq!(barrier.open(0).count(), 0, "nothing of b is known yet");
-        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [message("b"), message("")]);
-        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [message("c")]);
-        assert_eq!(barrier.admit(message("")), Some(message("")));
+        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [told("b"), told("")]);
+        assert_eq!(barrier.open(1).collect::<Vec<_>>(), [told("c")]);
+        assert_eq!(barrier.admit(message(""), None), Some(told("")));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(super) struct Data {
-    backend: Arc<Backend>,
+    pub(super) backend: Arc<Backend>,
     pub(super) link: Link,
 }
 
@@ -74,11 +74,23 @@ impl Data {
             published = results.next().map(|count| reply::number(count).max(0) as u64);
             last = results.next().unwrap_or(Value::Nil);
         }
-        if reply::number(last) == 0 {
-            let detail = format!("Redis at {address} no longer knows the node's subscription");
-            return Err(Error::new(ErrorKind::Unavailable, detail));
-        }
+        self.check_heard(reply::number(last))?;
         Ok(published)
+    }
+
+    /// Fails if nobody heard a probe.
+    pub(super) fn check_heard(&self, heard: i64) -> Result<()> {
+        if heard != 0 {
+            return Ok(());
+        }
+        let address = &self.backend.connector.address;
+        let detail = format!("Redis at {address} no longer knows the node's subscription");
+        Err(Error::new(ErrorKind::Unavailable, detail))
+    }
+
+    /// The error that a reply is.
+    pub(super) fn refusal(&self, reply: &Value) -> Option<Error> {
+        error::of_reply(&self.backend.connector.address, reply)
     }
 
     /// Reads the channels of each of `clients`, then sends `mark`: what was read is older than that. The reply
@@ -106,7 +118,7 @@ impl Data {
         Ok((replies.into_iter().map(reply::texts).collect(), marked))
     }
 
-    fn exchange(&mut self, pipeline: &Pipeline, answers: usize) -> Result<Vec<Value>> {
+    pub(super) fn exchange(&mut self, pipeline: &Pipeline, answers: usize) -> Result<Vec<Value>> {
         let connector = &self.backend.connector;
         let packed = pipeline.get_packed_pipeline();
         self.link

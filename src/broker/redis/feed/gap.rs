@@ -17,6 +17,8 @@ pub(super) struct Gap {
     broken: bool,
     /// What was missing at the first probe after that.
     missing: Option<u64>,
+    /// Whether more was heard than was counted: there are senders that do not count.
+    strangers: bool,
 }
 
 impl Gap {
@@ -34,6 +36,11 @@ impl Gap {
         self.heard += 1;
     }
 
+    /// Whether there are senders of whose messages nobody can tell whether they are missing.
+    pub(super) fn has_strangers(&self) -> bool {
+        self.strangers
+    }
+
     /// Whether something may be missing: the next probe must read the count, however early.
     pub(super) fn is_open(&self) -> bool {
         self.broken || self.counted.is_none()
@@ -44,6 +51,8 @@ impl Gap {
     /// to two.
     pub(super) fn reconcile(&mut self, published: u64) -> Option<u64> {
         let counted = self.counted.unwrap_or(published);
+        let strange = self.counted.is_some() && published >= counted && !self.broken;
+        self.strangers |= strange && self.heard > published - counted;
         // Less than before: Redis went back to an old snapshot, and nobody knows what was sent.
         let missing = published.saturating_sub(counted).saturating_sub(self.heard);
         let lost = match (self.broken, self.missing) {
@@ -54,7 +63,8 @@ impl Gap {
             }
             (true, first) => first.unwrap_or(0).min(missing),
         };
-        *self = Gap { counted: Some(published), ..Gap::default() };
+        let strangers = self.strangers;
+        *self = Gap { counted: Some(published), strangers, ..Gap::default() };
         Some(lost)
     }
 }
@@ -118,6 +128,20 @@ mod tests {
         let mut gap = listening(50);
         gap.reconnected(false);
         assert_eq!(gap.reconcile(3), Some(0));
+    }
+
+    #[test]
+    fn senders_that_do_not_count_are_noticed() {
+        let mut gap = listening(50);
+        gap.heard = 3;
+        assert_eq!(gap.reconcile(53), Some(0));
+        assert!(!gap.has_strangers());
+        gap.heard = 3;
+        gap.reconcile(55);
+        assert!(gap.has_strangers());
+        gap.reconnected(false);
+        gap.reconcile(55);
+        assert!(gap.has_strangers(), "they do not go");
     }
 
     #[test]

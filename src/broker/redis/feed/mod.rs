@@ -12,8 +12,8 @@
 //! order; one probe covers everything received before it was sent.
 //!
 //! Here the parts are stepped, each of which keeps a state of its own: `changes` (who must be read again),
-//! `barrier` (what waits), `probe` (what is proven), `gap` (what was missed), `mark` (whether Redis has lost
-//! data).
+//! `barrier` (what waits), `probe` (what is proven), `gap` (what was missed that no log has), `mark` (whether Redis
+//! has lost data), `cursor` (how far the log was read); `follow` steps the last.
 //!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
@@ -21,10 +21,13 @@
 
 mod barrier;
 mod changes;
+mod cursor;
 mod data;
 mod eviction;
+mod follow;
 mod gap;
 mod mark;
+mod pages;
 mod probe;
 
 use std::{
@@ -38,10 +41,12 @@ use redis::{Msg, Value};
 use self::{
     barrier::Barrier,
     changes::{Changes, INVALIDATE},
+    cursor::{Cursor, Reading},
     data::Data,
     eviction::warn_of_eviction,
     gap::Gap,
     mark::Mark,
+    pages::Logged,
     probe::{Covers, Probes, Whose},
 };
 use super::{
@@ -50,12 +55,12 @@ use super::{
 };
 use crate::{
     broker::{
-        contract::{Echo, FeedEvent, Subscription, Watchlist},
+        contract::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
         ordered::IDLE_CHUNK,
     },
     error::{Error, ErrorKind, Result},
     throttle::Throttle,
-    wire::{Envelope, Malformed},
+    wire::{Envelope, Malformed, Mark as Numbered},
 };
 
 /// Nobody wakes the feed when the watchlist changes, so it looks that often.
@@ -73,6 +78,14 @@ pub(super) struct RedisFeed {
     probes: Probes,
     gap: Gap,
     mark: Mark,
+    /// Where it stands in the log; `None` before it is found, and without one.
+    cursor: Option<Cursor>,
+    /// What is being read there.
+    reading: Option<Reading<Logged>>,
+    /// What was read, while memberships must be read before it is handed on.
+    held: Vec<FeedEvent>,
+    /// Whether what the log holds comes first, and then [`FeedEvent::Listening`].
+    from_log: bool,
     connections: Option<Box<Connections>>,
     /// What can be handed on.
     ready: VecDeque<FeedEvent>,
@@ -91,7 +104,12 @@ struct Connections {
 }
 
 impl RedisFeed {
-    pub(super) fn new(backend: Arc<Backend>, node: &str, watchlist: Arc<Watchlist>) -> Self {
+    pub(super) fn new(
+        backend: Arc<Backend>,
+        node: &str,
+        watchlist: Arc<Watchlist>,
+        start: FeedStart,
+    ) -> Self {
         RedisFeed {
             node: node.into(),
             topic: backend.layout.node_topic(node),
@@ -100,6 +118,10 @@ impl RedisFeed {
             probes: Probes::new(Instant::now()),
             gap: Gap::default(),
             mark: Mark::new(&backend.layout, node),
+            cursor: None,
+            reading: None,
+            held: Vec::new(),
+            from_log: start == FeedStart::Log && backend.options.log,
             backend,
             connections: None,
             ready: VecDeque::new(),
@@ -116,9 +138,15 @@ impl RedisFeed {
         let now = Instant::now();
         self.probes.restart(now)?;
         self.gap.reconnected(began_anew);
-        self.ready.push_back(FeedEvent::Listening);
         let (proven, flushed) = (true, false);
-        Ok(Box::new(Connections { listener, data, proven, refreshed: now, flushed }))
+        let mut connections =
+            Box::new(Connections { listener, data, proven, refreshed: now, flushed });
+        if self.backend.options.log {
+            self.enter_log(&mut connections, None, true)?;
+        } else {
+            self.ready.push_back(FeedEvent::Listening);
+        }
+        Ok(connections)
     }
 
     /// Opens a data connection whose tracking notices go to the listener. Also returns whether the count of
@@ -169,6 +197,9 @@ impl RedisFeed {
     fn step(&mut self, connections: &mut Connections, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         self.changes.take_over();
+        if self.reading.is_some() || !self.held.is_empty() {
+            return self.with_data(connections, Self::read_log);
+        }
         let count =
             self.gap.is_open() || self.probes.is_due(now, self.backend.options.probe_interval);
         if !self.probes.is_under_way() && (count || !self.barrier.is_empty()) {
@@ -204,8 +235,14 @@ impl RedisFeed {
         count: bool,
     ) -> Result<()> {
         let probe = self.probes.next();
-        let published = connections.data.probe(&self.node, &self.topic, &probe, count)?;
-        self.probes.sent(now, Covers { waiting: self.barrier.len(), published });
+        let data = &mut connections.data;
+        let (published, head) = if count && self.backend.options.log {
+            let (published, head) = data.check(&self.node, &self.topic, &probe)?;
+            (Some(published), Some(head))
+        } else {
+            (data.probe(&self.node, &self.topic, &probe, count)?, None)
+        };
+        self.probes.sent(now, Covers { waiting: self.barrier.len(), published, head });
         Ok(())
     }
 
@@ -220,23 +257,19 @@ impl RedisFeed {
             self.ready.push_back(FeedEvent::Malformed("payload is not UTF-8"));
             return Ok(());
         };
-        match Envelope::decode(payload) {
+        let (mark, message) = Envelope::decode_numbered(payload);
+        match message {
             Err(malformed) => {
                 // Of a newer version: counted by who sent it, so it is not lost.
-                if malformed == Malformed::UnknownCommand {
+                if malformed == Malformed::UnknownCommand && mark == Numbered::Plain {
                     self.gap.heard();
                 }
                 self.ready.push_back(FeedEvent::Malformed(malformed.as_str()));
+                Ok(())
             }
-            Ok(Envelope::Probe { origin, number }) => {
-                return self.hear_probe(connections, origin, number);
-            }
-            Ok(envelope) => {
-                self.gap.heard();
-                self.ready.extend(self.barrier.admit(envelope).map(FeedEvent::unnumbered));
-            }
+            Ok(Envelope::Probe { origin, number }) => self.hear_probe(connections, origin, number),
+            Ok(envelope) => self.hear_message(connections, mark, envelope),
         }
-        Ok(())
     }
 
     fn hear_probe(
@@ -252,10 +285,19 @@ impl RedisFeed {
                 self.ready.push_back(FeedEvent::DuplicateNode);
                 Ok(())
             }
-            Whose::Own(Covers { waiting, published }) => {
+            Whose::Own(Covers { waiting, published, head }) => {
                 let lost = published.and_then(|published| self.gap.reconcile(published));
-                self.ready.extend(lost.filter(|lost| *lost > 0).map(FeedEvent::Lost));
-                self.with_data(connections, |feed, connections| feed.release(connections, waiting))
+                if let Some(lost @ 1..) = lost {
+                    self.ready.push_back(FeedEvent::Lost(lost));
+                    self.tell_of_hole();
+                }
+                self.with_data(connections, |feed, connections| {
+                    feed.release(connections, waiting)
+                })?;
+                match head {
+                    Some(head) => self.check_log(connections, &head),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -268,7 +310,7 @@ impl RedisFeed {
             self.reread(connections, usize::MAX)?;
         }
         connections.proven = true;
-        self.ready.extend(self.barrier.open(covered).map(FeedEvent::unnumbered));
+        self.ready.extend(self.barrier.open(covered));
         Ok(())
     }
 

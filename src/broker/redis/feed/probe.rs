@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cursor::Head;
 use crate::{broker::contract::Echo, error::Result, token::random_u64, wire::Envelope};
 
 /// The probes of one feed: at most one is under way.
@@ -30,12 +31,14 @@ struct Probe {
 }
 
 /// What is proven by the return of a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Covers {
     /// How many of the messages that waited for the barrier were heard before it was sent.
     pub(super) waiting: usize,
     /// Messages counted by their senders when it was published, if it was read.
     pub(super) published: Option<u64>,
+    /// The head of the log as it was then, if it was read.
+    pub(super) head: Option<Head>,
 }
 
 /// Whose probe was heard.
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const NOTHING: Covers = Covers { waiting: 0, published: None };
+    const NOTHING: Covers = Covers { waiting: 0, published: None, head: None };
 
     fn begun(now: Instant) -> Probes {
         let mut probes = Probes::new(now);
@@ -157,8 +160,8 @@ mod tests {
         probes.restart(start + SECOND).unwrap();
         assert!(!probes.is_under_way());
         probes.next();
-        let covers = Covers { waiting: 3, published: Some(9) };
-        probes.sent(start + SECOND, covers);
+        let covers = Covers { waiting: 3, published: Some(9), head: None };
+        probes.sent(start + SECOND, covers.clone());
         assert_eq!(probes.heard(7, 1, start + 2 * SECOND, SECOND), Whose::Former);
         assert_eq!(probes.echo(), None);
         assert_eq!(probes.heard(7, 2, start + 3 * SECOND, SECOND), Whose::Own(covers));

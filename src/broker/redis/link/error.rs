@@ -119,6 +119,15 @@ pub(crate) fn check_steps(address: &str, replies: &[Value]) -> Result<()> {
     Err(Error::new(ErrorKind::Interrupted, detail).with_source(first))
 }
 
+/// A call of several round trips failed after `done` of its steps.
+pub(crate) fn broke_off(done: usize, error: Error) -> Error {
+    if done == 0 {
+        return error;
+    }
+    let detail = format!("it broke off after {done} steps");
+    Error::new(ErrorKind::Interrupted, detail).with_source(error)
+}
+
 /// The key of the command holds something else than the wire contract says.
 pub(crate) fn is_wrong_type(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")

@@ -27,11 +27,20 @@ const BYTES: usize = 1 << 20;
 pub(crate) struct Load {
     /// How many messages go to each node.
     pub(crate) counts: Vec<(String, u64)>,
-    /// A `PUBLISH` for each message.
+    /// A `PUBLISH` for each message; with a log the arguments that stand for them.
     pub(crate) packed: Vec<u8>,
+    /// How many arguments those are.
+    pub(crate) arguments: usize,
     pub(crate) messages: usize,
     /// When a connection for it must be found.
     pub(crate) deadline: Instant,
+}
+
+impl Load {
+    /// Nothing yet.
+    pub(crate) fn empty(deadline: Instant) -> Self {
+        Load { counts: Vec::new(), packed: Vec::new(), arguments: 0, messages: 0, deadline }
+    }
 }
 
 /// What a caller who waits is told.
@@ -186,7 +195,7 @@ mod tests {
 
     fn load(text: &str, wait: Duration) -> Load {
         let deadline = Instant::now() + wait;
-        Load { counts: Vec::new(), packed: text.into(), messages: 1, deadline }
+        Load { packed: text.into(), messages: 1, ..Load::empty(deadline) }
     }
 
     /// Each message is answered by its own text.

@@ -174,11 +174,9 @@ impl InUse<'_> {
         for pipeline in pipelines {
             match self.run(&pipeline) {
                 Ok(next) => replies.push(next),
-                Err(error) if replies.is_empty() => return Err(error),
                 Err(error) => {
-                    let done: usize = replies.iter().map(Vec::len).sum();
-                    let detail = format!("it broke off after {done} steps");
-                    return Err(Error::new(ErrorKind::Interrupted, detail).with_source(error));
+                    let done = replies.iter().map(Vec::len).sum();
+                    return Err(error::broke_off(done, error));
                 }
             }
         }

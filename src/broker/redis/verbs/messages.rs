@@ -24,23 +24,30 @@ impl Backend {
         if outgoing.is_empty() {
             return Ok(());
         }
+        let replies = match self.options.log {
+            true => self.publish_logged(outgoing)?,
+            false => self.publish_plain(outgoing)?,
+        };
+        self.warn_of_unserved(outgoing, &replies);
+        error::check_steps(&self.connector.address, &replies)
+    }
+
+    /// Publishes without a log; a reply for each message.
+    fn publish_plain(&self, outgoing: &[(&str, Envelope)]) -> Result<Vec<Value>> {
         let mut packed = Vec::new();
         for (node, envelope) in outgoing.iter().take(PIPELINE) {
             let mut publish = cmd("PUBLISH");
             publish.arg(self.layout.node_topic(node)).arg(envelope.encode());
             publish.write_packed_command(&mut packed);
         }
-        let replies = if outgoing.len() > PIPELINE || packed.len() > LONG {
-            self.send_alone(outgoing)?
-        } else {
-            let counts = count_by_node(outgoing);
-            let counts = counts.into_iter().map(|(node, count)| (node.to_owned(), count)).collect();
-            let deadline = self.connector.connect_deadline();
-            let load = Load { counts, packed, messages: outgoing.len(), deadline };
-            self.gather.send(load, |loads| self.send_together(loads))?
-        };
-        self.warn_of_unserved(outgoing, &replies);
-        error::check_steps(&self.connector.address, &replies)
+        if outgoing.len() > PIPELINE || packed.len() > LONG {
+            return self.send_alone(outgoing);
+        }
+        let counts = count_by_node(outgoing);
+        let counts = counts.into_iter().map(|(node, count)| (node.to_owned(), count)).collect();
+        let empty = Load::empty(self.connector.connect_deadline());
+        let load = Load { counts, packed, messages: outgoing.len(), ..empty };
+        self.gather.send(load, |loads| self.send_together(loads))
     }
 
     /// Over one connection, in as many round trips as it takes.

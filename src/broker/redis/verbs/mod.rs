@@ -3,10 +3,12 @@
 //! Called by `RedisBroker`, on any thread. A verb builds its commands, has them run and reads the replies; it
 //! keeps nothing between two calls and opens no connection.
 
+mod append;
 mod channels;
 mod lists;
 mod messages;
 mod overview;
+mod posts;
 mod presence;
 mod report;
 mod requests;

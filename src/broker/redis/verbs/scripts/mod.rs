@@ -17,6 +17,7 @@ macro_rules! script {
 }
 
 script!(ADOPT, P = 1, "adopt");
+script!(APPEND, P = 1, "trim", "append");
 script!(BEGIN, "begin");
 script!(CLAIM, "claim");
 script!(CLEAR, "clear");

@@ -1,0 +1,130 @@
+//! What all who publish over one broker know of the log: which nodes can read it, and whether it took everything.
+//!
+//! Shared by threads; kept in the backend, used by `append`. Knows no connection and is told the time.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How long it is believed that no node of this library serves a name, and that one does.
+const RECHECK_ABSENT: Duration = Duration::from_secs(1);
+const RECHECK_SERVED: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Appending {
+    /// Name of the script in Redis's cache.
+    script: Mutex<Option<String>>,
+    /// Node -> whether it is of this library, and when that was found.
+    served: Mutex<HashMap<String, (bool, Instant)>>,
+    /// How often the log was refused, and up to which of them the log knows of it.
+    refused: AtomicU64,
+    noted: AtomicU64,
+}
+
+impl Appending {
+    pub(super) fn script(&self) -> Option<String> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_script(&self, name: &str) {
+        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+    }
+
+    /// Whether a node of this library serves `node`; it was [found out](Self::found) before.
+    pub(super) fn is_served(&self, node: &str) -> bool {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.get(node).is_some_and(|(is, _)| *is)
+    }
+
+    /// Those of `nodes` of which that must be found out, again or for the first time. Others who ask meanwhile go on
+    /// with what is known.
+    pub(super) fn stale<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a str>,
+        now: Instant,
+    ) -> Vec<&'a str> {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stale = Vec::new();
+        let mut last = "";
+        for node in nodes {
+            if std::mem::replace(&mut last, node) == node || stale.contains(&node) {
+                continue;
+            }
+            match served.get_mut(node) {
+                Some((is, at)) => {
+                    let life = if *is { RECHECK_SERVED } else { RECHECK_ABSENT };
+                    if now >= *at + life {
+                        *at = now;
+                        stale.push(node);
+                    }
+                }
+                None => stale.push(node),
+            }
+        }
+        stale
+    }
+
+    /// Whether `node` is served; true if that it is not is news.
+    pub(super) fn found(&self, node: &str, is: bool, now: Instant) -> bool {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = served.insert(node.to_owned(), (is, now));
+        !is && before.is_none_or(|(was, _)| was)
+    }
+
+    /// How often the log was refused, if it does not know of all of them.
+    pub(super) fn unnoted(&self) -> Option<u64> {
+        let refused = self.refused.load(Ordering::Acquire);
+        (self.noted.load(Ordering::Acquire) < refused).then_some(refused)
+    }
+
+    /// The log knows of those refusals.
+    pub(super) fn note(&self, refused: u64) {
+        self.noted.fetch_max(refused, Ordering::AcqRel);
+    }
+
+    /// Something was published that the log refused.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_served_is_looked_for_again_soon() {
+        let (appending, now) = (Appending::default(), Instant::now());
+        let stale = |after: u64| {
+            let later = now + Duration::from_millis(after);
+            appending.stale(["a", "a", "b", "a"].into_iter(), later)
+        };
+        assert_eq!(stale(0), ["a", "b"]);
+        assert!(!appending.found("a", true, now) && appending.found("b", false, now));
+        assert!(appending.is_served("a") && !appending.is_served("b"));
+        assert!(stale(999).is_empty());
+        assert_eq!(stale(1000), ["b"]);
+        assert!(stale(1001).is_empty(), "one looks for all");
+        assert!(!appending.found("b", false, now), "that was said");
+        assert_eq!(stale(60_000), ["a", "b"]);
+        assert!(appending.found("a", false, now));
+    }
+
+    #[test]
+    fn a_refusal_is_noted_by_who_knew_of_it() {
+        let appending = Appending::default();
+        assert_eq!(appending.unnoted(), None);
+        appending.refuse();
+        let known = appending.unnoted().unwrap();
+        appending.refuse();
+        appending.note(known);
+        assert_eq!(appending.unnoted(), Some(2));
+        appending.note(2);
+        assert_eq!(appending.unnoted(), None);
+    }
+}

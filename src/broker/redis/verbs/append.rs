@@ -1,0 +1,172 @@
+//! Publishing with a log: what goes out is also kept in Redis for a while, in the same step.
+//!
+//! Called by `messages`. The log never costs a message: where Redis refuses to keep it, it is published all the
+//! same, marked as such, and the log says that it is not whole.
+
+use std::time::Instant;
+
+use redis::{Pipeline, Value};
+
+use super::{
+    posts::{Post, posts, push},
+    scripts,
+};
+use crate::{
+    broker::redis::{
+        backend::Backend,
+        link::{PIPELINE, error, gather::Load, pool::InUse, reply},
+    },
+    error::Result,
+    throttle::Throttle,
+    token::random_u64,
+    wire::Envelope,
+};
+
+/// A send of more bytes goes out by itself: others must not wait for it.
+const LONG: usize = 256 << 10;
+
+impl Backend {
+    /// Publishes and logs; a reply for each message.
+    pub(super) fn publish_logged(&self, outgoing: &[(&str, Envelope)]) -> Result<Vec<Value>> {
+        self.look_who_serves(outgoing)?;
+        let posts = posts(outgoing, |node| self.appending.is_served(node));
+        let mut loads: Vec<Load> = Vec::new();
+        let deadline = self.connector.connect_deadline();
+        let (mut load, mut copies) = (Load::empty(deadline), 0);
+        for post in &posts {
+            copies += Post::copies(post);
+            if load.messages > 0 && (copies > PIPELINE || load.packed.len() > LONG) {
+                loads.push(std::mem::replace(&mut load, Load::empty(deadline)));
+                copies = post.copies();
+            }
+            load.arguments += post.pack(&mut load.packed);
+            load.messages += post.copies();
+        }
+        if loads.is_empty() && load.packed.len() <= LONG {
+            return self.gather.send(load, |loads| {
+                let deadline = loads.first().map_or(deadline, |load| load.deadline);
+                self.append(&mut self.calls.take_by(&self.connector, deadline)?, loads)
+            });
+        }
+        loads.push(load);
+        let mut in_use = self.calls.take(&self.connector)?;
+        let mut replies = Vec::with_capacity(outgoing.len());
+        for load in &loads {
+            match self.append(&mut in_use, &[load]) {
+                Ok(next) => replies.extend(next),
+                Err(error) => return Err(error::broke_off(replies.len(), error)),
+            }
+        }
+        Ok(replies)
+    }
+
+    /// One run of the script; a reply for each message.
+    fn append(&self, in_use: &mut InUse, loads: &[&Load]) -> Result<Vec<Value>> {
+        let unnoted = self.appending.unnoted();
+        let arguments = self.arguments(loads, unnoted.is_some())?;
+        let reply = self.run_append(in_use, &arguments)?;
+        let messages: usize = loads.iter().map(|load| load.messages).sum();
+        if matches!(reply, Value::ServerError(_)) {
+            return Ok(vec![reply; messages]);
+        }
+        let mut parts = reply::items(reply).into_iter();
+        let logged = reply::number(parts.next().unwrap_or(Value::Nil));
+        let refusal = parts.next().unwrap_or(Value::Nil);
+        let failed = parts.next().unwrap_or(Value::Nil);
+        if let Some(error) = error::of_reply(&self.connector.address, &refusal) {
+            self.appending.refuse();
+            static REFUSED: Throttle = Throttle::new();
+            if let Some(more) = REFUSED.admit(&error.to_string()) {
+                log::warn!(reason:% = error; "messages are sent, but the log takes none: {error}{more}");
+            }
+        } else if let Some(refused) = unnoted.filter(|_| logged > 0) {
+            self.appending.note(refused);
+        }
+        if matches!(failed, Value::ServerError(_)) {
+            return Ok(vec![failed; messages]);
+        }
+        let mut replies = vec![Value::Int(1); messages];
+        for place in reply::items(parts.next().unwrap_or(Value::Nil)) {
+            if let Some(unheard) = replies.get_mut(reply::number(place) as usize) {
+                *unheard = Value::Int(0);
+            }
+        }
+        Ok(replies)
+    }
+
+    /// All arguments of the script, packed, behind their number.
+    fn arguments(&self, loads: &[&Load], unnoted: bool) -> Result<(usize, Vec<u8>)> {
+        let options = &self.options;
+        let bytes: usize = loads.iter().map(|load| load.packed.len()).sum();
+        let mut packed = Vec::with_capacity(bytes + 256);
+        let head = [
+            self.layout.prefix().to_owned(),
+            self.layout.node_topic(""),
+            format!("{:016x}", random_u64()?),
+            options.log_age.as_micros().to_string(),
+            options.log_bytes.to_string(),
+            u8::from(unnoted).to_string(),
+        ];
+        head.iter().for_each(|argument| push(&mut packed, argument.as_bytes()));
+        loads.iter().for_each(|load| packed.extend_from_slice(&load.packed));
+        Ok((head.len() + loads.iter().map(|load| load.arguments).sum::<usize>(), packed))
+    }
+
+    /// Runs the script from Redis's cache, into which it is put if it is not there.
+    fn run_append(
+        &self,
+        in_use: &mut InUse,
+        (count, arguments): &(usize, Vec<u8>),
+    ) -> Result<Value> {
+        let mut known = self.appending.script();
+        loop {
+            let fresh = known.is_none();
+            let name = match known.take() {
+                Some(name) => name,
+                None => {
+                    let mut load = Pipeline::new();
+                    load.cmd("SCRIPT").arg("LOAD").arg(&*scripts::APPEND);
+                    let loaded = in_use.run(&load)?.pop().unwrap_or(Value::Nil);
+                    if matches!(loaded, Value::ServerError(_)) {
+                        return Ok(loaded);
+                    }
+                    let name = reply::text(loaded);
+                    self.appending.set_script(&name);
+                    name
+                }
+            };
+            let mut packed = Vec::with_capacity(arguments.len() + 100);
+            packed.extend_from_slice(format!("*{}\r\n", count + 3).as_bytes());
+            for argument in ["EVALSHA", &name, "0"] {
+                push(&mut packed, argument.as_bytes());
+            }
+            packed.extend_from_slice(arguments);
+            let reply = in_use.run_packed(&packed, 1)?.pop().unwrap_or(Value::Nil);
+            let missing = matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
+            if !missing || fresh {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Finds out which of the nodes are of this library, if that is not known or was found too long ago: others
+    /// cannot read what has a number in front.
+    fn look_who_serves(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+        let now = Instant::now();
+        let stale = self.appending.stale(outgoing.iter().map(|(node, _)| *node), now);
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let sessions = self.sessions()?;
+        for node in stale {
+            let is = sessions.iter().any(|(_, name)| name == node);
+            if self.appending.found(node, is, now) {
+                log::warn!(
+                    "no node of imcore has a session as {node:?}: what goes to it, and what goes to all nodes, \
+                     is sent without the log until there is one"
+                );
+            }
+        }
+        Ok(())
+    }
+}
