@@ -47,6 +47,8 @@ pub(crate) enum Command<S = Transport> {
     Park { client: ClientId, connection: u64, keep: Duration },
     /// From the feed: the broker lost data; the channels of all clients are as they were up to here.
     Rejoin,
+    /// From presence: the broker knows all these channels again.
+    Rejoined,
     /// From the feed: close all connections of a client.
     ForceOffline(ClientId),
     /// From the handle: close everything, then end.

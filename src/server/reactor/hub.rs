@@ -18,6 +18,9 @@ pub(crate) struct Hub {
     clients: AHashMap<ClientId, Client>,
     /// Only channels with a member here, so that a message to any other costs one look-up.
     channels: AHashMap<Rc<str>, Channel>,
+    /// While the broker is told again what it has forgotten: clients that are kept in channels of which it does not know
+    /// any more.
+    restoring: Option<AHashSet<ClientId>>,
 }
 
 #[derive(Debug, Default)]
@@ -187,7 +190,9 @@ impl Hub {
         match &mut entry.connections {
             Connections::One(only) if *only != key => return false,
             Connections::One(_) => {
+                let restoring = self.restoring.take();
                 self.set_channels(client, Vec::new());
+                self.restoring = restoring;
                 self.clients.remove(&client);
                 return true;
             }
@@ -202,9 +207,30 @@ impl Hub {
         false
     }
 
+    /// From now on the broker says too little of who is in which channel: nobody leaves one before the
+    /// [end](Self::restored) of that.
+    pub(crate) fn restore(&mut self) {
+        self.restoring.get_or_insert_default();
+    }
+
+    /// The broker knows all memberships again. Returns the clients of which it said less meanwhile: they are in the channels
+    /// that it names next.
+    pub(crate) fn restored(&mut self) -> AHashSet<ClientId> {
+        self.restoring.take().unwrap_or_default()
+    }
+
     /// The client is in exactly these channels from now on. Ignored for a client without connection.
-    pub(crate) fn set_channels(&mut self, client: ClientId, channels: Vec<String>) {
+    pub(crate) fn set_channels(&mut self, client: ClientId, mut channels: Vec<String>) {
         let Some(entry) = self.clients.get_mut(&client) else { return };
+        if let Some(restoring) = &mut self.restoring {
+            let named: AHashSet<&str> = channels.iter().map(String::as_str).collect();
+            let missing = entry.channels.iter().filter(|name| !named.contains(&***name));
+            let missing: Vec<_> = missing.map(|name| name.to_string()).collect();
+            if !missing.is_empty() {
+                restoring.insert(client);
+                channels.extend(missing);
+            }
+        }
         let before = std::mem::take(&mut entry.channels);
         let mut after = Vec::with_capacity(channels.len());
         for channel in channels {
@@ -295,6 +321,26 @@ mod tests {
 
     fn plan(hub: &mut Hub, sender: i64, channel: &str) -> Vec<Key> {
         hub.plan(sender.into(), channel).into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn nobody_leaves_a_channel_while_the_broker_is_told_again() {
+        let mut hub = Hub::default();
+        hub.insert(1.into(), 10);
+        hub.insert(2.into(), 20);
+        hub.set_channels(1.into(), vec!["a".into()]);
+        hub.restore();
+        hub.set_channels(1.into(), Vec::new());
+        hub.set_channels(2.into(), vec!["a".into()]);
+        let plan =
+            |hub: &mut Hub| hub.plan(0.into(), "a").into_iter().flatten().collect::<Vec<_>>();
+        assert_eq!(plan(&mut hub), [10, 20]);
+        assert_eq!(hub.restored().into_iter().collect::<Vec<_>>(), [1.into()]);
+        hub.set_channels(1.into(), Vec::new());
+        assert_eq!(plan(&mut hub), [20]);
+        hub.restore();
+        assert!(hub.remove(2.into(), 20));
+        assert!(hub.plan(0.into(), "a").is_none(), "who is gone is in no channel");
     }
 
     #[test]

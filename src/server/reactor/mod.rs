@@ -317,7 +317,15 @@ impl<S: Socket> Reactor<S> {
                 let own = self.hub.own(sender);
                 return 1 + self.deliver(Delivery::All { next: 0, own, message }, most);
             }
-            Command::Rejoin => self.rejoin(),
+            Command::Rejoin => {
+                self.hub.restore();
+                self.rejoin();
+            }
+            Command::Rejoined => {
+                // Its answer to this says who has left meanwhile.
+                let clients = self.hub.restored();
+                clients.into_iter().for_each(|client| self.parts.watchlist.watch(client));
+            }
             Command::Channels { client, channels } => self.hub.set_channels(client, channels),
             Command::ForceOffline(client) => {
                 for key in self.hub.connections(client).to_vec() {

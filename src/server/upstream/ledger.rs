@@ -35,6 +35,8 @@ pub(crate) struct Ledger {
     again: usize,
     /// Memberships that the broker has forgotten.
     members: Vec<(ClientId, String)>,
+    /// Reactors that have named theirs, since all of them were last told again.
+    named: usize,
     /// Clients that were taken for gone and are here: to be brought back into their channels.
     returned: Vec<ClientId>,
     /// Reports that were ever taken from the queue.
@@ -46,7 +48,10 @@ impl Ledger {
         self.taken += 1;
         match report {
             Report::Change(change) => self.changes.push_back(change),
-            Report::Members(members) => self.members.extend(members),
+            Report::Members(members) => {
+                self.members.extend(members);
+                self.named += 1;
+            }
         }
     }
 
@@ -60,6 +65,28 @@ impl Ledger {
                 }
                 false => self.changes.push_back(PresenceChange::ClosedLate { connection: number }),
             }
+        }
+    }
+
+    /// What is left of a session that others have ended goes on: of its connections nobody was told anything, so those that
+    /// are here stay as they are, and those that are not have still to be told.
+    pub(crate) fn retake(&mut self, connections: Vec<FormerConnection>) {
+        let mut left: AHashMap<u64, FormerConnection> =
+            connections.into_iter().map(|connection| (connection.number, connection)).collect();
+        let (held, again, resumable) = (&mut self.held, &mut self.again, &mut self.resumable);
+        self.changes.retain(|change| {
+            let PresenceChange::Reopened { connection, .. } = change else { return true };
+            let Some(kept) = left.remove(connection) else { return true };
+            held.insert(*connection, kept.ticket.into_text());
+            if kept.resumable {
+                resumable.insert(*connection);
+            }
+            *again = again.saturating_sub(1);
+            false
+        });
+        for FormerConnection { number, ticket, .. } in left.into_values() {
+            self.held.insert(number, ticket.into_text());
+            self.changes.push_back(PresenceChange::ClosedLate { connection: number });
         }
     }
 
@@ -130,6 +157,16 @@ impl Ledger {
     /// Some memberships that the broker has forgotten, the last `limit`.
     pub(crate) fn members(&self, limit: usize) -> &[(ClientId, String)] {
         &self.members[self.members.len().saturating_sub(limit)..]
+    }
+
+    /// Whether the memberships that all of so many reactors have named are told again; says so once.
+    pub(crate) fn members_are_back(&mut self, reactors: usize) -> bool {
+        // One loss after another: each reactor names all it has each time.
+        let back = self.members.is_empty() && self.named > 0 && self.named.is_multiple_of(reactors);
+        if back {
+            self.named = 0;
+        }
+        back
     }
 
     pub(crate) fn members_joined(&mut self, count: usize) {
@@ -247,6 +284,33 @@ mod tests {
     #[test]
     fn what_was_reaped_and_has_closed_is_not_told_again() {
         assert_eq!(told(&mut in_an_outage(Ended::Reaped)), [opened(2), opened(3)]);
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_goes_on() {
+        // 1 was left alone, 2 has closed meanwhile and was left alone too, 3 was told offline.
+        let mut ledger = ledger([opened(1), opened(2), opened(3)]);
+        ledger.reported(3);
+        ledger.take(Report::Change(closed(2)));
+        ledger.session_ended(Ended::Reaped);
+        let left = |number| FormerConnection { number, ticket: ticket(), resumable: true };
+        ledger.retake(vec![left(1), left(2)]);
+        let late = PresenceChange::ClosedLate { connection: 2 };
+        assert_eq!(told(&mut ledger), [reopened(3), late]);
+        assert_eq!(ledger.again, 1);
+        // What goes on is restored if the broker forgets it after all.
+        ledger.reported(2);
+        ledger.session_ended(Ended::Forgotten);
+        let mut restored: Vec<_> = told(&mut ledger).iter().map(number).collect();
+        restored.sort_unstable();
+        assert_eq!(restored, [1, 3]);
+    }
+
+    fn number(change: &PresenceChange) -> u64 {
+        match change {
+            PresenceChange::Restored { connection, .. } => *connection,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -273,6 +273,11 @@ impl Presence {
             state.catch_up.told(count);
             return Ok(());
         }
+        if state.ledger.members_are_back(self.reactors.len()) {
+            for reactor in self.reactors.all() {
+                let _ = reactor.push(Command::Rejoined);
+            }
+        }
         let late = state.catch_up.is_late(now);
         let batch = state.ledger.batch(BATCH, late);
         let count = batch.len();
@@ -324,13 +329,21 @@ impl Presence {
         Ok(())
     }
 
-    /// At its first session the node goes on from a former process, if that has left clients who can resume.
+    /// A session that goes on from one before: from that of a former process, if it has left clients who can resume; from
+    /// this process's own, of which others have told only a part.
     fn inherit(&self, state: &mut State) -> Result<Option<Session>> {
-        if self.node.heritage.get().is_some() {
+        let is_first = self.node.heritage.get().is_none();
+        if !is_first && state.ended != Some(Ended::Reaped) {
             return Ok(None);
         }
         let take_over = || self.node.broker.take_over_session(&self.node.name, self.lease);
         let former = self.node.pulse.time(Call::Begin, take_over)?;
+        if !is_first {
+            return Ok(former.map(|Former { session, connections, .. }| {
+                state.ledger.retake(connections);
+                session
+            }));
+        }
         let mut heritage =
             Heritage { key: self.node.own_key, first_number: 0, feed: FeedStart::Now };
         let session = former.map(|Former { session, key, connections, .. }| {
