@@ -1,6 +1,6 @@
 //! One behaviour suite over both brokers, and what is special to Redis.
 //!
-//! `tickets`, `sessions`, `channels`, `lists` and `feed` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
+//! `tickets`, `sessions`, `former`, `channels`, `lists` and `feed` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
 
 /// Declares a behaviour of every broker, and a test of it for each.
 macro_rules! behaviour {
@@ -56,6 +56,7 @@ macro_rules! logged_behaviour {
 
 mod channels;
 mod feed;
+mod former;
 mod helper;
 mod lists;
 mod memory_only;

@@ -33,9 +33,9 @@ pub(super) struct SessionState {
     status: Option<NodeStatus>,
     end: End,
     connections: AHashMap<u64, Ticket>,
-    /// Those of them that can be resumed.
-    resumable: AHashSet<u64>,
-    /// How they can, and for how long they are held once the session has ended.
+    /// Those of them that can be resumed, and for how long they are held once the session has ended.
+    resumable: AHashMap<u64, Duration>,
+    /// How they can, and for how long those are held whose tickets say nothing of it.
     resume: Option<([u8; 16], Duration)>,
     /// Since when they are held.
     away: Option<Instant>,
@@ -50,20 +50,17 @@ impl SessionState {
             status: None,
             end: End::Loud,
             connections: AHashMap::new(),
-            resumable: AHashSet::new(),
+            resumable: AHashMap::new(),
             resume: None,
             away: None,
             closed: Closed::default(),
         }
     }
 
-    /// Whether connections that can be resumed are left to the node, should it come back.
-    fn holds(&mut self, now: Instant) -> bool {
-        let (Some((_, keep)), End::Loud | End::Lapsed) = (self.resume, self.end) else {
-            return false;
-        };
-        let since = *self.away.get_or_insert(now);
-        now.duration_since(since) < keep
+    /// How long connections that can be resumed have been left to the node, should it come back; `None` if they are not.
+    fn away(&mut self, now: Instant) -> Option<Duration> {
+        let is_left = self.resume.is_some() && matches!(self.end, End::Loud | End::Lapsed);
+        is_left.then(|| now.duration_since(*self.away.get_or_insert(now)))
     }
 }
 
@@ -159,7 +156,7 @@ impl State {
         let connections = state.connections.iter().map(|(number, ticket)| FormerConnection {
             number: *number,
             ticket: ticket.clone(),
-            resumable: state.resumable.contains(number),
+            resumable: state.resumable.contains_key(number),
         });
         let connections = connections.collect();
         self.sessions.insert(session.id.clone(), state);
@@ -210,12 +207,8 @@ impl State {
                         && *resumable
                         && state.connections.contains_key(connection)
                     {
-                        state.resumable.insert(*connection);
-                        // The session holds them all as long as the longest of them.
-                        if let (Some((_, longest)), Some(keep)) = (&mut state.resume, ticket.keep())
-                        {
-                            *longest = keep.max(*longest);
-                        }
+                        let usual = state.resume.map_or(Duration::ZERO, |(_, keep)| keep);
+                        state.resumable.insert(*connection, ticket.keep().unwrap_or(usual));
                     }
                 }
                 PresenceChange::Closed { connection }
@@ -387,9 +380,12 @@ impl State {
         let (mut closed, mut budget) = (0, LEAVE_STEP);
         for (id, end) in ended {
             let Some(state) = self.sessions.get_mut(&id) else { continue };
-            let holds = !state.resumable.is_empty() && state.holds(now);
-            let due = |number: &u64| !(holds && state.resumable.contains(number));
-            let due = state.connections.keys().copied().filter(due);
+            let away = state.away(now);
+            let is_held = |number: &u64| {
+                let keep = state.resumable.get(number);
+                keep.zip(away).is_some_and(|(keep, away)| away < *keep)
+            };
+            let due = state.connections.keys().copied().filter(|number| !is_held(number));
             let left: Vec<u64> = due.take(limit - closed).collect();
             closed += left.len();
             for connection in left {

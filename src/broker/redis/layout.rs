@@ -118,13 +118,14 @@ impl Layout {
         format!("{}Published", self.key)
     }
 
-    /// Set, ours: connections of the session that can be resumed.
+    /// Sorted set, ours: connection of the session that can be resumed -> for how many seconds it is held once the session
+    /// has ended.
     pub(super) fn resumable_key(&self, session: &str) -> String {
         format!("{}Resumable{session}", self.key)
     }
 
     /// String, ours: 32 hex digits of the key by which clients prove which connection of the session is theirs, a blank, and
-    /// for how many seconds these are held once the session has ended.
+    /// for how many seconds those are held whose tickets say nothing of it.
     pub(super) fn resume_key(&self, session: &str) -> String {
         format!("{}Resume{session}", self.key)
     }

@@ -8,7 +8,10 @@ use std::collections::VecDeque;
 use super::{Reactor, deliver::Delivery, hub::Key};
 use crate::{
     broker::PresenceChange,
-    server::{connection::Connection, transport::Socket},
+    server::{
+        connection::{Connection, continuity::Keep},
+        transport::Socket,
+    },
 };
 
 /// Connections of bulk traffic (channels, broadcast) that are flushed per turn: what a message to one
@@ -88,7 +91,7 @@ impl<S: Socket> Reactor<S> {
 
     fn report_opened(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let (number, resumable) = (connection.number, connection.is_resumable());
+        let (number, resumable) = (connection.number, connection.keep() != Keep::NONE);
         if let Some(ticket) = connection.take_ticket() {
             self.report(PresenceChange::Opened { connection: number, ticket, resumable });
         }

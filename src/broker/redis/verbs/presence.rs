@@ -29,6 +29,9 @@ const REJOIN_CHUNK: usize = 100;
 /// How long the end of a session stays known: longer than any node may be paused and come back.
 const END_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+/// How long it stays known how to resume the connections of a session that nobody renews: longer than any is held.
+const RESUME_LIFE: Duration = Duration::from_secs(48 * 3600);
+
 /// Connections looked at in one step of a walk through them.
 const WALK_STEP: usize = 1000;
 
@@ -66,7 +69,7 @@ impl Backend {
         })?;
         let Some(key) = read_key(&reply::text(resume)) else { return Ok(None) };
         let resumable = self.one(|pipeline| {
-            pipeline.cmd("SMEMBERS").arg(self.layout.resumable_key(&session.id));
+            pipeline.cmd("ZRANGE").arg(self.layout.resumable_key(&session.id)).arg(0).arg(-1);
         })?;
         let resumable: HashSet<String> = reply::texts(resumable).into_iter().collect();
         let (mut connections, mut cursor) = (Vec::new(), 0);
@@ -102,10 +105,8 @@ impl Backend {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         let keep = keep.as_millis().div_ceil(1000);
         self.one(|pipeline| {
-            pipeline
-                .cmd("SET")
-                .arg(self.layout.resume_key(&session.id))
-                .arg(format!("{key} {keep}"));
+            pipeline.cmd("SET").arg(self.layout.resume_key(&session.id));
+            pipeline.arg(format!("{key} {keep}")).arg("EX").arg(RESUME_LIFE.as_secs());
         })?;
         Ok(())
     }
@@ -113,8 +114,9 @@ impl Backend {
     pub(crate) fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
         let layout = &self.layout;
         let renewed = self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(&*scripts::RENEW).arg(3).arg(layout.sessions_key());
+            pipeline.cmd("EVAL").arg(&*scripts::RENEW).arg(5).arg(layout.sessions_key());
             pipeline.arg(layout.lease_key(&session.id)).arg(layout.ended_key(&session.id));
+            pipeline.arg(layout.resumable_key(&session.id)).arg(layout.resume_key(&session.id));
             pipeline
                 .arg(&session.id)
                 .arg(millis(session.lease))
@@ -127,9 +129,9 @@ impl Backend {
     pub(crate) fn stop_session(&self, session: &Session, how: &str) -> Result<()> {
         let layout = &self.layout;
         self.one(|pipeline| {
-            pipeline.cmd("EVAL").arg(&*scripts::END).arg(4).arg(layout.sessions_key());
+            pipeline.cmd("EVAL").arg(&*scripts::END).arg(5).arg(layout.sessions_key());
             pipeline.arg(layout.lease_key(&session.id)).arg(layout.ended_key(&session.id));
-            pipeline.arg(layout.connections_key(&session.id));
+            pipeline.arg(layout.connections_key(&session.id)).arg(layout.resume_key(&session.id));
             pipeline.arg(&session.id).arg(END_LIFE.as_secs()).arg(how);
         })?;
         Ok(())

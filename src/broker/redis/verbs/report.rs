@@ -41,17 +41,18 @@ enum What {
 }
 
 impl What {
-    /// A capital for a connection that can be resumed, where that is to be said.
-    fn letter(self, resumable: bool) -> &'static str {
-        match self {
-            What::Opened => ["o", "O"][usize::from(resumable)],
-            What::Reopened => ["a", "A"][usize::from(resumable)],
-            What::Restored => ["r", "R"][usize::from(resumable)],
-            What::Closed => "c",
-            What::ClosedLate => "C",
-            What::Brief => "x",
-            What::BriefLate => "X",
-        }
+    /// A capital for an opened connection that can be resumed.
+    fn letter(self, resumable: bool) -> char {
+        let letter = match self {
+            What::Opened => 'o',
+            What::Reopened => 'a',
+            What::Restored => 'r',
+            What::Closed => return 'c',
+            What::ClosedLate => return 'C',
+            What::Brief => return 'x',
+            What::BriefLate => return 'X',
+        };
+        if resumable { letter.to_ascii_uppercase() } else { letter }
     }
 }
 
@@ -64,6 +65,15 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
+    /// Its letter, and for how many seconds it is held, if it can be resumed and its ticket says so.
+    fn text(&self) -> String {
+        let mut text = String::from(self.what.letter(self.resumable));
+        if let Some(keep) = self.opened.filter(|_| self.resumable).and_then(Ticket::keep) {
+            text.push_str(&keep.as_secs().to_string());
+        }
+        text
+    }
+
     fn kind(&self) -> Kind {
         (if self.opened.is_some() { 'o' } else { 'c' }, self.connection)
     }
@@ -138,9 +148,9 @@ impl Backend {
             self.presence_script(pipeline, &scripts::REPORT);
             pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
             pipeline.arg(&session.id).arg(acknowledged).arg(sent + number);
-            for Told { what, connection, opened, resumable } in *chunk {
-                pipeline.arg(what.letter(*resumable)).arg(*connection);
-                match opened {
+            for told in *chunk {
+                pipeline.arg(told.text()).arg(told.connection);
+                match told.opened {
                     Some(ticket) => {
                         pipeline.arg(ticket.client().to_string()).arg(ticket.text());
                         pipeline.arg(coming_mark(ticket.tag()));

@@ -86,7 +86,7 @@ local function close(session, connection, topic, how)
   local record = redis.call('HGET', connections, connection)
   if not record then return 0 end
   redis.call('HDEL', connections, connection)
-  if has_resumable(session) then redis.call('SREM', P .. 'Resumable' .. session, connection) end
+  if has_resumable(session) then redis.call('ZREM', P .. 'Resumable' .. session, connection) end
   local cut = string.find(record, ' ', 1, true)
   local client = string.sub(record, 1, cut - 1)
   if redis.call('HINCRBY', P .. 'Online', client, -1) <= 0 then

@@ -1,39 +1,51 @@
 -- ARGV: prefix, offline topic, session, limit. Returns how many connections were closed, and 1 if there
 -- is more to close now. A session that was not ended has nothing to close.
 --
--- Connections that can be resumed are held, as long as the session's `Resume` says from the first look on: their node
--- may come back and take them over.
-local session, connections = ARGV[3], P .. 'Connections' .. ARGV[3]
+-- Connections that can be resumed are held, each for its own time from the first look on: their node may come back and
+-- take them over.
+local session, connections, resumable = ARGV[3], P .. 'Connections' .. ARGV[3], P .. 'Resumable' .. ARGV[3]
 local ended = redis.call('GET', P .. 'Ended' .. session)
 if not ended then return {0, 0} end
 -- Its node is back, or has said all that is to be told: the clients may be back as well.
 local how = (ended == 'back' or ended == 'quiet') and 'late' or ended
 local topic = ended ~= 'quiet' and ARGV[2]
-local held = 0
+local limit, held, more, count = tonumber(ARGV[4]), 0, 0, 0
 if how ~= 'late' and has_resumable(session) then
-  local keep = tonumber(string.match(redis.call('GET', P .. 'Resume' .. session) or '', ' (%d+)$') or '') or 0
   local since = redis.call('GET', P .. 'Away' .. session)
   if not since then
     since = string.format('%.0f', clock())
-    redis.call('SET', P .. 'Away' .. session, since)
+    redis.call('SET', P .. 'Away' .. session, since, 'EX', 172800)
   end
-  if clock() - tonumber(since) < keep * 1000 then held = redis.call('SCARD', P .. 'Resumable' .. session) end
-end
-local count, looked = 0, ARGV[4]
-if held > 0 then
-  if redis.call('HLEN', connections) <= held then return {0, 0} end
-  -- The others are to be found among those that are held.
-  looked = ARGV[4] * 5
-end
-for _, connection in ipairs(redis.call('HRANDFIELD', connections, looked)) do
-  -- Half of it is left for the next client: only one in more channels than that has to leave later.
-  if budget < 500 then break end
-  if held == 0 or redis.call('SISMEMBER', P .. 'Resumable' .. session, connection) == 0 then
+  local away = string.format('%.3f', (clock() - tonumber(since)) / 1000)
+  held = redis.call('ZCOUNT', resumable, '(' .. away, '+inf')
+  local due = held > 0 and redis.call('ZRANGEBYSCORE', resumable, '-inf', away, 'LIMIT', 0, limit) or {}
+  if #due == limit then more = 1 end
+  for _, connection in ipairs(due) do
+    if budget < 500 then break end
     count = count + close(session, connection, topic, how)
+    -- Also if a version that knows nothing of them has closed it.
+    redis.call('ZREM', resumable, connection)
+  end
+end
+local looked = limit
+if held > 0 then
+  -- The others are to be found among those that can be resumed, if there are any.
+  looked = redis.call('HLEN', connections) ~= redis.call('ZCARD', resumable) and limit * 5 or 0
+end
+if looked > 0 then
+  for _, connection in ipairs(redis.call('HRANDFIELD', connections, looked)) do
+    -- Half of it is left for the next client: only one in more channels than that has to leave later.
+    if budget < 500 or count >= limit then break end
+    if held == 0 or not redis.call('ZSCORE', resumable, connection) then
+      count = count + close(session, connection, topic, how)
+    end
   end
 end
 local left = redis.call('HLEN', connections)
-if left > 0 then return {count, left > held and 1 or 0} end
+if left > 0 then
+  if held == 0 or left ~= redis.call('ZCARD', resumable) then more = 1 end
+  return {count, more}
+end
 redis.call('HDEL', P .. 'Sessions', session)
-redis.call('DEL', P .. 'Closed' .. session, P .. 'Resumable' .. session, P .. 'Resume' .. session, P .. 'Away' .. session)
+redis.call('DEL', P .. 'Closed' .. session, resumable, P .. 'Resume' .. session, P .. 'Away' .. session)
 return {count, 0}

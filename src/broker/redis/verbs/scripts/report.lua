@@ -2,8 +2,8 @@
 -- acknowledged, number of this one, then per change five: what, connection, client, ticket text, tag.
 -- Returns as `renew`, having done nothing if below 1; 2 when memberships are left to be ended by `overdue`.
 --
--- What: a letter, see `What` in `report.rs`. A report that arrives after a later one was given up by its sender long ago and
--- is not carried out.
+-- What: a letter, see `What` in `report.rs`, and behind a capital of an opened one for how many seconds it is held, if its
+-- ticket says so. A report that arrives after a later one was given up by its sender long ago and is not carried out.
 local session, connections = ARGV[4], P .. 'Connections' .. ARGV[4]
 local closed = P .. 'Closed' .. session
 if redis.call('EXISTS', P .. 'Ended' .. session) == 1 then return -1 end
@@ -16,8 +16,17 @@ if last >= tonumber(ARGV[6]) then return 1 end
 local remembers = redis.call('EXISTS', closed) == 1
 -- Whether any node was taken for dead within the last hour, so that memberships may lie aside.
 local some_aside = redis.call('EXISTS', P .. 'Aside') == 1
+local more_resumable = false
+-- For how many seconds the session holds a connection whose ticket says nothing of it, asked once a run.
+local usual
+local function usual_keep()
+  if not usual then usual = string.match(redis.call('GET', P .. 'Resume' .. session) or '', ' (%d+)$') or '0' end
+  return usual
+end
 for i = 7, #ARGV, 5 do
   local what, connection, client, text, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local keep = string.sub(what, 2)
+  what = string.sub(what, 1, 1)
   if string.find('oarOAR', what, 1, true) then
     local resumable = string.find('OAR', what, 1, true)
     what = string.lower(what)
@@ -28,16 +37,8 @@ for i = 7, #ARGV, 5 do
         if what == 'o' and some_aside then redis.call('UNLINK', P .. 'Left' .. client) end
       end
       if resumable then
-        redis.call('SADD', P .. 'Resumable' .. session, connection)
-        some_resumable = true
-        -- The session holds them all as long as the longest of them.
-        local longer = tonumber(string.match(text, '"Keep":(%d+)') or '')
-        if longer then
-          local key, keep = string.match(redis.call('GET', P .. 'Resume' .. session) or '', '^(%x+) (%d+)$')
-          if key and longer > tonumber(keep) then
-            redis.call('SET', P .. 'Resume' .. session, key .. ' ' .. string.format('%.0f', math.min(longer, 86400)))
-          end
-        end
+        redis.call('ZADD', P .. 'Resumable' .. session, keep ~= '' and keep or usual_keep(), connection)
+        some_resumable, more_resumable = true, true
       end
       if what ~= 'r' then redis.call('PUBLISH', ARGV[2], text) end
     end
@@ -53,5 +54,6 @@ for i = 7, #ARGV, 5 do
     close(session, connection, ARGV[3], (what == 'C' or what == 'X') and 'late' or '')
   end
 end
+if more_resumable then redis.call('EXPIRE', P .. 'Resumable' .. session, 172800) end
 redis.call('HSET', P .. 'Sessions', session, ARGV[6] .. string.sub(value, cut))
 return 1 + rest
