@@ -44,9 +44,14 @@ impl Node {
 
     /// Not yet connected.
     pub(crate) fn starting(broker: &dyn Broker, start: FeedStart) -> Self {
+        Self::on(broker, NODE, start)
+    }
+
+    /// Not yet connected, under that name.
+    pub(crate) fn on(broker: &dyn Broker, name: &str, start: FeedStart) -> Self {
         let watchlist = Arc::new(Watchlist::default());
         Node {
-            feed: broker.subscribe(NODE, Arc::clone(&watchlist), start),
+            feed: broker.subscribe(name, Arc::clone(&watchlist), start),
             watchlist,
             channels: HashMap::new(),
             reports: HashMap::new(),

@@ -54,11 +54,34 @@ macro_rules! logged_behaviour {
     };
 }
 
+/// Declares a behaviour of every broker that keeps a log.
+macro_rules! log_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        mod $name {
+            use super::*;
+
+            fn behaves($world: &crate::world::World) $body
+
+            #[test]
+            fn memory() {
+                behaves(&crate::world::World::memory());
+            }
+
+            #[cfg(feature = "redis")]
+            #[test]
+            fn redis() {
+                behaves(&crate::world::World::redis_with_log());
+            }
+        }
+    };
+}
+
 mod channels;
 mod feed;
 mod former;
 mod helper;
 mod lists;
+mod log;
 mod memory_only;
 #[cfg(feature = "redis")]
 mod recorded;

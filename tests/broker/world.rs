@@ -12,7 +12,7 @@ use imcore::{
 use testkit::PATIENCE;
 
 #[cfg(feature = "redis")]
-use crate::feed::NODE;
+use crate::{feed::NODE, log::OTHER};
 
 /// A lease, or the life of a ticket, that no test outlives.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -42,12 +42,14 @@ impl World {
         World { kind: Kind::Redis { url, options: fresh_options() } }
     }
 
-    /// With a log, and a session of [`NODE`], without which nothing is logged for it.
+    /// With a log, and sessions of the nodes, without which nothing is logged for them.
     #[cfg(feature = "redis")]
     pub(crate) fn redis_with_log() -> Self {
         let server = testkit::Redis::shared();
         let options = imcore::broker::RedisOptions { log: true, ..fresh_options() };
-        serve(server, &options.prefix, NODE);
+        for node in [NODE, OTHER] {
+            serve(server, &options.prefix, node);
+        }
         World { kind: Kind::Redis { url: server.url(), options } }
     }
 

@@ -22,6 +22,7 @@ use crate::{error::Result, id::ClientId, wire::Envelope};
 /// let watchlist = Arc::new(Watchlist::default());
 /// let mut feed = broker.subscribe("node-a", Arc::clone(&watchlist), FeedStart::Now);
 /// assert_eq!(feed.next(Duration::ZERO)?, Some(FeedEvent::Listening));
+/// assert!(matches!(feed.next(Duration::ZERO)?, Some(FeedEvent::Log { .. })));
 ///
 /// watchlist.watch(42.into());
 /// broker.join(&[(42.into(), "lobby")])?;
@@ -73,9 +74,10 @@ pub enum FeedEvent {
     },
     /// A log is kept: of all logged messages for this node with a number above `from`, none is missing from here on.
     ///
-    /// Comes behind the first [`Listening`](FeedEvent::Listening), before any message, and again only when something
-    /// may be missing in between: messages that no log holds any more, or none ever held. What was lost on the way
-    /// and is in the log simply follows, in order and once.
+    /// Comes behind the first [`Listening`](FeedEvent::Listening), before any message (with [`FeedStart::Log`] before
+    /// what the log holds, and that before `Listening`), and again only when something may be missing in between:
+    /// messages that no log holds any more, or none ever held. What was lost on the way and is in the log simply
+    /// follows, in order and once.
     Log {
         /// Names the log; another one means that the numbers of the one before mean nothing any more.
         epoch: String,
@@ -105,13 +107,6 @@ pub enum FeedEvent {
     /// Another process listens under the same node name: every message reaches both. Comes again as
     /// long as that lasts. (A [`Probe`](Envelope::Probe) published by anybody else reads as one.)
     DuplicateNode,
-}
-
-impl FeedEvent {
-    /// A message that is in no log.
-    pub(crate) fn unnumbered(envelope: Envelope) -> Self {
-        FeedEvent::Message { envelope, number: None }
-    }
 }
 
 /// Where the feed of a node begins.

@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     broker::{
-        contract::{EventSubscription, FeedEvent, PresenceEvent, Subscription, Watchlist},
+        contract::{
+            EventSubscription, FeedEvent, FeedStart, PresenceEvent, Subscription, Watchlist,
+        },
         ordered::{IDLE_CHUNK, Watched},
     },
     error::Result,
@@ -35,55 +37,109 @@ pub(super) struct MemoryFeed {
     id: Option<u64>,
     /// Events that precede what is in the queue.
     ready: VecDeque<FeedEvent>,
+    start: FeedStart,
+    /// Number of the message after which the log is read, and of the last that is, before what is in the queue.
+    past: Option<(u64, u64)>,
 }
 
 impl MemoryFeed {
-    pub(super) fn new(backend: Arc<Backend>, node: &str, watchlist: Arc<Watchlist>) -> Self {
-        let (node, ready) = (node.into(), VecDeque::new());
-        MemoryFeed { backend, node, watchlist, wake: Wake::new(), id: None, ready }
+    pub(super) fn new(
+        backend: Arc<Backend>,
+        node: &str,
+        watchlist: Arc<Watchlist>,
+        start: FeedStart,
+    ) -> Self {
+        let (node, ready, wake) = (node.into(), VecDeque::new(), Wake::new());
+        MemoryFeed { backend, node, watchlist, wake, id: None, ready, start, past: None }
     }
 
     fn register(&mut self, state: &mut State) {
         let id = state.next_subscriber;
         state.next_subscriber += 1;
         self.id = Some(id);
-        self.ready.push_back(FeedEvent::Listening);
+        self.begin(state);
         // Both processes under one name are to hear of it; a foreign probe says so, as on Redis.
-        let probe = Envelope::Probe { origin: id, number: 0 };
+        let probe = Arc::new(Envelope::Probe { origin: id, number: 0 });
         let mut messages = VecDeque::new();
         if state.node_queues.iter().any(|queue| queue.node == self.node) {
-            state.deliver(&self.node, &probe);
-            messages.push_back(probe);
+            state.deliver(&self.node, &probe, None);
+            messages.push_back((probe, None));
         }
         let (node, wake) = (self.node.clone(), Arc::clone(&self.wake));
         state.node_queues.push(NodeQueue { id, node, messages, watched: Watched::default(), wake });
     }
 
+    /// Says from which message on nothing is missing, and whether the past comes first.
+    fn begin(&mut self, state: &State) {
+        let (log, last) = (&state.log, state.log.last());
+        let epoch = log.epoch().to_owned();
+        match self.start {
+            FeedStart::Now => {
+                self.ready.push_back(FeedEvent::Listening);
+                self.ready.push_back(FeedEvent::Log { epoch, from: last });
+            }
+            FeedStart::Log => {
+                let from = log.floor(&self.node);
+                self.ready.push_back(FeedEvent::Log { epoch, from });
+                self.past = Some((from, last));
+            }
+        }
+    }
+
+    /// The next message of the past; once there is none, the subscription stands.
+    fn next_of_past(&mut self, state: &State) -> Option<(Arc<Envelope>, Option<u64>)> {
+        let (after, upto) = self.past?;
+        let from = state.log.floor(&self.node);
+        if from > after {
+            // Trimmed meanwhile.
+            let epoch = state.log.epoch().to_owned();
+            self.ready.push_back(FeedEvent::Log { epoch, from });
+            self.past = Some((from, upto));
+            return None;
+        }
+        match state.log.next(&self.node, after).filter(|(number, _)| *number <= upto) {
+            Some((number, envelope)) => {
+                self.past = Some((number, upto));
+                Some((envelope, Some(number)))
+            }
+            None => {
+                self.past = None;
+                self.ready.push_back(FeedEvent::Listening);
+                None
+            }
+        }
+    }
+
     /// Moves what can be handed on now to `ready`: the next message with what it depends on, or, when
     /// there is none, some of the clients to be read again.
     fn advance(&mut self, state: &mut State) {
+        let past = self.next_of_past(state);
+        if !self.ready.is_empty() {
+            return;
+        }
         let Some(queue) = state.node_queues.iter_mut().find(|queue| Some(queue.id) == self.id)
         else {
             return;
         };
         queue.watched.apply(&self.watchlist);
-        let reread = match queue.messages.front() {
+        let message = past.or_else(|| {
+            let message = queue.messages.pop_front()?;
+            queue.wake.space.notify_all();
+            Some(message)
+        });
+        let reread = match message.as_ref().map(|(message, _)| &**message) {
             Some(Envelope::Channel { channel: Some(_), .. }) => usize::MAX,
             Some(_) => 0,
             None => IDLE_CHUNK,
         };
         let dirty = queue.watched.take_dirty(reread);
-        let message = queue.messages.pop_front();
-        if message.is_some() {
-            queue.wake.space.notify_all();
-        }
         for client in dirty {
             let channels = state.channels_of(client);
             self.ready.push_back(FeedEvent::Channels { client, channels });
         }
-        self.ready.extend(message.map(|message| match message {
+        self.ready.extend(message.map(|(message, number)| match Arc::unwrap_or_clone(message) {
             Envelope::Probe { .. } => FeedEvent::DuplicateNode,
-            message => FeedEvent::unnumbered(message),
+            envelope => FeedEvent::Message { envelope, number },
         }));
     }
 }

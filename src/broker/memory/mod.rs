@@ -7,6 +7,7 @@
 mod expiring;
 mod feed;
 mod leaving;
+mod log;
 mod pages;
 mod presence;
 mod queues;
@@ -46,7 +47,8 @@ const OVERDUE_STEPS: usize = 16;
 /// Leases, tickets and the ordered feed behave as on Redis. While 4096 messages or more wait for a node,
 /// [`publish`](Bus::publish) to it waits up to 2 s and then fails with
 /// [`Overloaded`](ErrorKind::Overloaded), having sent nothing to any node. An event subscriber that lags 4096 events behind loses
-/// them all and is told so by [`Listening`](super::PresenceEvent::Listening).
+/// them all and is told so by [`Listening`](super::PresenceEvent::Listening). What is published is kept for two
+/// minutes (at most 256 MiB for each node and for all nodes) for a node that starts again in this process.
 ///
 /// ```
 /// use imcore::broker::{Directory, MemoryBroker};
@@ -90,7 +92,7 @@ impl MemoryBroker {
         let mut told = self.backend.unserved.lock().unwrap_or_else(PoisonError::into_inner);
         for node in unheard {
             if told.insert((*node).to_owned()) {
-                log::warn!(
+                ::log::warn!(
                     "nobody serves node {node:?}, so what is sent to its clients reaches nobody; nodes \
                      within this process: {nodes:?}. The list of servers must be the same everywhere"
                 );
@@ -198,9 +200,9 @@ impl NodeBroker for MemoryBroker {
         &self,
         node: &str,
         watchlist: Arc<Watchlist>,
-        _start: FeedStart,
+        start: FeedStart,
     ) -> Box<dyn Subscription> {
-        Box::new(MemoryFeed::new(Arc::clone(&self.backend), node, watchlist))
+        Box::new(MemoryFeed::new(Arc::clone(&self.backend), node, watchlist, start))
     }
 }
 
@@ -342,12 +344,7 @@ impl Bus for MemoryBroker {
             }
             state = full.space.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let mut unheard: Vec<&str> = Vec::new();
-        for (node, envelope) in outgoing {
-            if !state.deliver(node, envelope.message().0) && !unheard.contains(node) {
-                unheard.push(*node);
-            }
-        }
+        let unheard = state.publish(outgoing, Instant::now());
         if !unheard.is_empty() {
             let nodes: Vec<_> = state.node_queues.iter().map(|queue| queue.node.clone()).collect();
             drop(state);

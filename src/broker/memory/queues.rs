@@ -29,7 +29,8 @@ impl Wake {
 pub(super) struct NodeQueue {
     pub(super) id: u64,
     pub(super) node: String,
-    pub(super) messages: VecDeque<Envelope>,
+    /// Each with its number in the log, if it is there.
+    pub(super) messages: VecDeque<(Arc<Envelope>, Option<u64>)>,
     pub(super) watched: Watched,
     pub(super) wake: Arc<Wake>,
 }

@@ -14,6 +14,7 @@ use ahash::{AHashMap, AHashSet};
 use super::{
     expiring::Expiring,
     leaving::Leaving,
+    log::Log,
     presence::SessionState,
     queues::{EventQueue, NodeQueue, Wake},
 };
@@ -34,6 +35,7 @@ pub(super) struct State {
     pub(super) joined: AHashMap<ClientId, AHashSet<String>>,
     /// Clients that are coming, or leave later.
     pub(super) leaving: Leaving,
+    pub(super) log: Log,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
     pub(super) node_queues: Vec<NodeQueue>,
     /// Subscribers of presence events.
@@ -168,11 +170,44 @@ impl State {
         })
     }
 
+    /// Logs what is to be logged and hands everything to its nodes; those of them that nobody listens as.
+    pub(super) fn publish<'a>(
+        &mut self,
+        outgoing: &[(&'a str, Envelope)],
+        now: Instant,
+    ) -> Vec<&'a str> {
+        let mut unheard: Vec<&str> = Vec::new();
+        let mut last: Option<(Arc<Envelope>, Option<u64>)> = None;
+        for (node, envelope) in outgoing {
+            let (message, volatile) = envelope.message();
+            // The same to the next node, as it stands in a batch, is one message.
+            let is_copy = matches!(message, Envelope::Channel { .. });
+            let copied = last.take_if(|(copied, number)| {
+                is_copy && **copied == *message && number.is_none() == volatile
+            });
+            let sent = copied.unwrap_or_else(|| {
+                let message = Arc::new(message.clone());
+                let number = (!volatile).then(|| self.log.add(node, &message, now));
+                (message, number)
+            });
+            if !self.deliver(node, &sent.0, sent.1) && !unheard.contains(node) {
+                unheard.push(*node);
+            }
+            last = Some(sent);
+        }
+        unheard
+    }
+
     /// Returns whether anybody listens as `node`.
-    pub(super) fn deliver(&mut self, node: &str, envelope: &Envelope) -> bool {
+    pub(super) fn deliver(
+        &mut self,
+        node: &str,
+        envelope: &Arc<Envelope>,
+        number: Option<u64>,
+    ) -> bool {
         let mut heard = false;
         for queue in self.node_queues.iter_mut().filter(|queue| queue.node == node) {
-            queue.messages.push_back(envelope.clone());
+            queue.messages.push_back((Arc::clone(envelope), number));
             queue.wake.arrived.notify_one();
             heard = true;
         }

@@ -9,10 +9,9 @@ use testkit::{Redis, eventually};
 use super::kill;
 use crate::{
     feed::{NODE, Node, direct, to_channel},
+    log::OTHER,
     world::{fresh_options, id, serve},
 };
-
-const OTHER: &str = "127.0.0.1:6002";
 
 /// A Redis of its own, a broker with a log there and a node that listens.
 struct Scene {

@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn told(name: &str) -> FeedEvent {
-        FeedEvent::unnumbered(message(name))
+        FeedEvent::Message { envelope: message(name), number: None }
     }
 
     #[test]
