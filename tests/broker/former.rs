@@ -50,8 +50,8 @@ behaviour!(a_session_whose_lease_stands_is_taken_over_with_all_it_holds, |world|
     broker.report(&mut former, &[closed(3)]).unwrap();
     broker.join(&[(id(1), "a"), (id(2), "a")]).unwrap();
     let mut events = Events::of(&*broker);
-    assert!(broker.take_over_session("n2", LONG).unwrap().is_none(), "another node");
-    let mut now = broker.take_over_session("n1", LONG).unwrap().unwrap();
+    assert!(broker.take_over_session("n2", LONG, None).unwrap().is_none(), "another node");
+    let mut now = broker.take_over_session("n1", LONG, None).unwrap().unwrap();
     assert_eq!((now.key, left(&now)), (KEY, vec![(1, 1, false), (2, 2, true)]));
     is_lost(&*broker, &mut former);
     broker.renew(&now.session, &NodeStatus::default()).unwrap();
@@ -60,12 +60,15 @@ behaviour!(a_session_whose_lease_stands_is_taken_over_with_all_it_holds, |world|
     broker.report(&mut now.session, &[PresenceChange::ClosedLate { connection: 1 }]).unwrap();
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text(), "and nothing before");
     // What goes on can be taken over again.
-    let mut next = broker.take_over_session("n1", LONG).unwrap().unwrap();
+    let mut next = broker.take_over_session("n1", LONG, None).unwrap().unwrap();
     assert_eq!((next.key, left(&next)), (KEY, vec![(2, 2, true)]));
     is_lost(&*broker, &mut now.session);
     broker.report(&mut next.session, &[closed(2)]).unwrap();
     assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
-    assert!(broker.take_over_session("n1", LONG).unwrap().is_none(), "nobody is left to resume");
+    assert!(
+        broker.take_over_session("n1", LONG, None).unwrap().is_none(),
+        "nobody is left to resume"
+    );
 });
 
 behaviour!(each_connection_of_an_ended_session_is_held_for_its_own_time, |world| {
@@ -92,7 +95,7 @@ behaviour!(each_connection_of_an_ended_session_is_held_for_its_own_time, |world|
         reaped == 4
     });
     assert_eq!(broker.reap(10).unwrap(), 0);
-    let former = broker.take_over_session("n1", LONG).unwrap().unwrap();
+    let former = broker.take_over_session("n1", LONG, None).unwrap().unwrap();
     assert_eq!(left(&former), [(2, 2, true), (6, 6, true)]);
     assert_eq!(broker.reap(10).unwrap(), 0);
 });
@@ -108,7 +111,7 @@ behaviour!(a_node_taken_for_dead_leaves_those_who_can_resume, |world| {
     assert_eq!(broker.reap(10).unwrap(), 1);
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text());
     is_lost(&*broker, &mut dead);
-    let mut now = broker.take_over_session("n1", LONG).unwrap().unwrap();
+    let mut now = broker.take_over_session("n1", LONG, None).unwrap().unwrap();
     assert_eq!(left(&now), [(2, 2, true)]);
     // One that opens under a new number, and one that goes: as in any session.
     broker.report(&mut now.session, &[resumable(7, id(7), None), closed(2)]).unwrap();
@@ -120,18 +123,18 @@ behaviour!(what_is_superseded_or_discarded_is_not_held, |world| {
     let broker = world.broker();
     let superseded = session(&*broker, LONG, &[resumable(1, id(1), None)]);
     let now = broker.begin_session("n1", LONG, true).unwrap();
-    assert!(broker.take_over_session("n1", LONG).unwrap().is_none());
+    assert!(broker.take_over_session("n1", LONG, None).unwrap().is_none());
     assert_eq!(broker.reap(10).unwrap(), 1);
     broker.end_session(&superseded).unwrap();
     broker.end_session(&now).unwrap();
     let discarded = session(&*broker, LONG, &[resumable(1, id(1), None)]);
     broker.discard_session(&discarded).unwrap();
-    assert!(broker.take_over_session("n1", LONG).unwrap().is_none());
+    assert!(broker.take_over_session("n1", LONG, None).unwrap().is_none());
     let mut events = Events::of(&*broker);
     assert_eq!(broker.reap(10).unwrap(), 1);
     let mut last = session(&*broker, LONG, &[opened(2, id(2))]);
     assert!(matches!(events.next(), PresenceEvent::Online(_)), "nothing was told of it");
-    assert!(broker.take_over_session("n1", LONG).unwrap().is_none(), "nobody can resume");
+    assert!(broker.take_over_session("n1", LONG, None).unwrap().is_none(), "nobody can resume");
     broker.report(&mut last, &[closed(2)]).unwrap();
 });
 
@@ -145,7 +148,7 @@ behaviour!(one_of_many_takes_a_session_over, |world| {
         })
         .collect();
     session(&*broker, LONG, &changes);
-    let mut all = at_once(world, |broker| broker.take_over_session("n1", LONG).unwrap());
+    let mut all = at_once(world, |broker| broker.take_over_session("n1", LONG, None).unwrap());
     // Whoever comes later takes it from whoever came before; in the end one holds it.
     all.retain_mut(|former| {
         broker.renew(&former.session, &NodeStatus::default()).is_ok_and(|()| true)
@@ -183,3 +186,43 @@ behaviour!(the_held_do_not_hide_the_others, |world| {
     assert_eq!(broker.reap(100).unwrap(), 0);
     assert_eq!(broker.online_clients().unwrap().len(), HELD as usize);
 });
+
+behaviour!(who_has_lost_its_session_takes_back_that_one_alone, |world| {
+    let broker = world.broker();
+    let changes = [opened(1, id(1)), resumable(2, id(2), None)];
+    let lapse = |session: &Session| {
+        let lapsed = || broker.end_lapsed(std::slice::from_ref(&session.id)).unwrap().len() == 1;
+        eventually("its lease lapses", lapsed);
+        broker.reap(10).unwrap();
+    };
+    let short = Duration::from_millis(50);
+    let lost = session(&*broker, short, &changes);
+    lapse(&lost);
+    let own = broker.take_over_session("n1", short, Some(&lost)).unwrap().unwrap();
+    assert_eq!(left(&own), [(2, 2, true)]);
+    lapse(&own.session);
+    let own = broker.take_over_session("n1", short, Some(&own.session)).unwrap().unwrap();
+    lapse(&own.session);
+    // A process that was started meanwhile has it, and keeps it.
+    let other = broker.take_over_session("n1", LONG, None).unwrap().unwrap();
+    for session in [&lost, &own.session] {
+        assert!(broker.take_over_session("n1", LONG, Some(session)).unwrap().is_none());
+    }
+    broker.renew(&other.session, &NodeStatus::default()).unwrap();
+    assert_eq!(broker.online_clients().unwrap(), [id(2)]);
+});
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_was_taken_back_is_found_again_when_the_answer_was_lost() {
+    let broker = World::redis().broker();
+    let lost = session(&*broker, Duration::from_millis(50), &[resumable(2, id(2), None)]);
+    eventually("its lease lapses", || {
+        broker.end_lapsed(std::slice::from_ref(&lost.id)).unwrap().len() == 1
+    });
+    let again = || broker.take_over_session("n1", LONG, Some(&lost)).unwrap().unwrap();
+    let (first, second) = (again(), again());
+    assert_eq!((&first.session.id, left(&first)), (&second.session.id, left(&second)));
+    assert_eq!((second.key, left(&second)), (KEY, vec![(2, 2, true)]));
+    broker.renew(&second.session, &NodeStatus::default()).unwrap();
+}

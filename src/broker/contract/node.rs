@@ -36,10 +36,17 @@ pub trait NodeBroker: Send + Sync {
 
     /// Opens a session that takes over what the former one of `node` has left, if some of its connections can be
     /// resumed: they stay reported, and nobody hears of it. The former session has ended then, for whoever still holds it.
-    /// `None` if there is none such: [begin](NodeBroker::begin_session) one.
+    /// `None` if there is none such: [begin](NodeBroker::begin_session) one. What is left of further ones is left to
+    /// [`reap`](NodeBroker::reap).
     ///
-    /// Of two callers at most one gets it.
-    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>>;
+    /// With `own`, a session that the caller has lost, that one alone: what another process has taken over meanwhile stays
+    /// with it. Of two callers at the same time one gets it, or the second from the first, which finds its session lost.
+    fn take_over_session(
+        &self,
+        node: &str,
+        lease: Duration,
+        own: Option<&Session>,
+    ) -> Result<Option<Former>>;
 
     /// Remembers what clients of the session prove with which connection is theirs, and for how long those that can be
     /// resumed are held when the session has ended otherwise than by [`discard_session`](NodeBroker::discard_session): so
@@ -170,12 +177,26 @@ pub struct Session {
 impl Session {
     /// A fresh session name for `node`.
     pub(crate) fn new(node: &str, lease: Duration) -> Result<Self> {
-        Ok(Session {
-            id: format!("{node}#{:016x}", crate::token::random_u64()?),
+        Ok(Session::named(node, crate::token::random_u64()?, lease))
+    }
+
+    /// The session that takes over from this one, the same each time it is tried.
+    #[cfg(feature = "redis")]
+    pub(crate) fn successor(&self, node: &str, lease: Duration) -> Result<Self> {
+        let number = self.id.rsplit_once('#').map(|(_, number)| u64::from_str_radix(number, 16));
+        match number {
+            Some(Ok(number)) => Ok(Session::named(node, number.wrapping_add(1), lease)),
+            _ => Session::new(node, lease),
+        }
+    }
+
+    fn named(node: &str, number: u64, lease: Duration) -> Self {
+        Session {
+            id: format!("{node}#{number:016x}"),
             lease,
             #[cfg(feature = "redis")]
             reports: Reports::default(),
-        })
+        }
     }
 }
 

@@ -141,9 +141,14 @@ impl NodeBroker for MemoryBroker {
         Ok(session)
     }
 
-    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
+    fn take_over_session(
+        &self,
+        node: &str,
+        lease: Duration,
+        own: Option<&Session>,
+    ) -> Result<Option<Former>> {
         let session = Session::new(node, lease)?;
-        Ok(self.backend.lock().take_over_session(session, node, Instant::now()))
+        Ok(self.backend.lock().take_over_session(session, node, own, Instant::now()))
     }
 
     fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {

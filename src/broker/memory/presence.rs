@@ -124,28 +124,35 @@ impl State {
         supersede: bool,
         now: Instant,
     ) {
+        self.leave_behind(node, supersede);
+        self.sessions.insert(session.id.clone(), SessionState::new(node, now + session.lease));
+    }
+
+    /// The node goes on elsewhere: its sessions that have ended, or all of them, are cleared away.
+    fn leave_behind(&mut self, node: &str, all: bool) {
         for former in self.sessions.values_mut().filter(|former| former.node == node) {
             let ended = former.until.is_none();
-            if (supersede || ended) && former.end != End::Quiet {
+            if (all || ended) && former.end != End::Quiet {
                 (former.until, former.end) = (None, End::Back);
             }
         }
-        self.sessions.insert(session.id.clone(), SessionState::new(node, now + session.lease));
     }
 
     pub(super) fn take_over_session(
         &mut self,
         session: Session,
         node: &str,
+        own: Option<&Session>,
         now: Instant,
     ) -> Option<Former> {
-        let can = |state: &SessionState| {
+        let can = |(id, state): &(&String, &SessionState)| {
             state.node == node
+                && own.is_none_or(|own| own.id == **id)
                 && matches!(state.end, End::Loud | End::Lapsed)
                 && state.resume.is_some()
                 && !state.resumable.is_empty()
         };
-        let former = self.sessions.iter().filter(|(_, state)| can(state));
+        let former = self.sessions.iter().filter(can);
         // One that nobody has ended comes before one of which others have begun to tell.
         let (id, _) = former.max_by_key(|(_, state)| state.until)?;
         let (id, mut state) = (id.clone(), SessionState::new(node, now + session.lease));
@@ -159,6 +166,7 @@ impl State {
             resumable: state.resumable.contains_key(number),
         });
         let connections = connections.collect();
+        self.leave_behind(node, own.is_none());
         self.sessions.insert(session.id.clone(), state);
         Some(Former { session, key, connections })
     }

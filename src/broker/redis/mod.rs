@@ -85,8 +85,13 @@ impl NodeBroker for RedisBroker {
         self.backend.begin_session(node, lease, supersede)
     }
 
-    fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
-        self.backend.take_over_session(node, lease)
+    fn take_over_session(
+        &self,
+        node: &str,
+        lease: Duration,
+        own: Option<&Session>,
+    ) -> Result<Option<Former>> {
+        self.backend.take_over_session(node, lease, own)
     }
 
     fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {

@@ -2,9 +2,10 @@
 //!
 //! `feed` takes what the broker says to the reactors; `tickets`, `receipts` and `presence` bring the broker what
 //! acceptor and reactors ask and report, in batches. Each is one thread, started by the node; none names another.
-//! `ledger` and `grace` only compute.
+//! `beginning` is a part of `presence`; `ledger` and `grace` only compute.
 
 mod batch;
+mod beginning;
 pub(super) mod feed;
 mod grace;
 pub(super) mod ledger;

@@ -30,21 +30,20 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, Reasons},
-    broker::{FeedStart, Former, FormerConnection, JoinLimits, Session},
+    broker::{JoinLimits, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
     server::{
         heartbeat,
-        identity::ResumeKey,
         inbox::Reactors,
         message::{Command, Report},
-        node::{Heritage, Node},
+        node::Node,
         stats::calls::Call,
     },
 };
 
 /// Connections per step of reaping, so that the broker is never held up for long.
-const REAP_STEP: usize = 100;
+pub(super) const REAP_STEP: usize = 100;
 
 /// Memberships restored between two looks at the lease.
 const JOIN_STEP: usize = 4096;
@@ -60,30 +59,32 @@ const BACKLOG: usize = 100_000;
 
 /// What the presence thread works with.
 pub(crate) struct Presence {
-    node: Arc<Node>,
-    lease: Duration,
+    pub(super) node: Arc<Node>,
+    pub(super) lease: Duration,
     queue: Receiver<Report>,
     /// Who is told of clients of a former process.
-    reactors: Reactors,
+    pub(super) reactors: Reactors,
 }
 
 /// What it keeps between its turns.
-struct State {
-    session: Option<Session>,
+pub(super) struct State {
+    pub(super) session: Option<Session>,
+    /// One that has begun, of which the broker does not know yet how its connections can be resumed.
+    pub(super) begun: Option<Session>,
     /// How the session before it ended; what must be done before the next begins.
-    ended: Option<Ended>,
+    pub(super) ended: Option<Ended>,
     /// Sessions of this process that a rolled-back broker may know again.
-    former: Vec<Session>,
+    pub(super) former: Vec<Session>,
     /// Whether the former ones must be discarded once everything is restored.
-    discard: bool,
-    ledger: Ledger,
+    pub(super) discard: bool,
+    pub(super) ledger: Ledger,
     catch_up: CatchUp,
     outage: OutageGrace,
     suspects: Suspects,
     clearing: Clearing,
     /// Connections cleared away since clearing began.
     cleared: usize,
-    renew_at: Instant,
+    pub(super) renew_at: Instant,
     /// Whether something has gone wrong since the node was last ready.
     failing: bool,
     /// What was said of that.
@@ -253,7 +254,7 @@ impl Presence {
         Ok(())
     }
 
-    fn reap_step(&self) -> Result<usize> {
+    pub(super) fn reap_step(&self) -> Result<usize> {
         self.node.pulse.time(Call::Reap, || self.node.broker.reap(REAP_STEP))
     }
 
@@ -303,83 +304,6 @@ impl Presence {
         Ok(step.len())
     }
 
-    fn begin(&self, state: &mut State) -> Result<()> {
-        // Whoever ended the last one may still be at it: no client may be online again before it was offline.
-        if state.ended == Some(Ended::Reaped) && self.reap_step()? == REAP_STEP {
-            return Ok(());
-        }
-        let session = match self.inherit(state)? {
-            Some(session) => session,
-            None => {
-                let supersede = state.former.is_empty();
-                let begin =
-                    || self.node.broker.begin_session(&self.node.name, self.lease, supersede);
-                self.node.pulse.time(Call::Begin, begin)?
-            }
-        };
-        // As long as this is not remembered, nobody is let in who could resume.
-        let (key, keep) = (self.resume_key(), self.node.config.keep);
-        let remember = || self.node.broker.keep_session(&session, &key, keep);
-        self.node.pulse.time(Call::Begin, remember)?;
-        state.session = Some(session);
-        self.node.pulse.renewed.touch();
-        state.discard |= state.ended == Some(Ended::Forgotten);
-        state.ended = None;
-        state.renew_at = Instant::now();
-        Ok(())
-    }
-
-    /// A session that goes on from one before: from that of a former process, if it has left clients who can resume; from
-    /// this process's own, of which others have told only a part.
-    fn inherit(&self, state: &mut State) -> Result<Option<Session>> {
-        let is_first = self.node.heritage.get().is_none();
-        if !is_first && state.ended != Some(Ended::Reaped) {
-            return Ok(None);
-        }
-        let take_over = || self.node.broker.take_over_session(&self.node.name, self.lease);
-        let former = self.node.pulse.time(Call::Begin, take_over)?;
-        if !is_first {
-            return Ok(former.map(|Former { session, connections, .. }| {
-                state.ledger.retake(connections);
-                session
-            }));
-        }
-        let mut heritage =
-            Heritage { key: self.node.own_key, first_number: 0, feed: FeedStart::Now };
-        let session = former.map(|Former { session, key, connections, .. }| {
-            let last = connections.iter().map(|connection| connection.number).max();
-            heritage =
-                Heritage { key, first_number: last.map_or(0, |n| n + 1), feed: FeedStart::Log };
-            self.park(&connections);
-            state.ledger.inherit(connections);
-            session
-        });
-        // Set once: only this thread does it, and it has looked.
-        let _ = self.node.heritage.set(heritage);
-        Ok(session)
-    }
-
-    /// Has the reactors wait for those who can come back.
-    fn park(&self, connections: &[FormerConnection]) {
-        let mut parked = 0;
-        for FormerConnection { number, ticket, resumable, .. } in connections {
-            if *resumable {
-                parked += 1;
-                let keep = ticket.keep().unwrap_or(self.node.config.keep);
-                let client = ticket.client();
-                let reactor = &self.reactors.all()[self.reactors.index_of(client)];
-                // Fails when the reactor has ended, and the node with it.
-                let _ = reactor.push(Command::Park { client, connection: *number, keep });
-            }
-        }
-        let node = &*self.node.name;
-        log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} clients");
-    }
-
-    fn resume_key(&self) -> ResumeKey {
-        self.node.heritage.get().map_or(self.node.own_key, |heritage| heritage.key)
-    }
-
     /// Once everything is restored: a client whose count had fallen to nothing would have left its channels.
     fn discard_former(&self, state: &mut State) -> Result<()> {
         if state.discard && state.ledger.is_restored() {
@@ -406,6 +330,7 @@ impl State {
     fn new(now: Instant) -> Self {
         State {
             session: None,
+            begun: None,
             ended: None,
             former: Vec::new(),
             discard: false,

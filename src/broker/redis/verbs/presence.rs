@@ -61,11 +61,21 @@ impl Backend {
     }
 
     /// What is left of the node's former session goes on under a new name; see the script.
-    pub(crate) fn take_over_session(&self, node: &str, lease: Duration) -> Result<Option<Former>> {
-        let session = Session::new(node, lease)?;
+    pub(crate) fn take_over_session(
+        &self,
+        node: &str,
+        lease: Duration,
+        own: Option<&Session>,
+    ) -> Result<Option<Former>> {
+        // An answer that is lost must not cost what was taken over.
+        let session = match own {
+            Some(own) => own.successor(node, lease)?,
+            None => Session::new(node, lease)?,
+        };
         let resume = self.one(|pipeline| {
             self.presence_script(pipeline, &scripts::ADOPT);
             pipeline.arg(node).arg(&session.id).arg(millis(lease)).arg(END_LIFE.as_secs());
+            pipeline.arg(own.map_or("", |own| &own.id));
         })?;
         let Some(key) = read_key(&reply::text(resume)) else { return Ok(None) };
         let resumable = self.one(|pipeline| {

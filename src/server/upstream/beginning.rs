@@ -1,0 +1,129 @@
+//! How a session begins: anew, or by going on from one before. Part of the presence thread.
+//!
+//! A node that starts goes on from the session of a former process that has left clients who can resume; one that was
+//! taken for dead goes on from what others had not told yet.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::{
+    ledger::Ended,
+    presence::{Presence, REAP_STEP, State},
+};
+use crate::{
+    broker::{FeedStart, Former, FormerConnection, Session},
+    error::Result,
+    server::{identity::ResumeKey, message::Command, node::Heritage, stats::calls::Call},
+};
+
+impl Presence {
+    pub(super) fn begin(&self, state: &mut State) -> Result<()> {
+        // Whoever ended the last one may still be at it: no client may be online again before it was offline.
+        if state.ended == Some(Ended::Reaped) && self.reap_step()? == REAP_STEP {
+            return Ok(());
+        }
+        let session = match state.begun.take() {
+            Some(session) => session,
+            None => match self.inherit(state)? {
+                Some(session) => session,
+                None => self.begin_anew(state)?,
+            },
+        };
+        // What was taken over must not be lost because of what follows.
+        let session = state.begun.insert(session);
+        // As long as this is not remembered, nobody is let in who could resume.
+        let (key, keep) = (self.resume_key(), self.node.config.keep);
+        let remember = || self.node.broker.keep_session(session, &key, keep);
+        self.node.pulse.time(Call::Begin, remember)?;
+        state.session = state.begun.take();
+        self.node.pulse.renewed.touch();
+        state.discard |= state.ended == Some(Ended::Forgotten);
+        state.ended = None;
+        state.renew_at = Instant::now();
+        Ok(())
+    }
+
+    fn begin_anew(&self, state: &State) -> Result<Session> {
+        let supersede = state.former.is_empty();
+        let begin = || self.node.broker.begin_session(&self.node.name, self.lease, supersede);
+        self.node.pulse.time(Call::Begin, begin)
+    }
+
+    /// A session that goes on from one before: from that of a former process, if it has left clients who can resume; from
+    /// this process's own, of which others have told only a part.
+    fn inherit(&self, state: &mut State) -> Result<Option<Session>> {
+        let is_first = self.node.heritage.get().is_none();
+        if !is_first && state.ended != Some(Ended::Reaped) {
+            return Ok(None);
+        }
+        // Of its own, not what another process of this name has taken over while this one was paused.
+        let own = if is_first { None } else { state.former.last() };
+        let take_over = || self.node.broker.take_over_session(&self.node.name, self.lease, own);
+        let former = self.node.pulse.time(Call::Begin, take_over)?;
+        if !is_first {
+            return Ok(former.map(|Former { session, connections, .. }| {
+                state.ledger.retake(connections);
+                session
+            }));
+        }
+        let mut heritage =
+            Heritage { key: self.node.own_key, first_number: 0, feed: FeedStart::Now };
+        let session = former.map(|Former { session, key, connections, .. }| {
+            let last = connections.iter().map(|connection| connection.number).max();
+            let first_number = first_number(last.unwrap_or_default(), SystemTime::now());
+            heritage = Heritage { key, first_number, feed: FeedStart::Log };
+            self.park(&connections);
+            state.ledger.inherit(connections);
+            session
+        });
+        // Set once: only this thread does it, and it has looked.
+        let _ = self.node.heritage.set(heritage);
+        Ok(session)
+    }
+
+    /// Has the reactors wait for those who can come back.
+    fn park(&self, connections: &[FormerConnection]) {
+        let mut parked = 0;
+        for FormerConnection { number, ticket, resumable, .. } in connections {
+            if *resumable {
+                parked += 1;
+                let keep = ticket.keep().unwrap_or(self.node.config.keep);
+                let client = ticket.client();
+                let reactor = &self.reactors.all()[self.reactors.index_of(client)];
+                // Fails when the reactor has ended, and the node with it.
+                let _ = reactor.push(Command::Park { client, connection: *number, keep });
+            }
+        }
+        let node = &*self.node.name;
+        log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} clients");
+    }
+
+    fn resume_key(&self) -> ResumeKey {
+        self.node.heritage.get().map_or(self.node.own_key, |heritage| heritage.key)
+    }
+}
+
+/// Where the numbers of connections begin when those of a former process go on: behind all that it can have given, also to
+/// connections that have ended since. A proof that a client holds of one of these would else be good for a newer one. Below
+/// 2^53, so that scripts reckon with them.
+fn first_number(last: u64, now: SystemTime) -> u64 {
+    /// A process does not take more in a second.
+    const PER_SECOND: u64 = 1 << 20;
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    (seconds * PER_SECOND).max(last + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_former_process_are_not_given_again() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let first = first_number(12, at(1_800_000_000));
+        let next = first_number(first, at(1_800_000_001));
+        assert!(first > 12 && next >= first + (1 << 20) && next < 1 << 53);
+        assert_eq!(first_number(next, at(0)), next + 1, "a clock that is wrong");
+    }
+}
