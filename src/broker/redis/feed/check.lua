@@ -4,7 +4,7 @@
 --
 -- The witness only grows: whoever finds a lower one knows that Redis has gone back. An idle stream is trimmed here.
 local head = P .. 'LogHead'
-local known = redis.call('HMGET', head, 'epoch', 'last', 'whole', 'Of' .. ARGV[2], 'All')
+local known = redis.call('HMGET', head, 'epoch', 'last', 'whole', 'Of' .. ARGV[2], 'All', 'noted')
 local time = redis.call('TIME')
 local oldest = tonumber(time[1]) * 1000000 + tonumber(time[2]) - tonumber(ARGV[5])
 for stream, state in pairs({['Of' .. ARGV[2]] = known[4], All = known[5]}) do
@@ -19,4 +19,4 @@ local witness = redis.pcall('HINCRBY', head, 'Seen' .. ARGV[2], 1)
 if type(witness) == 'table' then witness = false end
 local count = redis.call('HGET', P .. 'Published', ARGV[2])
 local heard = redis.call('PUBLISH', ARGV[3], ARGV[4])
-return {heard, count, known[1], known[2], known[3], known[4], known[5], witness}
+return {heard, count, known[1], known[2], known[3], known[4], known[5], witness, known[6]}

@@ -25,6 +25,8 @@ pub(super) struct Head {
     pub(super) ends: [u64; 2],
     /// `None`: none yet, or it could not be raised.
     pub(super) witness: Option<u64>,
+    /// Up to this number something was published that no log has, of which the log was told later.
+    pub(super) noted: u64,
 }
 
 /// What was logged in one step; its id is the number of its last message.
@@ -80,10 +82,13 @@ pub(super) struct Cursor {
     theirs: String,
     /// All logged messages up to this number were handed on, or told of.
     seen: u64,
+    /// The highest that ever was: what a Redis that went back has up to there may have been handed on before.
+    high: u64,
     /// Number of the last message of each stream.
     /// `None`: not known, all that comes above `seen` is new.
     streams: [Option<u64>; 2],
     witness: Option<u64>,
+    noted: u64,
     /// Live messages up to this number are older than the place that was begun at, or were read from the log; until
     /// one comes that is not.
     past: Option<u64>,
@@ -101,8 +106,10 @@ impl Cursor {
             theirs: epoch.clone(),
             epoch,
             seen: head.last,
+            high: head.last,
             streams: head.ends.map(Some),
             witness: head.witness,
+            noted: head.noted,
             past: Some(head.last),
             read: false,
             torn: false,
@@ -159,7 +166,7 @@ impl Cursor {
         }
         self.witness = head.witness.or(self.witness);
         let behind = |(at, end): (&Option<u64>, &u64)| at.is_some_and(|at| *end > at);
-        if self.streams.iter().zip(&head.ends).any(behind) {
+        if head.noted > self.noted || self.streams.iter().zip(&head.ends).any(behind) {
             return Verdict::Behind;
         }
         self.stands(head);
@@ -200,11 +207,13 @@ impl Cursor {
         let anew = epoch != self.theirs || self.has_fallen(head);
         // Refused while it was away, or still; or heard to be refused before it broke off.
         let refused = head.whole.is_none_or(|whole| whole > self.seen);
-        let torn = std::mem::take(&mut self.torn) || refused;
+        let torn = std::mem::take(&mut self.torn) || refused || head.noted > self.noted;
+        self.noted = head.noted;
         if anew {
             // What is there was sent; what it comes behind is not known.
             self.streams = [None; 2];
-            self.seen = self.seen.min(head.last);
+            self.high = self.high.max(self.seen);
+            self.seen = self.high.min(head.last);
             if !epoch.is_empty() {
                 self.epoch.clone_from(&epoch);
             }
@@ -230,8 +239,6 @@ pub(super) struct Reading<T> {
     /// Nothing up to it is handed on.
     from: u64,
     streams: [Stream<T>; 2],
-    /// The number handed on last.
-    last: u64,
 }
 
 #[derive(Debug)]
@@ -258,7 +265,7 @@ impl<T> Reading<T> {
             Stream { at: at[index], next, done: next >= head.ends[index], items: VecDeque::new() }
         };
         let streams = [stream(OWN), stream(ALL)];
-        Reading { head: head.clone(), from, streams, last: from }
+        Reading { head: head.clone(), from, streams }
     }
 
     /// The next page that is needed: of which stream, above which number.
@@ -289,6 +296,7 @@ impl<T> Reading<T> {
             if !goes_on {
                 stream.items.push_back(Item::Hole(entry.prev));
             }
+            let at = at.max(from);
             let new = entry.messages.into_iter().filter(|(number, _)| *number > at);
             stream.items.extend(new.map(|(number, message)| Item::Message(number, message)));
             stream.at = Some(entry.id);
@@ -302,32 +310,31 @@ impl<T> Reading<T> {
 
     /// The next in the order of numbers, of which `cursor` takes note; `None` if more must be read first, or all is.
     pub(super) fn next(&mut self, cursor: &mut Cursor) -> Option<Told<T>> {
-        if self.wants().is_some() {
-            return None;
-        }
-        let number = |index: usize| match self.streams[index].items.front() {
-            Some(Item::Message(number, _) | Item::Hole(number)) => Some(*number),
-            None => None,
-        };
-        let first = match (number(OWN), number(ALL)) {
-            (Some(own), Some(all)) => usize::from(all < own),
-            (Some(_), None) => OWN,
-            (None, Some(_)) => ALL,
-            (None, None) => return None,
-        };
-        match self.streams[first].items.pop_front()? {
-            Item::Message(number, message) => {
-                self.last = number;
-                cursor.gave(first, number);
-                Some(Told::Message { number, message })
-            }
-            Item::Hole(number) => {
-                self.last = number.max(self.last);
-                cursor.gave(first, number);
-                cursor.seen = cursor.seen.max(self.last);
-                Some(cursor.told())
+        while self.wants().is_none() {
+            let number = |index: usize| match self.streams[index].items.front() {
+                Some(Item::Message(number, _) | Item::Hole(number)) => Some(*number),
+                None => None,
+            };
+            let first = match (number(OWN), number(ALL)) {
+                (Some(own), Some(all)) => usize::from(all < own),
+                (Some(_), None) => OWN,
+                (None, Some(_)) => ALL,
+                (None, None) => return None,
+            };
+            match self.streams[first].items.pop_front()? {
+                // In a stream that changed while it was read; it is told that this may be missing.
+                Item::Message(number, _) if number <= cursor.seen => {}
+                Item::Message(number, message) => {
+                    cursor.gave(first, number);
+                    return Some(Told::Message { number, message });
+                }
+                Item::Hole(number) => {
+                    cursor.gave(first, number);
+                    return Some(cursor.told());
+                }
             }
         }
+        None
     }
 
     pub(super) fn is_done(&self) -> bool {

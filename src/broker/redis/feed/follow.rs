@@ -29,6 +29,8 @@ impl RedisFeed {
         if let Some(wrong) = self.cursor.as_ref().and_then(|cursor| cursor.wrong(&head)) {
             head = data.enter(&self.node, Some(&wrong))?;
         }
+        // What was under way looked at the log before that.
+        self.probes.give_up();
         // Memberships of the time when the messages that follow were sent: none is older than this look.
         if self.cursor.is_some() {
             self.changes.unsure();

@@ -26,6 +26,8 @@ mod data;
 mod eviction;
 mod follow;
 mod gap;
+#[cfg(test)]
+mod histories;
 mod mark;
 mod pages;
 mod probe;

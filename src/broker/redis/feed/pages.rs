@@ -130,7 +130,8 @@ fn head(items: &mut impl Iterator<Item = Value>) -> Head {
     let epoch = next();
     let (last, whole) = (first(next()).unwrap_or(0), first(next()));
     let ends = [first(next()).unwrap_or(0), first(next()).unwrap_or(0)];
-    Head { epoch, last, whole, ends, witness: first(next()) }
+    let (witness, noted) = (first(next()), first(next()).unwrap_or(0));
+    Head { epoch, last, whole, ends, witness, noted }
 }
 
 /// An entry of a stream; what it holds that is no message of a log is skipped.

@@ -70,11 +70,13 @@ impl Backend {
             return Ok(vec![reply; messages]);
         }
         let mut parts = reply::items(reply).into_iter();
-        let logged = reply::number(parts.next().unwrap_or(Value::Nil));
-        let refusal = parts.next().unwrap_or(Value::Nil);
-        let failed = parts.next().unwrap_or(Value::Nil);
+        let mut next = || parts.next().unwrap_or(Value::Nil);
+        let (logged, refusal, failed, unheard) = (reply::number(next()), next(), next(), next());
+        let is_noted = next() != Value::Nil;
         if let Some(error) = error::of_reply(&self.connector.address, &refusal) {
-            self.appending.refuse();
+            if !is_noted {
+                self.appending.refuse();
+            }
             static REFUSED: Throttle = Throttle::new();
             if let Some(more) = REFUSED.admit(&error.to_string()) {
                 log::warn!(reason:% = error; "messages are sent, but the log takes none: {error}{more}");
@@ -86,9 +88,9 @@ impl Backend {
             return Ok(vec![failed; messages]);
         }
         let mut replies = vec![Value::Int(1); messages];
-        for place in reply::items(parts.next().unwrap_or(Value::Nil)) {
-            if let Some(unheard) = replies.get_mut(reply::number(place) as usize) {
-                *unheard = Value::Int(0);
+        for place in reply::items(unheard) {
+            if let Some(reply) = replies.get_mut(reply::number(place) as usize) {
+                *reply = Value::Int(0);
             }
         }
         Ok(replies)

@@ -3,7 +3,7 @@
 -- unlogged of which the log does not know; then per message: what it is, payload, number of nodes, the nodes.
 -- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted.
 -- Returns: number of the last that is logged, why nothing was logged (or nil), why something was not published (or
--- nil), and the places of those copies that nobody heard.
+-- nil), the places of those copies that nobody heard, and 1 if the log knows of what it did not take.
 --
 -- Numbers are microseconds of Redis's clock, or the one after the last if that is more: they tell the age. One entry
 -- of a stream holds what one run has logged in it; its id is its last number. `prev` is the id of the entry before,
@@ -32,18 +32,24 @@ do
   end
 end
 
-local refused, number = false, 0
+local refused, noted, number = false, false, 0
 if logged > 0 then
   local known = redis.call(unpack(asked))
   local time = redis.call('TIME')
   number = math.max(tonumber(known[2] or 0), tonumber(time[1]) * 1000000 + tonumber(time[2]) - 1)
+  -- What was refused is behind the last number: whoever has heard that may have missed it, so one number is left out.
+  local torn = not known[3] or ARGV[6] == '1'
+  if torn then number = number + 1 end
   local first = number
   local entries, says = {}, {'HSET', head, 'last', text(number + logged)}
   if not known[1] then
     says[#says + 1], says[#says + 2] = 'epoch', ARGV[3]
   end
-  if not known[3] or ARGV[6] == '1' then
+  if torn then
     says[#says + 1], says[#says + 2] = 'whole', text(first)
+  end
+  if ARGV[6] == '1' then
+    says[#says + 1], says[#says + 2] = 'noted', text(first)
   end
   for _, message in ipairs(messages) do
     local stream = message[5]
@@ -80,7 +86,8 @@ if logged > 0 then
   if type(said) == 'table' and said.err then
     refused = said
     -- Deleting is allowed where memory is full.
-    redis.pcall('HDEL', head, 'whole')
+    local deleted = redis.pcall('HDEL', head, 'whole')
+    noted = type(deleted) == 'number'
     for _, message in ipairs(messages) do
       if message[5] then message[2] = '-1|' .. string.match(message[2], '^%d+|(.*)$') end
     end
@@ -118,4 +125,4 @@ for _, message in ipairs(messages) do
     place = place + 1
   end
 end
-return {text(number), refused, failed, unheard}
+return {text(number), refused, failed, unheard, noted}
