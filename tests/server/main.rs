@@ -49,6 +49,7 @@ mod certificates;
 mod channels;
 mod faults;
 mod frames;
+mod grace;
 mod handshakes;
 mod heads;
 mod life;

@@ -64,6 +64,11 @@ pub struct ServerConfig {
     /// says otherwise: it counts as online, stays in its channels, and is given what it missed when it comes back. Zero
     /// waits for nobody. Default 60 s, at most 24 h, exact to 2 s.
     pub keep: Duration,
+    /// How long a client that does not speak `imcore.1` still counts as online when its connection has ended uncleanly, and
+    /// stays in its channels: if it connects again within that time, nobody hears of it. Nothing that was sent meanwhile is
+    /// given to it, and receipts say that it was offline. Not over a restart of the node. Default 0, at most 24 h, exact to
+    /// 2 s.
+    pub grace: Duration,
     /// Bounds on what peers may do and take.
     pub limits: Limits,
 }
@@ -82,6 +87,7 @@ impl Default for ServerConfig {
             tls: None,
             echo: false,
             keep: Duration::from_secs(60),
+            grace: Duration::ZERO,
             limits: Limits::default(),
         }
     }
@@ -262,9 +268,11 @@ impl ServerConfig {
         if let Some(tls) = &self.tls {
             tls.validate()?;
         }
-        if self.keep > Ticket::LONGEST_KEEP {
-            let (keep, most) = (self.keep, Ticket::LONGEST_KEEP);
-            return Err(Error::config("keep", format!("{keep:?} is more than a day ({most:?})")));
+        for (name, time) in [("keep", self.keep), ("grace", self.grace)] {
+            let most = Ticket::LONGEST_KEEP;
+            if time > most {
+                return Err(Error::config(name, format!("{time:?} is more than a day ({most:?})")));
+            }
         }
         self.identity(self.listen)?;
         self.origins.iter().try_for_each(|origin| origins::check(origin))?;

@@ -18,19 +18,21 @@ use crate::wire::{Position, Ticket};
 const TELL_AFTER: Ticks = 20 * TICKS_PER_SECOND;
 
 /// How long a client is kept once its socket has ended, as a connection holds it: in steps of two seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Keep(u16);
 
 impl Keep {
     /// Not at all.
     pub(crate) const NONE: Keep = Keep(0);
+    /// As long as possible.
+    pub(crate) const LONGEST: Keep = Keep(u16::MAX - 1);
     /// The step in which it is counted.
     const STEP: u64 = 2;
 
     /// Rounded up; at most 36 hours.
     pub(crate) fn new(time: Duration) -> Self {
         let steps = time.as_millis().div_ceil(u128::from(Self::STEP) * 1000);
-        Keep(steps.min(u128::from(u16::MAX - 1)) as u16)
+        Keep(steps.min(u128::from(Self::LONGEST.0)) as u16)
     }
 
     pub(crate) fn seconds(self) -> u64 {
@@ -116,13 +118,6 @@ impl Continuity {
 
     pub(super) fn keep(&self) -> Keep {
         if self.is_resumable() { self.keep } else { Keep::NONE }
-    }
-
-    /// The client is kept no longer than that.
-    pub(super) fn keep_at_most(&mut self, keep: Keep) {
-        if self.is_resumable() && keep.0 < self.keep.0 {
-            self.keep = keep;
-        }
     }
 
     pub(super) fn floor(&self) -> Position {

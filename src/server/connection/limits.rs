@@ -20,22 +20,42 @@ pub(crate) struct ConnectionLimits {
     pub(crate) outbox_stall: Ticks,
     pub(crate) outbox_age: Ticks,
     pub(crate) linger: Ticks,
+    /// How long the place of a client of the original's kind is kept for it.
+    pub(crate) grace: Keep,
 }
 
-/// How long a client is kept that leaves with 1001 at most: browsers send it for a reload, but also for a closed tab.
-const GOING_AWAY: Duration = Duration::from_secs(15);
+/// What a client says by the code in its close frame of whether it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// It does, or it has said nothing.
+    Returning,
+    /// 1001: browsers send it for a reload, but also for a closed tab.
+    GoingAway,
+    ForGood,
+}
 
-impl ConnectionLimits {
-    /// How long a client is kept at most that closes with this code: not at all unless it says that it comes back, or
-    /// says nothing.
-    pub(crate) fn keep_after(&self, code: u16) -> Keep {
+impl Farewell {
+    /// Pages of the original's kind leave for good without a code.
+    pub(crate) fn of(code: u16, is_resumable: bool) -> Self {
         match code {
-            1001 => Keep::new(GOING_AWAY),
-            1005 | 3001 => Keep::new(Duration::MAX),
-            _ => Keep::NONE,
+            1001 => Farewell::GoingAway,
+            3001 => Farewell::Returning,
+            1005 if is_resumable => Farewell::Returning,
+            _ => Farewell::ForGood,
         }
     }
 
+    /// How long the client is kept at most.
+    pub(crate) fn longest_keep(self) -> Keep {
+        match self {
+            Farewell::Returning => Keep::LONGEST,
+            Farewell::GoingAway => Keep::new(Duration::from_secs(15)),
+            Farewell::ForGood => Keep::NONE,
+        }
+    }
+}
+
+impl ConnectionLimits {
     pub(crate) fn of(config: &ServerConfig) -> Self {
         let limits = &config.limits;
         let sweep_share = limits.sweep.as_secs_f64();
@@ -53,6 +73,7 @@ impl ConnectionLimits {
             outbox_stall: ticks::span(limits.outbox_stall),
             outbox_age: ticks::span(limits.outbox_age),
             linger: ticks::span(limits.linger),
+            grace: Keep::new(config.grace),
         }
     }
 }

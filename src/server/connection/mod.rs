@@ -43,7 +43,7 @@ use frame::Frame;
 use hello::Pause;
 use inbound::{Inbound, Listen, Said};
 use kept::Kept;
-use limits::ConnectionLimits;
+use limits::{ConnectionLimits, Farewell};
 use outbox::{Chunk, Flushed, Outbox, Tally, Written};
 use pace::Pace;
 use phase::{End, Phase};
@@ -73,6 +73,7 @@ pub(crate) struct Connection<S = Transport> {
     pace: Pace,
     /// Bytes received since the last tick, with what TLS adds to them.
     inbound_bytes: u32,
+    farewell: Farewell,
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(crate) in_urgent: bool,
     pub(crate) in_bulk: bool,
@@ -90,7 +91,7 @@ pub(crate) struct Context<'a> {
     pub(crate) tally: &'a mut Tally,
 }
 
-/// What is left of a connection that can be resumed, when its socket has ended.
+/// What is left of a connection whose client may come back, when its socket has ended.
 #[derive(Debug)]
 pub(crate) struct Estate {
     pub(crate) client: ClientId,
@@ -99,6 +100,8 @@ pub(crate) struct Estate {
     /// Everything behind this is in `kept`.
     pub(crate) floor: Position,
     pub(crate) kept: Kept,
+    /// Of a client of the original's kind, which is given its place back and nothing else.
+    pub(crate) is_place: bool,
 }
 
 impl Estate {
@@ -172,9 +175,13 @@ impl<S: Socket> Connection<S> {
 
     /// One that goes on from another, on whose account it is reported.
     pub(crate) fn succeed(stream: S, estate: &Estate, now: Ticks) -> Self {
-        let continuity = Continuity::resumable(estate.keep, estate.floor, now, None);
+        let continuity = match estate.is_place {
+            true => Continuity::without(),
+            false => Continuity::resumable(estate.keep, estate.floor, now, None),
+        };
         let mut this = Connection::open(stream, estate.client, estate.number, continuity, now);
         this.reported = true;
+        this.tidy();
         this
     }
 
@@ -198,6 +205,7 @@ impl<S: Socket> Connection<S> {
             silence: Silence::new(now),
             pace: Pace::new(now),
             inbound_bytes: 0,
+            farewell: Farewell::Returning,
             in_urgent: false,
             in_bulk: false,
             reported: false,
@@ -239,7 +247,8 @@ impl<S: Socket> Connection<S> {
 
     /// How long its client is kept if it ended now.
     pub(crate) fn keep(&self) -> Keep {
-        self.continuity.as_ref().map_or(Keep::NONE, |continuity| continuity.keep())
+        let keep = self.continuity.as_ref().map_or(Keep::NONE, |continuity| continuity.keep());
+        keep.min(self.farewell.longest_keep())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -517,15 +526,15 @@ impl<S: Socket> Connection<S> {
 
     /// What the client said that concerns the messages it gets.
     fn hear(&mut self, said: Said, cx: &mut Context) {
+        if let Some(code) = said.closed {
+            self.farewell = Farewell::of(code, self.is_resumable());
+        }
         let Some(continuity) = &mut self.continuity else { return };
         if let Some(number) = said.pong {
             continuity.ponged(number, cx.tally);
         }
         if let Some(position) = said.acknowledged.and_then(|text| cx.place.handled(&text)) {
             continuity.handled(position, cx.tally);
-        }
-        if let Some(code) = said.closed {
-            continuity.keep_at_most(cx.limits.keep_after(code));
         }
         if said.probed {
             self.tell_position(cx);
@@ -589,8 +598,23 @@ impl<S: Socket> Connection<S> {
         let mut kept = continuity.take_kept();
         let unwritten = self.outbox.leave_messages(self.stream.begun());
         unwritten.into_iter().for_each(|chunk| kept.push_unwritten(chunk));
-        let (keep, floor) = (continuity.keep(), continuity.floor());
-        Some(Estate { client: self.client, number: self.number, keep, floor, kept })
+        let (keep, floor) =
+            (continuity.keep().min(self.farewell.longest_keep()), continuity.floor());
+        let (client, number, is_place) = (self.client, self.number, false);
+        Some(Estate { client, number, keep, floor, kept, is_place })
+    }
+
+    /// As [`bequeath`](Self::bequeath), of a connection of the original's kind: its place, for `grace`, if it has not said
+    /// that its client leaves.
+    pub(crate) fn bequeath_place(&mut self, grace: Keep) -> Option<Estate> {
+        let keep = grace.min(self.farewell.longest_keep());
+        if keep == Keep::NONE || self.is_resumable() || !self.reported {
+            return None;
+        }
+        self.reported = false;
+        let (client, number, is_place) = (self.client, self.number, true);
+        let (floor, kept) = (Position::default(), Kept::default());
+        Some(Estate { client, number, keep, floor, kept, is_place })
     }
 
     fn begin_closing(&mut self, reason: CloseReason, now: Ticks, limits: &ConnectionLimits) {

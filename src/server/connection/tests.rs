@@ -59,6 +59,7 @@ pub(super) const LIMITS: ConnectionLimits = ConnectionLimits {
     outbox_stall: 30,
     outbox_age: 100,
     linger: 10,
+    grace: Keep::NONE,
 };
 
 /// Does something with the connection at a moment.

@@ -93,8 +93,13 @@ impl<S: Socket> Reactor<S> {
         claim: Option<Box<Claim>>,
     ) -> Newcomer<S> {
         let Some(claim) = claim else {
-            let connection = Connection::new(stream, ticket, number, self.now);
-            return Newcomer { connection, place: None, resumption: None, missed: None };
+            let (connection, place) = match self.take_place(ticket.client()) {
+                Some((place, estate)) => {
+                    (Connection::succeed(stream, &estate, self.now), Some(place))
+                }
+                None => (Connection::new(stream, ticket, number, self.now), None),
+            };
+            return Newcomer { connection, place, resumption: None, missed: None };
         };
         match self.take_over(ticket.client(), &claim) {
             Some((place, mut estate)) => {
@@ -122,7 +127,9 @@ impl<S: Socket> Reactor<S> {
         missed: Option<Kept>,
     ) {
         self.parts.live.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(former), Some(mut estate)) = (place, connection.bequeath()) {
+        let bequest = connection.bequeath();
+        let bequest = bequest.or_else(|| connection.bequeath_place(self.limits.grace));
+        if let (Some(former), Some(mut estate)) = (place, bequest) {
             estate.kept = missed.unwrap_or_default();
             let client = estate.client;
             let parked = self.keep_estate(estate);

@@ -60,7 +60,7 @@ impl<S: Socket> Reactor<S> {
         let reason = self.drain.as_ref().map_or(CloseReason::Stopping, |drain| drain.reason);
         // Clients who can resume are left to the process that comes after this one.
         for key in self.parking.keys() {
-            self.leave_parked(key);
+            self.leave_parked(key, reason);
         }
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {

@@ -99,13 +99,17 @@ impl<S: Socket> Reactor<S> {
     /// between. Nothing if there is nothing to wait for.
     pub(super) fn park(&mut self, key: Key, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        if !reason.keeps_client()
-            || connection.keep() == Keep::NONE
-            || self.parking.len() >= self.parts.limits.connections
-        {
+        if !reason.keeps_client() || self.parking.len() >= self.parts.limits.connections {
             return;
         }
-        let Some(estate) = connection.bequeath() else { return };
+        let estate = match connection.is_resumable() {
+            true if connection.keep() == Keep::NONE => None,
+            true => connection.bequeath(),
+            // The process that comes after this one does not know it.
+            false if self.drain.is_some() => None,
+            false => connection.bequeath_place(self.limits.grace),
+        };
+        let Some(estate) = estate else { return };
         let client = estate.client;
         let parked = self.keep_estate(estate);
         self.hub.replace(client, key, parked);
@@ -125,7 +129,8 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn park_former(&mut self, client: ClientId, connection: u64, keep: Keep) {
         let floor = self.place.newest();
         let kept = Kept::default();
-        let key = self.keep_estate(Estate { client, number: connection, keep, floor, kept });
+        let estate = Estate { client, number: connection, keep, floor, kept, is_place: false };
+        let key = self.keep_estate(estate);
         if self.hub.insert(client, key) {
             self.parts.watchlist.watch(client);
         }
@@ -148,13 +153,27 @@ impl<S: Socket> Reactor<S> {
         let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
         let mut cx = Context { now: self.now, limits, place, tally };
         let Some(parked) = self.parking.get_mut(key) else { return };
-        if parked.estate.has(message) {
-            // It had it on the socket that it has lost since.
+        if parked.estate.is_place || parked.estate.has(message) {
+            // It had it on the socket that it has lost since, or is not given what it misses.
             return;
         }
         self.offered += 1;
         let dropped = parked.estate.add(message, receipt, &mut cx);
         self.settle_dropped(CloseReason::Expired, dropped);
+    }
+
+    /// The oldest place that is kept for a client of the original's kind.
+    pub(super) fn take_place(&mut self, client: ClientId) -> Option<(Key, Estate)> {
+        if self.limits.grace == Keep::NONE {
+            return None;
+        }
+        let number = |key: Key| {
+            let estate = &self.parking.get(key)?.estate;
+            estate.is_place.then_some((estate.number, key))
+        };
+        let keys = self.hub.connections(client).iter();
+        let (_, key) = keys.filter_map(|key| number(*key)).min()?;
+        self.take_parked(key).map(|estate| (key, estate))
     }
 
     /// Takes a parked client out, which has come back and stays in the hub.
@@ -180,8 +199,11 @@ impl<S: Socket> Reactor<S> {
         );
     }
 
-    /// Waits for a parked client no longer, which stays reported.
-    pub(super) fn leave_parked(&mut self, key: Key) {
+    /// Waits for a parked client no longer, as the node stops: one that can resume stays reported.
+    pub(super) fn leave_parked(&mut self, key: Key, reason: CloseReason) {
+        if self.parking.get(key).is_some_and(|parked| parked.estate.is_place) {
+            return self.end_parked(key, reason);
+        }
         if let Some(estate) = self.take_parked(key) {
             self.settle_dropped(CloseReason::Expired, estate.into_unwritten());
         }

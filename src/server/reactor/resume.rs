@@ -53,7 +53,8 @@ impl<S: Socket> Reactor<S> {
 
     fn number_of(&self, key: Key) -> Option<u64> {
         if is_parked(key) {
-            return self.parking.get(key).map(|parked| parked.estate.number);
+            let estate = &self.parking.get(key)?.estate;
+            return (!estate.is_place).then_some(estate.number);
         }
         self.connections.get(key as usize).map(|connection| connection.number)
     }

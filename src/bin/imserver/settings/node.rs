@@ -202,6 +202,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "grace",
+        value_name: "SECONDS",
+        help: "How long a client that cannot resume still counts as online when its connection has ended uncleanly, \
+               and stays in its channels; what is sent meanwhile is not given to it",
+        default: "0",
+        example: "0",
+        kind: Kind::Number,
+        read: |config, given| time::read(given).map(|time| config.server.grace = time),
+        show: |config| time::show(config.server.grace),
+        ..PLAIN
+    },
+    Setting {
         name: "drain",
         // From when it was the only limit with a flag.
         same_as: Some("limits.drain_over"),
