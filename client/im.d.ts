@@ -35,7 +35,11 @@ export type ImErrorKind =
   /** `leave` failed; it is called again. */
   | "leave"
   /** A message was binary, or `decode` failed on it. It was dropped. */
-  | "decode";
+  | "decode"
+  /** `onMessage` failed, or a position could not be saved. */
+  | "handler"
+  /** `onResync` failed; it is called again. */
+  | "resync";
 
 export class ImError extends Error {
   constructor(kind: ImErrorKind, message: string, cause?: unknown);
@@ -53,9 +57,42 @@ export interface ImSocket {
   onerror: ((event: any) => any) | null;
   onclose: ((event: any) => any) | null;
   close(code?: number, reason?: string): void;
+  /** Not there, or `protocol` never `imcore.1`: the connection cannot be resumed. */
+  send?(text: string): void;
+  readonly protocol?: string;
 }
 
-export type ImSocketClass = new (url: string) => ImSocket;
+export type ImSocketClass = new (url: string, protocols?: any) => ImSocket;
+
+/**
+ * Where a client keeps its position: an opaque text. The last that was saved is loaded by the next page or process of the same user,
+ * which then gets what came since.
+ */
+export interface ImPosition {
+  load(): string | null | undefined | Promise<string | null | undefined>;
+  /** Called after each handled message, and with `""` when there is nothing to go on from any more: signed out, kicked. */
+  save(position: string): void;
+}
+
+/** A place in `sessionStorage`, by user, for pages that are reloaded. A duplicated tab does not go on from it. */
+export function sessionPosition(user: string): ImPosition;
+
+/** What `onMessage` is told beside the message. */
+export interface ImMessageContext {
+  /** What `position.load()` is to give back, if everything up to this message is stored together with it. */
+  position: string;
+}
+
+/** Why the application is to load its state. */
+export interface ImResync {
+  /**
+   * Nothing at the first connection. `expired`: away for too long. `epoch`: something may have been lost. `ahead`: the position is of
+   * another time. `too_much`: more came than is kept, or than was handled.
+   */
+  why: "expired" | "epoch" | "ahead" | "too_much" | undefined;
+  /** The position from which on messages are handed on once this is done. */
+  position: string;
+}
 
 /** What all callbacks get. Pass `signal` to `fetch`: a call that is given up must not go on in the background. */
 export interface ImContext {
@@ -75,6 +112,23 @@ export interface ImClientOptions {
    * the `retryAfter` of what was thrown: milliseconds, or the text of a `Retry-After` header.
    */
   getUrl?: (context: ImContext & { attempt: number }) => UrlAnswer | Promise<UrlAnswer>;
+  /**
+   * Handles one message; awaited, so the next one comes after it. Only then its position is saved and the server told that it was
+   * handled. If it fails, it is called again up to `retries` times, and the message is passed over. Where the node cannot resume, it is
+   * called all the same, and nothing waits for it.
+   */
+  onMessage?: (message: any, context: ImMessageContext) => unknown;
+  /** Calls of `onMessage` for one message after the first has failed. Default 0. */
+  retries?: number;
+  /**
+   * Loads the state from your web API: at the first connection, and whenever messages may be missing. Messages wait until it is done.
+   * If it fails, it is called again. Where the node cannot resume, it is called after each connect.
+   */
+  onResync?: (resync: ImResync) => unknown;
+  /** Whether nodes are asked for connections that can be resumed (`imcore.1`). Default true. */
+  resume?: boolean;
+  /** Where the position is kept beyond this page. Default: nowhere, so a page that is reloaded begins anew. */
+  position?: ImPosition;
   /** Joins these rooms through your web API. Called after each connect while there are rooms; again if it fails or hangs. */
   rejoin?: (rooms: string[], context: ImContext) => unknown;
   /** Leaves these rooms through your web API. Called by `leave()`, never while `rejoin` is under way; again if it fails. */
@@ -124,11 +178,12 @@ export interface ImReceipt {
   content: unknown;
   /** What your service named the message by when it sent it, if it did. */
   id?: string;
-  /** In words, as the original server says it. */
-  receipt: string;
-  /** Whom the message was for. */
+  /** In words, as the original server says it; not on a connection that can be resumed. */
+  receipt?: string;
+  /** Whom the message was for; always text on a connection that can be resumed. */
   to: number | string;
-  status: "sent" | "offline";
+  /** `acknowledged`: the receiver has it. `expired`: it was waited for, and did not come back in time. */
+  status: "sent" | "acknowledged" | "offline" | "expired";
 }
 
 /** What listeners get: a `CustomEvent`. */
@@ -140,6 +195,10 @@ export interface ImEventMap<Message = any> {
   open: ImEvent<{ isReconnect: boolean }>;
   rejoined: ImEvent<{ rooms: string[] }>;
   message: ImEvent<Message>;
+  /** The connection goes on from the one before: what was missed follows. */
+  resumed: ImEvent<{ missed: number }>;
+  /** The state is loaded anew: `onResync` is called. */
+  resync: ImEvent<{ why: ImResync["why"] }>;
   receipt: ImEvent<ImReceipt>;
   /** The server or the network closed the connection, or refused it (1006). */
   close: ImEvent<{ code: number; reason: string; wasClean: boolean; willReconnect: boolean }>;
@@ -164,6 +223,8 @@ export class ImClient<Message = any> {
   readonly retryAt: number;
   /** Whether messages are expected to arrive now. */
   readonly isOpen: boolean;
+  /** Whether the application is loading its state (`onResync`), and messages wait for that. */
+  readonly isSyncing: boolean;
   /** Rooms to join again after each reconnect. Yours to edit. */
   readonly rooms: Set<string>;
   /** Connects, and stays connected until `close()`, a kick or a fatal close code. Nothing happens if it has not ended. */

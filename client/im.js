@@ -4,7 +4,7 @@
 // works once and for ten seconds. Types are in im.d.ts, usage in README.md, the parts in the folder im.
 
 import { askForAddress } from "./im/address.js";
-import { FATAL, hintOf, KICKED } from "./im/codes.js";
+import { FATAL, hintOf, KICKED, SUPERSEDED } from "./im/codes.js";
 import { ImError, inWords } from "./im/error.js";
 import { Liveness, SILENCE } from "./im/liveness.js";
 import { decodeJson, read } from "./im/message.js";
@@ -12,9 +12,11 @@ import { complete } from "./im/options.js";
 import { isHidden, isOnline, Page } from "./im/page.js";
 import { Rooms } from "./im/rooms.js";
 import { Socket, socketClass } from "./im/socket.js";
+import { sessionPosition } from "./im/storage.js";
+import { Stream } from "./im/stream.js";
 import { clamp, drawn, now, step } from "./im/time.js";
 
-export { decodeJson, ImError };
+export { decodeJson, ImError, sessionPosition };
 
 /** @typedef {import("./im.d.ts").ImState} ImState */
 /** @typedef {import("./im.d.ts").ImErrorKind} ImErrorKind */
@@ -31,6 +33,15 @@ const LARGEST_FACTOR = 3;
 /** A page that becomes visible checks a link that has been silent this long. */
 const STALE_MS = 30_000;
 
+/** What a node is asked to speak: with it nothing is missed. */
+const RESUMABLE = "imcore.1";
+/** Such a node says something every 25 s; and a probe is answered at once. */
+const STREAM_SILENCE_MS = 40_000;
+const PROBE = JSON.stringify({ q: 1 });
+const PROBE_WITHIN_MS = 3_000;
+/** How often a node may turn out to be an old one before no other is expected. */
+const OLD_NODES = 2;
+
 /** Why it makes no sense to go on. */
 const NO_ADDRESS = "there is no address: the web API wants no connection any more";
 const NO_CLASS = "there is no WebSocket class here (Node has one from version 22 on): give one as the option WebSocket, "
@@ -45,13 +56,28 @@ export class ImClient extends EventTarget {
   state = "closed";
   /** While waiting or offline: when the next attempt starts, as `Date.now()` counts. */
   retryAt = 0;
+  /** Whether the application is loading its state anew, and messages wait for that. */
+  isSyncing = false;
 
   #options;
   #page;
+  /** Of connections whose node says nothing of itself, and of those whose node does. */
+  #guessing;
+  #probing;
   #liveness;
   #rooms;
+  #stream;
   /** @type {Socket | null} */
   #socket = null;
+  /** @type {Socket | null} The connection before, which is heard until another has taken over. */
+  #former = null;
+  /** Whether the connection is one that can be resumed, and has been greeted. */
+  #isResumable = false;
+  #isGreeted = false;
+  /** Attempts in a row that were refused before any node spoke like that, and nodes that did not. */
+  #hasSpoken = false;
+  #refusals = 0;
+  #oldNodes = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} Of the pause, or of the attempt. */
   #timer;
   /** Ended when what it belongs to is let go of: an attempt, a connection, a pause. */
@@ -75,15 +101,24 @@ export class ImClient extends EventTarget {
   constructor(options) {
     super();
     this.#options = complete(options);
-    this.#liveness = new Liveness(this.#options, {
-      alive: () => this.#alive(),
-      dead: (why) => this.#dead(why),
+    const verdict = { alive: () => this.#alive(), dead: (/** @type {string} */ why) => this.#dead(why) };
+    this.#guessing = new Liveness(this.#options, verdict);
+    const check = () => this.#socket?.send(PROBE);
+    this.#probing = new Liveness({ check, checkWithin: PROBE_WITHIN_MS, silence: STREAM_SILENCE_MS }, verdict);
+    this.#liveness = this.#guessing;
+    this.#stream = new Stream(this.#options, {
+      say: (word) => this.#isGreeted && this.#socket?.send(word),
+      emit: (type, detail) => this.#emit(type, detail),
+      syncing: (isSyncing) => {
+        this.isSyncing = isSyncing;
+      },
     });
     this.#rooms = new Rooms(this.#options, (type, detail) => this.#emit(type, detail));
     this.#page = new Page({
       networkIsGone: () => this.#networkIsGone(),
       networkIsBack: () => this.#networkIsBack(),
       isVisible: () => this.#pageIsVisible(),
+      isHidden: () => this.#stream.flush(),
       isPutAway: () => this.#putAway(),
       isBack: () => this.#wake("the page was put away"),
     });
@@ -146,6 +181,9 @@ export class ImClient extends EventTarget {
     this.#slowestPart = 0;
     this.#limit("no address");
     try {
+      const loading = this.#stream.load();
+      if (loading) await loading;
+      if (signal.aborted) return;
       const url = await askForAddress(this.#options, { signal, attempt: this.#attempt });
       if (signal.aborted) return;
       if (url === null) this.#end("failed", new ImError("url", NO_ADDRESS));
@@ -183,14 +221,33 @@ export class ImClient extends EventTarget {
     this.#lastUrl = url;
     this.#slowestPart = now() - this.#startedAt;
     this.#limit("the address was there, but no connection");
-    this.#socket = new Socket(Class, url, {
+    const protocols = this.#expectsResumable ? [RESUMABLE] : [];
+    const address = protocols.length ? this.#stream.addressed(url) : url;
+    const socket = new Socket(Class, address, protocols, {
       opened: () => this.#opened(),
-      received: (data) => this.#receive(data),
-      ended: (end) => this.#ended(end, isRepeated),
+      received: (data) => (socket === this.#former ? this.#hear(data, true) : this.#receive(data)),
+      ended: (end) => {
+        if (socket === this.#former) this.#former = null;
+        else this.#ended(end, isRepeated);
+      },
     });
+    this.#socket = socket;
+  }
+
+  /**
+   * Whether the node is asked for what makes a connection resumable. An old node does not answer that, and browsers give up then
+   * without a word; so every other attempt goes without, as long as no node has ever answered.
+   */
+  get #expectsResumable() {
+    return this.#options.resume && this.#refusals % 2 === 0 && this.#oldNodes < OLD_NODES;
   }
 
   #opened() {
+    this.#isResumable = this.#socket?.protocol === RESUMABLE;
+    if (this.#isResumable) [this.#refusals, this.#oldNodes] = [0, 0];
+    else if (this.#refusals % 2 === 1) [this.#refusals, this.#oldNodes] = [0, this.#oldNodes + 1];
+    this.#liveness = this.#isResumable ? this.#probing : this.#guessing;
+
     clearTimeout(this.#timer);
     this.#openedAt = now();
     // The limit that was needed stays, in case the next handshake is as slow.
@@ -198,11 +255,33 @@ export class ImClient extends EventTarget {
     while (this.#tooSlow > 0 && needed < this.#limitAfter(this.#tooSlow - 1)) this.#tooSlow -= 1;
     const isReconnect = this.#hasBeenOpen;
     this.#hasBeenOpen = true;
+    this.#hasSpoken ||= this.#isResumable;
     this.#liveness.start();
     const { signal } = this.#scope;
     this.#enter("open");
     if (!signal.aborted) this.#emit("open", { isReconnect });
-    if (!signal.aborted) this.#rooms.opened();
+    if (signal.aborted || this.#isResumable) return;
+    this.#stream.opened(isReconnect);
+    this.#rooms.opened();
+  }
+
+  /**
+   * The node has said where this client is.
+   * @param {any} hello
+   */
+  #greeted(hello) {
+    const isFirst = !this.#isGreeted;
+    this.#isGreeted = true;
+    this.#dropFormer();
+    const { signal } = this.#scope;
+    this.#stream.greeted(hello);
+    if (isFirst && !signal.aborted) this.#rooms.opened(hello.channels === true);
+  }
+
+  #dropFormer() {
+    const former = this.#former;
+    this.#former = null;
+    former?.close(...BACK_SOON);
   }
 
   /**
@@ -216,6 +295,8 @@ export class ImClient extends EventTarget {
       const message = `the Content-Security-Policy (CSP) of this page forbids ${origin}; its ${forbiddenBy} must list it`;
       return this.#fail(new ImError("url", message));
     }
+    if (!wasOpen && !this.#hasSpoken) this.#refusals += 1;
+    if (code === SUPERSEDED) this.#stream.begin();
     const fault = FATAL.get(code);
     const willReconnect = code !== KICKED && fault === undefined;
     const { signal } = this.#scope;
@@ -297,6 +378,7 @@ export class ImClient extends EventTarget {
     const { signal } = this.#scope;
     this.#liveness.heard();
     if (signal.aborted) return;
+    if (this.#isResumable) return this.#hear(data, false);
     let message;
     try {
       if (typeof data !== "string") throw new Error("it is binary, and the server of this client sends text");
@@ -305,7 +387,23 @@ export class ImClient extends EventTarget {
       if (!signal.aborted) this.#emit("error", new ImError("decode", `a message could not be decoded: ${inWords(error)}`, error));
       return;
     }
-    if (!signal.aborted) this.#emit(message.type, message.value);
+    if (!signal.aborted) this.#stream.told(message.type, message.value, String(data).length);
+  }
+
+  /**
+   * A frame of a connection that can be resumed.
+   * @param {unknown} data
+   * @param {boolean} isFormer
+   */
+  #hear(data, isFormer) {
+    let frame;
+    try {
+      frame = JSON.parse(String(data));
+    } catch (error) {
+      return this.#emit("error", new ImError("decode", `a frame could not be read: ${inWords(error)}`, error));
+    }
+    if (frame?.hello && !isFormer) this.#greeted(frame.hello);
+    else if (typeof frame?.p === "string") this.#stream.took(frame, String(data), isFormer);
   }
 
   // --- What the page and the link tell --------------------------------------------------------------
@@ -318,6 +416,7 @@ export class ImClient extends EventTarget {
   /** @param {string} why */
   #dead(why) {
     const error = new ImError("dead", `the link is taken for dead: ${why}`);
+    if (this.#isGreeted) this.#retire();
     // All clients may fall silent at once, and then they must not come back at once. Other reasons are one machine's own,
     // and no failure of the server's: there is nothing to wait for.
     if (why === SILENCE || !this.#hasLasted || !isOnline()) return this.#fail(error);
@@ -359,6 +458,8 @@ export class ImClient extends EventTarget {
    */
   #putAway() {
     if (ENDED.includes(this.state)) return;
+    this.#stream.flush();
+    this.#dropFormer();
     this.#letGo(BACK_SOON);
     this.#enter("waiting");
   }
@@ -372,7 +473,11 @@ export class ImClient extends EventTarget {
    * @param {{ reason: string }} [kick]
    */
   #end(state, error, kick) {
+    this.#stream.flush();
+    this.#former?.close(...GOODBYE);
+    this.#former = null;
     this.#letGo(GOODBYE);
+    this.#stream.stop();
     this.#page.unlisten();
     this.#rooms.stop();
     const { signal } = this.#scope;
@@ -393,10 +498,19 @@ export class ImClient extends EventTarget {
     this.#liveness.stop();
     this.#rooms.ended();
     this.#openedAt = null;
+    this.#isResumable = false;
+    this.#isGreeted = false;
     this.retryAt = 0;
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(...words);
+  }
+
+  /** The connection is in doubt. What it still says is heard until another has taken over. */
+  #retire() {
+    this.#former?.close(...BACK_SOON);
+    this.#former = this.#socket;
+    this.#socket = null;
   }
 
   /** @param {ImState} state */

@@ -6,6 +6,8 @@ import { LONGEST_MS } from "./time.js";
 
 /** The server's "do not reconnect". */
 export const KICKED = 4001;
+/** The server's "somebody else goes on with this connection". */
+export const SUPERSEDED = 4002;
 /** Close codes after which coming back would only loop: something this page does is wrong, and would be wrong again. */
 export const FATAL = new Map([
   [1002, "the server could not read a frame of this client"],
@@ -23,6 +25,8 @@ const HINTS = new Map([
   [1001, { after: 1_000 }],
   [1012, { after: 1_000 }],
   [1013, { after: 4_000, spread: 4_000 }],
+  // Another tab has taken the identity of this one, which goes on under a new one.
+  [SUPERSEDED, { after: 0, spread: 1_000 }],
 ]);
 
 /**

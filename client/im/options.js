@@ -14,13 +14,15 @@ const DEFAULTS = {
   rejoinWithin: 10_000,
   silence: 0,
 };
+/** The same for what is no time. */
+const RETRIES = 0;
 
 /** What may be a function and nothing else. */
-const CALLS = /** @type {const} */ (["getUrl", "rejoin", "leave", "check", "decode", "WebSocket"]);
+const CALLS = /** @type {const} */ (["getUrl", "rejoin", "leave", "check", "decode", "WebSocket", "onMessage", "onResync"]);
 
 /**
  * @param {ImClientOptions} options
- * @returns {ImClientOptions & typeof DEFAULTS & { rooms: Set<string> }}
+ * @returns {ImClientOptions & typeof DEFAULTS & { rooms: Set<string>, retries: number, resume: boolean }}
  */
 export function complete(options) {
   if (options?.getUrl === undefined && options?.address === undefined) {
@@ -42,6 +44,15 @@ export function complete(options) {
     all[name] = duration(name, options[name] ?? DEFAULTS[name]);
   }
   all.rooms = roomSet(options.rooms);
+  all.resume = options.resume ?? true;
+  all.retries = options.retries ?? RETRIES;
+  if (!Number.isInteger(all.retries) || all.retries < 0) {
+    throw new TypeError(`ImClient: retries must be a whole number, not ${shown(options.retries)}`);
+  }
+  const { position } = options;
+  if (position && (typeof position.load !== "function" || typeof position.save !== "function")) {
+    throw new TypeError(`ImClient: position must have load and save, not ${shown(position)}`);
+  }
   return all;
 }
 

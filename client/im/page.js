@@ -5,6 +5,7 @@
  * @property {() => void} networkIsGone
  * @property {() => void} networkIsBack
  * @property {() => void} isVisible
+ * @property {() => void} isHidden nobody looks at it; its timers run rarely from now on
  * @property {() => void} isPutAway into the back-forward cache, or frozen: no code runs until it is taken out
  * @property {() => void} isBack
  */
@@ -34,11 +35,11 @@ export class Page {
     const page = globalThis.document;
     this.#on(globalThis, "online", () => this.#listener.networkIsBack());
     this.#on(globalThis, "offline", () => this.#listener.networkIsGone());
-    this.#on(globalThis, "pagehide", ({ persisted }) => persisted && this.#listener.isPutAway());
+    this.#on(globalThis, "pagehide", ({ persisted }) => (persisted ? this.#listener.isPutAway() : this.#listener.isHidden()));
     this.#on(globalThis, "pageshow", ({ persisted }) => persisted && this.#listener.isBack());
     this.#on(page, "freeze", () => this.#listener.isPutAway());
     this.#on(page, "resume", () => this.#listener.isBack());
-    this.#on(page, "visibilitychange", () => isHidden() || this.#listener.isVisible());
+    this.#on(page, "visibilitychange", () => (isHidden() ? this.#listener.isHidden() : this.#listener.isVisible()));
   }
 
   unlisten() {

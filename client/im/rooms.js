@@ -38,11 +38,14 @@ export class Rooms {
     this.#emit = emit;
   }
 
-  /** A connection is open. */
-  opened() {
+  /**
+   * A connection is open.
+   * @param {boolean} isKept whether the server still knows the rooms
+   */
+  opened(isKept = false) {
     this.#isOpen = true;
     this.#isStopped = false;
-    this.#isNew = this.wanted.size > 0;
+    this.#isNew = !isKept && this.wanted.size > 0;
     this.#failures = 0;
     this.#run();
   }

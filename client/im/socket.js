@@ -54,15 +54,16 @@ export class Socket {
    * Begins to connect.
    * @param {import("../im.d.ts").ImSocketClass} Class
    * @param {string} url
+   * @param {string[]} protocols to be asked for; none: the engine is not told of any
    * @param {Listener} listener
    * @throws {ImError} the engine does not take the address
    */
-  constructor(Class, url, listener) {
+  constructor(Class, url, protocols, listener) {
     this.#url = url;
     this.#listener = listener;
     this.#policy.addEventListener?.("securitypolicyviolation", this.#onViolation);
     try {
-      this.#socket = new Class(url);
+      this.#socket = protocols.length ? new Class(url, protocols) : new Class(url);
     } catch (cause) {
       this.#finish();
       throw new ImError("url", `this address cannot be connected to: ${inWords(cause)}`, cause);
@@ -72,6 +73,23 @@ export class Socket {
     this.#socket.onmessage = ({ data }) => this.#listener?.received(data);
     this.#socket.onerror = () => this.#failed();
     this.#socket.onclose = (event) => this.#end(event);
+  }
+
+  /** The sub-protocol that was agreed on; empty: none. */
+  get protocol() {
+    return this.#socket.protocol ?? "";
+  }
+
+  /**
+   * Says a text, if the connection is open.
+   * @param {string} text
+   */
+  send(text) {
+    try {
+      if (this.#wasOpen && this.#listener) this.#socket.send?.(text);
+    } catch {
+      // It is closing, and its end is told.
+    }
   }
 
   /**

@@ -8,9 +8,10 @@ export class FakeSocket {
   static all = [];
   isClosed = false;
 
-  constructor(url) {
+  constructor(url, protocols) {
     if (!/^wss?:/i.test(url)) throw new SyntaxError(`not a WebSocket address: ${url}`);
     this.url = url;
+    this.protocols = protocols;
     FakeSocket.all.push(this);
   }
 

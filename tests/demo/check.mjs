@@ -232,6 +232,31 @@ async function networkAway(heron, fox) {
   await fox.sees("Only for a moment.");
 }
 
+/** What was sent while a page had no network is there when it is back: in order, once; and nobody saw it go. */
+async function missesNothing(heron, fox) {
+  await heron.open("rooms", "lobby");
+  await fox.open("rooms", "lobby");
+  await fox.page.run(() => {
+    globalThis.sawHeronGo = false;
+    new MutationObserver(() => {
+      const counts = [...document.querySelectorAll("#list-rooms .item")];
+      const lobby = counts.find((item) => item.querySelector(".item-label").textContent === "lobby");
+      if (lobby && lobby.querySelector(".item-note").textContent !== "2") globalThis.sawHeronGo = true;
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+  });
+  await heron.page.network(false);
+  await heron.page.until("the heron notices", () => document.getElementById("state").dataset.state === "offline");
+  const texts = ["One while you were away.", "Two while you were away.", "Three while you were away."];
+  for (const text of texts) await fox.say(text);
+  await heron.page.network(true);
+  await heron.online();
+  await heron.sees(texts.at(-1));
+  const shown = await heron.page.run(() =>
+    [...document.querySelectorAll("#messages .bubble")].map(({ textContent }) => textContent).filter((text) => text.endsWith("while you were away.")));
+  if (shown.join() !== texts.join()) throw new Error(`after the network was away: ${JSON.stringify(shown)}`);
+  if (await fox.page.run(() => globalThis.sawHeronGo)) throw new Error("the fox was told that the heron had gone");
+}
+
 /** What a link, a form of another page, or somebody who knows an id may do: nothing. */
 async function strangers(url, fox) {
   const id = await fox.id();
@@ -393,6 +418,7 @@ async function story(browser, demo) {
     ["a page for the original", () => originalPage(fox)],
     ["restart of the server", () => restart(demo, heron, fox)],
     ["network away and back", () => networkAway(heron, fox)],
+    ["messages while the network is away", () => missesNothing(heron, fox)],
     ["order of posts", () => order(heron, fox)],
     ["strangers", () => strangers(url, fox)],
     ["kick", () => kick(fox)],

@@ -20,7 +20,7 @@ function create({ check, rejoin, ...options }, tell, WebSocket) {
   const post = (url, signal, body) => fetch(url, { method: "POST", body: JSON.stringify(body), signal });
   if (rejoin) options.rejoin = (rooms, { signal }) => post(rejoin, signal, rooms);
   if (check) options.check = ({ signal }) => post(check, signal);
-  im = new ImClient({ ...options, WebSocket });
+  im = new ImClient({ resume: false, ...options, WebSocket });
   for (const type of ["state", "open", "rejoined", "message", "receipt", "close", "kicked", "error"]) {
     im.addEventListener(type, ({ detail }) => {
       const pause = type === "state" && detail.retryAt ? detail.retryAt - Date.now() : undefined;

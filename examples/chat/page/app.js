@@ -17,7 +17,18 @@ const SILENCE_MS = 30_000;
 const $ = (id) => document.getElementById(id);
 const store = new Store();
 const view = new View(store);
-const client = new ImClient({ getUrl, rejoin, rooms: store.joined, decode, check, silence: SILENCE_MS });
+const client = new ImClient({
+  getUrl,
+  onMessage,
+  // All that this page shows besides messages.
+  onResync: refresh,
+  rejoin,
+  rooms: store.joined,
+  decode,
+  // For nodes that cannot resume.
+  check,
+  silence: SILENCE_MS,
+});
 let drawDue = false;
 let refreshTimer = 0;
 /** Joins the first room once per sign-in, not again after it was left. */
@@ -111,24 +122,25 @@ client.addEventListener("state", () => {
   view.drawConnection(client);
   draw();
 });
-client.addEventListener("open", cameOnline);
+client.addEventListener("open", () => welcome().then(scheduleRefresh));
 client.addEventListener("rejoined", refresh);
-client.addEventListener("message", ({ detail }) => {
-  // Other programs may push what is not meant for this page.
-  if (typeof detail !== "object" || detail === null) return;
-  if (detail.type === "changed") scheduleRefresh();
-  else store.receive(detail, isSeen);
-});
 client.addEventListener("receipt", ({ detail: { content, to, status } }) => {
-  store.settle(`direct:${to}`, content?.id, status === "sent" ? "delivered" : "offline");
+  store.settle(`direct:${to}`, content?.id, ["sent", "acknowledged"].includes(status) ? "delivered" : "offline");
 });
 
-async function cameOnline() {
+/** Each message once and in order, also those that were sent while this page was away. */
+function onMessage(message) {
+  // Other programs may push what is not meant for this page.
+  if (typeof message !== "object" || message === null) return;
+  if (message.type === "changed") scheduleRefresh();
+  else store.receive(message, isSeen);
+}
+
+async function welcome() {
   if (isNewcomer && store.joined.size === 0) {
     isNewcomer = false;
     await join(FIRST_ROOM, { openIt: !isNarrow() });
   }
-  refresh();
 }
 
 function scheduleRefresh() {

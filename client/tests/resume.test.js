@@ -1,0 +1,368 @@
+// Clients that resume, against a server that knows the protocol alone (docs/protocol.md, "imcore.1"): it keeps a log, and answers
+// what it can prove. Every run is drawn from a seed.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { create, FakeSocket, lifecycle, network, pass, pauseOf, settle, visible } from "./fake.js";
+
+/** One node and its log, for one client. */
+class Node {
+  log = [];
+  number = 100;
+  /** c → what is known of that connection: its socket, what it acknowledged. */
+  sessions = new Map();
+  made = 0;
+  superseded = 0;
+
+  position(number = this.number) {
+    return `k3.${number}`;
+  }
+
+  /** A socket asks to be opened. */
+  accept(socket) {
+    const query = new URL(socket.url).searchParams;
+    const [since, c] = [query.get("since"), query.get("c")];
+    assert.equal(since === null, c === null, "both or neither");
+    socket.protocol = "imcore.1";
+    socket.heard = 0;
+    socket.send = (text) => !socket.isClosed && this.hear(socket, JSON.parse(text));
+    socket.open();
+    const session = this.sessions.get(c);
+    const hello = { p: this.position(), client: "42", keep: 60, spread: 0 };
+    const from = Number(since?.split(".")[1]);
+    const isWhole = session && from >= session.floor && from <= this.number;
+    if (session?.socket && !session.socket.isClosed) {
+      this.superseded += 1;
+      const former = session.socket;
+      queueMicrotask(() => former.isClosed || former.ends(4002, "superseded"));
+    }
+    socket.c = session ? c : `c${(this.made += 1)}`;
+    this.sessions.set(socket.c, { socket, floor: isWhole ? session.floor : this.number });
+    const missed = isWhole ? this.log.filter((message) => message.number > from) : [];
+    const rest = isWhole ? { resumed: true, missed: missed.length } : { resumed: false, ...(c && { why: session ? "too_much" : "expired" }) };
+    socket.says({ hello: { ...hello, c: socket.c, channels: Boolean(session), ...rest } });
+    for (const message of missed) this.deliver(socket, message);
+  }
+
+  deliver(socket, { number, id }) {
+    socket.says({ p: this.position(number), m: { id } });
+  }
+
+  publish(id) {
+    this.number += 1 + (id % 3);
+    const message = { number: this.number, id };
+    this.log.push(message);
+    for (const { socket } of this.sessions.values()) if (socket && !socket.isClosed && !socket.isDead) this.deliver(socket, message);
+  }
+
+  hear(socket, word) {
+    if (socket.isDead) return;
+    const session = this.sessions.get(socket.c);
+    if (word.a) {
+      const number = Number(word.a.split(".")[1]);
+      assert.ok(number <= this.number, "an acknowledgement of what never was");
+      session.floor = Math.max(session.floor, number);
+    }
+    if (word.q) socket.says({ p: this.position() });
+  }
+
+  /** Nothing is known of anybody any more. */
+  forget() {
+    const sockets = [...this.sessions.values()].map(({ socket }) => socket);
+    this.sessions.clear();
+    for (const socket of sockets.filter(({ isClosed, isDead }) => !isClosed && !isDead)) {
+      socket.isClosed = true;
+      socket.ends(1006);
+    }
+  }
+}
+
+/** An application whose state is the list of ids that it knows; the service behind it knows all that was ever published. */
+function application(node, options = {}) {
+  const state = { seen: [], resyncs: [], handled: 0 };
+  const made = create({
+    firstPause: 100,
+    onMessage: async ({ id }) => {
+      await Promise.resolve();
+      state.seen.push(id);
+      state.handled += 1;
+    },
+    onResync: async ({ why }) => {
+      state.resyncs.push(why);
+      state.seen = node.log.map((message) => message.id);
+    },
+    ...options,
+  });
+  return { ...made, state };
+}
+
+/** Whatever attempt is under way is answered. */
+async function serve(node, client) {
+  for (let turn = 0; turn < 20 && !client.isOpen; turn += 1) {
+    if (client.retryAt) await pass(pauseOf(client));
+    await settle();
+    const socket = FakeSocket.last;
+    if (socket && !socket.isClosed && socket.protocol === undefined) node.accept(socket);
+    await settle();
+  }
+}
+
+const all = (node) => node.log.map((message) => message.id);
+
+test("a first connection loads the state, then gets what comes", async () => {
+  const node = new Node();
+  node.publish(1);
+  const { client, state } = application(node);
+  client.connect();
+  await serve(node, client);
+  node.publish(2);
+  await settle();
+  assert.deepEqual([state.resyncs, state.seen], [[undefined], [1, 2]]);
+});
+
+test("what was sent while the network was away comes once it is back, and the state is not loaded again", async () => {
+  const node = new Node();
+  const { client, state } = application(node);
+  client.connect();
+  await serve(node, client);
+  FakeSocket.last.isClosed = true;
+  FakeSocket.last.ends(1006);
+  [1, 2, 3].forEach((id) => node.publish(id));
+  await serve(node, client);
+  await settle();
+  assert.deepEqual([state.resyncs, state.seen], [[undefined], [1, 2, 3]]);
+});
+
+test("a suspected link is heard until another has taken over, and nothing comes twice", async () => {
+  const node = new Node();
+  const { client, state } = application(node);
+  client.connect();
+  await serve(node, client);
+  const former = FakeSocket.last;
+  await pass(6_000);
+  // No answer to the probe: it goes astray, what the node sends does not.
+  former.send = () => {};
+  network(false);
+  network(true);
+  await settle();
+  await pass(2_900);
+  assert.equal(FakeSocket.last, former, "not yet");
+  await pass(200);
+  assert.equal(former.isClosed, false, "it may still say something");
+  node.publish(1);
+  await settle();
+  const next = FakeSocket.last;
+  assert.notEqual(next, former);
+  node.publish(2);
+  node.accept(next);
+  await settle();
+  node.publish(3);
+  await settle();
+  assert.deepEqual([state.seen, former.isClosed, client.state], [[1, 2, 3], true, "open"]);
+});
+
+test("positions are acknowledged after the handler, once a second, and at once when the page is hidden", async () => {
+  const node = new Node();
+  let finish = () => {};
+  const { client } = application(node, { onMessage: () => new Promise((resolve) => (finish = resolve)) });
+  client.connect();
+  await serve(node, client);
+  const said = [];
+  FakeSocket.last.send = (text) => said.push(text);
+  await pass(2_000);
+  node.publish(1);
+  await settle();
+  assert.deepEqual(said, []);
+  finish();
+  await settle();
+  assert.deepEqual(said, [JSON.stringify({ a: node.position() })]);
+  node.publish(2);
+  await settle();
+  finish();
+  await settle();
+  assert.equal(said.length, 1);
+  visible(false);
+  assert.equal(said.at(-1), JSON.stringify({ a: node.position() }));
+});
+
+test("a handler that fails is told, and the stream goes on", async () => {
+  const node = new Node();
+  const seen = [];
+  const { client, told } = application(node, {
+    retries: 1,
+    onMessage: ({ id }) => {
+      seen.push(id);
+      if (id === 1) throw new Error("poisoned");
+    },
+  });
+  client.connect();
+  await serve(node, client);
+  [1, 2].forEach((id) => node.publish(id));
+  await settle();
+  assert.deepEqual(seen, [1, 1, 2]);
+  assert.equal(told.filter((line) => line === "error:handler").length, 2);
+});
+
+test("messages wait for a load, and a load that fails is tried again", async () => {
+  const node = new Node();
+  let loads = 0;
+  const { client, state, told } = application(node, {
+    onResync: () => {
+      loads += 1;
+      if (loads === 1) throw new Error("503");
+    },
+  });
+  client.connect();
+  await serve(node, client);
+  node.publish(1);
+  await settle();
+  assert.deepEqual([state.seen, client.isSyncing], [[], true]);
+  await pass(200);
+  assert.deepEqual([state.seen, loads, client.isSyncing], [[1], 2, false]);
+  assert.ok(told.includes("error:resync"));
+});
+
+test("something was lost on an open connection: the state is loaded anew there", async () => {
+  const node = new Node();
+  const { client, state } = application(node);
+  client.connect();
+  await serve(node, client);
+  const socket = FakeSocket.last;
+  socket.says({ hello: { p: node.position(), c: socket.c, client: "42", resumed: false, why: "epoch", keep: 60, channels: true, spread: 0 } });
+  await pass(100);
+  assert.deepEqual([state.resyncs, client.state], [[undefined, "epoch"], "open"]);
+});
+
+test("more than can wait is loaded anew instead of kept", async () => {
+  const node = new Node();
+  let finish = () => {};
+  const { client, state } = application(node, { onMessage: () => new Promise((resolve) => (finish = resolve)) });
+  client.connect();
+  await serve(node, client);
+  for (let id = 0; id < 1_100; id += 1) node.publish(id);
+  await pass(100);
+  finish();
+  await settle();
+  assert.deepEqual(state.resyncs, [undefined, "too_much"]);
+});
+
+test("a page that is reloaded goes on from what it had stored", async () => {
+  const node = new Node();
+  let stored = "";
+  const position = { load: () => stored, save: (text) => (stored = text) };
+  const first = application(node, { position });
+  first.client.connect();
+  await serve(node, first.client);
+  node.publish(1);
+  await settle();
+  FakeSocket.last.isClosed = true;
+  const before = stored;
+  node.publish(2);
+  const second = application(node, { position: { load: () => before, save: () => {} } });
+  second.client.connect();
+  await serve(node, second.client);
+  await settle();
+  assert.deepEqual([second.state.resyncs, second.state.seen], [[], [2]]);
+  first.client.close();
+  assert.equal(stored, "", "signed out");
+});
+
+test("an old node is found out, and served as ever", async () => {
+  const { client, told } = create({ firstPause: 100 });
+  client.connect();
+  await settle();
+  assert.deepEqual(FakeSocket.last.protocols, ["imcore.1"]);
+  FakeSocket.last.ends(1006);
+  await pass(pauseOf(client));
+  assert.deepEqual(FakeSocket.last.protocols, undefined);
+  FakeSocket.last.open();
+  await settle();
+  const seen = [];
+  client.addEventListener("message", ({ detail }) => seen.push(detail));
+  FakeSocket.last.says({ hello: "world" });
+  assert.deepEqual([seen, told.at(-1)], [[{ hello: "world" }], "open"]);
+});
+
+test("another tab goes on from here: this one begins anew", async () => {
+  const node = new Node();
+  const { client, state } = application(node);
+  client.connect();
+  await serve(node, client);
+  FakeSocket.last.isClosed = true;
+  FakeSocket.last.ends(4002, "superseded");
+  await serve(node, client);
+  assert.equal(new URL(FakeSocket.last.url).searchParams.get("c"), null);
+  assert.deepEqual(state.resyncs, [undefined, undefined]);
+});
+
+/** Numbers from a seed. */
+function seeded(seed) {
+  let state = seed + 1;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+async function run(seed) {
+  const chance = seeded(seed);
+  const node = new Node();
+  const { client, state } = application(node);
+  let id = 0;
+  client.connect();
+  for (let step = 0; step < 120; step += 1) {
+    const socket = FakeSocket.last;
+    switch (chance(14)) {
+      case 0: case 1: case 2: case 3: case 4:
+        node.publish((id += 1));
+        break;
+      case 5:
+        if (client.isOpen && !socket.isClosed) {
+          socket.isClosed = true;
+          socket.ends(1006);
+        }
+        break;
+      case 6:
+        // Nothing gets through any more, in either direction.
+        if (socket) socket.isDead = true;
+        break;
+      case 7:
+        network(false);
+        network(true);
+        break;
+      case 8:
+        lifecycle("freeze");
+        node.publish((id += 1));
+        lifecycle("resume");
+        break;
+      case 9:
+        if (chance(6) === 0) node.forget();
+        break;
+      case 10:
+        visible(chance(2) === 0);
+        break;
+      default:
+        await pass(chance(5_000));
+    }
+    await settle();
+    const last = FakeSocket.last;
+    if (last && !last.isClosed && last.protocol === undefined && chance(3) > 0) node.accept(last);
+    await settle();
+  }
+  visible(true);
+  for (let turn = 0; turn < 30; turn += 1) {
+    await serve(node, client);
+    await pass(5_000);
+    const last = FakeSocket.last;
+    if (last && !last.isClosed && last.protocol === undefined) node.accept(last);
+    await settle();
+  }
+  const { seen } = state;
+  assert.deepEqual(seen, all(node), `seed ${seed}: ${seen.length} of ${node.log.length}`);
+  assert.equal(new Set(seen).size, seen.length);
+  client.close();
+}
+
+for (let seed = 0; seed < 200; seed += 1) {
+  test(`whatever breaks, nothing is missing, double or out of order (seed ${seed})`, () => run(seed));
+}
