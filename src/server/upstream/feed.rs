@@ -156,7 +156,7 @@ impl Feed {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
             FeedEvent::Log { epoch, from } => {
-                let hole = self.order.has_begun && self.order.is_logged;
+                let hole = self.order.is_logged;
                 self.order.epoch = epoch.into();
                 self.order.position = Position { number: from, sub: 0 };
                 self.order.is_logged = true;

@@ -5,6 +5,7 @@
 mod cuts;
 mod foreign;
 mod log;
+mod oracle;
 mod settings;
 
 use imcore::{Error, ErrorKind, broker::RedisBroker};

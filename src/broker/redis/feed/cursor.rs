@@ -145,9 +145,14 @@ impl Cursor {
         Live::New
     }
 
-    /// A message was heard that Redis refused to log: whoever breaks off now may miss such.
-    pub(super) fn heard_refused(&mut self) {
-        self.torn = true;
+    /// Whether what is heard just now may be older than what was read already.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.read && self.past.is_some()
+    }
+
+    /// A message was heard that Redis refused to log: whoever breaks off now may miss such. True if that is news.
+    pub(super) fn heard_refused(&mut self) -> bool {
+        !std::mem::replace(&mut self.torn, true)
     }
 
     /// All up to this number, the last of `stream`, was handed on.

@@ -155,6 +155,15 @@ impl RedisFeed {
                     None
                 }
             },
+            // The order of a sender's messages is promised, and those behind it have been read.
+            (Mark::Volatile, Some(cursor)) if cursor.is_ahead() => return Ok(()),
+            (Mark::Refused, Some(cursor)) if cursor.is_ahead() => {
+                self.ready.push_back(FeedEvent::Lost(1));
+                if cursor.heard_refused() {
+                    self.tell_of_hole();
+                }
+                return Ok(());
+            }
             (Mark::Refused, Some(cursor)) => {
                 cursor.heard_refused();
                 None

@@ -10,7 +10,9 @@
 -- so that a reader sees what was trimmed; `bytes` is the sum of all that ever was in the stream.
 local T, age, limit = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local head = P .. 'LogHead'
-local function text(number) return string.format('%.0f', number) end
+-- Whole numbers are written faster, where they are wide enough.
+local form = string.format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f'
+local function text(number) return string.format(form, number) end
 
 -- Which streams, and what is said of them in the head.
 local asked, places, messages = {'HMGET', head, 'epoch', 'last', 'whole'}, {}, {}
