@@ -1,0 +1,246 @@
+//! Nodes that are killed, stopped or paused under clients that can resume: who comes back in time was never away, and who
+//! does not is offline once.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+
+use imcore::{ClientId, ImClient, Ticket};
+use serde_json::Value;
+use testkit::{Imserver, Redis, eventually, ws::Client};
+
+use crate::world::{EventLog, Peer, connect, names, patiently};
+
+/// Clients of each kind.
+const MANY: i64 = 200;
+
+struct Cluster {
+    nodes: Vec<Imserver>,
+    keep: &'static str,
+    im: ImClient,
+    log: EventLog,
+    redis: Redis,
+}
+
+/// A device that can resume, and where it is.
+struct Phone {
+    client: ClientId,
+    ticket: String,
+    socket: Option<Client>,
+    hello: Value,
+}
+
+impl Cluster {
+    /// Two nodes that wait so many seconds for who can resume.
+    fn new(keep: &'static str) -> Cluster {
+        let redis = Redis::start();
+        let im = ImClient::builder().servers(names(2)).redis(redis.url()).build().unwrap();
+        let log = EventLog::start(&redis);
+        let mut cluster = Cluster { nodes: Vec::new(), keep, im, log, redis };
+        cluster.nodes = (0..2).map(|index| cluster.start(index)).collect();
+        cluster
+    }
+
+    fn start(&self, index: usize) -> Imserver {
+        let (names, url) = (names(2), self.redis.url());
+        let place = ["--listen", "127.0.0.1:0", "--server", &names[index]];
+        let rest = ["--servers", &names.join(","), "--redis", &url, "--keep", self.keep];
+        let node = Imserver::start(&[&place[..], &rest[..]].concat());
+        node.wait_ready();
+        node
+    }
+
+    /// The first node dies at once, and comes back.
+    fn kill_and_start(&mut self) {
+        self.nodes[0].kill();
+        self.nodes[0] = self.start(0);
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.nodes[0].address()
+    }
+
+    /// Clients of the first node that can resume, and as many that cannot.
+    fn connect(&self) -> (Vec<Phone>, Vec<Peer>) {
+        let ids = (1..=2 * MANY).map(|number| number * 2);
+        let (phones, others): (Vec<_>, Vec<_>) = ids.partition(|id| id % 4 == 0);
+        assert!(phones.iter().chain(&others).all(|id| self.im.node_of(*id) == "node-0"));
+        let phones: Vec<_> = phones.into_iter().map(|id| self.phone(id)).collect();
+        let others = others.into_iter().map(|id| connect(&self.im, self.address(), id).unwrap());
+        let others: Vec<_> = others.collect();
+        let clients = phones.iter().map(|phone| phone.client);
+        self.im.join(clients, ["room"]).unwrap();
+        eventually("all online", || {
+            self.told(&phones, 1, 0)
+                && others.iter().all(|peer| self.log.count(true, &peer.ticket) == 1)
+        });
+        (phones, others)
+    }
+
+    fn phone(&self, client: i64) -> Phone {
+        let meta = format!("phone {client}");
+        let ticket = Ticket::new(client.into(), Some(&meta)).text().to_owned();
+        let mut phone = Phone { client: client.into(), ticket, socket: None, hello: Value::Null };
+        phone.open(self, &meta, "");
+        phone
+    }
+
+    /// How often each of them was told online and offline.
+    fn told(&self, phones: &[Phone], online: usize, offline: usize) -> bool {
+        phones.iter().all(|phone| {
+            self.log.count(true, &phone.ticket) == online
+                && self.log.count(false, &phone.ticket) == offline
+        })
+    }
+
+    fn are_offline(&self, peers: &[Peer]) -> bool {
+        peers.iter().all(|peer| self.log.count(false, &peer.ticket) == 1)
+    }
+
+    /// Exactly these are online, once each, and in the room.
+    fn are_online(&self, phones: &[&[Phone]]) -> bool {
+        let ids = || phones.iter().flat_map(|part| part.iter().map(|phone| phone.client));
+        let all =
+            |count: i64| -> BTreeMap<_, _> { ids().map(|id| (id.to_string(), count)).collect() };
+        self.hash("im_v2_wsOnline") == all(1) && self.hash("im_v2_wsChanroom") == all(0)
+    }
+
+    fn hash(&self, key: &str) -> BTreeMap<String, i64> {
+        redis::cmd("HGETALL").arg(key).query(&mut self.redis.connect()).unwrap()
+    }
+
+    /// Nothing is left of who could resume what, but of the sessions that stand.
+    fn is_tidy(&self) -> bool {
+        let mut redis = self.redis.connect();
+        let mut keys = |pattern: &str| -> Vec<String> {
+            redis::cmd("KEYS").arg(pattern).query(&mut redis).unwrap()
+        };
+        keys("im_v2_wsResume*").len() == self.nodes.len()
+            && keys("im_v2_wsAway*").is_empty()
+            && keys("im_v2_wsResumable*").len() <= self.nodes.len()
+    }
+}
+
+impl Phone {
+    fn open(&mut self, cluster: &Cluster, meta: &str, query: &str) {
+        let url = patiently(|| cluster.im.connect_url(self.client, Some(meta))) + query;
+        let mut socket = Client::speak(cluster.address(), &url, "imcore.1").unwrap();
+        self.hello = socket.json()["hello"].take();
+        self.socket = Some(socket);
+    }
+
+    /// Comes back with what it knows of its former connection, which has been kept.
+    fn back(&mut self, cluster: &Cluster) {
+        let text = |name: &str| self.hello[name].as_str().unwrap().to_owned();
+        let query = format!("&since={}&c={}", text("p"), text("c"));
+        self.open(cluster, "back", &query);
+        assert_eq!(self.hello["channels"], true, "{}", self.hello);
+    }
+
+    fn is_served(&mut self, text: &str) {
+        let socket = self.socket.as_mut().unwrap();
+        while socket.json()["m"] != *text {}
+    }
+}
+
+#[test]
+fn who_comes_back_to_a_killed_node_was_never_away() {
+    let mut cluster = Cluster::new("6");
+    let (mut phones, others) = cluster.connect();
+    let first = phones[0].hello["c"].clone();
+    let mut lost = phones.split_off(phones.len() / 2);
+    cluster.kill_and_start();
+    let (half, rest) = phones.split_at_mut(MANY as usize / 4);
+    half.iter_mut().for_each(|phone| phone.back(&cluster));
+    assert_eq!(half[0].hello["c"], first, "a connection like the one before");
+    // Again, while most are still waited for.
+    cluster.kill_and_start();
+    half.iter_mut().chain(rest).for_each(|phone| phone.back(&cluster));
+    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    phones.iter_mut().for_each(|phone| phone.is_served("here"));
+    eventually("who could not resume is offline", || cluster.are_offline(&others));
+    eventually("who did not come back is offline", || cluster.told(&lost, 1, 1));
+    eventually("who came back is here", || cluster.are_online(&[&phones]));
+    assert!(cluster.told(&phones, 1, 0), "{:?}", cluster.log.histogram(false));
+    // Too late: as if it were new.
+    lost[0].open(&cluster, "anew", &format!("&since=k.1&c={}", first.as_str().unwrap()));
+    assert_eq!(
+        (&lost[0].hello["why"], &lost[0].hello["channels"]),
+        (&"expired".into(), &false.into())
+    );
+    assert!(cluster.is_tidy());
+}
+
+#[test]
+fn a_node_that_stays_away_is_cleared_away_in_two_steps() {
+    let mut cluster = Cluster::new("8");
+    let (phones, others) = cluster.connect();
+    let killed = Instant::now();
+    cluster.nodes[0].kill();
+    eventually("who cannot resume is offline", || cluster.are_offline(&others));
+    let known = killed.elapsed();
+    assert!(cluster.told(&phones, 1, 0), "{:?}", cluster.log.histogram(false));
+    eventually("and then the others", || cluster.told(&phones, 1, 1));
+    println!("told after {known:?} and {:?}", killed.elapsed());
+    eventually("the books are right", || cluster.are_online(&[]));
+    cluster.nodes.remove(0);
+    eventually("nothing is left", || cluster.is_tidy());
+}
+
+#[test]
+fn a_node_that_comes_back_late_takes_over_what_nobody_was_told_of() {
+    let mut cluster = Cluster::new("60");
+    let (mut phones, others) = cluster.connect();
+    cluster.nodes[0].kill();
+    eventually("it is taken for dead", || cluster.are_offline(&others));
+    cluster.nodes[0] = cluster.start(0);
+    phones.iter_mut().for_each(|phone| phone.back(&cluster));
+    assert!(cluster.told(&phones, 1, 0) && cluster.are_online(&[&phones]));
+    assert!(cluster.is_tidy());
+    // Stopped as it should be, and started again.
+    cluster.nodes[0].signal("TERM");
+    assert!(cluster.nodes[0].ends().success());
+    cluster.nodes[0] = cluster.start(0);
+    phones.iter_mut().for_each(|phone| phone.back(&cluster));
+    assert!(cluster.told(&phones, 1, 0) && cluster.are_online(&[&phones]));
+    assert!(cluster.is_tidy());
+}
+
+#[test]
+fn a_node_that_was_paused_goes_on_with_who_can_resume() {
+    let cluster = Cluster::new("60");
+    let (mut phones, others) = cluster.connect();
+    cluster.nodes[0].signal("STOP");
+    eventually("taken for dead", || cluster.are_offline(&others));
+    // Some leave meanwhile; they are waited for, as they may come back.
+    let mut left = phones.split_off(phones.len() / 2);
+    left.iter_mut().for_each(|phone| phone.socket = None);
+    cluster.nodes[0].signal("CONT");
+    eventually("the others are online again", || {
+        others.iter().all(|peer| cluster.log.count(true, &peer.ticket) == 2)
+    });
+    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    phones.iter_mut().for_each(|phone| phone.is_served("here"));
+    left.iter_mut().for_each(|phone| phone.back(&cluster));
+    assert!(cluster.told(&phones, 1, 0) && cluster.told(&left, 1, 0));
+    assert!(cluster.is_tidy());
+}
+
+#[test]
+fn a_former_process_that_wakes_up_takes_nothing_back() {
+    let mut cluster = Cluster::new("6");
+    let (mut phones, _others) = cluster.connect();
+    cluster.nodes[0].signal("STOP");
+    let new = cluster.start(0);
+    let mut former = std::mem::replace(&mut cluster.nodes[0], new);
+    phones.iter_mut().for_each(|phone| phone.back(&cluster));
+    assert!(cluster.told(&phones, 1, 0));
+    former.signal("CONT");
+    former.says("this node was taken for dead");
+    // Two processes of one name: it waits for them too, under a session of its own.
+    eventually("reported anew", || cluster.told(&phones, 2, 0));
+    former.kill();
+    eventually("told in pairs", || cluster.told(&phones, 2, 1));
+    assert!(!cluster.nodes[0].log().contains("taken for dead"), "{}", cluster.nodes[0].log());
+    eventually("the new process has them all", || cluster.are_online(&[&phones]));
+    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    phones.iter_mut().for_each(|phone| phone.is_served("here"));
+}
