@@ -26,6 +26,8 @@ pub(crate) fn find(path: &str) -> Option<Asset> {
         "/im/options.js" => (SCRIPT, include_str!("../../client/im/options.js")),
         "/im/page.js" => (SCRIPT, include_str!("../../client/im/page.js")),
         "/im/rooms.js" => (SCRIPT, include_str!("../../client/im/rooms.js")),
+        "/im/storage.js" => (SCRIPT, include_str!("../../client/im/storage.js")),
+        "/im/stream.js" => (SCRIPT, include_str!("../../client/im/stream.js")),
         "/im/socket.js" => (SCRIPT, include_str!("../../client/im/socket.js")),
         "/im/time.js" => (SCRIPT, include_str!("../../client/im/time.js")),
         "/store.js" => (SCRIPT, include_str!("page/store.js")),

@@ -19,6 +19,10 @@ pub(crate) struct Config {
     pub(crate) redis: Option<String>,
     pub(crate) prefix: String,
     pub(crate) key_prefix: String,
+    /// Whether messages are kept in Redis for a while, for how long, and how many bytes of them for each node.
+    pub(crate) message_log: bool,
+    pub(crate) message_log_age: Duration,
+    pub(crate) message_log_bytes: u64,
     /// How the broker describes itself once it is open: without user and password.
     pub(crate) broker: String,
     /// None: by TLS.
@@ -48,6 +52,9 @@ impl Default for Config {
             redis: None,
             prefix: String::new(),
             key_prefix: String::new(),
+            message_log: false,
+            message_log_age: Duration::ZERO,
+            message_log_bytes: 0,
             broker: String::new(),
             public_url: None,
             admin: None,
@@ -107,6 +114,9 @@ impl Config {
             prefix: self.prefix.clone(),
             path: self.server.path.clone(),
             key_prefix: self.key_prefix.clone(),
+            log: self.message_log,
+            log_age: self.message_log_age,
+            log_bytes: self.message_log_bytes,
             ..Default::default()
         }
     }

@@ -190,6 +190,46 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "message_log",
+        value_name: "WHETHER",
+        help: "Whether messages are also kept in Redis for a while, so that clients that can resume (imcore.1) miss \
+               nothing over a restart of their node or a loss of its connection; the same in helpers. The \
+               in-process broker always keeps them",
+        default: "off",
+        example: "on",
+        choices: &["on", "off"],
+        read: |config, given| {
+            config.message_log = given.text() == "on";
+            Ok(())
+        },
+        show: |config| if config.message_log { "on" } else { "off" }.to_owned(),
+        ..PLAIN
+    },
+    Setting {
+        name: "message_log_age",
+        value_name: "SECONDS",
+        help: "How long the log keeps a message",
+        default: "120",
+        example: "120",
+        kind: Kind::Number,
+        read: |config, given| time::read(given).map(|time| config.message_log_age = time),
+        show: |config| time::show(config.message_log_age),
+        ..PLAIN
+    },
+    Setting {
+        name: "message_log_bytes",
+        value_name: "BYTES",
+        help: "Bytes of messages that the log keeps for each node, and for all, beyond which the oldest go earlier",
+        default: "268435456",
+        example: "268435456",
+        kind: Kind::Number,
+        read: |config, given| {
+            given.parse("a whole number").map(|bytes| config.message_log_bytes = bytes)
+        },
+        show: |config| config.message_log_bytes.to_string(),
+        ..PLAIN
+    },
+    Setting {
         name: "keep",
         value_name: "SECONDS",
         help: "How long a client that can resume (imcore.1) is waited for when its connection has ended, unless \
