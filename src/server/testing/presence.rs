@@ -12,7 +12,10 @@ use super::super::{
     message::Report,
     upstream::ledger::{Ended, Ledger},
 };
-use crate::{broker::PresenceChange, wire::Ticket};
+use crate::{
+    broker::{FormerConnection, PresenceChange},
+    wire::Ticket,
+};
 
 const VARIABLE: &str = "PRESENCE_SEED";
 
@@ -23,10 +26,17 @@ fn client(connection: u64) -> u64 {
     connection % CLIENTS
 }
 
+/// Half of them can be resumed.
+fn is_resumable(connection: u64) -> bool {
+    connection / CLIENTS % 2 == 1
+}
+
 /// Why a session is there no more for its node.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
-    /// Taken for dead: its connections are told offline.
+    /// Taken for dead: its connections are told offline, but for those that can be resumed.
+    Held,
+    /// Nobody waits for these any more, or never did.
     Loud,
     /// Replaced by another: its connections go without a word.
     Quiet,
@@ -131,10 +141,38 @@ impl Forgetful {
                 known.end.map(|end| (*id, end, known.connections.clone()))
             });
         for (session, end, connections) in ended.collect::<Vec<_>>() {
-            for connection in connections {
-                self.close(session, connection, end == End::Loud);
+            let due =
+                connections.into_iter().filter(|number| end != End::Held || !is_resumable(*number));
+            for connection in due {
+                self.close(session, connection, end != End::Quiet);
             }
         }
+    }
+
+    /// Ended sessions wait for nobody any more.
+    fn release(&mut self) {
+        for known in self.books.sessions.values_mut().filter(|known| known.end == Some(End::Held)) {
+            known.end = Some(End::Loud);
+        }
+    }
+
+    /// What is left of `former` goes on in a new session, if some of it can be resumed.
+    fn take_over(&mut self, former: u64, session: u64) -> Option<Vec<FormerConnection>> {
+        let known = self.books.sessions.get(&former)?;
+        if known.end != Some(End::Held)
+            || !known.connections.iter().any(|number| is_resumable(*number))
+        {
+            return None;
+        }
+        let Session { connections, .. } = self.books.sessions.remove(&former)?;
+        let left = connections.iter().map(|number| FormerConnection {
+            number: *number,
+            ticket: ticket(*number),
+            resumable: is_resumable(*number),
+        });
+        let left = left.collect();
+        self.books.sessions.insert(session, Session { connections, ..Session::default() });
+        Some(left)
     }
 
     fn end(&mut self, session: u64, end: End) {
@@ -165,13 +203,15 @@ struct Model {
     unsure: BTreeSet<u64>,
     /// Data was lost, and the node has not heard of it yet.
     lost: bool,
-    /// Connections that were open when their session was found to be reaped.
+    /// Connections that were open when their session was found to be reaped, and of which nothing was left.
     reaped: BTreeSet<u64>,
+    /// The same, before it is known what is left.
+    found_reaped: BTreeSet<u64>,
 }
 
 impl Model {
     fn act(&mut self, chance: &mut Seeded) {
-        match chance.below(40) {
+        match chance.below(41) {
             0..10 => self.connect(),
             10..17 => self.disconnect(chance),
             17..34 => self.turn(chance),
@@ -179,6 +219,10 @@ impl Model {
             36 => self.lose(self.broker.snapshot.clone()),
             37 => self.lose(Books::default()),
             38 => self.take_for_dead(),
+            39 => {
+                self.broker.release();
+                self.reap();
+            }
             _ => self.reap(),
         }
     }
@@ -202,11 +246,10 @@ impl Model {
         let connection = self.next_connection;
         self.next_connection += 1;
         self.open.insert(connection);
-        let ticket = Ticket::new((client(connection) as i64 + 1).into(), None);
         self.ledger.take(Report::Change(PresenceChange::Opened {
             connection,
-            ticket,
-            resumable: false,
+            ticket: ticket(connection),
+            resumable: is_resumable(connection),
         }));
     }
 
@@ -224,14 +267,16 @@ impl Model {
     fn lose(&mut self, left: Books) {
         let pending = self.former.last().filter(|_| self.ended == Some(Ended::Reaped)).copied();
         let is_loud = |books: &Books, session| {
-            books.sessions.get(&session).is_some_and(|known| known.end == Some(End::Loud))
+            let end = books.sessions.get(&session).and_then(|known| known.end);
+            matches!(end, Some(End::Loud | End::Held))
         };
         let session = self.session.or(pending);
         if session.is_some_and(|session| is_loud(&self.broker.books, session)) {
             self.unsure.extend(0..self.next_connection);
         }
         // Likewise if it goes back into the middle of that.
-        let loud = left.sessions.values().filter(|known| known.end == Some(End::Loud));
+        let is_loud = |known: &&Session| matches!(known.end, Some(End::Loud | End::Held));
+        let loud = left.sessions.values().filter(is_loud);
         self.unsure.extend(loud.flat_map(|known| &known.connections));
         self.doubt_unanswered();
         self.lost = true;
@@ -241,7 +286,7 @@ impl Model {
     /// Others find that the lease has lapsed.
     fn take_for_dead(&mut self) {
         let Some(session) = self.session else { return };
-        self.broker.end(session, End::Loud);
+        self.broker.end(session, End::Held);
         if self.lost {
             // Whoever reaps tells only those that are left.
             self.unsure.extend(0..self.next_connection);
@@ -283,7 +328,19 @@ impl Model {
         }
         self.next_session += 1;
         self.session = Some(self.next_session);
-        self.broker.books.sessions.insert(self.next_session, Session::default());
+        let own = self.former.last().filter(|_| self.ended == Some(Ended::Reaped)).copied();
+        match own.and_then(|own| self.broker.take_over(own, self.next_session)) {
+            Some(left) => {
+                self.found_reaped.retain(|open| left.iter().all(|kept| kept.number != *open));
+                self.ledger.retake(left);
+            }
+            None => {
+                self.broker.books.sessions.insert(self.next_session, Session::default());
+            }
+        }
+        self.reaped.append(&mut self.found_reaped);
+        // It is back: what else it has left is cleared away.
+        self.broker.release();
         self.acknowledged = 0;
         self.discard |= self.ended == Some(Ended::Forgotten);
         self.ended = None;
@@ -300,7 +357,7 @@ impl Model {
         self.unanswered = None;
         self.lost = false;
         if how == Ended::Reaped {
-            self.reaped.extend(&self.open);
+            self.found_reaped = self.open.clone();
         }
         self.ledger.session_ended(how);
         self.former.extend(self.session.take());
@@ -367,6 +424,10 @@ impl Model {
             assert!(once || self.reaped.contains(&connection), "{connection} was told {told:?}");
         }
     }
+}
+
+fn ticket(connection: u64) -> Ticket {
+    Ticket::new((client(connection) as i64 + 1).into(), None)
 }
 
 fn connection(change: &PresenceChange) -> u64 {

@@ -75,8 +75,14 @@ impl Ledger {
             connections.into_iter().map(|connection| (connection.number, connection)).collect();
         let (held, again, resumable) = (&mut self.held, &mut self.again, &mut self.resumable);
         self.changes.retain(|change| {
-            let PresenceChange::Reopened { connection, .. } = change else { return true };
-            let Some(kept) = left.remove(connection) else { return true };
+            let (connection, is_told) = match change {
+                PresenceChange::Reopened { connection, .. } => (connection, true),
+                // Carried out, as it turns out, and the answer was lost: once more does no harm.
+                PresenceChange::Opened { connection, .. }
+                | PresenceChange::Restored { connection, .. } => (connection, false),
+                _ => return true,
+            };
+            let Some(kept) = left.remove(connection).filter(|_| is_told) else { return true };
             held.insert(*connection, kept.ticket.into_text());
             if kept.resumable {
                 resumable.insert(*connection);
@@ -304,6 +310,14 @@ mod tests {
         let mut restored: Vec<_> = told(&mut ledger).iter().map(number).collect();
         restored.sort_unstable();
         assert_eq!(restored, [1, 3]);
+    }
+
+    #[test]
+    fn what_was_told_without_an_answer_is_not_taken_for_gone() {
+        let mut ledger = ledger([opened(1)]);
+        ledger.session_ended(Ended::Reaped);
+        ledger.retake(vec![FormerConnection { number: 1, ticket: ticket(), resumable: true }]);
+        assert_eq!(told(&mut ledger), [opened(1)]);
     }
 
     fn number(change: &PresenceChange) -> u64 {
