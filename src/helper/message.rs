@@ -112,8 +112,8 @@ impl Message {
         self
     }
 
-    /// Worth nothing a moment later, such as "is typing" or a position in a game: no log keeps it, so it costs less, and
-    /// who is away at that moment misses it.
+    /// Worth nothing a moment later, such as "is typing" or a position in a game: no log keeps it, so it costs less;
+    /// who is away at that moment misses it, and nobody counts that.
     pub fn volatile(mut self) -> Self {
         self.volatile = true;
         self

@@ -4,7 +4,8 @@ use crate::{error::Result, wire::Envelope};
 
 /// Carries messages to nodes.
 pub trait Bus: Send + Sync {
-    /// Sends each envelope to the node beside it, in order. A node that does not listen misses it, and
-    /// is told how many it missed once it listens again, see [`FeedEvent::Lost`](super::FeedEvent::Lost).
+    /// Sends each envelope to the node beside it, in order. A node that does not listen reads it in the log once it
+    /// listens again; what no log has it misses, and is told how much that was, see
+    /// [`FeedEvent::Lost`](super::FeedEvent::Lost). The same message to several nodes, one behind the other, is one.
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()>;
 }

@@ -97,7 +97,8 @@ pub enum FeedEvent {
     /// The broker has lost data since the last event, and with it joins: what is reported of channels from
     /// here on is what is left. Who wants them back joins again.
     Forgotten,
-    /// So many messages were sent to this node while it could not hear, and none of them will come.
+    /// So many messages were sent to this node while it could not hear, and none of them will come. Not among them: what
+    /// is in the log, and what is volatile.
     ///
     /// Exact if all senders are helpers and nodes of this library and the broker kept its data; senders
     /// that do not count what they send (the .NET helper) make it too small by what was heard from them.

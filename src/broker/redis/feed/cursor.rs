@@ -35,6 +35,8 @@ pub(super) struct Entry<T> {
     pub(super) id: u64,
     /// The entry before it.
     pub(super) prev: u64,
+    /// How long it is.
+    pub(super) bytes: usize,
     pub(super) messages: Vec<(u64, T)>,
 }
 

@@ -86,7 +86,8 @@ impl RedisFeed {
         self.release_held(connections)?;
         if let (Some(reading), Some(cursor)) = (&mut self.reading, &mut self.cursor) {
             while let Some((stream, after)) = reading.wants() {
-                let (entries, more) = connections.data.next_page(&self.node, stream, after)?;
+                let (entries, more) =
+                    connections.data.next_page(&self.node, stream, after, &mut self.page)?;
                 reading.read(stream, entries, more);
             }
             while let Some(next) = reading.next(cursor) {

@@ -132,7 +132,7 @@ impl World {
             if streams[stream].last().is_some_and(|last| last.id >= *id) {
                 streams[stream].clear();
             }
-            streams[stream].push(Entry { id: *id, prev, messages });
+            streams[stream].push(Entry { id: *id, prev, bytes: 0, messages });
         }
     }
 

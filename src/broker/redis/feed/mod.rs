@@ -48,7 +48,7 @@ use self::{
     eviction::warn_of_eviction,
     gap::Gap,
     mark::Mark,
-    pages::Logged,
+    pages::{Logged, PageSize},
     probe::{Covers, Probes, Whose},
 };
 use super::{
@@ -84,6 +84,7 @@ pub(super) struct RedisFeed {
     cursor: Option<Cursor>,
     /// What is being read there.
     reading: Option<Reading<Logged>>,
+    page: PageSize,
     /// What was read, while memberships must be read before it is handed on.
     held: Vec<FeedEvent>,
     /// Whether what the log holds comes first, and then [`FeedEvent::Listening`].
@@ -122,6 +123,7 @@ impl RedisFeed {
             mark: Mark::new(&backend.layout, node),
             cursor: None,
             reading: None,
+            page: PageSize::default(),
             held: Vec::new(),
             from_log: start == FeedStart::Log && backend.options.log,
             backend,

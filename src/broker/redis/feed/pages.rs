@@ -15,9 +15,33 @@ use crate::{
     wire::{Envelope, Malformed, Mark},
 };
 
-/// Entries that are read at once. One holds what was logged in one step, some 1 MiB at most but for single messages
-/// that are larger.
+/// Entries that are read at once, for a start. One holds what was logged in one step: a short message, or some 1 MiB.
 const PAGE: usize = 32;
+const PAGE_MOST: usize = 1024;
+
+/// Bytes that a page is to have.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// How many entries are read at once, so that neither many short ones take many round trips nor a few long ones much
+/// memory.
+pub(super) struct PageSize(usize);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        PageSize(PAGE)
+    }
+}
+
+impl PageSize {
+    /// A page had so many bytes.
+    fn had(&mut self, bytes: usize) {
+        self.0 = match bytes {
+            PAGE_BYTES.. => (self.0 / 2).max(1),
+            _ if bytes < PAGE_BYTES / 4 => (self.0 * 2).min(PAGE_MOST),
+            _ => self.0,
+        };
+    }
+}
 
 /// Finds the place in the log, and publishes a probe with a look at it. `P` is the prefix of all keys.
 const ENTER: &str = concat!("local P = ARGV[1]\n", include_str!("enter.lua"));
@@ -77,8 +101,8 @@ impl Data {
     pub(super) fn floors(&mut self, node: &str, head: &Head) -> Result<[u64; 2]> {
         let mut floors = [0; 2];
         for index in [OWN, ALL] {
-            let (first, _) = self.page(node, index, 0, 1)?;
-            floors[index] = first.first().map_or(head.ends[index], |entry| entry.prev);
+            let entries = self.page(node, index, 0, 1)?;
+            floors[index] = entries.first().map_or(head.ends[index], |entry| entry.prev);
         }
         Ok(floors)
     }
@@ -89,8 +113,13 @@ impl Data {
         node: &str,
         index: usize,
         after: u64,
+        size: &mut PageSize,
     ) -> Result<(Vec<Entry<Logged>>, bool)> {
-        self.page(node, index, after, PAGE)
+        let count = size.0;
+        let entries = self.page(node, index, after, count)?;
+        size.had(entries.iter().map(|entry| entry.bytes).sum());
+        let more = entries.len() == count;
+        Ok((entries, more))
     }
 
     fn page(
@@ -99,15 +128,13 @@ impl Data {
         index: usize,
         after: u64,
         count: usize,
-    ) -> Result<(Vec<Entry<Logged>>, bool)> {
+    ) -> Result<Vec<Entry<Logged>>> {
         let layout = &self.backend.layout;
         let key = if index == OWN { layout.log_key(node) } else { layout.log_of_all_key() };
         debug_assert!(index == OWN || index == ALL);
         let mut range = cmd("XRANGE");
         range.arg(key).arg(format!("({after}-0")).arg("+").arg("COUNT").arg(count);
-        let entries = reply::items(self.ask_for(&range)?);
-        let more = entries.len() == count;
-        Ok((entries.into_iter().map(entry).collect(), more))
+        Ok(reply::items(self.ask_for(&range)?).into_iter().map(entry).collect())
     }
 
     fn ask_for(&mut self, command: &Cmd) -> Result<Value> {
@@ -139,9 +166,10 @@ fn entry(value: Value) -> Entry<Logged> {
     let mut parts = reply::items(value).into_iter();
     let id = reply::text(parts.next().unwrap_or(Value::Nil));
     let id = id.split('-').next().and_then(|id| id.parse().ok()).unwrap_or(0);
-    let mut entry = Entry { id, prev: 0, messages: Vec::new() };
+    let mut entry = Entry { id, prev: 0, bytes: 0, messages: Vec::new() };
     let fields = reply::texts(parts.next().unwrap_or(Value::Nil));
     for (name, value) in reply::pairs(fields.into_iter()) {
+        entry.bytes += value.len();
         match &*name {
             "prev" => entry.prev = value.parse().unwrap_or(0),
             "m" => {
@@ -153,4 +181,33 @@ fn entry(value: Value) -> Entry<Logged> {
         }
     }
     entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_grow_and_shrink_with_what_they_hold() {
+        let mut size = PageSize::default();
+        (0..9).for_each(|_| size.had(1000));
+        assert_eq!(size.0, PAGE_MOST);
+        size.had(PAGE_BYTES / 2);
+        assert_eq!(size.0, PAGE_MOST);
+        (0..20).for_each(|_| size.had(50 * PAGE_BYTES));
+        assert_eq!(size.0, 1);
+    }
+
+    #[test]
+    fn what_is_no_message_of_a_log_is_skipped() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let kick = "1700000000000007|__FreeIM__(ForceOffline)7";
+        let fields = ["prev", "3", "m", kick, "m", "17|{}", "m", "0|x", "x", "y", "m"];
+        let fields = Value::Array(fields.map(text).to_vec());
+        let read = entry(Value::Array(vec![text("1700000000000007-0"), fields]));
+        assert_eq!((read.id, read.prev), (1_700_000_000_000_007, 3));
+        let kick = Envelope::ForceOffline { client: 7.into() };
+        assert_eq!(read.messages, [(1_700_000_000_000_007, Ok(kick))]);
+        assert_eq!(entry(Value::Nil).messages, []);
+    }
 }

@@ -1,0 +1,91 @@
+//! How much the log keeps, for whom, and with which rights.
+
+use std::time::Duration;
+
+use imcore::broker::{Bus, Envelope, RedisBroker, RedisOptions};
+use redis::cmd;
+use testkit::eventually;
+
+use super::{Scene, options};
+use crate::{
+    feed::{NODE, Node, direct},
+    world::id,
+};
+
+#[test]
+fn bytes_are_bounded() {
+    let scene = Scene::with(RedisOptions { log_bytes: 1 << 20, ..options() });
+    let mut admin = scene.admin();
+    for _ in 0..400 {
+        let content = format!("\"{}\"", "x".repeat(10_000));
+        let message = Envelope::Channel { sender: id(0), channel: None, content };
+        scene.broker.publish(&[(NODE, message)]).unwrap();
+        let used: Option<u64> =
+            cmd("MEMORY").arg("USAGE").arg(scene.key("LogAll")).query(&mut admin).unwrap();
+        assert!(used.unwrap() < (1 << 20) + 100_000);
+    }
+    let left = scene.entries("LogAll");
+    assert!((90..=104).contains(&left), "{left}");
+}
+
+#[test]
+fn a_node_of_another_make_gets_what_it_can_read() {
+    let scene = Scene::new();
+    let mut old = scene.admin();
+    let mut old = old.as_pubsub();
+    old.subscribe(scene.key("Serverold")).unwrap();
+    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
+    scene.broker.publish(&[(NODE, all.clone()), ("old", all), ("old", direct(2))]).unwrap();
+    for _ in 0..2 {
+        let payload: String = old.get_message().unwrap().get_payload().unwrap();
+        assert!(payload.starts_with(['{', '_']), "{payload}");
+    }
+    assert_eq!(scene.entries("LogAll"), 0);
+}
+
+#[test]
+fn an_idle_stream_is_trimmed_down_to_its_last_message() {
+    let age = Duration::from_millis(200);
+    let mut scene = Scene::with(RedisOptions { log_age: age, ..options() });
+    (1..=5).for_each(|number| scene.send([number]));
+    scene.expect(1..=5);
+    let own = format!("LogOf{NODE}");
+    eventually("trimmed", || {
+        scene.node.next();
+        scene.entries(&own) == 1
+    });
+    scene.cut();
+    scene.send([6]);
+    scene.expect([6]);
+}
+
+/// The words of the `ACL SETUSER` of one user in the documents.
+fn documented(user: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(testkit::root().join("docs/operating.md")).unwrap();
+    let (_, after) = text.split_once(&format!("\nACL SETUSER {user} ")).expect("documented");
+    let (rights, _) = after.split_once("\n```").unwrap();
+    ["SETUSER", user].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documented_rights_suffice_for_the_log() {
+    let mut scene = Scene::with(RedisOptions { prefix: "im_v2".into(), ..options() });
+    let mut admin = scene.admin();
+    for user in ["imcore", "imhelper"] {
+        cmd("ACL").arg(documented(user)).exec(&mut admin).unwrap();
+    }
+    let open = |user: &str| {
+        let url = format!("redis://{user}@127.0.0.1:{}", scene.server.port);
+        RedisBroker::open(&url, scene.options.clone()).unwrap()
+    };
+    let node = Node::quiet(&open("imcore:secret"));
+    scene.broker = open("imhelper:other");
+    scene.node = node;
+    scene.expect_log();
+    scene.send([1]);
+    scene.expect([1]);
+    // Neither the node nor the helper is taken for one that may have lost something.
+    scene.cut();
+    scene.send([2]);
+    scene.expect([2]);
+}
