@@ -1,11 +1,18 @@
 //! Nodes that are killed, stopped or paused under clients that can resume: who comes back in time was never away, and who
 //! does not is offline once.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
+};
 
 use imcore::{ClientId, ImClient, Ticket};
 use serde_json::Value;
-use testkit::{Imserver, Redis, eventually, ws::Client};
+use testkit::{Imserver, Redis, eventually, proxy::Proxy, ws::Client};
+use tungstenite::protocol::CloseFrame;
 
 use crate::world::{EventLog, Peer, connect, names, patiently};
 
@@ -40,9 +47,14 @@ impl Cluster {
     }
 
     fn start(&self, index: usize) -> Imserver {
-        let (names, url) = (names(2), self.redis.url());
+        self.start_behind(index, &self.redis.url())
+    }
+
+    /// A node that reaches Redis there.
+    fn start_behind(&self, index: usize, url: &str) -> Imserver {
+        let names = names(2);
         let place = ["--listen", "127.0.0.1:0", "--server", &names[index]];
-        let rest = ["--servers", &names.join(","), "--redis", &url, "--keep", self.keep];
+        let rest = ["--servers", &names.join(","), "--redis", url, "--keep", self.keep];
         let node = Imserver::start(&[&place[..], &rest[..]].concat());
         node.wait_ready();
         node
@@ -133,6 +145,30 @@ impl Phone {
         let query = format!("&since={}&c={}", text("p"), text("c"));
         self.open(cluster, "back", &query);
         assert_eq!(self.hello["channels"], true, "{}", self.hello);
+    }
+
+    /// Comes back with the address of its kind, however long that takes, as whoever the node takes it for.
+    fn return_anyhow(&mut self, cluster: &Cluster) {
+        let text = |name: &str| self.hello[name].as_str().unwrap().to_owned();
+        let query = format!("&since={}&c={}", text("p"), text("c"));
+        let meta = format!("phone {}", self.client);
+        eventually("served again", || {
+            let url = patiently(|| cluster.im.connect_url(self.client, Some(&meta))) + &query;
+            let socket = Client::speak(cluster.address(), &url, "imcore.1");
+            let served = socket.ok().map(|mut socket| (socket.json()["hello"].take(), socket));
+            if let Some((hello, socket)) = served {
+                (self.hello, self.socket) = (hello, Some(socket));
+                return true;
+            }
+            false
+        });
+    }
+
+    fn leave(&mut self) {
+        let frame = CloseFrame { code: 1000.into(), reason: "".into() };
+        let mut socket = self.socket.take().unwrap();
+        let _ = socket.0.close(Some(frame));
+        socket.closed();
     }
 
     fn is_served(&mut self, text: &str) {
@@ -243,4 +279,74 @@ fn a_former_process_that_wakes_up_takes_nothing_back() {
     eventually("the new process has them all", || cluster.are_online(&[&phones]));
     patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
     phones.iter_mut().for_each(|phone| phone.is_served("here"));
+}
+
+#[test]
+fn who_is_waited_for_outlives_a_loss_of_data() {
+    let mut cluster = Cluster::new("60");
+    let (mut phones, others) = cluster.connect();
+    // So that the node knows who is in the room.
+    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "before"));
+    phones.iter_mut().for_each(|phone| phone.is_served("before"));
+    let away = MANY as usize / 2;
+    phones[..away].iter_mut().for_each(|phone| phone.socket = None);
+    crate::outages::close(others);
+    eventually("half are waited for", || {
+        cluster.are_online(&[&phones])
+            && cluster.log.histogram(false) == BTreeMap::from([(1, away * 2)])
+    });
+    redis::cmd("FLUSHALL").exec(&mut cluster.redis.connect()).unwrap();
+    eventually("all are restored", || cluster.are_online(&[&phones]));
+    phones[..away / 2].iter_mut().for_each(|phone| phone.back(&cluster));
+    cluster.kill_and_start();
+    phones.iter_mut().for_each(|phone| phone.back(&cluster));
+    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    phones.iter_mut().for_each(|phone| phone.is_served("here"));
+    assert!(cluster.told(&phones, 1, 0) && cluster.are_online(&[&phones]));
+    // Both at once: nobody knows who was here, and all are new.
+    cluster.nodes[0].kill();
+    redis::cmd("FLUSHALL").exec(&mut cluster.redis.connect()).unwrap();
+    cluster.nodes[0] = cluster.start(0);
+    let c = phones[0].hello["c"].as_str().unwrap().to_owned();
+    phones[0].open(&cluster, "anew", &format!("&since=k.1&c={c}"));
+    assert_eq!(
+        (&phones[0].hello["why"], &phones[0].hello["channels"]),
+        (&"expired".into(), &false.into())
+    );
+    eventually("all of it is as it is", || {
+        cluster.hash("im_v2_wsOnline") == BTreeMap::from([(phones[0].client.to_string(), 1)])
+    });
+    eventually("nothing is left", || cluster.is_tidy());
+}
+
+#[test]
+fn events_are_exact_while_a_node_dies_and_its_link_flaps() {
+    let mut cluster = Cluster::new("20");
+    let link = Proxy::start(cluster.redis.port);
+    cluster.nodes[0].kill();
+    cluster.nodes[0] = cluster.start_behind(0, &link.url());
+    let (mut phones, others) = cluster.connect();
+    let done = AtomicBool::new(false);
+    let mut left = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| crate::presence::flap(&link, 7, &done));
+        for _ in 0..3 {
+            for _ in 0..10 {
+                let mut leaving = phones.swap_remove(phones.len() / 3);
+                leaving.leave();
+                left.push(leaving);
+            }
+            let some = phones.len() / 2;
+            phones[..some].iter_mut().for_each(|phone| phone.return_anyhow(&cluster));
+            cluster.nodes[0].kill();
+            cluster.nodes[0] = cluster.start_behind(0, &link.url());
+            phones.iter_mut().for_each(|phone| phone.return_anyhow(&cluster));
+        }
+        done.store(true, Ordering::Release);
+    });
+    link.heal();
+    eventually("who could not resume is offline", || cluster.are_offline(&others));
+    eventually("who left is offline", || cluster.told(&left, 1, 1));
+    eventually("who came back is here", || cluster.are_online(&[&phones]));
+    assert!(cluster.told(&phones, 1, 0), "{:?}", cluster.log.histogram(true));
 }

@@ -139,7 +139,7 @@ fn events_are_exact_while_links_flap() {
 }
 
 /// Breaks a link in ways drawn from `seed`, until told to stop.
-fn flap(link: &Proxy, seed: u64, done: &AtomicBool) {
+pub fn flap(link: &Proxy, seed: u64, done: &AtomicBool) {
     let mut random = seed;
     while !done.load(Ordering::Acquire) {
         // Xorshift: replayable, and good enough to mix four modes.
