@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use imcore::{ClientId, ImClient, Ticket};
+use imcore::{ClientId, ImClient, Message, Ticket};
 use serde_json::Value;
 use testkit::{Imserver, Redis, eventually, proxy::Proxy, ws::Client};
 use tungstenite::protocol::CloseFrame;
@@ -22,6 +22,7 @@ const MANY: i64 = 200;
 struct Cluster {
     nodes: Vec<Imserver>,
     keep: &'static str,
+    message_log: bool,
     im: ImClient,
     log: EventLog,
     redis: Redis,
@@ -38,10 +39,16 @@ struct Phone {
 impl Cluster {
     /// Two nodes that wait so many seconds for who can resume.
     fn new(keep: &'static str) -> Cluster {
+        Cluster::with_log(keep, false)
+    }
+
+    /// The same, with a log of what is sent.
+    fn with_log(keep: &'static str, message_log: bool) -> Cluster {
         let redis = Redis::start();
-        let im = ImClient::builder().servers(names(2)).redis(redis.url()).build().unwrap();
+        let im = ImClient::builder().servers(names(2)).redis(redis.url()).log(message_log);
+        let im = im.build().unwrap();
         let log = EventLog::start(&redis);
-        let mut cluster = Cluster { nodes: Vec::new(), keep, im, log, redis };
+        let mut cluster = Cluster { nodes: Vec::new(), keep, message_log, im, log, redis };
         cluster.nodes = (0..2).map(|index| cluster.start(index)).collect();
         cluster
     }
@@ -55,7 +62,8 @@ impl Cluster {
         let names = names(2);
         let place = ["--listen", "127.0.0.1:0", "--server", &names[index]];
         let rest = ["--servers", &names.join(","), "--redis", url, "--keep", self.keep];
-        let node = Imserver::start(&[&place[..], &rest[..]].concat());
+        let log = ["--message-log", if self.message_log { "on" } else { "off" }];
+        let node = Imserver::start(&[&place[..], &rest[..], &log[..]].concat());
         node.wait_ready();
         node
     }
@@ -175,6 +183,14 @@ impl Phone {
         let socket = self.socket.as_mut().unwrap();
         while socket.json()["m"] != *text {}
     }
+
+    /// The next message, which it handles.
+    fn message(&mut self) -> Value {
+        let mut frame = self.socket.as_mut().unwrap().json();
+        self.hello["p"] = frame["p"].take();
+        assert!(frame.get("m").is_some(), "{frame}");
+        frame["m"].take()
+    }
 }
 
 #[test]
@@ -190,7 +206,7 @@ fn who_comes_back_to_a_killed_node_was_never_away() {
     // Again, while most are still waited for.
     cluster.kill_and_start();
     half.iter_mut().chain(rest).for_each(|phone| phone.back(&cluster));
-    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "here"));
     phones.iter_mut().for_each(|phone| phone.is_served("here"));
     eventually("who could not resume is offline", || cluster.are_offline(&others));
     eventually("who did not come back is offline", || cluster.told(&lost, 1, 1));
@@ -253,7 +269,7 @@ fn a_node_that_was_paused_goes_on_with_who_can_resume() {
     eventually("the others are online again", || {
         others.iter().all(|peer| cluster.log.count(true, &peer.ticket) == 2)
     });
-    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "here"));
     phones.iter_mut().for_each(|phone| phone.is_served("here"));
     left.iter_mut().for_each(|phone| phone.back(&cluster));
     assert!(cluster.told(&phones, 1, 0) && cluster.told(&left, 1, 0));
@@ -277,7 +293,7 @@ fn a_former_process_that_wakes_up_takes_nothing_back() {
     eventually("told in pairs", || cluster.told(&phones, 2, 1));
     assert!(!cluster.nodes[0].log().contains("taken for dead"), "{}", cluster.nodes[0].log());
     eventually("the new process has them all", || cluster.are_online(&[&phones]));
-    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "here"));
     phones.iter_mut().for_each(|phone| phone.is_served("here"));
 }
 
@@ -286,7 +302,7 @@ fn who_is_waited_for_outlives_a_loss_of_data() {
     let mut cluster = Cluster::new("60");
     let (mut phones, others) = cluster.connect();
     // So that the node knows who is in the room.
-    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "before"));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "before"));
     phones.iter_mut().for_each(|phone| phone.is_served("before"));
     let away = MANY as usize / 2;
     phones[..away].iter_mut().for_each(|phone| phone.socket = None);
@@ -300,7 +316,7 @@ fn who_is_waited_for_outlives_a_loss_of_data() {
     phones[..away / 2].iter_mut().for_each(|phone| phone.back(&cluster));
     cluster.kill_and_start();
     phones.iter_mut().for_each(|phone| phone.back(&cluster));
-    patiently(|| cluster.im.send(imcore::Message::to_channel("room"), "here"));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "here"));
     phones.iter_mut().for_each(|phone| phone.is_served("here"));
     assert!(cluster.told(&phones, 1, 0) && cluster.are_online(&[&phones]));
     // Both at once: nobody knows who was here, and all are new.
@@ -349,4 +365,55 @@ fn events_are_exact_while_a_node_dies_and_its_link_flaps() {
     eventually("who left is offline", || cluster.told(&left, 1, 1));
     eventually("who came back is here", || cluster.are_online(&[&phones]));
     assert!(cluster.told(&phones, 1, 0), "{:?}", cluster.log.histogram(true));
+}
+
+#[test]
+fn what_is_sent_while_a_node_is_dead_is_given_once_it_is_back() {
+    let mut cluster = Cluster::with_log("60", true);
+    let (mut phones, _others) = cluster.connect();
+    let clients: Vec<_> = phones.iter().map(|phone| phone.client).collect();
+    let send = |cluster: &Cluster, message: Message, number: u32| {
+        patiently(|| cluster.im.send(message.clone(), &number));
+    };
+    let to_each = || Message::to(clients.iter().copied());
+    send(&cluster, to_each(), 1);
+    phones.iter_mut().for_each(|phone| assert_eq!(phone.message(), 1));
+    // Written to sockets, and not known to have been handled.
+    send(&cluster, to_each(), 2);
+    phones[..10].iter_mut().for_each(|phone| assert_eq!(phone.message(), 2));
+    cluster.nodes[0].kill();
+    send(&cluster, Message::to_channel("room"), 3);
+    cluster.nodes[0] = cluster.start(0);
+    send(&cluster, Message::to_everyone(), 4);
+    // Again, before anybody is back.
+    cluster.nodes[0].kill();
+    send(&cluster, to_each(), 5);
+    cluster.nodes[0] = cluster.start(0);
+    for (index, phone) in phones.iter_mut().enumerate() {
+        phone.back(&cluster);
+        let from = if index < 10 { 3 } else { 2 };
+        assert_eq!(
+            (&phone.hello["resumed"], &phone.hello["missed"]),
+            (&true.into(), &(6 - from).into())
+        );
+        (from..=5).for_each(|number| assert_eq!(phone.message(), number));
+    }
+    // A stop as it should be, with messages on the way.
+    send(&cluster, to_each(), 6);
+    cluster.nodes[0].signal("TERM");
+    send(&cluster, Message::to_channel("room"), 7);
+    assert!(cluster.nodes[0].ends().success());
+    send(&cluster, Message::to_everyone(), 8);
+    cluster.nodes[0] = cluster.start(0);
+    for phone in &mut phones {
+        phone.back(&cluster);
+        assert_eq!((&phone.hello["resumed"], &phone.hello["missed"]), (&true.into(), &3.into()));
+        (6..=8).for_each(|number| assert_eq!(phone.message(), number));
+    }
+    send(&cluster, to_each(), 9);
+    for phone in &mut phones {
+        assert_eq!(phone.message(), 9);
+        phone.socket.as_mut().unwrap().silent();
+    }
+    assert!(cluster.told(&phones, 1, 0) && cluster.are_online(&[&phones]));
 }
