@@ -5,16 +5,21 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use imcore::ImClient;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     args::DeploymentArgs,
     child::{Tethered, tail},
+    link::Link,
     meter::Meter,
     orders::Deployment,
     readers,
@@ -32,11 +37,27 @@ pub struct NodeOptions {
     /// Entries of the servers list that nobody serves: they own clients without costing anything.
     pub phantoms: usize,
     pub reactors: Option<usize>,
+    /// Whether what lies between nodes and Redis can be cut.
+    pub breakable: bool,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        NodeOptions { nodes: 1, phantoms: 0, reactors: None }
+        NodeOptions { nodes: 1, phantoms: 0, reactors: None, breakable: false }
+    }
+}
+
+/// How a node of our own is started.
+struct Start {
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
+    core: Option<usize>,
+}
+
+impl Start {
+    fn start(&self) -> Result<Tethered, String> {
+        Tethered::start(&self.program, &self.arguments, &self.log, self.core)
     }
 }
 
@@ -45,8 +66,12 @@ pub struct Cluster {
     args: DeploymentArgs,
     pub deployment: Deployment,
     pub im: ImClient,
-    nodes: Vec<Tethered>,
+    nodes: Mutex<Vec<Tethered>>,
+    /// How each of them was started.
+    starts: Vec<Start>,
     redis: Option<Tethered>,
+    /// Between our own nodes and Redis, if it is to break.
+    pub link: Option<Link>,
     folder: Option<PathBuf>,
     foreign: Vec<u32>,
 }
@@ -76,12 +101,22 @@ impl Cluster {
             path: args.path.clone(),
             public_url: args.public_url(),
             ca: args.ca.clone(),
+            log: args.message_log,
         };
         let im = helper(&deployment)?;
         readers::check(&deployment, &im.broker().describe())?;
         let args = args.clone();
-        let (nodes, foreign) = (vec![], vec![]);
-        Ok(Cluster { args, deployment, im, nodes, redis: None, folder: None, foreign })
+        Ok(Cluster {
+            args,
+            deployment,
+            im,
+            nodes: Mutex::default(),
+            starts: vec![],
+            redis: None,
+            link: None,
+            folder: None,
+            foreign: vec![],
+        })
     }
 
     fn own(args: &DeploymentArgs, options: &NodeOptions) -> Result<Self, String> {
@@ -99,27 +134,64 @@ impl Cluster {
             path: args.path.clone(),
             public_url: args.public_url(),
             ca: args.ca.clone(),
+            log: args.message_log,
         };
         let list = deployment.servers.join(",");
-        let mut nodes = Vec::new();
+        let link = options.breakable.then(|| Link::to(&deployment.redis)).transpose()?;
+        let redis_url = link.as_ref().map_or(&deployment.redis, |link| &link.url);
+        let (mut nodes, mut starts) = (Vec::new(), Vec::new());
         for (index, server) in servers.iter().enumerate() {
             let mut arguments = vec![
                 format!("--listen={server}"),
                 format!("--server={server}"),
                 format!("--servers={list}"),
-                format!("--redis={}", deployment.redis),
+                format!("--redis={redis_url}"),
                 format!("--prefix={}", args.prefix),
                 format!("--path={}", args.path),
                 "--log=warn".to_owned(),
             ];
             arguments.extend(options.reactors.map(|count| format!("--reactors={count}")));
+            if args.message_log {
+                arguments.push("--message-log=on".into());
+            }
             arguments.extend(args.node_args.iter().cloned());
             let log = folder.join(format!("node-{index}.log"));
-            nodes.push(Tethered::start(&imserver, &arguments, &log, pins.server)?);
+            let start = Start { program: imserver.clone(), arguments, log, core: pins.server };
+            nodes.push(start.start()?);
+            starts.push(start);
         }
         let im = helper(&deployment)?;
         let (redis, folder) = (Some(redis), Some(folder));
-        Ok(Cluster { args: args.clone(), deployment, im, nodes, redis, folder, foreign: vec![] })
+        Ok(Cluster {
+            args: args.clone(),
+            deployment,
+            im,
+            nodes: nodes.into(),
+            starts,
+            redis,
+            link,
+            folder,
+            foreign: vec![],
+        })
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Vec<Tethered>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills a node of our own, and starts it again as it was.
+    pub fn restart(&self, index: usize) -> Result<(), String> {
+        let mut nodes = self.nodes();
+        drop(nodes.remove(index));
+        nodes.insert(index, self.starts[index].start()?);
+        Ok(())
+    }
+
+    /// Sends a signal to a node of our own.
+    pub fn signal(&self, index: usize, signal: Signal) -> Result<(), String> {
+        let pid = self.nodes()[index].pid as i32;
+        let pid = Pid::from_raw(pid).ok_or("a node without a process")?;
+        kill_process(pid, signal).map_err(|error| format!("node {index}: {error}"))
     }
 
     /// A node takes clients once it hears the broker: try until one gets in.
@@ -136,7 +208,7 @@ impl Cluster {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
-            if self.nodes.get(index).is_some_and(|node| !node.is_running()) {
+            if self.nodes().get(index).is_some_and(|node| !node.is_running()) {
                 break;
             }
             thread::sleep(Duration::from_millis(20));
@@ -178,10 +250,8 @@ impl Cluster {
 
     /// Measures all nodes together.
     pub fn meter(&self) -> Meter {
-        match self.nodes.is_empty() {
-            true => Meter::of(self.foreign.clone()),
-            false => Meter::of(self.nodes.iter().map(|node| node.pid).collect()),
-        }
+        let own: Vec<_> = self.nodes().iter().map(|node| node.pid).collect();
+        Meter::of(if own.is_empty() { self.foreign.clone() } else { own })
     }
 
     /// Measures the Redis of our own; nothing for a running deployment.
@@ -191,7 +261,8 @@ impl Cluster {
 
     /// Fails when a node has ended.
     pub fn check(&self) -> Result<(), String> {
-        match self.nodes.iter().position(|node| !node.is_running()) {
+        let dead = self.nodes().iter().position(|node| !node.is_running());
+        match dead {
             None => Ok(()),
             Some(index) => {
                 let log = self.folder.as_ref().map(|f| tail(&f.join(format!("node-{index}.log"))));
@@ -212,7 +283,7 @@ fn exchange(
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.nodes.clear();
+        self.nodes().clear();
         self.redis = None;
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);

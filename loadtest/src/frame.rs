@@ -148,7 +148,7 @@ pub fn text(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A client's control frame. Its mask is zero: legal, and the payload stays as it is.
+/// A client's control frame, or a short text of its. Its mask is zero: legal, and the payload stays as it is.
 pub fn control(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let payload = &payload[..payload.len().min(125)];
     let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];

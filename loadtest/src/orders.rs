@@ -19,6 +19,9 @@ pub struct Deployment {
     pub public_url: String,
     /// A PEM file with who signs the nodes' certificates, for `wss://`.
     pub ca: Option<String>,
+    /// Whether the helper keeps messages in the log.
+    #[serde(default)]
+    pub log: bool,
 }
 
 impl Deployment {
@@ -41,6 +44,8 @@ pub enum Order {
     Members { stream: u32, channel: Option<String>, first: i64, count: usize, here: u32 },
     /// Send latencies, then forget them.
     Collect,
+    /// Cut this share of the open connections: with a reset, or without a word to the other side.
+    Cut { share: f64, silently: bool },
     /// What was sent; tell what became of it.
     Audit(Sent),
 }
@@ -58,7 +63,19 @@ pub struct Dial {
     /// A floor server instead of the deployment: no ticket, no handshake.
     pub floor: Option<String>,
     /// Whether they come back when a connection ends without an order, or an attempt fails.
-    pub reconnect: bool,
+    pub reconnect: Reconnect,
+}
+
+/// What a client does when its connection ends without an order, or an attempt fails.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reconnect {
+    /// Nothing.
+    #[default]
+    Never,
+    /// It comes back, and what was sent meanwhile is missed.
+    Anew,
+    /// It comes back and goes on from where it was (`imcore.1`): nothing is missed, unless the node says so.
+    Resuming,
 }
 
 /// Everything that was sent to clients of one swarm.
@@ -133,6 +150,10 @@ pub struct Status {
     /// Clients that are on their way back now.
     pub away: u64,
     pub hung_up: u64,
+    /// Connections that went on from the one before.
+    pub resumed: u64,
+    /// Reason -> how often a client was told to load its state anew.
+    pub resyncs: BTreeMap<String, u64>,
     pub delivered: u64,
     pub receipts_sent: u64,
     pub receipts_offline: u64,

@@ -12,7 +12,7 @@ use crate::{
     args::Pins,
     cluster::Cluster,
     histogram::Latencies,
-    orders::{Dial, Sent, SentRoom},
+    orders::{Dial, Reconnect, Sent, SentRoom},
     pace::{self, Pace},
     setups::{Direct, everybody, join, room_name},
     stamp::Stamp,
@@ -64,7 +64,7 @@ impl RoomLoad {
         first: i64,
         members: usize,
         size: usize,
-        reconnect: bool,
+        reconnect: Reconnect,
     ) -> Result<Self, String> {
         let count = rooms * members;
         let mut swarms = Swarms::start(Some(&cluster.deployment), first, count, pins.clients)?;

@@ -52,6 +52,9 @@ pub struct DeploymentArgs {
     /// A further flag for each started node; may be repeated
     #[arg(long = "node-arg", value_name = "FLAG", allow_hyphen_values = true)]
     pub node_args: Vec<String>,
+    /// Keep what is sent in the log of messages; own nodes are started with it
+    #[arg(long)]
+    pub message_log: bool,
     /// Server on the first core, everything else on the second (rows do so by default)
     #[arg(long)]
     pub pin: bool,

@@ -8,7 +8,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::stamp::SHORTEST;
+use crate::{orders::Reconnect, stamp::SHORTEST};
 
 /// Measures imcore: its own child processes by default, or a running deployment.
 ///
@@ -35,6 +35,9 @@ pub enum What {
     Mixed(TrafficArgs),
     /// The same for long, watching memory
     Soak(TrafficArgs),
+    /// Clients that go on from where they were while networks, nodes and Redis break: nothing may be missing, double or out
+    /// of order, and nobody told that they were away
+    Resume(Resuming),
     /// How cost grows with rooms, messages and connections, as plots
     Growth(GrowthArgs),
     /// The floor alone: CPU per delivery, plain, merging and from Redis
@@ -202,6 +205,10 @@ pub struct ProfileArgs {
     /// flag each such connection is a fault
     #[arg(long)]
     pub reconnect: bool,
+    /// As --reconnect, with clients that go on from where they were (imcore.1): what was sent meanwhile is lost if it
+    /// does not come, unless the node has told the client so
+    #[arg(long)]
+    pub resume: bool,
 }
 
 impl Default for ProfileArgs {
@@ -216,8 +223,44 @@ impl Default for ProfileArgs {
             size: 128,
             seconds: 20.0,
             reconnect: false,
+            resume: false,
         }
     }
+}
+
+impl ProfileArgs {
+    /// What clients do that are cut.
+    pub fn coming(&self) -> Reconnect {
+        match (self.resume, self.reconnect) {
+            (true, _) => Reconnect::Resuming,
+            (false, true) => Reconnect::Anew,
+            (false, false) => Reconnect::Never,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Resuming {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub what: ResumeArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    /// Clients
+    #[arg(long, default_value_t = 10_000)]
+    pub clients: usize,
+    /// Messages a second to single clients
+    #[arg(long, default_value_t = 1000.0)]
+    pub direct_rate: f64,
+    /// Messages a second over ten rooms
+    #[arg(long, default_value_t = 10.0)]
+    pub room_rate: f64,
+    /// Length in seconds
+    #[arg(long, default_value_t = 130.0)]
+    pub seconds: f64,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -12,7 +12,7 @@ use std::{
 use super::look::LOOK;
 use crate::{
     cluster::Cluster,
-    orders::Dial,
+    orders::{Dial, Reconnect},
     report::Row,
     setups::{everybody, first_client},
     swarms::{State, Swarms},
@@ -24,7 +24,7 @@ pub struct Churn {
     /// How many come, and go, a second.
     rate: f64,
     /// Whether those who are cut, or cannot get in, try again.
-    reconnect: bool,
+    reconnect: Reconnect,
     first: i64,
     next: i64,
     gone: i64,
@@ -41,7 +41,7 @@ impl Churn {
         cluster: &Cluster,
         core: Option<usize>,
         rate: f64,
-        reconnect: bool,
+        reconnect: Reconnect,
     ) -> Result<Self, String> {
         let deployment = Some(&cluster.deployment);
         let first = first_client() + 100_000_000;
@@ -79,7 +79,8 @@ impl Churn {
     /// Everybody leaves; then the events must add up, and nobody may have been refused or cut for good.
     pub fn finish(mut self, row: &mut Row) -> Result<(), String> {
         let came = (self.next - self.first) as u64;
-        let patience = Duration::from_secs(if self.reconnect { 90 } else { 30 });
+        let patience =
+            Duration::from_secs(if self.reconnect != Reconnect::Never { 90 } else { 30 });
         self.swarms.wait("churning clients", patience, |state| {
             state.arrived() + state.refused() >= came
         })?;

@@ -15,7 +15,7 @@ use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
     histogram::Latencies,
-    orders::Dial,
+    orders::{Dial, Reconnect},
     perf::Profile,
     report::Row,
     setups::{Slice, first_client},
@@ -123,7 +123,7 @@ fn order(args: &ConnectArgs) -> Dial {
         // Tickets live for ten seconds: with a slow rate they must be issued along the way.
         prepared: args.rate.is_none() && args.clients <= 20_000,
         floor: None,
-        reconnect: false,
+        reconnect: Reconnect::Never,
     }
 }
 

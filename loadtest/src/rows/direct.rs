@@ -5,6 +5,7 @@ use crate::{
     args::P2pArgs,
     cluster::{Cluster, NodeOptions},
     histogram::Latencies,
+    orders::Reconnect,
     perf::Profile,
     report::Row,
     setups::{Direct, Slice, TURNS, first_client},
@@ -37,7 +38,8 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     let redis = cluster.redis_meter();
     let window = window(args);
     let merging = window > args.receivers as u64;
-    let mut server = Direct::on_server(&cluster, pins, args.receivers, 0, args.size, false)?;
+    let mut server =
+        Direct::on_server(&cluster, pins, args.receivers, 0, args.size, Reconnect::Never)?;
     let mut floor = Direct::on_floor(&cluster, pins, merging, args.receivers, args.size)?;
     let (name, floor_name, target) = match merging {
         false => ("point to point from Redis, one per receiver", "Redis-fed floor", Some(1.35)),
@@ -95,7 +97,8 @@ fn window(args: &P2pArgs) -> u64 {
 fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     let pins = bench.common.deployment.pins();
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
-    let mut server = Direct::on_server(&cluster, pins, args.receivers, SENDERS, args.size, false)?;
+    let mut server =
+        Direct::on_server(&cluster, pins, args.receivers, SENDERS, args.size, Reconnect::Never)?;
     let mut row = Row::new("point to point with receipts");
     describe(&mut row, args);
     row.set("messages", args.messages);
@@ -134,7 +137,8 @@ fn latency(bench: &Bench, args: &P2pArgs, rate: f64, receipts: bool) -> Result<R
     let pins = bench.common.deployment.pins();
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
     let senders = if receipts { SENDERS } else { 0 };
-    let mut server = Direct::on_server(&cluster, pins, args.receivers, senders, args.size, false)?;
+    let mut server =
+        Direct::on_server(&cluster, pins, args.receivers, senders, args.size, Reconnect::Never)?;
     let mut floor = Direct::on_floor(&cluster, pins, false, args.receivers, args.size)?;
     let mut row = Row::new("point to point, latency at a rate");
     describe(&mut row, args);
@@ -187,9 +191,9 @@ pub fn under_room(bench: &Bench, members: usize, seconds: f64) -> Result<Row, St
     const RATE: f64 = 1000.0;
     let pins = bench.common.deployment.pins();
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
-    let mut server = Direct::on_server(&cluster, pins, RECEIVERS, 0, 128, false)?;
+    let mut server = Direct::on_server(&cluster, pins, RECEIVERS, 0, 128, Reconnect::Never)?;
     let first = first_client() + 1_000_000;
-    let mut room = RoomLoad::fill(&cluster, pins, 1, first, members, 128, false)?;
+    let mut room = RoomLoad::fill(&cluster, pins, 1, first, members, 128, Reconnect::Never)?;
     let mut row = Row::new("point to point under a busy room");
     row.set("receivers", RECEIVERS);
     row.set("rate", RATE);

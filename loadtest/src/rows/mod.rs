@@ -8,6 +8,7 @@ mod large;
 mod look;
 mod memory;
 mod plots;
+mod resume;
 mod room;
 mod scenario;
 mod smoke;
@@ -55,6 +56,10 @@ pub fn run(what: What) -> Result<bool, String> {
         What::Churn(args) => add(or_failed("churn", scenario::churn(&bench, args.profile))),
         What::Mixed(args) => add(or_failed("mixed", scenario::mixed(&bench, &args.profile))),
         What::Soak(args) => add(or_failed("soak", scenario::soak(&bench, &args.profile))),
+        What::Resume(args) => {
+            let row = resume::resume(&bench, &args.what);
+            add(or_failed("resume", row));
+        }
         What::Scenario(args) => add(or_failed("scenario", scenario::from_file(&bench, &args.file))),
         What::Floor(args) => add(or_failed("floor", room::floor(&bench, &args))),
         What::Growth(args) => {
@@ -110,6 +115,7 @@ fn bench_of(what: &What) -> Bench {
         What::Growth(args) => (&args.common, Some(&args.runs), None),
         What::Churn(args) | What::Mixed(args) | What::Soak(args) => (&args.common, None, None),
         What::Scenario(args) => (&args.common, None, None),
+        What::Resume(args) => (&args.common, None, None),
         What::Smoke(common) => (common, None, None),
         What::Swarm(_) | What::FloorServer(_) => unreachable!("child roles measure nothing"),
     };

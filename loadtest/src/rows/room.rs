@@ -111,6 +111,7 @@ fn rooms_at(args: &FanoutArgs, rate: f64) -> ProfileArgs {
         size: args.size,
         seconds: args.seconds,
         reconnect: false,
+        resume: false,
     }
 }
 

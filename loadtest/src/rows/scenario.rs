@@ -18,11 +18,12 @@ use crate::{
     cluster::{Cluster, NodeOptions},
     histogram::Latencies,
     meter::Holding,
+    orders::Reconnect,
     pace::{self, Pace},
     report::{Row, Sample, number},
     setups::{Direct, first_client},
     stamp::SHORTEST,
-    swarms::{State, Swarms, reasons},
+    swarms::{Cutter, State, Swarms, reasons},
     traffic::RoomLoad,
 };
 
@@ -80,6 +81,20 @@ pub fn soak(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
 
 /// Everything at once, each part at its rate.
 pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
+    with_faults(bench, profile, false, |_, _| Ok(Box::new(|_| Ok(()))))
+}
+
+/// What happens beside the traffic, which began so many seconds ago.
+pub type Happen<'a> = Box<dyn FnMut(f64) -> Result<(), String> + 'a>;
+
+/// The same, and `faults` makes what happens meanwhile of the deployment and of who can cut connections; `breakable` if
+/// the link to Redis may.
+pub fn with_faults(
+    bench: &Bench,
+    profile: &ProfileArgs,
+    breakable: bool,
+    faults: impl for<'a> FnOnce(&'a Cluster, Vec<Cutter>) -> Result<Happen<'a>, String>,
+) -> Result<Row, String> {
     if profile.clients == 0 || profile.nodes == 0 || profile.seconds <= 0.0 {
         return Err("clients, nodes and seconds: 1 or more".into());
     }
@@ -87,7 +102,7 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
         return Err(format!("size: {SHORTEST} bytes or more"));
     }
     let args = &bench.common.deployment;
-    let options = NodeOptions { nodes: profile.nodes, ..NodeOptions::default() };
+    let options = NodeOptions { nodes: profile.nodes, breakable, ..NodeOptions::default() };
     let cluster = Cluster::start(args, &options)?;
     let mut row = Row::new("mixed");
     describe(&mut row, profile);
@@ -95,11 +110,18 @@ pub fn mixed(bench: &Bench, profile: &ProfileArgs) -> Result<Row, String> {
     let (cpu, wall) = (cluster.meter().cpu(), clock::now());
     let mut look = Look::new(&cluster, Watchers::of(mix.swarms()));
     row.series.push(look.sample());
+    let mut happen = faults(&cluster, mix.swarms().map(Swarms::cutter).collect())?;
+    let began = Instant::now();
     let paces = mix.flow(&cluster, profile, || {
         let sample = look.sample();
         bench.progress.live(&progress(&sample));
         row.series.push(sample);
+        happen(began.elapsed().as_secs_f64())
     })?;
+    // What has not ended yet does now.
+    happen(f64::INFINITY)?;
+    drop(happen);
+    mix.swarms().for_each(Swarms::wait_until_back);
     let deliveries = mix.account(&mut row)?;
     let spent = cluster.meter().cpu() - cpu;
     totals(&mut row, spent, (clock::now() - wall) as f64, deliveries);
@@ -124,7 +146,8 @@ struct Mix {
 
 impl Mix {
     fn start(cluster: &Cluster, pins: Pins, profile: &ProfileArgs) -> Result<Self, String> {
-        let &ProfileArgs { clients, size, reconnect, .. } = profile;
+        let &ProfileArgs { clients, size, .. } = profile;
+        let reconnect = profile.coming();
         let receivers = if profile.direct_rate > 0.0 { (clients / 5).max(1) } else { 0 };
         let in_rooms = clients - receivers;
         let rooms =
@@ -156,7 +179,7 @@ impl Mix {
         &mut self,
         cluster: &Cluster,
         profile: &ProfileArgs,
-        mut look: impl FnMut(),
+        mut look: impl FnMut() -> Result<(), String>,
     ) -> Result<Vec<Pace>, String> {
         let Mix { direct, room, churn } = self;
         let &ProfileArgs { seconds, direct_rate, room_rate, .. } = profile;
@@ -174,8 +197,7 @@ impl Mix {
                 if let Some(churn) = churn {
                     churn.turn()?;
                 }
-                look();
-                Ok(())
+                look()
             })?;
             if let Some(sending) = sending {
                 paces.push(sending.join().map_err(|_| "the sending thread panicked")??);
@@ -219,8 +241,16 @@ impl Mix {
             away.merge(&collected.away.recorded());
         }
         let (interrupted, returned) = (self.sum(State::interrupted), self.sum(State::returned));
-        if profile.reconnect && interrupted > 0 {
+        if profile.coming() != Reconnect::Never && interrupted > 0 {
             row.latency("away, from a connection's end to the next one", &away);
+            if profile.resume {
+                let resyncs =
+                    reasons(self.swarms().flat_map(|swarms| swarms.look(State::resyncs)), "none");
+                row.note(format!(
+                    "{} clients went on from where they were; told to load anew: {resyncs}",
+                    self.sum(State::resumed)
+                ));
+            }
             let tried = self.swarms().flat_map(|swarms| swarms.look(State::tried));
             row.note(format!(
                 "{interrupted} connections ended without an order, {returned} were followed by another; attempts \

@@ -36,6 +36,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         size: 200,
         seconds: 4.0,
         reconnect: false,
+        resume: false,
     };
     let mut rows = vec![
         room::fanout(bench, &fanout)?,

@@ -12,7 +12,7 @@ use crate::{
     cluster::Cluster,
     floor::Floor,
     meter::Meter,
-    orders::{Dial, Sent, SentDirect},
+    orders::{Dial, Reconnect, Sent, SentDirect},
     pace::Pace,
     sender::Sender,
     stamp::{DIRECT, Stamp},
@@ -49,7 +49,7 @@ impl Direct {
         receivers: usize,
         senders: usize,
         size: usize,
-        reconnect: bool,
+        reconnect: Reconnect,
     ) -> Result<Self, String> {
         let everyone = receivers + senders;
         let mut swarms =

@@ -15,7 +15,7 @@ pub use slice::{Slice, TURNS, slice};
 
 use std::time::Duration;
 
-use crate::orders::Dial;
+use crate::orders::{Dial, Reconnect};
 
 /// Longest wait for a delivery.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +31,6 @@ pub fn everybody(first: i64, count: usize) -> Dial {
         window: WINDOW,
         prepared: false,
         floor: None,
-        reconnect: false,
+        reconnect: Reconnect::Never,
     }
 }

@@ -6,10 +6,16 @@ use std::ops::RangeInclusive;
 
 use super::{
     pause::{End, Hint},
-    socket::{Owner, Socket},
+    resume::{self, Place},
+    socket::{Greeted, Owner, Socket},
     tally::Tally,
+    tickets::Way,
 };
-use crate::{account::Sequence, orders::Schedule, stamp::DIRECT};
+use crate::{
+    account::Sequence,
+    orders::{Reconnect, Schedule},
+    stamp::DIRECT,
+};
 
 /// A connection that lasted this long was a good one: the pauses start small again.
 const STABLE: u64 = 5_000_000_000;
@@ -25,6 +31,8 @@ pub struct Client {
     pub sequences: Vec<(u32, Sequence)>,
     /// Whether it comes back when a connection ends or an attempt fails.
     comes_back: bool,
+    /// Where it is, if it goes on from there.
+    place: Option<Place>,
     /// It left by order of the run.
     pub left: bool,
     /// It is not in, and will be again.
@@ -62,12 +70,13 @@ pub enum After {
 }
 
 impl Client {
-    pub fn new(id: i64, socket: Option<Socket>, comes_back: bool) -> Self {
+    pub fn new(id: i64, socket: Option<Socket>, reconnect: Reconnect) -> Self {
         Client {
             id,
             socket,
             sequences: Vec::new(),
-            comes_back,
+            comes_back: reconnect != Reconnect::Never,
+            place: (reconnect == Reconnect::Resuming).then(Place::default),
             left: false,
             is_away: false,
             attempt: 0,
@@ -82,6 +91,25 @@ impl Client {
     pub fn dial(&mut self, socket: Socket, attempt: u64) {
         self.socket = Some(socket);
         self.attempt = attempt;
+    }
+
+    /// The way to a connection that goes on from where it is, if it does so.
+    pub fn asking(&self, mut way: Way) -> Way {
+        if let Some(place) = &self.place {
+            way.request = resume::asking(&way.request, Some(place));
+        }
+        way
+    }
+
+    /// Its connection breaks: with a reset, or without a word to the other side. What is left of it then, and what follows.
+    pub fn cut(&mut self, silently: bool, now: u64, tally: &mut Tally) -> (Option<Socket>, After) {
+        let mut socket = self.socket.take();
+        let how = if silently { "gave up a silent link" } else { "reset" };
+        if let Some(socket) = socket.as_mut().filter(|_| !silently) {
+            socket.reset();
+        }
+        let after = self.ended(true, End::of(how), now, tally);
+        (socket.filter(|_| silently), after)
     }
 
     pub fn is_open(&self) -> bool {
@@ -107,12 +135,33 @@ impl Client {
     ) -> After {
         let was_open = self.is_open();
         let Some(socket) = &mut self.socket else { return After::Nothing };
-        let mut owner = Owner { client: self.id, sequences: &mut self.sequences, is_over, tally };
+        let (client, place) = (self.id, self.place.as_mut());
+        let sequences = &mut self.sequences;
+        let mut owner = Owner { client, sequences, place, greeted: None, is_over, tally };
         let result = socket.ready(scratch, &mut owner);
+        let greeted = owner.greeted;
         let opened = (self.is_open() && !was_open).then(|| self.open(now, tally));
+        if let Some(greeted) = greeted {
+            self.greeted(greeted, now, tally);
+        }
         match result {
             Err(end) => self.over(end, now, tally),
             Ok(()) => opened.unwrap_or(After::Nothing),
+        }
+    }
+
+    /// The node has said whether it misses anything. What it is told of is forgiven, all else is not.
+    fn greeted(&mut self, greeted: Greeted, now: u64, tally: &mut Tally) {
+        match greeted {
+            Greeted::Resumed => {
+                self.absences.pop();
+                tally.status.resumed += 1;
+            }
+            Greeted::Resync(None) => {}
+            Greeted::Resync(Some(why)) => {
+                self.absences = vec![Absence { ended: 0, connected: now, joined: now }];
+                *tally.status.resyncs.entry(why).or_default() += 1;
+            }
         }
     }
 
@@ -130,6 +179,10 @@ impl Client {
     pub fn over(&mut self, end: End, now: u64, tally: &mut Tally) -> After {
         let was_open = self.is_open();
         self.socket = None;
+        self.ended(was_open, end, now, tally)
+    }
+
+    fn ended(&mut self, was_open: bool, end: End, now: u64, tally: &mut Tally) -> After {
         let again = self.comes_back && !end.for_good;
         match (was_open, again) {
             (true, true) => tally.interrupted(end.reason),
@@ -202,7 +255,7 @@ mod tests {
 
     #[test]
     fn only_what_was_sent_while_it_was_away_was_missed() {
-        let mut client = Client::new(1, None, true);
+        let mut client = Client::new(1, None, Reconnect::Anew);
         let at = |second| Absence { ended: second * SECOND, connected: NEVER, joined: NEVER };
         // One message a second, the first at second 1, each going out when it is due.
         let schedule = Schedule { first: SECOND, step: SECOND as f64, late: 0 };
@@ -223,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_further_cut_ends_the_absence_before() {
-        let mut client = Client::new(1, None, true);
+        let mut client = Client::new(1, None, Reconnect::Anew);
         client.go_absent(5 * SECOND);
         client.absences[0].connected = 6 * SECOND;
         client.opened = Some(6 * SECOND);

@@ -12,11 +12,15 @@ use socket2::{Domain, Protocol, Type};
 use super::{
     client::Client,
     pause::End,
+    resume,
     socket::Socket,
     stream::Stream,
     tickets::{Invitation, Tickets, Want, Way},
 };
-use crate::{clock, orders::Dial};
+use crate::{
+    clock,
+    orders::{Dial, Reconnect},
+};
 
 /// Connections per source address, well below the number of ports that the kernel hands out.
 const PER_SOURCE: usize = 10_000;
@@ -101,9 +105,17 @@ impl Dialer {
             current.done += 1;
             self.under_way += 1;
             let key = clients.len();
-            let socket = match invitation.way {
+            let way = invitation.way.map(|mut way| {
+                if reconnect == Reconnect::Resuming {
+                    way.request = resume::asking(&way.request, None);
+                }
+                way
+            });
+            let socket = match way {
                 Ok(way) => self.open(way, due, key, registry).map_err(End::from),
-                Err(error) if reconnect => Err(End::of(format!("no address: {error}"))),
+                Err(error) if reconnect != Reconnect::Never => {
+                    Err(End::of(format!("no address: {error}")))
+                }
                 Err(error) => return Err(io::Error::other(format!("issuing tickets: {error}"))),
             };
             let socket = socket.map_err(|end| failed.push((key, end))).ok();

@@ -8,6 +8,7 @@ mod audit;
 mod client;
 mod dialer;
 mod pause;
+mod resume;
 mod returns;
 mod socket;
 mod stream;
@@ -53,6 +54,8 @@ const SCRATCH: usize = 256 << 10;
 struct Swarm {
     poll: Poll,
     /// A client's place here is its key, and the token of its socket.
+    /// Sockets that their clients have given up without a word.
+    abandoned: Vec<socket::Socket>,
     clients: Vec<Client>,
     dialer: Dialer,
     /// None without a deployment: a floor wants no ticket.
@@ -88,6 +91,7 @@ pub fn run(deployment: Option<Deployment>) -> io::Result<()> {
         deployment.map(|deployment| Tickets::start(deployment, TICKETS_AHEAD, Arc::clone(&waker)));
     let swarm = Swarm {
         poll,
+        abandoned: Vec::new(),
         clients: Vec::new(),
         dialer: Dialer::default(),
         tickets,
@@ -226,6 +230,7 @@ impl Swarm {
             return;
         }
         let now = clock::now();
+        let way = way.map(|way| self.clients[key].asking(way));
         let socket = match way {
             Ok(way) => self.dialer.open(way, now, key, self.poll.registry()).map_err(End::from),
             Err(error) => Err(End::of(format!("no address: {error}"))),
@@ -277,6 +282,7 @@ impl Swarm {
             Order::Members { stream, channel, first, count, here } => {
                 self.tally.members(stream, channel, first..first + count as i64, here);
             }
+            Order::Cut { share, silently } => self.cut(share, silently),
             Order::Collect => {
                 let note = self.tally.collect();
                 self.say(&Note::Latencies(note))?;
@@ -287,6 +293,22 @@ impl Swarm {
             }
         }
         Ok(())
+    }
+
+    /// Has some connections end, as networks do.
+    fn cut(&mut self, share: f64, silently: bool) {
+        for key in 0..self.clients.len() {
+            if !self.clients[key].is_open() || self.returns.chance() >= share {
+                continue;
+            }
+            let (left, after) = self.clients[key].cut(silently, clock::now(), &mut self.tally);
+            // Nobody reads it any more, and the other side is not told.
+            self.abandoned.extend(left);
+            self.follow(key, after);
+        }
+        let most = self.clients.len();
+        let beyond = self.abandoned.len().saturating_sub(most);
+        self.abandoned.drain(..beyond);
     }
 
     fn hang_up(&mut self, first: i64, count: usize) {

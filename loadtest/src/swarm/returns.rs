@@ -61,7 +61,7 @@ impl Returns {
     }
 
     /// A number from 0 to 1, other ones in each process.
-    fn chance(&mut self) -> f64 {
+    pub fn chance(&mut self) -> f64 {
         self.drawn += 1;
         let mut hasher = self.random.build_hasher();
         hasher.write_u64(self.drawn);

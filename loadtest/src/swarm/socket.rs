@@ -1,8 +1,16 @@
 //! One client connection: dialling, upgrading, open. Its owner drops it when it is over.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
 
-use super::{pause::End, stream::Stream, tally::Tally};
+use super::{
+    pause::End,
+    resume::{Frame, Place},
+    stream::Stream,
+    tally::Tally,
+};
 use crate::{
     account::Sequence,
     clock,
@@ -30,12 +38,48 @@ pub struct Socket {
 pub struct Owner<'a> {
     pub client: i64,
     pub sequences: &'a mut Vec<(u32, Sequence)>,
+    /// Where it is, if it goes on from there.
+    pub place: Option<&'a mut Place>,
+    /// What the node said of what it missed.
+    pub greeted: Option<Greeted>,
     /// Nothing comes after what is there.
     pub is_over: bool,
     pub tally: &'a mut Tally,
 }
 
+/// What a node says first to a client that goes on from where it was.
+pub enum Greeted {
+    Resumed,
+    /// Something may be missing, and why; nothing at a first connection.
+    Resync(Option<String>),
+}
+
+impl Owner<'_> {
+    /// A text has come: the beginning of its payload, and its length.
+    fn text(&mut self, payload: &[u8], length: u64, now: u64) {
+        let Owner { client, sequences, place, greeted, tally, .. } = self;
+        let Some(place) = place else {
+            return tally.message(*client, sequences, (payload, length), now);
+        };
+        match place.take(payload, length) {
+            Some(Frame::Message(payload, length)) => {
+                tally.message(*client, sequences, (payload, length), now);
+            }
+            Some(Frame::Resumed) => *greeted = Some(Greeted::Resumed),
+            Some(Frame::Resync(why)) => *greeted = Some(Greeted::Resync(why)),
+            Some(Frame::Nothing) => {}
+            // It is counted as a stray.
+            None => tally.message(*client, sequences, (payload, length), now),
+        }
+    }
+}
+
 impl Socket {
+    /// Has the connection end with a reset.
+    pub fn reset(&mut self) {
+        let _ = socket2::SockRef::from(&*self.stream.tcp_mut()).set_linger(Some(Duration::ZERO));
+    }
+
     pub fn new(stream: Stream, request: Vec<u8>, due: u64) -> Self {
         Socket { stream, phase: Phase::Dialling(request.into()), due }
     }
@@ -125,9 +169,8 @@ impl Socket {
         let now = clock::now();
         let mut answer = Vec::new();
         let mut closed = None;
-        let Owner { client, sequences, tally, .. } = owner;
         let fed = reader.feed(bytes, |opcode, payload, length| match opcode {
-            frame::TEXT => tally.message(*client, sequences, (payload, length), now),
+            frame::TEXT => owner.text(payload, length, now),
             frame::PING => answer.extend(frame::control(frame::PONG, payload)),
             frame::CLOSE => closed = Some(End::close(payload)),
             _ => {}
@@ -135,6 +178,9 @@ impl Socket {
         fed.map_err(|_| End::broken())?;
         if let Some(end) = closed {
             return Err(end);
+        }
+        if let Some(word) = owner.place.as_mut().and_then(|place| place.acknowledge(now)) {
+            answer.extend(frame::control(frame::TEXT, word.as_bytes()));
         }
         if !answer.is_empty() {
             self.stream.write_all(&answer)?;

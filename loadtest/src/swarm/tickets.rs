@@ -75,6 +75,7 @@ pub fn helper(deployment: &Deployment) -> Result<ImClient, String> {
         .prefix(&deployment.prefix)
         .path(&deployment.path)
         .public_url(&deployment.public_url)
+        .log(deployment.log)
         .build()
         .map_err(|error| error.to_string())
 }

@@ -16,7 +16,7 @@ use crate::{
     histogram::Latencies,
     orders::{Deployment, Dial, Order, Sent, SentRoom, Status},
 };
-use process::Process;
+use process::{Orders, Process, give};
 use state::Shared;
 
 /// Sockets of one process, below the usual limit of 20,000 descriptors.
@@ -41,6 +41,16 @@ pub struct Collected {
     pub receipt: Latencies,
     /// From a connection's end until the client's next one was open.
     pub away: Latencies,
+}
+
+/// Cuts connections, as networks do.
+pub struct Cutter(Vec<Orders>);
+
+impl Cutter {
+    /// Cuts this share of them: with a reset, or without a word to the other side.
+    pub fn cut(&self, share: f64, silently: bool) -> Result<(), String> {
+        self.0.iter().try_for_each(|orders| give(orders, &Order::Cut { share, silently }))
+    }
 }
 
 impl Swarms {
@@ -100,6 +110,11 @@ impl Swarms {
             0 => Ok(()),
             count => Err(format!("{count} connects failed: {}", state.troubles())),
         })
+    }
+
+    /// What cuts connections while others work with these clients.
+    pub fn cutter(&self) -> Cutter {
+        Cutter(self.processes.iter().map(Process::orders).collect())
     }
 
     pub fn hang_up(&mut self, first: i64, count: usize) -> Result<(), String> {

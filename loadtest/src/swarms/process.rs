@@ -4,7 +4,7 @@ use std::{
     env,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -16,8 +16,19 @@ use crate::{
 
 pub(super) struct Process {
     child: Child,
-    /// None once it was told to end.
-    orders: Option<ChildStdin>,
+    orders: Orders,
+}
+
+/// Where orders go: none once the process was told to end. Shared with whoever gives some beside the measurement.
+pub(super) type Orders = Arc<Mutex<Option<ChildStdin>>>;
+
+/// Gives an order to a process.
+pub(super) fn give(orders: &Orders, order: &Order) -> Result<(), String> {
+    let mut line = serde_json::to_vec(order).map_err(|error| error.to_string())?;
+    line.push(b'\n');
+    let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
+    let orders = orders.as_mut().ok_or("a client process was told to end")?;
+    orders.write_all(&line).map_err(|error| format!("a client process is gone: {error}"))
 }
 
 impl Process {
@@ -39,7 +50,7 @@ impl Process {
         let mut child = on_core(core, || {
             command.spawn().map_err(|error| format!("cannot start a client process: {error}"))
         })?;
-        let orders = child.stdin.take();
+        let orders = Arc::new(Mutex::new(child.stdin.take()));
         let notes = child.stdout.take().ok_or("a client process without output")?;
         let shared = Arc::clone(shared);
         thread::spawn(move || {
@@ -57,16 +68,17 @@ impl Process {
         self.child.id()
     }
 
-    pub(super) fn order(&mut self, order: &Order) -> Result<(), String> {
-        let mut line = serde_json::to_vec(order).map_err(|error| error.to_string())?;
-        line.push(b'\n');
-        let orders = self.orders.as_mut().ok_or("a client process was told to end")?;
-        orders.write_all(&line).map_err(|error| format!("a client process is gone: {error}"))
+    pub(super) fn order(&self, order: &Order) -> Result<(), String> {
+        give(&self.orders, order)
+    }
+
+    pub(super) fn orders(&self) -> Orders {
+        Arc::clone(&self.orders)
     }
 
     /// It ends by itself once nobody can give it orders any more.
     pub(super) fn tell_to_end(&mut self) {
-        self.orders = None;
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// All its sockets close at once.

@@ -62,6 +62,16 @@ impl State {
         self.sum(|status| status.returned)
     }
 
+    /// Connections that went on from the one before.
+    pub fn resumed(&self) -> u64 {
+        self.sum(|status| status.resumed)
+    }
+
+    /// Reason -> clients that were told to load their state anew, of each process.
+    pub fn resyncs(&self) -> Vec<(String, u64)> {
+        self.statuses.iter().flat_map(|status| status.resyncs.clone()).collect()
+    }
+
     /// Clients that have been in.
     pub fn arrived(&self) -> u64 {
         self.opened() - self.returned()
