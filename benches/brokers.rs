@@ -11,8 +11,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use imcore::{
     ClientId, Ticket,
     broker::{
-        Broker, Envelope, FeedEvent, FeedStart, MemoryBroker, PresenceChange, RedisBroker,
-        RedisOptions, Subscription, Watchlist,
+        Broker, Envelope, FeedEvent, FeedStart, MemoryBroker, NodeBroker, PresenceChange,
+        RedisBroker, RedisOptions, Subscription, Watchlist,
     },
 };
 use testkit::Redis;
@@ -145,6 +145,39 @@ fn redis(criterion: &mut Criterion) {
         RedisBroker::open(&server.url(), RedisOptions::default()).expect("a usable address");
     hops(criterion, "redis", &broker);
     connects(criterion, "redis", &broker);
+    let logging = with_log(&server, "logged");
+    hops(criterion, "redis, log", &logging);
+    for (name, broker) in [("without", broker), ("with", with_log(&server, "measured"))] {
+        println!("CPU of Redis per message, {name} a log: {:.2} us", redis_cpu(&server, &broker));
+    }
+}
+
+/// A broker with a log, under a prefix of its own, where a session serves the node.
+fn with_log(server: &Redis, prefix: &str) -> RedisBroker {
+    let options = RedisOptions { prefix: prefix.into(), log: true, ..RedisOptions::default() };
+    let broker = RedisBroker::open(&server.url(), options).expect("a usable address");
+    broker.begin_session(NODE, Duration::from_secs(600), true).expect("a session");
+    broker
+}
+
+/// Microseconds of Redis's CPU for each of many messages that are sent in batches of 100 and heard by one feed.
+fn redis_cpu(server: &Redis, broker: &dyn Broker) -> f64 {
+    const BATCHES: usize = 2000;
+    let (mut feed, _) = listening(broker);
+    let batch: Vec<_> = (0..100).map(|id| (NODE, direct(id))).collect();
+    let mut admin = server.connect();
+    let mut used = || {
+        let info: String = redis::cmd("INFO").arg("cpu").query(&mut admin).expect("Redis is there");
+        let fields = info.lines().filter_map(|line| line.split_once(':'));
+        let main = fields.filter(|(name, _)| name.ends_with("_main_thread"));
+        main.filter_map(|(_, value)| value.trim().parse::<f64>().ok()).sum::<f64>()
+    };
+    let before = used();
+    for _ in 0..BATCHES {
+        broker.publish(&batch).expect("the broker is there");
+        hear(&mut *feed, batch.len());
+    }
+    (used() - before) * 1e6 / (BATCHES * batch.len()) as f64
 }
 
 criterion_group!(benches, memory, redis);

@@ -120,7 +120,7 @@ impl ImClientBuilder {
     }
 
     /// Whether messages are also kept in Redis for a while, for clients and nodes that come back. Has to be what the
-    /// nodes have as their setting `log`. Default false. Only used with `redis`; a
+    /// nodes have as their setting `message_log`; for how long, they say. Default false. Only used with `redis`; a
     /// [`MemoryBroker`](crate::broker::MemoryBroker) always keeps them.
     #[cfg(feature = "redis")]
     pub fn log(mut self, log: bool) -> Self {

@@ -1,5 +1,5 @@
 -- A node's feed looks at the log, before it reads there. KEYS: none. ARGV: prefix, node, which Redis this is, epoch to
--- begin with if that is needed, epoch that is known to be wrong.
+-- begin with if that is needed, epoch that is known to be wrong, microseconds and bytes that a stream is to keep.
 -- Returns: epoch (nil: there is none and none can be begun), last number, number above which everything is logged
 -- (nil: not even that which comes), what the head says of the node's stream and of that for all, the node's witness,
 -- number up to which something was published that no log has, which its sender told later.
@@ -14,6 +14,8 @@ if not epoch or known[4] ~= ARGV[3] or epoch == ARGV[5] then
   local said = redis.pcall('HSET', head, 'run', ARGV[3], 'epoch', epoch, 'whole', whole)
   if type(said) == 'table' and said.err then epoch, whole = known[1], false end
 end
+local keeps = redis.call('HMGET', head, 'age', 'bytes')
+if keeps[1] ~= ARGV[6] or keeps[2] ~= ARGV[7] then redis.pcall('HSET', head, 'age', ARGV[6], 'bytes', ARGV[7]) end
 -- Where nothing can be written, what was published lately may be in no log.
 local witness = redis.pcall('HINCRBY', head, 'Seen' .. ARGV[2], 0)
 if type(witness) == 'table' then whole = false end

@@ -58,6 +58,8 @@ impl Data {
         let mut enter = cmd("EVAL");
         enter.arg(ENTER).arg(0).arg(self.backend.layout.prefix()).arg(node).arg(run);
         enter.arg(format!("{:016x}", random_u64()?)).arg(wrong.unwrap_or_default());
+        let options = &self.backend.options;
+        enter.arg(options.log_age.as_micros().to_string()).arg(options.log_bytes);
         let reply = self.ask_for(&enter)?;
         Ok(head(&mut reply::items(reply).into_iter()))
     }

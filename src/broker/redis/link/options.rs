@@ -44,10 +44,10 @@ pub struct RedisOptions {
     /// Whether what is published is also kept in Redis for a while, so that a node that could not hear reads it
     /// there. To be set alike in all helpers and nodes; needs nodes of this library alone. Default false.
     pub log: bool,
-    /// How long the log keeps a message. Default 2 minutes.
+    /// How long the log keeps a message; that of the nodes counts. Default 2 minutes.
     pub log_age: Duration,
-    /// Bytes of messages that each node's log keeps, and that for all nodes, beyond which the oldest go earlier.
-    /// Default 256 MiB.
+    /// Bytes of messages that each node's log keeps, and that for all nodes, beyond which the oldest go earlier; that
+    /// of the nodes counts. Default 256 MiB.
     pub log_bytes: u64,
 }
 

@@ -89,3 +89,20 @@ fn the_documented_rights_suffice_for_the_log() {
     scene.send([2]);
     scene.expect([2]);
 }
+
+#[test]
+fn what_the_nodes_say_bounds_it() {
+    let age = Duration::from_millis(200);
+    let mut scene = Scene::with(RedisOptions { log_age: age, ..options() });
+    // A helper that was not told how long.
+    scene.broker = RedisBroker::open(
+        &scene.server.url(),
+        RedisOptions { prefix: scene.options.prefix.clone(), log: true, ..Default::default() },
+    )
+    .unwrap();
+    scene.cut();
+    scene.send([1]);
+    scene.grow_older(age);
+    scene.send([2]);
+    assert_eq!(scene.entries(&format!("LogOf{NODE}")), 1);
+}

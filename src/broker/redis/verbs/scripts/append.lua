@@ -1,6 +1,6 @@
 -- Publishes, and logs what is to be logged, in one step. KEYS: none. ARGV: prefix, what the topics of nodes begin
--- with, epoch to begin with if there is none, microseconds and bytes that a stream keeps, 1 if something was published
--- unlogged of which the log does not know; then per message: what it is, payload, number of nodes, the nodes.
+-- with, epoch to begin with if there is none, microseconds and bytes that a stream keeps where no node has said that, 1 if
+-- something was published unlogged of which the log does not know; then per message: what it is, payload, number of nodes, the nodes.
 -- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted.
 -- Returns: number of the last that is logged, why nothing was logged (or nil), why something was not published (or
 -- nil), the places of those copies that nobody heard, and 1 if the log knows of what it did not take.
@@ -15,7 +15,7 @@ local form = string.format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f
 local function text(number) return string.format(form, number) end
 
 -- Which streams, and what is said of them in the head.
-local asked, places, messages = {'HMGET', head, 'epoch', 'last', 'whole'}, {}, {}
+local asked, places, messages = {'HMGET', head, 'epoch', 'last', 'whole', 'age', 'bytes'}, {}, {}
 local counts, logged = {}, 0
 do
   local i = 7
@@ -37,6 +37,8 @@ end
 local refused, noted, number = false, false, 0
 if logged > 0 then
   local known = redis.call(unpack(asked))
+  -- What the nodes say counts.
+  age, limit = tonumber(known[4] or age), tonumber(known[5] or limit)
   local time = redis.call('TIME')
   number = math.max(tonumber(known[2] or 0), tonumber(time[1]) * 1000000 + tonumber(time[2]) - 1)
   -- What was refused is behind the last number: whoever has heard that may have missed it, so one number is left out.
