@@ -78,10 +78,7 @@ impl Backend {
             pipeline.arg(own.map_or("", |own| &own.id));
         })?;
         let Some(key) = read_key(&reply::text(resume)) else { return Ok(None) };
-        let resumable = self.one(|pipeline| {
-            pipeline.cmd("ZRANGE").arg(self.layout.resumable_key(&session.id)).arg(0).arg(-1);
-        })?;
-        let resumable: HashSet<String> = reply::texts(resumable).into_iter().collect();
+        let resumable = self.resumable(&session)?;
         let (mut connections, mut cursor) = (Vec::new(), 0);
         loop {
             let step = self.one(|pipeline| {
@@ -104,6 +101,22 @@ impl Backend {
         connections.sort_by_key(|connection| connection.number);
         connections.dedup_by_key(|connection| connection.number);
         Ok(Some(Former { session, key, connections }))
+    }
+
+    /// Numbers of the connections of a session of our own that can be resumed, in steps.
+    fn resumable(&self, session: &Session) -> Result<HashSet<String>> {
+        let mut all = HashSet::new();
+        loop {
+            let (from, to) = (all.len(), all.len() + WALK_STEP - 1);
+            let step = self.one(|pipeline| {
+                pipeline.cmd("ZRANGE").arg(self.layout.resumable_key(&session.id));
+                pipeline.arg(from).arg(to);
+            })?;
+            all.extend(reply::texts(step));
+            if all.len() <= to {
+                return Ok(all);
+            }
+        }
     }
 
     pub(crate) fn keep_session(
