@@ -40,7 +40,10 @@ use crate::{
         message::{Command, Report},
         node::{Heritage, Node},
         reasons::CloseReason,
-        stats::counters::{Counters, add},
+        stats::{
+            counters::{Counters, add},
+            pulse::Pulse,
+        },
         transport::{Socket, Transport},
     },
 };
@@ -71,6 +74,7 @@ pub(super) struct ReactorParts<S> {
     watchlist: Arc<Watchlist>,
     limits: Limits,
     pub(super) counters: Arc<Counters>,
+    pulse: Arc<Pulse>,
     live: Arc<AtomicU64>,
     heritage: Arc<OnceLock<Heritage>>,
     own_key: ResumeKey,
@@ -162,6 +166,7 @@ impl<S: Socket> Reactor<S> {
             watchlist: Arc::clone(&node.watchlist),
             limits: node.config.limits.clone(),
             counters: node.pulse.new_counters(),
+            pulse: Arc::clone(&node.pulse),
             live: Arc::clone(&node.live),
             heritage: Arc::clone(&node.heritage),
             own_key: node.own_key,

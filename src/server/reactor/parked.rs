@@ -31,7 +31,7 @@ const PARKED: Key = 1 << 31;
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) estate: Estate,
-    /// When it is waited for no longer.
+    /// When it is waited for no longer, by the clock of all who are away.
     until: Ticks,
 }
 
@@ -41,6 +41,10 @@ pub(super) struct Parking {
     slots: Slab<Parked>,
     /// How far the sweep is.
     swept: usize,
+    /// Time in which they could come back: it stands still while the node takes nobody.
+    clock: Ticks,
+    /// When it was last looked at.
+    looked: Ticks,
 }
 
 impl Parking {
@@ -78,11 +82,20 @@ impl Parking {
         self.slots.iter().map(|(key, _)| PARKED | key as Key).collect()
     }
 
+    /// It is `now`; whether those who are away could come back since it was last looked.
+    fn pass(&mut self, now: Ticks, is_open: bool) {
+        if is_open {
+            self.clock += now - self.looked;
+        }
+        self.looked = now;
+    }
+
     /// A part of the keys whose time is over.
-    fn due(&mut self, now: Ticks, parts: usize) -> Vec<Key> {
+    fn due(&mut self, parts: usize) -> Vec<Key> {
         let size = self.slots.capacity();
         let to = (self.swept + size.div_ceil(parts)).min(size);
-        let is_due = |key: &usize| self.slots.get(*key).is_some_and(|parked| now >= parked.until);
+        let is_due =
+            |key: &usize| self.slots.get(*key).is_some_and(|parked| self.clock >= parked.until);
         let due = (self.swept..to).filter(is_due).map(|key| PARKED | key as Key).collect();
         self.swept = if to == size { 0 } else { to };
         due
@@ -137,7 +150,8 @@ impl<S: Socket> Reactor<S> {
     }
 
     pub(super) fn keep_estate(&mut self, mut estate: Estate) -> Key {
-        let until = self.now + estate.keep.ticks();
+        self.pass_for_parked();
+        let until = self.parking.clock + estate.keep.ticks();
         let mut dropped = Tally::default();
         if let Some(floor) = estate.kept.shed(self.limits.outbox_bytes, &mut dropped) {
             estate.floor = estate.floor.max(floor);
@@ -211,9 +225,15 @@ impl<S: Socket> Reactor<S> {
 
     /// Ends those whose time is over, in one of so many parts of a sweep.
     pub(super) fn expire_parked(&mut self, parts: u32) {
-        for key in self.parking.due(self.now, parts as usize) {
+        self.pass_for_parked();
+        for key in self.parking.due(parts as usize) {
             self.end_parked(key, CloseReason::Expired);
         }
+    }
+
+    /// A node that waits for its broker sends everybody away: that is held against nobody.
+    fn pass_for_parked(&mut self) {
+        self.parking.pass(self.now, self.parts.pulse.readiness.is_ready());
     }
 
     /// Of everybody who is away, only what comes from here on is kept.

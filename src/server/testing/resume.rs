@@ -106,6 +106,8 @@ impl World {
         let config = ServerConfig { limits, keep, ..ServerConfig::default() };
         let bound = config.listen;
         let node = Node::new(config, bound, None, Arc::new(MemoryBroker::new())).unwrap();
+        node.pulse.readiness.set_listening(true);
+        node.pulse.readiness.set_lease(true);
         let mut reactor = Reactor::new(&node, poll, commands, reports, publisher_end);
         reactor.scratch = vec![0; 64].into();
         if seed.is_multiple_of(2) {
@@ -545,4 +547,29 @@ fn run(seed: u64) -> usize {
 fn who_resumes_misses_repeats_and_reorders_nothing() {
     let resumed: usize = seeds(VARIABLE, 150).map(run).sum();
     assert!(resumed > 0, "nobody ever resumed");
+}
+
+#[test]
+fn time_in_which_the_node_takes_nobody_is_held_against_nobody() {
+    let mut world = World::new(1);
+    world.device(1);
+    world.turn(|| true);
+    world.devices[0].read(1 << 20);
+    world.devices[0].cut(&mut Seeded::new(1));
+    world.turn(|| true);
+    let wait = |world: &mut World, is_open: bool| {
+        world.node.pulse.readiness.set_listening(is_open);
+        for _ in 0..30 {
+            let second = Duration::from_secs(1);
+            world.now += second;
+            world.reactor.pass(world.now, second);
+            world.reactor.sweep();
+        }
+        world.collect();
+    };
+    assert_eq!(world.opened.len(), 1);
+    wait(&mut world, false);
+    assert!(world.closed.is_empty());
+    wait(&mut world, true);
+    assert_eq!(world.closed, world.opened);
 }
