@@ -39,8 +39,9 @@ const LAST_CALL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Whether the broker certainly knows that all clients are offline. If not, the other nodes find out once the lease
-    /// of this one has run out.
+    /// Whether the broker certainly knows what became of all clients: they are offline, or can resume and are left to the
+    /// next node of this name, for as long as they are kept. If not, the other nodes find out once the lease of this one
+    /// has run out.
     pub reported: bool,
     /// Names of the threads that did not end in time and were left behind. They hold what they hold until the process
     /// ends.
