@@ -166,3 +166,39 @@ fn strangers_who_do_not_count_make_every_break_a_hole() {
     scene.expect_log();
     scene.expect([1]);
 }
+
+/// Not even that something is missing can be noted: the sender tells it with the next message that is logged.
+#[test]
+fn what_a_redis_that_refuses_every_write_has_carried_is_told_later() {
+    let mut scene = Scene::new();
+    let mut admin = scene.admin();
+    let mut replicas = |wanted: &str| {
+        let mut set = cmd("CONFIG");
+        set.arg("SET").arg("min-replicas-to-write").arg(wanted).exec(&mut admin).unwrap();
+    };
+    scene.send([1]);
+    scene.expect([1]);
+    replicas("1");
+    // Whoever hears it is told nothing.
+    scene.send([2]);
+    let event = scene.node.until("it", |event| matches!(event, FeedEvent::Message { .. }));
+    assert_eq!(event, FeedEvent::Message { envelope: direct(2), number: None });
+    scene.cut();
+    scene.send([3]);
+    replicas("0");
+    scene.send([4]);
+    scene.expect_log();
+    scene.expect([4]);
+    // So is whoever came back before the sender could say so.
+    scene.compare();
+    scene.cut();
+    replicas("1");
+    scene.send([5]);
+    replicas("0");
+    scene.node.until("it listens", |event| *event == FeedEvent::Listening);
+    scene.compare();
+    scene.send([6]);
+    let from = scene.from;
+    let event = scene.node.until("the log", |event| matches!(event, FeedEvent::Log { .. }));
+    assert!(matches!(event, FeedEvent::Log { from: told, .. } if told > from));
+}
