@@ -75,7 +75,18 @@ fn after_a_restart_of_redis_what_it_knows_is_counted() {
 /// Every message is heard or counted, while two threads send and the link breaks all the time.
 #[test]
 fn heard_and_lost_make_sent() {
-    let world = World::new(1);
+    let (sent, lost) = send_through_breaks(&World::new(1));
+    assert!(0 < lost && lost < sent);
+}
+
+#[test]
+fn with_a_log_nothing_is_lost() {
+    let (sent, lost) = send_through_breaks(&World::with_log(1));
+    assert!(0 < sent && lost == 0);
+}
+
+/// How many messages were sent, and how many of them the node counted as lost.
+fn send_through_breaks(world: &World) -> (u64, u64) {
     let mut peer = world.connect(1);
     let [sent, heard] = [const { AtomicU64::new(0) }; 2];
     let over = AtomicBool::new(false);
@@ -105,14 +116,14 @@ fn heard_and_lost_make_sent() {
         }
         over.store(true, Ordering::Relaxed);
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        eventually("heard or counted", || books(&world, &heard) == sent.load(Ordering::Relaxed));
+        eventually("heard or counted", || books(world, &heard) == sent.load(Ordering::Relaxed));
         // Nothing is counted later.
         world.im.send(Message::to([1]), "the end").unwrap();
     });
     let (sent, lost) = (sent.load(Ordering::Relaxed), world.nodes[0].vitals().stats().lost);
     println!("sent {sent}, of which {lost} were counted as lost");
-    assert!(0 < lost && lost < sent);
-    assert_eq!(books(&world, &heard), sent);
+    assert_eq!(books(world, &heard), sent);
+    (sent, lost)
 }
 
 /// What was heard and what the node counts as lost.

@@ -66,14 +66,30 @@ impl World {
 
     /// A world whose nodes have changed settings.
     pub fn with(redis: Redis, nodes: usize, change: fn(&mut ServerConfig)) -> World {
+        World::build(redis, nodes, change, impatient())
+    }
+
+    /// A world with a log.
+    pub fn with_log(nodes: usize) -> World {
+        let options = RedisOptions { log: true, ..impatient() };
+        World::build(Redis::start(), nodes, |_| {}, options)
+    }
+
+    fn build(
+        redis: Redis,
+        nodes: usize,
+        change: fn(&mut ServerConfig),
+        options: RedisOptions,
+    ) -> World {
         let links: Vec<_> = (0..nodes).map(|_| Proxy::start(redis.port)).collect();
         let log = EventLog::start(&redis);
         let servers = names(nodes);
         let started: Vec<_> = (0..nodes)
-            .map(|index| start_node(&servers, index, &links[index].url(), change))
+            .map(|index| start_node(&servers, index, &links[index].url(), change, &options))
             .collect();
         let broker = RedisBroker::open(&redis.url(), impatient()).unwrap();
-        let im = ImClient::builder().servers(servers).redis(redis.url()).build().unwrap();
+        let im = ImClient::builder().servers(servers).redis(redis.url()).log(options.log);
+        let im = im.build().unwrap();
         let world = World { nodes: started, im, broker, log, links, redis };
         world.nodes.iter().for_each(|node| assert!(node.wait_ready(PATIENCE)));
         world
@@ -180,6 +196,7 @@ pub fn start_node(
     index: usize,
     url: &str,
     change: impl FnOnce(&mut ServerConfig),
+    options: &RedisOptions,
 ) -> ServerHandle {
     let mut config = ServerConfig {
         listen: ([127, 0, 0, 1], 0).into(),
@@ -195,7 +212,7 @@ pub fn start_node(
         ..ServerConfig::default()
     };
     change(&mut config);
-    Server::start(config, Arc::new(RedisBroker::open(url, impatient()).unwrap())).unwrap()
+    Server::start(config, Arc::new(RedisBroker::open(url, options.clone()).unwrap())).unwrap()
 }
 
 /// Connects with a ticket that names the connection; the status if it is refused.
