@@ -24,12 +24,12 @@ fn the_documented_rights_suffice() {
     let url = format!("redis://imcore:secret@127.0.0.1:{}/0", redis.port);
     let start = |name| {
         let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
-        let node = Imserver::start(&[&args[..], &["--server", name]].concat());
+        let node = Imserver::start(&[&args[..], &["--server", name, "--keep", "2"]].concat());
         let _address = node.address();
         node.wait_ready();
         node
     };
-    let nodes = [start("a"), start("b")];
+    let mut nodes = [start("a"), start("b")];
     let helper = url.replace("imcore:secret", "imhelper:other");
     let im = ImClient::builder().servers(["a", "b"]).redis(helper).build().unwrap();
     let bus = im.on_presence(|_, _| {}, |_, _| {}).unwrap();
@@ -54,8 +54,15 @@ fn the_documented_rights_suffice() {
     im.prune_channel("room").unwrap();
     im.leave([1], ["room"]).unwrap();
     im.kick(9).unwrap();
-    // A killed node is reaped by the other.
-    nodes[1].signal("KILL");
+    // A killed node goes on when it is started again, with those who can resume.
+    let url = im.connect_url(3, None).unwrap();
+    let _phone = Client::speak(nodes[1].address(), &url, "imcore.1").unwrap();
+    eventually("online", || im.is_online(3).unwrap());
+    nodes[1].kill();
+    nodes[1] = start("b");
+    nodes[1].says("waits for 1 client");
+    // One that is not is reaped by the other.
+    nodes[1].kill();
     eventually("offline", || im.online_clients().unwrap() == [2.into()]);
     two.leave();
     eventually("offline", || im.online_clients().unwrap().is_empty());

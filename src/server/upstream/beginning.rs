@@ -93,8 +93,8 @@ impl Presence {
                 let _ = reactor.push(Command::Park { client, connection: *number, keep });
             }
         }
-        let node = &*self.node.name;
-        log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} clients");
+        let (node, clients) = (&*self.node.name, if parked == 1 { "client" } else { "clients" });
+        log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} {clients}");
     }
 
     fn resume_key(&self) -> ResumeKey {
