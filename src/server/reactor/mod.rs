@@ -46,6 +46,7 @@ use crate::{
         },
         transport::{Socket, Transport},
     },
+    wire::Position,
 };
 use deliver::Delivery;
 use drain::Drain;
@@ -304,13 +305,13 @@ impl<S: Socket> Reactor<S> {
                 return adopt::WORK;
             }
             Command::Direct { sender, receivers, message, receipt, past } => {
-                self.place.begin(message.position());
+                self.begin(message.position());
                 let receivers = receivers.into_iter();
                 let delivery = Delivery::Direct { sender, receivers, message, receipt, past };
                 return self.deliver(delivery, most);
             }
             Command::Channel { sender, channel: Some(channel), message } => {
-                self.place.begin(message.position());
+                self.begin(message.position());
                 let Some(plan) = self.hub.plan(sender, &channel) else {
                     self.place.settle();
                     return 1;
@@ -318,7 +319,7 @@ impl<S: Socket> Reactor<S> {
                 return 1 + self.deliver(Delivery::Channel { plan, message }, most);
             }
             Command::Channel { sender, channel: None, message } => {
-                self.place.begin(message.position());
+                self.begin(message.position());
                 let own = self.hub.own(sender);
                 return 1 + self.deliver(Delivery::All { next: 0, own, message }, most);
             }
@@ -345,6 +346,13 @@ impl<S: Socket> Reactor<S> {
             Command::Drain => self.begin_drain(),
         }
         1
+    }
+
+    /// A message begins to be handed on. Who moves from here on is followed; who has moved before stands where it is in
+    /// the hub, and its former key may be another's by now.
+    fn begin(&mut self, position: Position) {
+        self.moved.clear();
+        self.place.begin(position);
     }
 
     /// The socket takes more.

@@ -45,9 +45,6 @@ impl<S: Socket> Reactor<S> {
     /// The only place that takes a connection out of hub and slab, and reports it closed. Its socket
     /// leaves the poll by being closed: nothing else holds a copy of it.
     pub(super) fn reap(&mut self) {
-        if self.delivery.is_none() {
-            self.moved.clear();
-        }
         for key in std::mem::take(&mut self.ending) {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             if connection.is_open() {
