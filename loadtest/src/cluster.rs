@@ -291,7 +291,7 @@ impl Drop for Cluster {
     }
 }
 
-fn find_imserver(args: &DeploymentArgs) -> Result<PathBuf, String> {
+pub fn find_imserver(args: &DeploymentArgs) -> Result<PathBuf, String> {
     if let Some(path) = &args.imserver {
         return path
             .canonicalize()

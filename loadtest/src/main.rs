@@ -14,6 +14,7 @@ mod cluster;
 mod floor;
 mod frame;
 mod histogram;
+mod holes;
 mod link;
 mod meter;
 mod orders;

@@ -38,6 +38,8 @@ pub enum What {
     /// Clients that go on from where they were while networks, nodes and Redis break: nothing may be missing, double or out
     /// of order, and nobody told that they were away
     Resume(Resuming),
+    /// Clients that resume while Redis loses what it held: whatever is missing, they must have been told
+    Holes(crate::holes::args::HolesArgs),
     /// How cost grows with rooms, messages and connections, as plots
     Growth(GrowthArgs),
     /// The floor alone: CPU per delivery, plain, merging and from Redis

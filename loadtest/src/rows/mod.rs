@@ -61,6 +61,9 @@ pub fn run(what: What) -> Result<bool, String> {
             add(or_failed("resume", row));
         }
         What::Scenario(args) => add(or_failed("scenario", scenario::from_file(&bench, &args.file))),
+        What::Holes(args) => {
+            add(or_failed("holes", crate::holes::run(&args, &bench.progress)));
+        }
         What::Floor(args) => add(or_failed("floor", room::floor(&bench, &args))),
         What::Growth(args) => {
             let row = plots::plots(&bench, args.quick, args.svg.as_deref());
@@ -116,6 +119,7 @@ fn bench_of(what: &What) -> Bench {
         What::Churn(args) | What::Mixed(args) | What::Soak(args) => (&args.common, None, None),
         What::Scenario(args) => (&args.common, None, None),
         What::Resume(args) => (&args.common, None, None),
+        What::Holes(args) => (&args.common, None, None),
         What::Smoke(common) => (common, None, None),
         What::Swarm(_) | What::FloorServer(_) => unreachable!("child roles measure nothing"),
     };

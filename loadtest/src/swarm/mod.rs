@@ -15,7 +15,8 @@ mod stream;
 mod tally;
 mod tickets;
 
-pub use tickets::{helper, parse};
+pub use pause::{End, pause};
+pub use tickets::{Way, helper, parse};
 
 use std::{
     io::{self, BufRead, Write},
@@ -36,10 +37,9 @@ use crate::{
 use audit::audit;
 use client::{After, Client};
 use dialer::Dialer;
-use pause::End;
 use returns::{ATTEMPT, Returns, Step};
 use tally::Tally;
-use tickets::{Given, Tickets, Want, Way};
+use tickets::{Given, Tickets, Want};
 
 const WAKE: Token = Token(usize::MAX);
 /// Tickets that may wait for their connect: more could expire before their turn.
