@@ -172,9 +172,9 @@ impl Receiver {
         }
     }
 
-    /// Whether everything that was sent is here.
+    /// Whether everything that was sent is here, but for what the server said may be missing.
     pub fn is_complete(&self, sent: &Sent) -> bool {
-        self.lines.iter().all(|line| line.last == sent.last(line.stream))
+        self.lines.iter().all(|line| line.last.max(line.told) >= sent.last(line.stream))
     }
 
     /// Nothing comes any more.
@@ -274,7 +274,9 @@ mod tests {
             sent.next(Stream::Direct(0));
         }
         take(&mut receiver, &[1]);
+        assert!(!receiver.is_complete(&sent));
         receiver.resync("epoch", &sent);
+        assert!(receiver.is_complete(&sent));
         for _ in 0..2 {
             sent.next(Stream::Direct(0));
         }
