@@ -65,7 +65,7 @@ pub enum Fault {
     Empty,
     /// Redis is killed and comes back as it was a second before
     Rollback,
-    /// Logs lose all but their last entry
+    /// A node is killed, and logs lose all but their last entry before it comes back
     Trim,
 }
 

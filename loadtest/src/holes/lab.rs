@@ -181,7 +181,12 @@ impl Lab {
                 self.restart_redis()?;
                 fs::remove_file(self.folder.join("dump.rdb")).map_err(|error| error.to_string())
             }
-            Fault::Trim => self.trim(),
+            Fault::Trim => {
+                self.nodes[index] = None;
+                thread::sleep(Duration::from_secs(2));
+                self.trim()?;
+                self.start_node(index)
+            }
         }
     }
 
