@@ -76,6 +76,7 @@ impl<S: Socket> Reactor<S> {
             },
             Delivery::Channel { plan, message } => loop {
                 match plan.next() {
+                    Some(key) if self.parking.is_taken_anew(key) => work += 1,
                     Some(key) => work += self.bulk(key, message),
                     None => {
                         self.follow_moved(plan, message);

@@ -352,6 +352,7 @@ impl<S: Socket> Reactor<S> {
     /// the hub, and its former key may be another's by now.
     fn begin(&mut self, position: Position) {
         self.moved.clear();
+        self.parking.begin();
         self.place.begin(position);
     }
 

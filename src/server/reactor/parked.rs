@@ -31,6 +31,8 @@ const PARKED: Key = 1 << 31;
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) estate: Estate,
+    /// Which of all that were ever parked it is.
+    order: u64,
     /// When it is waited for no longer, by the clock of all who are away.
     until: Ticks,
 }
@@ -39,6 +41,9 @@ pub(super) struct Parked {
 #[derive(Debug, Default)]
 pub(super) struct Parking {
     slots: Slab<Parked>,
+    /// How many were ever parked, and how many before the message that is under way.
+    parked: u64,
+    before: u64,
     /// How far the sweep is.
     swept: usize,
     /// Time in which they could come back: it stands still while the node takes nobody.
@@ -59,6 +64,22 @@ impl Parking {
 
     pub(super) fn first() -> Key {
         PARKED
+    }
+
+    fn insert(&mut self, estate: Estate, until: Ticks) -> usize {
+        let order = self.parked;
+        self.parked += 1;
+        self.slots.insert(Parked { estate, order, until })
+    }
+
+    /// A message begins to be handed on: who is parked from here on stands in no plan of it.
+    pub(super) fn begin(&mut self) {
+        self.before = self.parked;
+    }
+
+    /// Whether a place has been given to somebody else since the message that is under way began.
+    pub(super) fn is_taken_anew(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|parked| parked.order >= self.before)
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Parked> {
@@ -156,7 +177,7 @@ impl<S: Socket> Reactor<S> {
         if let Some(floor) = estate.kept.shed(self.limits.outbox_bytes, &mut dropped) {
             estate.floor = estate.floor.max(floor);
         }
-        let key = PARKED | self.parking.slots.insert(Parked { estate, until }) as Key;
+        let key = PARKED | self.parking.insert(estate, until) as Key;
         self.settle_dropped(CloseReason::Expired, dropped);
         self.count_parked();
         key
