@@ -251,9 +251,6 @@ pub struct Resuming {
 
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
-    /// Redis loses its data instead, now and then: what is missing then must have been said to everybody concerned
-    #[arg(long)]
-    pub data_loss: bool,
     /// Clients
     #[arg(long, default_value_t = 10_000)]
     pub clients: usize,

@@ -43,8 +43,6 @@ enum Event {
     Hold(bool),
     /// Redis closes what is subscribed.
     KillClients,
-    /// Redis loses all its data.
-    Flush,
 }
 
 const PLAN: &[(f64, Event)] = &[
@@ -57,16 +55,6 @@ const PLAN: &[(f64, Event)] = &[
     (95.0, Event::Hold(false)),
     (105.0, Event::KillClients),
     (115.0, Event::Restart(1)),
-];
-
-/// What is lost for good here must be said to everybody whom it may concern.
-const DATA_LOSS: &[(f64, Event)] = &[
-    (20.0, Event::Flush),
-    (45.0, Event::Restart(0)),
-    (70.0, Event::Flush),
-    (70.5, Event::KillClients),
-    (95.0, Event::Flush),
-    (95.0, Event::Restart(1)),
 ];
 
 pub fn resume(bench: &Bench, args: &ResumeArgs) -> Result<Row, String> {
@@ -94,13 +82,8 @@ pub fn resume(bench: &Bench, args: &ResumeArgs) -> Result<Row, String> {
     let mut row = scenario::with_faults(bench, &profile, true, move |cluster, cutters| {
         begin(cluster, cutters, told, args)
     })?;
-    row.name = if args.data_loss { "resume, with loss of data" } else { "resume" }.into();
+    row.name = "resume".into();
     let events = events.load(Ordering::Relaxed);
-    if args.data_loss {
-        // Redis knows nothing any more of who was online, so some are told anew.
-        row.note(format!("{events} presence events"));
-        return Ok(row);
-    }
     row.figure(
         "presence events of clients that came back in time",
         "",
@@ -131,8 +114,7 @@ fn begin<'a>(
         std::thread::sleep(Duration::from_millis(10));
     }
     let scale = (args.seconds / LENGTH).min(1.0);
-    let plan = if args.data_loss { DATA_LOSS } else { PLAN };
-    let mut plan = plan.iter().peekable();
+    let mut plan = PLAN.iter().peekable();
     let mut last_cut = 0.0;
     Ok(Box::new(move |now| {
         let _watch = &watch;
@@ -156,18 +138,17 @@ fn carry_out(cluster: &Cluster, event: Event) -> Result<(), String> {
         (Event::Cut(is_cut), Some(link)) => link.cut(is_cut),
         (Event::Hold(holds), Some(link)) => link.hold(holds),
         (Event::Cut(_) | Event::Hold(_), None) => {}
-        (Event::KillClients, _) => tell(&cluster.deployment.redis, "CLIENT KILL TYPE pubsub")?,
-        (Event::Flush, _) => tell(&cluster.deployment.redis, "FLUSHALL")?,
+        (Event::KillClients, _) => kill_subscriptions(&cluster.deployment.redis)?,
     }
     Ok(())
 }
 
-/// Has Redis do something. Not to the helper that sends: an interrupted send is an error of the run.
-fn tell(redis: &str, command: &str) -> Result<(), String> {
+/// Not the connections of the helper that sends: an interrupted send is an error of the run.
+fn kill_subscriptions(redis: &str) -> Result<(), String> {
     let address = redis.trim_start_matches("redis://");
     let io = |error: std::io::Error| format!("{address}: {error}");
     let mut stream = TcpStream::connect(address).map_err(io)?;
-    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).map_err(io)?;
+    stream.write_all(b"CLIENT KILL TYPE pubsub\r\nQUIT\r\n").map_err(io)?;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     Ok(())

@@ -5,10 +5,11 @@
 //!
 //! `inbound` checks what comes in and exists only while a message is incomplete: an idle connection pays nothing for it,
 //! and one that never finishes a message is closed. `outbox` holds what goes out, `pace` and `silence` judge a client that
-//! does not take it or says nothing. `continuity` is what outlives the socket, if the client can resume. Nothing but this
-//! file changes the phase, so all ways to the end are on one page; hence its length.
+//! does not take it or says nothing. `continuity` and `estate` are what outlives the socket. Nothing but this file changes the
+//! phase, so all ways to the end are on one page; hence its length.
 
 pub(super) mod continuity;
+mod estate;
 pub(super) mod frame;
 pub(super) mod hello;
 pub(super) mod inbound;
@@ -36,15 +37,16 @@ use crate::{
         reasons::CloseReason,
         transport::{Socket, Transport},
     },
-    wire::{Position, Ticket},
+    wire::Ticket,
 };
-use continuity::{Continuity, Keep};
+use continuity::Continuity;
+pub(crate) use estate::Estate;
+use estate::Keeper;
 use frame::Frame;
 use hello::Pause;
-use inbound::{Inbound, Listen, Said};
-use kept::Kept;
+use inbound::{Inbound, Listen};
 use limits::{ConnectionLimits, Farewell};
-use outbox::{Chunk, Flushed, Outbox, Tally, Written};
+use outbox::{Flushed, Outbox, Tally};
 use pace::Pace;
 use phase::{End, Phase};
 use place::Place;
@@ -91,49 +93,6 @@ pub(crate) struct Context<'a> {
     pub(crate) tally: &'a mut Tally,
 }
 
-/// What is left of a connection whose client may come back, when its socket has ended.
-#[derive(Debug)]
-pub(crate) struct Estate {
-    pub(crate) client: ClientId,
-    pub(crate) number: u64,
-    pub(crate) keep: Keep,
-    /// Everything behind this is in `kept`.
-    pub(crate) floor: Position,
-    pub(crate) kept: Kept,
-    /// Of a client of the original's kind, which is given its place back and nothing else.
-    pub(crate) is_place: bool,
-}
-
-impl Estate {
-    /// Whether the client has had a message, or it is kept for it.
-    pub(crate) fn has(&self, message: &Prepared) -> bool {
-        message.position() <= self.kept.last().unwrap_or_default().max(self.floor)
-    }
-
-    /// Adds a message for the client, which is away; the oldest give way to it if they weigh too much.
-    pub(crate) fn add(
-        &mut self,
-        message: &Prepared,
-        receipt: Option<Rc<Receipt>>,
-        cx: &mut Context,
-    ) -> Tally {
-        let frame = message.frame(Dialect::Stamped, &cx.place.epoch).clone();
-        self.kept.push_unwritten(Chunk { frame, receipt });
-        let mut dropped = Tally::default();
-        if let Some(floor) = self.kept.shed(cx.limits.outbox_bytes, &mut dropped) {
-            self.floor = self.floor.max(floor);
-        }
-        dropped
-    }
-
-    /// What will never be written.
-    pub(crate) fn into_unwritten(self) -> Tally {
-        let messages = self.kept.unwritten() as u64;
-        let receipts = self.kept.into_chunks().into_iter().filter_map(|chunk| chunk.receipt);
-        Tally { messages, receipts: receipts.collect(), ..Tally::default() }
-    }
-}
-
 /// What became of a message that was to be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Enqueued {
@@ -158,31 +117,6 @@ impl<S: Socket> Connection<S> {
     pub(crate) fn new(stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
         let client = ticket.client();
         Connection::open(stream, client, number, Continuity::plain(ticket), now)
-    }
-
-    /// One that its client can resume, from `floor` on, until `keep` after its end.
-    pub(crate) fn resumable(
-        stream: S,
-        ticket: Ticket,
-        number: u64,
-        (keep, floor): (Keep, Position),
-        now: Ticks,
-    ) -> Self {
-        let client = ticket.client();
-        let continuity = Continuity::resumable(keep, floor, now, Some(ticket));
-        Connection::open(stream, client, number, continuity, now)
-    }
-
-    /// One that goes on from another, on whose account it is reported.
-    pub(crate) fn succeed(stream: S, estate: &Estate, now: Ticks) -> Self {
-        let continuity = match estate.is_place {
-            true => Continuity::without(),
-            false => Continuity::resumable(estate.keep, estate.floor, now, None),
-        };
-        let mut this = Connection::open(stream, estate.client, estate.number, continuity, now);
-        this.reported = true;
-        this.tidy();
-        this
     }
 
     fn open(
@@ -228,27 +162,9 @@ impl<S: Socket> Connection<S> {
         ticket
     }
 
-    /// Whether its client can resume it on another socket.
-    pub(crate) fn is_resumable(&self) -> bool {
-        self.continuity.as_ref().is_some_and(|continuity| continuity.is_resumable())
-    }
-
-    /// Lets go of what an idle connection does not pay for.
-    fn tidy(&mut self) {
-        if self.continuity.as_ref().is_some_and(|continuity| continuity.is_over()) {
-            self.continuity = None;
-        }
-    }
-
     /// The form in which it takes messages.
     pub(crate) fn dialect(&self) -> Dialect {
         if self.is_resumable() { Dialect::Stamped } else { Dialect::Plain }
-    }
-
-    /// How long its client is kept if it ended now.
-    pub(crate) fn keep(&self) -> Keep {
-        let keep = self.continuity.as_ref().map_or(Keep::NONE, |continuity| continuity.keep());
-        keep.min(self.farewell.longest_keep())
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -282,21 +198,6 @@ impl<S: Socket> Connection<S> {
     /// Queues protocol bytes: the handshake response.
     pub(crate) fn enqueue_control(&mut self, frame: Frame) {
         self.outbox.push_control(frame);
-    }
-
-    /// Queues what the client is to be told besides messages: hello, a position.
-    pub(crate) fn say(&mut self, word: Frame, now: Ticks) {
-        if let Some(continuity) = &mut self.continuity {
-            continuity.told(now);
-        }
-        self.outbox.push_control(word);
-    }
-
-    /// Tells a client that can resume where it is.
-    fn tell_position(&mut self, cx: &mut Context) {
-        let Some(continuity) = &self.continuity else { return };
-        let had = continuity.last_kept().max(self.outbox.last_message());
-        self.say(cx.place.frame(had.unwrap_or_default()), cx.now);
     }
 
     /// Queues a message in the connection's dialect. What was written on the way is added to the tally.
@@ -334,21 +235,6 @@ impl<S: Socket> Connection<S> {
             self.outbox.push_control(Frame::ping(&[]));
         }
         if offered { Enqueued::Offered } else { Enqueued::Queued }
-    }
-
-    fn await_pong(&mut self, receipt: Rc<Receipt>) {
-        let none = || Box::new(Continuity::without());
-        self.continuity.get_or_insert_with(none).await_pong(receipt);
-    }
-
-    /// Queues what the client missed, which begins behind what it has. How many of these messages were written before.
-    pub(crate) fn replay(&mut self, kept: Kept) -> usize {
-        let written = kept.written();
-        for Chunk { frame, receipt } in kept.into_chunks() {
-            self.silence.sent(frame.bytes().len());
-            self.outbox.push_message(frame, receipt);
-        }
-        written
     }
 
     /// Whether the outbox may take this much more without a look at the client. A single message may exceed
@@ -524,24 +410,6 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// What the client said that concerns the messages it gets.
-    fn hear(&mut self, said: Said, cx: &mut Context) {
-        if let Some(code) = said.closed {
-            self.farewell = Farewell::of(code, self.is_resumable());
-        }
-        let Some(continuity) = &mut self.continuity else { return };
-        if let Some(number) = said.pong {
-            continuity.ponged(number, cx.tally);
-        }
-        if let Some(position) = said.acknowledged.and_then(|text| cx.place.handled(&text)) {
-            continuity.handled(position, cx.tally);
-        }
-        if said.probed {
-            self.tell_position(cx);
-        }
-        self.tidy();
-    }
-
     /// Sends a close frame with the reason's code and ends the connection soon after; `pause` tells a client that can
     /// resume when to come back. What is queued goes out before it, except to a client that is being cut for not reading.
     ///
@@ -575,46 +443,6 @@ impl<S: Socket> Connection<S> {
             None => self.end(reason),
         }
         dropped
-    }
-
-    /// Something was lost that this client may have missed: it begins anew at `position`. The receipts of what it was sent
-    /// before, which it can acknowledge no more.
-    pub(crate) fn begin_anew(&mut self, position: Position) -> Tally {
-        let mut lost = Tally::default();
-        if let Some(continuity) = &mut self.continuity {
-            continuity.begin_anew(position, &mut lost);
-        }
-        lost
-    }
-
-    /// Takes what its client needs to go on elsewhere out of a connection that is ending, or is being superseded; `None`
-    /// if it cannot be resumed or is not known as open yet. What its socket has still to write stays.
-    pub(crate) fn bequeath(&mut self) -> Option<Estate> {
-        if !self.is_resumable() || !self.reported {
-            return None;
-        }
-        let mut continuity = self.continuity.take()?;
-        self.reported = false;
-        let mut kept = continuity.take_kept();
-        let unwritten = self.outbox.leave_messages(self.stream.begun());
-        unwritten.into_iter().for_each(|chunk| kept.push_unwritten(chunk));
-        let (keep, floor) =
-            (continuity.keep().min(self.farewell.longest_keep()), continuity.floor());
-        let (client, number, is_place) = (self.client, self.number, false);
-        Some(Estate { client, number, keep, floor, kept, is_place })
-    }
-
-    /// As [`bequeath`](Self::bequeath), of a connection of the original's kind: its place, for `grace`, if it has not said
-    /// that its client leaves.
-    pub(crate) fn bequeath_place(&mut self, grace: Keep) -> Option<Estate> {
-        let keep = grace.min(self.farewell.longest_keep());
-        if keep == Keep::NONE || self.is_resumable() || !self.reported {
-            return None;
-        }
-        self.reported = false;
-        let (client, number, is_place) = (self.client, self.number, true);
-        let (floor, kept) = (Position::default(), Kept::default());
-        Some(Estate { client, number, keep, floor, kept, is_place })
     }
 
     fn begin_closing(&mut self, reason: CloseReason, now: Ticks, limits: &ConnectionLimits) {
@@ -682,23 +510,6 @@ impl<S: Socket> Connection<S> {
             dropped.receipts.extend(kept.into_iter().filter_map(|chunk| chunk.receipt));
         }
         dropped
-    }
-}
-
-/// Takes note of what a client that can resume was sent.
-struct Keeper<'a> {
-    continuity: &'a mut Continuity,
-    tally: &'a mut Tally,
-}
-
-impl Written for Keeper<'_> {
-    fn written(&mut self, frame: Frame, mut receipt: Option<Rc<Receipt>>) {
-        if !frame.is_message() || !self.continuity.is_resumable() {
-            return self.tally.written(frame, receipt);
-        }
-        let waits = receipt.take_if(|receipt| receipt.awaits_acknowledgement());
-        self.continuity.passing().kept.push_written(frame.clone(), waits);
-        self.tally.written(frame, receipt);
     }
 }
 

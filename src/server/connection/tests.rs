@@ -5,8 +5,8 @@ use std::{
     io::{Read, Write},
 };
 
-use super::*;
-use crate::server::transport::unwatched;
+use super::{continuity::Keep, *};
+use crate::{server::transport::unwatched, wire::Position};
 
 /// A socket whose peer reads nothing.
 #[derive(Debug)]
