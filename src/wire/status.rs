@@ -19,6 +19,8 @@ pub struct NodeStatus {
     pub not_ready: Option<String>,
     /// Connections that are open now.
     pub connections: u64,
+    /// Clients that are away, count as online, and are waited for.
+    pub parked: u64,
     /// Connections that it takes at most.
     pub connections_limit: u64,
     /// Handshakes under way.

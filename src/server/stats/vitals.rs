@@ -106,6 +106,7 @@ impl Vitals {
                 .filter(|why| *why != NotReady::NoLease)
                 .map(|why| why.as_str().to_owned()),
             connections: stats.connections,
+            parked: stats.parked,
             connections_limit: self.connections_limit,
             handshakes: stats.handshakes,
             opened: stats.opened,

@@ -109,6 +109,7 @@ fn connections(stats: &ServerStats, limit: usize) -> Value {
     json!({
         "open": stats.connections,
         "limit": limit,
+        "parked": stats.parked,
         "opened": stats.opened,
         "closed": by_reason(&stats.closed),
         "handshakes": stats.handshakes,

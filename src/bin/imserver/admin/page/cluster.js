@@ -66,7 +66,8 @@ function showTotals(sum, rates) {
   const connections = sum((row) => row.status.connections), limit = sum((row) => row.status.connections_limit);
   document.title = `${short(connections)} · imserver`;
   put("connections", whole(connections));
-  put("limit", `of ${whole(limit)}`);
+  const parked = sum((row) => row.status.parked ?? 0);
+  put("limit", `of ${whole(limit)}${parked ? ` · ${whole(parked)} away and waited for` : ""}`);
   fullness($("full"), connections / limit);
   put("delivered", rate(rates.delivered));
   put("delivered-all", `${whole(sum((row) => row.status.delivered))} since the nodes started`);

@@ -37,7 +37,8 @@ export function showNode(stats) {
   const { connections, messages } = stats;
   put("own-name", `Connections of ${stats.node}`);
   put("own-connections", whole(connections.open));
-  put("own-limit", `of ${whole(connections.limit)} · ${stats.ready ? "ready" : stats.not_ready} · up ${span(stats.uptime_seconds)} · ${stats.version}`);
+  const parked = connections.parked ? `${whole(connections.parked)} away and waited for · ` : "";
+  put("own-limit", `of ${whole(connections.limit)} · ${parked}${stats.ready ? "ready" : stats.not_ready} · up ${span(stats.uptime_seconds)} · ${stats.version}`);
   put("own-delivered", rate(recent((s) => s.messages.delivered)));
   put("own-delivered-all", `${whole(messages.delivered)} since the start`);
   put("own-dropped", whole(messages.dropped));
