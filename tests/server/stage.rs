@@ -145,6 +145,11 @@ impl Stage {
                 "Kept",
                 "Left",
                 "Grace",
+                "Aside",
+                "Away",
+                "Resumable",
+                "Resume",
+                "Log",
             ];
             if is_ours.iter().any(|start| short.starts_with(start)) {
                 continue;
