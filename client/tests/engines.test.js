@@ -165,6 +165,35 @@ describe("engines", { concurrency: 5, skip }, () => {
         });
       }
 
+      for (const how of ["rst", "fin", "swallow"]) {
+        test(`a link that breaks (${how}) costs no message of a client that resumes`, async (t) => {
+          const one = await arrive(t, start, { resume: true, handles: true });
+          await one.person.heard("the first load", ({ type }) => type === "loads");
+          let sent = 0;
+          const send = () => node.send(one.client, { number: (sent += 1) });
+          const handled = () => one.person.told.filter(({ type }) => type === "handled").map(({ detail }) => detail.number);
+          await send();
+          await until("it is there", () => handled().length === 1);
+          for (let round = 0; round < 3; round += 1) {
+            const from = one.person.told.length;
+            if (how === "swallow") {
+              one.proxy.mode = "swallow";
+              await send();
+              // What was under way is lost; the way is free for another connection.
+              one.proxy.mode = "pass";
+            }
+            one.proxy.cut(how === "rst" ? "rst" : "fin");
+            await send();
+            await one.person.heard("it is resumed", ({ type }) => type === "resumed", from);
+            await send();
+            await until(`all are there, of ${sent}: ${handled()}`, () => handled().length >= sent);
+          }
+          assert.deepEqual(handled(), Array.from({ length: sent }, (_, index) => index + 1));
+          assert.equal(one.person.told.filter(({ type }) => type === "loads").length, 1);
+          await until("one connection", async () => (await node.connectionsOf(one.client)) === 1);
+        });
+      }
+
       test("a link that dies in silence is found by check and silence", async (t) => {
         const one = await arrive(t, start, null);
         await one.connect({ silence: 1_000, checkWithin: 2_000, check: `${service.url}/check/${one.client}` });
