@@ -45,7 +45,7 @@ pub(super) enum Receivers {
 /// What a sender is told of its message, for each receiver, over its own connections.
 ///
 /// A receipt is a message of the original's form, `{"content", "receipt", "to", "status"}`, and `"id"` if the message
-/// has one. `status` is `sent` or `offline`. It comes to the *sender's sockets*, not to the code that called
+/// has one. `status` is `sent`, `acknowledged`, `offline` or `expired`. It comes to the *sender's sockets*, not to the code that called
 /// [`send`](crate::ImClient::send): that learns only that the broker has taken the message, see
 /// [`Accepted`](crate::Accepted).
 ///

@@ -18,12 +18,17 @@ pub struct Cluster {
 impl Cluster {
     /// Started and ready for clients.
     pub fn start() -> Cluster {
+        Cluster::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), each node with these flags as well.
+    pub fn start_with(flags: &[&str]) -> Cluster {
         let redis = Redis::start();
         let url = redis.url();
         let node = |name: &&str| {
             let args = ["--listen", "127.0.0.1:0", "--server", name, "--servers", "a,b,c"];
             let api = ["--redis", &url, "--api", "127.0.0.1:0", "--api-key", KEY];
-            Imserver::start(&[&args[..], &api].concat())
+            Imserver::start(&[&args[..], &api, flags].concat())
         };
         let nodes: Vec<_> = ["a", "b", "c"].iter().map(node).collect();
         let apis = nodes.iter().map(Imserver::api).collect();

@@ -29,6 +29,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "/receipt",
         "expected true, false, \"sent\" or \"acknowledged\"",
     ),
+    ("POST /v1/broadcast", "{\"message\": 1, \"volatile\": 1}", "/volatile", "true or false"),
     (
         "POST /v1/connections",
         "{\"client\": 1, \"keep\": 86401}",

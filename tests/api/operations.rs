@@ -200,6 +200,37 @@ fn looking_for_connections_has_a_budget() {
 }
 
 #[test]
+fn volatile_messages_arrive_and_are_in_no_log() {
+    let cluster = Cluster::start_with(&["--message-log", "on"]);
+    cluster.expect(0, "PUT /v1/channels/room/clients/1", None, 204);
+    let mut client = cluster.connect(1);
+    let mut redis = cluster.redis.connect();
+    let mut logged = || -> usize {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("im_v2_wsLog*").query(&mut redis).unwrap();
+        let streams = keys.iter().filter(|key| !key.ends_with("Head"));
+        streams.map(|key| redis::cmd("XLEN").arg(key).query::<usize>(&mut redis).unwrap()).sum()
+    };
+    for volatile in [true, false] {
+        let direct = json!({ "receivers": [1], "message": 1, "volatile": volatile });
+        let channel = json!({ "message": 2, "volatile": volatile });
+        let everyone = json!({ "message": 3, "volatile": volatile });
+        cluster.expect(0, "POST /v1/messages", Some(&direct), 202);
+        cluster.expect(0, "POST /v1/channels/room/messages", Some(&channel), 202);
+        cluster.expect(0, "POST /v1/broadcast", Some(&everyone), 202);
+        let batch = json!({ "messages": [
+            direct,
+            { "channel": "room", "message": 2, "volatile": volatile },
+            { "broadcast": true, "message": 3, "volatile": volatile },
+        ] });
+        cluster.expect(0, "POST /v1/messages/batch", Some(&batch), 202);
+        for text in ["1", "2", "3", "1", "2", "3"] {
+            assert_eq!(client.text(), text);
+        }
+        assert_eq!(logged() == 0, volatile, "{} in the log", logged());
+    }
+}
+
+#[test]
 fn a_batch_is_sent_whole_or_not_at_all() {
     let cluster = Cluster::start();
     let mut clients: Vec<_> = (1..=2).map(|id| cluster.connect(id)).collect();

@@ -171,6 +171,7 @@ struct Direct<'a> {
     receipt: Receipt,
     /// By which receipts name the message.
     id: Option<String>,
+    volatile: bool,
 }
 
 impl<'a> Direct<'a> {
@@ -182,6 +183,7 @@ impl<'a> Direct<'a> {
             message: object.need("message", input::message)?,
             receipt: object.get("receipt", input::receipt)?.unwrap_or_default(),
             id: object.get("id", input::message_id)?,
+            volatile: is_volatile(object)?,
         };
         let wants_receipt = direct.receipt != Receipt::None;
         if wants_receipt && direct.sender.is_system() {
@@ -197,8 +199,8 @@ impl<'a> Direct<'a> {
 
     /// Puts it into a batch. Returns the id by which receipts name it.
     fn add(self, batch: &mut Batch) -> Result<Option<String>, imcore::Error> {
-        let Direct { sender, receivers, message, receipt, id } = self;
-        let to = Message::to(receivers).from(sender);
+        let Direct { sender, receivers, message, receipt, id, volatile } = self;
+        let to = lasting(Message::to(receivers).from(sender), volatile);
         if receipt != Receipt::None {
             let id = id.map_or_else(Message::fresh_id, Ok)?;
             batch.add(to.receipt(receipt).id(&id), message)?;
@@ -209,8 +211,17 @@ impl<'a> Direct<'a> {
     }
 }
 
+/// Whether no log is to keep the message.
+fn is_volatile(object: &Object<'_>) -> Result<bool, Mistake> {
+    Ok(object.get("volatile", json::boolean)?.unwrap_or_default())
+}
+
+fn lasting(message: Message, volatile: bool) -> Message {
+    if volatile { message.volatile() } else { message }
+}
+
 pub(super) fn send(call: &Call) -> Outcome {
-    let body = call.body(&["sender", "receivers", "message", "receipt", "id"])?;
+    let body = call.body(&["sender", "receivers", "message", "receipt", "id", "volatile"])?;
     let mut batch = call.im.batch();
     let id = Direct::read(call, &body)?.add(&mut batch)?;
     batch.send()?;
@@ -218,15 +229,17 @@ pub(super) fn send(call: &Call) -> Outcome {
 }
 
 pub(super) fn send_to_channel(call: &Call) -> Outcome {
-    let body = call.body(&["sender", "message"])?;
+    let body = call.body(&["sender", "message", "volatile"])?;
     let message = body.need("message", input::message)?;
-    call.im.send(Message::to_channel(&call.channel(0)?).from(call.sender(&body)?), message)?;
+    let to = Message::to_channel(&call.channel(0)?).from(call.sender(&body)?);
+    call.im.send(lasting(to, is_volatile(&body)?), message)?;
     done(202)
 }
 
 pub(super) fn broadcast(call: &Call) -> Outcome {
-    let body = call.body(&["message"])?;
-    call.im.send(Message::to_everyone(), body.need("message", input::message)?)?;
+    let body = call.body(&["message", "volatile"])?;
+    let message = body.need("message", input::message)?;
+    call.im.send(lasting(Message::to_everyone(), is_volatile(&body)?), message)?;
     done(202)
 }
 
@@ -246,21 +259,23 @@ pub(super) fn send_batch(call: &Call) -> Outcome {
 
 /// One message of a batch, of any of the three kinds. Returns the id by which receipts name it.
 fn add(call: &Call, batch: &mut Batch, text: &str) -> Result<Option<String>, Mistake> {
-    let known = ["sender", "receivers", "channel", "broadcast", "message", "receipt", "id"];
+    let known =
+        ["sender", "receivers", "channel", "broadcast", "message", "receipt", "id", "volatile"];
     let item = Object::read(text, &known)?;
     let has = |name| item.get(name, |_| Ok(())).is_ok_and(|found| found.is_some());
     let broadcast = item.get("broadcast", json::boolean)?.unwrap_or_default();
+    let volatile = is_volatile(&item)?;
     let added = match (has("receivers"), has("channel"), broadcast) {
         (true, false, false) => Direct::read(call, &item)?.add(batch),
         (false, true, false) if !has("receipt") && !has("id") => {
             let channel = item.need("channel", input::channel)?;
             let message = item.need("message", input::message)?;
-            batch
-                .add(Message::to_channel(channel).from(call.sender(&item)?), message)
-                .map(|()| None)
+            let to = Message::to_channel(channel).from(call.sender(&item)?);
+            batch.add(lasting(to, volatile), message).map(|()| None)
         }
         (false, false, true) if !has("sender") && !has("receipt") && !has("id") => {
-            batch.add(Message::to_everyone(), item.need("message", input::message)?).map(|()| None)
+            let message = item.need("message", input::message)?;
+            batch.add(lasting(Message::to_everyone(), volatile), message).map(|()| None)
         }
         _ => return Err(Mistake::new(ONE_KIND)),
     };
