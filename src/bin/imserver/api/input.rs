@@ -86,34 +86,35 @@ fn no_id(text: &str) -> Mistake {
     ))
 }
 
-/// The integer that a JSON number is, digit by digit: no floating-point number takes part.
 fn number(text: &str) -> Result<ClientId, Mistake> {
-    if let Ok(id) = text.parse::<i64>() {
-        return Ok(id.into());
+    integer(text).map(ClientId::from).ok_or_else(|| no_id(text))
+}
+
+/// The integer that a JSON number is, digit by digit: no floating-point number takes part.
+fn integer(text: &str) -> Option<i64> {
+    if let Ok(integer) = text.parse() {
+        return Some(integer);
     }
-    if !text.contains(['.', 'e', 'E']) {
-        return Err(no_id(text));
+    if Shape::of(text) != Shape::Number || !text.contains(['.', 'e', 'E']) {
+        return None;
     }
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = [whole.trim_start_matches('-'), fraction].concat();
     let digits = digits.trim_start_matches('0');
     if digits.is_empty() {
-        return Ok(0.into());
+        return Some(0);
     }
     // The value is `digits` times ten to the power of `shift`.
     let significant = digits.trim_end_matches('0');
-    let exponent: i64 = exponent.parse().map_err(|_| no_id(text))?;
+    let exponent: i64 = exponent.parse().ok()?;
     let cut = (digits.len() - significant.len()) as i64 - fraction.len() as i64;
-    let shift = exponent.checked_add(cut).ok_or_else(|| no_id(text))?;
-    let zeros =
-        usize::try_from(shift).ok().filter(|zeros| *zeros < 20).ok_or_else(|| no_id(text))?;
+    let zeros = usize::try_from(exponent.checked_add(cut)?).ok().filter(|zeros| *zeros < 20)?;
     if significant.len() + zeros > 20 {
-        return Err(no_id(text));
+        return None;
     }
     let sign = if text.starts_with('-') { "-" } else { "" };
-    let exact = format!("{sign}{significant}{}", "0".repeat(zeros));
-    exact.parse().map(|id: i64| id.into()).map_err(|_| no_id(text))
+    format!("{sign}{significant}{}", "0".repeat(zeros)).parse().ok()
 }
 
 // --- Texts and messages --------------------------------------------------------------------------
@@ -155,7 +156,8 @@ pub(super) fn meta(text: &str) -> Result<Option<String>, Mistake> {
 /// How long a client is waited for, in seconds.
 pub(super) fn keep(text: &str) -> Result<Duration, Mistake> {
     let most = Ticket::LONGEST_KEEP.as_secs();
-    match text.parse().ok().filter(|seconds| *seconds <= most) {
+    let seconds = integer(text).and_then(|seconds| u64::try_from(seconds).ok());
+    match seconds.filter(|seconds| *seconds <= most) {
         Some(seconds) => Ok(Duration::from_secs(seconds)),
         None => Err(Mistake::new(format!("expected a whole number of seconds from 0 to {most}"))),
     }
@@ -235,6 +237,17 @@ pub(super) const NOT_ENCODED: &str = "the address is not percent-encoded UTF-8";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_whole_numbers_however_they_are_written() {
+        for (text, seconds) in [("0", 0), ("188.0", 188), ("1.2e2", 120), ("86400", 86_400)] {
+            assert_eq!(keep(text).ok(), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["-1", "0.5", "86401", "8.64e5", "1e99999", "\"60\"", "\"6.0\"", "true", "null"]
+        {
+            assert!(keep(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn ids_are_numbers_or_their_text() {
