@@ -91,6 +91,21 @@ fn public_urls_with_which_clients_would_not_arrive() {
 }
 
 #[test]
+fn logs_that_would_keep_nothing_are_refused_by_name() {
+    for (flag, value, expected) in [
+        ("--message-log-age", "0", "a number of seconds above 0"),
+        ("--message-log-age", "x", "a number of seconds above 0"),
+        ("--message-log-bytes", "5", "from 1048576 (1 MiB) on"),
+        ("--message-log-bytes", "-5", "from 1048576 (1 MiB) on"),
+    ] {
+        let value = format!("{flag}={value}");
+        is_refused(&[&["--message-log", "on", &value][..], &REDIS].concat(), &[flag, expected]);
+    }
+    let least = ["--message-log", "on", "--message-log-bytes", "1048576"];
+    assert_eq!(value(&check(&[&least[..], &REDIS].concat(), &[]), "message_log_bytes"), "1048576");
+}
+
+#[test]
 fn origins_that_no_browser_sends() {
     for (origins, parts) in [
         ("https://www.example.com/", ["for example https://www.example.com\n", "--origins"]),

@@ -4,6 +4,11 @@ use imcore::server::PeerAddress;
 
 use super::{Kind, PLAIN, Setting, TakesEffect, limits::time, listeners::ADDRESS};
 
+const LOG_AGE: &str = "a number of seconds above 0 and up to 30 days";
+const LOG_BYTES: &str = "a whole number of bytes from 1048576 (1 MiB) on";
+/// Less keeps nothing, and the broker refuses it.
+const LOG_BYTES_LEAST: u64 = 1 << 20;
+
 /// In the order of the help.
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -212,7 +217,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "120",
         example: "120",
         kind: Kind::Number,
-        read: |config, given| time::read(given).map(|time| config.message_log_age = time),
+        read: |config, given| {
+            let age = time::read(given).map_err(|_| LOG_AGE)?;
+            config.message_log_age = age;
+            if age.is_zero() { Err(LOG_AGE) } else { Ok(()) }
+        },
         show: |config| time::show(config.message_log_age),
         ..PLAIN
     },
@@ -224,7 +233,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         example: "268435456",
         kind: Kind::Number,
         read: |config, given| {
-            given.parse("a whole number").map(|bytes| config.message_log_bytes = bytes)
+            let bytes = given.parse(LOG_BYTES)?;
+            config.message_log_bytes = bytes;
+            if bytes < LOG_BYTES_LEAST { Err(LOG_BYTES) } else { Ok(()) }
         },
         show: |config| config.message_log_bytes.to_string(),
         ..PLAIN
