@@ -35,6 +35,37 @@ pub(crate) struct Heritage {
     pub(crate) feed: FeedStart,
 }
 
+/// Where a process of a node begins: anew, or where a former one has ended. For all of its threads.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// What proves that a client means a connection of its own, if that is not a former process's.
+    own_key: ResumeKey,
+    heritage: OnceLock<Heritage>,
+}
+
+impl Origin {
+    fn new() -> Result<Self> {
+        let own_key = identity::key([random_u64()?, random_u64()?]);
+        Ok(Origin { own_key, heritage: OnceLock::new() })
+    }
+
+    /// What presence has found, before which nobody is let in; `None` as long as it has not looked.
+    pub(crate) fn heritage(&self) -> Option<&Heritage> {
+        self.heritage.get()
+    }
+
+    /// What proves that a client means a connection of its own.
+    pub(crate) fn resume_key(&self) -> &ResumeKey {
+        self.heritage().map_or(&self.own_key, |heritage| &heritage.key)
+    }
+
+    /// Presence has looked.
+    pub(crate) fn found(&self, heritage: Heritage) {
+        // Set once: only that thread does it.
+        let _ = self.heritage.set(heritage);
+    }
+}
+
 /// One node, for all of its threads.
 pub(crate) struct Node {
     /// As it was started with.
@@ -53,10 +84,8 @@ pub(crate) struct Node {
     pub(crate) kicks: Kicks,
     /// Connections that reactors hold or are about to; in memory of its own, because loops write it.
     pub(crate) live: Arc<AtomicU64>,
-    /// What it goes on with of a former process; set by presence before anybody is let in.
-    pub(crate) heritage: Arc<OnceLock<Heritage>>,
-    /// What proves that a client means a connection of its own, if that is not a former process's.
-    pub(crate) own_key: ResumeKey,
+    /// What it goes on with of a former process.
+    pub(crate) origin: Arc<Origin>,
     /// Names the order of messages as long as no log does.
     pub(crate) epoch: Arc<str>,
     /// How far the node's stop is.
@@ -83,8 +112,7 @@ impl Node {
             watchlist: Arc::default(),
             kicks: Kicks::default(),
             live: Arc::default(),
-            heritage: Arc::default(),
-            own_key: identity::key([random_u64()?, random_u64()?]),
+            origin: Arc::new(Origin::new()?),
             epoch: identity::epoch(random_u64()?).into(),
             stopping: Stopping::default(),
             pulse: Arc::default(),

@@ -357,7 +357,7 @@ impl<L: Listen> Acceptor<L> {
         let client = ticket.client();
         let reactor = &self.reactors.all()[self.reactors.index_of(client)];
         // Numbers that a former process has given stay with its connections.
-        let first = self.node.heritage.get().map_or(0, |heritage| heritage.first_number);
+        let first = self.node.origin.heritage().map_or(0, |heritage| heritage.first_number);
         let adoption = Adoption {
             stream,
             ticket,

@@ -14,7 +14,7 @@ mod upkeep;
 
 use std::{
     io,
-    sync::{Arc, OnceLock, atomic::AtomicU64, mpsc::Sender},
+    sync::{Arc, atomic::AtomicU64, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -35,10 +35,9 @@ use crate::{
             ticks::{self, Ticks},
         },
         heartbeat,
-        identity::ResumeKey,
         inbox::Inbox,
         message::{Command, Report},
-        node::{Heritage, Node},
+        node::{Node, Origin},
         reasons::CloseReason,
         stats::{
             counters::{Counters, add},
@@ -77,8 +76,7 @@ pub(super) struct ReactorParts<S> {
     pub(super) counters: Arc<Counters>,
     pulse: Arc<Pulse>,
     live: Arc<AtomicU64>,
-    heritage: Arc<OnceLock<Heritage>>,
-    own_key: ResumeKey,
+    origin: Arc<Origin>,
     /// How long clients are kept whose tickets say nothing of it.
     keep: Keep,
 }
@@ -169,8 +167,7 @@ impl<S: Socket> Reactor<S> {
             counters: node.pulse.new_counters(),
             pulse: Arc::clone(&node.pulse),
             live: Arc::clone(&node.live),
-            heritage: Arc::clone(&node.heritage),
-            own_key: node.own_key,
+            origin: Arc::clone(&node.origin),
             keep: Keep::new(node.config.keep),
         };
         let now = Instant::now();

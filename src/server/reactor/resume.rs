@@ -14,7 +14,7 @@ use crate::{
             hello::{Hello, Pause, Resumption},
             outbox::Tally,
         },
-        identity::{self, ResumeKey},
+        identity,
         message::Claim,
         reasons::{CloseReason, NotResumed},
         stats::counters::add,
@@ -31,14 +31,10 @@ const LONGEST_SPREAD: u64 = 60_000;
 const SPREAD: u64 = 2500;
 
 impl<S: Socket> Reactor<S> {
-    fn resume_key(&self) -> &ResumeKey {
-        self.parts.heritage.get().map_or(&self.parts.own_key, |heritage| &heritage.key)
-    }
-
     /// Takes over what the former connection of a client has left, which is superseded if it is still open; with the key
     /// under which the hub knows it. `None` if it is not known, or not the client's.
     pub(super) fn take_over(&mut self, client: ClientId, claim: &Claim) -> Option<(Key, Estate)> {
-        let number = identity::read(self.resume_key(), client, claim.c.as_deref()?)?;
+        let number = identity::read(self.parts.origin.resume_key(), client, claim.c.as_deref()?)?;
         let keys = self.hub.connections(client);
         let key = keys.iter().copied().find(|key| self.number_of(*key) == Some(number))?;
         if is_parked(key) {
@@ -94,10 +90,10 @@ impl<S: Socket> Reactor<S> {
             Resumption::Refused(NotResumed::Epoch) => self.resync_spread(),
             _ => 0,
         };
-        let resume_key = *self.resume_key();
+        let resume_key = self.parts.origin.resume_key();
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let (client, keep) = (connection.client(), connection.keep());
-        let c = identity::write(&resume_key, client, connection.number);
+        let c = identity::write(resume_key, client, connection.number);
         let hello = Hello { client, c: &c, keep, resumption, goes_on, spread };
         connection.say(hello.frame(&self.place), self.now);
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     broker::{FeedStart, Former, FormerConnection, Session},
     error::Result,
-    server::{identity::ResumeKey, message::Command, node::Heritage, stats::calls::Call},
+    server::{message::Command, node::Heritage, stats::calls::Call},
 };
 
 impl Presence {
@@ -31,8 +31,8 @@ impl Presence {
         // What was taken over must not be lost because of what follows.
         let session = state.begun.insert(session);
         // As long as this is not remembered, nobody is let in who could resume.
-        let (key, keep) = (self.resume_key(), self.node.config.keep);
-        let remember = || self.node.broker.keep_session(session, &key, keep);
+        let (key, keep) = (self.node.origin.resume_key(), self.node.config.keep);
+        let remember = || self.node.broker.keep_session(session, key, keep);
         self.node.pulse.time(Call::Begin, remember)?;
         state.session = state.begun.take();
         self.node.pulse.renewed.touch();
@@ -51,7 +51,7 @@ impl Presence {
     /// A session that goes on from one before: from that of a former process, if it has left clients who can resume; from
     /// this process's own, of which others have told only a part.
     fn inherit(&self, state: &mut State) -> Result<Option<Session>> {
-        let is_first = self.node.heritage.get().is_none();
+        let is_first = self.node.origin.heritage().is_none();
         if !is_first && state.ended != Some(Ended::Reaped) {
             return Ok(None);
         }
@@ -66,7 +66,7 @@ impl Presence {
             }));
         }
         let mut heritage =
-            Heritage { key: self.node.own_key, first_number: 0, feed: FeedStart::Now };
+            Heritage { key: *self.node.origin.resume_key(), first_number: 0, feed: FeedStart::Now };
         let session = former.map(|Former { session, key, connections, .. }| {
             let last = connections.iter().map(|connection| connection.number).max();
             let first_number = first_number(last.unwrap_or_default(), SystemTime::now());
@@ -75,8 +75,7 @@ impl Presence {
             state.ledger.inherit(connections);
             session
         });
-        // Set once: only this thread does it, and it has looked.
-        let _ = self.node.heritage.set(heritage);
+        self.node.origin.found(heritage);
         Ok(session)
     }
 
@@ -95,10 +94,6 @@ impl Presence {
         }
         let (node, clients) = (&*self.node.name, if parked == 1 { "client" } else { "clients" });
         log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} {clients}");
-    }
-
-    fn resume_key(&self) -> ResumeKey {
-        self.node.heritage.get().map_or(self.node.own_key, |heritage| heritage.key)
     }
 }
 

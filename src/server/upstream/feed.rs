@@ -110,7 +110,7 @@ impl Feed {
 
     /// Subscribes once presence has said what the node goes on with; else waits a moment.
     fn subscribe(&mut self) -> bool {
-        let Some(heritage) = self.node.heritage.get() else {
+        let Some(heritage) = self.node.origin.heritage() else {
             heartbeat::wait(|| thread::sleep(HERITAGE_CHECK));
             return false;
         };
