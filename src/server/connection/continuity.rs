@@ -90,16 +90,7 @@ impl Continuity {
     }
 
     /// Of one that can: from `floor` on, until `keep` after its end.
-    pub(super) fn resumable(
-        keep: Keep,
-        floor: Position,
-        now: Ticks,
-        ticket: Option<Ticket>,
-    ) -> Self {
-        Continuity::new(keep, floor, now, ticket)
-    }
-
-    fn new(keep: Keep, floor: Position, now: Ticks, ticket: Option<Ticket>) -> Self {
+    pub(super) fn new(keep: Keep, floor: Position, now: Ticks, ticket: Option<Ticket>) -> Self {
         let passing =
             ticket.map(|ticket| Box::new(Passing { ticket: Some(ticket), ..Passing::default() }));
         let mut new = Continuity { floor: [0; 3], keep, told: now as u16, passing };
@@ -170,9 +161,10 @@ impl Continuity {
         self.tidy();
     }
 
-    /// Where the last message is that was written and not acknowledged.
-    pub(super) fn last_kept(&self) -> Option<Position> {
-        self.passing.as_ref().and_then(|passing| passing.kept.last()).max(Some(self.floor()))
+    /// Where the last message is that was written.
+    pub(super) fn last_written(&self) -> Position {
+        let kept = self.passing.as_ref().and_then(|passing| passing.kept.last());
+        kept.unwrap_or_default().max(self.floor())
     }
 
     /// The client has handled all up to `position`.
@@ -259,7 +251,7 @@ mod tests {
     #[test]
     fn a_position_is_told_in_time_whatever_the_clock_says() {
         for start in [0, 65_530, 1 << 20] {
-            let mut new = Continuity::resumable(Keep::NONE, Position::default(), start, None);
+            let mut new = Continuity::new(Keep::NONE, Position::default(), start, None);
             assert!(!new.is_to_be_told(start + TELL_AFTER - 1));
             assert!(new.is_to_be_told(start + TELL_AFTER));
             new.told(start + TELL_AFTER);
@@ -269,8 +261,7 @@ mod tests {
 
     #[test]
     fn the_floor_only_rises() {
-        let mut new =
-            Continuity::resumable(Keep::NONE, Position { number: 1 << 40, sub: 5 }, 0, None);
+        let mut new = Continuity::new(Keep::NONE, Position { number: 1 << 40, sub: 5 }, 0, None);
         new.raise_floor(Position { number: 7, sub: 0 });
         assert_eq!(new.floor(), Position { number: 1 << 40, sub: 5 });
         new.raise_floor(Position { number: 1 << 40, sub: 6 });

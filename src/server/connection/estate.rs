@@ -50,8 +50,13 @@ impl Estate {
     ) -> Tally {
         let frame = message.frame(Dialect::Stamped, &cx.place.epoch).clone();
         self.kept.push_unwritten(Chunk { frame, receipt });
+        self.bound(cx.limits.outbox_bytes)
+    }
+
+    /// Lets the oldest messages go, if all weigh more than `limit`; these.
+    pub(crate) fn bound(&mut self, limit: usize) -> Tally {
         let mut dropped = Tally::default();
-        if let Some(floor) = self.kept.shed(cx.limits.outbox_bytes, &mut dropped) {
+        if let Some(floor) = self.kept.shed(limit, &mut dropped) {
             self.floor = self.floor.max(floor);
         }
         dropped
@@ -75,7 +80,7 @@ impl<S: Socket> Connection<S> {
         now: Ticks,
     ) -> Self {
         let client = ticket.client();
-        let continuity = Continuity::resumable(keep, floor, now, Some(ticket));
+        let continuity = Continuity::new(keep, floor, now, Some(ticket));
         Connection::open(stream, client, number, continuity, now)
     }
 
@@ -83,7 +88,7 @@ impl<S: Socket> Connection<S> {
     pub(crate) fn succeed(stream: S, estate: &Estate, now: Ticks) -> Self {
         let continuity = match estate.is_place {
             true => Continuity::without(),
-            false => Continuity::resumable(estate.keep, estate.floor, now, None),
+            false => Continuity::new(estate.keep, estate.floor, now, None),
         };
         let mut this = Connection::open(stream, estate.client, estate.number, continuity, now);
         this.reported = true;
@@ -120,8 +125,8 @@ impl<S: Socket> Connection<S> {
     /// Tells a client that can resume where it is.
     pub(super) fn tell_position(&mut self, cx: &mut Context) {
         let Some(continuity) = &self.continuity else { return };
-        let had = continuity.last_kept().max(self.outbox.last_message());
-        self.say(cx.place.frame(had.unwrap_or_default()), cx.now);
+        let had = continuity.last_written().max(self.outbox.last_message().unwrap_or_default());
+        self.say(cx.place.frame(had), cx.now);
     }
 
     pub(super) fn await_pong(&mut self, receipt: Rc<Receipt>) {
@@ -173,14 +178,14 @@ impl<S: Socket> Connection<S> {
         if !self.is_resumable() || !self.reported {
             return None;
         }
+        let keep = self.keep();
         let mut continuity = self.continuity.take()?;
         self.reported = false;
         let mut kept = continuity.take_kept();
         let unwritten = self.outbox.leave_messages(self.stream.begun());
         unwritten.into_iter().for_each(|chunk| kept.push_unwritten(chunk));
-        let (keep, floor) =
-            (continuity.keep().min(self.farewell.longest_keep()), continuity.floor());
-        let (client, number, is_place) = (self.client, self.number, false);
+        let (client, number, floor) = (self.client, self.number, continuity.floor());
+        let is_place = false;
         Some(Estate { client, number, keep, floor, kept, is_place })
     }
 

@@ -86,10 +86,10 @@ struct Message {
     opcode: Data,
     text: Option<Utf8>,
     bytes: u64,
-    /// Its content, if anybody wants it.
+    /// Its content, as long as anybody wants it.
     content: Option<Vec<u8>>,
-    /// Bytes beyond which nobody does.
-    most: usize,
+    /// What becomes of that.
+    listen: Listen,
 }
 
 impl Inbound {
@@ -254,16 +254,16 @@ impl Inbound {
     }
 
     fn end_message(&mut self) -> Result<(), CloseReason> {
-        let Some(Message { opcode, text, content, most, .. }) = self.message.take() else {
+        let Some(Message { opcode, text, content, listen, .. }) = self.message.take() else {
             return Ok(());
         };
         if text.is_some_and(|text| !text.is_whole()) {
             return Err(CloseReason::BadText);
         }
-        match content {
-            None => {}
-            Some(word) if most == WORD_BYTES => self.said.take(&word),
-            Some(content) => self.say(OpCode::Data(opcode), &content),
+        match (listen, content) {
+            (Listen::ToWords, Some(word)) => self.said.take(&word),
+            (Listen::ToEcho, Some(content)) => self.say(OpCode::Data(opcode), &content),
+            _ => {}
         }
         Ok(())
     }
@@ -298,13 +298,13 @@ impl Inbound {
 impl Message {
     fn begin(opcode: Data, listen: Listen) -> Self {
         let is_text = opcode == Data::Text;
-        let (wanted, most) = match listen {
-            Listen::NotAtAll => (false, 0),
-            Listen::ToEcho => (true, usize::MAX),
-            Listen::ToWords => (is_text, WORD_BYTES),
+        let is_wanted = match listen {
+            Listen::NotAtAll => false,
+            Listen::ToEcho => true,
+            Listen::ToWords => is_text,
         };
-        let (text, content) = (is_text.then(Utf8::default), wanted.then(Vec::new));
-        Message { opcode, text, bytes: 0, content, most }
+        let (text, content) = (is_text.then(Utf8::default), is_wanted.then(Vec::new));
+        Message { opcode, text, bytes: 0, content, listen }
     }
 
     /// Checks a piece of its content.
@@ -314,7 +314,7 @@ impl Message {
         }
         if let Some(content) = &mut self.content {
             content.extend_from_slice(piece);
-            if content.len() > self.most {
+            if self.listen == Listen::ToWords && content.len() > WORD_BYTES {
                 self.content = None;
             }
         }

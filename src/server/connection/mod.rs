@@ -204,19 +204,10 @@ impl<S: Socket> Connection<S> {
     pub(crate) fn enqueue(
         &mut self,
         message: &Prepared,
-        receipt: Option<Rc<Receipt>>,
-        cx: &mut Context,
-    ) -> Enqueued {
-        let frame = message.frame(self.dialect(), &cx.place.epoch).clone();
-        self.enqueue_frame(frame, receipt, cx)
-    }
-
-    fn enqueue_frame(
-        &mut self,
-        frame: Frame,
         mut receipt: Option<Rc<Receipt>>,
         cx: &mut Context,
     ) -> Enqueued {
+        let frame = message.frame(self.dialect(), &cx.place.epoch).clone();
         let bytes = frame.bytes().len();
         let offered = !self.has_room(bytes, cx.limits);
         if offered && !self.may_lag(bytes, cx) {

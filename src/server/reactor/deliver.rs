@@ -14,7 +14,7 @@ use crate::{
     id::ClientId,
     server::{
         connection::{
-            Context, Enqueued,
+            Enqueued,
             outbox::Tally,
             prepared::Prepared,
             receipt::{Inquiry, Notice, Receipt},
@@ -160,14 +160,14 @@ impl<S: Socket> Reactor<S> {
             self.put_by(key, message, receipt);
             return 1;
         }
-        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
-        let mut cx = Context { now: self.now, limits, place, tally };
-        let Some(connection) = self.connections.get_mut(key as usize) else { return 1 };
+        let (connections, mut cx) = self.split();
+        let Some(connection) = connections.get_mut(key as usize) else { return 1 };
         if !connection.is_open() {
             return 1;
         }
+        let enqueued = connection.enqueue(message, receipt, &mut cx);
         self.offered += 1;
-        match connection.enqueue(message, receipt, &mut cx) {
+        match enqueued {
             Enqueued::Queued => 1,
             Enqueued::Offered => {
                 self.note_phase(key);

@@ -83,15 +83,15 @@ impl Parking {
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Parked> {
-        is_parked(key).then(|| self.slots.get((key & !PARKED) as usize)).flatten()
+        self.slots.get(slot(key)?)
     }
 
     fn get_mut(&mut self, key: Key) -> Option<&mut Parked> {
-        is_parked(key).then(|| self.slots.get_mut((key & !PARKED) as usize)).flatten()
+        self.slots.get_mut(slot(key)?)
     }
 
     fn remove(&mut self, key: Key) -> Option<Parked> {
-        is_parked(key).then(|| self.slots.try_remove((key & !PARKED) as usize)).flatten()
+        self.slots.try_remove(slot(key)?)
     }
 
     /// Messages for those who are away that were never written.
@@ -125,7 +125,12 @@ impl Parking {
 
 /// Whether a key is that of a parked client.
 pub(super) fn is_parked(key: Key) -> bool {
-    key & PARKED != 0
+    slot(key).is_some()
+}
+
+/// Where the parked client of a key stands; `None` of a connection's key.
+fn slot(key: Key) -> Option<usize> {
+    (key & PARKED != 0).then_some((key & !PARKED) as usize)
 }
 
 impl<S: Socket> Reactor<S> {
@@ -173,10 +178,7 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn keep_estate(&mut self, mut estate: Estate) -> Key {
         self.pass_for_parked();
         let until = self.parking.clock + estate.keep.ticks();
-        let mut dropped = Tally::default();
-        if let Some(floor) = estate.kept.shed(self.limits.outbox_bytes, &mut dropped) {
-            estate.floor = estate.floor.max(floor);
-        }
+        let dropped = estate.bound(self.limits.outbox_bytes);
         let key = PARKED | self.parking.insert(estate, until) as Key;
         self.settle_dropped(CloseReason::Expired, dropped);
         self.count_parked();
