@@ -26,7 +26,7 @@ behaviour!(shutdown_closes_clients_and_leaves_no_trace, |backend| {
     for client in &mut here {
         assert_eq!(client.text(), "\"goodbye\"");
     }
-    let node = world.nodes.remove(0);
+    let node = world.take(0);
     let address = node.local_addr();
     let clients = thread::spawn(move || here.iter_mut().map(|client| client.closed()).collect());
     node.shutdown();
@@ -43,7 +43,7 @@ behaviour!(shutdown_closes_clients_and_leaves_no_trace, |backend| {
     // The other node goes on.
     world.im.send(Message::to_channel("room"), "still here").unwrap();
     assert_eq!(elsewhere.text(), "\"still here\"");
-    let last = world.nodes.remove(0);
+    let last = world.take(0);
     let client = thread::spawn(move || elsewhere.closed());
     let how = last.shutdown();
     assert!(how.reported && how.stuck.is_empty(), "{how:?}");
@@ -71,7 +71,7 @@ behaviour!(shutdown_sends_what_is_queued_first, |backend| {
     // The witness's reactor may be another, but the feed had handed on all the others by then.
     world.im.send(Message::to([2]), "mark").unwrap();
     assert_eq!(witness.text(), "\"mark\"");
-    let node = world.nodes.remove(0);
+    let node = world.take(0);
     let reader = thread::spawn(move || {
         for number in 0..200 {
             assert_eq!(client.json(), number);

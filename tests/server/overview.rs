@@ -37,7 +37,7 @@ behaviour!(nodes_tell_of_themselves, |backend| {
     assert_eq!((nodes[1].index, &nodes[1].status), (Some(1), &None));
     assert_eq!(nodes[3].index, None);
 
-    let gone = world.nodes.remove(2);
+    let gone = world.take(2);
     std::thread::spawn(|| gone.shutdown());
     eventually("silent", || world.im.nodes().unwrap()[2].status.is_none());
 });

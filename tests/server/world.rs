@@ -94,10 +94,16 @@ impl World {
         }
     }
 
+    /// Hands out a node, to be stopped: its port may then be given to a node of another test.
+    pub fn take(&mut self, index: usize) -> ServerHandle {
+        let node = self.nodes.remove(index);
+        forget(node.local_addr());
+        node
+    }
+
     /// Stops the only node and starts it again under its name.
     pub fn restart(&mut self, change: impl Fn(&mut ServerConfig)) {
-        let former = self.nodes.remove(0);
-        forget(former.local_addr());
+        let former = self.take(0);
         let name = former.server().to_owned();
         assert!(former.shutdown().stuck.is_empty());
         let mut config = ServerConfig {
@@ -157,8 +163,8 @@ impl World {
 /// Nodes take a moment to stop; nobody waits for it here, as `life` is about that.
 impl Drop for World {
     fn drop(&mut self) {
-        for node in self.nodes.drain(..) {
-            forget(node.local_addr());
+        while !self.nodes.is_empty() {
+            let node = self.take(0);
             std::thread::spawn(|| node.shutdown());
         }
     }
