@@ -3,7 +3,7 @@
 //! `cargo run --release --example echo -- 127.0.0.1:9001`, then point the suite at
 //! `ws://127.0.0.1:9001/?token=any`. Any token will do, any number of times; messages up to 64 MiB.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
@@ -114,6 +114,14 @@ impl NodeBroker for OpenDoor {
 
     fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
         self.0.rejoin(clients)
+    }
+
+    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
+        self.0.settle(node, settled)
+    }
+
+    fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {
+        self.0.settled(node)
     }
 
     fn subscribe(

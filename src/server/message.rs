@@ -33,8 +33,6 @@ pub(crate) enum Command<S = Transport> {
         message: Prepared,
         /// Set if receipts are wanted.
         receipt: Option<Arc<Inquiry>>,
-        /// It is of the time before this process: nobody is told of receivers that are not here.
-        past: bool,
     },
     /// From the feed: a message for a channel's members here, or for everybody.
     Channel { sender: ClientId, channel: Option<Arc<str>>, message: Prepared },

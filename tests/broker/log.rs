@@ -85,6 +85,21 @@ log_behaviour!(a_node_that_comes_back_gets_what_was_sent_meanwhile, |world| {
     assert!(third > second);
 });
 
+log_behaviour!(what_is_settled_is_known_of_each_message_and_receiver, |world| {
+    let broker = world.broker();
+    let mut node = Node::quiet(&*broker);
+    log(&mut node);
+    broker.publish(&[(NODE, direct(1)), (NODE, direct(2)), (NODE, direct(3))]).unwrap();
+    let numbers = [0; 3].map(|_| numbered(&mut node).1.unwrap());
+    let guid = "0c41bd1e-92c1-4e7c-9f3a-0c3e4b1a7d55".parse().unwrap();
+    broker.settle(NODE, &[]).unwrap();
+    broker.settle(NODE, &[(numbers[0], id(1)), (numbers[0], id(2)), (numbers[1], guid)]).unwrap();
+    broker.settle(NODE, &[(numbers[0], id(-3)), (numbers[0], id(2))]).unwrap();
+    let all = [(numbers[0], id(1)), (numbers[0], id(2)), (numbers[1], guid), (numbers[0], id(-3))];
+    assert_eq!(broker.settled(NODE).unwrap(), all.into());
+    assert!(broker.settled(OTHER).unwrap().is_empty());
+});
+
 log_behaviour!(a_message_to_all_nodes_has_one_number, |world| {
     let broker = world.broker();
     let mut node = Node::quiet(&*broker);

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use imcore::{ClientId, ImClient, Message, Ticket};
+use imcore::{ClientId, ImClient, Message, Receipt, Ticket};
 use serde_json::Value;
 use testkit::{Imserver, Redis, eventually, proxy::Proxy, ws::Client};
 use tungstenite::protocol::CloseFrame;
@@ -182,6 +182,11 @@ impl Phone {
     fn is_served(&mut self, text: &str) {
         let socket = self.socket.as_mut().unwrap();
         while socket.json()["m"] != *text {}
+    }
+
+    fn acknowledge(&mut self) {
+        let word = format!(r#"{{"a":{}}}"#, self.hello["p"]);
+        self.socket.as_mut().unwrap().0.send(word.into()).unwrap();
     }
 
     /// The next message, which it handles.
@@ -416,4 +421,57 @@ fn what_is_sent_while_a_node_is_dead_is_given_once_it_is_back() {
         phone.socket.as_mut().unwrap().silent();
     }
     assert!(cluster.told(&phones, 1, 0) && cluster.are_online(&[&phones]));
+}
+
+#[test]
+fn receipts_come_once_whatever_happens_to_the_node() {
+    let mut cluster = Cluster::with_log("60", true);
+    let mut phone = cluster.phone(2);
+    let url = cluster.im.connect_url(1, None).unwrap();
+    let mut sender = Client::connect(cluster.nodes[1].address(), &url).unwrap();
+    eventually("both online", || {
+        cluster.im.are_online([1, 2]).is_ok_and(|online| online == [true, true])
+    });
+    let send = |cluster: &Cluster, receivers: &[i64], id: &str| {
+        let message = Message::to(receivers.iter().copied()).from(1).id(id);
+        let message = message.receipt(Receipt::Acknowledged);
+        patiently(|| cluster.im.send(message.clone(), id));
+    };
+    let mut receipts = |count: usize| {
+        let mut told: Vec<_> = (0..count)
+            .map(|_| {
+                let receipt = sender.json();
+                format!("{} {} {}", receipt["id"], receipt["to"], receipt["status"])
+            })
+            .collect();
+        told.sort_unstable();
+        told.join(", ").replace('"', "")
+    };
+    send(&cluster, &[2, 4], "had");
+    assert_eq!(phone.message(), "had");
+    phone.acknowledge();
+    assert_eq!(receipts(2), "had 2 acknowledged, had 4 offline");
+    for (how, other) in [("KILL", 4), ("TERM", 8)] {
+        send(&cluster, &[2], "written");
+        cluster.nodes[0].signal(how);
+        cluster.nodes[0].ends();
+        send(&cluster, &[2, other], "meanwhile");
+        cluster.nodes[0] = cluster.start(0);
+        // Somebody who was never there before.
+        let newcomer = cluster.phone(other);
+        phone.back(&cluster);
+        assert_eq!((&phone.hello["resumed"], &phone.hello["missed"]), (&true.into(), &2.into()));
+        assert_eq!([phone.message(), phone.message()], ["written", "meanwhile"]);
+        phone.acknowledge();
+        let told =
+            format!("meanwhile 2 acknowledged, meanwhile {other} offline, written 2 acknowledged");
+        assert_eq!(receipts(3), told);
+        drop(newcomer);
+        // Once more, with nothing to tell: the newcomer does not come back, and never had any of it.
+        cluster.kill_and_start();
+        phone.back(&cluster);
+        phone.acknowledge();
+        send(&cluster, &[6], "last");
+        assert_eq!(receipts(1), "last 6 offline", "after {how}");
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::{eventually, ws::Client};
 use tungstenite::{Message as Frame, protocol::CloseFrame};
 
-use crate::world::World;
+use crate::world::{Backend, World};
 
 /// A client of `imcore.1`, and what it knows.
 struct Phone {
@@ -360,6 +360,52 @@ behaviour_in_the_clear!(a_node_that_comes_back_takes_its_clients_over, |backend|
     assert!(world.im.is_online(1).unwrap());
     assert_eq!(world.im.channel_members("room").unwrap(), [1.into()]);
 });
+
+#[test]
+fn what_became_of_a_message_is_told_once_whatever_restarts() {
+    let mut world = World::new(Backend::Memory, 1);
+    let mut sender = Phone::new(&world, 1);
+    let send = |world: &World, receiver: i64, id: &str| {
+        let message = Message::to([receiver]).from(1).receipt(Receipt::Acknowledged).id(id);
+        world.im.send(message, &id).unwrap();
+    };
+    let receipt = |sender: &mut Phone| {
+        let told = sender.message();
+        let text = |name: &str| told[name].as_str().unwrap().to_owned();
+        sender.acknowledge();
+        (text("id"), text("to"), text("status"))
+    };
+    let told = |id: &str, to: &str, status: &str| (id.to_owned(), to.to_owned(), status.to_owned());
+    send(&world, 2, "before it came");
+    assert_eq!(receipt(&mut sender), told("before it came", "2", "offline"));
+    let mut receiver = Phone::new(&world, 2);
+    send(&world, 2, "had");
+    assert_eq!(receiver.message(), "had");
+    receiver.acknowledge();
+    assert_eq!(receipt(&mut sender), told("had", "2", "acknowledged"));
+    let mut slow = Phone::new(&world, 3);
+    let since = slow.since.clone();
+    send(&world, 3, "under way");
+    assert_eq!(slow.message(), "under way");
+    slow.since = since;
+    for restart in 0..3 {
+        world.restart(|config| config.keep = Duration::from_secs(600));
+        (sender, receiver, slow) = (sender.back(&world), receiver.back(&world), slow.back(&world));
+        assert_eq!(
+            (&sender.hello["resumed"], &receiver.hello["resumed"]),
+            (&true.into(), &true.into())
+        );
+        receiver.acknowledge();
+        if restart == 1 {
+            assert_eq!(slow.message(), "under way");
+            slow.acknowledge();
+            assert_eq!(receipt(&mut sender), told("under way", "3", "acknowledged"));
+        }
+        let id = format!("after restart {restart}");
+        send(&world, 9, &id);
+        assert_eq!(receipt(&mut sender), told(&id, "9", "offline"), "nothing else comes first");
+    }
+}
 
 behaviour!(an_address_says_how_long_its_client_is_kept, |backend| {
     let world = World::new(backend, 1);

@@ -2,7 +2,7 @@
 //!
 //! Called by those of the server's threads that wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::feed::{FeedStart, Subscription, Watchlist};
 #[cfg(feature = "redis")]
@@ -109,6 +109,13 @@ pub trait NodeBroker: Send + Sync {
     fn rejoin(&self, clients: &[ClientId]) -> Result<usize>;
 
     // --- Messages --------------------------------------------------------------------------------
+
+    /// Remembers that the senders of these messages to clients of `node` know what became of them: the number of each in
+    /// the log, and the receiver. For as long as the log has the message.
+    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()>;
+
+    /// What was [settled](NodeBroker::settle), for a node that reads the messages once more.
+    fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>>;
 
     /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
     ///

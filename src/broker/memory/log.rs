@@ -4,7 +4,7 @@
 //! last message of each stays, however old, so that a reader sees that nothing is missing behind it.
 
 use std::{
-    collections::{VecDeque, hash_map::RandomState},
+    collections::{HashSet, VecDeque, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use ahash::AHashMap;
 
-use crate::wire::Envelope;
+use crate::{id::ClientId, wire::Envelope};
 
 /// How long a message is kept.
 const AGE: Duration = Duration::from_secs(120);
@@ -39,6 +39,8 @@ struct Stream {
     bytes: usize,
     /// Number of the last message that is gone.
     floor: u64,
+    /// Of which messages senders know what became of them at which receiver, in the order in which they were told.
+    settled: VecDeque<(u64, ClientId)>,
 }
 
 struct Entry {
@@ -98,6 +100,20 @@ impl Log {
         let first = own.into_iter().chain(self.all.first(after)).min_by_key(|entry| entry.number);
         first.map(|entry| (entry.number, Arc::clone(&entry.envelope)))
     }
+
+    /// The senders of these messages for `node` know what became of them.
+    pub(super) fn settle(&mut self, node: &str, settled: &[(u64, ClientId)]) {
+        if let Some(stream) = self.nodes.get_mut(node) {
+            stream.settled.extend(settled);
+            stream.forget_settled();
+        }
+    }
+
+    /// What was settled of the messages for `node` that are there.
+    pub(super) fn settled(&self, node: &str) -> HashSet<(u64, ClientId)> {
+        let settled = self.nodes.get(node).map(|stream| stream.settled.iter().copied());
+        settled.into_iter().flatten().collect()
+    }
 }
 
 impl Stream {
@@ -117,13 +133,27 @@ impl Stream {
             self.floor = first.number;
             self.entries.pop_front();
         }
-        if self.entries.capacity() > 4 * self.entries.len().max(64) {
-            self.entries.shrink_to(2 * self.entries.len());
+        tighten(&mut self.entries);
+        self.forget_settled();
+    }
+
+    /// Forgets what was settled of messages that are gone.
+    fn forget_settled(&mut self) {
+        while self.settled.front().is_some_and(|(number, _)| *number <= self.floor) {
+            self.settled.pop_front();
         }
+        tighten(&mut self.settled);
     }
 
     fn first(&self, after: u64) -> Option<&Entry> {
         self.entries.get(self.entries.partition_point(|entry| entry.number <= after))
+    }
+}
+
+/// Gives back most of the room that is not used any more.
+fn tighten<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 4 * queue.len().max(64) {
+        queue.shrink_to(2 * queue.len());
     }
 }
 
@@ -190,5 +220,21 @@ mod tests {
         }
         assert!(log.nodes["b"].bytes <= 1000 && numbers(&log, "b").len() > 2);
         assert_eq!(log.floor("b") + 1, numbers(&log, "b")[0]);
+    }
+
+    #[test]
+    fn what_is_settled_is_known_as_long_as_its_message() {
+        let (mut log, now) = (Log::default(), Instant::now());
+        log.settle("a", &[(1, 7.into())]);
+        assert!(log.settled("a").is_empty(), "of no message that is there");
+        log.add("a", &kick(1), now);
+        log.add("a", &kick(2), now + AGE / 2);
+        log.settle("a", &[(2, 7.into()), (1, 7.into()), (1, 8.into())]);
+        assert_eq!((log.settled("a").len(), log.settled("b").len()), (3, 0));
+        log.add("a", &kick(3), now + AGE + SWEEP);
+        log.settle("a", &[(3, 7.into())]);
+        assert!(log.settled("a").contains(&(2, 7.into())));
+        log.add("a", &kick(4), now + 2 * AGE);
+        assert_eq!(log.settled("a"), [(3, 7.into())].into());
     }
 }

@@ -201,6 +201,15 @@ impl NodeBroker for MemoryBroker {
         Ok(clients.len())
     }
 
+    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
+        self.backend.lock().log.settle(node, settled);
+        Ok(())
+    }
+
+    fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {
+        Ok(self.backend.lock().log.settled(node))
+    }
+
     fn subscribe(
         &self,
         node: &str,

@@ -135,6 +135,12 @@ impl Layout {
         format!("{}LogOf{node}", self.key)
     }
 
+    /// Stream, ours: which messages of [`log_key`](Self::log_key) are settled with which receiver. Each entry has in `last`
+    /// the highest number of those in it, and in `all` a word for each message: `number:client,client`.
+    pub(super) fn settled_key(&self, node: &str) -> String {
+        format!("{}Settled{node}", self.key)
+    }
+
     /// Stream, ours: what was logged for all nodes.
     pub(super) fn log_of_all_key(&self) -> String {
         format!("{}LogAll", self.key)

@@ -12,7 +12,7 @@ mod layout;
 mod link;
 mod verbs;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
@@ -132,6 +132,14 @@ impl NodeBroker for RedisBroker {
 
     fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
         self.backend.rejoin(clients)
+    }
+
+    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
+        self.backend.settle(node, settled)
+    }
+
+    fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {
+        self.backend.settled(node)
     }
 
     fn subscribe(

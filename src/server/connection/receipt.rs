@@ -30,13 +30,20 @@ pub(crate) struct Inquiry {
     text: ReceiptText,
     /// Whether it wants to be told when a receiver says that it has it, rather than when it is written.
     acknowledge: bool,
+    /// Its number in the log, if it is in one.
+    number: Option<u64>,
     /// Its notices that wait for the publisher.
     waiting: AtomicUsize,
 }
 
 impl Inquiry {
-    pub(crate) fn new(sender: ClientId, text: ReceiptText, acknowledge: bool) -> Self {
-        Inquiry { sender, text, acknowledge, waiting: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        sender: ClientId,
+        text: ReceiptText,
+        acknowledge: bool,
+        number: Option<u64>,
+    ) -> Self {
+        Inquiry { sender, text, acknowledge, number, waiting: AtomicUsize::new(0) }
     }
 }
 
@@ -77,6 +84,16 @@ impl Receipt {
         (Rc::strong_count(&this) == 1).then(|| this.settle(status)).flatten()
     }
 
+    /// This process ends, and the one that comes after it gives the receiver the message and tells what becomes of it, if it
+    /// reads it in the log; else `lost`.
+    pub(crate) fn left(this: Rc<Self>, status: ReceiptStatus) -> Option<Notice> {
+        if this.inquiry.number.is_none() {
+            return Receipt::lost(this, status);
+        }
+        this.settled.set(true);
+        None
+    }
+
     fn settle(&self, status: ReceiptStatus) -> Option<Notice> {
         (!self.settled.replace(true)).then(|| self.notice(status))
     }
@@ -103,6 +120,11 @@ impl Notice {
     /// Who is to be told.
     pub(crate) fn sender(&self) -> ClientId {
         self.inquiry.sender
+    }
+
+    /// Number of the message in the log, if it is in one, and its receiver.
+    pub(crate) fn settles(&self) -> Option<(u64, ClientId)> {
+        self.inquiry.number.map(|number| (number, self.receiver))
     }
 
     /// Bytes of its content, give or take some.
@@ -188,7 +210,7 @@ mod tests {
     fn the_queue_counts_the_text_of_a_message_once() {
         let (sender, due) = notices();
         let text = ReceiptText::new(&"x".repeat(1000), None, 1000);
-        let inquiry = Arc::new(Inquiry::new(1.into(), text, false));
+        let inquiry = Arc::new(Inquiry::new(1.into(), text, false, None));
         (0..10).for_each(|id| assert!(sender.push(Notice::offline(&inquiry, id.into()))));
         let bytes = || due.level.bytes.load(Ordering::Relaxed);
         assert_eq!(bytes(), 10 * size_of::<Notice>() + inquiry.text.len());
@@ -203,7 +225,8 @@ mod tests {
     fn a_full_queue_holds_up_nobody_while_the_broker_is_away() {
         let (sender, due) = notices();
         let text = ReceiptText::new(&"x".repeat(QUEUE_BYTES), None, QUEUE_BYTES);
-        sender.push(Notice::offline(&Arc::new(Inquiry::new(1.into(), text, false)), 2.into()));
+        let inquiry = Arc::new(Inquiry::new(1.into(), text, false, None));
+        sender.push(Notice::offline(&inquiry, 2.into()));
         assert!(sender.is_full());
         due.done(&[], true);
         assert!(!sender.is_full());

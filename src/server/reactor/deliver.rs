@@ -36,8 +36,6 @@ pub(crate) enum Delivery {
         receivers: vec::IntoIter<ClientId>,
         message: Prepared,
         receipt: Option<Arc<Inquiry>>,
-        /// Nobody is told of receivers that are not here.
-        past: bool,
     },
     Channel {
         plan: Plan,
@@ -62,14 +60,14 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn deliver(&mut self, mut delivery: Delivery, most: usize) -> usize {
         let mut work = 0;
         let over = match &mut delivery {
-            Delivery::Direct { sender, receivers, message, receipt, past } => loop {
+            Delivery::Direct { sender, receivers, message, receipt } => loop {
                 if work >= most || receipt.is_some() && self.parts.publisher.is_full() {
                     break false;
                 }
                 match receivers.next() {
                     Some(receiver) => {
                         let inquiry = receipt.as_ref().filter(|_| *sender != receiver);
-                        work += self.direct(*sender, receiver, message, inquiry, *past);
+                        work += self.direct(*sender, receiver, message, inquiry);
                     }
                     None => break true,
                 }
@@ -125,12 +123,11 @@ impl<S: Socket> Reactor<S> {
         receiver: ClientId,
         message: &Prepared,
         inquiry: Option<&Arc<Inquiry>>,
-        past: bool,
     ) -> usize {
         let keys = match self.hub.direct(sender, receiver) {
             Recipient::OwnEcho => return 1,
             Recipient::Offline => {
-                if let Some(inquiry) = inquiry.filter(|_| !past) {
+                if let Some(inquiry) = inquiry {
                     self.publish(Notice::offline(inquiry, receiver));
                 }
                 return 1;
@@ -199,13 +196,32 @@ impl<S: Socket> Reactor<S> {
         }
     }
 
+    /// Messages that nobody gets any more.
     pub(super) fn settle_dropped(&mut self, reason: CloseReason, dropped: Tally) {
-        self.parts.counters.dropped(reason, dropped.messages);
+        self.settle_lost(reason, dropped, Receipt::lost);
+    }
+
+    /// Messages of clients that are left to the process that comes after this one.
+    pub(super) fn settle_left(&mut self, reason: CloseReason, left: Tally) {
+        self.settle_lost(reason, left, Receipt::left);
+    }
+
+    fn settle_lost(
+        &mut self,
+        reason: CloseReason,
+        lost: Tally,
+        settle: impl Fn(Rc<Receipt>, ReceiptStatus) -> Option<Notice>,
+    ) {
+        self.parts.counters.dropped(reason, lost.messages);
         let status = match reason {
             CloseReason::Expired => ReceiptStatus::Expired,
             _ => ReceiptStatus::Offline,
         };
-        dropped.receipts.into_iter().for_each(|receipt| self.lose(receipt, status));
+        for receipt in lost.receipts {
+            if let Some(notice) = settle(receipt, status) {
+                self.publish(notice);
+            }
+        }
     }
 
     fn lose(&mut self, receipt: Rc<Receipt>, status: ReceiptStatus) {

@@ -65,12 +65,16 @@ impl<S: Socket> Reactor<S> {
         let keys: Vec<_> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let connection = self.connections.remove(key);
-            if connection.reported && connection.keep() == Keep::NONE {
+            let is_left = connection.keep() != Keep::NONE;
+            if connection.reported && !is_left {
                 self.report(PresenceChange::Closed { connection: connection.number });
             }
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             self.parts.counters.closed(reason);
-            self.settle_dropped(reason, connection.into_unwritten());
+            match is_left {
+                true => self.settle_left(reason, connection.into_unwritten()),
+                false => self.settle_dropped(reason, connection.into_unwritten()),
+            }
         }
     }
 }

@@ -301,10 +301,10 @@ impl<S: Socket> Reactor<S> {
                 self.adopt(*adoption);
                 return adopt::WORK;
             }
-            Command::Direct { sender, receivers, message, receipt, past } => {
+            Command::Direct { sender, receivers, message, receipt } => {
                 self.begin(message.position());
                 let receivers = receivers.into_iter();
-                let delivery = Delivery::Direct { sender, receivers, message, receipt, past };
+                let delivery = Delivery::Direct { sender, receivers, message, receipt };
                 return self.deliver(delivery, most);
             }
             Command::Channel { sender, channel: Some(channel), message } => {

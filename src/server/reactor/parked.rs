@@ -242,7 +242,7 @@ impl<S: Socket> Reactor<S> {
             return self.end_parked(key, reason);
         }
         if let Some(estate) = self.take_parked(key) {
-            self.settle_dropped(CloseReason::Expired, estate.into_unwritten());
+            self.settle_left(CloseReason::Expired, estate.into_unwritten());
         }
     }
 

@@ -258,11 +258,11 @@ impl World {
         let receipt = chance.once_in(2).then(|| {
             self.due.extend(receivers.iter().map(|client| (id, *client)));
             let text = ReceiptText::new("", Some(&id.to_string()), 0);
-            Arc::new(Inquiry::new(SENDER.into(), text, chance.once_in(2)))
+            Arc::new(Inquiry::new(SENDER.into(), text, chance.once_in(2), None))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
         let sender = SENDER.into();
-        self.obey(Command::Direct { sender, receivers, message, receipt, past: false }, chance);
+        self.obey(Command::Direct { sender, receivers, message, receipt }, chance);
     }
 
     fn send_to_many(&mut self, chance: &mut Seeded) {

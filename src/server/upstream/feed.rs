@@ -4,6 +4,7 @@
 //! inbox is full, which leaves the backlog to the broker; reactors never wait for it.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -11,7 +12,8 @@ use std::{
 
 use crate::{
     backoff::Backoff,
-    broker::{FeedEvent, Subscription},
+    broker::{FeedEvent, FeedStart, Subscription},
+    error::Error,
     id::ClientId,
     server::{
         connection::{prepared::Prepared, receipt::Inquiry},
@@ -38,6 +40,8 @@ pub(crate) struct Feed {
     reactors: Reactors,
     counters: Arc<Counters>,
     order: Order,
+    /// Of the messages that a former process has handed on: which, to whom, their senders know of. Until the past is over.
+    settled: HashSet<(u64, ClientId)>,
     /// Lines about what comes: each kind once a minute, however much comes.
     said: Throttle,
 }
@@ -48,7 +52,7 @@ struct Order {
     position: Position,
     /// Whether a log numbers them.
     is_logged: bool,
-    /// Whether the subscription has ever stood: what comes before is of the time of a former process.
+    /// Whether the subscription has ever stood.
     has_begun: bool,
 }
 
@@ -89,6 +93,7 @@ impl Feed {
             reactors,
             counters: node.pulse.new_counters(),
             order: Order::new(Arc::clone(&node.epoch)),
+            settled: HashSet::new(),
             said: Throttle::new(),
         }
     }
@@ -97,10 +102,11 @@ impl Feed {
     pub(crate) fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.node.stopping.feed_ends() {
-            if self.subscription.is_none() && !self.subscribe() {
-                continue;
-            }
-            match self.turn(&mut backoff, Instant::now) {
+            let turn = match self.subscription {
+                None => self.subscribe(&mut backoff),
+                Some(_) => self.turn(&mut backoff, Instant::now),
+            };
+            match turn {
                 Turn::Again => {}
                 Turn::Pause => backoff.sleep(|| self.node.stopping.feed_ends()),
                 Turn::Ended => return,
@@ -109,15 +115,20 @@ impl Feed {
     }
 
     /// Subscribes once presence has said what the node goes on with; else waits a moment.
-    fn subscribe(&mut self) -> bool {
-        let Some(heritage) = self.node.origin.heritage() else {
+    fn subscribe(&mut self, backoff: &mut Backoff) -> Turn {
+        let Node { name, broker, origin, watchlist, .. } = &*self.node;
+        let Some(heritage) = origin.heritage() else {
             heartbeat::wait(|| thread::sleep(HERITAGE_CHECK));
-            return false;
+            return Turn::Again;
         };
-        let watchlist = Arc::clone(&self.node.watchlist);
-        let subscription = self.node.broker.subscribe(&self.node.name, watchlist, heritage.feed);
-        self.subscription = Some(subscription);
-        true
+        if heritage.feed == FeedStart::Log {
+            match heartbeat::call(|| broker.settled(name)) {
+                Ok(settled) => self.settled = settled,
+                Err(error) => return self.failed(backoff, &error),
+            }
+        }
+        self.subscription = Some(broker.subscribe(name, Arc::clone(watchlist), heritage.feed));
+        Turn::Again
     }
 
     /// Hears one event, or waits for one; the time is that at which the broker has answered.
@@ -135,22 +146,24 @@ impl Feed {
                     _ => Turn::Again,
                 }
             }
-            Err(error) => {
-                self.node.pulse.readiness.set_listening(false);
-                if backoff.is_news(&error) {
-                    let node = &*self.node.name;
-                    log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
-                }
-                Turn::Pause
-            }
+            Err(error) => self.failed(backoff, &error),
         }
+    }
+
+    fn failed(&self, backoff: &mut Backoff, error: &Error) -> Turn {
+        self.node.pulse.readiness.set_listening(false);
+        if backoff.is_news(error) {
+            let node = &*self.node.name;
+            log::warn!(node, reason:% = error; "node {node} hears nothing until the broker is back: {error}");
+        }
+        Turn::Pause
     }
 
     fn on_event(&mut self, event: FeedEvent) -> Result<(), Ended> {
         match event {
             FeedEvent::Message { envelope, number } => {
                 let position = self.order.next(number);
-                return self.route(envelope, position);
+                return self.route(envelope, position, number);
             }
             FeedEvent::Channels { client, channels } => {
                 return self.to_owner(client, Command::Channels { client, channels });
@@ -166,6 +179,7 @@ impl Feed {
                 // Without a log nobody knows what was sent while it did not stand.
                 let hole = self.order.has_begun && !self.order.is_logged;
                 self.order.has_begun = true;
+                self.settled = HashSet::new();
                 if hole {
                     self.order.next(None);
                 }
@@ -215,7 +229,12 @@ impl Feed {
         self.reactors.all().iter().try_for_each(|door| door.push(command()).map_err(|_| Ended))
     }
 
-    fn route(&self, envelope: Envelope, position: Position) -> Result<(), Ended> {
+    fn route(
+        &self,
+        envelope: Envelope,
+        position: Position,
+        number: Option<u64>,
+    ) -> Result<(), Ended> {
         match envelope {
             Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
                 let message = match about {
@@ -229,15 +248,24 @@ impl Feed {
                         id.as_deref(),
                         self.node.config.limits.receipt_content_bytes,
                     );
-                    Arc::new(Inquiry::new(sender, text, acknowledge))
+                    Arc::new(Inquiry::new(sender, text, acknowledge, number))
                 });
-                self.to_owners(receivers, |receivers| Command::Direct {
-                    sender,
-                    receivers,
-                    message: message.clone(),
-                    receipt: receipt.clone(),
-                    past: !self.order.has_begun,
-                })
+                let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
+                    self.to_owners(receivers, |receivers| {
+                        let (message, receipt) = (message.clone(), receipt.clone());
+                        Command::Direct { sender, receivers, message, receipt }
+                    })
+                };
+                let is_settled = |receiver: &ClientId| {
+                    number.is_some_and(|number| self.settled.contains(&(number, *receiver)))
+                };
+                if receipt.is_none() || self.settled.is_empty() {
+                    return hand_on(receivers, receipt);
+                }
+                let (settled, receivers): (Vec<_>, Vec<_>) =
+                    receivers.into_iter().partition(is_settled);
+                hand_on(settled, None)?;
+                hand_on(receivers, receipt)
             }
             Envelope::Channel { sender, channel, content } => {
                 let message = Prepared::text(&content, position);
@@ -292,7 +320,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::MemoryBroker,
-        error::{Error, ErrorKind, Result},
+        error::{ErrorKind, Result},
         server::config::ServerConfig,
     };
 

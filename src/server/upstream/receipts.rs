@@ -16,6 +16,7 @@ use crate::{
             counters::{Counters, add},
         },
     },
+    throttle::Throttle,
 };
 
 /// Bytes of receipts that are published at once, at least one whole receipt.
@@ -67,7 +68,10 @@ impl Receipts {
         self.count(notices.len(), result.is_err());
         self.due.done(notices, result.is_err());
         match &result {
-            Ok(()) => reasons.clear(),
+            Ok(()) => {
+                reasons.clear();
+                self.settle(notices);
+            }
             Err(error) if reasons.are_new(error) => {
                 log::warn!("receipts are dropped until the broker is back: {error}");
             }
@@ -98,6 +102,22 @@ impl Receipts {
                 Err(error)
                     if error.kind() == ErrorKind::Overloaded && attempts.next().is_some() => {}
                 result => return result,
+            }
+        }
+    }
+
+    /// Remembers of which messages senders were told, lest a process that reads the log anew tells them again. Behind the
+    /// receipts: one may rather come twice than never, if this process is killed in between.
+    fn settle(&self, notices: &[Notice]) {
+        let Node { broker, name, pulse, .. } = &*self.node;
+        let settled: Vec<_> = notices.iter().filter_map(Notice::settles).collect();
+        if settled.is_empty() {
+            return;
+        }
+        if let Err(error) = pulse.time(Call::Publish, || broker.settle(name, &settled)) {
+            static FAILED: Throttle = Throttle::new();
+            if let Some(more) = FAILED.admit("settle") {
+                log::warn!(reason:% = error; "receipts may come again after a restart: {error}{more}");
             }
         }
     }

@@ -13,6 +13,7 @@ mod presence;
 mod report;
 mod requests;
 mod scripts;
+mod settled;
 mod tickets;
 
 use std::time::Duration;

@@ -272,8 +272,7 @@ impl World {
         let message =
             Prepared::text(&format!("{id} {}", "x".repeat(chance.below(600))), Position::default());
         let receivers = vec![guest.client.into()];
-        let command =
-            Command::Direct { sender: 0.into(), receivers, message, receipt: None, past: false };
+        let command = Command::Direct { sender: 0.into(), receivers, message, receipt: None };
         self.to_reactor.push(command).unwrap();
     }
 

@@ -237,16 +237,10 @@ impl World {
         }
         let receipt = wants.then(|| {
             let text = ReceiptText::new("", Some(&id.to_string()), 0);
-            Arc::new(Inquiry::new(sender.into(), text, false))
+            Arc::new(Inquiry::new(sender.into(), text, false, None))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
-        self.obey(Command::Direct {
-            sender: sender.into(),
-            receivers,
-            message,
-            receipt,
-            past: false,
-        });
+        self.obey(Command::Direct { sender: sender.into(), receivers, message, receipt });
     }
 
     pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {

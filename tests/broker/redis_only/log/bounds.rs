@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imcore::broker::{Bus, Envelope, RedisBroker, RedisOptions};
+use imcore::broker::{Bus, Envelope, NodeBroker, RedisBroker, RedisOptions};
 use redis::cmd;
 use testkit::eventually;
 
@@ -59,6 +59,36 @@ fn an_idle_stream_is_trimmed_down_to_its_last_message() {
     scene.expect([6]);
 }
 
+#[test]
+fn what_is_settled_goes_with_its_message() {
+    let age = Duration::from_millis(200);
+    let mut scene = Scene::with(RedisOptions { log_age: age, ..options() });
+    let settled = |scene: &Scene| scene.broker.settled(NODE).unwrap().len();
+    scene.send([1]);
+    scene.expect([1]);
+    let first = scene.from;
+    (0..50).for_each(|client| scene.broker.settle(NODE, &[(first, id(client))]).unwrap());
+    assert_eq!(settled(&scene), 50);
+    scene.send([2]);
+    scene.expect([2]);
+    let last = scene.from;
+    eventually("trimmed", || {
+        scene.node.next();
+        scene.entries(&format!("LogOf{NODE}")) == 1
+    });
+    (0..100).for_each(|client| scene.broker.settle(NODE, &[(last, id(client))]).unwrap());
+    assert_eq!(settled(&scene), 100);
+    // Without the log nothing of it is of use.
+    cmd("DEL").arg(scene.key(&format!("LogOf{NODE}"))).exec(&mut scene.admin()).unwrap();
+    (0..100).for_each(|client| scene.broker.settle(NODE, &[(last, id(client))]).unwrap());
+    assert!(settled(&scene) < 70);
+    // What is foreign there costs nobody anything.
+    let key = scene.key(&format!("Settled{NODE}"));
+    cmd("SET").arg(&key).arg("x").exec(&mut scene.admin()).unwrap();
+    assert_eq!(settled(&scene), 0);
+    scene.broker.settle(NODE, &[(last, id(1))]).unwrap_err();
+}
+
 /// The words of the `ACL SETUSER` of one user in the documents.
 fn documented(user: &str) -> Vec<String> {
     let text = std::fs::read_to_string(testkit::root().join("docs/operating.md")).unwrap();
@@ -78,12 +108,14 @@ fn the_documented_rights_suffice_for_the_log() {
         let url = format!("redis://{user}@127.0.0.1:{}", scene.server.port);
         RedisBroker::open(&url, scene.options.clone()).unwrap()
     };
-    let node = Node::quiet(&open("imcore:secret"));
-    scene.broker = open("imhelper:other");
-    scene.node = node;
+    let (broker, helper) = (open("imcore:secret"), open("imhelper:other"));
+    scene.node = Node::quiet(&broker);
+    scene.broker = helper;
     scene.expect_log();
     scene.send([1]);
     scene.expect([1]);
+    (0..65).for_each(|client| broker.settle(NODE, &[(scene.from, id(client))]).unwrap());
+    assert_eq!(broker.settled(NODE).unwrap().len(), 65);
     // Neither the node nor the helper is taken for one that may have lost something.
     scene.cut();
     scene.send([2]);

@@ -34,6 +34,7 @@ script!(REAP, P = 1, "clock", "leaving", "reap");
 script!(REJOIN, P = 1, "clock", "leaving", "rejoin");
 script!(RENEW, "renew");
 script!(REPORT, P = 1, "clock", "leaving", "report");
+script!(SETTLE, P = 1, "settle");
 script!(TAKING, P = 1, "clock", "taking");
 script!(VOID, P = 1, "clock", "void");
 
