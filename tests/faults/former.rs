@@ -475,3 +475,68 @@ fn receipts_come_once_whatever_happens_to_the_node() {
         assert_eq!(receipts(1), "last 6 offline", "after {how}");
     }
 }
+
+/// Somebody who knows of no log, as a helper without that setting, and the original's.
+#[test]
+fn what_no_log_has_is_never_missing_in_silence() {
+    let mut cluster = Cluster::with_log("60", true);
+    let mut phone = cluster.phone(2);
+    eventually("online", || cluster.im.is_online(2).is_ok_and(|is| is));
+    let other = ImClient::builder().servers(names(2)).redis(cluster.redis.url()).build().unwrap();
+    let send = |text: &str| patiently(|| other.send(Message::to([2]), text));
+    let logged =
+        |cluster: &Cluster, text: &str| patiently(|| cluster.im.send(Message::to([2]), text));
+    let noted = |cluster: &Cluster| {
+        let mut get = redis::cmd("HGET");
+        get.arg("im_v2_wsLogHead").arg("Plainnode-0");
+        let text: Option<String> = get.query(&mut cluster.redis.connect()).unwrap();
+        let words: Vec<u64> =
+            text.unwrap_or_default().split(' ').filter_map(|word| word.parse().ok()).collect();
+        (words.first().copied(), words.last().is_some_and(|strange| *strange > 0))
+    };
+    // While nobody serves it.
+    cluster.nodes[0].kill();
+    send("dead");
+    cluster.nodes[0] = cluster.start(0);
+    phone.back(&cluster);
+    assert_eq!(phone.hello["why"], "epoch", "{}", phone.hello);
+    // While the client is away: by the node that dies then, at once and later.
+    for later in [false, true] {
+        phone.socket = None;
+        let before = noted(&cluster).0;
+        send("away");
+        eventually("heard", || !later || noted(&cluster).0 > before);
+        cluster.kill_and_start();
+        phone.back(&cluster);
+        assert_eq!(phone.hello["why"], "epoch", "later: {later}, {}", phone.hello);
+    }
+    // What came before the last of the log is behind everybody.
+    send("heard");
+    assert_eq!(phone.message(), "heard");
+    eventually("noted", || noted(&cluster).0 == Some(4));
+    logged(&cluster, "and logged");
+    assert_eq!(phone.message(), "and logged");
+    cluster.kill_and_start();
+    phone.back(&cluster);
+    assert_eq!(phone.hello["resumed"], true, "{}", phone.hello);
+    // Of senders that do not even count it is known that there are such.
+    let uncounted = || {
+        let envelope = r#"{"Item1":0,"Item2":[2],"Item3":"\"strange\"","Item4":false}"#;
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg("im_v2_wsServernode-0")
+            .arg(envelope)
+            .exec(&mut cluster.redis.connect())
+            .unwrap();
+    };
+    uncounted();
+    assert_eq!(phone.message(), "strange");
+    eventually("noticed", || noted(&cluster).1);
+    logged(&cluster, "and logged");
+    assert_eq!(phone.message(), "and logged");
+    cluster.nodes[0].kill();
+    uncounted();
+    cluster.nodes[0] = cluster.start(0);
+    phone.back(&cluster);
+    assert_eq!(phone.hello["why"], "epoch", "{}", phone.hello);
+}

@@ -25,9 +25,10 @@ impl RedisFeed {
         fresh: bool,
     ) -> Result<()> {
         let data = &mut connections.data;
-        let mut head = data.enter(&self.node, wrong)?;
+        let goes_on = self.from_log && self.cursor.is_none();
+        let mut head = data.enter(&self.node, wrong, goes_on)?;
         if let Some(wrong) = self.cursor.as_ref().and_then(|cursor| cursor.wrong(&head)) {
-            head = data.enter(&self.node, Some(&wrong))?;
+            head = data.enter(&self.node, Some(&wrong), false)?;
         }
         // What was under way looked at the log before that.
         self.probes.give_up();
@@ -55,6 +56,13 @@ impl RedisFeed {
         } else {
             let floors = connections.data.floors(&self.node, &head)?;
             if let Some((cursor, reading)) = Cursor::from_start(&head, floors) {
+                let begins = floors[OWN].max(floors[ALL]);
+                if let Told::Log { epoch, from } = cursor.told::<Logged>()
+                    && from > begins
+                {
+                    // Where it begins; the hole that it has is told behind that.
+                    self.ready.push_back(FeedEvent::Log { epoch, from: begins });
+                }
                 (self.cursor, self.reading) = (Some(cursor), Some(reading));
             }
         }

@@ -36,6 +36,11 @@ impl Gap {
         self.heard += 1;
     }
 
+    /// How many messages were counted that were all heard, or told of.
+    pub(super) fn counted(&self) -> Option<u64> {
+        self.counted.filter(|_| !self.broken)
+    }
+
     /// Whether there are senders of whose messages nobody can tell whether they are missing.
     pub(super) fn has_strangers(&self) -> bool {
         self.strangers

@@ -241,7 +241,7 @@ impl RedisFeed {
         let probe = self.probes.next();
         let data = &mut connections.data;
         let (published, head) = if count && self.backend.options.log {
-            let (published, head) = data.check(&self.node, &self.topic, &probe)?;
+            let (published, head) = data.check(&self.node, &self.topic, &probe, &self.gap)?;
             (Some(published), Some(head))
         } else {
             (data.probe(&self.node, &self.topic, &probe, count)?, None)

@@ -7,6 +7,7 @@ use redis::{Cmd, Pipeline, Value, cmd};
 use super::{
     cursor::{ALL, Entry, Head, OWN},
     data::Data,
+    gap::Gap,
 };
 use crate::{
     broker::redis::link::reply,
@@ -52,14 +53,15 @@ pub(super) type Logged = Result<Envelope, Malformed>;
 
 impl Data {
     /// Looks at the head of the log of `node`; in a Redis that is not the one the log was last looked at in, and for
-    /// the epoch `wrong`, a new epoch begins.
-    pub(super) fn enter(&mut self, node: &str, wrong: Option<&str>) -> Result<Head> {
+    /// the epoch `wrong`, a new epoch begins. `goes_on`: from a former process, which may have heard what no log has.
+    pub(super) fn enter(&mut self, node: &str, wrong: Option<&str>, goes_on: bool) -> Result<Head> {
         let run = self.run()?;
         let mut enter = cmd("EVAL");
         enter.arg(ENTER).arg(0).arg(self.backend.layout.prefix()).arg(node).arg(run);
         enter.arg(format!("{:016x}", random_u64()?)).arg(wrong.unwrap_or_default());
         let options = &self.backend.options;
         enter.arg(options.log_age.as_micros().to_string()).arg(options.log_bytes);
+        enter.arg(u8::from(goes_on));
         let reply = self.ask_for(&enter)?;
         Ok(head(&mut reply::items(reply).into_iter()))
     }
@@ -82,16 +84,20 @@ impl Data {
     }
 
     /// Publishes `probe` in one step with a look at how many messages were published that no log has, and at the head
-    /// of the log. Fails if the subscription that it is for is not there.
+    /// of the log, where it is noted what of these messages was heard. Fails if the subscription that it is for is not
+    /// there.
     pub(super) fn check(
         &mut self,
         node: &str,
         topic: &str,
         probe: &Envelope,
+        heard: &Gap,
     ) -> Result<(u64, Head)> {
         let mut check = cmd("EVAL");
         check.arg(CHECK).arg(0).arg(self.backend.layout.prefix()).arg(node).arg(topic);
         check.arg(probe.encode()).arg(self.backend.options.log_age.as_micros().to_string());
+        check.arg(heard.counted().map(|count| count.to_string()).unwrap_or_default());
+        check.arg(u8::from(heard.has_strangers()));
         let mut items = reply::items(self.ask_for(&check)?).into_iter();
         let mut number = || reply::number(items.next().unwrap_or(Value::Nil));
         let (heard, published) = (number(), number().max(0) as u64);
