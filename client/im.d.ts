@@ -36,9 +36,9 @@ export type ImErrorKind =
   | "leave"
   /** A message was binary, or `decode` failed on it. It was dropped. */
   | "decode"
-  /** `onMessage` failed, or a position could not be saved. */
+  /** `onMessage` failed, or has not returned for 30 s; or a position could not be loaded or saved. */
   | "handler"
-  /** `onResync` failed; it is called again. */
+  /** `onResync` failed, and is called again; or has not returned for 30 s. */
   | "resync";
 
 export class ImError extends Error {
@@ -69,12 +69,21 @@ export type ImSocketClass = new (url: string, protocols?: any) => ImSocket;
  * which then gets what came since.
  */
 export interface ImPosition {
+  /** Called once per `connect()`. What fails, or takes more than 3 s, is told (`handler`), and the client begins anew. */
   load(): string | null | undefined | Promise<string | null | undefined>;
-  /** Called after each handled message, and with `""` when there is nothing to go on from any more: signed out, kicked. */
-  save(position: string): void;
+  /**
+   * Called after each handled message, one call at a time, with the newest position; and with `""` when there is nothing to go on from
+   * any more: signed out, kicked, somebody else goes on from there. Only when it has returned, and what it returned is fulfilled, is the
+   * node told. What fails, or takes more than 10 s, is told (`handler`) and passed over: the next page gets some messages twice, or
+   * loads its state.
+   */
+  save(position: string): unknown;
 }
 
-/** A place in `sessionStorage`, by user, for pages that are reloaded. A duplicated tab does not go on from it. */
+/**
+ * A place in `sessionStorage`, by user, for pages that are reloaded. A duplicated tab does not go on from it.
+ * Where there is no `sessionStorage` (Node, workers) it throws.
+ */
 export function sessionPosition(user: string): ImPosition;
 
 /** What `onMessage` is told beside the message. */
@@ -92,6 +101,8 @@ export interface ImResync {
   why: "expired" | "epoch" | "ahead" | "too_much" | undefined;
   /** The position from which on messages are handed on once this is done. */
   position: string;
+  /** Aborted when this load is of no use any more: another one takes its place, or the client was closed. Pass it to `fetch`. */
+  signal: Signal;
 }
 
 /** What all callbacks get. Pass `signal` to `fetch`: a call that is given up must not go on in the background. */
@@ -102,7 +113,7 @@ export interface ImContext {
 export interface ImClientOptions {
   /**
    * Where your web API gives out addresses; the usual alternative to `getUrl`. It is asked by POST, must answer
-   * `{"url": ".."}`, and is never cached. Status 401 (and a `url` of null) ends it all; any other failure is tried again,
+   * `{"url": ".."}`, and is never cached. Outside of pages (Node) it must begin with `https://` or `http://`. Status 401 (and a `url` of null) ends it all; any other failure is tried again,
    * after the `Retry-After` of its answer if there is one.
    */
   address?: string | Url;
@@ -113,16 +124,18 @@ export interface ImClientOptions {
    */
   getUrl?: (context: ImContext & { attempt: number }) => UrlAnswer | Promise<UrlAnswer>;
   /**
-   * Handles one message; awaited, so the next one comes after it. Only then its position is saved and the server told that it was
-   * handled. If it fails, it is called again up to `retries` times, and the message is passed over. Where the node cannot resume, it is
-   * called all the same, and nothing waits for it.
+   * Handles one message; awaited, so the next one, and `onResync`, come after it. Only then its position is saved and the server told
+   * that it was handled; a message that was not handled when the connection broke comes again. If it fails, it is called again up to
+   * `retries` times; then the message is passed over, counts as handled, and is counted in `stats.passedOver`. One that does not return
+   * is told after 30 s, and waited for on and on. Where the node cannot resume, it is called all the same.
    */
   onMessage?: (message: any, context: ImMessageContext) => unknown;
-  /** Calls of `onMessage` for one message after the first has failed. Default 0. */
+  /** How often `onMessage` is called again for a message that it failed on. Default 0. */
   retries?: number;
   /**
    * Loads the state from your web API: at the first connection, and whenever messages may be missing. Messages wait until it is done.
-   * If it fails, it is called again. Where the node cannot resume, it is called after each connect.
+   * If it fails, it is called again. Where the node cannot resume, it is called after each connect. Without it, listen to `resync`: the
+   * client itself does not know what is missing.
    */
   onResync?: (resync: ImResync) => unknown;
   /** Whether nodes are asked for connections that can be resumed (`imcore.1`). Default true. */
@@ -182,7 +195,11 @@ export interface ImReceipt {
   receipt?: string;
   /** Whom the message was for; always text on a connection that can be resumed. */
   to: number | string;
-  /** `acknowledged`: the receiver has it. `expired`: it was waited for, and did not come back in time. */
+  /**
+   * `sent`: written to a connection of the receiver. `acknowledged`: the receiver has handled it, if it speaks `imcore.1`; the device of
+   * any other has it. `offline`: it had no connection. `expired`: it was away and waited for, and did not come back in time, or more came
+   * for it than is kept. Over a restart of the receiver's node that stays open, and is answered by the next process if there is a log.
+   */
   status: "sent" | "acknowledged" | "offline" | "expired";
 }
 
@@ -197,13 +214,25 @@ export interface ImEventMap<Message = any> {
   message: ImEvent<Message>;
   /** The connection goes on from the one before: what was missed follows. */
   resumed: ImEvent<{ missed: number }>;
-  /** The state is loaded anew: `onResync` is called. */
+  /** The state is to be loaded: messages may be missing (`why`; nothing at the first connection). `onResync`, if given, is called. */
   resync: ImEvent<{ why: ImResync["why"] }>;
   receipt: ImEvent<ImReceipt>;
   /** The server or the network closed the connection, or refused it (1006). */
   close: ImEvent<{ code: number; reason: string; wasClean: boolean; willReconnect: boolean }>;
   kicked: ImEvent<{ reason: string }>;
   error: ImEvent<ImError>;
+}
+
+export interface ImStats {
+  /** Connections after the first. */
+  reconnects: number;
+  /** Those that went on from where the one before had ended, and how many messages these brought that had been missed. */
+  resumed: number;
+  replayed: number;
+  /** Messages that were passed over, because `onMessage` had failed on them. */
+  passedOver: number;
+  /** When something was heard last, as `Date.now()` counts; 0: never. */
+  heardAt: number;
 }
 
 /** A listener may name the browser's `CustomEvent` instead. */
@@ -225,6 +254,8 @@ export class ImClient<Message = any> {
   readonly isOpen: boolean;
   /** Whether the application is loading its state (`onResync`), and messages wait for that. */
   readonly isSyncing: boolean;
+  /** What there was so far, for a look when something is odd. */
+  readonly stats: ImStats;
   /** Rooms to join again after each reconnect. Yours to edit. */
   readonly rooms: Set<string>;
   /** Connects, and stays connected until `close()`, a kick or a fatal close code. Nothing happens if it has not ended. */
@@ -241,6 +272,8 @@ export class ImClient<Message = any> {
   /** Forgets a room, and leaves it by the option `leave`, with or without a connection. */
   leave(room: string): Promise<boolean>;
 
+  /** Listens, without the event around its detail, until what it returns is called. */
+  on<K extends keyof ImEventMap>(type: K, listener: (detail: ImEventMap<Message>[K]["detail"]) => unknown): () => void;
   addEventListener<K extends keyof ImEventMap>(type: K, listener: Listener<ImEventMap<Message>[K]> | null, options?: boolean | ListenOptions): void;
   dispatchEvent(event: BaseEvent): boolean;
   removeEventListener<K extends keyof ImEventMap>(type: K, listener: Listener<ImEventMap<Message>[K]> | null, options?: boolean | ListenOptions): void;

@@ -4,6 +4,7 @@ import { ImError, inWords, shown } from "./error.js";
 import { retryAfter } from "./time.js";
 
 /** @typedef {import("../im.d.ts").ImClientOptions} ImClientOptions */
+/** @typedef {import("./environment.js").Environment} Environment */
 
 /** A refusal of the web API. `retryAfter` is what its header says. */
 class Refused extends Error {
@@ -19,35 +20,36 @@ class Refused extends Error {
 
 /**
  * The address for one attempt.
+ * @param {Environment} env
  * @param {ImClientOptions} options
- * @param {{ signal: AbortSignal, attempt: number }} context
+ * @param {{ signal: any, attempt: number }} context
  * @returns {Promise<string | null>} null: no connection is wanted any more
  * @throws {ImError} there is none now; another attempt may have one
  */
-export async function askForAddress(options, context) {
+export async function askForAddress(env, options, context) {
   const asked = options.getUrl ? "getUrl" : String(options.address);
   let answer;
   try {
-    answer = await (options.getUrl ? options.getUrl(context) : post(asked, context.signal));
+    answer = await (options.getUrl ? options.getUrl(context) : post(env, asked, context.signal));
   } catch (cause) {
     const error = new ImError("url", `${asked} failed: ${inWords(cause)}`, cause);
-    error.retryAfter = retryAfter(/** @type {any} */ (cause)?.retryAfter);
+    error.retryAfter = retryAfter(/** @type {any} */ (cause)?.retryAfter, env.wall());
     throw error;
   }
   return answer === null ? null : checked(asked, answer);
 }
 
 /**
+ * @param {Environment} env
  * @param {string} address
- * @param {AbortSignal} signal
+ * @param {any} signal
  * @returns {Promise<unknown>}
  */
-async function post(address, signal) {
-  const headers = { Accept: "application/json" };
-  const answer = await fetch(address, { method: "POST", cache: "no-store", headers, signal });
+async function post(env, address, signal) {
+  const answer = await env.post(address, signal);
   if (answer.status === 401) return null;
-  if (!answer.ok) throw new Refused(`status ${answer.status}`, answer.headers.get("Retry-After"));
-  const body = await answer.json();
+  if (!answer.ok) throw new Refused(`status ${answer.status}`, answer.retryAfter);
+  const body = await answer.body();
   return typeof body === "object" && body !== null && "url" in body ? body.url : body;
 }
 
@@ -67,12 +69,7 @@ function checked(asked, answer) {
 
 /** @param {string} text */
 function isAbsolute(text) {
-  if (!/^wss?:\/\/[^/?#\s]/i.test(text)) return false;
-  try {
-    return Boolean(new URL(text));
-  } catch {
-    return false;
-  }
+  return /^wss?:\/\/[^/?#\s:][^/?#\s]*(?:[/?#]|$)/i.test(text);
 }
 
 /** @param {unknown} answer */

@@ -2,8 +2,8 @@
 // of the application. It decides; what to do about a dead link is its owner's business.
 
 import { isRefusal } from "./error.js";
-import { isOnline } from "./page.js";
-import { drawn, now, step } from "./time.js";
+import { Scope } from "./scope.js";
+import { step } from "./time.js";
 
 /** How often an open link is looked at; more often where a shorter silence counts. */
 const WATCH_MS = 5_000;
@@ -13,17 +13,28 @@ const SLEPT_MS = 90_000;
 /** Pauses between checks that could not tell. */
 const FIRST_PAUSE_MS = 10_000;
 const LONGEST_PAUSE_MS = 300_000;
+/** A patient link is given this many times as long at most: 40 s become more than 5 min. */
+const LARGEST_PATIENCE = 8;
 
 /** The doubt that many links have at the same moment, if what they listen to has stopped. */
 export const SILENCE = "silence";
 
 export class Liveness {
+  #env;
   #check;
   #checkWithin;
   #silence;
   #listener;
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #watcher;
+  /**
+   * A message is seen when all of it is here, and what the node says meanwhile stands behind it: a link that is busy with a large one
+   * looks dead. So one that was given up, and had brought nothing but its greeting, gives the next one twice the time.
+   */
+  #patience = 1;
+  #mostPatience;
+  /** How often something was heard on this link. */
+  #heardTimes = 0;
+  /** @type {(() => void) | null} Ends the wait for the next watch; there is none without a link. */
+  #cancelWatch = null;
   #watchMs;
   #heardAt = 0;
   /** When the last watch was, by both clocks. */
@@ -37,10 +48,13 @@ export class Liveness {
   #answer = null;
 
   /**
-   * @param {{ check?: import("../im.d.ts").ImClientOptions["check"], checkWithin: number, silence: number }} options
+   * @param {import("./environment.js").Environment} env
+   * @param {{ check?: import("../im.d.ts").ImClientOptions["check"], checkWithin: number, silence: number, isPatient?: boolean }} options
    * @param {{ alive: () => void, dead: (why: string) => void }} listener
    */
-  constructor({ check, checkWithin, silence }, listener) {
+  constructor(env, { check, checkWithin, silence, isPatient = false }, listener) {
+    this.#env = env;
+    this.#mostPatience = isPatient ? LARGEST_PATIENCE : 1;
     this.#check = check;
     this.#checkWithin = checkWithin;
     this.#silence = silence;
@@ -51,22 +65,25 @@ export class Liveness {
   /** The link is open. */
   start() {
     this.stop();
-    this.#heardAt = now();
-    this.#watchedAt = { steady: now(), wall: Date.now() };
-    this.#watcher = setInterval(() => this.#watch(), this.#watchMs);
+    this.#heardAt = this.#env.now();
+    this.#heardTimes = 0;
+    this.#watchLater();
   }
 
   /** There is no link any more. */
   stop() {
-    clearInterval(this.#watcher);
-    this.#watcher = undefined;
+    this.#cancelWatch?.();
+    this.#cancelWatch = null;
     this.#forget();
     this.#answer?.("stopped");
   }
 
   /** Something has arrived. */
   heard() {
-    this.#heardAt = now();
+    const isSoon = this.quietFor < (this.#silence * this.#patience) / 2;
+    this.#heardAt = this.#env.now();
+    this.#heardTimes += 1;
+    if (isSoon && this.#heardTimes > 1) this.#patience = Math.max(1, this.#patience / 2);
     this.#forget();
     this.#answer?.("alive");
     this.#listener.alive();
@@ -74,7 +91,7 @@ export class Liveness {
 
   /** Milliseconds since something was heard. */
   get quietFor() {
-    return now() - this.#heardAt;
+    return this.#env.now() - this.#heardAt;
   }
 
   /**
@@ -83,18 +100,24 @@ export class Liveness {
    */
   async suspect(why) {
     // One check at a time.
-    if (this.#watcher === undefined || this.#answer) return;
+    if (!this.#cancelWatch || this.#answer) return;
     this.#doubt = why;
     const check = this.#check;
     if (!check) {
       // Without a network nothing can be replaced. Silence was promised to be death, whatever the browser says.
-      if (isOnline() || why === SILENCE) this.#listener.dead(why);
+      if (this.#env.isOnline() || why === SILENCE) this.#listener.dead(why);
       return;
     }
     const verdict = await this.#verdict(check);
     if (verdict === "alive") this.#listener.alive();
-    else if (verdict === "dead") this.#listener.dead(why);
+    else if (verdict === "dead") this.#giveUp(why);
     else if (verdict === "unknown") this.#postpone();
+  }
+
+  /** @param {string} why */
+  #giveUp(why) {
+    if (this.#heardTimes <= 1) this.#patience = Math.min(this.#mostPatience, this.#patience * 2);
+    this.#listener.dead(why);
   }
 
   #forget() {
@@ -107,19 +130,24 @@ export class Liveness {
   #postpone() {
     const pause = step(FIRST_PAUSE_MS, this.#unknowns, LONGEST_PAUSE_MS);
     this.#unknowns += 1;
-    this.#checkAgainAt = now() + pause / 2 + drawn(pause / 2);
+    this.#checkAgainAt = this.#env.now() + pause / 2 + this.#env.random() * (pause / 2);
+  }
+
+  #watchLater() {
+    this.#watchedAt = { steady: this.#env.now(), wall: this.#env.wall() };
+    this.#cancelWatch = this.#env.later(this.#watchMs, () => this.#watch());
   }
 
   #watch() {
-    const [steady, wall] = [now(), Date.now()];
+    const [steady, wall] = [this.#env.now(), this.#env.wall()];
     const late = [steady - this.#watchedAt.steady, wall - this.#watchedAt.wall].map((passed) => passed - this.#watchMs);
-    this.#watchedAt = { steady, wall };
+    this.#watchLater();
     // A clock may be set, and the steady one stands still in sleep on some machines. A check will tell; without one both
     // clocks must agree.
     const slept = (this.#check ? Math.max(...late) : Math.min(...late)) >= SLEPT_MS;
     if (slept) this.suspect("the machine slept");
     else if (steady < this.#checkAgainAt) return;
-    else if (this.#silence && this.quietFor >= this.#silence) this.suspect(SILENCE);
+    else if (this.#silence && this.quietFor >= this.#silence * this.#patience) this.suspect(SILENCE);
     else if (this.#doubt) this.suspect(this.#doubt);
   }
 
@@ -130,17 +158,18 @@ export class Liveness {
    */
   #verdict(check) {
     return new Promise((resolve) => {
-      const scope = new AbortController();
+      const scope = new Scope(this.#env);
+      const within = this.#checkWithin * this.#patience;
       /** @param {"alive" | "dead" | "unknown" | "stopped"} verdict */
       const end = (verdict) => {
         if (this.#answer !== end) return;
         this.#answer = null;
-        clearTimeout(timer);
+        cancel();
         if (verdict === "alive") this.#forget();
         resolve(verdict);
-        scope.abort();
+        scope.end();
       };
-      let timer = setTimeout(() => end("unknown"), this.#checkWithin);
+      let cancel = this.#env.later(within, () => end("unknown"));
       this.#answer = end;
       Promise.resolve()
         .then(() => check({ signal: scope.signal }))
@@ -150,8 +179,8 @@ export class Liveness {
           else if (isRefusal(answer)) end("unknown");
           else {
             // The check had something sent to us, and its arrival is the answer.
-            clearTimeout(timer);
-            timer = setTimeout(() => end("dead"), this.#checkWithin);
+            cancel();
+            cancel = this.#env.later(within, () => end("dead"));
           }
         })
         .catch(() => end("unknown"));

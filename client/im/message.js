@@ -2,6 +2,9 @@
 
 /** @typedef {import("../im.d.ts").ImReceipt} ImReceipt */
 
+/** What a node says became of a message. */
+const STATUSES = ["sent", "acknowledged", "offline", "expired"];
+
 /**
  * Reads what a socket receives: the JSON that was sent, or the bare text if it is none.
  * @param {string} text
@@ -35,6 +38,6 @@ export function read(text, decode) {
  */
 function isReceipt(value) {
   return typeof value === "object" && value !== null && typeof value.receipt === "string"
-    && ["number", "string", "bigint"].includes(typeof value.to) && ["sent", "offline"].includes(value.status)
+    && ["number", "string", "bigint"].includes(typeof value.to) && STATUSES.includes(value.status)
     && ("content" in value || typeof value.id === "string");
 }

@@ -17,20 +17,28 @@ const DEFAULTS = {
 /** The same for what is no time. */
 const RETRIES = 0;
 
-/** What may be a function and nothing else. */
+/** What may be a function and nothing else, what may be anything, and so all that there is. */
 const CALLS = /** @type {const} */ (["getUrl", "rejoin", "leave", "check", "decode", "WebSocket", "onMessage", "onResync"]);
+const NAMES = [...CALLS, ...Object.keys(DEFAULTS), "address", "rooms", "retries", "resume", "position"];
 
 /**
  * @param {ImClientOptions} options
+ * @param {boolean} hasBase whether a relative address means something here
  * @returns {ImClientOptions & typeof DEFAULTS & { rooms: Set<string>, retries: number, resume: boolean }}
  */
-export function complete(options) {
+export function complete(options, hasBase) {
   if (options?.getUrl === undefined && options?.address === undefined) {
     throw new TypeError("ImClient: one of getUrl (a function) and address (of your web API) must be given");
   }
+  for (const name of Object.keys(options)) {
+    if (!NAMES.includes(name)) throw new TypeError(`ImClient: there is no option ${name}${meant(name)}`);
+  }
   const { address } = options;
-  if (address !== undefined && typeof address !== "string" && !(address instanceof URL)) {
+  if (address !== undefined && typeof address !== "string" && Object.prototype.toString.call(address) !== "[object URL]") {
     throw new TypeError(`ImClient: address must be a text or a URL, not ${shown(address)}`);
+  }
+  if (address !== undefined && !hasBase && !/^https?:\/\//i.test(String(address))) {
+    throw new TypeError(`ImClient: address must begin with https:// or http:// here, where no page has an address of its own, not ${shown(address)}`);
   }
   for (const name of CALLS) {
     const value = options[name];
@@ -54,6 +62,16 @@ export function complete(options) {
     throw new TypeError(`ImClient: position must have load and save, not ${shown(position)}`);
   }
   return all;
+}
+
+/**
+ * The option that was meant, if one is close; else all of them.
+ * @param {string} name
+ */
+function meant(name) {
+  const key = (/** @type {string} */ text) => [...text.toLowerCase()].sort().join("");
+  const close = NAMES.find((known) => key(known) === key(name) || known.startsWith(name) || name.startsWith(known));
+  return close ? `; is ${close} meant?` : `; there are ${[...NAMES].sort().join(", ")}`;
 }
 
 /**

@@ -4,35 +4,38 @@
 // leaves never run side by side: otherwise a join that is under way could land behind the leave and undo it.
 
 import { ImError, inWords, isRefusal } from "./error.js";
-import { clamp, drawn, step, within } from "./time.js";
+import { Scope, within } from "./scope.js";
+import { clamp, step } from "./time.js";
 
 /** @typedef {"join" | "leave"} Kind */
 
 export class Rooms {
   /** What the application wants to be in. It may edit this set itself. */
   wanted;
+  #env;
   #options;
   #emit;
   #isOpen = false;
   #isStopped = false;
-  /** All wanted rooms are due: the connection is new. */
+  /** All wanted rooms are due: the server does not know them. */
   #isNew = false;
   /** @type {Record<Kind, Set<string>>} */
   #due = { join: new Set(), leave: new Set() };
-  /** @type {{ kind: Kind, scope: AbortController } | null} */
+  /** @type {{ kind: Kind, scope: Scope } | null} */
   #call = null;
   #isRunning = false;
   #failures = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
+  #cancelRetry = () => {};
   /** @type {{ kind: Kind, room: string, resolve: (isDone: boolean) => void }[]} */
   #waiting = [];
 
   /**
+   * @param {import("./environment.js").Environment} env
    * @param {ReturnType<typeof import("./options.js").complete>} options
    * @param {(type: string, detail: unknown) => void} emit
    */
-  constructor(options, emit) {
+  constructor(env, options, emit) {
+    this.#env = env;
     this.#options = options;
     this.wanted = options.rooms;
     this.#emit = emit;
@@ -45,16 +48,16 @@ export class Rooms {
   opened(isKept = false) {
     this.#isOpen = true;
     this.#isStopped = false;
-    this.#isNew = !isKept && this.wanted.size > 0;
+    // What a former connection has left undone is still due.
+    this.#isNew = (this.#isNew || !isKept) && this.wanted.size > 0;
     this.#failures = 0;
     this.#run();
   }
 
-  /** The connection is gone: what it was joined to is void. */
+  /** The connection is gone, and with it a join that is under way. */
   ended() {
     this.#isOpen = false;
-    this.#isNew = false;
-    if (this.#call?.kind === "join") this.#call.scope.abort();
+    if (this.#call?.kind === "join") this.#call.scope.end();
   }
 
   /** No connection is wanted any more. Leaves that are due are still tried once: other tabs may keep the user in. */
@@ -110,7 +113,7 @@ export class Rooms {
   async #run() {
     if (this.#isRunning) return;
     this.#isRunning = true;
-    clearTimeout(this.#timer);
+    this.#cancelRetry();
     for (let task = this.#next(); task; task = this.#next()) {
       if (!(await this.#carryOut(task.kind, task.rooms))) break;
     }
@@ -123,12 +126,12 @@ export class Rooms {
    * @returns {Promise<boolean>} whether to go on at once
    */
   async #carryOut(kind, rooms) {
-    const scope = new AbortController();
+    const scope = new Scope(this.#env);
     this.#call = { kind, scope };
     const wasNew = kind === "join" && this.#isNew;
     try {
       const call = kind === "join" ? this.#options.rejoin : this.#options.leave;
-      const answer = await within(this.#options.rejoinWithin, scope, (context) => call?.(rooms, context));
+      const answer = await within(this.#env, this.#options.rejoinWithin, scope, (context) => call?.(rooms, context));
       if (isRefusal(answer)) throw new Error(`status ${/** @type {Response} */ (answer).status}`);
     } catch (error) {
       return this.#failed(kind, rooms, error);
@@ -172,9 +175,9 @@ export class Rooms {
       return false;
     }
     const { firstPause, longestPause } = this.#options;
-    const pause = clamp(drawn(step(firstPause, this.#failures, longestPause)));
+    const pause = clamp(this.#env.random() * step(firstPause, this.#failures, longestPause));
     this.#failures += 1;
-    this.#timer = setTimeout(() => this.#run(), pause);
+    this.#cancelRetry = this.#env.later(pause, () => this.#run());
     const what = kind === "join" ? "joined" : "left";
     this.#emit("error", new ImError(kind === "join" ? "rejoin" : "leave", `rooms could not be ${what}; trying again: ${inWords(error)}`, error));
     return false;

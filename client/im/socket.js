@@ -10,21 +10,7 @@ const CLOSE_FOLLOWS_MS = 1_000;
 /** The same for an attempt: both are one event in browsers, and a page's policy is told a moment later. */
 const REFUSAL_FOLLOWS_MS = 50;
 
-/**
- * @typedef {object} End
- * @property {number} code
- * @property {string} reason
- * @property {boolean} wasClean
- * @property {boolean} wasOpen
- * @property {string} [forbiddenBy] the directive of the page's policy that does not allow this address
- */
-
-/**
- * @typedef {object} Listener
- * @property {() => void} opened at most once
- * @property {(data: unknown) => void} received
- * @property {(end: End) => void} ended exactly once, unless `close` was called before; nothing comes after it
- */
+/** @typedef {import("./environment.js").LinkListener} LinkListener */
 
 /**
  * The class to connect with, if there is one.
@@ -36,11 +22,12 @@ export function socketClass(given) {
   return typeof found === "function" ? found : undefined;
 }
 
+/** A `Link` of an environment. */
 export class Socket {
   /** @type {import("../im.d.ts").ImSocket} */
   #socket;
   #url;
-  /** @type {Listener | null} Until the end has been told. */
+  /** @type {LinkListener | null} Until the end has been told. */
   #listener;
   #wasOpen = false;
   #forbiddenBy = "";
@@ -55,7 +42,7 @@ export class Socket {
    * @param {import("../im.d.ts").ImSocketClass} Class
    * @param {string} url
    * @param {string[]} protocols to be asked for; none: the engine is not told of any
-   * @param {Listener} listener
+   * @param {LinkListener} listener
    * @throws {ImError} the engine does not take the address
    */
   constructor(Class, url, protocols, listener) {
@@ -132,8 +119,8 @@ export class Socket {
 
   /** @param {{ code: number, reason: string, wasClean: boolean }} event */
   #end({ code, reason, wasClean }) {
-    const forbiddenBy = this.#forbiddenBy || undefined;
-    this.#finish()?.ended({ code, reason, wasClean, wasOpen: this.#wasOpen, forbiddenBy });
+    const forbidden = this.#forbiddenBy ? inPolicy(this.#url, this.#forbiddenBy) : undefined;
+    this.#finish()?.ended({ code, reason, wasClean, wasOpen: this.#wasOpen, forbidden });
   }
 
   /** The listener, to the first who asks. */
@@ -150,6 +137,14 @@ export class Socket {
     if (disposition === "report" || effectiveDirective !== "connect-src" || !isSameHost(blockedURI, this.#url)) return;
     this.#forbiddenBy = effectiveDirective;
   }
+}
+
+/**
+ * @param {string} url
+ * @param {string} directive
+ */
+function inPolicy(url, directive) {
+  return `the Content-Security-Policy (CSP) of this page forbids ${new URL(url).origin}; its ${directive} must list it`;
 }
 
 /**

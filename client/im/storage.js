@@ -8,19 +8,32 @@
  * @returns {import("../im.d.ts").ImPosition}
  */
 export function sessionPosition(user) {
+  if (typeof user !== "string" || user === "") throw new TypeError("sessionPosition: it needs the name of the user");
+  if (!hasStorage()) {
+    throw new TypeError("sessionPosition: there is no sessionStorage here (it is for pages); give position an own { load, save }");
+  }
   const key = `imcore:${user}`;
   return {
     async load() {
-      const stored = globalThis.sessionStorage?.getItem(key) ?? "";
+      const stored = globalThis.sessionStorage.getItem(key) ?? "";
       return stored && (await hold(stored.split(" ")[0])) ? stored : "";
     },
     save(position) {
-      if (position) globalThis.sessionStorage?.setItem(key, position);
-      else globalThis.sessionStorage?.removeItem(key);
+      if (position) globalThis.sessionStorage.setItem(key, position);
+      else globalThis.sessionStorage.removeItem(key);
       const [identity] = position.split(" ");
       if (identity) hold(identity);
     },
   };
+}
+
+/** A page that may not use it is told so by load and save, and works without. */
+function hasStorage() {
+  try {
+    return Boolean(globalThis.sessionStorage);
+  } catch {
+    return true;
+  }
 }
 
 /** @type {Set<string>} What this page holds. */

@@ -1,27 +1,19 @@
-// What a client of `imcore.1` has of the stream of its messages: where it is, what waits for the application, what the node is
-// told of it.
+// What a client of `imcore.1` has of the stream of its messages: which connection it goes on from, and where; what the node is told
+// of it. Docs: docs/protocol.md, "imcore.1".
 //
 // One for all connections of a client. Told of every frame and of every connection; knows no socket, no pause and no page. Its
-// promise: each message is handed on once and in order, and its position is stored and acknowledged after the application has
-// handled it.
+// promise: each message is handed on once and in order; its position is stored after the application has handled it, and the node
+// told after that.
 
 import { ImError, inWords } from "./error.js";
+import { Inbox } from "./inbox.js";
+import { Keeper } from "./keeper.js";
 import { decodeJson } from "./message.js";
-import { clamp, drawn, now, step } from "./time.js";
 
 /** Acknowledgements are cumulative, so one a second is enough. */
 const ACK_EVERY_MS = 1_000;
-/** What may wait for the application: beyond it, it loads its state anew instead. */
-const MOST_WAITING = 1_000;
-const MOST_CHARACTERS = 1 << 20;
 
-/**
- * @typedef {object} Entry
- * @property {string} p
- * @property {"message" | "receipt" | "position"} type
- * @property {unknown} [value]
- * @property {number} size
- */
+/** @typedef {import("./inbox.js").Entry} Entry */
 
 /**
  * @typedef {object} Hello
@@ -31,50 +23,61 @@ const MOST_CHARACTERS = 1 << 20;
  * @property {number} [missed]
  * @property {import("../im.d.ts").ImResync["why"]} [why]
  * @property {boolean} channels
+ * @property {number} keep
  * @property {number} spread
  */
 
 /**
  * @typedef {object} StreamListener
- * @property {(word: string) => void} say sends a text to the node, if there is a connection
+ * @property {(word: string) => void} say sends a text to the node, if there is a connection that it greeted
  * @property {(type: string, detail: unknown) => void} emit
  * @property {(isSyncing: boolean) => void} syncing
  */
 
 export class Stream {
+  #env;
   #options;
   #listener;
-  /** Which connection this client goes on from, and where: the last frame that came, handled or not. */
+  #inbox;
+  #keeper;
+  /** Which connection this client goes on from. */
   #c = "";
+  /** Up to where it has handled everything, or has it loaded: what the next connection goes on from. */
+  #since = "";
+  /** Of the frame that came last, handled or not. */
   #received = "";
-  /** What came behind the position that the next connection is asked to go on from: it will come again there. */
+  /** What came behind the position that the next connection goes on from: it will come again there. */
   #overlap = new Set();
-  /** The last position that the application has handled, and the last that the node was told of. */
-  #handled = "";
+  /** Up to where everything is handled and stored, and the last position that the node was told of. */
+  #stored = "";
   #acknowledged = "";
   #acknowledgedAt = -Infinity;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #ackTimer;
-  /** @type {Entry[]} */
-  #waiting = [];
-  #characters = 0;
-  #isHandling = false;
-  /** What is being loaded anew, if that is so; another one takes its place. */
-  #sync = 0;
-  #syncs = 0;
-  /** @type {((isOver: boolean) => void) | null} Ends the pause before a load. */
-  #wake = null;
-  #isStopped = false;
-  /** How often it began anew. */
-  #begun = 0;
+  /** @type {(() => void) | null} Ends the wait before the next acknowledgement. */
+  #cancelAck = null;
 
   /**
+   * @param {import("./environment.js").Environment} env
    * @param {ReturnType<typeof import("./options.js").complete>} options
    * @param {StreamListener} listener
    */
-  constructor(options, listener) {
+  constructor(env, options, listener) {
+    this.#env = env;
     this.#options = options;
     this.#listener = listener;
+    const { emit, syncing } = listener;
+    this.#keeper = new Keeper(env, options.position, (error) => emit("error", error));
+    this.#inbox = new Inbox(env, options, {
+      done: ({ p }) => this.#done(p),
+      overflowed: () => this.#resync("too_much", this.#received, 0),
+      emit,
+      syncing,
+      stored: ({ p }) => this.#text(p),
+    });
+  }
+
+  /** Messages that were passed over, because their handler failed. */
+  get passedOver() {
+    return this.#inbox.passedOver;
   }
 
   /**
@@ -82,39 +85,28 @@ export class Stream {
    * @returns {Promise<void> | undefined} nothing if there is nothing to wait for
    */
   load() {
-    this.#isStopped = false;
-    const { position } = this.#options;
-    return position && !this.#c ? this.#takeOver(position) : undefined;
+    return this.#keeper.isDue && !this.#c ? this.#takeOver() : undefined;
   }
 
-  /** @param {import("../im.d.ts").ImPosition} position */
-  async #takeOver(position) {
-    const stored = await position.load();
-    const [c, p] = typeof stored === "string" ? stored.split(" ") : [];
-    if (c && p && !this.#c) [this.#c, this.#received, this.#handled, this.#acknowledged] = [c, p, p, p];
+  async #takeOver() {
+    const [c, p] = (await this.#keeper.load()).split(" ");
+    if (c && p && !this.#c) [this.#c, this.#since, this.#received, this.#stored, this.#acknowledged] = [c, p, p, p, p];
   }
 
   /** Ends it, for now: nothing is handed on any more, and nothing that is stored is of use to whoever comes next. */
   stop() {
-    this.#isStopped = true;
-    this.#forget();
-    this.#options.position?.save("");
+    this.begin();
+    this.#keeper.renew();
   }
 
-  /** Somebody else goes on from where this client was: it begins anew. */
+  /** It begins anew, as on a first connection. What was stored is not loaded again: somebody else goes on from there. */
   begin() {
-    this.#forget();
-  }
-
-  #forget() {
-    this.#begun += 1;
-    clearTimeout(this.#ackTimer);
-    this.#ackTimer = undefined;
-    this.#waiting = [];
-    this.#characters = 0;
-    this.#c = this.#received = this.#handled = this.#acknowledged = "";
+    this.#inbox.clear();
+    this.#cancelAck?.();
+    this.#cancelAck = null;
+    this.#c = this.#since = this.#received = this.#stored = this.#acknowledged = "";
     this.#overlap.clear();
-    this.#endSync();
+    this.#keeper.save("");
   }
 
   /**
@@ -122,22 +114,23 @@ export class Stream {
    * @param {string} url
    */
   addressed(url) {
-    this.#overlap.clear();
-    if (!this.#c || !this.#received) return url;
+    this.#overlap = new Set(this.#inbox.positions);
+    this.#acknowledged = this.#since;
+    if (!this.#c || !this.#since) return url;
     const [rest, hash] = url.split("#");
     const joint = rest.includes("?") ? "&" : "?";
-    const query = `since=${encodeURIComponent(this.#received)}&c=${encodeURIComponent(this.#c)}`;
+    const query = `since=${encodeURIComponent(this.#since)}&c=${encodeURIComponent(this.#c)}`;
     return `${rest}${joint}${query}${hash === undefined ? "" : `#${hash}`}`;
   }
 
   /** The page may be gone in a moment: what was handled is said at once. */
   flush() {
-    clearTimeout(this.#ackTimer);
-    this.#ackTimer = undefined;
-    if (!this.#handled || this.#handled === this.#acknowledged) return;
-    this.#acknowledged = this.#handled;
-    this.#acknowledgedAt = now();
-    this.#listener.say(JSON.stringify({ a: this.#handled }));
+    this.#cancelAck?.();
+    this.#cancelAck = null;
+    if (!this.#stored || this.#stored === this.#acknowledged) return;
+    this.#acknowledged = this.#stored;
+    this.#acknowledgedAt = this.#env.now();
+    this.#listener.say(JSON.stringify({ a: this.#stored }));
   }
 
   // --- Connections that cannot be resumed -----------------------------------------------------------
@@ -147,9 +140,8 @@ export class Stream {
    * @param {boolean} isReconnect
    */
   opened(isReconnect) {
-    this.#isStopped = false;
-    this.#c = "";
-    if (this.#options.onResync) this.#resync(isReconnect ? "epoch" : undefined, 0);
+    if (this.#c) this.begin();
+    if (this.#options.onResync) this.#resync(isReconnect ? "epoch" : undefined, "", 0);
   }
 
   /**
@@ -159,7 +151,7 @@ export class Stream {
    * @param {number} size
    */
   told(type, value, size) {
-    this.#add({ p: "", type, value, size });
+    this.#inbox.add({ p: "", type, value, size });
   }
 
   // --- Frames ---------------------------------------------------------------------------------------
@@ -169,15 +161,15 @@ export class Stream {
    * @param {Hello} hello
    */
   greeted(hello) {
+    const isRenamed = this.#c !== hello.c;
     this.#c = hello.c;
     if (hello.resumed) {
-      // A load that is under way goes on: nothing was lost since it began.
+      // A load that is under way goes on: nothing was lost since it began, and nothing is stored before it has ended.
+      if (isRenamed && this.#stored) this.#save(this.#since);
+      this.#acknowledge();
       return this.#listener.emit("resumed", { missed: hello.missed ?? 0 });
     }
-    this.#overlap.clear();
-    // At once: whoever offered the old position again would be told the same again.
-    this.#received = hello.p;
-    this.#resync(hello.why, hello.spread ?? 0);
+    this.#resync(hello.why, hello.p, hello.spread ?? 0);
   }
 
   /**
@@ -188,11 +180,13 @@ export class Stream {
    */
   took(frame, text, isFormer) {
     const { p } = frame;
-    // It came on the former connection, after this one was asked to go on from before it.
-    if (!isFormer && this.#overlap.delete(p) && !isPosition(frame)) return;
-    if (isFormer) this.#overlap.add(p);
+    if (!isPosition(frame)) {
+      if (isFormer) this.#overlap.add(p);
+      // It came before this connection was asked to go on from before it.
+      else if (this.#overlap.delete(p)) return;
+    }
     this.#received = p;
-    this.#add({ p, size: text.length, ...this.#read(frame, text) });
+    this.#inbox.add({ p, size: text.length, ...this.#read(frame, text) });
   }
 
   /**
@@ -216,68 +210,7 @@ export class Stream {
     return { type: "position" };
   }
 
-  /** @param {Entry} entry */
-  #add(entry) {
-    const { onMessage } = this.#options;
-    if (entry.type === "position" && !this.#waiting.length && !this.#isHandling && !this.#sync) {
-      return this.#done(entry.p);
-    }
-    if (!onMessage && !this.#sync && !this.#isHandling) {
-      // Listeners are onlookers: what they were told is handled.
-      this.#tell(entry);
-      return this.#done(entry.p);
-    }
-    this.#waiting.push(entry);
-    this.#characters += entry.size;
-    if (this.#waiting.length > MOST_WAITING || this.#characters > MOST_CHARACTERS) return this.#resync("too_much", 0);
-    this.#handle();
-  }
-
-  /** @param {Entry} entry */
-  #tell({ type, value }) {
-    if (type !== "position") this.#listener.emit(type, value);
-  }
-
-  // --- The application ------------------------------------------------------------------------------
-
-  /** Has the application handle what waits, one after the other. */
-  async #handle() {
-    if (this.#isHandling || this.#sync) return;
-    this.#isHandling = true;
-    for (let entry = this.#next(); entry; entry = this.#next()) {
-      const before = this.#begun;
-      this.#tell(entry);
-      if (entry.type === "message" && this.#options.onMessage) await this.#handOn(entry);
-      // Begun anew or ended meanwhile: its position is of no use any more.
-      if (before === this.#begun) this.#done(entry.p);
-    }
-    this.#isHandling = false;
-  }
-
-  #next() {
-    if (this.#sync || this.#isStopped) return undefined;
-    const entry = this.#waiting.shift();
-    this.#characters -= entry?.size ?? 0;
-    return entry;
-  }
-
-  /**
-   * Calls the handler, and again if it fails, up to its retries: a stream must not stand still for one message.
-   * @param {Entry} entry
-   */
-  async #handOn({ value, p }) {
-    const { onMessage, retries } = this.#options;
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        await onMessage?.(value, { position: this.#stored(p) });
-        return;
-      } catch (error) {
-        const passed = attempt >= retries ? "; it is passed over" : "";
-        this.#listener.emit("error", new ImError("handler", `onMessage failed${passed}: ${inWords(error)}`, error));
-        if (passed) return;
-      }
-    }
-  }
+  // --- Positions ------------------------------------------------------------------------------------
 
   /**
    * All up to this is handled.
@@ -285,86 +218,47 @@ export class Stream {
    */
   #done(p) {
     if (!this.#c || !p) return;
-    this.#handled = p;
-    this.#save();
-    if (this.#ackTimer !== undefined) return;
-    const wait = this.#acknowledgedAt + ACK_EVERY_MS - now();
-    if (wait <= 0) this.flush();
-    else this.#ackTimer = setTimeout(() => this.flush(), wait);
+    this.#since = p;
+    this.#save(p);
   }
 
-  #save() {
-    try {
-      this.#options.position?.save(this.#stored(this.#handled));
-    } catch (error) {
-      this.#listener.emit("error", new ImError("handler", `the position could not be saved: ${inWords(error)}`, error));
-    }
+  /** @param {string} p */
+  #save(p) {
+    const c = this.#c;
+    this.#keeper.save(this.#text(p), () => {
+      if (c !== this.#c) return;
+      this.#stored = p;
+      this.#acknowledge();
+    });
+  }
+
+  #acknowledge() {
+    if (this.#cancelAck) return;
+    const wait = this.#acknowledgedAt + ACK_EVERY_MS - this.#env.now();
+    if (wait <= 0) this.flush();
+    else this.#cancelAck = this.#env.later(wait, () => this.flush());
   }
 
   /**
    * What `load` is to give back for a client that has handled everything up to `p`.
    * @param {string} p
    */
-  #stored(p) {
-    return `${this.#c} ${p}`;
+  #text(p) {
+    return this.#c && p ? `${this.#c} ${p}` : "";
   }
 
-  // --- Beginning anew -------------------------------------------------------------------------------
-
   /**
-   * Has the application load its state; what comes meanwhile is held.
+   * Has the application load its state; what comes meanwhile waits. The position is taken over at once: whoever offered the old one
+   * again would be told the same again. It is stored when the state is loaded, since a page that is gone before must load it again.
    * @param {import("../im.d.ts").ImResync["why"]} why
+   * @param {string} p
    * @param {number} spread
    */
-  async #resync(why, spread) {
-    this.#endSync();
-    this.#begun += 1;
-    this.#waiting = [];
-    this.#characters = 0;
-    const number = (this.#syncs += 1);
-    this.#sync = number;
-    const from = this.#received;
-    this.#listener.syncing(true);
-    this.#listener.emit("resync", { why });
-    const { onResync, firstPause, longestPause } = this.#options;
-    let pause = why === undefined ? 0 : drawn(spread);
-    for (let failures = 0; this.#sync === number; failures += 1) {
-      if (pause > 0 && !(await this.#sleep(pause))) return;
-      try {
-        await onResync?.({ why, position: this.#stored(from) });
-        break;
-      } catch (error) {
-        if (this.#sync !== number) return;
-        this.#listener.emit("error", new ImError("resync", `onResync failed; it is called again: ${inWords(error)}`, error));
-        pause = clamp(drawn(step(firstPause, failures, longestPause)));
-      }
-    }
-    if (this.#sync !== number) return;
-    this.#sync = 0;
-    this.#listener.syncing(false);
-    this.#done(from);
-    this.#handle();
-  }
-
-  /**
-   * @param {number} ms
-   * @returns {Promise<boolean>} false if it was ended
-   */
-  #sleep(ms) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => this.#wake?.(true), ms);
-      this.#wake = (isOver) => {
-        clearTimeout(timer);
-        this.#wake = null;
-        resolve(isOver);
-      };
-    });
-  }
-
-  #endSync() {
-    if (this.#sync) this.#listener.syncing(false);
-    this.#sync = 0;
-    this.#wake?.(false);
+  #resync(why, p, spread) {
+    this.#overlap.clear();
+    this.#stored = "";
+    if (p) this.#since = this.#received = p;
+    this.#inbox.load({ why, position: this.#text(p), spread, done: () => this.#done(p) });
   }
 }
 

@@ -1,25 +1,12 @@
-// Clocks, pauses and limits. Nobody here knows what they are for.
+// Pauses and limits, as numbers. Nobody here knows what they are for, or reads a clock.
 
 /** Bounds of everything that is waited for: below, it would be a busy loop; far above, timers overflow. */
 const SHORTEST_MS = 50;
 export const LONGEST_MS = 3_600_000;
 
-/** Milliseconds of a clock that nobody sets. */
-export function now() {
-  return globalThis.performance?.now() ?? Date.now();
-}
-
 /** @param {number} ms */
 export function clamp(ms) {
   return Math.min(LONGEST_MS, Math.max(SHORTEST_MS, ms));
-}
-
-/**
- * Any length up to `ms`, so that those who begin together do not come back together.
- * @param {number} ms
- */
-export function drawn(ms) {
-  return Math.random() * ms;
 }
 
 /**
@@ -35,39 +22,12 @@ export function step(first, failures, longest) {
 /**
  * Reads a wish to be left alone: milliseconds, or the text of a `Retry-After` header (seconds, or a date).
  * @param {unknown} value
+ * @param {number} wall what the wall clock says
  * @returns {number | undefined} milliseconds; nothing if it is none
  */
-export function retryAfter(value) {
+export function retryAfter(value, wall) {
   if (typeof value === "number") return value >= 0 ? Math.min(value, LONGEST_MS) : undefined;
   if (typeof value !== "string" || value.trim() === "") return undefined;
-  const ms = /^\s*\d+\s*$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - Date.now();
+  const ms = /^\s*\d+\s*$/.test(value) ? Number(value) * 1_000 : Date.parse(value) - wall;
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), LONGEST_MS);
-}
-
-/**
- * Runs a call of the application, which may hang: beyond `ms` it is given up, and its signal aborted.
- * @template T
- * @param {number} ms
- * @param {AbortController} scope aborted from outside too, which ends the wait
- * @param {(context: { signal: AbortSignal }) => T | Promise<T>} call
- * @returns {Promise<T>}
- */
-export function within(ms, scope, call) {
-  const { signal } = scope;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(new Error("given up"));
-    const timer = setTimeout(() => {
-      reject(new Error(`no answer within ${ms} ms`));
-      scope.abort();
-    }, ms);
-    signal.addEventListener("abort", abort);
-    Promise.resolve()
-      .then(() => call({ signal }))
-      .then(resolve, reject)
-      .then(() => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", abort);
-      });
-    if (signal.aborted) abort();
-  });
 }

@@ -36,6 +36,16 @@ test("receipts are events of their own, with the message decoded", async () => {
   assert.deepEqual(receipt, { content: { id: 7 }, receipt: "发送成功", to: 42, status: "sent" });
 });
 
+test("receipts say what the nodes of today say", async () => {
+  const { client } = await opened();
+  const receipts = [];
+  client.addEventListener("receipt", ({ detail }) => receipts.push(detail.status));
+  for (const status of ["sent", "acknowledged", "offline", "expired"]) {
+    FakeSocket.last.says({ content: "5", receipt: "发送成功", to: 42, status });
+  }
+  assert.deepEqual(receipts, ["sent", "acknowledged", "offline", "expired"]);
+});
+
 test("a receipt may have an id in place of a large content", async () => {
   const { client } = await opened();
   const receipts = [];

@@ -66,6 +66,7 @@ beforeEach(() => {
   globalThis.addEventListener = window.addEventListener.bind(window);
   globalThis.removeEventListener = window.removeEventListener.bind(window);
   globalThis.document = page;
+  globalThis.location = { href: "https://www.example.com/" };
   Object.defineProperty(globalThis, "navigator", { value: { onLine: true }, configurable: true, writable: true });
 });
 
@@ -78,7 +79,7 @@ afterEach(() => {
 
 /** As in a program that is no browser. */
 export function removePage() {
-  for (const name of ["addEventListener", "removeEventListener", "document", "navigator"]) delete globalThis[name];
+  for (const name of ["addEventListener", "removeEventListener", "document", "navigator", "location"]) delete globalThis[name];
 }
 
 /** Lets promises run; no time passes. */
