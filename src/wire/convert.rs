@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::lenient::Json;
+use super::{envelope::MESSAGE_ID_BYTES, lenient::Json};
 use crate::id::ClientId;
 
 /// A payload as an object, read leniently.
@@ -42,6 +42,16 @@ pub(super) fn text(json: &Json) -> Option<String> {
         Json::Bool(value) => Some(value.to_string()),
         _ => None,
     }
+}
+
+/// An id that is too long to be repeated in every receipt counts as none.
+pub(super) fn usable(id: Option<String>) -> Option<String> {
+    id.filter(|id| id.len() <= MESSAGE_ID_BYTES)
+}
+
+/// A channel without a name is none.
+pub(super) fn non_empty(channel: Option<String>) -> Option<String> {
+    channel.filter(|name| !name.is_empty())
 }
 
 /// An id in JSON: a number, or the GUID as a string.

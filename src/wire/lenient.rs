@@ -1,8 +1,8 @@
 //! Reads JSON as tolerantly as the .NET original's parser (Newtonsoft.Json) does.
 //!
 //! Business code in the field relies on what that parser lets pass: names without quotes or in single
-//! quotes, comments, trailing commas, repeated members, lone surrogates. Only payloads that strict
-//! JSON rejects come here, so clarity wins over speed. Pure; knows nothing of envelopes.
+//! quotes, comments, trailing commas, repeated members, lone surrogates. Only payloads in another form than that
+//! which helpers write (`known`) come here, so clarity wins over speed. Pure; knows nothing of envelopes.
 
 /// Nesting beyond this is refused: the reader recurses, and its thread must survive any input.
 const MAX_DEPTH: u32 = 64;

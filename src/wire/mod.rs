@@ -4,9 +4,11 @@
 //! by the Redis broker, the helper and the server; knows none of them.
 
 mod convert;
+mod decode;
 mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod known;
 mod lenient;
 #[cfg(feature = "server")]
 mod position;
@@ -17,10 +19,10 @@ mod recorded_tests;
 mod status;
 mod ticket;
 
+#[cfg(feature = "redis")]
+pub(crate) use decode::{Malformed, Mark};
 pub use envelope::Envelope;
 pub(crate) use envelope::MESSAGE_ID_BYTES;
-#[cfg(feature = "redis")]
-pub(crate) use envelope::{Malformed, Mark};
 #[cfg(feature = "server")]
 pub(crate) use position::{POSITION_BYTES, Position};
 #[cfg(feature = "server")]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use testkit::fixtures;
 
-use super::{Envelope, Ticket};
+use super::{Envelope, Ticket, known};
 use crate::id::ClientId;
 
 #[derive(Deserialize)]
@@ -84,6 +84,39 @@ fn what_the_client_published_by_default_is_written_the_same() {
         }
     }
     assert!(compared > 50, "{compared}");
+}
+
+#[test]
+fn the_fast_reader_knows_what_every_helper_writes() {
+    let reads = |payload: &str| match payload.strip_prefix("__FreeIM__(ChanMessage)") {
+        Some(body) => known::channel(body),
+        None => known::direct(payload),
+    };
+    let cases = fixtures::<Published>("published.jsonl");
+    for case in cases.iter().filter(|case| case.default_settings && case.kind != "force") {
+        let envelope = reads(&case.payload);
+        let context = format!("{} {}: {}", case.dialect, case.n, case.payload);
+        assert!(envelope.is_some_and(|envelope| same(&envelope, &case.envelope())), "{context}");
+    }
+    let guid = ClientId::Guid([7; 16]);
+    for receivers in [vec![], vec![0.into()], vec![guid, i64::MIN.into(), i64::MAX.into()]] {
+        for (content, id, set) in [
+            ("\"plain\"", None, false),
+            ("", Some(""), true),
+            ("\0\u{8}\t\n\u{c}\r\"\\/é\u{85}\u{2028}\u{2029}😀", Some("😀\\\""), true),
+        ] {
+            let envelope = Envelope::Direct {
+                sender: guid,
+                receivers: receivers.clone(),
+                content: content.into(),
+                receipt: set,
+                id: id.map(str::to_owned),
+                acknowledge: set,
+                about: set,
+            };
+            assert_eq!(reads(&envelope.encode()), Some(envelope));
+        }
+    }
 }
 
 #[derive(Deserialize)]
