@@ -3,6 +3,8 @@
 //!
 //! `fuzz/` drives them with libFuzzer; the tests here with the seed corpus and seeded mutations of it.
 
+#[cfg(feature = "redis")]
+pub use crate::broker::fuzzing::pushes;
 #[cfg(feature = "server")]
 pub use crate::http::fuzzing::http_head;
 #[cfg(feature = "server")]
@@ -18,6 +20,8 @@ mod tests {
     }
 
     targets! { envelope lenient_json ticket }
+    #[cfg(feature = "redis")]
+    targets! { pushes }
     #[cfg(feature = "server")]
     targets! { frames http_head proxy_header request_head }
 }

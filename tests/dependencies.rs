@@ -284,7 +284,7 @@ fn parts_of_the_broker_import_downward_only() {
 /// What a feed goes by is decided without a connection, a thread or a clock.
 #[test]
 fn what_decides_in_the_broker_knows_no_connections() {
-    const PURE: [&str; 15] = [
+    const PURE: [&str; 16] = [
         "ordered",
         "reports",
         "memory/expiring",
@@ -292,6 +292,7 @@ fn what_decides_in_the_broker_knows_no_connections() {
         "memory/presence",
         "redis/appending",
         "redis/layout",
+        "redis/link/pushes",
         "redis/link/reply",
         "redis/feed/barrier",
         "redis/feed/changes",

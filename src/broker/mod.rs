@@ -8,6 +8,8 @@ mod redis;
 #[cfg(feature = "redis")]
 mod reports;
 
+#[cfg(all(feature = "redis", any(test, feature = "fuzzing")))]
+pub(crate) use self::redis::fuzzing;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBroker, RedisOptions};
 pub use crate::wire::Envelope;

@@ -53,26 +53,26 @@ impl RedisEvents {
             link.pinged = Some(Duration::ZERO);
         }
         let wait = deadline.saturating_duration_since(now).min(options.probe_interval);
-        let Some(heard) = link.listener.receive(wait)? else {
+        if !link.listener.wait(wait)? {
             return self.check_overdue(link, wait).map(|()| None);
-        };
+        }
         link.heard = Instant::now();
-        let message = match heard {
-            Heard::Message(message) => message,
-            Heard::Pong => {
+        let (topic, payload) = match link.listener.hear()? {
+            Some(Heard::Message { topic, payload }) => (topic, payload),
+            Some(Heard::Pong) => {
                 link.pinged = None;
                 return Ok(None);
             }
+            _ => return Ok(None),
         };
-        let topic = message.get_channel_name();
-        let text = String::from_utf8_lossy(message.get_payload_bytes());
+        let text = String::from_utf8_lossy(payload);
         let Some(ticket) = Ticket::parse(&text) else {
-            log::debug!("event on {topic} skipped: not a ticket");
+            log::debug!("event on {} skipped: not a ticket", topic.escape_ascii());
             return Ok(None);
         };
-        Ok(if topic == link.online {
+        Ok(if topic == link.online.as_bytes() {
             Some(PresenceEvent::Online(ticket))
-        } else if topic == link.offline {
+        } else if topic == link.offline.as_bytes() {
             Some(PresenceEvent::Offline(ticket))
         } else {
             None

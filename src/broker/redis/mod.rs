@@ -26,6 +26,8 @@ use crate::{
 };
 
 pub use self::link::RedisOptions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::link::fuzzing;
 
 /// A broker on Redis 6.2 or newer (not Redis Cluster).
 ///

@@ -38,7 +38,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Msg, Value};
+use redis::Value;
 
 use self::{
     barrier::Barrier,
@@ -197,7 +197,7 @@ impl RedisFeed {
         Ok(())
     }
 
-    /// One turn: send a probe if one is due, read clients again if there is leisure, hear one message.
+    /// One turn with nothing to hear: send a probe if one is due, read clients again if there is leisure, wait.
     fn step(&mut self, connections: &mut Connections, deadline: Instant) -> Result<()> {
         let now = Instant::now();
         self.changes.take_over();
@@ -223,10 +223,9 @@ impl RedisFeed {
         }
         let tick = if self.changes.any() { REFRESH_PAUSE } else { WATCHLIST_TICK };
         let wait = deadline.saturating_duration_since(now).min(tick);
-        match connections.listener.receive(wait)? {
-            Some(Heard::Message(message)) => self.hear(connections, &message),
-            Some(Heard::Pong) => Ok(()),
-            None => self.check_overdue(wait),
+        match connections.listener.wait(wait)? {
+            true => Ok(()),
+            false => self.check_overdue(wait),
         }
     }
 
@@ -250,16 +249,27 @@ impl RedisFeed {
         Ok(())
     }
 
-    fn hear(&mut self, connections: &mut Connections, message: &Msg) -> Result<()> {
-        if message.get_channel_name() == INVALIDATE {
-            if let Ok(payload) = message.get_payload::<Value>() {
-                connections.flushed |= self.changes.notice(payload);
-            }
-            return Ok(());
+    /// Hears what has come next, if the log is not to be read before; whether anything has. Looks at no clock: all that
+    /// came at once is heard before the feed takes its next turn.
+    fn hear(&mut self, connections: &mut Connections) -> Result<bool> {
+        if self.reading.is_some() || !self.held.is_empty() {
+            return Ok(false);
         }
-        let Ok(payload) = std::str::from_utf8(message.get_payload_bytes()) else {
+        let payload = match connections.listener.hear()? {
+            None => return Ok(false),
+            // Where Redis names changed keys, what somebody has published says nothing.
+            Some(Heard::Message { topic, payload }) if topic != INVALIDATE.as_bytes() => payload,
+            Some(Heard::Notice(notice)) if notice.get_channel_name() == INVALIDATE => {
+                if let Ok(keys) = notice.get_payload::<Value>() {
+                    connections.flushed |= self.changes.notice(keys);
+                }
+                return Ok(true);
+            }
+            Some(_) => return Ok(true),
+        };
+        let Ok(payload) = std::str::from_utf8(payload) else {
             self.ready.push_back(FeedEvent::Malformed("payload is not UTF-8"));
-            return Ok(());
+            return Ok(true);
         };
         let (mark, message) = Envelope::decode_numbered(payload);
         match message {
@@ -269,11 +279,13 @@ impl RedisFeed {
                     self.gap.heard();
                 }
                 self.ready.push_back(FeedEvent::Malformed(malformed.as_str()));
-                Ok(())
             }
-            Ok(Envelope::Probe { origin, number }) => self.hear_probe(connections, origin, number),
-            Ok(envelope) => self.hear_message(connections, mark, envelope),
+            Ok(Envelope::Probe { origin, number }) => {
+                self.hear_probe(connections, origin, number)?;
+            }
+            Ok(envelope) => self.hear_message(connections, mark, envelope)?,
         }
+        Ok(true)
     }
 
     fn hear_probe(
@@ -362,7 +374,7 @@ impl Subscription for RedisFeed {
     }
 
     fn next(&mut self, timeout: Duration) -> Result<Option<FeedEvent>> {
-        let deadline = Instant::now() + timeout;
+        let mut deadline = None;
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
@@ -371,12 +383,16 @@ impl Subscription for RedisFeed {
             let connections = match self.connections.take() {
                 None => self.connect()?,
                 Some(mut connections) => {
-                    self.step(&mut connections, deadline)?;
+                    if !self.hear(&mut connections)? {
+                        let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+                        self.step(&mut connections, deadline)?;
+                    }
                     connections
                 }
             };
             self.connections = Some(connections);
-            if self.ready.is_empty() && Instant::now() >= deadline {
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if self.ready.is_empty() && is_over {
                 return Ok(None);
             }
         }

@@ -199,14 +199,24 @@ impl Link {
         Ok(self.stream.write_all(packed)?)
     }
 
-    /// What Redis says next; `None` if that is not there, or not whole, by the deadline. What has come of
-    /// it is kept for the next call.
-    pub(crate) fn receive(&mut self, deadline: Instant) -> RedisResult<Option<Value>> {
+    /// The bytes that come next, put into `room`; `None` if there are none by the deadline. For who reads replies by
+    /// itself, and from then on all of them.
+    pub(crate) fn receive(
+        &mut self,
+        room: &mut [u8],
+        deadline: Instant,
+    ) -> RedisResult<Option<usize>> {
         self.stream.wire().deadline = deadline;
-        match self.read() {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.is_timeout() => Ok(None),
-            Err(error) => Err(error),
+        let read = match &mut self.stream {
+            Stream::Plain(wire) => wire.read(room),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.read(room),
+        };
+        match read {
+            Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

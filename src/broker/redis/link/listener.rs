@@ -3,30 +3,37 @@
 //! Used by the feed and by the event subscription, each on its own thread. Any error ends it: whoever
 //! owns it opens a new one.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use redis::{Msg, RedisError, RedisResult, Value, cmd};
+
+use super::{
+    connection::Link,
+    connector::Connector,
+    error,
+    pushes::{Push, Pushes},
+    reply,
 };
-
-use redis::{Msg, RedisError, Value, cmd};
-
-use super::{connection::Link, connector::Connector, error, reply};
 use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) struct Listener {
     link: Link,
+    pushes: Pushes,
     address: String,
     /// Number of this connection on the server.
     pub(crate) id: i64,
-    /// What arrived while the subscription was being confirmed.
-    early: VecDeque<Msg>,
 }
 
 /// What a subscribed connection says.
-pub(crate) enum Heard {
-    Message(Msg),
+pub(crate) enum Heard<'a> {
+    /// What somebody has published on a topic.
+    Message { topic: &'a [u8], payload: &'a [u8] },
+    /// What Redis itself says on one: a list, or nothing.
+    Notice(Msg),
     /// The answer to a [ping](Listener::ping): everything said before it has been heard.
     Pong,
+    /// A confirmation that Redis repeats, or the like.
+    Nothing,
 }
 
 impl Listener {
@@ -42,52 +49,84 @@ impl Listener {
         }
         let subscribe = cmd("SUBSCRIBE").arg(topics).get_packed_command();
         link.send(&subscribe, deadline).map_err(failed)?;
-        let mut early = VecDeque::new();
-        let mut confirmed = 0;
-        while confirmed < topics.len() {
-            match link.receive(deadline).map_err(failed)? {
-                None => return Err(failed(timed_out())),
-                Some(Value::ServerError(error)) => return Err(failed(error.into())),
-                Some(reply) => match Msg::from_owned_value(reply) {
-                    Some(message) => early.push_back(message),
-                    None => confirmed += 1,
-                },
-            }
-        }
-        Ok(Listener { link, address, id: reply::number(id), early })
+        let mut pushes = Pushes::new();
+        confirm(&mut link, &mut pushes, topics.len(), deadline).map_err(failed)?;
+        Ok(Listener { link, pushes, address, id: reply::number(id) })
     }
 
-    /// The next message, waiting up to `wait` (at least a millisecond). A wait that ends, or is
-    /// interrupted, within a message loses nothing of it.
-    pub(crate) fn receive(&mut self, wait: Duration) -> Result<Option<Heard>> {
-        if let Some(message) = self.early.pop_front() {
-            return Ok(Some(Heard::Message(message)));
-        }
+    /// Waits up to `wait` (at least a millisecond) until something can be [heard](Self::hear); whether it can. A wait
+    /// that ends, or is interrupted, within a message loses nothing of it.
+    pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool> {
         let wait = wait.clamp(Duration::from_millis(1), Duration::from_secs(60));
-        let reply = self.link.receive(Instant::now() + wait).map_err(|error| self.failed(error))?;
-        match reply {
-            None => Ok(None),
-            Some(Value::ServerError(error)) => Err(self.failed(error.into())),
-            // A confirmation that Redis repeats, or the like, is no message and no reason to stop.
-            Some(reply) if is_pong(&reply) => Ok(Some(Heard::Pong)),
-            Some(reply) => Ok(Msg::from_owned_value(reply).map(Heard::Message)),
-        }
+        let deadline = Instant::now() + wait;
+        come(&mut self.link, &mut self.pushes, deadline).map_err(failed(&self.address))
+    }
+
+    /// What has come next, without waiting for it.
+    pub(crate) fn hear(&mut self) -> Result<Option<Heard<'_>>> {
+        let failed = failed(&self.address);
+        Ok(match self.pushes.take().map_err(&failed)? {
+            None => None,
+            Some(Push::Message { topic, payload }) => Some(Heard::Message { topic, payload }),
+            Some(Push::Other(Value::ServerError(error))) => return Err(failed(error.into())),
+            Some(Push::Other(reply)) if is_pong(&reply) => Some(Heard::Pong),
+            Some(Push::Other(reply)) => {
+                Some(Msg::from_owned_value(reply).map_or(Heard::Nothing, Heard::Notice))
+            }
+        })
     }
 
     /// Asks for a [`Heard::Pong`] on the subscribed connection itself.
     pub(crate) fn ping(&mut self, deadline: Instant) -> Result<()> {
         let ping = cmd("PING").get_packed_command();
-        self.link.send(&ping, deadline).map_err(|error| self.failed(error))
+        self.link.send(&ping, deadline).map_err(failed(&self.address))
     }
+}
 
-    fn failed(&self, error: RedisError) -> Error {
-        let detail = format!("the subscription at Redis {} broke", self.address);
+fn failed(address: &str) -> impl Fn(RedisError) -> Error {
+    move |error| {
+        let detail = format!("the subscription at Redis {address} broke");
         Error::new(ErrorKind::Unavailable, detail).with_source(error)
     }
 }
 
-fn timed_out() -> RedisError {
-    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+/// Waits until a reply is whole; whether one is by the deadline.
+fn come(link: &mut Link, pushes: &mut Pushes, deadline: Instant) -> RedisResult<bool> {
+    while pushes.first()?.is_none() {
+        match link.receive(pushes.room(), deadline)? {
+            Some(count) => pushes.came(count),
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Waits until as many subscriptions are confirmed. What comes on one of them before the others are is kept.
+fn confirm(
+    link: &mut Link,
+    pushes: &mut Pushes,
+    mut topics: usize,
+    deadline: Instant,
+) -> RedisResult<()> {
+    let mut early = Vec::new();
+    while topics > 0 {
+        if !come(link, pushes, deadline)? {
+            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        }
+        let before = early.len();
+        early.extend_from_slice(pushes.first()?.unwrap_or_default());
+        let confirmed = match pushes.take()? {
+            Some(Push::Other(Value::ServerError(error))) => return Err(error.into()),
+            Some(Push::Other(reply)) => Msg::from_owned_value(reply).is_none(),
+            _ => false,
+        };
+        if confirmed {
+            early.truncate(before);
+            topics -= 1;
+        }
+    }
+    pushes.put_back(&early);
+    Ok(())
 }
 
 /// `PING` is answered by a list of two to whoever is subscribed.

@@ -5,10 +5,13 @@
 pub(super) mod connection;
 pub(super) mod connector;
 pub(super) mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(super) mod gather;
 pub(super) mod listener;
 mod options;
 pub(super) mod pool;
+mod pushes;
 pub(super) mod reply;
 mod url;
 
