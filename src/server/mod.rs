@@ -46,6 +46,7 @@ use node::Node;
 use threads::Threads;
 use transport::tls::Tls;
 
+pub use crate::wire::ReceiptStatus;
 pub use bind::bind_advice;
 pub use config::{Limits, PeerAddress, ServerConfig};
 pub use readiness::NotReady;

@@ -26,7 +26,9 @@ pub(crate) use envelope::MESSAGE_ID_BYTES;
 #[cfg(feature = "server")]
 pub(crate) use position::{POSITION_BYTES, Position};
 #[cfg(feature = "server")]
-pub(crate) use receipt::{ReceiptStatus, ReceiptText};
+pub use receipt::ReceiptStatus;
+#[cfg(feature = "server")]
+pub(crate) use receipt::ReceiptText;
 pub use status::NodeStatus;
 pub use ticket::Ticket;
 pub(crate) use ticket::tag;

@@ -5,18 +5,27 @@ use crate::id::ClientId;
 
 /// What became of a message for one receiver, as its sender is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReceiptStatus {
+#[non_exhaustive]
+pub enum ReceiptStatus {
     /// Written to the socket of at least one of the receiver's connections.
     Sent,
     /// The receiver says that it has it, or answered a ping that was sent behind it.
     Acknowledged,
     /// The receiver has no connection on its node, or all of them ended before the write.
     Offline,
-    /// The receiver was away, was waited for, and did not come back in time.
+    /// The receiver was away, was waited for, and did not come back in time, or more came for it than is kept.
     Expired,
 }
 
 impl ReceiptStatus {
+    /// All there are, in the order of their declaration.
+    pub(crate) const ALL: &[ReceiptStatus] = &[
+        ReceiptStatus::Sent,
+        ReceiptStatus::Acknowledged,
+        ReceiptStatus::Offline,
+        ReceiptStatus::Expired,
+    ];
+
     /// The original's text, on which existing pages depend.
     fn text(self) -> &'static str {
         match self {
@@ -25,7 +34,8 @@ impl ReceiptStatus {
         }
     }
 
-    fn word(self) -> &'static str {
+    /// The word for it, in receipts as in metrics.
+    pub fn label(self) -> &'static str {
         match self {
             ReceiptStatus::Sent => "sent",
             ReceiptStatus::Acknowledged => "acknowledged",
@@ -77,7 +87,7 @@ impl ReceiptText {
         content.push_str("\",\"to\":");
         push_exact(&mut content, to);
         content.push_str(",\"status\":\"");
-        content.push_str(status.word());
+        content.push_str(status.label());
         content.push_str(&self.tail);
         content
     }

@@ -298,6 +298,11 @@ behaviour!(receipts_wait_for_the_acknowledgement, |backend| {
     assert_eq!(sender.message()["status"], "acknowledged");
     sender.socket.silent();
     phone.socket.silent();
+    let told: Vec<_> = world.nodes.iter().flat_map(|node| node.vitals().stats().receipts).collect();
+    let of = |label: &str| -> u64 {
+        told.iter().filter(|(status, _)| status.label() == label).map(|(_, count)| count).sum()
+    };
+    assert_eq!(["sent", "acknowledged", "offline", "expired"].map(of), [0, 3, 0, 0]);
 });
 
 behaviour!(a_kick_ends_what_was_kept, |backend| {

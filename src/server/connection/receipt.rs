@@ -122,6 +122,11 @@ impl Notice {
         self.inquiry.sender
     }
 
+    /// What became of the message.
+    pub(crate) fn status(&self) -> ReceiptStatus {
+        self.status
+    }
+
     /// Number of the message in the log, if it is in one, and its receiver.
     pub(crate) fn settles(&self) -> Option<(u64, ClientId)> {
         self.inquiry.number.map(|number| (number, self.receiver))

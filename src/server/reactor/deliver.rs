@@ -233,6 +233,7 @@ impl<S: Socket> Reactor<S> {
     /// Tells the sender of a message what became of it.
     fn publish(&self, notice: Notice) {
         let counters = &self.parts.counters;
+        counters.receipt(notice.status());
         match self.parts.publisher.push(notice) {
             true => add(&counters.receipts_queued, 1),
             false => add(&counters.receipts_dropped, 1),

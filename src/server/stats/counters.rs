@@ -4,7 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::table::counter_table;
-use crate::server::reasons::{CloseReason, NotResumed, TlsFailure};
+use crate::{
+    server::reasons::{CloseReason, NotResumed, TlsFailure},
+    wire::ReceiptStatus,
+};
 
 /// Every status that a handshake is refused with.
 pub(crate) const REFUSALS: &[u16] = &[400, 401, 403, 404, 405, 408, 421, 426, 429, 431, 503];
@@ -49,6 +52,11 @@ impl Counters {
 
     pub(crate) fn not_resumed(&self, why: NotResumed) {
         add(&self.not_resumed[why as usize], 1);
+    }
+
+    /// A receipt is due.
+    pub(crate) fn receipt(&self, status: ReceiptStatus) {
+        add(&self.receipts[status as usize], 1);
     }
 
     pub(crate) fn tls_failed(&self, failure: TlsFailure) {

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{snapshot::ServerStats, table::counter_table};
-use crate::server::reasons::{CloseReason, NotResumed, TlsFailure};
+use crate::{
+    server::reasons::{CloseReason, NotResumed, TlsFailure},
+    wire::ReceiptStatus,
+};
 
 /// The media type of [`prometheus`]' result.
 pub const PROMETHEUS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -80,6 +83,12 @@ impl Labelled for TlsFailure {
 impl Labelled for NotResumed {
     fn label(&self) -> Cow<'static, str> {
         NotResumed::label(*self).into()
+    }
+}
+
+impl Labelled for ReceiptStatus {
+    fn label(&self) -> Cow<'static, str> {
+        ReceiptStatus::label(*self).into()
     }
 }
 

@@ -10,9 +10,12 @@ use super::{
     counters::{Counters, REFUSALS},
     table::counter_table,
 };
-use crate::server::{
-    readiness::NotReady,
-    reasons::{CloseReason, NotResumed, TlsFailure},
+use crate::{
+    server::{
+        readiness::NotReady,
+        reasons::{CloseReason, NotResumed, TlsFailure},
+    },
+    wire::ReceiptStatus,
 };
 
 macro_rules! server_stats {

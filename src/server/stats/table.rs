@@ -33,6 +33,8 @@ macro_rules! counter_table {
                     "Clients that came back, or were here, and were told to load their state anew, by reason.";
                 drops: CloseReason, CloseReason::ALL = "messages_dropped_total", "reason",
                     "Messages that were queued when their connection ended, by the reason for which it did.";
+                receipts: ReceiptStatus, ReceiptStatus::ALL = "receipts_total", "status",
+                    "Receipts that are told to senders, by what became of the message.";
                 refusals: u16, REFUSALS = "handshakes_refused_total", "status",
                     "Handshakes that were turned away, by HTTP status.";
                 tls_failures: TlsFailure, TlsFailure::ALL = "tls_handshake_failures_total", "reason",

@@ -86,8 +86,9 @@ impl NodePages {
                 "dropped": stats.dropped,
                 "drops": by_reason(&stats.drops),
                 "queued": stats.offered.saturating_sub(stats.delivered + stats.dropped),
+                "replayed": stats.replayed,
             },
-            "receipts": { "dropped": stats.receipts_dropped, "waiting": stats.receipts_waiting },
+            "receipts": receipts(&stats),
             "presence": { "waiting": stats.presence_waiting },
             "reactors": stats.inboxes,
             "feed": {
@@ -106,14 +107,28 @@ impl NodePages {
 
 fn connections(stats: &ServerStats, limit: usize) -> Value {
     let refused = stats.refusals.iter().map(|(status, count)| (status.to_string(), json!(count)));
+    let not_resumed =
+        stats.not_resumed.iter().map(|(why, count)| (why.label().to_owned(), json!(count)));
     json!({
         "open": stats.connections,
         "limit": limit,
         "parked": stats.parked,
+        "resumed": stats.resumed,
+        "not_resumed": not_resumed.collect::<Map<_, _>>(),
         "opened": stats.opened,
         "closed": by_reason(&stats.closed),
         "handshakes": stats.handshakes,
         "refused": refused.collect::<Map<_, _>>(),
+    })
+}
+
+fn receipts(stats: &ServerStats) -> Value {
+    let told =
+        stats.receipts.iter().map(|(status, count)| (status.label().to_owned(), json!(count)));
+    json!({
+        "told": told.collect::<Map<_, _>>(),
+        "dropped": stats.receipts_dropped,
+        "waiting": stats.receipts_waiting,
     })
 }
 
