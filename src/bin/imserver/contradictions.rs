@@ -35,7 +35,21 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let secrets = [("admin_token", &config.admin_token), ("api_key", &config.api_key)];
     let guessable =
         secrets.into_iter().filter_map(|(name, secret)| guessable(name, secret.as_ref()?));
-    without_senders(config).into_iter().chain(unreachable_name(config)).chain(guessable).collect()
+    let others = [without_senders(config), unreachable_name(config), forgetful_log(config)];
+    others.into_iter().flatten().chain(guessable).collect()
+}
+
+/// A log that reaches back less far than clients are waited for.
+fn forgetful_log(config: &Config) -> Option<String> {
+    let (keep, age) = (config.server.keep, config.message_log_age);
+    (config.redis.is_some() && config.message_log && keep > age).then(|| {
+        format!(
+            "clients are waited for {} s (keep), and the log reaches back {} s: who is away for longer than that when \
+             the node is restarted loads its state anew. Raise message_log_age, if Redis has the memory",
+            keep.as_secs(),
+            age.as_secs()
+        )
+    })
 }
 
 /// A secret that is long enough and yet among the first that anybody would try.
@@ -158,6 +172,25 @@ fn refusal(setting: &'static str, detail: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_forgets_whom_the_node_waits_for_is_warned_of() {
+        let seconds = std::time::Duration::from_secs;
+        let config = |log, keep, age| {
+            let mut config = Config {
+                redis: Some("redis://127.0.0.1".into()),
+                message_log: log,
+                message_log_age: seconds(age),
+                ..Config::default()
+            };
+            config.server.keep = seconds(keep);
+            config
+        };
+        assert_eq!(forgetful_log(&config(true, 120, 120)), None);
+        assert_eq!(forgetful_log(&config(false, 600, 120)), None);
+        let warning = forgetful_log(&config(true, 600, 120)).unwrap();
+        assert!(warning.contains("600 s (keep)") && warning.contains("120 s:"), "{warning}");
+    }
 
     #[test]
     fn addresses_collide_as_sockets_do() {

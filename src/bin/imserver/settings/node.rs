@@ -1,13 +1,20 @@
 //! Settings of the node: where clients connect, to which cluster it belongs, and its broker.
 
-use imcore::server::PeerAddress;
+use std::time::Duration;
 
-use super::{Kind, PLAIN, Setting, TakesEffect, limits::time, listeners::ADDRESS};
+use imcore::{Ticket, broker::RedisOptions, server::PeerAddress};
+
+use super::{Kind, PLAIN, Setting, TakesEffect, given::Given, limits::time, listeners::ADDRESS};
 
 const LOG_AGE: &str = "a number of seconds above 0 and up to 30 days";
 const LOG_BYTES: &str = "a whole number of bytes from 1048576 (1 MiB) on";
-/// Less keeps nothing, and the broker refuses it.
-const LOG_BYTES_LEAST: u64 = 1 << 20;
+const ABSENCE: &str = "a number of seconds up to a day (86400)";
+
+/// For how long somebody may be away, at most as long as nodes count it.
+fn absence(given: &Given) -> Result<Duration, &'static str> {
+    let time = time::read(given).map_err(|_| ABSENCE)?;
+    if time > Ticket::LONGEST_KEEP { Err(ABSENCE) } else { Ok(time) }
+}
 
 /// In the order of the help.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -235,7 +242,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         read: |config, given| {
             let bytes = given.parse(LOG_BYTES)?;
             config.message_log_bytes = bytes;
-            if bytes < LOG_BYTES_LEAST { Err(LOG_BYTES) } else { Ok(()) }
+            if bytes < RedisOptions::LEAST_LOG_BYTES { Err(LOG_BYTES) } else { Ok(()) }
         },
         show: |config| config.message_log_bytes.to_string(),
         ..PLAIN
@@ -248,7 +255,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "60",
         example: "60",
         kind: Kind::Number,
-        read: |config, given| time::read(given).map(|time| config.server.keep = time),
+        read: |config, given| absence(given).map(|time| config.server.keep = time),
         show: |config| time::show(config.server.keep),
         ..PLAIN
     },
@@ -260,7 +267,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "0",
         example: "0",
         kind: Kind::Number,
-        read: |config, given| time::read(given).map(|time| config.server.grace = time),
+        read: |config, given| absence(given).map(|time| config.server.grace = time),
         show: |config| time::show(config.server.grace),
         ..PLAIN
     },

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// Fewer would hold no message of full length.
-const LOG_BYTES_LEAST: u64 = 1 << 20;
-
 /// How a [`RedisBroker`](crate::broker::RedisBroker) names its keys and treats its connections.
 ///
 /// ```
@@ -71,6 +68,9 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
+    /// The smallest `log_bytes`: fewer would hold no message of full length.
+    pub const LEAST_LOG_BYTES: u64 = 1 << 20;
+
     pub(crate) fn validate(&self) -> Result<()> {
         let sizes = [(self.pool_size, "pool_size"), (self.read_pool_size, "read_pool_size")];
         if let Some((_, name)) = sizes.iter().find(|(size, _)| *size == 0) {
@@ -83,7 +83,7 @@ impl RedisOptions {
             (self.probe_timeout, "probe_timeout"),
             (self.log_age, "log_age"),
         ];
-        if self.log_bytes < LOG_BYTES_LEAST {
+        if self.log_bytes < Self::LEAST_LOG_BYTES {
             return Err(Error::config(
                 "log_bytes",
                 "too few to keep anything; take at least 1 MiB",
