@@ -111,12 +111,9 @@ impl<'a> Batch<'a> {
             Receivers::Everyone => self.add_for_all_nodes(sender, None, content),
         }
         if message.volatile {
-            for (_, envelope) in &mut self.outgoing[before..] {
-                // A probe is only put there while the message is wrapped.
-                let probe = Envelope::Probe { origin: 0, number: 0 };
-                let message = std::mem::replace(envelope, probe);
-                *envelope = Envelope::Volatile(Box::new(message));
-            }
+            let added = self.outgoing.split_off(before);
+            let wrapped = added.into_iter().map(|(node, envelope)| (node, volatile(envelope)));
+            self.outgoing.extend(wrapped);
         }
         Ok(())
     }
@@ -194,6 +191,10 @@ impl<'a> Batch<'a> {
         }
         Ok(content)
     }
+}
+
+fn volatile(envelope: Envelope) -> Envelope {
+    Envelope::Volatile(Box::new(envelope))
 }
 
 impl fmt::Debug for Batch<'_> {

@@ -136,13 +136,14 @@ impl RedisFeed {
         };
         match verdict {
             Verdict::Fine => Ok(()),
-            Verdict::Behind => self.with_data(connections, |feed, connections| {
-                feed.enter_log(connections, None, false)
-            }),
-            Verdict::Lost => self.with_data(connections, |feed, connections| {
-                feed.enter_log(connections, Some(&theirs), false)
-            }),
+            Verdict::Behind => self.enter_again(connections, None),
+            Verdict::Lost => self.enter_again(connections, Some(&theirs)),
         }
+    }
+
+    /// Finds its place once more, while the subscription stands.
+    fn enter_again(&mut self, connections: &mut Connections, wrong: Option<&str>) -> Result<()> {
+        self.with_data(connections, |feed, connections| feed.enter_log(connections, wrong, false))
     }
 
     /// A message that is no probe.
@@ -186,9 +187,7 @@ impl RedisFeed {
         self.ready.extend(self.barrier.admit(envelope, number));
         match fallen {
             None => Ok(()),
-            Some(theirs) => self.with_data(connections, |feed, connections| {
-                feed.enter_log(connections, Some(&theirs), false)
-            }),
+            Some(theirs) => self.enter_again(connections, Some(&theirs)),
         }
     }
 }

@@ -81,26 +81,27 @@ impl Told<'_> {
 
 impl<'a> From<&'a PresenceChange> for Told<'a> {
     fn from(change: &'a PresenceChange) -> Self {
-        let (what, connection, opened) = match change {
-            PresenceChange::Opened { connection, ticket, .. } => {
-                (What::Opened, connection, Some(ticket))
-            }
-            PresenceChange::Reopened { connection, ticket, .. } => {
-                (What::Reopened, connection, Some(ticket))
-            }
-            PresenceChange::Restored { connection, ticket, .. } => {
-                (What::Restored, connection, Some(ticket))
-            }
-            PresenceChange::Closed { connection } => (What::Closed, connection, None),
-            PresenceChange::ClosedLate { connection } => (What::ClosedLate, connection, None),
+        let told = |what, connection: &u64, opened, resumable| Told {
+            what,
+            connection: *connection,
+            opened,
+            resumable,
         };
-        let resumable = matches!(
-            change,
-            PresenceChange::Opened { resumable: true, .. }
-                | PresenceChange::Reopened { resumable: true, .. }
-                | PresenceChange::Restored { resumable: true, .. }
-        );
-        Told { what, connection: *connection, opened, resumable }
+        match change {
+            PresenceChange::Opened { connection, ticket, resumable } => {
+                told(What::Opened, connection, Some(ticket), *resumable)
+            }
+            PresenceChange::Reopened { connection, ticket, resumable } => {
+                told(What::Reopened, connection, Some(ticket), *resumable)
+            }
+            PresenceChange::Restored { connection, ticket, resumable } => {
+                told(What::Restored, connection, Some(ticket), *resumable)
+            }
+            PresenceChange::Closed { connection } => told(What::Closed, connection, None, false),
+            PresenceChange::ClosedLate { connection } => {
+                told(What::ClosedLate, connection, None, false)
+            }
+        }
     }
 }
 
