@@ -256,6 +256,11 @@ export class ImClient<Message = any> {
   readonly isSyncing: boolean;
   /** What there was so far, for a look when something is odd. */
   readonly stats: ImStats;
+  /**
+   * Fulfilled as soon as messages are handed on: connected, and the state loaded. Fails with an `ImError` if the client ends before;
+   * waits where it has ended, or has not begun. Each look gives one of its own.
+   */
+  readonly ready: Promise<void>;
   /** Rooms to join again after each reconnect. Yours to edit. */
   readonly rooms: Set<string>;
   /** Connects, and stays connected until `close()`, a kick or a fatal close code. Nothing happens if it has not ended. */

@@ -1,45 +1,13 @@
-// The environment of browsers, and of Node, where there is no page: the engine's own clocks, `fetch` and WebSocket class.
+// The environment of browsers: what the engine has, and what is known of the page and the network. Where there is no page, as in
+// workers, it is said to be in view and online.
 
+import { engine } from "./engine.js";
 import { isHidden, isOnline, listenToPage } from "./page.js";
-import { Socket, socketClass } from "./socket.js";
-
-const NO_CLASS = "there is no WebSocket class here (Node has one from version 22 on): give one as the option WebSocket, "
-  + "for example that of the package ws";
 
 /**
  * @param {import("../im.d.ts").ImSocketClass | undefined} given the class to connect with, if not the engine's own
  * @returns {import("./environment.js").Environment}
  */
 export function browser(given) {
-  return {
-    now: () => globalThis.performance?.now() ?? Date.now(),
-    wall: () => Date.now(),
-    later: (ms, call) => {
-      const timer = setTimeout(call, ms);
-      return () => clearTimeout(timer);
-    },
-    random: () => Math.random(),
-    controller: () => new AbortController(),
-    obstacle: () => (socketClass(given) ? undefined : NO_CLASS),
-    connect: (url, protocols, listener) => {
-      const Class = /** @type {import("../im.d.ts").ImSocketClass} */ (socketClass(given));
-      return new Socket(Class, url, protocols, listener);
-    },
-    post,
-    hasBase: globalThis.location !== undefined,
-    isOnline,
-    isHidden,
-    listen: listenToPage,
-  };
-}
-
-/**
- * @param {string} address
- * @param {AbortSignal} signal
- */
-async function post(address, signal) {
-  const headers = { Accept: "application/json" };
-  const answer = await fetch(address, { method: "POST", cache: "no-store", headers, signal });
-  const { status, ok } = answer;
-  return { status, ok, retryAfter: answer.headers.get("Retry-After"), body: () => answer.json() };
+  return { ...engine(given), hasBase: globalThis.location !== undefined, isOnline, isHidden, listen: listenToPage };
 }

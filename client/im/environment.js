@@ -1,5 +1,5 @@
 // What the client needs from where it runs. The core asks for nothing else: no global, no class of an engine. One adapter per
-// engine provides it (browser.js, server.js), and the tests one of their own. Types alone.
+// engine provides it (browser.js, ../node.js), and the tests one of their own. Types alone.
 
 /**
  * @typedef {object} Environment

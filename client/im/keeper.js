@@ -61,7 +61,7 @@ export class Keeper {
    */
   save(text, saved = () => {}) {
     this.#wanted = { text, saved };
-    this.#saving ??= this.#next();
+    if (!this.#saving) this.#saving = this.#next();
   }
 
   /**

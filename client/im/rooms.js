@@ -132,7 +132,7 @@ export class Rooms {
     try {
       const call = kind === "join" ? this.#options.rejoin : this.#options.leave;
       const answer = await within(this.#env, this.#options.rejoinWithin, scope, (context) => call?.(rooms, context));
-      if (isRefusal(answer)) throw new Error(`status ${/** @type {Response} */ (answer).status}`);
+      if (isRefusal(answer)) throw new Error(`status ${/** @type {any} */ (answer).status}`);
     } catch (error) {
       return this.#failed(kind, rooms, error);
     } finally {

@@ -1,6 +1,7 @@
 // A socket, a page and clocks that the test moves. Each test file that imports this gets fresh ones for every test.
 
 import { afterEach, beforeEach, mock } from "node:test";
+import { Core } from "../im/core.js";
 import { ImClient } from "../im.js";
 
 /** A socket in the test's hands. */
@@ -47,6 +48,8 @@ let window;
 let page;
 let urls;
 let clients;
+/** Who listens to the page of the bare environment. */
+let wakes;
 
 beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: START });
@@ -61,6 +64,7 @@ beforeEach(() => {
   FakeSocket.all = [];
   urls = 0;
   clients = [];
+  wakes = new Set();
   window = new EventTarget();
   page = Object.assign(new EventTarget(), { visibilityState: "visible" });
   globalThis.addEventListener = window.addEventListener.bind(window);
@@ -114,18 +118,78 @@ export function sleep(ms) {
 export function network(isThere) {
   globalThis.navigator.onLine = isThere;
   window.dispatchEvent(new Event(isThere ? "online" : "offline"));
+  wake(isThere ? "networkIsBack" : "networkIsGone");
 }
 
 export function visible(isVisible) {
   page.visibilityState = isVisible ? "visible" : "hidden";
   page.dispatchEvent(new Event("visibilitychange"));
+  wake(isVisible ? "isVisible" : "isHidden");
 }
 
 /** `pagehide`, `pageshow`, `freeze` or `resume`. */
 export function lifecycle(type, persisted) {
   const target = type.startsWith("page") ? window : page;
   target.dispatchEvent(Object.assign(new Event(type), { persisted }));
+  if (type === "freeze" || type === "resume") wake(type === "freeze" ? "isPutAway" : "isBack");
 }
+
+function wake(what) {
+  for (const listener of [...wakes]) listener[what]();
+}
+
+/** An environment of no engine's: it has no `AbortController`, no event and no page of its own. */
+export function bare() {
+  return {
+    now: () => performance.now(),
+    wall: () => Date.now(),
+    later: (ms, call) => {
+      const timer = setTimeout(call, ms);
+      return () => clearTimeout(timer);
+    },
+    random: () => Math.random(),
+    connect,
+    post: () => Promise.reject(new Error("no web API")),
+    hasBase: true,
+    isOnline: () => globalThis.navigator.onLine,
+    isHidden: () => page.visibilityState === "hidden",
+    listen: (listener) => {
+      wakes.add(listener);
+      return () => wakes.delete(listener);
+    },
+  };
+}
+
+function connect(url, protocols, listener) {
+  const socket = new FakeSocket(url, protocols.length ? protocols : undefined);
+  let [isOver, wasOpen] = [false, false];
+  socket.onopen = () => {
+    wasOpen = true;
+    if (!isOver) listener.opened();
+  };
+  socket.onmessage = ({ data }) => isOver || listener.received(data);
+  socket.onclose = (end) => {
+    if (isOver) return;
+    isOver = true;
+    listener.ended({ ...end, wasOpen });
+  };
+  return {
+    get protocol() {
+      return socket.protocol ?? "";
+    },
+    send: (text) => isOver || socket.send?.(text),
+    close: (code, reason) => {
+      isOver = true;
+      socket.close(code, reason);
+    },
+  };
+}
+
+/** Each way to a client. */
+export const ADAPTERS = {
+  "im.js": (options) => new ImClient({ WebSocket: FakeSocket, ...options }),
+  "the core alone": (options) => new Core(options, bare()),
+};
 
 /** The page's policy forbids something. */
 export function violation(detail) {
@@ -133,18 +197,18 @@ export function violation(detail) {
 }
 
 /** A client and what it has told, as `type` or `type:detail`; errors also as they are. */
-export function create(options = {}) {
+export function create(options = {}, adapter = "im.js") {
   const getUrl = async () => `wss://im.example.com/ws?token=${(urls += 1)}`;
-  const client = new ImClient({ getUrl, WebSocket: FakeSocket, ...options });
+  const client = ADAPTERS[adapter]({ getUrl, ...options });
   const told = [];
   const errors = [];
-  client.addEventListener("state", ({ detail }) => told.push(detail.state));
-  client.addEventListener("kicked", () => told.push("event:kicked"));
-  client.addEventListener("error", ({ detail }) => {
-    told.push(`error:${detail.kind}`);
-    errors.push(detail);
+  client.on("state", ({ state }) => told.push(state));
+  client.on("kicked", () => told.push("event:kicked"));
+  client.on("error", (error) => {
+    told.push(`error:${error.kind}`);
+    errors.push(error);
   });
-  client.addEventListener("close", ({ detail }) => told.push(`close:${detail.code}:${detail.willReconnect}`));
+  client.on("close", ({ code, willReconnect }) => told.push(`close:${code}:${willReconnect}`));
   clients.push(client);
   return { client, told, errors };
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create, FakeSocket, lifecycle, network, pass, pauseOf, settle, visible } from "./fake.js";
+import { ADAPTERS, create, FakeSocket, lifecycle, network, pass, pauseOf, settle, visible } from "./fake.js";
 import { all, application, Node, serve } from "./resuming.js";
 
 test("a first connection loads the state, then gets what comes", async () => {
@@ -210,10 +210,12 @@ class Pages {
   #node;
   #chance;
   #isGone = { value: true };
+  #adapter;
 
-  constructor(node, chance) {
+  constructor(node, chance, adapter) {
     this.#node = node;
     this.#chance = chance;
+    this.#adapter = adapter;
     this.open();
   }
 
@@ -240,7 +242,7 @@ class Pages {
         store(() => { this.seen = this.#node.log.filter(({ number }) => number <= until).map((message) => message.id); }, position);
       },
       position: { load: () => this.#stored, save: () => {} },
-    });
+    }, this.#adapter);
     this.#isGone = isGone;
     this.client = client;
     client.connect();
@@ -253,10 +255,10 @@ class Pages {
   }
 }
 
-async function run(seed) {
+async function run(seed, adapter) {
   const chance = seeded(seed);
   const node = new Node();
-  const pages = new Pages(node, chance);
+  const pages = new Pages(node, chance, adapter);
   let id = 0;
   for (let step = 0; step < 120; step += 1) {
     const socket = FakeSocket.last;
@@ -314,6 +316,8 @@ async function run(seed) {
   client.close();
 }
 
-for (let seed = 0; seed < 200; seed += 1) {
-  test(`whatever breaks, nothing is missing, double or out of order (seed ${seed})`, () => run(seed));
+for (const adapter of Object.keys(ADAPTERS)) {
+  for (let seed = 0; seed < 100; seed += 1) {
+    test(`whatever breaks, nothing is missing, double or out of order (${adapter}, seed ${seed})`, () => run(seed, adapter));
+  }
 }

@@ -77,7 +77,7 @@ export class Node {
 }
 
 /** An application whose state is the list of ids that it knows; the service behind it knows all that was ever published. */
-export function application(node, options = {}) {
+export function application(node, options = {}, adapter = undefined) {
   const state = { seen: [], resyncs: [], handled: 0 };
   const made = create({
     firstPause: 100,
@@ -91,7 +91,7 @@ export function application(node, options = {}) {
       state.seen = node.log.map((message) => message.id);
     },
     ...options,
-  });
+  }, adapter);
   return { ...made, state };
 }
 

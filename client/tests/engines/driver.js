@@ -1,22 +1,21 @@
 // Holds a client in whatever engine this is loaded into, obeys commands, and tells what the client tells.
 
-import { ImClient } from "../../im.js";
-
 let im;
 
 /**
  * @param {{ start?: object, call?: string, echo?: number }} command
  * @param {(event: object) => void} tell
+ * @param {Function} ImClient as this engine has it
  * @param {unknown} [WebSocket] the class to use, if not the engine's own
  */
-export function obey({ start, call, echo }, tell, WebSocket) {
-  if (start) create(start, tell, WebSocket);
+export function obey({ start, call, echo }, tell, ImClient, WebSocket) {
+  if (start) create(start, tell, ImClient, WebSocket);
   if (call) im[call]();
   if (echo) tell({ type: "echo", echo });
 }
 
 /** Options that are addresses here become calls of these; with `handles` the client tells what it handles and loads. */
-function create({ check, rejoin, handles, ...options }, tell, WebSocket) {
+function create({ check, rejoin, handles, ...options }, tell, ImClient, WebSocket) {
   const post = (url, signal, body) => fetch(url, { method: "POST", body: JSON.stringify(body), signal });
   if (rejoin) options.rejoin = (rooms, { signal }) => post(rejoin, signal, rooms);
   if (check) options.check = ({ signal }) => post(check, signal);

@@ -9,7 +9,8 @@ import { HOST } from "./node.js";
 const CLIENT = new URL("../../", import.meta.url);
 const FILES = /^\/(im\.js|im\/[a-z]+\.js|tests\/engines\/driver\.js)$/;
 const PAGE = `<!doctype html><title>client</title><link rel="icon" href="data:,">
-<script type="module">import { obey } from "/tests/engines/driver.js"; globalThis.obey = obey; globalThis.isReady = true;</script>`;
+<script type="module">import { ImClient } from "/im.js"; import { obey } from "/tests/engines/driver.js";
+globalThis.obey = (command, tell) => obey(command, tell, ImClient); globalThis.isReady = true;</script>`;
 
 /** How the service treats one client. */
 export class Account {
