@@ -142,6 +142,16 @@ export interface ImClientOptions {
   resume?: boolean;
   /** Where the position is kept beyond this page. Default: nowhere, so a page that is reloaded begins anew. */
   position?: ImPosition;
+  /**
+   * The name of the user: all tabs of this origin that give the same one share a connection. One of them leads, and another one takes
+   * over, without a loss, when that is closed. Where there are no locks (old browsers, pages without https) each tab has its own.
+   */
+  share?: string;
+  /**
+   * Of tabs that share: whether `onMessage` and `onResync` are called in `"all"` of them (the default), or in the `"leader"` alone.
+   * Events are told in all. The server is told that a message was handled when the leader's handler is done.
+   */
+  handle?: "all" | "leader";
   /** Joins these rooms through your web API. Called after each connect while there are rooms; again if it fails or hangs. */
   rejoin?: (rooms: string[], context: ImContext) => unknown;
   /** Leaves these rooms through your web API. Called by `leave()`, never while `rejoin` is under way; again if it fails. */

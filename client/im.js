@@ -8,6 +8,7 @@ import { Core } from "./im/core.js";
 import { ImError } from "./im/error.js";
 import { decodeJson } from "./im/message.js";
 import { sessionPosition } from "./im/storage.js";
+import { Tabs } from "./im/tabs.js";
 
 export { decodeJson, ImError, sessionPosition };
 
@@ -15,6 +16,7 @@ export { decodeJson, ImError, sessionPosition };
 export class ImClient extends Client {
   /** @param {import("./im.d.ts").ImClientOptions} options */
   constructor(options) {
-    super(new Core(options, browser(options?.WebSocket)));
+    const env = browser(options?.WebSocket);
+    super(options?.share !== undefined && env.between ? new Tabs(options, env) : new Core(options, env));
   }
 }

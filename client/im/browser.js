@@ -9,5 +9,23 @@ import { isHidden, isOnline, listenToPage } from "./page.js";
  * @returns {import("./environment.js").Environment}
  */
 export function browser(given) {
-  return { ...engine(given), hasBase: globalThis.location !== undefined, isOnline, isHidden, listen: listenToPage };
+  return { ...engine(given), hasBase: globalThis.location !== undefined, isOnline, isHidden, listen: listenToPage, between: between() };
+}
+
+/** @returns {import("./environment.js").Between | undefined} locks are for pages that came by https or from this machine */
+function between() {
+  const locks = globalThis.navigator?.locks;
+  if (!locks || typeof BroadcastChannel !== "function") return undefined;
+  return {
+    lock: (name, held) => {
+      const wait = new AbortController();
+      locks.request(name, { signal: wait.signal }, held).catch(() => {});
+      return () => wait.abort();
+    },
+    channel: (name, heard) => {
+      const channel = new BroadcastChannel(name);
+      channel.onmessage = ({ data }) => heard(data);
+      return { post: (word) => channel.postMessage(word), close: () => channel.close() };
+    },
+  };
 }

@@ -1,4 +1,4 @@
-// What applications hold, in browsers and in Node: an `EventTarget` over whatever does the work, the core.
+// What applications hold, in browsers and in Node: an `EventTarget` over whatever does the work, the core or what tabs share.
 
 /** What a client tells. */
 const TYPES = ["state", "open", "rejoined", "message", "resumed", "resync", "receipt", "close", "kicked", "error"];

@@ -146,6 +146,14 @@ export class Core {
     this.#end("closed");
   }
 
+  /** Ends it here, for somebody else who goes on from its position. */
+  handOver() {
+    if (this.#isEnded) return;
+    this.#stream.flush();
+    this.#stream.leave();
+    this.#end("closed", undefined, undefined, BACK_SOON);
+  }
+
   /** Ends the wait for the next attempt, if there is one. */
   retryNow() {
     if (this.#isBetween) this.#connect();
@@ -380,11 +388,12 @@ export class Core {
    * @param {"closed" | "kicked" | "failed"} state
    * @param {ImError} [error]
    * @param {{ reason: string }} [kick]
+   * @param {readonly [number, string]} words to the server
    */
-  #end(state, error, kick) {
+  #end(state, error, kick, words = GOODBYE) {
     this.#stream.flush();
-    this.#line.dropFormer(GOODBYE);
-    this.#letGo(GOODBYE);
+    this.#line.dropFormer(words);
+    this.#letGo(words);
     this.#line.forget();
     this.#stream.stop();
     this.#stopListening();

@@ -16,7 +16,16 @@
  * @property {boolean} hasBase whether a relative address of the web API means something here
  * @property {() => boolean} isOnline whether there may be a network
  * @property {() => boolean} isHidden whether nobody looks
+ * @property {Between} [between]
  * @property {(listener: WakeListener) => () => void} listen tells what happens to the page or app, until what it returns is called
+ */
+
+/**
+ * What pages of one origin have between them; left out where there is nothing of the kind.
+ * @typedef {object} Between
+ * @property {(name: string, held: () => Promise<void>) => () => void} lock waits for a lock that one page has at a time, calls `held`, and
+ *   holds it until that is fulfilled, or the page is gone; what it returns ends the wait
+ * @property {(name: string, heard: (word: any) => void) => { post: (word: any) => void, close: () => void }} channel to all other pages
  */
 
 /**

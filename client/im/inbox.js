@@ -53,6 +53,8 @@ export class Inbox {
   /** Of everything that was put in since it was last cleared, and of the load. */
   #scope;
   #isRunning = false;
+  /** @type {(() => void)[]} Who waits until nothing is due. */
+  #idlers = [];
 
   /**
    * @param {import("./environment.js").Environment} env
@@ -70,6 +72,14 @@ export class Inbox {
   get positions() {
     const undone = this.#current ? [this.#current, ...this.#waiting] : this.#waiting;
     return undone.filter(({ type }) => type !== "position").map(({ p }) => p);
+  }
+
+  /** Fulfilled when the application has done all that is due. */
+  get idle() {
+    /** @type {Promise<void>} */
+    const idle = new Promise((resolve) => this.#idlers.push(resolve));
+    this.#run();
+    return idle;
   }
 
   /** @param {Entry} entry */
@@ -121,6 +131,7 @@ export class Inbox {
       } else break;
     }
     this.#isRunning = false;
+    for (const resolve of this.#idlers.splice(0)) resolve();
   }
 
   /** @returns {Promise<void> | undefined} nothing if it is done */

@@ -19,12 +19,12 @@ const RETRIES = 0;
 
 /** What may be a function and nothing else, what may be anything, and so all that there is. */
 const CALLS = /** @type {const} */ (["getUrl", "rejoin", "leave", "check", "decode", "WebSocket", "onMessage", "onResync"]);
-const NAMES = [...CALLS, ...Object.keys(DEFAULTS), "address", "rooms", "retries", "resume", "position"];
+const NAMES = [...CALLS, ...Object.keys(DEFAULTS), "address", "rooms", "retries", "resume", "position", "share", "handle"];
 
 /**
  * @param {ImClientOptions} options
  * @param {boolean} hasBase whether a relative address means something here
- * @returns {ImClientOptions & typeof DEFAULTS & { rooms: Set<string>, retries: number, resume: boolean }}
+ * @returns {ImClientOptions & typeof DEFAULTS & { rooms: Set<string>, retries: number, resume: boolean, handle: "all" | "leader" }}
  */
 export function complete(options, hasBase) {
   if (options?.getUrl === undefined && options?.address === undefined) {
@@ -57,6 +57,13 @@ export function complete(options, hasBase) {
   if (!Number.isInteger(all.retries) || all.retries < 0) {
     throw new TypeError(`ImClient: retries must be a whole number, not ${shown(options.retries)}`);
   }
+  const { share } = options;
+  if (share !== undefined && (typeof share !== "string" || share === "")) {
+    throw new TypeError(`ImClient: share must be the name of the user whose tabs share a connection, not ${shown(share)}`);
+  }
+  if (share !== undefined && !all.resume) throw new TypeError("ImClient: share needs resume: what one tab has begun another could not go on with");
+  all.handle = options.handle ?? "all";
+  if (!["all", "leader"].includes(all.handle)) throw new TypeError(`ImClient: handle must be "all" or "leader", not ${shown(options.handle)}`);
   const { position } = options;
   if (position && (typeof position.load !== "function" || typeof position.save !== "function")) {
     throw new TypeError(`ImClient: position must have load and save, not ${shown(position)}`);

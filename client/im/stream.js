@@ -52,6 +52,8 @@ export class Stream {
   #stored = "";
   #acknowledged = "";
   #acknowledgedAt = -Infinity;
+  /** Whether somebody else goes on from where it was. */
+  #hasLeft = false;
   /** @type {(() => void) | null} Ends the wait before the next acknowledgement. */
   #cancelAck = null;
 
@@ -101,12 +103,23 @@ export class Stream {
 
   /** It begins anew, as on a first connection. What was stored is not loaded again: somebody else goes on from there. */
   begin() {
+    if (this.#hasLeft) return;
+    this.#forget();
+    this.#keeper.save("");
+  }
+
+  /** Ends it for good: what is stored is left to whoever goes on from there. */
+  leave() {
+    this.#forget();
+    this.#hasLeft = true;
+  }
+
+  #forget() {
     this.#inbox.clear();
     this.#cancelAck?.();
     this.#cancelAck = null;
     this.#c = this.#since = this.#received = this.#stored = this.#acknowledged = "";
     this.#overlap.clear();
-    this.#keeper.save("");
   }
 
   /**

@@ -335,6 +335,28 @@ describe("engines", { concurrency: 5, skip }, () => {
       assert.equal(await node.isOnline(one.client), false);
     });
 
+    test("tabs share one connection, and when the one that leads is closed the next goes on from there", async (t) => {
+      const one = await arrive(t, start, null);
+      const options = { address: `${service.url}/address/${one.client}`, resume: true, handles: true, share: String(one.client) };
+      const handled = (person) => person.told.filter(({ type }) => type === "handled").map(({ detail }) => detail.number);
+      const leader = await Page.open(`${service.url}/`, one.person);
+      await leader.command({ start: { ...FAST, ...options } });
+      await leader.command({ call: "connect" });
+      await leader.state("open");
+      await one.connect(options);
+      await one.person.state("open");
+      await one.person.heard("its load", ({ type }) => type === "loads");
+      await node.send(one.client, { number: 1 });
+      await until("both have it", () => handled(leader).length === 1 && handled(one.person).length === 1);
+      assert.deepEqual([await node.connectionsOf(one.client), one.account.calls.address], [1, 1]);
+      await leader.tab.closeTab();
+      for (const number of [2, 3]) await node.send(one.client, { number });
+      await until(() => `the next has all: ${handled(one.person)}`, () => handled(one.person).length >= 3);
+      assert.deepEqual(handled(one.person), [1, 2, 3]);
+      assert.equal(one.person.told.filter(({ type }) => type === "loads").length, 1);
+      await until("one connection", async () => (await node.connectionsOf(one.client)) === 1);
+    });
+
     test("a network that goes and comes leaves a link that works", async (t) => {
       const one = await arrive(t, start, {});
       for (let round = 0; round < 3; round += 1) {

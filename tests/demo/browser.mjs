@@ -84,12 +84,12 @@ export class Browser {
     this.#listeners.add(listener);
   }
 
-  /** A page in a context of its own: no shared storage, like another person's browser. */
-  async open(url, size) {
-    const { browserContextId } = await this.send("Target.createBrowserContext");
+  /** A page in a context of its own: no shared storage, like another person's browser; or in that of a page that it is `beside`. */
+  async open(url, size, beside) {
+    const browserContextId = beside?.context ?? (await this.send("Target.createBrowserContext")).browserContextId;
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank", browserContextId });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
-    const page = new Page(this, sessionId, browserContextId);
+    const page = new Page(this, sessionId, browserContextId, targetId);
     await page.prepare(size);
     await page.send("Page.navigate", { url });
     return page;
@@ -110,12 +110,14 @@ export class Page {
   missing = [];
   #browser;
   #session;
-  #context;
+  #target;
+  context;
 
-  constructor(browser, session, context) {
+  constructor(browser, session, context, target) {
     this.#browser = browser;
     this.#session = session;
-    this.#context = context;
+    this.#target = target;
+    this.context = context;
     browser.listen((method, params, sessionId) => {
       if (sessionId !== session) return;
       if (method === "Runtime.exceptionThrown") {
@@ -252,7 +254,13 @@ export class Page {
     await writeFile(file, Buffer.from(data, "base64"));
   }
 
+  /** Closes this tab alone. */
+  closeTab() {
+    return this.#browser.send("Target.closeTarget", { targetId: this.#target });
+  }
+
+  /** Closes it with all that is beside it. */
   close() {
-    return this.#browser.send("Target.disposeBrowserContext", { browserContextId: this.#context });
+    return this.#browser.send("Target.disposeBrowserContext", { browserContextId: this.context });
   }
 }

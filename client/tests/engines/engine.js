@@ -95,8 +95,11 @@ let browser;
 let pages = 0;
 
 export class Page extends Person {
-  /** @param {string} url */
-  static async open(url) {
+  /**
+   * @param {string} url
+   * @param {Page} [beside] a page of the same browser
+   */
+  static async open(url, beside) {
     browser ??= Browser.launch(CHROMIUM);
     const launched = await browser;
     const page = new Page();
@@ -104,7 +107,7 @@ export class Page extends Person {
     launched.listen((method, { name, payload }) => {
       if (method === "Runtime.bindingCalled" && name === page.binding) page.told.push(JSON.parse(payload));
     });
-    page.tab = await launched.open("about:blank", { width: 800, height: 600 });
+    page.tab = await launched.open("about:blank", { width: 800, height: 600 }, beside?.tab);
     await page.tab.send("Runtime.addBinding", { name: page.binding });
     await page.go(url);
     return page;
