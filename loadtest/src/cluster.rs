@@ -15,11 +15,11 @@ use std::{
 
 use imcore::ImClient;
 use rustix::process::{Pid, Signal, kill_process};
+use testkit::proxy::{Mode, Proxy};
 
 use crate::{
     args::DeploymentArgs,
     child::{Tethered, tail},
-    link::Link,
     meter::Meter,
     orders::Deployment,
     readers,
@@ -66,12 +66,13 @@ pub struct Cluster {
     args: DeploymentArgs,
     pub deployment: Deployment,
     pub im: ImClient,
-    nodes: Mutex<Vec<Tethered>>,
+    /// Our own; none where one is killed and not yet started again.
+    nodes: Mutex<Vec<Option<Tethered>>>,
     /// How each of them was started.
     starts: Vec<Start>,
     redis: Option<Tethered>,
     /// Between our own nodes and Redis, if it is to break.
-    pub link: Option<Link>,
+    link: Option<Proxy>,
     folder: Option<PathBuf>,
     foreign: Vec<u32>,
 }
@@ -123,12 +124,13 @@ impl Cluster {
         let imserver = find_imserver(args)?;
         let folder = fresh_folder()?;
         let pins = args.pins();
-        let (redis, url) = start_redis(&folder, pins.clients)?;
+        let redis_address = free_address()?;
+        let redis = start_redis(&folder, &redis_address, pins.clients)?;
         let servers: Vec<_> =
             (0..options.nodes).map(|_| free_address()).collect::<Result<_, _>>()?;
         let phantoms = (0..options.phantoms).map(|index| format!("nobody-{index}:1"));
         let deployment = Deployment {
-            redis: url,
+            redis: format!("redis://{redis_address}"),
             servers: servers.iter().cloned().chain(phantoms).collect(),
             prefix: args.prefix.clone(),
             path: args.path.clone(),
@@ -137,8 +139,8 @@ impl Cluster {
             log: args.message_log,
         };
         let list = deployment.servers.join(",");
-        let link = options.breakable.then(|| Link::to(&deployment.redis)).transpose()?;
-        let redis_url = link.as_ref().map_or(&deployment.redis, |link| &link.url);
+        let link = options.breakable.then(|| Proxy::start(port_of(&redis_address)));
+        let redis_url = link.as_ref().map_or(deployment.redis.clone(), Proxy::url);
         let (mut nodes, mut starts) = (Vec::new(), Vec::new());
         for (index, server) in servers.iter().enumerate() {
             let mut arguments = vec![
@@ -157,7 +159,7 @@ impl Cluster {
             arguments.extend(args.node_args.iter().cloned());
             let log = folder.join(format!("node-{index}.log"));
             let start = Start { program: imserver.clone(), arguments, log, core: pins.server };
-            nodes.push(start.start()?);
+            nodes.push(Some(start.start()?));
             starts.push(start);
         }
         let im = helper(&deployment)?;
@@ -175,23 +177,60 @@ impl Cluster {
         })
     }
 
-    fn nodes(&self) -> MutexGuard<'_, Vec<Tethered>> {
+    fn nodes(&self) -> MutexGuard<'_, Vec<Option<Tethered>>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Kills a node of our own, and starts it again as it was.
-    pub fn restart(&self, index: usize) -> Result<(), String> {
-        let mut nodes = self.nodes();
-        drop(nodes.remove(index));
-        nodes.insert(index, self.starts[index].start()?);
+    /// Kills a node of our own.
+    pub fn kill(&self, index: usize) {
+        self.nodes()[index] = None;
+    }
+
+    /// Starts a node that was killed, as it was.
+    pub fn start_again(&self, index: usize) -> Result<(), String> {
+        let node = self.starts[index].start()?;
+        self.nodes()[index] = Some(node);
         Ok(())
     }
 
     /// Sends a signal to a node of our own.
     pub fn signal(&self, index: usize, signal: Signal) -> Result<(), String> {
-        let pid = self.nodes()[index].pid as i32;
-        let pid = Pid::from_raw(pid).ok_or("a node without a process")?;
+        let pid = self.nodes()[index].as_ref().and_then(|node| Pid::from_raw(node.pid as i32));
+        let pid = pid.ok_or_else(|| format!("node {index} does not run"))?;
         kill_process(pid, signal).map_err(|error| format!("node {index}: {error}"))
+    }
+
+    /// What the link between our own nodes and Redis does from now on, if it can break.
+    pub fn link(&self, mode: Mode) {
+        if let Some(link) = &self.link {
+            link.set(mode);
+        }
+    }
+
+    /// Kills the Redis of our own and starts it again, with what it has saved if anything.
+    pub fn restart_redis(&mut self) -> Result<(), String> {
+        let folder = self.folder.as_ref().ok_or("no Redis of our own")?;
+        let address = self.deployment.redis.trim_start_matches("redis://");
+        self.redis = None;
+        self.redis = Some(start_redis(folder, address, self.args.pins().clients)?);
+        Ok(())
+    }
+
+    /// Where the Redis of our own saves to.
+    pub fn dump(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join("dump.rdb"))
+    }
+
+    /// What each node of our own has logged last.
+    pub fn logs(&self) -> Vec<String> {
+        (0..self.starts.len())
+            .map(|index| format!("node {index}: {}", self.log_of(index)))
+            .collect()
+    }
+
+    fn log_of(&self, index: usize) -> String {
+        let log = self.folder.as_ref().map(|folder| folder.join(format!("node-{index}.log")));
+        log.map(|log| tail(&log)).unwrap_or_default()
     }
 
     /// A node takes clients once it hears the broker: try until one gets in.
@@ -208,14 +247,12 @@ impl Cluster {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
-            if self.nodes().get(index).is_some_and(|node| !node.is_running()) {
+            if self.nodes().get(index).is_some_and(has_ended) {
                 break;
             }
             thread::sleep(Duration::from_millis(20));
         }
-        let log = self.folder.as_ref().map(|folder| folder.join(format!("node-{index}.log")));
-        let log = log.map(|log| tail(&log)).unwrap_or_default();
-        Err(format!("node {server} does not take clients: {last}\n  {log}"))
+        Err(format!("node {server} does not take clients: {last}\n  {}", self.log_of(index)))
     }
 
     fn try_connect(&self, client: i64) -> Result<(), String> {
@@ -250,7 +287,7 @@ impl Cluster {
 
     /// Measures all nodes together.
     pub fn meter(&self) -> Meter {
-        let own: Vec<_> = self.nodes().iter().map(|node| node.pid).collect();
+        let own: Vec<_> = self.nodes().iter().flatten().map(|node| node.pid).collect();
         Meter::of(if own.is_empty() { self.foreign.clone() } else { own })
     }
 
@@ -259,17 +296,19 @@ impl Cluster {
         Meter::of(self.redis.iter().map(|redis| redis.pid).collect())
     }
 
-    /// Fails when a node has ended.
+    /// Fails when a node has ended that was not killed.
     pub fn check(&self) -> Result<(), String> {
-        let dead = self.nodes().iter().position(|node| !node.is_running());
+        let dead = self.nodes().iter().position(has_ended);
         match dead {
             None => Ok(()),
-            Some(index) => {
-                let log = self.folder.as_ref().map(|f| tail(&f.join(format!("node-{index}.log"))));
-                Err(format!("node {index} has ended:\n  {}", log.unwrap_or_default()))
-            }
+            Some(index) => Err(format!("node {index} has ended:\n  {}", self.log_of(index))),
         }
     }
+}
+
+/// By itself: one that was killed is not there.
+fn has_ended(node: &Option<Tethered>) -> bool {
+    node.as_ref().is_some_and(|node| !node.is_running())
 }
 
 fn exchange(
@@ -291,7 +330,7 @@ impl Drop for Cluster {
     }
 }
 
-pub fn find_imserver(args: &DeploymentArgs) -> Result<PathBuf, String> {
+fn find_imserver(args: &DeploymentArgs) -> Result<PathBuf, String> {
     if let Some(path) = &args.imserver {
         return path
             .canonicalize()
@@ -310,7 +349,7 @@ pub fn find_imserver(args: &DeploymentArgs) -> Result<PathBuf, String> {
 }
 
 /// A folder of this run's own below the system's temporary one.
-pub fn fresh_folder() -> Result<PathBuf, String> {
+fn fresh_folder() -> Result<PathBuf, String> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = env::temp_dir().join(format!("imcore-loadtest-{}-{number}", std::process::id()));
@@ -319,15 +358,18 @@ pub fn fresh_folder() -> Result<PathBuf, String> {
 }
 
 /// An address that nobody listens on. Another process may take it first, which then shows at bind.
-pub fn free_address() -> Result<String, String> {
+fn free_address() -> Result<String, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("a port: {error}"))?;
     Ok(listener.local_addr().map_err(|error| error.to_string())?.to_string())
 }
 
-/// A Redis of our own: nothing on disk, and room for bursts to subscribers.
-pub fn start_redis(folder: &Path, core: Option<usize>) -> Result<(Tethered, String), String> {
-    let address = free_address()?;
-    let port = address.rsplit(':').next().unwrap_or_default().to_owned();
+fn port_of(address: &str) -> u16 {
+    address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
+}
+
+/// A Redis of our own: nothing goes to disk by itself, and there is room for bursts to subscribers.
+fn start_redis(folder: &Path, address: &str, core: Option<usize>) -> Result<Tethered, String> {
+    let port = port_of(address).to_string();
     let log = folder.join("redis.log");
     let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
     let limit = ["--client-output-buffer-limit", "pubsub 1gb 1gb 60"];
@@ -335,13 +377,13 @@ pub fn start_redis(folder: &Path, core: Option<usize>) -> Result<(Tethered, Stri
     let redis = Tethered::start("redis-server", &arguments, &log, core)?;
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline && redis.is_running() {
-        if let Ok(mut stream) = TcpStream::connect(&address) {
+        if let Ok(mut stream) = TcpStream::connect(address) {
             let mut answer = [0; 5];
             if stream.write_all(b"PING\r\n").is_ok()
                 && stream.read_exact(&mut answer).is_ok()
                 && &answer == b"+PONG"
             {
-                return Ok((redis, format!("redis://{address}")));
+                return Ok(redis);
             }
         }
         thread::sleep(Duration::from_millis(10));

@@ -15,7 +15,6 @@ mod floor;
 mod frame;
 mod histogram;
 mod holes;
-mod link;
 mod meter;
 mod orders;
 mod pace;

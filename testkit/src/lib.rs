@@ -1,4 +1,4 @@
-//! What tests of all packages share. Never named by code that is shipped, and names nothing of imcore itself: what is
+//! What tests of all packages share, and the load tool's proxy. Never named by code that is shipped, and names nothing of imcore itself: what is
 //! asserted through it is seen from outside.
 
 pub mod imserver;

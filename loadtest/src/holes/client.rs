@@ -1,97 +1,51 @@
-//! One client that can resume: what it remembers over its connections, and what a frame means to it. Knows no socket.
-
-use serde::Deserialize;
+//! One client that can resume: what a frame means to its account. Knows no socket.
 
 use super::account::{Receiver, Sent, Stream};
-use crate::frame::{self, Reader};
+use crate::{
+    frame::{self, Reader},
+    swarm::{Frame, Place},
+};
 
 pub struct Client {
     pub id: i64,
-    /// The newest position that it has handled, and the `c` of its latest connection.
-    position: String,
-    c: String,
-    /// Something was handled that is not acknowledged.
-    pub owes: bool,
+    pub place: Place,
     /// The server said hello on this connection.
     pub greeted: bool,
     pub receiver: Receiver,
 }
 
-#[derive(Deserialize)]
-struct Hello<'a> {
-    p: &'a str,
-    c: &'a str,
-    resumed: bool,
-    #[serde(default)]
-    why: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-struct Greeting<'a> {
-    #[serde(borrow)]
-    hello: Hello<'a>,
-}
-
 impl Client {
     pub fn new(id: i64, place: u32, room: u32) -> Self {
-        let (position, c) = (String::new(), String::new());
         let receiver = Receiver::new(place, room);
-        Client { id, position, c, owes: false, greeted: false, receiver }
-    }
-
-    /// What its address gets behind the token.
-    pub fn query(&self) -> String {
-        match self.c.is_empty() {
-            true => String::new(),
-            false => format!("&since={}&c={}", self.position, self.c),
-        }
-    }
-
-    pub fn acknowledgement(&mut self) -> Vec<u8> {
-        self.owes = false;
-        frame::control(frame::TEXT, format!("{{\"a\":\"{}\"}}", self.position).as_bytes())
+        Client { id, place: Place::default(), greeted: false, receiver }
     }
 
     pub fn fault(&mut self, what: impl Into<String>) {
         *self.receiver.account.faults.entry(what.into()).or_default() += 1;
     }
 
-    /// A text frame is here.
-    pub fn text(&mut self, text: &[u8], sent: &Sent) {
-        let Ok(text) = std::str::from_utf8(text) else { return self.fault("text is no UTF-8") };
-        if text.starts_with("{\"hello\":") {
-            return match serde_json::from_str::<Greeting>(text) {
-                Ok(Greeting { hello }) => self.hello(&hello, sent),
-                Err(_) => self.fault("a hello that is none"),
-            };
+    /// A text frame is here: the beginning of its payload, and its length.
+    fn text(&mut self, payload: &[u8], length: u64, sent: &Sent) {
+        let is_first = self.place.is_new();
+        let frame = self.place.take(payload, length);
+        match &frame {
+            Some(Frame::Resumed | Frame::Resync(_)) => self.greeted = true,
+            None => self.fault("a frame of no kind"),
+            Some(_) if !self.greeted => self.fault("a frame before the hello"),
+            Some(_) => {}
         }
-        if !self.greeted {
-            self.fault("a frame before the hello");
-        }
-        let parts = text.strip_prefix("{\"p\":\"").and_then(|rest| rest.split_once('"'));
-        let Some((position, rest)) = parts else { return self.fault("a frame of no kind") };
-        if rest != "}" {
-            let message = rest.strip_prefix(",\"m\":\"").and_then(parse);
-            self.receiver.message(message);
-        }
-        self.position.clear();
-        self.position.push_str(position);
-        self.owes = true;
-    }
-
-    fn hello(&mut self, hello: &Hello, sent: &Sent) {
-        match (hello.resumed, self.c.is_empty()) {
-            (true, false) => self.receiver.resumed(),
-            (true, true) => self.fault("resumed at the first connect"),
+        match frame {
+            Some(Frame::Resumed) if is_first => self.fault("resumed at the first connect"),
+            Some(Frame::Resumed) => self.receiver.resumed(),
             // What is sent from here on has to come: nothing may be excused by it.
-            (false, true) => {}
-            (false, false) => self.receiver.resync(hello.why.unwrap_or("no why"), sent),
+            Some(Frame::Resync(_)) if is_first => {}
+            Some(Frame::Resync(why)) => {
+                self.receiver.resync(why.as_deref().unwrap_or("no why"), sent);
+            }
+            Some(Frame::Message(payload, _)) => self.receiver.message(parse(payload)),
+            Some(Frame::Other) => self.receiver.message(None),
+            Some(Frame::Nothing) | None => {}
         }
-        if !hello.resumed {
-            hello.p.clone_into(&mut self.position);
-        }
-        hello.c.clone_into(&mut self.c);
-        self.greeted = true;
     }
 }
 
@@ -104,8 +58,9 @@ pub fn payload(stream: Stream, number: u32) -> String {
     }
 }
 
-fn parse(text: &str) -> Option<(Stream, u32)> {
-    let mut parts = text.split('.');
+/// The other way, from the JSON that it came as.
+fn parse(json: &[u8]) -> Option<(Stream, u32)> {
+    let mut parts = std::str::from_utf8(json).ok()?.strip_prefix('"')?.split('.');
     let (kind, whose, number) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
     let stream = match kind {
         "d" => Stream::Direct(whose),
@@ -125,8 +80,8 @@ pub fn feed(
     answer: &mut Vec<u8>,
 ) -> Option<Vec<u8>> {
     let mut closed = None;
-    let fed = reader.feed(bytes, |opcode, payload, _| match opcode {
-        frame::TEXT => client.text(payload, sent),
+    let fed = reader.feed(bytes, |opcode, payload, length| match opcode {
+        frame::TEXT => client.text(payload, length, sent),
         frame::PING => answer.extend(frame::control(frame::PONG, payload)),
         frame::CLOSE => closed = Some(payload.to_vec()),
         _ => {}
@@ -141,7 +96,7 @@ pub fn feed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::holes::account::Account;
+    use crate::{holes::account::Account, swarm::asking};
 
     fn server(frames: &[&str]) -> Vec<u8> {
         frames.iter().flat_map(|text| frame::text(text.as_bytes())).collect()
@@ -173,8 +128,9 @@ mod tests {
         let two = r#"{"p":"k.3","m":"d.0.2."}"#;
         let (mut client, sent) =
             run(&[&[FIRST, one], &[AGAIN, two, r#"{"p":"k.4","m":"d.0.3."}"#, r#"{"p":"k.5"}"#]]);
-        assert_eq!(client.query(), "&since=k.5&c=y");
-        assert!(client.owes && client.acknowledgement().ends_with(br#"{"a":"k.5"}"#));
+        assert_eq!(client.place.acknowledge(1 << 40).unwrap(), r#"{"a":"k.5"}"#);
+        let request = asking(b"GET /ws?token=x HTTP/1.1\r\n\r\n", Some(&client.place));
+        assert!(request.starts_with(b"GET /ws?token=x&since=k.5&c=y HTTP/1.1\r\n"));
         let account = client.receiver.close(&sent);
         assert_eq!(account, Account { delivered: 3, resumed: 1, ..Account::default() });
     }

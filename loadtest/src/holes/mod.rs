@@ -59,8 +59,8 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
         row.set(name, value);
     }
     row.set("faults", format!("{faults:?}").to_lowercase());
-    let mut lab = Lab::start(deployment, args)?;
-    let im = lab.helper(&deployment.prefix)?;
+    let mut lab = Lab::start(args)?;
+    let im = lab.cluster.im.clone();
     let sent = Arc::new(Sent::new(args.clients, args.rooms));
     let shared = Arc::new(Shared::default());
     let clients = (0..args.clients).map(|place| {
@@ -76,12 +76,9 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
     shared.end.store(true, Ordering::Release);
     let clients = swarm.join().map_err(|_| "the clients' loop failed")?;
     let clients = clients.map_err(|error| error.to_string())?;
-    if let Err(error) = result {
+    if let Err(error) = result.and(lab.cluster.check()) {
         row.fault(error);
-        lab.logs().into_iter().for_each(|log| row.note(log));
-    }
-    if !lab.is_running() {
-        row.fault("a node has ended by itself");
+        lab.cluster.logs().into_iter().for_each(|log| row.note(log));
     }
     judge(clients, &sent, &events, &faults, &mut row);
     Ok(row)
@@ -101,10 +98,7 @@ fn drive(
 ) -> Result<(), String> {
     let count = args.clients;
     let all = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Acquire) == count;
-    wait("all clients are in", || all(&shared.open) || !lab.is_running())?;
-    if !lab.is_running() {
-        return Err("a node does not start".into());
-    }
+    wait("all clients are in", || all(&shared.open))?;
     for room in 0..args.rooms {
         let members = (room..count).step_by(args.rooms).map(|place| first_client() + place as i64);
         let joined = im.join(members.collect::<Vec<_>>(), [room_name(room as u32)]);

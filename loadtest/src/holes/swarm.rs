@@ -23,12 +23,11 @@ use super::{
     client::{Client, feed},
 };
 use crate::{
+    clock,
     frame::{self, Reader},
-    swarm::{End, Way, parse, pause},
+    swarm::{ACKNOWLEDGE_EVERY, End, Way, asking, parse, pause},
 };
 
-/// An acknowledgement at most this often.
-const ACKNOWLEDGE: Duration = Duration::from_secs(1);
 /// A server is never silent for so long; then it is asked, and then given up.
 const SILENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(12);
@@ -87,7 +86,7 @@ pub struct Swarm {
     peers: Vec<Peer>,
     due: BinaryHeap<Reverse<(Instant, usize, u32, Step)>>,
     abandoned: std::collections::VecDeque<(Instant, TcpStream)>,
-    wanted: Sender<(usize, i64, String)>,
+    wanted: Sender<(usize, i64)>,
     given: Receiver<(usize, Result<Way, String>)>,
     sent: Arc<Sent>,
     shared: Arc<Shared>,
@@ -104,12 +103,12 @@ impl Swarm {
         (sent, shared): (Arc<Sent>, Arc<Shared>),
         (ramp, flap): (Duration, f64),
     ) -> io::Result<Self> {
-        let (wanted, queue) = channel::<(usize, i64, String)>();
+        let (wanted, queue) = channel::<(usize, i64)>();
         let (giver, given) = channel();
         thread::spawn(move || {
-            for (key, client, query) in queue {
+            for (key, client) in queue {
                 let url = im.connect_url(client, None).map_err(|error| error.to_string());
-                let way = url.and_then(|url| parse(&format!("{url}{query}"), None));
+                let way = url.and_then(|url| parse(&url, None));
                 if giver.send((key, way)).is_err() {
                     return;
                 }
@@ -211,10 +210,7 @@ impl Swarm {
     fn step(&mut self, key: usize, step: Step) {
         let is_open = matches!(self.peers[key].phase, Phase::Open(_));
         match step {
-            Step::Address => {
-                let client = &self.peers[key].client;
-                let _ = self.wanted.send((key, client.id, client.query()));
-            }
+            Step::Address => drop(self.wanted.send((key, self.peers[key].client.id))),
             Step::GiveUp if !is_open => self.over(key, None),
             Step::GiveUp => {}
             Step::Flap if self.shared.flaps.load(Ordering::Acquire) => self.flap(key),
@@ -230,9 +226,8 @@ impl Swarm {
     fn acknowledge(&mut self, key: usize) {
         let peer = &mut self.peers[key];
         peer.acknowledging = false;
-        if peer.client.owes {
-            let frame = peer.client.acknowledgement();
-            self.write(key, &frame);
+        if let Some(word) = peer.client.place.acknowledge(clock::now()) {
+            self.write(key, &frame::control(frame::TEXT, word.as_bytes()));
         }
     }
 
@@ -300,9 +295,7 @@ impl Swarm {
 
     fn dial(&mut self, key: usize, way: Result<Way, String>) {
         let Ok(way) = way else { return self.over(key, None) };
-        let mut request = way.request;
-        request.truncate(request.len() - 2);
-        request.extend(b"Sec-WebSocket-Protocol: imcore.1\r\n\r\n");
+        let request = asking(&way.request, Some(&self.peers[key].client.place));
         match self.connect(key, way.address) {
             Ok(stream) => {
                 let peer = &mut self.peers[key];
@@ -396,10 +389,10 @@ impl Swarm {
         let Phase::Open(reader) = &mut peer.phase else { return };
         let mut answer = Vec::new();
         let closed = feed(reader, &rest, &mut peer.client, &self.sent, &mut answer);
-        let acknowledges = peer.client.owes && !peer.acknowledging;
+        let acknowledges = peer.client.place.owes() && !peer.acknowledging;
         peer.acknowledging |= acknowledges;
         if acknowledges {
-            self.after(ACKNOWLEDGE, key, Step::Acknowledge);
+            self.after(ACKNOWLEDGE_EVERY, key, Step::Acknowledge);
         }
         if !answer.is_empty() {
             self.write(key, &answer);

@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::process::Signal;
+use testkit::proxy::Mode;
 
 use super::{
     Bench,
@@ -38,9 +39,8 @@ enum Event {
     /// It stands still, and goes on.
     Stop(usize),
     Continue(usize),
-    /// The link between nodes and Redis.
-    Cut(bool),
-    Hold(bool),
+    /// What the link between nodes and Redis does from now on.
+    Link(Mode),
     /// Redis closes what is subscribed.
     KillClients,
 }
@@ -49,10 +49,10 @@ const PLAN: &[(f64, Event)] = &[
     (15.0, Event::Restart(0)),
     (35.0, Event::Stop(1)),
     (45.0, Event::Continue(1)),
-    (55.0, Event::Cut(true)),
-    (58.0, Event::Cut(false)),
-    (65.0, Event::Hold(true)),
-    (95.0, Event::Hold(false)),
+    (55.0, Event::Link(Mode::Cut)),
+    (58.0, Event::Link(Mode::Pass)),
+    (65.0, Event::Link(Mode::Stall)),
+    (95.0, Event::Link(Mode::Pass)),
     (105.0, Event::KillClients),
     (115.0, Event::Restart(1)),
 ];
@@ -131,16 +131,19 @@ fn begin<'a>(
 }
 
 fn carry_out(cluster: &Cluster, event: Event) -> Result<(), String> {
-    match (event, &cluster.link) {
-        (Event::Restart(node), _) => cluster.restart(node)?,
-        (Event::Stop(node), _) => cluster.signal(node, Signal::STOP)?,
-        (Event::Continue(node), _) => cluster.signal(node, Signal::CONT)?,
-        (Event::Cut(is_cut), Some(link)) => link.cut(is_cut),
-        (Event::Hold(holds), Some(link)) => link.hold(holds),
-        (Event::Cut(_) | Event::Hold(_), None) => {}
-        (Event::KillClients, _) => kill_subscriptions(&cluster.deployment.redis)?,
+    match event {
+        Event::Restart(node) => {
+            cluster.kill(node);
+            cluster.start_again(node)
+        }
+        Event::Stop(node) => cluster.signal(node, Signal::STOP),
+        Event::Continue(node) => cluster.signal(node, Signal::CONT),
+        Event::Link(mode) => {
+            cluster.link(mode);
+            Ok(())
+        }
+        Event::KillClients => kill_subscriptions(&cluster.deployment.redis),
     }
-    Ok(())
 }
 
 /// Not the connections of the helper that sends: an interrupted send is an error of the run.

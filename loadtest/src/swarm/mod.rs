@@ -16,6 +16,7 @@ mod tally;
 mod tickets;
 
 pub use pause::{End, pause};
+pub use resume::{ACKNOWLEDGE_EVERY, Frame, Place, asking};
 pub use tickets::{Way, helper, parse};
 
 use std::{

@@ -69,7 +69,7 @@ impl Owner<'_> {
             Some(Frame::Resync(why)) => *greeted = Some(Greeted::Resync(why)),
             Some(Frame::Nothing) => {}
             // It is counted as a stray.
-            None => tally.message(*client, sequences, (payload, length), now),
+            Some(Frame::Other) | None => tally.message(*client, sequences, (payload, length), now),
         }
     }
 }
