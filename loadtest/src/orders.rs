@@ -46,6 +46,8 @@ pub enum Order {
     Collect,
     /// Cut this share of the open connections: with a reset, or without a word to the other side.
     Cut { share: f64, silently: bool },
+    /// Reset all connections, after which clients that come back wait for an order to dial.
+    CutOff,
     /// What was sent; tell what became of it.
     Audit(Sent),
 }
@@ -64,6 +66,8 @@ pub struct Dial {
     pub floor: Option<String>,
     /// Whether they come back when a connection ends without an order, or an attempt fails.
     pub reconnect: Reconnect,
+    /// They were here before and are cut off: they come back now.
+    pub again: bool,
 }
 
 /// What a client does when its connection ends without an order, or an attempt fails.
@@ -156,6 +160,7 @@ pub struct Status {
     pub resyncs: BTreeMap<String, u64>,
     pub delivered: u64,
     pub receipts_sent: u64,
+    pub receipts_acknowledged: u64,
     pub receipts_offline: u64,
     /// Rooms whose members are declared.
     pub declared: u64,

@@ -312,6 +312,9 @@ pub struct RowsArgs {
     /// A tenth of the connections and messages: does it work at all?
     #[arg(long)]
     pub quick: bool,
+    /// Another imserver, say of an earlier commit, which `fanout8-resumable` measures as well
+    #[arg(long, value_name = "PATH")]
+    pub before: Option<PathBuf>,
     /// Seconds between the broadcast and the memory reading of `memory`
     #[arg(long, default_value_t = 60)]
     pub settle: u64,
@@ -325,12 +328,18 @@ pub enum RowName {
     Fanout,
     /// The same with eight in flight
     Fanout8,
+    /// The same with clients that can resume, beside clients that cannot
+    Fanout8Resumable,
     /// Point to point from Redis, one message per receiver under way
     P2p,
     /// The same with four per receiver, beside a floor that merges as well
     P2pSaturated,
     /// With receipts, beside without
     P2pReceipts,
+    /// With receipts that wait for the receiver, beside those that say sent
+    P2pAcknowledged,
+    /// With the log, beside without
+    P2pLog,
     /// At 2,000 messages a second: p50 and p99
     P2pLatency,
     /// Point to point beside a busy room
@@ -341,6 +350,8 @@ pub enum RowName {
     RoomCost,
     /// 15,000 sockets gone at once
     MassDisconnect,
+    /// 15,000 clients that resume at once, beside as many that connect anew
+    Storm,
     /// 200,000 connections over 12 nodes
     Cluster,
     /// Fan-out with 1, 2 and 4 reactors
@@ -348,10 +359,22 @@ pub enum RowName {
 }
 
 impl RowName {
+    /// Whether it only makes sense on nodes that are started for it.
+    pub fn needs_own_nodes(self) -> bool {
+        use RowName::*;
+        matches!(
+            self,
+            Cluster | Reactors | RoomCost | MassDisconnect | Fanout8Resumable | P2pLog | Storm
+        )
+    }
+
     /// Whether `--perf` can profile the server in it.
     pub fn can_be_profiled(self) -> bool {
         use RowName::*;
-        matches!(self, Fanout | Fanout8 | P2p | P2pSaturated | P2pReceipts | Connect)
+        matches!(
+            self,
+            Fanout | Fanout8 | P2p | P2pSaturated | P2pReceipts | P2pAcknowledged | Connect
+        )
     }
 }
 

@@ -124,6 +124,7 @@ fn order(args: &ConnectArgs) -> Dial {
         prepared: args.rate.is_none() && args.clients <= 20_000,
         floor: None,
         reconnect: Reconnect::Never,
+        again: false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Point to point: CPU per message beside the Redis-fed floor's, receipts, latency, and a busy room.
 
+use imcore::Receipt;
+
 use super::{Bench, threads_note};
 use crate::{
     args::P2pArgs,
@@ -20,7 +22,7 @@ const ROOM_RATE: f64 = 5.0;
 pub fn p2p(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     match (args.rate, args.receipts) {
         (Some(rate), receipts) => latency(bench, args, rate, receipts),
-        (None, true) => receipts(bench, args),
+        (None, true) => receipts(bench, args, &WITH_OR_WITHOUT),
         (None, false) => saturated(bench, args),
     }
 }
@@ -51,16 +53,16 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     describe(&mut row, args);
     row.set("messages", args.messages);
     row.set("window", window);
-    server.saturate(args.receivers as u64 * 2, window, false)?;
-    floor.saturate(args.receivers as u64 * 2, window, false)?;
+    server.saturate(args.receivers as u64 * 2, window, Receipt::None)?;
+    floor.saturate(args.receivers as u64 * 2, window, Receipt::None)?;
     let threads = server.meter.threads();
     let mut figures: [Vec<f64>; 7] = Default::default();
     for run in 0..bench.runs {
         let redis_cpu = redis.cpu();
         let [mut a, mut b] = [Slice::default(); 2];
         for _ in 0..TURNS {
-            a += server.saturate(args.messages / u64::from(TURNS), window, false)?;
-            b += floor.saturate(args.messages / u64::from(TURNS), window, false)?;
+            a += server.saturate(args.messages / u64::from(TURNS), window, Receipt::None)?;
+            b += floor.saturate(args.messages / u64::from(TURNS), window, Receipt::None)?;
         }
         let both = (a.units + b.units) as f64;
         let redis_cpu = (redis.cpu() - redis_cpu) / 1e3 / both;
@@ -83,7 +85,7 @@ fn saturated(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
     threads_note(&mut row, &server.meter, &threads);
     if let Some(file) = &bench.perf {
         let _profile = Profile::start(&server.meter, file)?;
-        server.saturate(args.messages * 3, window, false)?;
+        server.saturate(args.messages * 3, window, Receipt::None)?;
     }
     row.add_account(&server.audit()?);
     row.add_account(&floor.audit()?);
@@ -94,37 +96,60 @@ fn window(args: &P2pArgs) -> u64 {
     args.window.unwrap_or(args.receivers as u64)
 }
 
-fn receipts(bench: &Bench, args: &P2pArgs) -> Result<Row, String> {
+/// Messages with receipts of one level beside those of another.
+pub struct Levels {
+    row: &'static str,
+    level: (&'static str, Receipt),
+    beside: (&'static str, Receipt),
+    target: f64,
+}
+
+pub const WITH_OR_WITHOUT: Levels = Levels {
+    row: "point to point with receipts",
+    level: ("with receipts", Receipt::Sent),
+    beside: ("without", Receipt::None),
+    target: 2.2,
+};
+
+/// Clients that cannot acknowledge: each message is followed by a ping, which they answer.
+pub const ACKNOWLEDGED: Levels = Levels {
+    row: "point to point with receipts that are acknowledged",
+    level: ("acknowledged", Receipt::Acknowledged),
+    beside: ("sent", Receipt::Sent),
+    target: 1.5,
+};
+
+/// Both levels in turns on the same connections.
+pub fn receipts(bench: &Bench, args: &P2pArgs, levels: &Levels) -> Result<Row, String> {
+    let &Levels { row, level: (name, level), beside: (other_name, other), target } = levels;
     let pins = bench.common.deployment.pins();
     let cluster = Cluster::start(&bench.common.deployment, &NodeOptions::default())?;
     let mut server =
         Direct::on_server(&cluster, pins, args.receivers, SENDERS, args.size, Reconnect::Never)?;
-    let mut row = Row::new("point to point with receipts");
+    let mut row = Row::new(row);
     describe(&mut row, args);
     row.set("messages", args.messages);
     row.set("senders", SENDERS);
     let half = args.messages / 2;
-    server.saturate(args.receivers as u64 * 2, window(args), true)?;
+    server.saturate(args.receivers as u64 * 2, window(args), level)?;
     let mut figures: [Vec<f64>; 3] = Default::default();
     for run in 0..bench.runs {
-        let [mut without, mut with] = [Slice::default(); 2];
+        let [mut a, mut b] = [Slice::default(); 2];
         for _ in 0..TURNS {
-            without += server.saturate(half / u64::from(TURNS), window(args), false)?;
-            with += server.saturate(half / u64::from(TURNS), window(args), true)?;
+            b += server.saturate(half / u64::from(TURNS), window(args), other)?;
+            a += server.saturate(half / u64::from(TURNS), window(args), level)?;
         }
-        figures[0].push(with.each() / without.each());
-        figures[1].push(with.each());
-        figures[2].push(without.each());
-        let (with, without) = (with.each(), without.each());
-        bench.progress.say(&format!("receipts run {}: {with:.2} / {without:.2} us", run + 1));
+        let (a, b) = (a.each(), b.each());
+        figures.iter_mut().zip([a / b, a, b]).for_each(|(figure, value)| figure.push(value));
+        bench.progress.say(&format!("receipts run {}: {a:.2} / {b:.2} us", run + 1));
     }
-    let [ratio, with, without] = figures;
-    row.figure("CPU per message with receipts / without", "", Some(2.2), ratio);
-    row.figure("server CPU per message with its receipt", "us", None, with);
-    row.figure("server CPU per message without", "us", None, without);
+    let [ratio, a, b] = figures;
+    row.figure(&format!("CPU per message {name} / {other_name}"), "", Some(target), ratio);
+    row.figure(&format!("server CPU per message {name}"), "us", None, a);
+    row.figure(&format!("server CPU per message {other_name}"), "us", None, b);
     if let Some(file) = &bench.perf {
         let _profile = Profile::start(&server.meter, file)?;
-        server.saturate(args.messages, window(args), true)?;
+        server.saturate(args.messages, window(args), level)?;
     }
     let offline = server.swarms.look(|state| state.receipts_offline());
     row.note(format!("receipts that said offline: {offline} (all receivers stay connected)"));

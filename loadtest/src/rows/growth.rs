@@ -8,7 +8,7 @@ use super::Bench;
 use crate::{
     clock,
     cluster::{Cluster, NodeOptions},
-    orders::{Sent, SentRoom},
+    orders::{Reconnect, Sent, SentRoom},
     report::{Curves, Row},
     setups::{self, Room, Slice, TURNS, everybody, room_name, slice},
     stamp::Stamp,
@@ -180,7 +180,7 @@ pub fn reactors(bench: &Bench, members: usize) -> Result<Row, String> {
     args.pin = false;
     let room = |count| {
         let options = NodeOptions { reactors: Some(count), ..NodeOptions::default() };
-        Room::on_server(&args, &options, members, 128)
+        Room::on_server(&args, &options, members, 128, Reconnect::Never)
     };
     let counts = [1, 2, 4];
     let mut rooms = counts.iter().map(|count| room(*count)).collect::<Result<Vec<_>, _>>()?;

@@ -8,6 +8,7 @@ mod large;
 mod look;
 mod memory;
 mod plots;
+mod resumable;
 mod resume;
 mod room;
 mod scenario;
@@ -136,7 +137,7 @@ fn check_profile(bench: &Bench, rows: &[RowName]) -> Result<(), String> {
         (None, _) => Ok(()),
         (_, [row]) if row.can_be_profiled() => Ok(()),
         _ => Err("--perf: name one row, of those that compare CPU time: fanout, fanout8, p2p, \
-                  p2p-saturated, p2p-receipts, connect"
+                  p2p-saturated, p2p-receipts, p2p-acknowledged, connect"
             .into()),
     }
 }
@@ -174,19 +175,24 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         RowName::Memory | RowName::Cluster => deployment.may_broadcast("memory, cluster")?,
         _ => {}
     }
-    match name {
-        RowName::Cluster | RowName::Reactors | RowName::RoomCost | RowName::MassDisconnect => {
-            deployment.own_nodes_only("cluster, reactors, room-cost, mass-disconnect")?;
-        }
-        _ => {}
+    if name.needs_own_nodes() {
+        deployment.own_nodes_only("this row")?;
     }
     match name {
         RowName::Memory => memory::idle(bench, part(2000), part(18_000), args.settle),
         RowName::Fanout => room::fanout(bench, &fanout(1)),
         RowName::Fanout8 => room::fanout(bench, &fanout(8)),
+        // Turns of about a second: those who can resume acknowledge once in each, as under a steady load.
+        RowName::Fanout8Resumable => {
+            resumable::fanout(bench, part(10_000), part(800) as u32, args.before.as_deref())
+        }
         RowName::P2p => direct::p2p(bench, &p2p(None, false, None)),
         RowName::P2pSaturated => direct::p2p(bench, &p2p(Some(4000), false, None)),
         RowName::P2pReceipts => direct::p2p(bench, &p2p(Some(4000), true, None)),
+        RowName::P2pAcknowledged => {
+            direct::receipts(bench, &p2p(Some(4000), true, None), &direct::ACKNOWLEDGED)
+        }
+        RowName::P2pLog => resumable::log(bench, 1000, part(100_000) as u64),
         RowName::P2pLatency => direct::p2p(bench, &p2p(None, false, Some(2000.0))),
         RowName::P2pUnderRoom => {
             direct::under_room(bench, part(10_000), p2p(None, false, None).seconds)
@@ -197,6 +203,7 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         }
         RowName::RoomCost => growth::room_cost(bench, args.quick),
         RowName::MassDisconnect => large::mass_disconnect(bench, part(15_000)),
+        RowName::Storm => resumable::storm(bench, part(15_000)),
         RowName::Cluster => large::cluster(bench, part(200_000), 12),
         RowName::Reactors => growth::reactors(bench, part(10_000)),
     }

@@ -4,6 +4,7 @@ use super::{Bench, threads_note};
 use crate::{
     args::{FanoutArgs, FloorArgs, ProfileArgs},
     cluster::NodeOptions,
+    orders::Reconnect,
     perf::Profile,
     report::Row,
     setups::{Room, Slice, TURNS},
@@ -18,7 +19,8 @@ pub fn fanout(bench: &Bench, args: &FanoutArgs) -> Result<Row, String> {
     let (members, size, in_flight) = (args.members, args.size, args.in_flight);
     let pins = bench.common.deployment.pins();
     let options = NodeOptions::default();
-    let mut server = Room::on_server(&bench.common.deployment, &options, members, size)?;
+    let mut server =
+        Room::on_server(&bench.common.deployment, &options, members, size, Reconnect::Never)?;
     let mut plain = Room::on_floor(pins, false, members, size)?;
     let mut merging =
         (in_flight > 1).then(|| Room::on_floor(pins, true, members, size)).transpose()?;

@@ -1,12 +1,13 @@
 //! The smoke run: a little of everything, for continuous integration.
 
-use super::{Bench, direct, room, scenario};
+use super::{Bench, direct, resumable, room, scenario};
 use crate::{
     args::{FanoutArgs, P2pArgs, ProfileArgs},
     report::Row,
 };
 
-/// A small run of everything: a floor, a room, single messages with receipts, churn; well below 20 s.
+/// A small run of everything: a floor, a room, single messages with receipts and with the log, clients that resume,
+/// churn; well below 30 s.
 pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
     let fanout = FanoutArgs {
         members: 300,
@@ -42,6 +43,10 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         room::fanout(bench, &fanout)?,
         direct::p2p(bench, &p2p)?,
         direct::p2p(bench, &P2pArgs { receipts: false, ..p2p.clone() })?,
+        direct::receipts(bench, &p2p, &direct::ACKNOWLEDGED)?,
+        resumable::log(bench, 300, 4000)?,
+        resumable::fanout(bench, 300, 40, None)?,
+        resumable::storm(bench, 300)?,
         scenario::mixed(bench, &profile)?,
     ];
     // So little work is mostly the cost of starting it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use imcore::{ClientId, ImClient, broker::Envelope};
+use imcore::{ClientId, ImClient, Receipt, broker::Envelope};
 
 use super::{PATIENCE, Slice, everybody, first_client, slice};
 use crate::{
@@ -35,6 +35,8 @@ pub struct Direct {
     pub size: usize,
     pub sent: u64,
     pub receipts: u64,
+    /// Those of them that are to say `acknowledged`.
+    acknowledged: u64,
     /// When it was sent, if all of it went out in one stretch at a rate.
     pub pace: Option<Pace>,
     /// Keeps the other end alive.
@@ -65,6 +67,7 @@ impl Direct {
             size,
             sent: 0,
             receipts: 0,
+            acknowledged: 0,
             pace: None,
             _floor: None,
         })
@@ -99,6 +102,7 @@ impl Direct {
             size,
             sent: 0,
             receipts: 0,
+            acknowledged: 0,
             pace: None,
             _floor: Some(floor),
         })
@@ -109,7 +113,7 @@ impl Direct {
         &mut self,
         messages: u64,
         window: u64,
-        receipts: bool,
+        receipt: Receipt,
     ) -> Result<Slice, String> {
         let goal = self.sent + messages;
         let meter = self.meter.clone();
@@ -124,7 +128,7 @@ impl Direct {
                 let under_way = (self.sent - delivered).max(waiting_receipts);
                 let batch = BATCH.min(goal - self.sent);
                 if batch > 0 && under_way + batch <= window {
-                    self.send(batch, receipts)?;
+                    self.send(batch, receipt)?;
                     continue;
                 }
                 self.swarms.wait_unbroken("direct messages", PATIENCE, |state| {
@@ -134,8 +138,9 @@ impl Direct {
         })
     }
 
-    fn send(&mut self, count: u64, receipt: bool) -> Result<(), String> {
+    fn send(&mut self, count: u64, level: Receipt) -> Result<(), String> {
         let due = clock::now();
+        let (receipt, acknowledge) = (level != Receipt::None, level == Receipt::Acknowledged);
         let batch: Vec<_> = (self.sent..self.sent + count)
             .map(|index| {
                 let (receiver, content) = self.message(index, due, receipt);
@@ -151,7 +156,7 @@ impl Direct {
                         content,
                         receipt,
                         id: None,
-                        acknowledge: false,
+                        acknowledge,
                         about: false,
                     },
                 )
@@ -160,6 +165,7 @@ impl Direct {
         self.im.broker().publish(&batch).map_err(|error| format!("publishing: {error}"))?;
         self.sent += count;
         self.receipts += if receipt { count } else { 0 };
+        self.acknowledged += if acknowledge { count } else { 0 };
         Ok(())
     }
 
@@ -210,13 +216,14 @@ impl Direct {
     pub fn audit(&mut self) -> Result<Account, String> {
         let sent = Sent { direct: self.sent_to_each(), rooms: Vec::new() };
         let mut account = self.swarms.audit(&sent)?;
-        // A receipt is a message too: each is offered once and must come once, and say that the message was
-        // sent, since all receivers stay connected.
-        let (came, offline) =
-            self.swarms.look(|state| (state.receipts(), state.receipts_offline()));
+        // A receipt is a message too: each is offered once and must come once, and say what it was asked for, since
+        // all receivers stay connected.
+        let (came, acknowledged, offline) = self.swarms.look(|state| {
+            (state.receipts(), state.receipts_acknowledged(), state.receipts_offline())
+        });
         account.offered += self.receipts;
         account.delivered += came.min(self.receipts);
-        account.damaged += offline;
+        account.damaged += offline + acknowledged.abs_diff(self.acknowledged);
         account.lost += self.receipts.saturating_sub(came);
         account.duplicates += came.saturating_sub(self.receipts);
         Ok(account)

@@ -32,5 +32,6 @@ pub fn everybody(first: i64, count: usize) -> Dial {
         prepared: false,
         floor: None,
         reconnect: Reconnect::Never,
+        again: false,
     }
 }

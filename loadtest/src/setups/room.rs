@@ -12,7 +12,7 @@ use crate::{
     cluster::{Cluster, NodeOptions},
     floor::Floor,
     meter::Meter,
-    orders::{Dial, Sent, SentRoom},
+    orders::{Dial, Reconnect, Sent, SentRoom},
     stamp::Stamp,
     swarms::Swarms,
 };
@@ -45,12 +45,13 @@ impl Room {
         options: &NodeOptions,
         members: usize,
         size: usize,
+        reconnect: Reconnect,
     ) -> Result<Self, String> {
         let cluster = Cluster::start(args, options)?;
         let clients = args.pins().clients;
         let mut swarms =
             Swarms::start(Some(&cluster.deployment), first_client(), members, clients)?;
-        swarms.dial_all(&everybody(first_client(), members))?;
+        swarms.dial_all(&Dial { reconnect, ..everybody(first_client(), members) })?;
         join(&cluster.im, &room_name(STREAM), first_client(), members)?;
         swarms.members(STREAM, Some(&room_name(STREAM)), first_client(), members)?;
         let meter = cluster.meter();

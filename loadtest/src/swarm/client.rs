@@ -39,8 +39,8 @@ pub struct Client {
     pub is_away: bool,
     /// Number of its latest attempt to come back.
     attempt: u64,
-    /// Whether its first attempt is under way.
-    pub is_first: bool,
+    /// Whether an attempt by order is under way.
+    pub is_by_order: bool,
     opened: Option<u64>,
     failures: u32,
     absences: Vec<Absence>,
@@ -70,17 +70,17 @@ pub enum After {
 }
 
 impl Client {
-    pub fn new(id: i64, socket: Option<Socket>, reconnect: Reconnect) -> Self {
+    pub fn new(id: i64, reconnect: Reconnect) -> Self {
         Client {
             id,
-            socket,
+            socket: None,
             sequences: Vec::new(),
             comes_back: reconnect != Reconnect::Never,
             place: (reconnect == Reconnect::Resuming).then(Place::default),
             left: false,
             is_away: false,
             attempt: 0,
-            is_first: true,
+            is_by_order: true,
             opened: None,
             failures: 0,
             absences: Vec::new(),
@@ -91,6 +91,12 @@ impl Client {
     pub fn dial(&mut self, socket: Socket, attempt: u64) {
         self.socket = Some(socket);
         self.attempt = attempt;
+    }
+
+    /// An attempt by order begins; without a socket it has failed.
+    pub fn dial_by_order(&mut self, socket: Option<Socket>) {
+        self.socket = socket;
+        self.is_by_order = true;
     }
 
     /// The way to a connection that goes on from where it is, if it does so.
@@ -255,7 +261,7 @@ mod tests {
 
     #[test]
     fn only_what_was_sent_while_it_was_away_was_missed() {
-        let mut client = Client::new(1, None, Reconnect::Anew);
+        let mut client = Client::new(1, Reconnect::Anew);
         let at = |second| Absence { ended: second * SECOND, connected: NEVER, joined: NEVER };
         // One message a second, the first at second 1, each going out when it is due.
         let schedule = Schedule { first: SECOND, step: SECOND as f64, late: 0 };
@@ -276,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_further_cut_ends_the_absence_before() {
-        let mut client = Client::new(1, None, Reconnect::Anew);
+        let mut client = Client::new(1, Reconnect::Anew);
         client.go_absent(5 * SECOND);
         client.absences[0].connected = 6 * SECOND;
         client.opened = Some(6 * SECOND);

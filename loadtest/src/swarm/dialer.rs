@@ -12,7 +12,6 @@ use socket2::{Domain, Protocol, Type};
 use super::{
     client::Client,
     pause::End,
-    resume,
     socket::Socket,
     stream::Stream,
     tickets::{Invitation, Tickets, Want, Way},
@@ -53,7 +52,7 @@ impl Dialer {
         self.ready.push_back(invitation);
     }
 
-    /// A first attempt that was under way is open or has failed.
+    /// An attempt that was under way is open or has failed.
     pub fn settled(&mut self) {
         self.under_way -= 1;
     }
@@ -84,7 +83,7 @@ impl Dialer {
         let mut failed = Vec::new();
         let now = clock::now();
         while let Some(current) = &mut self.current {
-            let Dial { count, window, prepared, reconnect, .. } = current.dial;
+            let Dial { count, window, prepared, reconnect, again, .. } = current.dial;
             let missing_tickets = current.dial.floor.is_none()
                 && (self.ready.is_empty()
                     || prepared && current.started.is_none() && self.ready.len() < count);
@@ -104,13 +103,15 @@ impl Dialer {
             };
             current.done += 1;
             self.under_way += 1;
-            let key = clients.len();
-            let way = invitation.way.map(|mut way| {
-                if reconnect == Reconnect::Resuming {
-                    way.request = resume::asking(&way.request, None);
+            let key = match again {
+                // In the order in which they came for the first time.
+                true => (invitation.client - clients[0].id) as usize,
+                false => {
+                    clients.push(Client::new(invitation.client, reconnect));
+                    clients.len() - 1
                 }
-                way
-            });
+            };
+            let way = invitation.way.map(|way| clients[key].asking(way));
             let socket = match way {
                 Ok(way) => self.open(way, due, key, registry).map_err(End::from),
                 Err(error) if reconnect != Reconnect::Never => {
@@ -119,7 +120,7 @@ impl Dialer {
                 Err(error) => return Err(io::Error::other(format!("issuing tickets: {error}"))),
             };
             let socket = socket.map_err(|end| failed.push((key, end))).ok();
-            clients.push(Client::new(invitation.client, socket, reconnect));
+            clients[key].dial_by_order(socket);
         }
         Ok(failed)
     }

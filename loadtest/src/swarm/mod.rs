@@ -154,7 +154,7 @@ impl Swarm {
     /// Does what follows from a connection that opened, or came to its end.
     fn follow(&mut self, key: usize, after: After) {
         let is_settled = !matches!(after, After::Nothing);
-        if is_settled && std::mem::take(&mut self.clients[key].is_first) {
+        if is_settled && std::mem::take(&mut self.clients[key].is_by_order) {
             self.dialer.settled();
         }
         match after {
@@ -284,6 +284,7 @@ impl Swarm {
                 self.tally.members(stream, channel, first..first + count as i64, here);
             }
             Order::Cut { share, silently } => self.cut(share, silently),
+            Order::CutOff => self.cut_off(),
             Order::Collect => {
                 let note = self.tally.collect();
                 self.say(&Note::Latencies(note))?;
@@ -310,6 +311,15 @@ impl Swarm {
         let most = self.clients.len();
         let beyond = self.abandoned.len().saturating_sub(most);
         self.abandoned.drain(..beyond);
+    }
+
+    fn cut_off(&mut self) {
+        for key in 0..self.clients.len() {
+            if self.clients[key].is_open() {
+                self.clients[key].cut(false, clock::now(), &mut self.tally);
+                self.set_away(key, true);
+            }
+        }
     }
 
     fn hang_up(&mut self, first: i64, count: usize) {

@@ -114,7 +114,7 @@ impl Socket {
             self.stream.tcp_mut().set_nodelay(true)?;
             let no_answer_follows = request.len() == size_of::<i64>();
             if no_answer_follows {
-                self.open(owner.tally);
+                self.open(owner);
             } else {
                 self.phase = Phase::Upgrading(Vec::new());
             }
@@ -126,10 +126,13 @@ impl Socket {
         self.read(scratch, owner)
     }
 
-    fn open(&mut self, tally: &mut Tally) {
-        tally.connect.record(clock::now().saturating_sub(self.due));
-        tally.status.opened += 1;
-        tally.changes += 1;
+    fn open(&mut self, owner: &mut Owner) {
+        // Who goes on from where it was is in once it knows whether it missed anything.
+        if owner.place.is_none() {
+            owner.tally.connect.record(clock::now().saturating_sub(self.due));
+        }
+        owner.tally.status.opened += 1;
+        owner.tally.changes += 1;
         self.phase = Phase::Open(Box::default());
     }
 
@@ -163,12 +166,13 @@ impl Socket {
             }
             let frames_after_it = answer.len() - (end + 4);
             bytes = &bytes[bytes.len() - frames_after_it..];
-            self.open(owner.tally);
+            self.open(owner);
         }
         let Phase::Open(reader) = &mut self.phase else { return Ok(()) };
         let now = clock::now();
         let mut answer = Vec::new();
         let mut closed = None;
+        let was_greeted = owner.greeted.is_some();
         let fed = reader.feed(bytes, |opcode, payload, length| match opcode {
             frame::TEXT => owner.text(payload, length, now),
             frame::PING => answer.extend(frame::control(frame::PONG, payload)),
@@ -176,6 +180,9 @@ impl Socket {
             _ => {}
         });
         fed.map_err(|_| End::broken())?;
+        if owner.greeted.is_some() && !was_greeted {
+            owner.tally.connect.record(now.saturating_sub(self.due));
+        }
         if let Some(end) = closed {
             return Err(end);
         }

@@ -177,6 +177,8 @@ impl Tally {
         }
         if payload.ends_with(b"\"status\":\"sent\"}") {
             self.status.receipts_sent += 1;
+        } else if payload.ends_with(b"\"status\":\"acknowledged\"}") {
+            self.status.receipts_acknowledged += 1;
         } else {
             self.status.receipts_offline += 1;
         }

@@ -117,6 +117,11 @@ impl Swarms {
         Cutter(self.processes.iter().map(Process::orders).collect())
     }
 
+    /// Resets all connections. Clients that come back wait for being dialled `again`.
+    pub fn cut_off(&mut self) -> Result<(), String> {
+        self.processes.iter_mut().try_for_each(|process| process.order(&Order::CutOff))
+    }
+
     pub fn hang_up(&mut self, first: i64, count: usize) -> Result<(), String> {
         for (index, first, count) in self.split(first, count) {
             self.processes[index].order(&Order::Hangup { first, count })?;

@@ -97,7 +97,13 @@ impl State {
     }
 
     pub fn receipts(&self) -> u64 {
-        self.sum(|status| status.receipts_sent + status.receipts_offline)
+        self.sum(|status| {
+            status.receipts_sent + status.receipts_acknowledged + status.receipts_offline
+        })
+    }
+
+    pub fn receipts_acknowledged(&self) -> u64 {
+        self.sum(|status| status.receipts_acknowledged)
     }
 
     pub fn receipts_offline(&self) -> u64 {
