@@ -51,6 +51,7 @@ pub struct Deployment {
 const KEY: &str = "key-of-the-load-tools-tests";
 
 /// Enough traffic for a fault in its middle, little enough for a debug build on a busy machine.
+const SECONDS: &str = "2.0";
 const MIXED: [&str; 15] = [
     "mixed",
     "--clients",
@@ -64,7 +65,7 @@ const MIXED: [&str; 15] = [
     "--churn-rate",
     "0",
     "--seconds",
-    "2",
+    SECONDS,
     "--first-client",
     "4000000000000",
 ];
@@ -91,7 +92,9 @@ impl Deployment {
     pub fn mixed_through_coming_back(&self, sabotage: Sabotage) -> Run {
         let proxy = Proxy::start(self.server, sabotage);
         let url = format!("ws://{}{{path}}", proxy.address);
-        self.run(&[&MIXED[..], &["--public-url", &url, "--reconnect"]].concat())
+        // Longer than the longest first pause, so that whoever is cut off is back and sent to again.
+        let longer = MIXED.map(|argument| if argument == SECONDS { "5" } else { argument });
+        self.run(&[&longer[..], &["--public-url", &url, "--reconnect"]].concat())
     }
 
     /// Runs the tool with these further arguments, and `strike` once its traffic flows.
