@@ -91,8 +91,9 @@ impl ImClientBuilder {
         self
     }
 
-    /// Uses Redis at `url`: `redis://user:password@host:port/db`, `rediss://` for TLS, or
-    /// `redis+unix:///path`.
+    /// Uses Redis at `url`: `redis://user:password@host:port/db`, `rediss://` for TLS,
+    /// `redis+unix:///path`, or with Sentinels
+    /// `redis+sentinel://user:password@host:26379,host,host/name/0`.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.redis_url = Some(url.into());

@@ -25,6 +25,8 @@ pub struct Redis {
     pub port: u16,
     folder: PathBuf,
     extra: Vec<String>,
+    /// What a Sentinel is told; `None` for a server that holds data.
+    sentinel: Option<String>,
 }
 
 impl Redis {
@@ -34,6 +36,15 @@ impl Redis {
 
     /// Starts with further settings, such as `["--requirepass", "secret"]`.
     pub fn start_with(extra: &[&str]) -> Self {
+        Self::begin(extra, None)
+    }
+
+    /// Starts as a Sentinel, with lines such as `sentinel monitor main 127.0.0.1 6379 1`.
+    pub fn start_sentinel(extra: &[&str], lines: &str) -> Self {
+        Self::begin(extra, Some(lines.to_owned()))
+    }
+
+    fn begin(extra: &[&str], sentinel: Option<String>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("imcore-redis-{}-{number}", std::process::id()));
@@ -42,8 +53,8 @@ impl Redis {
         // Between our look and Redis's bind another process may take the port: try again.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(shell) = launch(port, &folder, &extra) {
-                return Redis { shell, port, folder, extra };
+            if let Some(shell) = launch(port, &folder, &extra, sentinel.as_deref()) {
+                return Redis { shell, port, folder, extra, sentinel };
             }
         }
         panic!("redis-server does not start; is it installed?");
@@ -92,7 +103,9 @@ impl Redis {
     pub fn start_again(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
-            if let Some(shell) = launch(self.port, &self.folder, &self.extra) {
+            if let Some(shell) =
+                launch(self.port, &self.folder, &self.extra, self.sentinel.as_deref())
+            {
                 self.shell = shell;
                 return;
             }
@@ -108,13 +121,21 @@ impl Drop for Redis {
     }
 }
 
-fn launch(port: u16, folder: &PathBuf, extra: &[String]) -> Option<Child> {
+fn launch(port: u16, folder: &PathBuf, extra: &[String], sentinel: Option<&str>) -> Option<Child> {
     const SCRIPT: &str =
         "redis-server \"$@\" >log 2>&1 & read -r _; kill -9 $!; wait; cd /; rm -rf \"$OLDPWD\"";
     fs::create_dir_all(folder).unwrap();
+    let kind: &[&str] = match sentinel {
+        None => &["--save", "", "--appendonly", "no", "--unixsocket", "socket"],
+        Some(lines) => {
+            fs::write(folder.join("conf"), lines).unwrap();
+            &["conf", "--sentinel"]
+        }
+    };
     let mut shell = Command::new("sh")
-        .args(["-c", SCRIPT, "sh", "--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--unixsocket", "socket"])
+        .args(["-c", SCRIPT, "sh"])
+        .args(kind)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(extra)
         .current_dir(folder)
         .stdin(Stdio::piped())

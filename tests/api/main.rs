@@ -6,6 +6,7 @@ mod cluster;
 mod document;
 mod events;
 mod examples;
+mod failover;
 mod foreign;
 mod http;
 mod idempotency;

@@ -3,6 +3,7 @@
 //! `docs/reliability.md` is the table of these faults. Tests wait for conditions with a deadline; what
 //! must not happen any more is known from a witness that is reaped last.
 
+mod failover;
 mod former;
 mod kill;
 mod loss;

@@ -5,13 +5,28 @@ use std::fs;
 use imcore::{ImClient, Message, Receipt};
 use testkit::{Imserver, Redis, eventually, ws::Client};
 
-/// The words of the `ACL SETUSER` of one user in `docs/operating.md`.
-fn documented(user: &str) -> Vec<String> {
+/// The words of the `ACL SETUSER` of one user below a heading of `docs/operating.md`.
+fn documented(heading: &str, user: &str) -> Vec<String> {
     let path = testkit::root().join("docs/operating.md");
     let text = fs::read_to_string(path).unwrap();
+    let (_, text) = text.split_once(&format!("\n{heading}\n")).expect("documented");
     let (_, after) = text.split_once(&format!("\nACL SETUSER {user} ")).expect("documented");
     let (rights, _) = after.split_once("\n```").unwrap();
     ["SETUSER", user].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
+}
+
+/// A Sentinel with the documented user, and the URL that leads over it to that of Redis.
+fn watched(redis: &Redis) -> (Redis, String) {
+    let lines = format!("sentinel monitor main 127.0.0.1 {} 1", redis.port);
+    let sentinel = Redis::start_sentinel(&[], &lines);
+    let rights = documented("### Sentinel", "imcore");
+    redis::cmd("ACL").arg(rights).exec(&mut sentinel.connect()).unwrap();
+    let url = format!(
+        "redis+sentinel://imcore:secret@127.0.0.1:{}/main\
+         ?sentinel_username=imcore&sentinel_password=secret",
+        sentinel.port
+    );
+    (sentinel, url)
 }
 
 #[test]
@@ -19,9 +34,9 @@ fn the_documented_rights_suffice() {
     let redis = Redis::start();
     let mut admin = redis.connect();
     for user in ["imcore", "imhelper"] {
-        redis::cmd("ACL").arg(documented(user)).exec(&mut admin).unwrap();
+        redis::cmd("ACL").arg(documented("## Redis", user)).exec(&mut admin).unwrap();
     }
-    let url = format!("redis://imcore:secret@127.0.0.1:{}/0", redis.port);
+    let (sentinel, url) = watched(&redis);
     let start = |name| {
         let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
         let node = Imserver::start(&[&args[..], &["--server", name, "--keep", "2"]].concat());
@@ -30,7 +45,7 @@ fn the_documented_rights_suffice() {
         node
     };
     let mut nodes = [start("a"), start("b")];
-    let helper = url.replace("imcore:secret", "imhelper:other");
+    let helper = url.replace("imcore:secret@", "imhelper:other@");
     let im = ImClient::builder().servers(["a", "b"]).redis(helper).build().unwrap();
     let bus = im.on_presence(|_, _| {}, |_, _| {}).unwrap();
     let connect = |client: i64| {
@@ -67,8 +82,11 @@ fn the_documented_rights_suffice() {
     two.leave();
     eventually("offline", || im.online_clients().unwrap().is_empty());
     assert!(bus.is_listening());
-    let refused: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut admin).unwrap();
-    assert!(refused.is_empty(), "{refused:?}");
+    for server in [&redis, &sentinel] {
+        let mut log = redis::cmd("ACL");
+        let refused: Vec<redis::Value> = log.arg("LOG").query(&mut server.connect()).unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+    }
 }
 
 /// Other policies than `noeviction` drop presence and rooms without a word.

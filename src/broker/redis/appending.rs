@@ -24,6 +24,18 @@ pub(super) struct Appending {
     /// How often the log was refused, and up to which of them the log knows of it.
     refused: AtomicU64,
     noted: AtomicU64,
+    logged: Mutex<Logged>,
+}
+
+/// What was logged last, and where.
+#[derive(Default)]
+struct Logged {
+    /// Number of the server.
+    term: u64,
+    /// Number of the message there; 0: none yet.
+    last: u64,
+    /// Up to this number something was logged with former servers, of which the log of now may not know; 0: nothing.
+    astray: u64,
 }
 
 impl Appending {
@@ -76,6 +88,29 @@ impl Appending {
         !is && before.is_none_or(|(was, _)| was)
     }
 
+    /// Up to which number something was logged with a server that came before that of `term`; 0 if nothing was.
+    pub(super) fn astray(&self, term: u64) -> u64 {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if term > logged.term {
+            *logged = Logged { term, last: 0, astray: logged.astray.max(logged.last) };
+        }
+        logged.astray
+    }
+
+    /// All up to `number` was logged with the server of `term`, and that its log knows of what went `astray`.
+    pub(super) fn logged(&self, term: u64, number: u64, astray: u64) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if term < logged.term {
+            // The answer came after somebody has found the next server.
+            logged.astray = logged.astray.max(number);
+            return;
+        }
+        logged.last = logged.last.max(number);
+        if logged.astray <= astray {
+            logged.astray = 0;
+        }
+    }
+
     /// How often the log was refused, if it does not know of all of them.
     pub(super) fn unnoted(&self) -> Option<u64> {
         let refused = self.refused.load(Ordering::Acquire);
@@ -113,6 +148,23 @@ mod tests {
         assert!(!appending.found("b", false, now), "that was said");
         assert_eq!(stale(60_000), ["a", "b"]);
         assert!(appending.found("a", false, now));
+    }
+
+    #[test]
+    fn what_was_logged_with_a_former_server_is_told_to_the_next() {
+        let appending = Appending::default();
+        assert_eq!(appending.astray(1), 0);
+        appending.logged(1, 70, 0);
+        assert_eq!(appending.astray(1), 0);
+        assert_eq!(appending.astray(2), 70);
+        // One more answer of the former server comes while that is told.
+        appending.logged(1, 80, 0);
+        appending.logged(2, 75, 70);
+        assert_eq!(appending.astray(2), 80);
+        appending.logged(2, 90, 80);
+        assert_eq!((appending.astray(2), appending.astray(3)), (0, 90));
+        // Nothing was logged in between.
+        assert_eq!(appending.astray(4), 90);
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl RedisEvents {
     fn step(&self, link: &mut Link, deadline: Instant) -> Result<Option<PresenceEvent>> {
         let now = Instant::now();
         let options = &self.backend.options;
+        self.backend.connector.check_term(link.listener.term())?;
         if link.pinged.is_none() && now.duration_since(link.heard) >= options.probe_interval {
             link.listener.ping(self.backend.connector.call_deadline())?;
             link.pinged = Some(Duration::ZERO);

@@ -29,7 +29,7 @@ pub use self::link::RedisOptions;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::link::fuzzing;
 
-/// A broker on Redis 6.2 or newer (not Redis Cluster).
+/// A broker on Redis 6.2 or newer, alone or with Sentinels (not Redis Cluster).
 ///
 /// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
 /// [`Unavailable`](crate::ErrorKind::Unavailable) at once while nobody listens, with
@@ -53,7 +53,13 @@ pub struct RedisBroker {
 
 impl RedisBroker {
     /// A broker on the Redis at `url`: `redis://`, `rediss://` (feature `tls`), or `redis+unix://` and
-    /// `unix://` for a socket path; user, password and database as usual for Redis URLs.
+    /// `unix://` for a socket path; user, password and database as usual for Redis URLs. `valkey://` and the like are
+    /// the same.
+    ///
+    /// With Sentinels `redis+sentinel://user:password@host:26379,host,host/name/0` (`rediss+sentinel://`), where `name` is
+    /// what they call the primary, and `?sentinel_username=..&sentinel_password=..` if they ask for a password themselves.
+    /// They are asked for each connection, the server that they name must be a primary (`ROLE`), and a thread of its
+    /// own hears of a failover, whereupon connections to the former primary are given up.
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) for a URL or option that cannot work. Connects to nothing.

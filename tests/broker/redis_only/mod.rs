@@ -6,6 +6,7 @@ mod cuts;
 mod foreign;
 mod log;
 mod oracle;
+mod sentinel;
 mod settings;
 
 use imcore::{Error, ErrorKind, broker::RedisBroker};

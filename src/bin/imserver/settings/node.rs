@@ -57,7 +57,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "redis",
         value_name: "URL",
-        help: "Redis, for example redis://user:password@127.0.0.1:6379/0 [default: the in-process broker]",
+        help: "Redis, for example redis://user:password@127.0.0.1:6379/0, or with Sentinels \
+               redis+sentinel://user:password@host:26379,host,host/name/0 [default: the in-process broker]",
         example: "redis://127.0.0.1:6379/0",
         kind: Kind::Secret,
         read: |config, given| {

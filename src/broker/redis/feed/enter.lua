@@ -13,7 +13,7 @@ local known = redis.call('HMGET', head, 'epoch', 'last', 'whole', 'run', 'Of' ..
 local epoch, last, whole = known[1], known[2], known[3]
 if not epoch or known[4] ~= ARGV[3] or epoch == ARGV[5] then
   epoch, whole = ARGV[4], last or '0'
-  local said = redis.pcall('HSET', head, 'run', ARGV[3], 'epoch', epoch, 'whole', whole)
+  local said = redis.pcall('HSET', head, 'run', ARGV[3], 'epoch', epoch, 'whole', whole, 'begun', whole)
   if type(said) == 'table' and said.err then epoch, whole = known[1], false end
 end
 if known[9] ~= ARGV[6] or known[10] ~= ARGV[7] then redis.pcall('HSET', head, 'age', ARGV[6], 'bytes', ARGV[7]) end

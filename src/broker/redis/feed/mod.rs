@@ -200,6 +200,7 @@ impl RedisFeed {
     /// One turn with nothing to hear: send a probe if one is due, read clients again if there is leisure, wait.
     fn step(&mut self, connections: &mut Connections, deadline: Instant) -> Result<()> {
         let now = Instant::now();
+        self.backend.connector.check_term(connections.listener.term())?;
         self.changes.take_over();
         if self.reading.is_some() || !self.held.is_empty() {
             return self.with_data(connections, Self::read_log);

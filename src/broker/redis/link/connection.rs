@@ -167,11 +167,13 @@ impl Stream {
 pub(crate) struct Link {
     stream: Stream,
     parser: Parser,
+    /// Which of several servers that were the primary one after the other it leads to.
+    pub(crate) term: u64,
 }
 
 impl Link {
     pub(crate) fn new(stream: Stream) -> Self {
-        Link { stream, parser: Parser::new() }
+        Link { stream, parser: Parser::new(), term: 0 }
     }
 
     /// Sends packed commands at once and reads `count` replies, errors of Redis among them.

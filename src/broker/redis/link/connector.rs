@@ -1,30 +1,22 @@
-//! `Connector`: from a URL and options to an open, authenticated connection. The only place that dials.
+//! `Connector`: opens connections to the Redis of a URL, within the times of the options.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    time::{Duration, Instant},
-};
-
-use redis::{
-    Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, Value, cmd,
-    io::tcp::socket2::{SockRef, TcpKeepalive},
-};
+use std::time::{Duration, Instant};
 
 use super::{
-    connection::{Link, Socket, Stream, Wire},
+    connection::Link,
+    dial::dial,
     error,
     options::RedisOptions,
-    url,
+    url::{self, Route},
 };
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
-/// Opens connections to one Redis.
+/// Opens connections to one Redis, or to whichever Redis Sentinels name at the moment.
 pub(crate) struct Connector {
-    info: ConnectionInfo,
+    route: Route,
     /// Whether TLS is spoken.
-    secure: bool,
-    /// For people: scheme, host, port and database, no secrets.
+    tls: bool,
+    /// For people: the URL without secrets.
     pub(crate) address: String,
     connect_timeout: Duration,
     call_timeout: Duration,
@@ -33,19 +25,9 @@ pub(crate) struct Connector {
 impl Connector {
     /// Checks the URL; connects to nothing.
     pub(crate) fn new(url: &str, options: &RedisOptions) -> Result<Self> {
-        url::check(url)?;
-        let (scheme, rest) = url.split_once("://").unwrap_or_default();
-        let secure = matches!(scheme, "rediss" | "valkeys");
-        if secure {
-            check_tls()?;
-        }
-        // TLS is ours: to the client library the address is a plain one.
-        let plain = if secure { format!("redis://{rest}") } else { url.to_owned() };
-        let info =
-            plain.into_connection_info().map_err(|error| url::unreadable().with_source(error))?;
-        let address = url::describe(scheme, &info);
+        let url::Target { route, tls, address } = url::read(url)?;
         let &RedisOptions { connect_timeout, call_timeout, .. } = options;
-        Ok(Connector { info, secure, address, connect_timeout, call_timeout })
+        Ok(Connector { route, tls, address, connect_timeout, call_timeout })
     }
 
     /// When a connection that is asked for now must stand.
@@ -58,166 +40,35 @@ impl Connector {
         Instant::now() + self.call_timeout
     }
 
+    /// Whether a new connection may lead elsewhere than those that are open.
+    pub(crate) fn may_move(&self) -> bool {
+        matches!(self.route, Route::Sentinels(_))
+    }
+
+    /// The number of the server that new connections lead to: another after each failover. A [`Link`] has that of its
+    /// own.
+    pub(crate) fn term(&self) -> u64 {
+        match &self.route {
+            Route::Redis(_) => 0,
+            Route::Sentinels(sentinels) => sentinels.term(),
+        }
+    }
+
+    /// Fails if a connection of `term` leads to a former primary.
+    pub(crate) fn check_term(&self, term: u64) -> Result<()> {
+        if term == self.term() {
+            return Ok(());
+        }
+        let detail = format!("{} names another primary now", self.address);
+        Err(Error::new(ErrorKind::Unavailable, detail))
+    }
+
     /// An authenticated connection.
     pub(crate) fn connect(&self, deadline: Instant) -> Result<Link> {
-        self.dial(deadline).map_err(|error| error::connect_failed(&self.address, error))
-    }
-
-    fn dial(&self, deadline: Instant) -> RedisResult<Link> {
-        let (socket, host) = match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                (Socket::Tcp(dial_tcp(host, *port, deadline)?), &**host)
-            }
-            #[cfg(unix)]
-            ConnectionAddr::Unix(path) => (Socket::Unix(dial_unix(path, deadline)?), ""),
-            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
-        };
-        let wire = Wire::new(socket, deadline);
-        let stream = match self.secure {
-            false => Stream::Plain(wire),
-            true => secure(host, wire)?,
-        };
-        let mut link = Link::new(stream);
-        for command in self.greeting() {
-            if let Value::ServerError(error) = link.ask(&command, deadline)? {
-                return Err(RedisError::from(error));
-            }
-        }
-        Ok(link)
-    }
-
-    /// What a new connection begins with.
-    fn greeting(&self) -> Vec<Cmd> {
-        let settings = self.info.redis_settings();
-        let mut commands = Vec::new();
-        if let Some(password) = settings.password() {
-            let mut auth = cmd("AUTH");
-            auth.arg(settings.username()).arg(password);
-            commands.push(auth);
-        }
-        if settings.db() != 0 {
-            let mut select = cmd("SELECT");
-            select.arg(settings.db());
-            commands.push(select);
-        }
-        commands
-    }
-}
-
-/// Tries every address of the host, each for its share of the time that is left.
-fn dial_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = resolve(host, port, deadline)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / (addresses.len() - index) as u32;
-        if share.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match TcpStream::connect_timeout(address, share).and_then(tune) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+        match &self.route {
+            Route::Redis(place) => dial(place, self.tls, deadline)
+                .map_err(|error| error::connect_failed(&self.address, error)),
+            Route::Sentinels(sentinels) => sentinels.connect(deadline),
         }
     }
-    Err(last)
-}
-
-/// Waits as long as the system's resolver does; an interruption is no answer.
-fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
-    loop {
-        match (host, port).to_socket_addrs() {
-            Err(error)
-                if error.kind() == io::ErrorKind::Interrupted && Instant::now() < deadline => {}
-            addresses => return addresses.map(Iterator::collect),
-        }
-    }
-}
-
-/// A peer that vanished without a word is noticed within about 20 s even by a connection that waits.
-fn tune(stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(3))
-        .with_retries(3);
-    let socket = SockRef::from(&stream);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(15)))?;
-    Ok(stream)
-}
-
-/// Tries again while the server's queue of newcomers is full, or the call is interrupted.
-#[cfg(unix)]
-fn dial_unix(
-    path: &std::path::Path,
-    deadline: Instant,
-) -> io::Result<std::os::unix::net::UnixStream> {
-    use redis::io::tcp::socket2::{Domain, SockAddr, Socket, Type};
-
-    let address = SockAddr::unix(path)?;
-    loop {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // A blocking connect to a full queue has no time limit.
-        socket.set_nonblocking(true)?;
-        match socket.connect(&address) {
-            Ok(()) => {
-                socket.set_nonblocking(false)?;
-                return Ok(socket.into());
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) && Instant::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// TLS over `wire`. The system's certificates are read for each connection, so that a new authority
-/// counts without a restart.
-#[cfg(feature = "tls")]
-fn secure(host: &str, wire: Wire) -> RedisResult<Stream> {
-    use std::sync::Arc;
-
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto};
-
-    let other = |error: rustls::Error| io::Error::other(error);
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let error = found.errors.into_iter().next().map(|error| error.to_string());
-        let error = error.unwrap_or_else(|| "no certificate of an authority was found".into());
-        return Err(io::Error::other(error).into());
-    }
-    let provider = crypto::CryptoProvider::get_default().cloned();
-    let provider = provider.unwrap_or_else(|| Arc::new(crypto::ring::default_provider()));
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = host.to_owned().try_into().map_err(io::Error::other)?;
-    let session = ClientConnection::new(Arc::new(config), name).map_err(other)?;
-    Ok(Stream::Tls(Box::new(StreamOwned::new(session, wire))))
-}
-
-#[cfg(not(feature = "tls"))]
-fn secure(_host: &str, _wire: Wire) -> RedisResult<Stream> {
-    Err(io::Error::from(io::ErrorKind::Unsupported).into())
-}
-
-#[cfg(feature = "tls")]
-fn check_tls() -> Result<()> {
-    Ok(())
-}
-
-#[cfg(not(feature = "tls"))]
-fn check_tls() -> Result<()> {
-    Err(crate::error::Error::config("redis", "rediss:// needs imcore built with the feature `tls`"))
 }

@@ -25,17 +25,30 @@ pub(crate) fn call_failed(address: &str, error: RedisError) -> Error {
 
 /// No connection to `address` could be opened; the call certainly had no effect.
 pub(crate) fn connect_failed(address: &str, error: RedisError) -> Error {
+    let (kind, advice) = advise(address, &error);
+    refused(kind, format!("Redis at {address}: {advice}"), error)
+}
+
+/// The error with which whoever was asked refused, or did not answer.
+pub(crate) fn refused(kind: ErrorKind, detail: String, error: RedisError) -> Error {
+    let failure = Error::new(kind, detail);
+    // The system's own words for a wait that ran out are of no help to anybody.
+    if error.is_timeout() { failure } else { failure.with_source(error) }
+}
+
+/// What an error of the server at `address` means, and what to do about it.
+pub(crate) fn advise(address: &str, error: &RedisError) -> (ErrorKind, &'static str) {
     let text =
         format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default());
     let code = error.code().unwrap_or_default();
-    let (kind, advice) = match error.kind() {
+    match error.kind() {
         redis::ErrorKind::AuthenticationFailed => (ErrorKind::Config, AUTH_ADVICE),
         redis::ErrorKind::InvalidClientConfig => (ErrorKind::Config, "correct the URL"),
         redis::ErrorKind::Io if error.to_string().contains("certificate") => {
             (ErrorKind::Config, "its certificate is not trusted; name its issuer in SSL_CERT_FILE")
         }
         redis::ErrorKind::Io | redis::ErrorKind::Parse => {
-            (ErrorKind::Unavailable, unreachable_advice(address, &error))
+            (ErrorKind::Unavailable, unreachable_advice(address, error))
         }
         _ if text.contains("Authentication required") => (ErrorKind::Config, AUTH_ADVICE),
         _ if text.contains("DB index") => {
@@ -48,18 +61,17 @@ pub(crate) fn connect_failed(address: &str, error: RedisError) -> Error {
             (ErrorKind::Unavailable, "raise its maxclients or lower the pool sizes")
         }
         _ if text.contains("nknown command") || text.contains("nknown subcommand") => {
-            (ErrorKind::Rejected, "Redis 6.2 or newer is needed, with no command renamed")
+            (ErrorKind::Rejected, UNKNOWN_ADVICE)
         }
         _ => by_code(code),
-    };
-    let failure = Error::new(kind, format!("Redis at {address}: {advice}"));
-    if error.is_timeout() { failure } else { failure.with_source(error) }
+    }
 }
 
 /// What to look at when nothing that speaks Redis answers. The two ends may differ in whether they speak TLS.
 fn unreachable_advice(address: &str, error: &RedisError) -> &'static str {
     let refused = error.is_connection_refusal() || error.to_string().contains("lookup");
-    match address.starts_with("rediss://") {
+    let tls = ["rediss", "valkeys"].iter().any(|scheme| address.starts_with(scheme));
+    match tls {
         _ if refused => "check that it runs and can be reached from here",
         true => {
             "check that it runs, can be reached from here, and speaks TLS at this port (without TLS the URL \
@@ -75,6 +87,9 @@ fn unreachable_advice(address: &str, error: &RedisError) -> &'static str {
     }
 }
 
+const UNKNOWN_ADVICE: &str = "Redis 6.2 or newer is needed, with no command renamed (if this is a Sentinel, \
+                              the URL begins with redis+sentinel://)";
+
 const AUTH_ADVICE: &str = "user or password is missing or wrong; set both in the URL, \
                            redis://user:password@host:port/db";
 
@@ -85,9 +100,10 @@ fn by_code(code: &str) -> (ErrorKind, &'static str) {
             (ErrorKind::Config, "protected mode: set a password or bind it to this network")
         }
         "LOADING" => (ErrorKind::Unavailable, "it is still loading its data"),
-        "READONLY" | "MASTERDOWN" => {
-            (ErrorKind::Unavailable, "it is a replica; the URL must lead to the primary")
-        }
+        "READONLY" | "MASTERDOWN" => (
+            ErrorKind::Unavailable,
+            "it is a replica; the URL must lead to the primary of the moment",
+        ),
         "BUSY" => (ErrorKind::Unavailable, "a slow script blocks it"),
         "OOM" => (ErrorKind::Unavailable, "it is out of memory; raise its maxmemory"),
         "NOPERM" => (ErrorKind::Rejected, "the user lacks permission; extend its ACL"),
@@ -131,6 +147,12 @@ pub(crate) fn broke_off(done: usize, error: Error) -> Error {
 /// The key of the command holds something else than the wire contract says.
 pub(crate) fn is_wrong_type(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")
+}
+
+/// The server takes no writes: it is the replica of another. Older versions say that in the text of a script's error.
+pub(crate) fn is_replica(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error)
+        if error.code() == "READONLY" || error.details().is_some_and(|text| text.contains("READONLY")))
 }
 
 /// A reply of a form that Redis does not send to this command.

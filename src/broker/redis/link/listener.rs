@@ -54,6 +54,11 @@ impl Listener {
         Ok(Listener { link, pushes, address, id: reply::number(id) })
     }
 
+    /// The [term](super::connector::Connector::term) of the server that it listens to.
+    pub(crate) fn term(&self) -> u64 {
+        self.link.term
+    }
+
     /// Waits up to `wait` (at least a millisecond) until something can be [heard](Self::hear); whether it can. A wait
     /// that ends, or is interrupted, within a message loses nothing of it.
     pub(crate) fn wait(&mut self, wait: Duration) -> Result<bool> {

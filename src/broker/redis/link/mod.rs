@@ -4,6 +4,7 @@
 
 pub(super) mod connection;
 pub(super) mod connector;
+mod dial;
 pub(super) mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -13,6 +14,7 @@ mod options;
 pub(super) mod pool;
 mod pushes;
 pub(super) mod reply;
+mod sentinel;
 mod url;
 
 pub use options::RedisOptions;

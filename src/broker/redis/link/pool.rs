@@ -62,7 +62,8 @@ impl Pool {
         let idle = self.take_place(&connector.address, deadline)?;
         let mut in_use = InUse { pool: self, connector, link: None };
         if let Some((mut link, used)) = idle {
-            if used.elapsed() < TRUST_IDLE || link.is_quiet() {
+            let is_current = link.term == connector.term();
+            if is_current && (used.elapsed() < TRUST_IDLE || link.is_quiet()) {
                 in_use.link = Some(link);
                 return Ok(in_use);
             }
@@ -134,7 +135,7 @@ impl Pool {
 pub(crate) struct InUse<'a> {
     pool: &'a Pool,
     connector: &'a Connector,
-    /// `None` once it has failed.
+    /// `None` once it has failed, or has turned out to lead to a replica.
     link: Option<Link>,
 }
 
@@ -151,17 +152,28 @@ impl InUse<'_> {
         let Some(mut link) = self.link.take() else { return Err(error::unexpected(address)) };
         let deadline = self.connector.call_deadline();
         match link.exchange(packed, count, deadline) {
+            Ok(replies) if replies.iter().any(error::is_replica) => {
+                // It was the primary once: a new connection may lead to that of now.
+                self.pool.forget_idle();
+                Ok(replies)
+            }
             Ok(replies) => {
                 self.link = Some(link);
                 Ok(replies)
             }
             Err(error) => {
-                if !error.is_timeout() {
+                // A server that hangs is not helped by new connections; another one may have taken its place.
+                if !error.is_timeout() || self.connector.may_move() {
                     self.pool.forget_idle();
                 }
                 Err(error::call_failed(address, error))
             }
         }
+    }
+
+    /// The [term](Connector::term) of the server that it leads to.
+    pub(crate) fn term(&self) -> u64 {
+        self.link.as_ref().map_or(0, |link| link.term)
     }
 
     /// Sends one pipeline after the other; the replies to each. If one fails after others were carried out,

@@ -1,29 +1,82 @@
-//! What is wrong with a Redis URL, before it is read: forms that the client library would take and not obey, or
-//! refuse without saying what to write instead. Pure; no text repeats the URL, which holds the password.
+//! Reads Redis URLs, and says what is wrong with one: forms that the client library would take and not obey, or refuse
+//! without saying what to write instead. Pure; no text repeats the URL, which holds the password.
 
-use redis::{ConnectionAddr, ConnectionInfo};
+use std::sync::Arc;
 
+use redis::{ConnectionInfo, IntoConnectionInfo};
+
+use super::{dial::written, sentinel::Sentinels};
 use crate::error::{Error, Result};
 
 /// What a URL looks like.
 const FORM: &str = "expected redis://user:password@host:6379/0, rediss://... or \
-                    redis+unix:///path?db=0&user=..&pass=..";
+                    redis+unix:///path?db=0&user=..&pass=..; with Sentinels \
+                    redis+sentinel://user:password@host:26379,host,host/name/0";
 /// Parameters of the query of a URL with a socket's path, which has no other place for them.
 const UNIX: [&str; 3] = ["db", "user", "pass"];
+/// Those of a URL with Sentinels: user and password stand for those of Redis.
+const SENTINEL: [&str; 2] = ["sentinel_username", "sentinel_password"];
+/// Where Sentinels listen if nothing else is said.
+const SENTINEL_PORT: u16 = 26379;
+
+/// What a URL says.
+pub(crate) struct Target {
+    pub(crate) route: Route,
+    /// Whether TLS is spoken.
+    pub(crate) tls: bool,
+    /// For people: the URL without secrets.
+    pub(crate) address: String,
+}
+
+/// How a Redis is found.
+pub(crate) enum Route {
+    Redis(Box<ConnectionInfo>),
+    Sentinels(Arc<Sentinels>),
+}
+
+/// Reads a URL, or says what is wrong with it.
+pub(crate) fn read(url: &str) -> Result<Target> {
+    check(url)?;
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let (kind, with_sentinels) = match scheme.strip_suffix("+sentinel") {
+        Some(kind) => (kind, true),
+        None => (scheme, false),
+    };
+    let tls = matches!(kind, "rediss" | "valkeys");
+    if tls {
+        check_tls()?;
+    }
+    if with_sentinels {
+        let (sentinels, what) = read_sentinels(rest, tls)?;
+        let address = format!("{scheme}://{what}");
+        return Ok(Target { route: Route::Sentinels(Arc::new(sentinels)), tls, address });
+    }
+    // TLS is ours: to the client library the address is a plain one.
+    let plain = if tls { format!("redis://{rest}") } else { url.to_owned() };
+    let info = parse(plain)?;
+    let address = format!("{scheme}://{}/{}", written(info.addr()), info.redis_settings().db());
+    Ok(Target { route: Route::Redis(Box::new(info)), tls, address })
+}
 
 /// Refuses a URL that would not do what it says.
-pub(crate) fn check(url: &str) -> Result<()> {
-    let refuse = |why: String| Err(Error::config("redis", format!("the URL {why}; {FORM}")));
+fn check(url: &str) -> Result<()> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return match url.contains(',') || url.contains("password=") {
-            true => refuse("is a .NET connection string".into()),
-            false => refuse("has no scheme".into()),
+            true => refuse("is a .NET connection string"),
+            false => refuse("has no scheme"),
         };
     };
+    if scheme.ends_with("-sentinel") || scheme == "sentinel" {
+        return refuse("has a scheme of another library");
+    }
+    let is_path = scheme.contains("unix");
     if let Some(at) = rest.rfind('@')
         && let Some(sign) = rest[..at].chars().find(|sign| "/?#".contains(*sign))
-        && !scheme.contains("unix")
+        && !is_path
     {
+        if rest[..at].contains("?sentinel_") {
+            return refuse("has the sign @ in a parameter, where it must be written %40");
+        }
         let escaped = format!("%{:02X}", u32::from(sign));
         return refuse(format!(
             "has the sign {sign} in its user or password, where it must be written {escaped}"
@@ -32,16 +85,21 @@ pub(crate) fn check(url: &str) -> Result<()> {
     if url.ends_with("#insecure") {
         return refuse(
             "ends with #insecure, which is not supported: add the server's certificate authority to the \
-             system's store, or name it in SSL_CERT_FILE"
-                .into(),
+             system's store, or name it in SSL_CERT_FILE",
         );
     }
     if rest.contains('#') {
-        return refuse("has a # in it, which must be written %23".into());
+        return refuse("has a # in it, which must be written %23");
     }
-    let Some((_, query)) = rest.split_once('?') else { return Ok(()) };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let with_sentinels = scheme.ends_with("+sentinel");
+    let host = place.rsplit('@').next().unwrap_or_default();
+    if host.contains(',') && !is_path && !with_sentinels {
+        return refuse("names several hosts, which Sentinels alone may be");
+    }
+    let known: &[&str] = if with_sentinels { &SENTINEL } else { &UNIX };
     for name in query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()) {
-        let is_known = scheme.contains("unix") && UNIX.contains(&name);
+        let is_known = (is_path || with_sentinels) && known.contains(&name);
         if !is_known && !name.is_empty() {
             return refuse(format!(
                 "has the parameter {name:?}, which would have no effect: user, password and database have \
@@ -52,28 +110,69 @@ pub(crate) fn check(url: &str) -> Result<()> {
     Ok(())
 }
 
-/// The address for people: scheme, host, port and database, without secrets.
-pub(crate) fn describe(scheme: &str, info: &ConnectionInfo) -> String {
-    let address = match info.addr() {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
-            if host.contains(':') =>
-        {
-            format!("[{host}]:{port}")
-        }
-        address => address.to_string(),
+/// Reads what comes after the scheme of a URL with Sentinels. Also gives what people may see of it.
+fn read_sentinels(rest: &str, tls: bool) -> Result<(Sentinels, String)> {
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (login, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let mut path = rest.trim_end_matches('/').split('/');
+    let hosts = path.next().unwrap_or_default();
+    let (name, db) = (path.next().unwrap_or_default(), path.next().unwrap_or("0"));
+    if path.next().is_some() {
+        return refuse("has more in its path than a primary's name and a database");
+    }
+    // What Sentinel itself allows in a name.
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+        return refuse("does not say behind its hosts what the Sentinels call the primary");
+    }
+    let parameter = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        // Where a user and a password stand in a URL, these separate.
+        let value = pairs.find(|(other, _)| *other == name)?.1;
+        Some(value.replace('/', "%2F").replace('?', "%3F").replace(':', "%3A"))
     };
-    format!("{scheme}://{address}/{}", info.redis_settings().db())
+    let [user, password] = SENTINEL.map(parameter);
+    let sentinel_login = match (user, password) {
+        (user, Some(password)) => format!("{}:{password}@", user.unwrap_or_default()),
+        (Some(_), None) => return refuse("has a sentinel_username without a sentinel_password"),
+        (None, None) => String::new(),
+    };
+    let mut sentinels = Vec::new();
+    for host in hosts.split(',') {
+        let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        let port = if has_port { String::new() } else { format!(":{SENTINEL_PORT}") };
+        sentinels.push(parse(format!("redis://{sentinel_login}{host}{port}"))?);
+    }
+    let login = if login.is_empty() { String::new() } else { format!("{login}@") };
+    let primary = parse(format!("redis://{login}primary/{db}"))?;
+    let hosts: Vec<_> = sentinels.iter().map(|place| written(place.addr())).collect();
+    let db = primary.redis_settings().db();
+    let what = format!("{}/{name}/{db}", hosts.join(","));
+    Ok((Sentinels::new(sentinels, name, primary, tls), what))
 }
 
-/// That the URL cannot be read, for another reason than those above.
-pub(crate) fn unreadable() -> Error {
-    Error::config("redis", format!("the URL cannot be read; {FORM}"))
+/// Has the client library read a URL.
+fn parse(url: String) -> Result<ConnectionInfo> {
+    url.into_connection_info().map_err(|error| {
+        Error::config("redis", format!("the URL cannot be read; {FORM}")).with_source(error)
+    })
+}
+
+fn refuse<T>(why: impl std::fmt::Display) -> Result<T> {
+    Err(Error::config("redis", format!("the URL {why}; {FORM}")))
+}
+
+#[cfg(feature = "tls")]
+fn check_tls() -> Result<()> {
+    Ok(())
+}
+
+#[cfg(not(feature = "tls"))]
+fn check_tls() -> Result<()> {
+    Err(Error::config("redis", "rediss:// needs imcore built with the feature `tls`"))
 }
 
 #[cfg(test)]
 mod tests {
-    use redis::IntoConnectionInfo;
-
     use super::*;
 
     #[test]
@@ -109,8 +208,59 @@ mod tests {
 
     #[test]
     fn addresses_have_brackets_where_they_need_them() {
-        let described = |url: &str| describe("redis", &url.into_connection_info().unwrap());
+        let described = |url: &str| read(url).unwrap().address;
         assert_eq!(described("redis://[::1]:6379/1"), "redis://[::1]:6379/1");
         assert_eq!(described("redis://u:p@h"), "redis://h:6379/0");
+    }
+
+    #[test]
+    fn sentinels_are_read_without_showing_secrets() {
+        for (url, address) in [
+            ("redis+sentinel://h/m", "redis+sentinel://h:26379/m/0"),
+            ("redis+sentinel://h/m/", "redis+sentinel://h:26379/m/0"),
+            (
+                "valkey+sentinel://u:p%2F@h:1,[::1],[::2]:3/my-master.1/4",
+                "valkey+sentinel://h:1,[::1]:26379,[::2]:3/my-master.1/4",
+            ),
+            (
+                "redis+sentinel://h/m/1?sentinel_username=s&sentinel_password=a:b/c%40",
+                "redis+sentinel://h:26379/m/1",
+            ),
+        ] {
+            assert_eq!(read(url).map(|target| target.address).unwrap(), address);
+        }
+        let target = read("redis+sentinel://u:p%2F@h,k/m?sentinel_password=a:b/c%40").unwrap();
+        let Route::Sentinels(sentinels) = target.route else { panic!("a Redis") };
+        assert_eq!(sentinels.logins(), [(None, Some("a:b/c@")), (Some("u"), Some("p/"))]);
+        let tls = read("rediss+sentinel://h/m");
+        assert_eq!(tls.is_ok_and(|target| target.tls), cfg!(feature = "tls"));
+    }
+
+    #[test]
+    fn odd_forms_of_sentinels_are_refused() {
+        for (url, why) in [
+            ("redis+sentinel://h:26379", "what the Sentinels call the primary"),
+            ("redis+sentinel://h//0", "what the Sentinels call the primary"),
+            ("redis+sentinel://h/my%20master", "what the Sentinels call the primary"),
+            ("redis+sentinel://h/m/0/1", "more in its path"),
+            ("redis+sentinel://h/m/secret", "cannot be read"),
+            ("redis+sentinel:///m/0", "cannot be read"),
+            ("redis+sentinel://h,,k/m", "cannot be read"),
+            ("redis+sentinel://h,/m", "cannot be read"),
+            ("redis+sentinel://h:x/m", "cannot be read"),
+            ("redis+sentinel://::1/m", "cannot be read"),
+            ("redis+sentinel://h/m?db=1", "the parameter \"db\""),
+            ("redis+sentinel://h/m?sentinel_username=u", "without a sentinel_password"),
+            ("redis+sentinel://h/m?sentinel_password=sec@ret", "written %40"),
+            ("redis+sentinel://:sec/ret@h/m", "written %2F"),
+            ("redis-sentinel://h:26379/0?sentinelMasterId=m", "of another library"),
+            ("sentinel://h:26379", "of another library"),
+            ("redis://h1:6379,h2:6379/0", "several hosts"),
+            ("redis://:secret@h1,h2", "several hosts"),
+        ] {
+            let text = read(url).map(|_| ()).unwrap_err().to_string();
+            assert!(text.contains(why) && text.contains("redis+sentinel://user"), "{url}: {text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
     }
 }

@@ -62,8 +62,10 @@ impl Backend {
 
     /// One run of the script; a reply for each message.
     fn append(&self, in_use: &mut InUse, loads: &[&Load]) -> Result<Vec<Value>> {
-        let unnoted = self.appending.unnoted();
-        let arguments = self.arguments(loads, unnoted.is_some())?;
+        let (unnoted, term) = (self.appending.unnoted(), in_use.term());
+        let astray = self.appending.astray(term);
+        let untold = if unnoted.is_some() { 1 } else { astray };
+        let arguments = self.arguments(loads, untold)?;
         let reply = self.run_append(in_use, &arguments)?;
         let messages: usize = loads.iter().map(|load| load.messages).sum();
         if matches!(reply, Value::ServerError(_)) {
@@ -81,8 +83,9 @@ impl Backend {
             if let Some(more) = REFUSED.admit(&error.to_string()) {
                 log::warn!(reason:% = error; "messages are sent, but the log takes none: {error}{more}");
             }
-        } else if let Some(refused) = unnoted.filter(|_| logged > 0) {
-            self.appending.note(refused);
+        } else if logged > 0 {
+            self.appending.logged(term, logged as u64, astray);
+            unnoted.into_iter().for_each(|refused| self.appending.note(refused));
         }
         if matches!(failed, Value::ServerError(_)) {
             return Ok(vec![failed; messages]);
@@ -97,7 +100,7 @@ impl Backend {
     }
 
     /// All arguments of the script, packed, behind their number.
-    fn arguments(&self, loads: &[&Load], unnoted: bool) -> Result<(usize, Vec<u8>)> {
+    fn arguments(&self, loads: &[&Load], untold: u64) -> Result<(usize, Vec<u8>)> {
         let options = &self.options;
         let bytes: usize = loads.iter().map(|load| load.packed.len()).sum();
         let mut packed = Vec::with_capacity(bytes + 256);
@@ -107,7 +110,7 @@ impl Backend {
             format!("{:016x}", random_u64()?),
             options.log_age.as_micros().to_string(),
             options.log_bytes.to_string(),
-            u8::from(unnoted).to_string(),
+            untold.to_string(),
         ];
         head.iter().for_each(|argument| push(&mut packed, argument.as_bytes()));
         loads.iter().for_each(|load| packed.extend_from_slice(&load.packed));

@@ -1,6 +1,7 @@
 -- Publishes, and logs what is to be logged, in one step. KEYS: none. ARGV: prefix, what the topics of nodes begin
--- with, epoch to begin with if there is none, microseconds and bytes that a stream keeps where no node has said that, 1 if
--- something was published unlogged of which the log does not know; then per message: what it is, payload, number of nodes, the nodes.
+-- with, epoch to begin with if there is none, microseconds and bytes that a stream keeps where no node has said that,
+-- 1 if something was published unlogged of which the log does not know, or the number of what the sender logged last with
+-- a former primary, else 0; then per message: what it is, payload, number of nodes, the nodes.
 -- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted.
 -- Returns: number of the last that is logged, why nothing was logged (or nil), why something was not published (or
 -- nil), the places of those copies that nobody heard, and 1 if the log knows of what it did not take.
@@ -42,7 +43,13 @@ if logged > 0 then
   local time = redis.call('TIME')
   number = math.max(tonumber(known[2] or 0), tonumber(time[1]) * 1000000 + tonumber(time[2]) - 1)
   -- What was refused is behind the last number: whoever has heard that may have missed it, so one number is left out.
-  local torn = not known[3] or ARGV[6] == '1'
+  local untold = ARGV[6] == '1'
+  if not untold and ARGV[6] ~= '0' then
+    -- What was before the epoch, or before others said that something is missing, the nodes have been told of.
+    local told = redis.call('HMGET', head, 'begun', 'noted')
+    untold = tonumber(ARGV[6]) > math.max(tonumber(told[1] or 0), tonumber(told[2] or 0))
+  end
+  local torn = not known[3] or untold
   if torn then number = number + 1 end
   local first = number
   local entries, says = {}, {'HSET', head, 'last', text(number + logged)}
@@ -52,7 +59,7 @@ if logged > 0 then
   if torn then
     says[#says + 1], says[#says + 2] = 'whole', text(first)
   end
-  if ARGV[6] == '1' then
+  if untold then
     says[#says + 1], says[#says + 2] = 'noted', text(first)
   end
   for _, message in ipairs(messages) do
