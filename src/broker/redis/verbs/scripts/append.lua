@@ -13,6 +13,8 @@ local T, age, limit = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
 local head = P .. 'LogHead'
 -- Whole numbers are written faster, where they are wide enough.
 local form = string.format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f'
+-- One string less for each message. What is numbered is JSON, which holds no zero byte, where `%s` may end.
+local numbered_form = form .. '|%s'
 local function text(number) return string.format(form, number) end
 
 -- Which streams, and what is said of them in the head.
@@ -74,7 +76,7 @@ if logged > 0 then
         entries[stream] = entry
         entries[#entries + 1] = stream
       end
-      local command, numbered = entry.command, text(number) .. '|' .. message[2]
+      local command, numbered = entry.command, string.format(numbered_form, number, message[2])
       message[2] = numbered
       entry.last, entry.sum = number, entry.sum + #numbered + 16
       command[#command + 1] = 'm'
