@@ -173,7 +173,6 @@ impl Continuity {
         if let Some(floor) = passing.kept.handled(position, tally) {
             self.raise_floor(floor);
         }
-        self.tidy();
     }
 
     /// The receipt of a message that is being queued waits for a pong.
@@ -216,7 +215,8 @@ impl Continuity {
         kept.unwrap_or_default()
     }
 
-    fn tidy(&mut self) {
+    /// Gives back the memory of what has passed. Not at each acknowledgement: with the next message it is needed again.
+    pub(super) fn tidy(&mut self) {
         let over = |passing: &Passing| {
             passing.ticket.is_none()
                 && passing.kept.is_empty()

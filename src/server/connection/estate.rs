@@ -215,7 +215,8 @@ impl Written for Keeper<'_> {
             return self.tally.written(frame, receipt);
         }
         let waits = receipt.take_if(|receipt| receipt.awaits_acknowledgement());
-        self.continuity.passing().kept.push_written(frame.clone(), waits);
-        self.tally.written(frame, receipt);
+        self.continuity.passing().kept.push_written(frame, waits);
+        self.tally.messages += 1;
+        self.tally.receipts.extend(receipt);
     }
 }

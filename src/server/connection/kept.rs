@@ -72,10 +72,6 @@ impl Kept {
             tally.messages += u64::from(!was_written);
             tally.acknowledged.extend(receipt);
         }
-        if self.chunks.is_empty() {
-            // Idle clients hold no memory for it.
-            self.chunks = VecDeque::new();
-        }
         last
     }
 

@@ -481,8 +481,11 @@ impl<S: Socket> Connection<S> {
             // A socket that takes bytes again and again has a peer that reads; one that does not is judged above.
             self.silence.seen(taken);
         }
-        if self.continuity.as_ref().is_some_and(|continuity| continuity.is_to_be_told(now)) {
-            self.tell_position(cx);
+        if let Some(continuity) = &mut self.continuity {
+            continuity.tidy();
+            if continuity.is_to_be_told(now) {
+                self.tell_position(cx);
+            }
         }
         match self.silence.look(now, limits) {
             Look::Nothing => {}
