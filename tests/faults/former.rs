@@ -531,7 +531,11 @@ fn what_no_log_has_is_never_missing_in_silence() {
     };
     uncounted();
     assert_eq!(phone.message(), "strange");
-    eventually("noticed", || noted(&cluster).1);
+    // However much else there is to do.
+    eventually("noticed", || {
+        let _ = cluster.im.send(Message::to_channel("somebody else's"), "busy");
+        noted(&cluster).1
+    });
     logged(&cluster, "and logged");
     assert_eq!(phone.message(), "and logged");
     cluster.nodes[0].kill();
@@ -539,4 +543,37 @@ fn what_no_log_has_is_never_missing_in_silence() {
     cluster.nodes[0] = cluster.start(0);
     phone.back(&cluster);
     assert_eq!(phone.hello["why"], "epoch", "{}", phone.hello);
+}
+
+#[test]
+fn what_a_full_redis_kept_of_nothing_is_not_missing_in_silence() {
+    let mut cluster = Cluster::with_log("60", true);
+    let mut phone = cluster.phone(2);
+    eventually("online", || cluster.im.is_online(2).is_ok_and(|is| is));
+    let send =
+        |cluster: &Cluster, text: &str| patiently(|| cluster.im.send(Message::to([2]), text));
+    let limit = |cluster: &Cluster, bytes: u32| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(bytes).exec(&mut cluster.redis.connect()).unwrap();
+    };
+    for logged_first in [false, true] {
+        send(&cluster, "kept");
+        assert_eq!(phone.message(), "kept");
+        cluster.nodes[0].kill();
+        limit(&cluster, 1);
+        send(&cluster, "not kept");
+        limit(&cluster, 0);
+        if logged_first {
+            patiently(|| cluster.im.send(Message::to([4]), "to somebody else"));
+        }
+        cluster.nodes[0] = cluster.start(0);
+        phone.back(&cluster);
+        assert_eq!(phone.hello["why"], "epoch", "{logged_first}: {}", phone.hello);
+    }
+    // And from there on everything is whole again.
+    send(&cluster, "kept");
+    assert_eq!(phone.message(), "kept");
+    cluster.kill_and_start();
+    phone.back(&cluster);
+    assert_eq!(phone.hello["resumed"], true, "{}", phone.hello);
 }

@@ -62,6 +62,17 @@ impl Order {
         Order { epoch, position: Position::default(), is_logged: false, has_begun: false }
     }
 
+    /// A log says that all above `from` follows; whether something may be missing before that. It is behind everything
+    /// that was told: who has come that far may miss what the log does not have.
+    fn goes_on(&mut self, epoch: String, from: u64) -> bool {
+        let (hole, from) = (self.is_logged, Position { number: from, sub: 0 });
+        let is_behind = from > self.position || *epoch != *self.epoch;
+        self.position = if is_behind { from } else { self.position.next(None) };
+        self.epoch = epoch.into();
+        self.is_logged = true;
+        hole
+    }
+
     /// The position of the next message.
     fn next(&mut self, number: Option<u64>) -> Position {
         let number = match self.is_logged {
@@ -169,10 +180,7 @@ impl Feed {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
             FeedEvent::Log { epoch, from } => {
-                let hole = self.order.is_logged;
-                self.order.epoch = epoch.into();
-                self.order.position = Position { number: from, sub: 0 };
-                self.order.is_logged = true;
+                let hole = self.order.goes_on(epoch, from);
                 return self.tell_position(hole);
             }
             FeedEvent::Listening => {
@@ -338,6 +346,19 @@ mod tests {
                 _ => Err(Error::new(ErrorKind::Rejected, "no permission")),
             }
         }
+    }
+
+    #[test]
+    fn a_hole_is_behind_all_that_was_told() {
+        let mut order = Order::new("own".into());
+        assert!(!order.goes_on("log".into(), 5), "where it begins");
+        assert_eq!(order.position, Position { number: 5, sub: 0 });
+        order.next(Some(7));
+        let told = order.next(None);
+        assert!(order.goes_on("log".into(), 7));
+        assert!(order.position > told, "what no log has may be missing right behind that");
+        assert!(order.goes_on("log".into(), 9) && order.goes_on("another".into(), 3));
+        assert_eq!(order.position, Position { number: 3, sub: 0 });
     }
 
     #[test]

@@ -56,14 +56,20 @@ impl RedisFeed {
         } else {
             let floors = connections.data.floors(&self.node, &head)?;
             if let Some((cursor, reading)) = Cursor::from_start(&head, floors) {
-                let begins = floors[OWN].max(floors[ALL]);
-                if let Told::Log { epoch, from } = cursor.told::<Logged>()
-                    && from > begins
-                {
-                    // Where it begins; the hole that it has is told behind that.
-                    self.ready.push_back(FeedEvent::Log { epoch, from: begins });
-                }
+                let begins = floors[OWN].max(floors[ALL]).min(head.last);
+                let epoch = head.epoch.unwrap_or_default();
+                let log = |from| FeedEvent::Log { epoch: epoch.clone(), from };
                 (self.cursor, self.reading) = (Some(cursor), Some(reading));
+                // Where it begins; the hole that it has is told behind that.
+                match head.whole {
+                    Some(whole) if whole > begins => self.ready.push_back(log(begins)),
+                    Some(_) => {}
+                    None => {
+                        // What was refused came behind the last number, and the one after that will be left out.
+                        self.ready.extend([log(begins), log(head.last + 1)]);
+                        return Ok(());
+                    }
+                }
             }
         }
         self.tell_of_hole();

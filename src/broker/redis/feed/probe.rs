@@ -15,7 +15,7 @@ pub(super) struct Probes {
     /// Number of the last one, over all connections.
     number: u64,
     under_way: Option<Probe>,
-    /// When the last was sent; when there was a new connection, if none was sent since.
+    /// When the last was sent that read the count; when there was a new connection, if none was sent since.
     last: Instant,
     /// The last that came back, over all connections.
     echo: Option<Echo>,
@@ -75,7 +75,7 @@ impl Probes {
         self.under_way = None;
     }
 
-    /// Whether `interval` has passed since the last.
+    /// Whether `interval` has passed since the last that read the count.
     pub(super) fn is_due(&self, now: Instant, interval: Duration) -> bool {
         now.duration_since(self.last) >= interval
     }
@@ -90,9 +90,12 @@ impl Probes {
         Envelope::Probe { origin: self.origin.unwrap_or_default(), number: self.number }
     }
 
-    /// The [next](Self::next) one was published; its publishing began at `now`.
+    /// The [next](Self::next) one was published; its publishing began at `now`. One that reads no count leaves the next that
+    /// does due: else channel messages, each of which sends one, would put it off for ever.
     pub(super) fn sent(&mut self, now: Instant, covers: Covers) {
-        self.last = now;
+        if covers.published.is_some() {
+            self.last = now;
+        }
         self.under_way = Some(Probe { covers, sent: now, waited: Duration::ZERO });
     }
 
