@@ -11,7 +11,7 @@ mod reports;
 #[cfg(all(feature = "redis", any(test, feature = "fuzzing")))]
 pub(crate) use self::redis::fuzzing;
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisBroker, RedisOptions};
+pub use self::redis::{ChangesBy, RedisBroker, RedisOptions};
 pub use crate::wire::Envelope;
 #[doc(hidden)]
 pub use contract::sealed;

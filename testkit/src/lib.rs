@@ -4,6 +4,7 @@
 pub mod failover;
 pub mod imserver;
 pub mod mutations;
+pub mod poor;
 pub mod proxy;
 pub mod redis;
 pub mod seeded;

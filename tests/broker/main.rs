@@ -29,14 +29,15 @@ macro_rules! behaviour {
     };
 }
 
-/// As `behaviour!`, also with a log on Redis.
+/// As `behaviour!`, also with a log on Redis, and where keyspace notifications tell of joins.
 macro_rules! logged_behaviour {
     ($name:ident, |$world:ident| $body:block) => {
         on_each!(
             $name, $world, $body,
             memory: memory,
             #[cfg(feature = "redis")] redis: redis,
-            #[cfg(feature = "redis")] redis_with_log: redis_with_log
+            #[cfg(feature = "redis")] redis_with_log: redis_with_log,
+            #[cfg(feature = "redis")] redis_by_keyspace: redis_by_keyspace
         );
     };
 }

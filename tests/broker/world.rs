@@ -42,6 +42,15 @@ impl World {
         World { kind: Kind::Redis { url, options: fresh_options() } }
     }
 
+    /// On a Redis that tracks nothing for nodes.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_by_keyspace() -> Self {
+        use imcore::broker::{ChangesBy, RedisOptions};
+
+        let options = RedisOptions { changes: ChangesBy::Keyspace, ..fresh_options() };
+        World { kind: Kind::Redis { url: notifying().url(), options } }
+    }
+
     /// With a log, and sessions of the nodes, without which nothing is logged for them.
     #[cfg(feature = "redis")]
     pub(crate) fn redis_with_log() -> Self {
@@ -63,6 +72,13 @@ impl World {
             }
         }
     }
+}
+
+/// One server for all tests of a process that has its keyspace notifications on.
+#[cfg(feature = "redis")]
+pub(crate) fn notifying() -> &'static testkit::Redis {
+    static NOTIFYING: std::sync::OnceLock<testkit::Redis> = std::sync::OnceLock::new();
+    NOTIFYING.get_or_init(|| testkit::Redis::start_with(&["--notify-keyspace-events", "Kgh"]))
 }
 
 /// Writes a session of a node, as one that runs has it.

@@ -13,3 +13,4 @@ mod signals;
 mod stopped;
 mod stops;
 mod tls;
+mod vendors;

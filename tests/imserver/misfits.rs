@@ -172,7 +172,7 @@ fn the_check_shows_what_settings_come_to() {
 fn the_check_asks_redis_if_it_is_to() {
     let redis = Redis::start();
     let report = check(&["--redis", &redis.url(), "--dial"], &[]);
-    assert!(report.contains("answers\nvalid\n"), "{report}");
+    assert!(report.contains("become known by CLIENT TRACKING\nvalid\n"), "{report}");
     let output = run(&[&REDIS[..], &["--check", "--dial"]].concat(), &[]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "it may come later: {message}");

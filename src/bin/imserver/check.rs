@@ -26,9 +26,8 @@ pub(crate) fn report(
     if dial {
         match settings.config.redis {
             Some(_) => {
-                // Whether it answers at all. Which commands it refuses shows when a node asks for them.
-                broker.are_online(&[1.into()]).map_err(|error| settings.of_redis(&error))?;
-                let _ = writeln!(text, "redis: {} answers", broker.describe());
+                let found = broker.examine().map_err(|error| settings.of_redis(&error))?;
+                let _ = writeln!(text, "redis: {} {found}", broker.describe());
             }
             None => text += "redis: there is none to ask\n",
         }

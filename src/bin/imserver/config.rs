@@ -3,7 +3,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use imcore::{Error, IdKind, ImClient, broker::Broker, server::ServerConfig};
+use imcore::{
+    Error, IdKind, ImClient,
+    broker::{Broker, ChangesBy},
+    server::ServerConfig,
+};
 use log::LevelFilter;
 
 use crate::{api::KeyLimits, logging::Format, web::Secret};
@@ -19,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) redis: Option<String>,
     pub(crate) prefix: String,
     pub(crate) key_prefix: String,
+    /// How this node learns of joins and leaves.
+    pub(crate) redis_changes: ChangesBy,
     /// Whether messages are kept in Redis for a while, for how long, and how many bytes of them for each node.
     pub(crate) message_log: bool,
     pub(crate) message_log_age: Duration,
@@ -52,6 +58,7 @@ impl Default for Config {
             redis: None,
             prefix: String::new(),
             key_prefix: String::new(),
+            redis_changes: ChangesBy::Auto,
             message_log: false,
             message_log_age: Duration::ZERO,
             message_log_bytes: 0,
@@ -114,6 +121,7 @@ impl Config {
             prefix: self.prefix.clone(),
             path: self.server.path.clone(),
             key_prefix: self.key_prefix.clone(),
+            changes: self.redis_changes,
             log: self.message_log,
             log_age: self.message_log_age,
             log_bytes: self.message_log_bytes,

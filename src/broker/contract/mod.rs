@@ -33,6 +33,14 @@ pub trait Broker: NodeBroker + Directory + Bus + Requests + sealed::Sealed {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;
 
+    /// Asks whether a node can work on it, over connections of its own and leaving nothing that lasts; what was found, in a few words.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) with what is missing and the way out; what passes by itself is retryable.
+    fn examine(&self) -> crate::Result<String> {
+        Ok(String::from("in this process"))
+    }
+
     /// Which ids clients may have here, as far as the broker knows: [`IdKind::Any`] where no .NET process
     /// can take part.
     fn id_kind(&self) -> IdKind {

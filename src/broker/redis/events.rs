@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     backend::Backend,
-    link::listener::{Heard, Listener},
+    link::listener::{Heard, Listener, Topics},
 };
 use crate::{
     broker::contract::{EventSubscription, PresenceEvent},
@@ -41,7 +41,8 @@ impl RedisEvents {
     fn connect(&self) -> Result<Link> {
         let layout = &self.backend.layout;
         let (online, offline) = (layout.online_topic(), layout.offline_topic());
-        let listener = Listener::open(&self.backend.connector, &[&online, &offline])?;
+        let topics = Topics { exact: &[&online, &offline], ..Topics::default() };
+        let listener = Listener::open(&self.backend.connector, &topics)?;
         Ok(Link { listener, online, offline, pinged: None, heard: Instant::now() })
     }
 

@@ -90,6 +90,11 @@ impl Layout {
         format!("{}Client", self.key)
     }
 
+    /// Hash with a life, ours: what the node changes itself, among the hashes of clients, to see whether it is told.
+    pub(super) fn touched_key(&self, node: &str) -> String {
+        format!("{}?{node}", self.client_key_prefix())
+    }
+
     /// Hash: channel -> number of its members.
     pub(super) fn channel_list_key(&self) -> String {
         format!("{}ListChan", self.key)

@@ -25,9 +25,9 @@ use crate::{
     wire::{Envelope, NodeStatus, Ticket},
 };
 
-pub use self::link::RedisOptions;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::link::fuzzing;
+pub use self::link::{ChangesBy, RedisOptions};
 
 /// A broker on Redis 6.2 or newer, alone or with Sentinels (not Redis Cluster).
 ///
@@ -75,6 +75,11 @@ impl Broker for RedisBroker {
         self.backend.connector.address.clone()
     }
 
+    fn examine(&self) -> Result<String> {
+        let way = feed::examine(&self.backend)?;
+        Ok(format!("has all that a node needs; joins and leaves become known by {way}"))
+    }
+
     fn id_kind(&self) -> IdKind {
         IdKind::of_prefix(&self.backend.options.prefix)
     }
@@ -90,7 +95,8 @@ impl NodeBroker for RedisBroker {
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
-        self.backend.begin_session(node, lease, supersede)
+        let begun = self.backend.begin_session(node, lease, supersede);
+        begun.map_err(|error| feed::explain(&self.backend, error))
     }
 
     fn take_over_session(
@@ -99,7 +105,8 @@ impl NodeBroker for RedisBroker {
         lease: Duration,
         own: Option<&Session>,
     ) -> Result<Option<Former>> {
-        self.backend.take_over_session(node, lease, own)
+        let former = self.backend.take_over_session(node, lease, own);
+        former.map_err(|error| feed::explain(&self.backend, error))
     }
 
     fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {

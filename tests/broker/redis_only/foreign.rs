@@ -2,14 +2,14 @@
 
 use std::{thread, time::Duration};
 
-use imcore::broker::{Bus, Directory, FeedEvent, RedisBroker, RedisOptions};
+use imcore::broker::{Bus, ChangesBy, Directory, FeedEvent, RedisBroker, RedisOptions};
 use redis::{Connection, cmd, pipe};
 use testkit::{Redis, eventually};
 
 use super::{calls, kill, open};
 use crate::{
     feed::{NODE, Node, direct, to_channel},
-    world::{fresh_options, id},
+    world::{fresh_options, id, notifying},
 };
 
 /// The effect of the .NET helper's join.
@@ -19,9 +19,19 @@ const NET_JOIN: &str = "if redis.call('HSETNX',KEYS[1],ARGV[1],'0')==1 then \
 
 #[test]
 fn a_message_never_overtakes_a_join_by_a_net_helper() {
+    joins_by_net_helpers_are_never_overtaken(Redis::shared(), fresh_options());
+}
+
+#[test]
+fn nor_does_it_where_keyspace_notifications_tell_of_joins() {
+    let options = RedisOptions { changes: ChangesBy::Keyspace, ..fresh_options() };
+    joins_by_net_helpers_are_never_overtaken(notifying(), options);
+}
+
+fn joins_by_net_helpers_are_never_overtaken(server: &Redis, options: RedisOptions) {
     const PAIRS: i64 = 4000;
-    let server = Redis::shared();
-    let (broker, names) = open(server);
+    let names = format!("{}_ws", options.prefix);
+    let broker = RedisBroker::open(&server.url(), options).unwrap();
     let mut node = Node::listen(&broker);
     (0..PAIRS).for_each(|number| node.watchlist.watch(id(number + 1)));
     let (mut first, mut second) = (server.connect(), server.connect());

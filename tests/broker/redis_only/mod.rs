@@ -4,6 +4,7 @@
 
 mod cuts;
 mod foreign;
+mod keyspace;
 mod log;
 mod oracle;
 mod sentinel;

@@ -105,6 +105,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "redis_changes",
+        value_name: "WAY",
+        help: "How this node learns of joins and leaves: by tracking or keyspace, or auto for what Redis offers",
+        default: "auto",
+        choices: &["auto", "tracking", "keyspace"],
+        read: |config, given| {
+            given.parse("auto, tracking or keyspace").map(|by| config.redis_changes = by)
+        },
+        show: |config| config.redis_changes.to_string(),
+        ..PLAIN
+    },
+    Setting {
         name: "tls_cert",
         needs: Some("tls_key"),
         value_name: "FILE",

@@ -1,40 +1,137 @@
 //! How a feed learns whose channels have changed: it watches clients, and Redis names every client hash that
-//! anyone changes.
+//! anyone changes, in one of two ways.
 //!
 //! Knows no connection; owned by one feed. The rule it helps to keep: a client that is taken is read after
 //! that, so that a change which comes meanwhile marks it again.
+//!
+//! Tracking ends only with its connection. Keyspace notifications can be switched off at any time, and say nothing of a
+//! database that is emptied: so the node changes a hash itself now and then, of which it must be told.
 
 use std::sync::Arc;
 
-use redis::{Cmd, Value, cmd};
+use redis::{Cmd, Pipeline, Value, cmd};
 
 use crate::{
-    broker::{contract::Watchlist, ordered::Watched, redis::link::reply},
+    broker::{
+        contract::Watchlist,
+        ordered::Watched,
+        redis::{layout::Layout, link::reply},
+    },
     id::ClientId,
 };
 
 /// The topic on which Redis names changed keys to the connection that tracking is redirected to.
 pub(super) const INVALIDATE: &str = "__redis__:invalidate";
 
+/// How many notifications a [touch](Changes::touch) brings: of the change, and of the life.
+const TOUCH: u8 = 2;
+
+/// How changes become known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `CLIENT TRACKING` on the data connection, redirected to the listener.
+    Tracking,
+    /// Keyspace notifications.
+    Keyspace,
+}
+
+impl Way {
+    /// For people.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Way::Tracking => "CLIENT TRACKING",
+            Way::Keyspace => "keyspace notifications",
+        }
+    }
+}
+
 /// Watched clients, and which of them must be read again.
 pub(super) struct Changes {
     /// What the name of every client hash starts with.
     prefix: String,
+    /// What a topic of a keyspace notification has in front of a key.
+    space: String,
+    /// The hash that the node changes itself.
+    touched: String,
+    /// How many notifications of that were heard since; `None` if none are due.
+    heard: Option<u8>,
+    pub(super) way: Way,
     watchlist: Arc<Watchlist>,
     watched: Watched,
 }
 
 impl Changes {
-    pub(super) fn new(prefix: String, watchlist: Arc<Watchlist>) -> Self {
-        Changes { prefix, watchlist, watched: Watched::default() }
+    pub(super) fn new(layout: &Layout, db: i64, node: &str, watchlist: Arc<Watchlist>) -> Self {
+        Changes {
+            prefix: layout.client_key_prefix(),
+            space: format!("__keyspace@{db}__:"),
+            touched: layout.touched_key(node),
+            heard: None,
+            way: Way::Tracking,
+            watchlist,
+            watched: Watched::default(),
+        }
     }
 
-    /// Has the connection that this is sent on notify `listener` of changes.
-    pub(super) fn track(&self, listener: i64) -> Cmd {
+    /// What to subscribe to for keyspace notifications.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for sign in self.space.chars().chain(self.prefix.chars()) {
+            if "*?[]\\".contains(sign) {
+                pattern.push('\\');
+            }
+            pattern.push(sign);
+        }
+        pattern + "*"
+    }
+
+    /// Changes a hash, and gives it a life: a notification of each kind that changes of channels bring.
+    pub(super) fn touch(&self) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("HINCRBY").arg(&self.touched).arg("touched").arg(1);
+        pipeline.cmd("PEXPIRE").arg(&self.touched).arg(60_000);
+        pipeline
+    }
+
+    /// What a [touch](Self::touch) was answered: whether it is to be heard of.
+    pub(super) fn touched(&mut self, replies: &[Value]) -> bool {
+        // Out of memory or read-only, which must not deafen the node.
+        let done = replies.iter().all(|reply| !matches!(reply, Value::ServerError(_)));
+        self.heard = done.then_some(0);
+        done
+    }
+
+    /// Whether Redis has told of the last touch, by the time when it must have.
+    pub(super) fn was_told(&mut self) -> bool {
+        self.heard.take().is_none_or(|heard| heard >= TOUCH)
+    }
+
+    /// Marks the client that a keyspace notification on `topic` is about. False if that is none.
+    pub(super) fn notified(&mut self, topic: &str) -> bool {
+        let Some(key) = topic.strip_prefix(&self.space) else { return false };
+        if key == self.touched {
+            self.heard = self.heard.map(|heard| heard.saturating_add(1));
+        }
+        self.changed(key);
+        true
+    }
+
+    fn changed(&mut self, key: &str) {
+        let client = key.strip_prefix(&self.prefix).and_then(ClientId::parse_text);
+        if let Some(client) = client {
+            self.watched.mark(client);
+        }
+    }
+
+    /// Has the connection that this is sent on notify `listener` of changes, if that is the way.
+    pub(super) fn track(&self, listener: i64) -> Option<Cmd> {
+        if self.way == Way::Keyspace {
+            return None;
+        }
         let mut command = cmd("CLIENT");
         command.arg("TRACKING").arg("ON").arg("REDIRECT").arg(listener);
         command.arg("BCAST").arg("PREFIX").arg(&self.prefix);
-        command
+        Some(command)
     }
 
     /// Takes over who is watched now.
@@ -53,11 +150,7 @@ impl Changes {
         match payload {
             Value::Array(keys) => {
                 for key in keys {
-                    let key = reply::text(key);
-                    let client = key.strip_prefix(&self.prefix).and_then(ClientId::parse_text);
-                    if let Some(client) = client {
-                        self.watched.mark(client);
-                    }
+                    self.changed(&reply::text(key));
                 }
                 false
             }
@@ -89,7 +182,8 @@ mod tests {
     }
 
     fn watching(clients: &[i64]) -> Changes {
-        let mut changes = Changes::new("p_wsClient".into(), Arc::default());
+        let layout = Layout::new("p", "/ws", "");
+        let mut changes = Changes::new(&layout, 3, "n:1", Arc::default());
         clients.iter().for_each(|client| changes.watchlist.watch((*client).into()));
         changes.take_over();
         assert_eq!(changes.take(9).len(), clients.len(), "who is new is read");
@@ -103,6 +197,34 @@ mod tests {
         assert!(!changes.notice(Value::Array(keys.map(text).to_vec())));
         assert_eq!(changes.take(9), [2.into()]);
         assert!(!changes.any());
+    }
+
+    #[test]
+    fn a_keyspace_notification_names_its_key_by_its_topic() {
+        let mut changes = watching(&[1, 2]);
+        assert!(changes.notified("__keyspace@3__:p_wsClient2"));
+        assert!(changes.notified("__keyspace@3__:p_wsClientjunk"));
+        assert!(!changes.notified("__keyspace@4__:p_wsClient1"));
+        assert!(!changes.notified("p_wsServern:1"));
+        assert_eq!(changes.take(9), [2.into()]);
+    }
+
+    #[test]
+    fn a_touch_must_be_told_of_in_full() {
+        let mut changes = watching(&[]);
+        assert!(changes.was_told(), "nothing was touched");
+        let told = |changes: &mut Changes, times: usize| {
+            assert!(changes.touched(&[Value::Int(1), Value::Int(1)]));
+            for _ in 0..times {
+                assert!(changes.notified("__keyspace@3__:p_wsClient?n:1"));
+            }
+            changes.was_told()
+        };
+        assert!(told(&mut changes, 2) && told(&mut changes, 3));
+        assert!(!told(&mut changes, 0) && !told(&mut changes, 1));
+        let layout = Layout::new("p[1]*", "/ws", "a?");
+        let changes = Changes::new(&layout, 0, "n", Arc::default());
+        assert_eq!(changes.pattern(), r"__keyspace@0__:a\?p\[1\]\*_wsClient*");
     }
 
     #[test]

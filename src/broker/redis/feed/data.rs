@@ -24,9 +24,10 @@ pub(super) struct Data {
 
 impl Data {
     /// Opens a connection and sends `track` on it, which must succeed.
-    pub(super) fn open(backend: &Arc<Backend>, track: &Cmd) -> Result<Self> {
+    pub(super) fn open(backend: &Arc<Backend>, track: Option<&Cmd>) -> Result<Self> {
         let connector = &backend.connector;
         let mut link = connector.connect(connector.connect_deadline())?;
+        let Some(track) = track else { return Ok(Data { backend: Arc::clone(backend), link }) };
         let reply = link
             .ask(track, connector.call_deadline())
             .map_err(|error| error::connect_failed(&connector.address, error))?;

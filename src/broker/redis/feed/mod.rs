@@ -13,7 +13,10 @@
 //!
 //! Here the parts are stepped, each of which keeps a state of its own: `changes` (who must be read again),
 //! `barrier` (what waits), `probe` (what is proven), `gap` (what was missed that no log has), `mark` (whether Redis
-//! has lost data), `cursor` (how far the log was read); `follow` steps the last.
+//! has lost data), `cursor` (how far the log was read); `follow` steps the last. `ways` opens the connections.
+//!
+//! Where Redis does not track, keyspace notifications take the place of the notices (`changes`). They are sent in front of
+//! whatever is published after the change; the barrier is the same.
 //!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
@@ -29,8 +32,10 @@ mod gap;
 #[cfg(test)]
 mod histories;
 mod mark;
+mod needs;
 mod pages;
 mod probe;
+mod ways;
 
 use std::{
     collections::VecDeque,
@@ -42,7 +47,7 @@ use redis::Value;
 
 use self::{
     barrier::Barrier,
-    changes::{Changes, INVALIDATE},
+    changes::{Changes, INVALIDATE, Way},
     cursor::{Cursor, Reading},
     data::Data,
     eviction::warn_of_eviction,
@@ -71,6 +76,25 @@ const WATCHLIST_TICK: Duration = Duration::from_millis(100);
 /// Between two chunks of clients that are read again without need.
 const REFRESH_PAUSE: Duration = Duration::from_millis(10);
 
+/// Finds out whether a node can work on this Redis; by which way it would learn of joins and leaves.
+pub(super) fn examine(backend: &Arc<Backend>) -> Result<&'static str> {
+    needs::check(backend)?;
+    let mut feed = RedisFeed::new(Arc::clone(backend), "?", Arc::default(), FeedStart::Now);
+    feed.open()?;
+    Ok(feed.changes.way.as_str())
+}
+
+/// Says what a node needs that was refused with `error`, if that can be found out.
+pub(super) fn explain(backend: &Backend, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Rejected => match needs::check(backend) {
+            Err(found) if found.kind() == ErrorKind::Config => found,
+            _ => error,
+        },
+        _ => error,
+    }
+}
+
 pub(super) struct RedisFeed {
     backend: Arc<Backend>,
     node: String,
@@ -92,8 +116,8 @@ pub(super) struct RedisFeed {
     connections: Option<Box<Connections>>,
     /// What can be handed on.
     ready: VecDeque<FeedEvent>,
-    /// Whether Redis was asked what it does when its memory is full.
-    knows_eviction: bool,
+    /// Whether Redis was asked what it can do, and what it does when its memory is full.
+    knows_redis: bool,
 }
 
 struct Connections {
@@ -116,7 +140,7 @@ impl RedisFeed {
         RedisFeed {
             node: node.into(),
             topic: backend.layout.node_topic(node),
-            changes: Changes::new(backend.layout.client_key_prefix(), watchlist),
+            changes: Changes::new(&backend.layout, backend.connector.db(), node, watchlist),
             barrier: Barrier::default(),
             probes: Probes::new(Instant::now()),
             gap: Gap::default(),
@@ -129,15 +153,17 @@ impl RedisFeed {
             backend,
             connections: None,
             ready: VecDeque::new(),
-            knows_eviction: false,
+            knows_redis: false,
         }
     }
 
     fn connect(&mut self) -> Result<Box<Connections>> {
-        let listener = Listener::open(&self.backend.connector, &[&self.topic, INVALIDATE])?;
-        let (mut data, began_anew) = self.track(&listener)?;
-        if !std::mem::replace(&mut self.knows_eviction, true) {
+        let (listener, mut data) = self.open()?;
+        let began_anew = self.take_up(&mut data)?;
+        if !self.knows_redis {
+            needs::check_on(&mut data.link, &self.backend)?;
             warn_of_eviction(&mut data.link, &self.backend.connector)?;
+            self.knows_redis = true;
         }
         let now = Instant::now();
         self.probes.restart(now)?;
@@ -153,14 +179,18 @@ impl RedisFeed {
         Ok(connections)
     }
 
-    /// Opens a data connection whose tracking notices go to the listener. Also returns whether the count of
-    /// messages has begun anew.
-    fn track(&mut self, listener: &Listener) -> Result<(Data, bool)> {
-        let mut data = Data::open(&self.backend, &self.changes.track(listener.id))?;
+    /// Opens a data connection in place of one that was lost; the listener goes on.
+    fn replace_data(&mut self, listener: &Listener) -> Result<Data> {
+        let mut data = Data::open(&self.backend, self.changes.track(listener.id).as_ref())?;
+        self.take_up(&mut data)?;
+        Ok(data)
+    }
+
+    /// Begins to go by a new data connection. Returns whether the count of messages has begun anew.
+    fn take_up(&mut self, data: &mut Data) -> Result<bool> {
         // From here on no change goes unnoticed; before it, any may have.
         self.changes.unsure();
-        let began_anew = self.look_for_loss(&mut data)?;
-        Ok((data, began_anew))
+        self.look_for_loss(data)
     }
 
     /// Tells of lost data before any membership is read again. Returns whether the count of messages has begun
@@ -192,7 +222,7 @@ impl RedisFeed {
         if let Some(more) = REPLACED.admit(&error.to_string()) {
             log::warn!(reason:% = error; "node feed: {error}; replacing the data connection{more}");
         }
-        (connections.data, _) = self.track(&connections.listener)?;
+        connections.data = self.replace_data(&connections.listener)?;
         self.probes.give_up();
         Ok(())
     }
@@ -238,6 +268,9 @@ impl RedisFeed {
         now: Instant,
         count: bool,
     ) -> Result<()> {
+        if count && self.changes.way == Way::Keyspace {
+            self.touch(connections)?;
+        }
         let probe = self.probes.next();
         let data = &mut connections.data;
         let (published, head) = if count && self.backend.options.log {
@@ -264,6 +297,10 @@ impl RedisFeed {
                 if let Ok(keys) = notice.get_payload::<Value>() {
                     connections.flushed |= self.changes.notice(keys);
                 }
+                return Ok(true);
+            }
+            Some(Heard::Notice(notice)) => {
+                self.changes.notified(notice.get_channel_name());
                 return Ok(true);
             }
             Some(_) => return Ok(true),
@@ -303,6 +340,9 @@ impl RedisFeed {
                 Ok(())
             }
             Whose::Own(Covers { waiting, published, head }) => {
+                if published.is_some() && !self.changes.was_told() {
+                    return Err(self.unnotified(ErrorKind::Unavailable));
+                }
                 let lost = published.and_then(|published| self.gap.reconcile(published));
                 if let Some(lost @ 1..) = lost {
                     self.ready.push_back(FeedEvent::Lost(lost));

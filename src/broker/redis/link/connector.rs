@@ -45,6 +45,14 @@ impl Connector {
         matches!(self.route, Route::Sentinels(_))
     }
 
+    /// The number of the database.
+    pub(crate) fn db(&self) -> i64 {
+        match &self.route {
+            Route::Redis(place) => place.redis_settings().db(),
+            Route::Sentinels(sentinels) => sentinels.db(),
+        }
+    }
+
     /// The number of the server that new connections lead to: another after each failover. A [`Link`] has that of its
     /// own.
     pub(crate) fn term(&self) -> u64 {

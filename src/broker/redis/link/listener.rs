@@ -20,15 +20,25 @@ pub(crate) struct Listener {
     link: Link,
     pushes: Pushes,
     address: String,
-    /// Number of this connection on the server.
+    /// Number of this connection on the server; 0 if it was not asked for.
     pub(crate) id: i64,
+}
+
+/// What a connection is subscribed to.
+#[derive(Default)]
+pub(crate) struct Topics<'a> {
+    pub(crate) exact: &'a [&'a str],
+    /// Patterns, in which `*`, `?`, `[` and `\\` mean something.
+    pub(crate) patterns: &'a [&'a str],
+    /// Whether the number of the connection is needed, which not every server tells.
+    pub(crate) with_id: bool,
 }
 
 /// What a subscribed connection says.
 pub(crate) enum Heard<'a> {
     /// What somebody has published on a topic.
     Message { topic: &'a [u8], payload: &'a [u8] },
-    /// What Redis itself says on one: a list, or nothing.
+    /// What Redis itself says: a list, or nothing, or what matched a pattern.
     Notice(Msg),
     /// The answer to a [ping](Listener::ping): everything said before it has been heard.
     Pong,
@@ -38,19 +48,27 @@ pub(crate) enum Heard<'a> {
 
 impl Listener {
     /// Connects and subscribes to all topics; every message published after this is heard.
-    pub(crate) fn open(connector: &Connector, topics: &[&str]) -> Result<Self> {
+    pub(crate) fn open(connector: &Connector, topics: &Topics) -> Result<Self> {
         let address = connector.address.clone();
         let failed = |error| error::connect_failed(&address, error);
         let mut link = connector.connect(connector.connect_deadline())?;
         let deadline = connector.call_deadline();
-        let id = link.ask(cmd("CLIENT").arg("ID"), deadline).map_err(failed)?;
+        let mut id = Value::Nil;
+        if topics.with_id {
+            id = link.ask(cmd("CLIENT").arg("ID"), deadline).map_err(failed)?;
+        }
         if let Some(error) = error::of_reply(&address, &id) {
             return Err(error);
         }
-        let subscribe = cmd("SUBSCRIBE").arg(topics).get_packed_command();
-        link.send(&subscribe, deadline).map_err(failed)?;
+        for (command, topics) in [("SUBSCRIBE", topics.exact), ("PSUBSCRIBE", topics.patterns)] {
+            if !topics.is_empty() {
+                let subscribe = cmd(command).arg(topics).get_packed_command();
+                link.send(&subscribe, deadline).map_err(failed)?;
+            }
+        }
         let mut pushes = Pushes::new();
-        confirm(&mut link, &mut pushes, topics.len(), deadline).map_err(failed)?;
+        let wanted = topics.exact.len() + topics.patterns.len();
+        confirm(&mut link, &mut pushes, wanted, deadline).map_err(failed)?;
         Ok(Listener { link, pushes, address, id: reply::number(id) })
     }
 

@@ -17,7 +17,7 @@ pub(super) mod reply;
 mod sentinel;
 mod url;
 
-pub use options::RedisOptions;
+pub use options::{ChangesBy, RedisOptions};
 
 /// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
 pub(super) const PIPELINE: usize = 1024;

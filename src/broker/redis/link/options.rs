@@ -1,8 +1,44 @@
 //! `RedisOptions`: names, sizes and times, checked when a broker is opened.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use crate::error::{Error, Result};
+
+/// How a node learns that somebody has changed the channels of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ChangesBy {
+    /// By whichever of the others the server offers, the first if it can be had. Default.
+    #[default]
+    Auto,
+    /// By `CLIENT TRACKING .. REDIRECT`, which Redis and Valkey have, and many of the services on top of them do not.
+    Tracking,
+    /// By keyspace notifications, which have to be on: `notify-keyspace-events Kgh` or more.
+    Keyspace,
+}
+
+impl FromStr for ChangesBy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(ChangesBy::Auto),
+            "tracking" => Ok(ChangesBy::Tracking),
+            "keyspace" => Ok(ChangesBy::Keyspace),
+            _ => Err(Error::argument("expected auto, tracking or keyspace")),
+        }
+    }
+}
+
+impl fmt::Display for ChangesBy {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            ChangesBy::Auto => "auto",
+            ChangesBy::Tracking => "tracking",
+            ChangesBy::Keyspace => "keyspace",
+        })
+    }
+}
 
 /// How a [`RedisBroker`](crate::broker::RedisBroker) names its keys and treats its connections.
 ///
@@ -38,6 +74,8 @@ pub struct RedisOptions {
     pub probe_interval: Duration,
     /// A subscription whose proof takes longer is given up. Default 5 s.
     pub probe_timeout: Duration,
+    /// How nodes learn of joins and leaves.
+    pub changes: ChangesBy,
     /// Whether what is published is also kept in Redis for a while, so that a node that could not hear reads it
     /// there. To be set alike in all helpers and nodes; needs nodes of this library alone. Default false.
     pub log: bool,
@@ -60,6 +98,7 @@ impl Default for RedisOptions {
             call_timeout: Duration::from_secs(3),
             probe_interval: Duration::from_secs(2),
             probe_timeout: Duration::from_secs(5),
+            changes: ChangesBy::Auto,
             log: false,
             log_age: Duration::from_secs(120),
             log_bytes: 256 << 20,

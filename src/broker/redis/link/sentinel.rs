@@ -72,6 +72,11 @@ impl Sentinels {
         Sentinels { places, name, primary, tls, first, found, term, listening }
     }
 
+    /// The number of the database.
+    pub(crate) fn db(&self) -> i64 {
+        self.primary.redis_settings().db()
+    }
+
     /// The number of the primary of now, among those that were found one after the other.
     pub(crate) fn term(&self) -> u64 {
         self.term.load(Ordering::Acquire)

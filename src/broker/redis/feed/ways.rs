@@ -1,0 +1,106 @@
+//! How a feed opens its connections: in the best way to learn of changes that is wanted, and that Redis offers.
+//!
+//! Part of the feed's step. Tracking is asked for on the data connection and lives with it. Keyspace notifications are
+//! tried before anything is believed, since a server that has them switched off says so to nobody.
+
+use std::time::Instant;
+
+use super::{
+    Connections, RedisFeed,
+    changes::{INVALIDATE, Way},
+    data::Data,
+};
+use crate::{
+    broker::redis::link::{
+        ChangesBy,
+        listener::{Heard, Listener, Topics},
+    },
+    error::{Error, ErrorKind, Result},
+};
+
+impl RedisFeed {
+    /// Both connections, in the best way to learn of changes that is wanted and can be had.
+    pub(super) fn open(&mut self) -> Result<(Listener, Data)> {
+        let refused = match self.backend.options.changes {
+            ChangesBy::Tracking => return self.open_by(Way::Tracking),
+            ChangesBy::Keyspace => return self.open_by(Way::Keyspace),
+            ChangesBy::Auto => match self.open_by(Way::Tracking) {
+                Err(error) if error.kind() == ErrorKind::Rejected => error,
+                opened => return opened,
+            },
+        };
+        match self.open_by(Way::Keyspace) {
+            Err(error) if error.kind() == ErrorKind::Rejected => {
+                let detail = format!("{}. CLIENT TRACKING is refused, too", error.detail());
+                Err(Error::new(ErrorKind::Config, detail).with_source(refused))
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_by(&mut self, way: Way) -> Result<(Listener, Data)> {
+        self.changes.way = way;
+        let pattern = self.changes.pattern();
+        if way == Way::Keyspace {
+            self.check_notified(&pattern)?;
+        }
+        let (with_notices, alone, patterns) =
+            ([&*self.topic, INVALIDATE], [&*self.topic], [&*pattern]);
+        let topics = match way {
+            Way::Tracking => Topics { exact: &with_notices, patterns: &[], with_id: true },
+            Way::Keyspace => Topics { exact: &alone, patterns: &patterns, with_id: false },
+        };
+        let connector = &self.backend.connector;
+        let listener = Listener::open(connector, &topics)?;
+        let data = Data::open(&self.backend, self.changes.track(listener.id).as_ref())?;
+        Ok((listener, data))
+    }
+
+    /// Fails if keyspace notifications are off. Uses connections of its own: what else is heard would be lost.
+    fn check_notified(&mut self, pattern: &str) -> Result<()> {
+        let connector = &self.backend.connector;
+        let topics = Topics { patterns: &[pattern], ..Topics::default() };
+        let mut listener = Listener::open(connector, &topics)?;
+        let mut data = Data::open(&self.backend, None)?;
+        let touch = self.changes.touch();
+        let replies = data.exchange(&touch, touch.len())?;
+        self.changes.touched(&replies);
+        let deadline = connector.call_deadline();
+        listener.ping(deadline)?;
+        while listener.wait(deadline.saturating_duration_since(Instant::now()))? {
+            match listener.hear()? {
+                Some(Heard::Notice(notice)) => {
+                    self.changes.notified(notice.get_channel_name());
+                }
+                Some(Heard::Pong) if self.changes.was_told() => return Ok(()),
+                Some(Heard::Pong) => return Err(self.unnotified(ErrorKind::Rejected)),
+                _ => {}
+            }
+        }
+        let detail = format!("Redis at {} did not answer in time", connector.address);
+        Err(Error::new(ErrorKind::Timeout, detail))
+    }
+
+    /// That nobody tells of changes.
+    pub(super) fn unnotified(&self, kind: ErrorKind) -> Error {
+        let address = &self.backend.connector.address;
+        let detail = format!(
+            "Redis at {address} tells nobody of changed keys, so nodes learn of no joins: set \
+             notify-keyspace-events to Kgh or more (CONFIG SET, or where its vendor has that setting)"
+        );
+        Error::new(kind, detail)
+    }
+
+    /// Has Redis tell of a change, and looks whether it was emptied, of which it tells nobody.
+    pub(super) fn touch(&mut self, connections: &mut Connections) -> Result<()> {
+        let touch = self.changes.touch();
+        let replies = connections.data.exchange(&touch, touch.len())?;
+        self.changes.touched(&replies);
+        let known = self.ready.len();
+        self.look_for_loss(&mut connections.data)?;
+        if self.ready.len() > known {
+            self.changes.unsure();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! A Redis that refuses what the services of some vendors refuse: a proxy that asks the server for an error instead.
+
+use std::{
+    io::{BufReader, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    thread,
+};
+
+use redis::{Parser, Value, cmd};
+
+/// What is said to a command, as its words, if it is refused.
+pub type Rule = fn(&[String]) -> Option<&'static str>;
+
+/// Such a Redis in front of a real one. Its connections end with those behind it.
+pub struct Poor {
+    pub port: u16,
+}
+
+impl Poor {
+    pub fn start(target: u16, rule: Rule) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { return };
+                let (mut to_client, mut from_server) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from_server, &mut to_client);
+                    let _ = to_client.shutdown(Shutdown::Both);
+                });
+                thread::spawn(move || pass(client, server, rule));
+            }
+        });
+        Poor { port }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+/// Passes commands on, those that are refused as such that the server answers with the error: answers keep their order.
+fn pass(client: TcpStream, mut server: TcpStream, rule: Rule) {
+    let (mut parser, mut client) = (Parser::new(), BufReader::new(client));
+    while let Ok(Value::Array(words)) = parser.parse_value(&mut client) {
+        let words: Vec<Vec<u8>> =
+            words.into_iter().map(|word| redis::from_redis_value(word).unwrap()).collect();
+        let texts: Vec<_> =
+            words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let mut command = redis::Cmd::new();
+        match rule(&texts) {
+            None => drop(command.arg(words)),
+            Some(error) => {
+                let mut eval = cmd("EVAL");
+                eval.arg("return redis.error_reply(ARGV[1])").arg(0).arg(error);
+                command = eval;
+            }
+        }
+        if server.write_all(&command.get_packed_command()).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(Shutdown::Both);
+}
