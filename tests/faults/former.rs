@@ -577,3 +577,25 @@ fn what_a_full_redis_kept_of_nothing_is_not_missing_in_silence() {
     phone.back(&cluster);
     assert_eq!(phone.hello["resumed"], true, "{}", phone.hello);
 }
+
+/// Longer than its lease and `keep`: its clients were offline, and out of their channels.
+#[test]
+fn who_was_out_of_its_channels_for_a_while_is_told_so() {
+    let cluster = Cluster::with_log("2", true);
+    let mut phones = [cluster.phone(2)];
+    eventually("online", || cluster.told(&phones, 1, 0));
+    patiently(|| cluster.im.join([2], ["room"]));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "before"));
+    assert_eq!(phones[0].message(), "before");
+    cluster.nodes[0].signal("STOP");
+    eventually("taken for dead", || cluster.told(&phones, 1, 1));
+    patiently(|| cluster.im.send(Message::to_channel("room"), "meanwhile"));
+    cluster.nodes[0].signal("CONT");
+    // Behind it nothing else comes for 25 s, and that would be a position.
+    let mut frame = phones[0].socket.as_mut().unwrap().json();
+    let hello = frame["hello"].take();
+    assert_eq!((&hello["why"], &hello["channels"]), (&"epoch".into(), &true.into()), "{hello}");
+    assert_eq!(cluster.im.channel_members("room").unwrap(), [2.into()]);
+    patiently(|| cluster.im.send(Message::to_channel("room"), "after"));
+    phones[0].is_served("after");
+}

@@ -25,7 +25,11 @@ impl Presence {
             Some(session) => session,
             None => match self.inherit(state)? {
                 Some(session) => session,
-                None => self.begin_anew(state)?,
+                None => {
+                    let session = self.begin_anew(state)?;
+                    state.absent |= state.ended == Some(Ended::Reaped);
+                    session
+                }
             },
         };
         // What was taken over must not be lost because of what follows.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -144,6 +144,14 @@ impl Feed {
 
     /// Hears one event, or waits for one; the time is that at which the broker has answered.
     fn turn(&mut self, backoff: &mut Backoff, clock: impl FnOnce() -> Instant) -> Turn {
+        if self.node.were_absent.load(Ordering::Acquire) {
+            self.node.were_absent.store(false, Ordering::Release);
+            // What was sent to their channels meanwhile was for them, and did not come.
+            self.order.next(None);
+            if self.tell_position(true).is_err() {
+                return Turn::Ended;
+            }
+        }
         let Some(subscription) = &mut self.subscription else { return Turn::Again };
         match heartbeat::call(|| subscription.next(STOP_CHECK)) {
             Ok(event) => {

@@ -185,6 +185,11 @@ impl Ledger {
         &self.returned[self.returned.len().saturating_sub(limit)..]
     }
 
+    /// Whether nobody is to be brought back any more.
+    pub(crate) fn all_have_returned(&self) -> bool {
+        self.is_restored() && self.returned.is_empty()
+    }
+
     pub(crate) fn rejoined(&mut self, done: usize, asked: usize) {
         let from = self.returned.len() - asked;
         self.returned.drain(from..from + done);

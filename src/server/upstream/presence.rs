@@ -18,6 +18,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
     time::{Duration, Instant},
@@ -77,6 +78,8 @@ pub(super) struct State {
     pub(super) former: Vec<Session>,
     /// Whether the former ones must be discarded once everything is restored.
     pub(super) discard: bool,
+    /// Whether all clients were told offline, and so were out of their channels until they are back.
+    pub(super) absent: bool,
     pub(super) ledger: Ledger,
     catch_up: CatchUp,
     outage: OutageGrace,
@@ -293,6 +296,10 @@ impl Presence {
             let done = self.node.pulse.time(Call::Join, || self.node.broker.rejoin(returned))?;
             state.ledger.rejoined(done, asked);
         }
+        if state.absent && state.ledger.all_have_returned() {
+            state.absent = false;
+            self.node.were_absent.store(true, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -334,6 +341,7 @@ impl State {
             ended: None,
             former: Vec::new(),
             discard: false,
+            absent: false,
             ledger: Ledger::default(),
             catch_up: CatchUp::new(now),
             outage: OutageGrace::new(now),
