@@ -147,8 +147,7 @@ impl Feed {
         if self.node.were_absent.load(Ordering::Acquire) {
             self.node.were_absent.store(false, Ordering::Release);
             // What was sent to their channels meanwhile was for them, and did not come.
-            self.order.next(None);
-            if self.tell_position(true).is_err() {
+            if self.tell_of_hole().is_err() {
                 return Turn::Ended;
             }
         }
@@ -196,16 +195,15 @@ impl Feed {
                 let hole = self.order.has_begun && !self.order.is_logged;
                 self.order.has_begun = true;
                 self.settled = HashSet::new();
-                if hole {
-                    self.order.next(None);
+                match hole {
+                    true => self.tell_of_hole()?,
+                    false => self.tell_position(false)?,
                 }
-                self.tell_position(hole)?;
                 self.node.pulse.readiness.set_listening(true);
             }
             FeedEvent::Forgotten => {
                 self.to_all(|| Command::Rejoin)?;
-                self.order.next(None);
-                return self.tell_position(true);
+                return self.tell_of_hole();
             }
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
@@ -233,6 +231,12 @@ impl Feed {
             }
         }
         Ok(())
+    }
+
+    /// Tells all reactors that something may be missing, behind everything before.
+    fn tell_of_hole(&mut self) -> Result<(), Ended> {
+        self.order.next(None);
+        self.tell_position(true)
     }
 
     /// Tells all reactors how far the order is; with a `hole`, that something before that may be missing.
