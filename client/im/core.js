@@ -51,7 +51,7 @@ export class Core {
   #pauses;
   #rooms;
   #stream;
-  #readiness = new Readiness();
+  #readiness = new Readiness(() => this.isOpen && !this.isSyncing && this.#line.goodSince !== null);
   #cancelPause = () => {};
   /** Ended when what it belongs to is let go of: an attempt, a connection, a pause. */
   #scope;
@@ -79,7 +79,7 @@ export class Core {
       emit,
       syncing: (isSyncing) => {
         this.isSyncing = isSyncing;
-        this.#tellReady();
+        this.#readiness.look();
       },
     });
     this.#line = new Line(env, this.#options, this.#stream, {
@@ -111,9 +111,7 @@ export class Core {
 
   /** Fulfilled as soon as messages are handed on: connected, and the state loaded. Fails if it ends before. */
   get ready() {
-    const ready = this.#readiness.wait();
-    this.#tellReady();
-    return ready;
+    return this.#readiness.wait();
   }
 
   /**
@@ -246,7 +244,7 @@ export class Core {
   /** @param {boolean} isKept whether the node still knows the rooms of this client */
   #joined(isKept) {
     this.#rooms.opened(isKept);
-    this.#tellReady();
+    this.#readiness.look();
   }
 
   /**
@@ -326,7 +324,7 @@ export class Core {
   #alive() {
     if (this.state !== "offline" || this.#line.openedAt === null) return;
     this.#enter("open");
-    this.#tellReady();
+    this.#readiness.look();
   }
 
   /** @param {string} why */
@@ -418,10 +416,6 @@ export class Core {
     this.#rooms.ended();
     this.retryAt = 0;
     this.#line.letGo(words);
-  }
-
-  #tellReady() {
-    if (this.isOpen && !this.isSyncing && this.#line.goodSince !== null) this.#readiness.tell();
   }
 
   /** @param {ImState} state */

@@ -3,14 +3,23 @@
 export class Readiness {
   /** @type {{ resolve: () => void, reject: (error: Error) => void }[]} */
   #waiting = [];
+  #isReady;
 
-  /** @returns {Promise<void>} */
-  wait() {
-    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  /** @param {() => boolean} isReady */
+  constructor(isReady) {
+    this.#isReady = isReady;
   }
 
-  /** It is. */
-  tell() {
+  wait() {
+    /** @type {Promise<void>} */
+    const ready = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    this.look();
+    return ready;
+  }
+
+  /** It may be now. */
+  look() {
+    if (!this.#isReady()) return;
     for (const { resolve } of this.#waiting.splice(0)) resolve();
   }
 

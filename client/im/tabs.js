@@ -55,7 +55,7 @@ export class Tabs {
   #others = new Set();
   #hasBeenOpen = false;
   #isAway = false;
-  #readiness = new Readiness();
+  #readiness = new Readiness(() => this.isOpen && !!this.#role?.isReady);
 
   /**
    * @param {import("../im.d.ts").ImClientOptions} options with `share`
@@ -89,9 +89,7 @@ export class Tabs {
   }
 
   get ready() {
-    const ready = this.#readiness.wait();
-    this.#tellReady();
-    return ready;
+    return this.#readiness.wait();
   }
 
   /**
@@ -201,7 +199,7 @@ export class Tabs {
         this.#stopListening();
         this.#part(false);
       },
-      changed: () => this.#tellReady(),
+      changed: () => this.#readiness.look(),
     };
   }
 
@@ -267,7 +265,7 @@ export class Tabs {
     this.retryAt = retryAt;
     this.#emitter.emit("state", { state, previous, retryAt });
     if (this.#isEnded) this.#readiness.fail(new ImError("protocol", `the client is ${this.state}`));
-    else this.#tellReady();
+    else this.#readiness.look();
   }
 
   /**
@@ -276,10 +274,6 @@ export class Tabs {
    */
   #emit(type, detail) {
     this.#emitter.emit(type, type === "open" ? { isReconnect: this.#hasBeenOpen } : detail);
-  }
-
-  #tellReady() {
-    if (this.isOpen && this.#role?.isReady) this.#readiness.tell();
   }
 }
 
