@@ -38,6 +38,8 @@ pub(crate) enum Command<S = Transport> {
     Channel { sender: ClientId, channel: Option<Arc<str>>, message: Prepared },
     /// From the feed: all channels of a client from here on.
     Channels { client: ClientId, channels: Vec<String> },
+    /// From the feed: those of this reactor's clients that are in a channel from here on.
+    Members { channel: Arc<str>, clients: Vec<ClientId> },
     /// From the feed: the order of messages goes on from `position` in `epoch`. With a `hole` something may be missing
     /// before that.
     Positions { epoch: Arc<str>, position: Position, hole: bool },

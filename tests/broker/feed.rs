@@ -67,6 +67,14 @@ impl Node {
                     self.channels.insert(*client, channels.iter().cloned().collect());
                     *self.reports.entry(*client).or_default() += 1;
                 }
+                if let Some(FeedEvent::Members { channel, clients }) = &event {
+                    for (client, channels) in &mut self.channels {
+                        match clients.contains(client) {
+                            true => channels.insert(channel.clone()),
+                            false => channels.remove(channel),
+                        };
+                    }
+                }
                 event
             }
             Err(error) => {

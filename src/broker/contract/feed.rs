@@ -11,7 +11,8 @@ use crate::{error::Result, id::ClientId, wire::Envelope};
 /// One node's stream of messages and of what they depend on, in order.
 ///
 /// Before a channel message come the [`Channels`](FeedEvent::Channels) of every watched client that
-/// joined or left a channel before the message was published. Changes are also reported while no
+/// joined or left a channel before the message was published; where the broker is not told of every change, of every
+/// client that a helper of this library has changed, and [`Members`](FeedEvent::Members). Changes are also reported while no
 /// message comes. Messages keep the order in which they were published.
 ///
 /// ```
@@ -93,6 +94,14 @@ pub enum FeedEvent {
         client: ClientId,
         /// Its channels, in no order.
         channels: Vec<String>,
+    },
+    /// Those of the watched clients that are in a channel from here on, and no other. Comes where the broker cannot tell of
+    /// every change by itself, before a message to that channel.
+    Members {
+        /// The channel.
+        channel: String,
+        /// Watched clients that are in it, in no order.
+        clients: Vec<ClientId>,
     },
     /// The broker has lost data since the last event, and with it joins: what is reported of channels from
     /// here on is what is left. Who wants them back joins again.

@@ -264,6 +264,24 @@ impl Hub {
         entry.channels = after.into();
     }
 
+    /// Exactly these clients are in the channel from now on, as far as they have a connection.
+    pub(crate) fn set_members(&mut self, channel: &str, clients: Vec<ClientId>) {
+        let clients: AHashSet<ClientId> = clients.into_iter().collect();
+        let before = self.channels.get(channel).map(|channel| &channel.members);
+        let gone = before.into_iter().flatten().filter(|client| !clients.contains(client));
+        let come = clients.iter().filter(|client| before.is_none_or(|all| !all.contains(client)));
+        let changed: Vec<_> = gone.chain(come).copied().collect();
+        for client in changed {
+            let Some(entry) = self.clients.get(&client) else { continue };
+            let others = entry.channels.iter().filter(|name| &***name != channel);
+            let mut channels: Vec<_> = others.map(|name| name.to_string()).collect();
+            if clients.contains(&client) {
+                channels.push(channel.to_owned());
+            }
+            self.set_channels(client, channels);
+        }
+    }
+
     /// Every client with each of its channels.
     pub(crate) fn memberships(&self) -> Vec<(ClientId, String)> {
         let of = |(client, entry): (&ClientId, &Client)| {
@@ -341,6 +359,25 @@ mod tests {
         hub.restore();
         assert!(hub.remove(2.into(), 20));
         assert!(hub.plan(0.into(), "a").is_none(), "who is gone is in no channel");
+    }
+
+    #[test]
+    fn who_is_in_a_channel_can_be_told_by_the_channel() {
+        let mut hub = Hub::default();
+        for client in 1..=3 {
+            hub.insert(client.into(), client as Key * 10);
+            hub.set_channels(client.into(), vec!["a".into(), "b".into()]);
+        }
+        hub.set_channels(3.into(), Vec::new());
+        hub.set_members("a", vec![2.into(), 3.into(), 4.into()]);
+        assert_eq!((plan(&mut hub, 0, "a"), plan(&mut hub, 0, "b")), (vec![20, 30], vec![10, 20]));
+        hub.set_members("a", Vec::new());
+        hub.set_members("c", vec![1.into()]);
+        assert!(hub.plan(0.into(), "a").is_none(), "it is not kept for nobody");
+        assert_eq!((plan(&mut hub, 0, "b"), plan(&mut hub, 0, "c")), (vec![10, 20], vec![10]));
+        hub.restore();
+        hub.set_members("b", Vec::new());
+        assert_eq!(plan(&mut hub, 0, "b"), [10, 20], "nobody leaves meanwhile");
     }
 
     #[test]

@@ -330,6 +330,7 @@ impl<S: Socket> Reactor<S> {
                 clients.into_iter().for_each(|client| self.parts.watchlist.watch(client));
             }
             Command::Channels { client, channels } => self.hub.set_channels(client, channels),
+            Command::Members { channel, clients } => self.hub.set_members(&channel, clients),
             Command::ForceOffline(client) => {
                 for key in self.hub.connections(client).to_vec() {
                     self.close(key, CloseReason::Kicked);

@@ -186,6 +186,7 @@ impl Feed {
             FeedEvent::Channels { client, channels } => {
                 return self.to_owner(client, Command::Channels { client, channels });
             }
+            FeedEvent::Members { channel, clients } => return self.to_each(channel, clients),
             FeedEvent::Log { epoch, from } => {
                 let hole = self.order.goes_on(epoch, from);
                 return self.tell_position(hole);
@@ -308,6 +309,25 @@ impl Feed {
         self.reactors.all()[self.reactors.index_of(client)].push(command).map_err(|_| Ended)
     }
 
+    /// Tells every reactor which of its clients are in a channel, also that none is.
+    fn to_each(&self, channel: String, clients: Vec<ClientId>) -> Result<(), Ended> {
+        let channel: Arc<str> = channel.into();
+        let parts = self.parts(clients);
+        self.reactors.all().iter().zip(parts).try_for_each(|(door, clients)| {
+            let channel = Arc::clone(&channel);
+            door.push(Command::Members { channel, clients }).map_err(|_| Ended)
+        })
+    }
+
+    /// Clients by reactor.
+    fn parts(&self, clients: Vec<ClientId>) -> Vec<Vec<ClientId>> {
+        let mut parts = vec![Vec::new(); self.reactors.len()];
+        for client in clients {
+            parts[self.reactors.index_of(client)].push(client);
+        }
+        parts
+    }
+
     /// Splits `receivers` by reactor; most messages have one receiver, or there is one reactor.
     fn to_owners(
         &self,
@@ -322,11 +342,7 @@ impl Feed {
             }
             _ => {}
         }
-        let mut parts = vec![Vec::new(); self.reactors.len()];
-        for receiver in receivers {
-            parts[self.reactors.index_of(receiver)].push(receiver);
-        }
-        for (door, part) in self.reactors.all().iter().zip(parts) {
+        for (door, part) in self.reactors.all().iter().zip(self.parts(receivers)) {
             if !part.is_empty() {
                 door.push(command(part)).map_err(|_| Ended)?;
             }

@@ -292,13 +292,32 @@ impl World {
         open.map(|(key, connection)| (connection.number, key as Key))
     }
 
+    /// By client, or in some worlds by channel.
     pub(super) fn tell_channels(&mut self) {
+        if self.seed % 4 == 1 && !self.untold.is_empty() {
+            self.tell_members();
+        }
         for client in std::mem::take(&mut self.untold) {
             let channels = self.joined.get(&client).cloned().unwrap_or_default();
             let names = channels.iter().map(|channel| channel_name(*channel)).collect();
             self.obey(Command::Channels { client: client.into(), channels: names });
             if !self.connections_of(client).is_empty() {
                 self.told.insert(client, channels);
+            }
+        }
+    }
+
+    fn tell_members(&mut self) {
+        for channel in 0..CHANNELS {
+            let joined = self.joined.iter().filter(|(_, all)| all.contains(&channel));
+            let clients = joined.map(|(client, _)| (*client).into()).collect();
+            self.obey(Command::Members { channel: channel_name(channel).into(), clients });
+        }
+        self.untold.clear();
+        // Also of those that were not asked for yet.
+        for client in 1..=CLIENTS {
+            if !self.connections_of(client).is_empty() {
+                self.told.insert(client, self.joined.get(&client).cloned().unwrap_or_default());
             }
         }
     }
