@@ -45,6 +45,12 @@ impl Watched {
         }
     }
 
+    /// Whether `client` is watched.
+    #[cfg(feature = "redis")]
+    pub(super) fn contains(&self, client: ClientId) -> bool {
+        self.clients.contains_key(&client)
+    }
+
     /// Nothing is known for sure any more.
     #[cfg(any(feature = "redis", test))]
     pub(super) fn mark_all(&mut self) {

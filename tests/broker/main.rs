@@ -29,7 +29,7 @@ macro_rules! behaviour {
     };
 }
 
-/// As `behaviour!`, also with a log on Redis, and where keyspace notifications tell of joins.
+/// As `behaviour!`, also with a log on Redis, and in the other ways in which joins become known there.
 macro_rules! logged_behaviour {
     ($name:ident, |$world:ident| $body:block) => {
         on_each!(
@@ -37,7 +37,8 @@ macro_rules! logged_behaviour {
             memory: memory,
             #[cfg(feature = "redis")] redis: redis,
             #[cfg(feature = "redis")] redis_with_log: redis_with_log,
-            #[cfg(feature = "redis")] redis_by_keyspace: redis_by_keyspace
+            #[cfg(feature = "redis")] redis_by_keyspace: redis_by_keyspace,
+            #[cfg(feature = "redis")] redis_by_notice: redis_by_notice
         );
     };
 }

@@ -51,6 +51,15 @@ impl World {
         World { kind: Kind::Redis { url: notifying().url(), options } }
     }
 
+    /// On a Redis that tells nobody of anything.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_by_notice() -> Self {
+        use imcore::broker::{ChangesBy, RedisOptions};
+
+        let options = RedisOptions { changes: ChangesBy::Notice, ..fresh_options() };
+        World { kind: Kind::Redis { url: testkit::Redis::shared().url(), options } }
+    }
+
     /// With a log, and sessions of the nodes, without which nothing is logged for them.
     #[cfg(feature = "redis")]
     pub(crate) fn redis_with_log() -> Self {

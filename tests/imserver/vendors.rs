@@ -19,7 +19,7 @@ struct Vendor {
     outcome: Result<&'static str, &'static [&'static str]>,
 }
 
-const VENDORS: [Vendor; 6] = [
+const VENDORS: [Vendor; 7] = [
     Vendor {
         name: "Redis, Valkey",
         document: "https://valkey.io/commands/client-tracking",
@@ -49,11 +49,7 @@ const VENDORS: [Vendor; 6] = [
         document: "https://cloud.tencent.com/document/product/239/122188",
         refuses: tencent,
         notifies: false,
-        outcome: Err(&[
-            "set notify-keyspace-events to Kgh",
-            "CLIENT TRACKING is refused, too",
-            "unknown command 'CLIENT'",
-        ]),
+        outcome: Ok("notices of helpers"),
     },
     Vendor {
         name: "Alibaba Cloud, cluster",
@@ -80,6 +76,13 @@ const VENDORS: [Vendor; 6] = [
         },
         notifies: false,
         outcome: Err(&["keys that a script does not declare", "--default_lua_flags"]),
+    },
+    Vendor {
+        name: "Dragonfly, as it is told to be",
+        document: "https://www.dragonflydb.io/docs/managing-dragonfly/scripting",
+        refuses: |words| is(words, "CLIENT TRACKING").then_some("ERR syntax error"),
+        notifies: false,
+        outcome: Ok("notices of helpers"),
     },
 ];
 

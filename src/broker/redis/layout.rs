@@ -45,6 +45,12 @@ impl Layout {
         format!("{}Server{node}", self.topic)
     }
 
+    /// Topic, ours, on which scripts name clients whose channels they have changed; no node can be called that. It goes with
+    /// the keys of clients, so it has their prefix.
+    pub(super) fn changed_topic(&self) -> String {
+        format!("{}Server?", self.key)
+    }
+
     /// Topic of "a connection opened".
     pub(super) fn online_topic(&self) -> String {
         format!("evt_{}Online", self.topic)

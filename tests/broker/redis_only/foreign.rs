@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The effect of the .NET helper's join.
-const NET_JOIN: &str = "if redis.call('HSETNX',KEYS[1],ARGV[1],'0')==1 then \
+pub(super) const NET_JOIN: &str = "if redis.call('HSETNX',KEYS[1],ARGV[1],'0')==1 then \
                         redis.call('HSET',KEYS[2],ARGV[2],'0') \
                         redis.call('HINCRBY',KEYS[3],ARGV[2],1) end return 1";
 

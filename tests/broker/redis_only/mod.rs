@@ -6,6 +6,7 @@ mod cuts;
 mod foreign;
 mod keyspace;
 mod log;
+mod notice;
 mod oracle;
 mod sentinel;
 mod settings;

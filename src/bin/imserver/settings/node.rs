@@ -107,11 +107,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "redis_changes",
         value_name: "WAY",
-        help: "How this node learns of joins and leaves: by tracking or keyspace, or auto for what Redis offers",
+        help: "How this node learns of joins and leaves: by tracking, keyspace or notice, or auto for what Redis offers",
         default: "auto",
-        choices: &["auto", "tracking", "keyspace"],
+        choices: &["auto", "tracking", "keyspace", "notice"],
         read: |config, given| {
-            given.parse("auto, tracking or keyspace").map(|by| config.redis_changes = by)
+            given.parse("auto, tracking, keyspace or notice").map(|by| config.redis_changes = by)
         },
         show: |config| config.redis_changes.to_string(),
         ..PLAIN

@@ -31,6 +31,14 @@ impl Barrier {
         self.waiting.iter().find_map(|(_, number)| *number)
     }
 
+    /// The channels of those that wait, one as often as it has messages.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &str> {
+        self.waiting.iter().filter_map(|(envelope, _)| match envelope {
+            Envelope::Channel { channel, .. } => channel.as_deref(),
+            _ => None,
+        })
+    }
+
     /// How many messages wait: a probe that is sent now covers all of them.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()

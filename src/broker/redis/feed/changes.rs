@@ -1,5 +1,5 @@
 //! How a feed learns whose channels have changed: it watches clients, and Redis names every client hash that
-//! anyone changes, in one of two ways.
+//! anyone changes, in one of two ways; or whoever of this library has changed one says so.
 //!
 //! Knows no connection; owned by one feed. The rule it helps to keep: a client that is taken is read after
 //! that, so that a change which comes meanwhile marks it again.
@@ -33,6 +33,8 @@ pub(super) enum Way {
     Tracking,
     /// Keyspace notifications.
     Keyspace,
+    /// Notices, published by the scripts that change channels; what others change is found in `rooms`.
+    Notice,
 }
 
 impl Way {
@@ -41,6 +43,7 @@ impl Way {
         match self {
             Way::Tracking => "CLIENT TRACKING",
             Way::Keyspace => "keyspace notifications",
+            Way::Notice => "notices of helpers",
         }
     }
 }
@@ -51,6 +54,8 @@ pub(super) struct Changes {
     prefix: String,
     /// What a topic of a keyspace notification has in front of a key.
     space: String,
+    /// Where notices are published.
+    pub(super) topic: String,
     /// The hash that the node changes itself.
     touched: String,
     /// How many notifications of that were heard since; `None` if none are due.
@@ -65,6 +70,7 @@ impl Changes {
         Changes {
             prefix: layout.client_key_prefix(),
             space: format!("__keyspace@{db}__:"),
+            topic: layout.changed_topic(),
             touched: layout.touched_key(node),
             heard: None,
             way: Way::Tracking,
@@ -116,6 +122,20 @@ impl Changes {
         true
     }
 
+    /// Marks the clients that a notice names. Anybody can write one, so what is no id names nobody.
+    pub(super) fn told(&mut self, notice: &[u8]) {
+        let clients = std::str::from_utf8(notice).unwrap_or_default().split(' ');
+        for client in clients.filter_map(ClientId::parse_text) {
+            self.watched.mark(client);
+        }
+    }
+
+    /// Those of `clients` who are watched.
+    pub(super) fn watched(&self, clients: Vec<String>) -> Vec<ClientId> {
+        let clients = clients.iter().filter_map(|client| ClientId::parse_text(client));
+        clients.filter(|client| self.watched.contains(*client)).collect()
+    }
+
     fn changed(&mut self, key: &str) {
         let client = key.strip_prefix(&self.prefix).and_then(ClientId::parse_text);
         if let Some(client) = client {
@@ -125,7 +145,7 @@ impl Changes {
 
     /// Has the connection that this is sent on notify `listener` of changes, if that is the way.
     pub(super) fn track(&self, listener: i64) -> Option<Cmd> {
-        if self.way == Way::Keyspace {
+        if self.way != Way::Tracking {
             return None;
         }
         let mut command = cmd("CLIENT");
@@ -207,6 +227,16 @@ mod tests {
         assert!(!changes.notified("__keyspace@4__:p_wsClient1"));
         assert!(!changes.notified("p_wsServern:1"));
         assert_eq!(changes.take(9), [2.into()]);
+    }
+
+    #[test]
+    fn a_notice_by_a_script_names_clients() {
+        let mut changes = watching(&[1, 2, 3]);
+        for notice in [&b"2 4 3"[..], b"", b"x 1x", b"\xff 1"] {
+            changes.told(notice);
+        }
+        assert_eq!(changes.take(9), [2.into(), 3.into()]);
+        assert_eq!(changes.watched(["4", "1", "x"].map(String::from).to_vec()), [1.into()]);
     }
 
     #[test]

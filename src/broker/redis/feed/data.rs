@@ -108,15 +108,35 @@ impl Data {
         pipeline.add_command(mark);
         let mut replies = self.exchange(&pipeline, clients.len() + 1)?;
         let marked = replies.pop().unwrap_or(Value::Nil);
+        Ok((self.lists(replies)?, marked))
+    }
+
+    /// The fields of hashes. A key of a foreign type has none; it must not deafen the node for ever.
+    fn lists(&self, replies: Vec<Value>) -> Result<Vec<Vec<String>>> {
         for reply in &replies {
-            // A key of a foreign type holds no channels; it must not deafen the node for ever.
-            if let Some(error) = error::of_reply(&self.backend.connector.address, reply)
+            if let Some(error) = self.refusal(reply)
                 && !error::is_wrong_type(reply)
             {
                 return Err(error);
             }
         }
-        Ok((replies.into_iter().map(reply::texts).collect(), marked))
+        Ok(replies.into_iter().map(reply::texts).collect())
+    }
+
+    /// Reads the members of each of `channels`, as texts; `mark` as for [`channels`](Self::channels).
+    pub(super) fn members(
+        &mut self,
+        channels: &[String],
+        mark: Cmd,
+    ) -> Result<(Vec<Vec<String>>, Value)> {
+        let mut pipeline = Pipeline::with_capacity(channels.len() + 1);
+        for channel in channels {
+            pipeline.cmd("HKEYS").arg(self.backend.layout.channel_key(channel));
+        }
+        pipeline.add_command(mark);
+        let mut replies = self.exchange(&pipeline, channels.len() + 1)?;
+        let marked = replies.pop().unwrap_or(Value::Nil);
+        Ok((self.lists(replies)?, marked))
     }
 
     pub(super) fn exchange(&mut self, pipeline: &Pipeline, answers: usize) -> Result<Vec<Value>> {

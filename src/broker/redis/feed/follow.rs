@@ -39,6 +39,7 @@ impl RedisFeed {
         self.release_held(connections)?;
         if !self.barrier.is_empty() {
             self.release(connections, self.barrier.len())?;
+            connections.proven = true;
         }
         if fresh && !self.from_log {
             self.ready.push_back(FeedEvent::Listening);

@@ -18,6 +18,10 @@
 //! Where Redis does not track, keyspace notifications take the place of the notices (`changes`). They are sent in front of
 //! whatever is published after the change; the barrier is the same.
 //!
+//! Where it tells of nothing, the scripts that change channels say so themselves, in the same step and to the same
+//! connection: with a message all notices before it have been heard, and nothing waits for a probe. Joins of .NET helpers,
+//! which say nothing, are found by reading the members of a channel that has a message (`rooms`).
+//!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
@@ -35,6 +39,7 @@ mod mark;
 mod needs;
 mod pages;
 mod probe;
+mod rooms;
 mod ways;
 
 use std::{
@@ -55,6 +60,7 @@ use self::{
     mark::Mark,
     pages::{Logged, PageSize},
     probe::{Covers, Probes, Whose},
+    rooms::Rooms,
 };
 use super::{
     backend::Backend,
@@ -101,6 +107,7 @@ pub(super) struct RedisFeed {
     topic: String,
     changes: Changes,
     barrier: Barrier,
+    rooms: Rooms,
     probes: Probes,
     gap: Gap,
     mark: Mark,
@@ -142,6 +149,7 @@ impl RedisFeed {
             topic: backend.layout.node_topic(node),
             changes: Changes::new(&backend.layout, backend.connector.db(), node, watchlist),
             barrier: Barrier::default(),
+            rooms: Rooms::default(),
             probes: Probes::new(Instant::now()),
             gap: Gap::default(),
             mark: Mark::new(&backend.layout, node),
@@ -163,6 +171,7 @@ impl RedisFeed {
         if !self.knows_redis {
             needs::check_on(&mut data.link, &self.backend)?;
             warn_of_eviction(&mut data.link, &self.backend.connector)?;
+            self.say_what_is_late();
             self.knows_redis = true;
         }
         let now = Instant::now();
@@ -235,6 +244,9 @@ impl RedisFeed {
         if self.reading.is_some() || !self.held.is_empty() {
             return self.with_data(connections, Self::read_log);
         }
+        if self.changes.way == Way::Notice && !self.barrier.is_empty() {
+            return self.with_data(connections, Self::release_heard);
+        }
         let count =
             self.gap.is_open() || self.probes.is_due(now, self.backend.options.probe_interval);
         if !self.probes.is_under_way() && (count || !self.barrier.is_empty()) {
@@ -268,8 +280,8 @@ impl RedisFeed {
         now: Instant,
         count: bool,
     ) -> Result<()> {
-        if count && self.changes.way == Way::Keyspace {
-            self.touch(connections)?;
+        if count && self.changes.way != Way::Tracking {
+            self.look_again(connections)?;
         }
         let probe = self.probes.next();
         let data = &mut connections.data;
@@ -291,6 +303,10 @@ impl RedisFeed {
         }
         let payload = match connections.listener.hear()? {
             None => return Ok(false),
+            Some(Heard::Message { topic, payload }) if topic == self.changes.topic.as_bytes() => {
+                self.changes.told(payload);
+                return Ok(true);
+            }
             // Where Redis names changed keys, what somebody has published says nothing.
             Some(Heard::Message { topic, payload }) if topic != INVALIDATE.as_bytes() => payload,
             Some(Heard::Notice(notice)) if notice.get_channel_name() == INVALIDATE => {
@@ -349,7 +365,9 @@ impl RedisFeed {
                     self.tell_of_hole();
                 }
                 self.with_data(connections, |feed, connections| {
-                    feed.release(connections, waiting)
+                    feed.release(connections, waiting)?;
+                    connections.proven = true;
+                    Ok(())
                 })?;
                 match head {
                     Some(head) => self.check_log(connections, &head),
@@ -366,9 +384,27 @@ impl RedisFeed {
             self.changes.take_over();
             self.reread(connections, usize::MAX)?;
         }
-        connections.proven = true;
         self.ready.extend(self.barrier.open(covered));
         Ok(())
+    }
+
+    /// All that waits may pass, where the notices in front of it have been heard with it.
+    fn release_heard(&mut self, connections: &mut Connections) -> Result<()> {
+        let now = Instant::now();
+        let due = self.rooms.due(self.barrier.channels(), now);
+        if !due.is_empty() {
+            self.changes.take_over();
+            let (members, marked) = connections.data.members(&due, self.mark.raise())?;
+            self.rooms.read(&due, now, now.elapsed());
+            if self.mark.raised(marked) {
+                self.ready.push_back(FeedEvent::Forgotten);
+            }
+            for (channel, members) in due.into_iter().zip(members) {
+                let clients = self.changes.watched(members);
+                self.ready.push_back(FeedEvent::Members { channel, clients });
+            }
+        }
+        self.release(connections, self.barrier.len())
     }
 
     /// Reads and reports the channels of up to `limit` clients that must be read again, in pipelines of bounded

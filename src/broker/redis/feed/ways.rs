@@ -1,7 +1,7 @@
 //! How a feed opens its connections: in the best way to learn of changes that is wanted, and that Redis offers.
 //!
 //! Part of the feed's step. Tracking is asked for on the data connection and lives with it. Keyspace notifications are
-//! tried before anything is believed, since a server that has them switched off says so to nobody.
+//! tried before anything is believed, since a server that has them switched off says so to nobody. Notices can always be had.
 
 use std::time::Instant;
 
@@ -21,21 +21,19 @@ use crate::{
 impl RedisFeed {
     /// Both connections, in the best way to learn of changes that is wanted and can be had.
     pub(super) fn open(&mut self) -> Result<(Listener, Data)> {
-        let refused = match self.backend.options.changes {
+        match self.backend.options.changes {
             ChangesBy::Tracking => return self.open_by(Way::Tracking),
             ChangesBy::Keyspace => return self.open_by(Way::Keyspace),
-            ChangesBy::Auto => match self.open_by(Way::Tracking) {
-                Err(error) if error.kind() == ErrorKind::Rejected => error,
-                opened => return opened,
-            },
-        };
-        match self.open_by(Way::Keyspace) {
-            Err(error) if error.kind() == ErrorKind::Rejected => {
-                let detail = format!("{}. CLIENT TRACKING is refused, too", error.detail());
-                Err(Error::new(ErrorKind::Config, detail).with_source(refused))
-            }
-            opened => opened,
+            ChangesBy::Notice => return self.open_by(Way::Notice),
+            ChangesBy::Auto => {}
         }
+        for way in [Way::Tracking, Way::Keyspace] {
+            match self.open_by(way) {
+                Err(error) if error.kind() == ErrorKind::Rejected => {}
+                opened => return opened,
+            }
+        }
+        self.open_by(Way::Notice)
     }
 
     fn open_by(&mut self, way: Way) -> Result<(Listener, Data)> {
@@ -44,11 +42,16 @@ impl RedisFeed {
         if way == Way::Keyspace {
             self.check_notified(&pattern)?;
         }
-        let (with_notices, alone, patterns) =
-            ([&*self.topic, INVALIDATE], [&*self.topic], [&*pattern]);
+        let also = match way {
+            Way::Tracking => INVALIDATE,
+            Way::Keyspace => &pattern,
+            Way::Notice => &self.changes.topic,
+        };
+        let (both, alone, also) = ([&*self.topic, also], [&*self.topic], [also]);
         let topics = match way {
-            Way::Tracking => Topics { exact: &with_notices, patterns: &[], with_id: true },
-            Way::Keyspace => Topics { exact: &alone, patterns: &patterns, with_id: false },
+            Way::Tracking => Topics { exact: &both, patterns: &[], with_id: true },
+            Way::Keyspace => Topics { exact: &alone, patterns: &also, with_id: false },
+            Way::Notice => Topics { exact: &both, ..Topics::default() },
         };
         let connector = &self.backend.connector;
         let listener = Listener::open(connector, &topics)?;
@@ -91,16 +94,29 @@ impl RedisFeed {
         Error::new(kind, detail)
     }
 
-    /// Has Redis tell of a change, and looks whether it was emptied, of which it tells nobody.
-    pub(super) fn touch(&mut self, connections: &mut Connections) -> Result<()> {
-        let touch = self.changes.touch();
-        let replies = connections.data.exchange(&touch, touch.len())?;
-        self.changes.touched(&replies);
+    /// Looks whether Redis was emptied, of which it tells nobody; where it is to tell of changes, has it tell of one.
+    pub(super) fn look_again(&mut self, connections: &mut Connections) -> Result<()> {
+        if self.changes.way == Way::Keyspace {
+            let touch = self.changes.touch();
+            let replies = connections.data.exchange(&touch, touch.len())?;
+            self.changes.touched(&replies);
+        }
         let known = self.ready.len();
         self.look_for_loss(&mut connections.data)?;
         if self.ready.len() > known {
             self.changes.unsure();
         }
         Ok(())
+    }
+
+    /// Says that .NET helpers are better served otherwise, if that was not asked for.
+    pub(super) fn say_what_is_late(&self) {
+        let asked = self.backend.options.changes == ChangesBy::Notice;
+        if self.changes.way == Way::Notice && !asked {
+            log::info!(
+                "Redis at {} tells nobody of changed keys: joins by .NET helpers become known up to 200 ms late;                  notify-keyspace-events Kgh or more would change that",
+                self.backend.connector.address
+            );
+        }
     }
 }

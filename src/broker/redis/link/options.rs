@@ -15,6 +15,9 @@ pub enum ChangesBy {
     Tracking,
     /// By keyspace notifications, which have to be on: `notify-keyspace-events Kgh` or more.
     Keyspace,
+    /// By notices of the helpers and nodes of this library, on any server. Joins and leaves by others, such as .NET
+    /// helpers, are found when a message to that channel comes, up to 200 ms late.
+    Notice,
 }
 
 impl FromStr for ChangesBy {
@@ -25,7 +28,8 @@ impl FromStr for ChangesBy {
             "auto" => Ok(ChangesBy::Auto),
             "tracking" => Ok(ChangesBy::Tracking),
             "keyspace" => Ok(ChangesBy::Keyspace),
-            _ => Err(Error::argument("expected auto, tracking or keyspace")),
+            "notice" => Ok(ChangesBy::Notice),
+            _ => Err(Error::argument("expected auto, tracking, keyspace or notice")),
         }
     }
 }
@@ -36,6 +40,7 @@ impl fmt::Display for ChangesBy {
             ChangesBy::Auto => "auto",
             ChangesBy::Tracking => "tracking",
             ChangesBy::Keyspace => "keyspace",
+            ChangesBy::Notice => "notice",
         })
     }
 }

@@ -92,7 +92,7 @@ impl Backend {
         self.each(&chunks, |pipeline, members| {
             pipeline.cmd("EVAL").arg(&*scripts::CLEAR).arg(3).arg(layout.channel_key(channel));
             pipeline.arg(layout.online_key()).arg(layout.channel_list_key());
-            pipeline.arg(layout.client_key_prefix()).arg(channel);
+            pipeline.arg(layout.prefix()).arg(channel);
             members.iter().for_each(|member| {
                 pipeline.arg(member);
             });

@@ -5,6 +5,7 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
   if redis.call('HINCRBY', KEYS[3], ARGV[2], -1) <= 0 then
     redis.call('HDEL', KEYS[3], ARGV[2])
   end
+  changed(ARGV[1])
 end
 redis.call('HDEL', P .. 'Left' .. ARGV[1], ARGV[2])
 return 1

@@ -69,6 +69,7 @@ local function depart(client, how)
   else
     for _, channel in ipairs(redis.call('HKEYS', own)) do leave(client, channel) end
     if how == 'lapsed' then set_aside(client, own) else redis.call('DEL', own) end
+    changed(client)
   end
 end
 

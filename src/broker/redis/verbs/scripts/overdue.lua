@@ -32,6 +32,7 @@ for i = 1, #due, 2 do
         if lapsed then redis.call('HSET', left, channel, '0') end
       end
     end
+    changed(client)
     if lapsed then redis.call('EXPIRE', left, LEFT_LIFE) end
     if #channels < asked then
       -- What the business has joined it to meanwhile begins a life of its own.

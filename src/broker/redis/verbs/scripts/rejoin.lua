@@ -15,6 +15,7 @@ for i = 2, #ARGV do
       end
       redis.call('HDEL', left, channel)
     end
+    changed(client)
     if redis.call('EXISTS', left) == 1 then return i - 2 end
   end
   budget = budget - 1
