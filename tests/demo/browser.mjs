@@ -108,6 +108,8 @@ export class Page {
   problems = [];
   /** What it asked for and did not get: status and address. */
   missing = [];
+  /** What the network failed to bring it: why and address. */
+  failed = [];
   #browser;
   #session;
   #target;
@@ -118,8 +120,15 @@ export class Page {
     this.#session = session;
     this.#target = target;
     this.context = context;
+    const asked = new Map();
     browser.listen((method, params, sessionId) => {
       if (sessionId !== session) return;
+      if (method === "Network.requestWillBeSent") asked.set(params.requestId, params.request.url);
+      if (method === "Network.loadingFinished") asked.delete(params.requestId);
+      if (method === "Network.loadingFailed") {
+        this.failed.push(`${params.errorText} ${asked.get(params.requestId)}`);
+        asked.delete(params.requestId);
+      }
       if (method === "Runtime.exceptionThrown") {
         const { exception, text } = params.exceptionDetails;
         this.problems.push(exception?.description ?? text);
@@ -173,8 +182,16 @@ export class Page {
     return answer.result.value;
   }
 
-  until(what, body, ...parameters) {
-    return until(what, () => this.run(body, ...parameters));
+  /** Fails with what the page shows, and what it asked for in vain. */
+  async until(what, body, ...parameters) {
+    try {
+      return await until(what, () => this.run(body, ...parameters));
+    } catch (error) {
+      const shown = await this.run(() => document.body?.innerText).catch(({ message }) => message);
+      const { problems, missing, failed } = this;
+      error.message += `\n${JSON.stringify({ shown, problems, missing, failed }, null, 2)}`;
+      throw error;
+    }
   }
 
   /** Waits for a visible element that matches and holds `text`, and clicks where it is. */
