@@ -11,7 +11,7 @@ import { Demo } from "./server.mjs";
 
 const STARTS = 20;
 const SOCKETS = 6;
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 /** One keep-alive connection. */
 class Line {
