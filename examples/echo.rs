@@ -10,7 +10,7 @@ use imcore::{
     broker::{
         Broker, Bus, Directory, Envelope, EventSubscription, FeedStart, Former, JoinLimits,
         MemoryBroker, NodeBroker, PresenceChange, Requests, Session, Subscription, TakenTicket,
-        Watchlist, sealed::Sealed,
+        Telling, Watchlist, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -116,8 +116,8 @@ impl NodeBroker for OpenDoor {
         self.0.rejoin(clients)
     }
 
-    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
-        self.0.settle(node, settled)
+    fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
+        self.0.tell(node, telling)
     }
 
     fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {

@@ -18,6 +18,6 @@ pub use contract::sealed;
 pub use contract::{
     Broker, Bus, Directory, Echo, EventSubscription, FeedEvent, FeedStart, Former,
     FormerConnection, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, PresenceEvent, Requests,
-    Session, Subscription, TakenTicket, Watchlist,
+    Session, Subscription, TakenTicket, Telling, Watchlist,
 };
 pub use memory::MemoryBroker;

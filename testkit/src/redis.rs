@@ -86,6 +86,15 @@ impl Redis {
         self.shell.wait().unwrap();
     }
 
+    /// Stops it from running until the result is dropped.
+    pub fn pause(&self) -> Paused {
+        let info: String = redis::cmd("INFO").arg("server").query(&mut self.connect()).unwrap();
+        let (_, rest) = info.split_once("process_id:").unwrap();
+        let paused = Paused { process: rest.lines().next().unwrap().to_owned() };
+        paused.signal("STOP");
+        paused
+    }
+
     /// Its data as of now.
     pub fn snapshot(&self) -> Vec<u8> {
         redis::cmd("SAVE").exec(&mut self.connect()).unwrap();
@@ -111,6 +120,24 @@ impl Redis {
             }
         }
         panic!("redis-server does not start again");
+    }
+}
+
+/// A Redis that does not run. Dropped: goes on.
+pub struct Paused {
+    process: String,
+}
+
+impl Paused {
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.process]).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.signal("CONT");
     }
 }
 

@@ -1,9 +1,9 @@
 //! Messages that ask for thousands of receipts: each comes, and neither memory nor anybody else pays.
 
 use imcore::{ImClient, Message, Receipt};
-use testkit::{Imserver, Redis, eventually, ws::Client};
+use testkit::{Imserver, PATIENCE, Redis, eventually, proxy::Mode, ws::Client};
 
-use crate::world::{names, process};
+use crate::world::{World, names, patiently, process};
 
 /// A node on a Redis of its own, with default settings.
 fn node(redis: &Redis) -> (Imserver, ImClient) {
@@ -75,4 +75,57 @@ fn a_hundred_thousand_receipts_come() {
     }
     assert_eq!(sent, here.len());
     says_nothing(&node);
+}
+
+/// What clients answer while the broker is away is told once it is back, and once, whether or not it has carried out the
+/// calls that came to nothing.
+#[test]
+fn receipts_that_cannot_be_sent_are_kept_and_told_once() {
+    const RECEIVERS: i64 = 40;
+    let world = World::with_log(2);
+    let node = &world.nodes[0];
+    let mut sender = world.connect(1).socket;
+    let mut peers: Vec<_> = (1..=RECEIVERS).map(|number| world.connect(2 * number)).collect();
+    let failed = || {
+        let calls = node.vitals().stats().calls;
+        calls.iter().find(|stats| stats.call == "publish").unwrap().errors
+    };
+    let faults = ["pause", "stall", "swallow", "cut", "lose answers"];
+    for fault in faults {
+        let receivers = peers.iter().map(|peer| peer.client);
+        let message = Message::to(receivers).from(1).receipt(Receipt::Acknowledged).id(fault);
+        patiently(|| world.im.send(message.clone(), &fault));
+        peers.iter_mut().for_each(|peer| assert_eq!(peer.socket.json(), fault));
+        let before = failed();
+        let mut paused = None;
+        match fault {
+            "pause" => paused = Some(world.redis.pause()),
+            "stall" => world.links[0].set(Mode::Stall),
+            "swallow" => world.links[0].set(Mode::Swallow),
+            "cut" => world.links[0].set(Mode::Cut),
+            _ => world.links[0].set(Mode::CutAnswers),
+        }
+        // A client of this kind answers a ping behind the message once it reads on.
+        peers.iter_mut().for_each(|peer| peer.socket.silent());
+        eventually("tried in vain, twice", || failed() >= before + 2);
+        drop(paused);
+        world.links[0].heal();
+        let mut told: Vec<_> = (0..RECEIVERS)
+            .map(|_| {
+                let receipt = sender.json();
+                assert_eq!(
+                    (&receipt["id"], &receipt["status"]),
+                    (&fault.into(), &"acknowledged".into())
+                );
+                receipt["to"].as_i64().unwrap()
+            })
+            .collect();
+        told.sort_unstable();
+        assert!(told.into_iter().eq((1..=RECEIVERS).map(|number| 2 * number)), "{fault}");
+        world.nodes.iter().for_each(|node| assert!(node.wait_ready(PATIENCE)));
+    }
+    patiently(|| world.im.send(Message::to([1]), "the end"));
+    assert_eq!(sender.json(), "the end");
+    let stats = node.vitals().stats();
+    assert_eq!((stats.receipts_waiting, stats.receipts_dropped), (0, 0));
 }

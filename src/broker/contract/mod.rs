@@ -16,7 +16,9 @@ pub use self::{
     directory::{Directory, JoinLimits, Page},
     events::{EventSubscription, PresenceEvent},
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
-    node::{Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket},
+    node::{
+        Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
+    },
     requests::Requests,
 };
 use crate::id::IdKind;

@@ -10,7 +10,7 @@ use crate::broker::reports::Reports;
 use crate::{
     error::Result,
     id::ClientId,
-    wire::{NodeStatus, Ticket},
+    wire::{Envelope, NodeStatus, Ticket},
 };
 
 /// What a node asks and tells.
@@ -110,11 +110,14 @@ pub trait NodeBroker: Send + Sync {
 
     // --- Messages --------------------------------------------------------------------------------
 
-    /// Remembers that the senders of these messages to clients of `node` know what became of them: the number of each in
-    /// the log, and the receiver. For as long as the log has the message.
-    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()>;
+    /// Sends receipts as [`publish`](super::Bus::publish) does, and remembers in the same step that the senders of messages to
+    /// clients of `node` know by them what became of these, for as long as the log has the message.
+    ///
+    /// If there is a log and something is settled, then repeating a telling that failed has no effect if it was carried
+    /// out, nor has one that arrives late, behind its repetition or a later one.
+    fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()>;
 
-    /// What was [settled](NodeBroker::settle), for a node that reads the messages once more.
+    /// What was [settled](NodeBroker::tell), for a node that reads the messages once more.
     fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>>;
 
     /// The ordered feed of one node. Connects on the first [`next`](Subscription::next).
@@ -126,6 +129,19 @@ pub trait NodeBroker: Send + Sync {
         watchlist: Arc<Watchlist>,
         start: FeedStart,
     ) -> Box<dyn Subscription>;
+}
+
+/// Receipts, and what they [tell](NodeBroker::tell) of.
+#[derive(Debug, Clone, Copy)]
+pub struct Telling<'a> {
+    /// Names the process that tells; no other ever has that name. Without blanks.
+    pub by: &'a str,
+    /// Which telling of it this is: a repetition has the same number, the next one a higher.
+    pub number: u64,
+    /// The receipts, each with the node of who gets it.
+    pub receipts: &'a [(&'a str, Envelope)],
+    /// Numbers in the log of the messages that they tell of, and receivers of these.
+    pub settled: &'a [(u64, ClientId)],
 }
 
 /// A ticket that was [taken](NodeBroker::take_tickets).

@@ -24,7 +24,8 @@ use state::State;
 
 use super::contract::{
     Broker, Bus, Directory, EventSubscription, FeedStart, Former, GRACE, JoinLimits, NodeBroker,
-    Page, PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
+    Page, PresenceChange, Requests, Session, Subscription, TakenTicket, Telling, Watchlist,
+    sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -201,8 +202,10 @@ impl NodeBroker for MemoryBroker {
         Ok(clients.len())
     }
 
-    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
-        self.backend.lock().log.settle(node, settled);
+    fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
+        // All or nothing, so that there is never something to be repeated that was done.
+        self.publish(telling.receipts)?;
+        self.backend.lock().log.settle(node, telling.settled);
         Ok(())
     }
 

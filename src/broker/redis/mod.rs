@@ -17,7 +17,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
     Broker, Bus, Directory, EventSubscription, FeedStart, Former, JoinLimits, NodeBroker, Page,
-    PresenceChange, Requests, Session, Subscription, TakenTicket, Watchlist, sealed::Sealed,
+    PresenceChange, Requests, Session, Subscription, TakenTicket, Telling, Watchlist,
+    sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -149,8 +150,8 @@ impl NodeBroker for RedisBroker {
         self.backend.rejoin(clients)
     }
 
-    fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
-        self.backend.settle(node, settled)
+    fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
+        self.backend.tell(node, telling)
     }
 
     fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {

@@ -19,8 +19,8 @@ use crate::{
     wire::{Envelope, ReceiptStatus, ReceiptText},
 };
 
-/// Bytes that may wait for the publisher before the reactors take no more messages that ask for receipts:
-/// a million receipts of one message.
+/// Bytes that may wait for the publisher before the reactors take no more messages that ask for receipts, and while the
+/// broker fails no more receipts: a million of one message.
 const QUEUE_BYTES: usize = 64 << 20;
 
 /// Who wants to be told of a message, and what all its receipts say alike.
@@ -180,8 +180,11 @@ pub(crate) fn notices() -> (Notices, DueNotices) {
 }
 
 impl Notices {
-    /// Queues a notice. False if there is no publisher any more.
+    /// Queues a notice. False if it is dropped: there is no publisher any more, or it does not get rid of all that waits.
     pub(crate) fn push(&self, notice: Notice) -> bool {
+        if self.holds_enough() && self.level.failing.load(Ordering::Relaxed) {
+            return false;
+        }
         let first = notice.inquiry.waiting.fetch_add(1, Ordering::Relaxed) == 0;
         let shared = if first { notice.len() } else { 0 };
         self.level.bytes.fetch_add(size_of::<Notice>() + shared, Ordering::Relaxed);
@@ -190,13 +193,16 @@ impl Notices {
 
     /// Whether messages that ask for receipts should wait. Never while receipts are dropped anyway.
     pub(crate) fn is_full(&self) -> bool {
+        self.holds_enough() && !self.level.failing.load(Ordering::Relaxed)
+    }
+
+    fn holds_enough(&self) -> bool {
         self.level.bytes.load(Ordering::Relaxed) >= QUEUE_BYTES
-            && !self.level.failing.load(Ordering::Relaxed)
     }
 }
 
 impl DueNotices {
-    /// These were sent, or given up if the broker is `failing`.
+    /// These were sent, or given up; whether the broker is `failing`.
     pub(crate) fn done(&self, notices: &[Notice], failing: bool) {
         for notice in notices {
             let last = notice.inquiry.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
@@ -235,5 +241,8 @@ mod tests {
         assert!(sender.is_full());
         due.done(&[], true);
         assert!(!sender.is_full());
+        assert!(!sender.push(Notice::offline(&inquiry, 3.into())), "that is bounded");
+        due.done(&[], false);
+        assert!(sender.is_full() && sender.push(Notice::offline(&inquiry, 3.into())));
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         stats::counters::add,
         transport::Socket,
     },
+    throttle::Throttle,
     wire::ReceiptStatus,
 };
 
@@ -236,7 +237,15 @@ impl<S: Socket> Reactor<S> {
         counters.receipt(notice.status());
         match self.parts.publisher.push(notice) {
             true => add(&counters.receipts_queued, 1),
-            false => add(&counters.receipts_dropped, 1),
+            false => {
+                add(&counters.receipts_dropped, 1);
+                static DROPPED: Throttle = Throttle::new();
+                if let Some(more) = DROPPED.admit("full") {
+                    log::warn!(
+                        "receipts are dropped: too many wait until the broker is back{more}"
+                    );
+                }
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ macro_rules! counter_table {
                 replayed = "messages_replayed_total",
                     "Messages that were offered again to a client that came back: they had been written to its former socket.";
                 receipts_dropped = "receipts_dropped_total",
-                    "Receipts that could not be sent: the broker was away or too slow.";
+                    "Receipts that could not be sent, nor kept until the broker is back.";
                 lost = "feed_lost_total",
                     "Messages that were sent to this node while it could not hear, by the count of their senders.";
                 malformed = "feed_malformed_total",

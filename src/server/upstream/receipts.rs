@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::batch::{LONG, Work, collect};
 use crate::{
-    backoff::Reasons,
+    backoff::Backoff,
+    broker::Telling,
     error::{ErrorKind, Result},
     server::{
         connection::receipt::{DueNotices, Notice},
@@ -16,11 +17,10 @@ use crate::{
             counters::{Counters, add},
         },
     },
-    throttle::Throttle,
 };
 
 /// Bytes of receipts that are published at once, at least one whole receipt.
-const PUBLISH_BYTES: usize = 1 << 20;
+const PUBLISH_BYTES: usize = 256 << 10;
 /// How often a full broker is asked to take receipts; it waits 2 s each time before it says so.
 const PUBLISH_ATTEMPTS: u32 = 5;
 
@@ -29,55 +29,74 @@ pub(crate) struct Receipts {
     node: Arc<Node>,
     due: DueNotices,
     counters: Arc<Counters>,
+    /// How many batches it had sent, or given up.
+    told: u64,
+    backoff: Backoff,
 }
 
 impl Receipts {
     pub(crate) fn new(node: &Arc<Node>, due: DueNotices) -> Self {
-        Receipts { node: Arc::clone(node), due, counters: node.pulse.new_counters() }
+        let counters = node.pulse.new_counters();
+        Receipts { node: Arc::clone(node), due, counters, told: 0, backoff: Backoff::default() }
     }
 
-    /// Sends receipts until the reactors have ended. What cannot be sent is counted and dropped: it would be stale
-    /// after an outage.
-    pub(crate) fn run(self) {
-        let mut batch = Vec::new();
-        let mut reasons = Reasons::default();
+    /// Sends receipts until the reactors have ended.
+    pub(crate) fn run(mut self) {
+        let mut waiting = Vec::new();
         loop {
-            match collect(&self.due.queue, &mut batch, LONG) {
+            match collect(&self.due.queue, &mut waiting, LONG) {
                 Work::Batch => {}
                 Work::Idle => continue,
                 Work::Ended => return,
             }
-            let mut rest = &batch[..];
-            while !rest.is_empty() {
-                let (notices, others) = rest.split_at(within(rest, PUBLISH_BYTES));
-                rest = others;
-                let failing = !self.send(notices, &mut reasons);
-                let stopping = &self.node.stopping;
-                if stopping.calls_end() || (failing && stopping.retries_end()) {
-                    let left = rest.len() + self.due.queue.try_iter().count();
+            while !waiting.is_empty() {
+                let batch = waiting.drain(..within(&waiting, PUBLISH_BYTES)).collect();
+                let ends = !self.send(batch);
+                if ends || self.node.stopping.calls_end() {
+                    let left = waiting.len() + self.due.queue.try_iter().count();
                     return self.count(left, true);
                 }
             }
-            batch.clear();
         }
     }
 
-    /// Sends some or drops them; whether they were sent.
-    fn send(&self, notices: &[Notice], reasons: &mut Reasons) -> bool {
-        let result = self.publish(notices);
-        self.count(notices.len(), result.is_err());
-        self.due.done(notices, result.is_err());
-        match &result {
-            Ok(()) => {
-                reasons.clear();
-                self.settle(notices);
+    /// Sends one batch. What the log tells of is tried until the broker takes it: told then, and not twice. All else is
+    /// counted and dropped, if it cannot be sent. False if the node stops before the broker is back.
+    fn send(&mut self, mut batch: Vec<Notice>) -> bool {
+        self.told += 1;
+        while !batch.is_empty() {
+            let Err(error) = self.publish(&batch) else {
+                self.backoff.reset();
+                self.done(&batch, false);
+                return true;
+            };
+            let keeps = |notice: &Notice| error.is_retryable() && notice.settles().is_some();
+            let (kept, dropped): (Vec<_>, _) = batch.into_iter().partition(keeps);
+            batch = kept;
+            if self.backoff.is_news(&error) {
+                let (waiting, dropped) = (batch.len(), dropped.len());
+                log::warn!(
+                    waiting, dropped, reason:% = error;
+                    "receipts wait until the broker is back, or are dropped if no log has their message: {error}"
+                );
             }
-            Err(error) if reasons.are_new(error) => {
-                log::warn!("receipts are dropped until the broker is back: {error}");
+            self.done(&dropped, true);
+            let stopping = &self.node.stopping;
+            if stopping.calls_end() || stopping.retries_end() {
+                self.done(&batch, true);
+                return false;
             }
-            Err(_) => {}
+            if !batch.is_empty() {
+                self.backoff.sleep(|| stopping.retries_end());
+            }
         }
-        result.is_ok()
+        true
+    }
+
+    /// These are done with: sent, or dropped because the broker fails.
+    fn done(&self, notices: &[Notice], failing: bool) {
+        self.count(notices.len(), failing);
+        self.due.done(notices, failing);
     }
 
     /// Counts what is done with.
@@ -88,36 +107,23 @@ impl Receipts {
         }
     }
 
-    /// Sends one batch. A broker that is full is only asked again: it has taken nothing, and lives.
+    /// Publishes one batch, and has it remembered of which messages senders were told, lest a process that reads the log
+    /// anew tells them again. A broker that is full is only asked again: it has taken nothing, and lives.
     fn publish(&self, notices: &[Notice]) -> Result<()> {
-        let Node { broker, placement, pulse, .. } = &*self.node;
-        let outgoing: Vec<_> = notices
-            .iter()
-            .map(|notice| (placement.owner(notice.sender()), notice.envelope()))
-            .collect();
+        let Node { broker, placement, pulse, name, epoch, .. } = &*self.node;
+        let receipts = notices.iter();
+        let receipts = receipts.map(|notice| (placement.owner(notice.sender()), notice.envelope()));
+        let receipts: Vec<_> = receipts.collect();
+        let settled: Vec<_> = notices.iter().filter_map(Notice::settles).collect();
+        let telling =
+            Telling { by: epoch, number: self.told, receipts: &receipts, settled: &settled };
         let mut attempts = 1..PUBLISH_ATTEMPTS;
         loop {
-            let result = pulse.time(Call::Publish, || broker.publish(&outgoing));
+            let result = pulse.time(Call::Publish, || broker.tell(name, &telling));
             match result {
                 Err(error)
                     if error.kind() == ErrorKind::Overloaded && attempts.next().is_some() => {}
                 result => return result,
-            }
-        }
-    }
-
-    /// Remembers of which messages senders were told, lest a process that reads the log anew tells them again. Behind the
-    /// receipts: one may rather come twice than never, if this process is killed in between.
-    fn settle(&self, notices: &[Notice]) {
-        let Node { broker, name, pulse, .. } = &*self.node;
-        let settled: Vec<_> = notices.iter().filter_map(Notice::settles).collect();
-        if settled.is_empty() {
-            return;
-        }
-        if let Err(error) = pulse.time(Call::Publish, || broker.settle(name, &settled)) {
-            static FAILED: Throttle = Throttle::new();
-            if let Some(more) = FAILED.admit("settle") {
-                log::warn!(reason:% = error; "receipts may come again after a restart: {error}{more}");
             }
         }
     }

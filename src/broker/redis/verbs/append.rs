@@ -1,6 +1,6 @@
 //! Publishing with a log: what goes out is also kept in Redis for a while, in the same step.
 //!
-//! Called by `messages`. The log never costs a message: where Redis refuses to keep it, it is published all the
+//! Called by `messages`, and by `settled` for receipts. The log never costs a message: where Redis refuses to keep it, it is published all the
 //! same, marked as such, and the log says that it is not whole.
 
 use std::time::Instant;
@@ -9,12 +9,15 @@ use redis::{Pipeline, Value};
 
 use super::{
     posts::{Post, posts, push},
-    scripts,
+    scripts, settled,
 };
 use crate::{
-    broker::redis::{
-        backend::Backend,
-        link::{PIPELINE, error, gather::Load, pool::InUse, reply},
+    broker::{
+        contract::Telling,
+        redis::{
+            backend::Backend,
+            link::{PIPELINE, error, gather::Load, pool::InUse, reply},
+        },
     },
     error::Result,
     throttle::Throttle,
@@ -60,6 +63,25 @@ impl Backend {
         Ok(replies)
     }
 
+    /// Publishes and logs receipts, and remembers that their senders know what became of which messages, in one run of the
+    /// script, which does nothing if that was done before; a reply for each receipt.
+    pub(super) fn tell_logged(&self, node: &str, telling: &Telling<'_>) -> Result<Vec<Value>> {
+        let receipts = telling.receipts;
+        self.look_who_serves(receipts)?;
+        let mut load = Load::empty(self.connector.connect_deadline());
+        let settled = settled::write(telling.settled);
+        let last = telling.settled.iter().map(|(number, _)| *number).max().unwrap_or(0);
+        let (last, number) = (last.to_string(), telling.number.to_string());
+        let words = ["t", &settled, "4", node, &last, telling.by, &number];
+        words.iter().for_each(|word| push(&mut load.packed, word.as_bytes()));
+        load.arguments = words.len();
+        for post in posts(receipts, |node| self.appending.is_served(node)) {
+            load.arguments += post.pack(&mut load.packed);
+            load.messages += post.copies();
+        }
+        self.append(&mut self.calls.take(&self.connector)?, &[&load])
+    }
+
     /// One run of the script; a reply for each message.
     fn append(&self, in_use: &mut InUse, loads: &[&Load]) -> Result<Vec<Value>> {
         let (unnoted, term) = (self.appending.unnoted(), in_use.term());
@@ -74,7 +96,13 @@ impl Backend {
         let mut parts = reply::items(reply).into_iter();
         let mut next = || parts.next().unwrap_or(Value::Nil);
         let (logged, refusal, failed, unheard) = (reply::number(next()), next(), next(), next());
-        let is_noted = next() != Value::Nil;
+        let (is_noted, unsettled) = (next() != Value::Nil, next());
+        if let Some(error) = error::of_reply(&self.connector.address, &unsettled) {
+            static UNSETTLED: Throttle = Throttle::new();
+            if let Some(more) = UNSETTLED.admit("settle") {
+                log::warn!(reason:% = error; "receipts may come again after a restart: {error}{more}");
+            }
+        }
         if let Some(error) = error::of_reply(&self.connector.address, &refusal) {
             if !is_noted {
                 self.appending.refuse();

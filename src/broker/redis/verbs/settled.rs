@@ -6,11 +6,13 @@ use std::{collections::HashSet, fmt::Write};
 
 use redis::Value;
 
-use super::scripts;
 use crate::{
-    broker::redis::{
-        backend::Backend,
-        link::{error, reply},
+    broker::{
+        contract::Telling,
+        redis::{
+            backend::Backend,
+            link::{error, reply},
+        },
     },
     error::Result,
     id::ClientId,
@@ -20,12 +22,12 @@ use crate::{
 const PAGE: usize = 256;
 
 impl Backend {
-    pub(crate) fn settle(&self, node: &str, settled: &[(u64, ClientId)]) -> Result<()> {
-        let Some(last) = settled.iter().map(|(number, _)| *number).max() else { return Ok(()) };
-        let mut pipeline = redis::pipe();
-        self.presence_script(&mut pipeline, &scripts::SETTLE);
-        pipeline.arg(node).arg(last).arg(write(settled));
-        self.run(&pipeline).map(drop)
+    pub(crate) fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
+        if !self.options.log || telling.settled.is_empty() {
+            return self.publish(telling.receipts);
+        }
+        let replies = self.tell_logged(node, telling)?;
+        error::check_steps(&self.connector.address, &replies)
     }
 
     pub(crate) fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {
@@ -60,7 +62,7 @@ impl Backend {
 }
 
 /// A word for each message, with all of its receivers that stand beside each other.
-fn write(settled: &[(u64, ClientId)]) -> String {
+pub(super) fn write(settled: &[(u64, ClientId)]) -> String {
     let mut text = String::new();
     let mut before = None;
     for (number, client) in settled {

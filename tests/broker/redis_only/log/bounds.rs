@@ -1,8 +1,8 @@
 //! How much the log keeps, for whom, and with which rights.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
-use imcore::broker::{Bus, Envelope, NodeBroker, RedisBroker, RedisOptions};
+use imcore::broker::{Bus, Envelope, NodeBroker, RedisBroker, RedisOptions, Telling};
 use redis::cmd;
 use testkit::eventually;
 
@@ -59,15 +59,26 @@ fn an_idle_stream_is_trimmed_down_to_its_last_message() {
     scene.expect([6]);
 }
 
+/// The sender of the message knows what became of it at the client.
+fn settle(broker: &RedisBroker, number: u64, (message, client): (u64, i64)) {
+    let settled = [(message, id(client))];
+    broker.tell(NODE, &Telling { by: "x", number, receipts: &[], settled: &settled }).unwrap();
+}
+
 #[test]
 fn what_is_settled_goes_with_its_message() {
     let age = Duration::from_millis(200);
     let mut scene = Scene::with(RedisOptions { log_age: age, ..options() });
     let settled = |scene: &Scene| scene.broker.settled(NODE).unwrap().len();
+    let tellings = Cell::new(0);
+    let settle = |scene: &Scene, number: u64, client: i64| {
+        tellings.set(tellings.get() + 1);
+        settle(&scene.broker, tellings.get(), (number, client));
+    };
     scene.send([1]);
     scene.expect([1]);
     let first = scene.from;
-    (0..50).for_each(|client| scene.broker.settle(NODE, &[(first, id(client))]).unwrap());
+    (0..50).for_each(|client| settle(&scene, first, client));
     assert_eq!(settled(&scene), 50);
     scene.send([2]);
     scene.expect([2]);
@@ -76,17 +87,37 @@ fn what_is_settled_goes_with_its_message() {
         scene.node.next();
         scene.entries(&format!("LogOf{NODE}")) == 1
     });
-    (0..100).for_each(|client| scene.broker.settle(NODE, &[(last, id(client))]).unwrap());
+    (0..100).for_each(|client| settle(&scene, last, client));
     assert_eq!(settled(&scene), 100);
     // Without the log nothing of it is of use.
     cmd("DEL").arg(scene.key(&format!("LogOf{NODE}"))).exec(&mut scene.admin()).unwrap();
-    (0..100).for_each(|client| scene.broker.settle(NODE, &[(last, id(client))]).unwrap());
+    (0..100).for_each(|client| settle(&scene, last, client));
     assert!(settled(&scene) < 70);
     // What is foreign there costs nobody anything.
     let key = scene.key(&format!("Settled{NODE}"));
     cmd("SET").arg(&key).arg("x").exec(&mut scene.admin()).unwrap();
     assert_eq!(settled(&scene), 0);
-    scene.broker.settle(NODE, &[(last, id(1))]).unwrap_err();
+    settle(&scene, last, 1);
+}
+
+#[test]
+fn what_was_told_is_not_told_again() {
+    let mut scene = Scene::with(options());
+    let tell = |scene: &Scene, by: &str, number: u64, receipt: i64| {
+        let receipts = [(NODE, direct(receipt))];
+        let settled = [(number, id(receipt))];
+        let telling = Telling { by, number, receipts: &receipts, settled: &settled };
+        scene.broker.tell(NODE, &telling).unwrap();
+    };
+    tell(&scene, "a", 1, 1);
+    tell(&scene, "a", 1, 1);
+    tell(&scene, "a", 2, 2);
+    // One that was given up, and arrives now.
+    tell(&scene, "a", 1, 1);
+    // Another process, of the same name, counts by itself.
+    tell(&scene, "b", 1, 3);
+    scene.expect([1, 2, 3]);
+    assert_eq!(scene.broker.settled(NODE).unwrap().len(), 3);
 }
 
 /// The words of the `ACL SETUSER` of one user in the documents.
@@ -114,8 +145,10 @@ fn the_documented_rights_suffice_for_the_log() {
     scene.expect_log();
     scene.send([1]);
     scene.expect([1]);
-    (0..65).for_each(|client| broker.settle(NODE, &[(scene.from, id(client))]).unwrap());
+    (1..=65).for_each(|client| settle(&broker, client as u64, (scene.from, client)));
+    settle(&broker, 65, (scene.from, 65));
     assert_eq!(broker.settled(NODE).unwrap().len(), 65);
+    assert_eq!(scene.entries(&format!("Settled{NODE}")), 65, "what came again is known");
     // Neither the node nor the helper is taken for one that may have lost something.
     scene.cut();
     scene.send([2]);

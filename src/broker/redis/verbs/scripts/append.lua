@@ -2,9 +2,12 @@
 -- with, epoch to begin with if there is none, microseconds and bytes that a stream keeps where no node has said that,
 -- 1 if something was published unlogged of which the log does not know, or the number of what the sender logged last with
 -- a former primary, else 0; then per message: what it is, payload, number of nodes, the nodes.
--- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted.
+-- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted. In front of all may
+-- stand `t`: messages that are settled, 4, and of `settle` node, last, by and number. What follows are receipts that
+-- tell of these, and if they were told before, nothing is done.
 -- Returns: number of the last that is logged, why nothing was logged (or nil), why something was not published (or
--- nil), the places of those copies that nobody heard, and 1 if the log knows of what it did not take.
+-- nil), the places of those copies that nobody heard, 1 if the log knows of what it did not take, and why what is settled
+-- is not remembered (or nil).
 --
 -- Numbers are microseconds of Redis's clock, or the one after the last if that is more: they tell the age. One entry
 -- of a stream holds what one run has logged in it; its id is its last number. `prev` is the id of the entry before,
@@ -17,11 +20,19 @@ local form = string.format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f
 local numbered_form = form .. '|%s'
 local function text(number) return string.format(form, number) end
 
+local start, unsettled = 7, nil
+if ARGV[7] == 't' then
+  local told
+  told, unsettled = settle(ARGV[10], ARGV[8], ARGV[11], ARGV[12], ARGV[13])
+  if told then return {'0', false, false, {}, false, false} end
+  start = 14
+end
+
 -- Which streams, and what is said of them in the head.
 local asked, places, messages = {'HMGET', head, 'epoch', 'last', 'whole', 'age', 'bytes'}, {}, {}
 local counts, logged = {}, 0
 do
-  local i = 7
+  local i = start
   while i < #ARGV do
     local what, count = ARGV[i], tonumber(ARGV[i + 2])
     local stream = what == 'n' and 'Of' .. ARGV[i + 3] or what == 'a' and 'All'
@@ -138,4 +149,4 @@ for _, message in ipairs(messages) do
     place = place + 1
   end
 end
-return {text(number), refused, failed, unheard, noted}
+return {text(number), refused, failed, unheard, noted, unsettled or false}

@@ -17,7 +17,7 @@ macro_rules! script {
 }
 
 script!(ADOPT, P = 1, "adopt");
-script!(APPEND, P = 1, "trim", "append");
+script!(APPEND, P = 1, "trim", "settle", "append");
 script!(BEGIN, "begin");
 script!(CLAIM, "claim");
 script!(CLEAR, P = 1, "changed", "clear");
@@ -34,7 +34,6 @@ script!(REAP, P = 1, "changed", "clock", "leaving", "reap");
 script!(REJOIN, P = 1, "changed", "clock", "leaving", "rejoin");
 script!(RENEW, "renew");
 script!(REPORT, P = 1, "changed", "clock", "leaving", "report");
-script!(SETTLE, P = 1, "settle");
 script!(TAKING, P = 1, "clock", "taking");
 script!(VOID, P = 1, "clock", "void");
 
