@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    connection::{frame::Frame, prepared::Prepared, receipt::Inquiry},
+    connection::{frame::Frame, place::Hole, prepared::Prepared, receipt::Inquiry},
     reasons::Refusal,
     transport::Transport,
 };
@@ -42,7 +42,7 @@ pub(crate) enum Command<S = Transport> {
     Members { channel: Arc<str>, clients: Vec<ClientId> },
     /// From the feed: the order of messages goes on from `position` in `epoch`. With a `hole` something may be missing
     /// before that.
-    Positions { epoch: Arc<str>, position: Position, hole: bool },
+    Positions { epoch: Arc<str>, position: Position, hole: Option<Hole> },
     /// From presence: a client of a former process of this node, which may come back.
     Park { client: ClientId, connection: u64, keep: Duration },
     /// From the feed: the broker lost data; the channels of all clients are as they were up to here.

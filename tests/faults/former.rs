@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    iter,
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -149,10 +150,15 @@ impl Phone {
 
     /// Comes back with what it knows of its former connection, which has been kept.
     fn back(&mut self, cluster: &Cluster) {
+        self.back_in(cluster, true);
+    }
+
+    /// The same; whether it is told to be in its channels.
+    fn back_in(&mut self, cluster: &Cluster, channels: bool) {
         let text = |name: &str| self.hello[name].as_str().unwrap().to_owned();
         let query = format!("&since={}&c={}", text("p"), text("c"));
         self.open(cluster, "back", &query);
-        assert_eq!(self.hello["channels"], true, "{}", self.hello);
+        assert_eq!(self.hello["channels"], channels, "{}", self.hello);
     }
 
     /// Comes back with the address of its kind, however long that takes, as whoever the node takes it for.
@@ -318,7 +324,25 @@ fn who_is_waited_for_outlives_a_loss_of_data() {
     });
     redis::cmd("FLUSHALL").exec(&mut cluster.redis.connect()).unwrap();
     eventually("all are restored", || cluster.are_online(&[&phones]));
-    phones[..away / 2].iter_mut().for_each(|phone| phone.back(&cluster));
+    // Nobody knows what the business had done just before.
+    phones[..away / 2].iter_mut().for_each(|phone| phone.back_in(&cluster, false));
+    for phone in &mut phones[away..] {
+        let socket = phone.socket.as_mut().unwrap();
+        let hello = iter::repeat_with(|| socket.json()["hello"].take())
+            .find(|hello| !hello.is_null())
+            .unwrap();
+        assert_eq!(
+            (&hello["why"], &hello["channels"]),
+            (&"epoch".into(), &false.into()),
+            "{hello}"
+        );
+        phone.hello = hello;
+    }
+    // Who has heard it is in the channels that it is in now.
+    for phone in phones.iter_mut().step_by(away) {
+        phone.back(&cluster);
+        assert_eq!(phone.hello["resumed"], true, "{}", phone.hello);
+    }
     cluster.kill_and_start();
     phones.iter_mut().for_each(|phone| phone.back(&cluster));
     patiently(|| cluster.im.send(Message::to_channel("room"), "here"));

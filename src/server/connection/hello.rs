@@ -23,8 +23,8 @@ pub(crate) struct Hello<'a> {
     pub(crate) c: &'a str,
     pub(crate) keep: Keep,
     pub(crate) resumption: Resumption,
-    /// Whether it goes on from a former connection, whose channels it is in.
-    pub(crate) goes_on: bool,
+    /// Whether it goes on from a former connection, and is in the channels that it was in.
+    pub(crate) channels: bool,
     /// Milliseconds over which those who must load anew are to spread that.
     pub(crate) spread: u64,
 }
@@ -41,7 +41,7 @@ impl Hello<'_> {
                 write!(text, ",\"resumed\":false,\"why\":\"{}\"", why.label())
             }
         };
-        let (keep, channels, spread) = (self.keep.seconds(), self.goes_on, self.spread);
+        let (keep, channels, spread) = (self.keep.seconds(), self.channels, self.spread);
         let _ = write!(text, ",\"keep\":{keep},\"channels\":{channels},\"spread\":{spread}}}}}");
         Frame::word(&text)
     }
@@ -73,14 +73,14 @@ mod tests {
     #[test]
     fn hello_says_what_became_of_a_former_connection() {
         let mut place = Place::new("k3".into());
-        place.go_on("k3".into(), Position { number: 7, sub: 0 }, false);
-        let hello = |resumption, goes_on| {
+        place.go_on("k3".into(), Position { number: 7, sub: 0 }, None);
+        let hello = |resumption, channels| {
             let keep = Keep::new(Duration::from_secs(60));
-            let hello = Hello { client: 42.into(), c: "c", keep, resumption, goes_on, spread: 0 };
+            let hello = Hello { client: 42.into(), c: "c", keep, resumption, channels, spread: 0 };
             hello.frame(&place).content().to_owned()
         };
         let head = "{\"hello\":{\"p\":\"k3.7\",\"c\":\"c\",\"client\":\"42\",\"resumed\":";
-        for (resumption, goes_on, tail) in [
+        for (resumption, channels, tail) in [
             (Resumption::New, false, "false,\"keep\":60,\"channels\":false,\"spread\":0}}"),
             (
                 Resumption::Whole(3),
@@ -93,7 +93,7 @@ mod tests {
                 "false,\"why\":\"too_much\",\"keep\":60,\"channels\":true,\"spread\":0}}",
             ),
         ] {
-            assert_eq!(hello(resumption, goes_on), format!("{head}{tail}"));
+            assert_eq!(hello(resumption, channels), format!("{head}{tail}"));
         }
     }
 

@@ -7,6 +7,15 @@ use std::sync::Arc;
 use super::frame::Frame;
 use crate::{server::reasons::NotResumed, wire::Position};
 
+/// What may be missing, of which nobody can prove that it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hole {
+    /// Messages.
+    Messages,
+    /// Messages, and memberships in channels too.
+    Channels,
+}
+
 /// How far a reactor is.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -18,6 +27,8 @@ pub(crate) struct Place {
     newest: Position,
     /// Up to here something may be missing that nobody can prove was not for a client.
     hole: Position,
+    /// Up to here clients may have been in channels that they are not in any more; `None`: that never was so.
+    forgotten: Option<Position>,
     /// The frame that says `settled`, once somebody needed it.
     shown: Option<Frame>,
 }
@@ -25,7 +36,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(epoch: Arc<str>) -> Self {
         let start = Position::default();
-        Place { epoch, settled: start, newest: start, hole: start, shown: None }
+        Place { epoch, settled: start, newest: start, hole: start, forgotten: None, shown: None }
     }
 
     pub(crate) fn settled(&self) -> Position {
@@ -49,17 +60,29 @@ impl Place {
         }
     }
 
-    /// The order goes on from `position` in `epoch`; with a `hole`, nothing before that can be proven complete.
-    pub(crate) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: bool) {
+    /// The order goes on from `position` in `epoch`. With a `hole` nothing before that can be proven complete.
+    pub(crate) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: Option<Hole>) {
         if self.epoch != epoch {
-            *self = Place::new(epoch);
+            let forgotten = self.forgotten.map(|_| Position::default());
+            *self = Place { forgotten, ..Place::new(epoch) };
         }
         self.begin(position);
         self.shown = None;
         self.settle();
-        if hole {
+        if hole.is_some() {
             self.hole = self.settled;
         }
+        if hole == Some(Hole::Channels) {
+            self.forgotten = Some(self.settled);
+        }
+    }
+
+    /// Whether a client that is here, and was told all up to `since`, is in the channels that it was in, or knows that it
+    /// may not be.
+    pub(crate) fn knows_channels(&self, since: Option<&str>) -> bool {
+        let Some(forgotten) = self.forgotten else { return true };
+        let since = since.and_then(Position::parse);
+        since.is_some_and(|(epoch, since)| epoch == &*self.epoch && since >= forgotten)
     }
 
     /// A position that a client says it has handled; `None` if it was never sent one like that.
@@ -125,10 +148,10 @@ mod tests {
         assert_eq!(place.resume("k3.11", at(5)), Err(NotResumed::Ahead));
         assert_eq!(place.resume("k4.7", at(5)), Err(NotResumed::Epoch));
         assert_eq!(place.resume("garbage", at(5)), Err(NotResumed::Expired));
-        place.go_on("k3".into(), at(12), true);
+        place.go_on("k3".into(), at(12), Some(Hole::Messages));
         assert_eq!(place.resume("k3.11", at(5)), Err(NotResumed::Epoch));
         assert_eq!(place.resume("k3.12", at(5)), Ok(at(12)));
-        place.go_on("k5".into(), at(2), true);
+        place.go_on("k5".into(), at(2), Some(Hole::Messages));
         assert_eq!(place.resume("k3.12", at(1)), Err(NotResumed::Epoch));
         assert_eq!(place.resume("k5.2", at(1)), Ok(at(2)));
     }
@@ -144,5 +167,22 @@ mod tests {
         assert_eq!((place.handled("k3.21"), place.handled("k4.20")), (None, None));
         place.settle();
         assert_eq!(place.frame(at(20)).content(), "{\"p\":\"k3.20\"}");
+    }
+
+    #[test]
+    fn who_was_told_that_channels_may_be_lost_knows_them_from_there_on() {
+        let mut place = Place::new("k3".into());
+        place.go_on("k3".into(), at(10), Some(Hole::Messages));
+        let knows = |place: &Place, since: &[&str]| -> Vec<_> {
+            since.iter().map(|since| place.knows_channels(Some(since))).collect()
+        };
+        assert_eq!(knows(&place, &["k3.9", "k2.9", "?"]), [true; 3]);
+        assert!(place.knows_channels(None));
+        place.go_on("k3".into(), at(12), Some(Hole::Channels));
+        place.go_on("k3".into(), at(20), Some(Hole::Messages));
+        assert_eq!(knows(&place, &["k3.11", "k3.12", "k2.99", "?"]), [false, true, false, false]);
+        assert!(!place.knows_channels(None));
+        place.go_on("k4".into(), at(1), None);
+        assert_eq!(knows(&place, &["k3.12", "k4.1"]), [false, true]);
     }
 }

@@ -28,8 +28,8 @@ struct Newcomer<S> {
     connection: Connection<S>,
     /// The key in the hub that it takes over.
     place: Option<Key>,
-    /// What its client is told, if it can resume.
-    resumption: Option<Resumption>,
+    /// What its client is told, if it can resume, and whether its channels are as they were.
+    greeting: Option<(Resumption, bool)>,
     /// What it is given.
     missed: Option<Kept>,
 }
@@ -45,7 +45,7 @@ impl<S: Socket> Reactor<S> {
             return;
         }
         let client = ticket.client();
-        let Newcomer { mut connection, place, resumption, missed } =
+        let Newcomer { mut connection, place, greeting, missed } =
             self.newcomer(stream, ticket, number, claim);
         let key = self.connections.vacant_key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -64,8 +64,8 @@ impl<S: Socket> Reactor<S> {
             None if self.hub.insert(client, key) => self.parts.watchlist.watch(client),
             None => {}
         }
-        if let Some(resumption) = resumption {
-            self.say_hello(key, resumption, place.is_some());
+        if let Some((resumption, channels)) = greeting {
+            self.say_hello(key, resumption, channels);
         }
         let (connections, mut cx) = self.split();
         if let Some(connection) = connections.get_mut(key as usize) {
@@ -99,22 +99,25 @@ impl<S: Socket> Reactor<S> {
                 }
                 None => (Connection::new(stream, ticket, number, self.now), None),
             };
-            return Newcomer { connection, place, resumption: None, missed: None };
+            return Newcomer { connection, place, greeting: None, missed: None };
         };
         match self.take_over(ticket.client(), &claim) {
             Some((place, mut estate)) => {
-                let resumption = Some(self.judge(&claim, &mut estate));
+                let resumption = self.judge(&claim, &mut estate);
+                let channels = self.place.knows_channels(claim.since.as_deref());
                 // Whatever its former connection said at its end.
                 estate.keep = self.keep_of(&ticket);
                 let connection = Connection::succeed(stream, &estate, self.now);
-                Newcomer { connection, place: Some(place), resumption, missed: Some(estate.kept) }
+                let greeting = Some((resumption, channels));
+                Newcomer { connection, place: Some(place), greeting, missed: Some(estate.kept) }
             }
             None => {
                 let is_new = claim.since.is_none() && claim.c.is_none();
                 let resumption =
                     if is_new { Resumption::New } else { self.refused(NotResumed::Expired) };
                 let connection = self.opened(stream, ticket, number);
-                Newcomer { connection, place: None, resumption: Some(resumption), missed: None }
+                let greeting = Some((resumption, false));
+                Newcomer { connection, place: None, greeting, missed: None }
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::{
             continuity::Keep,
             hello::{Hello, Pause, Resumption},
             outbox::Tally,
+            place::Hole,
         },
         identity,
         message::Claim,
@@ -85,7 +86,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Tells a client that can resume where it is.
-    pub(super) fn say_hello(&mut self, key: Key, resumption: Resumption, goes_on: bool) {
+    pub(super) fn say_hello(&mut self, key: Key, resumption: Resumption, channels: bool) {
         let spread = match resumption {
             Resumption::Refused(NotResumed::Epoch) => self.resync_spread(),
             _ => 0,
@@ -94,7 +95,7 @@ impl<S: Socket> Reactor<S> {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let (client, keep) = (connection.client(), connection.keep());
         let c = identity::write(resume_key, client, connection.number);
-        let hello = Hello { client, c: &c, keep, resumption, goes_on, spread };
+        let hello = Hello { client, c: &c, keep, resumption, channels, spread };
         connection.say(hello.frame(&self.place), self.now);
     }
 
@@ -106,10 +107,10 @@ impl<S: Socket> Reactor<S> {
 
     /// The order of messages goes on from `position`. With a `hole` everybody who can resume is told that something may
     /// be missing.
-    pub(super) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: bool) {
+    pub(super) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: Option<Hole>) {
         let begins_anew = self.place.epoch != epoch;
         self.place.go_on(epoch, position, hole);
-        if !hole && !begins_anew {
+        if hole.is_none() && !begins_anew {
             return;
         }
         self.forget_missed();
@@ -122,7 +123,7 @@ impl<S: Socket> Reactor<S> {
             let lost = connection.begin_anew(self.place.settled());
             self.settle_dropped(CloseReason::Expired, lost);
             let resumption = self.refused(NotResumed::Epoch);
-            self.say_hello(key, resumption, true);
+            self.say_hello(key, resumption, hole != Some(Hole::Channels));
             self.mark_urgent(key);
         }
     }

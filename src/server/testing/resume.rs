@@ -28,6 +28,7 @@ use crate::{
         config::{Limits, ServerConfig},
         connection::{
             frame::Frame,
+            place::Hole,
             prepared::Prepared,
             receipt::{DueNotices, Inquiry, notices},
         },
@@ -302,7 +303,10 @@ impl World {
             let owed = device.owed.len();
             device.socket.iter_mut().for_each(|socket| socket.holes.push(owed));
         }
-        self.obey(Command::Positions { epoch, position: self.position, hole: true }, chance);
+        self.obey(
+            Command::Positions { epoch, position: self.position, hole: Some(Hole::Messages) },
+            chance,
+        );
     }
 
     /// The reactor is given a command, and mostly the time to carry it out, in which sockets break.

@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     id::ClientId,
     server::{
-        connection::{prepared::Prepared, receipt::Inquiry},
+        connection::{place::Hole, prepared::Prepared, receipt::Inquiry},
         heartbeat,
         inbox::Reactors,
         message::Command,
@@ -147,7 +147,7 @@ impl Feed {
         if self.node.were_absent.load(Ordering::Acquire) {
             self.node.were_absent.store(false, Ordering::Release);
             // What was sent to their channels meanwhile was for them, and did not come.
-            if self.tell_of_hole().is_err() {
+            if self.tell_of_hole(Hole::Messages).is_err() {
                 return Turn::Ended;
             }
         }
@@ -189,7 +189,7 @@ impl Feed {
             FeedEvent::Members { channel, clients } => return self.to_each(channel, clients),
             FeedEvent::Log { epoch, from } => {
                 let hole = self.order.goes_on(epoch, from);
-                return self.tell_position(hole);
+                return self.tell_position(hole.then_some(Hole::Messages));
             }
             FeedEvent::Listening => {
                 // Without a log nobody knows what was sent while it did not stand.
@@ -197,14 +197,15 @@ impl Feed {
                 self.order.has_begun = true;
                 self.settled = HashSet::new();
                 match hole {
-                    true => self.tell_of_hole()?,
-                    false => self.tell_position(false)?,
+                    true => self.tell_of_hole(Hole::Messages)?,
+                    false => self.tell_position(None)?,
                 }
                 self.node.pulse.readiness.set_listening(true);
             }
             FeedEvent::Forgotten => {
                 self.to_all(|| Command::Rejoin)?;
-                return self.tell_of_hole();
+                // A join that was never read here is restored by nobody.
+                return self.tell_of_hole(Hole::Channels);
             }
             FeedEvent::Lost(count) => {
                 add(&self.counters.lost, count);
@@ -235,13 +236,13 @@ impl Feed {
     }
 
     /// Tells all reactors that something may be missing, behind everything before.
-    fn tell_of_hole(&mut self) -> Result<(), Ended> {
+    fn tell_of_hole(&mut self, hole: Hole) -> Result<(), Ended> {
         self.order.next(None);
-        self.tell_position(true)
+        self.tell_position(Some(hole))
     }
 
     /// Tells all reactors how far the order is; with a `hole`, that something before that may be missing.
-    fn tell_position(&self, hole: bool) -> Result<(), Ended> {
+    fn tell_position(&self, hole: Option<Hole>) -> Result<(), Ended> {
         let Order { epoch, position, .. } = &self.order;
         self.to_all(|| Command::Positions { epoch: Arc::clone(epoch), position: *position, hole })
     }
