@@ -85,9 +85,16 @@ impl Client {
 
     /// Reads until the server closes; the close code, if it sent one.
     pub fn closed(&mut self) -> Option<u16> {
+        self.dismissed().map(|(code, _)| code)
+    }
+
+    /// The same, with the reason.
+    pub fn dismissed(&mut self) -> Option<(u16, String)> {
         loop {
             match self.0.read() {
-                Ok(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
+                Ok(Message::Close(frame)) => {
+                    return frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
+                }
                 Ok(_) => {}
                 Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => {
                     return None;

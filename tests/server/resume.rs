@@ -4,6 +4,7 @@
 
 use std::{
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -365,6 +366,29 @@ behaviour_in_the_clear!(a_node_that_comes_back_takes_its_clients_over, |backend|
     assert!(world.im.is_online(1).unwrap());
     assert_eq!(world.im.channel_members("room").unwrap(), [1.into()]);
 });
+
+behaviour!(
+    who_is_told_to_come_back_waits_for_the_node_and_not_for_those_who_do_not_go,
+    |backend| {
+        for (over, code) in [(0, 1001), (1, 1012)] {
+            let mut world = World::with(backend, 1, |config| {
+                config.limits.drain_over = Duration::from_secs(over);
+                config.limits.drain_grace = Duration::from_secs(10);
+            });
+            let mut phone = Phone::new(&world, 1);
+            let node = world.take(0);
+            let reason = thread::scope(|scope| {
+                scope.spawn(|| node.shutdown());
+                let (closed, reason) = phone.socket.dismissed().unwrap();
+                assert_eq!(closed, code);
+                serde_json::from_str::<Value>(&reason).unwrap()
+            });
+            let after = reason["after"].as_u64().unwrap();
+            assert!((1000..=1000 + over * 1000).contains(&after), "{reason}");
+            assert_eq!(reason["spread"], 2500);
+        }
+    }
+);
 
 #[test]
 fn what_became_of_a_message_is_told_once_whatever_restarts() {

@@ -21,7 +21,7 @@ pub(super) const SWEEP: Duration = Duration::from_millis(100);
 /// How far a drain is.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    began: Instant,
+    pub(super) began: Instant,
     pub(super) until: Instant,
     reason: CloseReason,
     /// Slab places before this one have been told to close.

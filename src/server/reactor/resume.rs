@@ -130,9 +130,10 @@ impl<S: Socket> Reactor<S> {
 
     /// When a client whose connection is closed for this is to come back; `None` where nothing is said of it.
     pub(super) fn pause(&self, reason: CloseReason) -> Option<Pause> {
+        // Not the grace for clients that do not go: the node mostly ends without it.
         let left = || {
-            let drain = self.drain.as_ref()?;
-            Some(drain.until.saturating_duration_since(self.at).as_millis() as u64)
+            let told = self.drain.as_ref()?.began + self.parts.limits.drain_over;
+            Some(told.saturating_duration_since(self.at).as_millis() as u64)
         };
         match reason {
             CloseReason::SlowConsumer => Some(Pause { after: 1000, spread: SPREAD }),
