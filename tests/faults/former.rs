@@ -361,6 +361,9 @@ fn who_is_waited_for_outlives_a_loss_of_data() {
     eventually("all of it is as it is", || {
         cluster.hash("im_v2_wsOnline") == BTreeMap::from([(phones[0].client.to_string(), 1)])
     });
+    let anew = Ticket::new(phones[0].client, Some("anew"));
+    eventually("told", || cluster.log.count(true, anew.text()) == 1);
+    assert!(cluster.told(&phones, 1, 0), "nobody knows that they were here");
     eventually("nothing is left", || cluster.is_tidy());
 }
 
