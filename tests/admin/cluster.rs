@@ -202,6 +202,45 @@ fn the_largest_channels_come_first() {
 }
 
 #[test]
+fn the_page_of_its_node_says_which_connections_of_a_client_are_away() {
+    let fleet = Fleet::start(&[]);
+    let client = ClientId::from(7);
+    let owner = NAMES.iter().position(|name| *name == fleet.im.node_of(client)).unwrap();
+    let other = (owner + 1) % NAMES.len();
+    let url = fleet.im.connect_url(client, Some("phone")).unwrap();
+    let mut phone = Client::speak(fleet.nodes[owner].address(), &url, "imcore.1").unwrap();
+    let hello = phone.json()["hello"].take();
+    let _laptop = fleet.connect(client, Some("laptop"));
+    let seen_by = |node: usize| {
+        let answer = get(fleet.nodes[node].admin(), "/clients/7");
+        let seen: Value = serde_json::from_str(&answer.1).unwrap();
+        let away = |meta: &str| {
+            let connections = seen["connections"].as_array().unwrap();
+            connections
+                .iter()
+                .find(|found| found["meta"] == meta)
+                .map(|found| found["away"].clone())
+        };
+        [away("phone"), away("laptop")]
+    };
+    let says = |phone: bool| [Some(json!(phone)), Some(json!(false))];
+    eventually("both are here", || seen_by(owner) == says(false));
+    drop(phone);
+    eventually("one is away", || seen_by(owner) == says(true));
+    assert_eq!(
+        seen_by(other),
+        [Some(Value::Null), Some(Value::Null)],
+        "it says that it does not know"
+    );
+    let text = |name: &str| hello[name].as_str().unwrap().to_owned();
+    let url = fleet.im.connect_url(client, Some("phone")).unwrap();
+    let url = format!("{url}&since={}&c={}", text("p"), text("c"));
+    let mut phone = Client::speak(fleet.nodes[owner].address(), &url, "imcore.1").unwrap();
+    assert_eq!(phone.json()["hello"]["resumed"], true);
+    assert_eq!(seen_by(owner), says(false));
+}
+
+#[test]
 fn a_client_is_found_written_to_and_kicked() {
     let fleet = Fleet::start(&[]);
     // Larger than a browser's numbers, and a GUID: both stay what they are.

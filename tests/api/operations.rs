@@ -45,6 +45,9 @@ fn messages_reach_clients_on_all_nodes() {
     let found = cluster.expect(0, "GET /v1/clients/3/connections", None, 200).json();
     let connections = found["connections"].as_array().unwrap();
     assert_eq!((&found["client"], connections.len()), (&json!("3"), 1), "{found}");
+    assert_eq!((&found["server"], &connections[0]["away"]), (&json!("a"), &json!(false)));
+    let found = cluster.expect(1, "GET /v1/clients/3/connections", None, 200).json();
+    assert_eq!(found["connections"][0]["away"], Value::Null, "only its node knows: {found}");
     eventually("every node speaks", || {
         let nodes = cluster.expect(1, "GET /v1/nodes", None, 200).json();
         let nodes = nodes["nodes"].as_array().unwrap().clone();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imcore::{ClientId, ConnectionInfo, Error, ErrorKind, ImClient};
+use imcore::{ClientId, ConnectionInfo, Error, ErrorKind, ImClient, server::Vitals};
 
 /// The broker is busy with looks of this node for at most this fraction of the time.
 const SHARE: u32 = 10;
@@ -27,6 +27,8 @@ const ANSWERS: usize = 64;
 /// The looks of one node.
 pub(crate) struct Lookups {
     im: ImClient,
+    /// The node of this process, which knows more of its own connections.
+    own: Option<(String, Vitals)>,
     state: Mutex<State>,
     /// Told when a look has ended.
     ended: Condvar,
@@ -53,7 +55,18 @@ impl Lookups {
             waiting: 0,
             answers: Vec::new(),
         };
-        Lookups { im, state: Mutex::new(state), ended: Condvar::new() }
+        Lookups { im, own: None, state: Mutex::new(state), ended: Condvar::new() }
+    }
+
+    /// The same, beside the node of that name.
+    pub(crate) fn beside(self, node: &str, vitals: Vitals) -> Lookups {
+        Lookups { own: Some((node.to_owned(), vitals)), ..self }
+    }
+
+    /// Whether the client of a connection is away and waited for. Its node alone knows: `None` if that is another one.
+    pub(crate) fn is_away(&self, connection: &ConnectionInfo) -> Option<bool> {
+        let (node, vitals) = self.own.as_ref()?;
+        (*node == connection.node).then(|| vitals.is_away(connection.number))
     }
 
     /// The helper that looks.

@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
     let im = config.im_client(node.server(), api_broker(&settings, &broker)?)?;
     let Config { hosts, admin_token, api_key, .. } = config;
     let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
-    let lookups = Arc::new(Lookups::new(im));
+    let lookups = Arc::new(Lookups::new(im).beside(node.server(), node.vitals()));
     let api_site = Arc::new(Api::new(Arc::clone(&lookups), access, config.idempotency));
     let access = Access::new("admin", "admin_token", admin_token.clone(), config.admin, hosts)?;
     let admin_site = Arc::new(Site::new(

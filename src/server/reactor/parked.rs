@@ -179,6 +179,7 @@ impl<S: Socket> Reactor<S> {
         self.pass_for_parked();
         let until = self.parking.clock + estate.keep.ticks();
         let dropped = estate.bound(self.limits.outbox_bytes);
+        self.parts.pulse.away.add(estate.number);
         let key = PARKED | self.parking.insert(estate, until) as Key;
         self.settle_dropped(CloseReason::Expired, dropped);
         self.count_parked();
@@ -216,6 +217,7 @@ impl<S: Socket> Reactor<S> {
     /// Takes a parked client out, which has come back and stays in the hub.
     pub(super) fn take_parked(&mut self, key: Key) -> Option<Estate> {
         let parked = self.parking.remove(key)?;
+        self.parts.pulse.away.remove(parked.estate.number);
         self.count_parked();
         Some(parked.estate)
     }

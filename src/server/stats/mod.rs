@@ -3,6 +3,7 @@
 //! What is counted stands in `table`. Loops write `counters`, threads that call the broker write `calls`; `pulse` holds both and what else threads say of
 //! themselves, `snapshot` is all of it at one moment, `vitals` what any thread may ask, `prometheus` its text.
 
+pub(crate) mod away;
 pub(super) mod calls;
 pub(super) mod counters;
 pub(super) mod prometheus;

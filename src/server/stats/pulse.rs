@@ -1,7 +1,7 @@
 //! What the threads of a node say of themselves: the end that writes. `vitals` is the end that reads.
 //!
 //! Written with relaxed atomics: counters in the loops, each thread its own, the rest once per call to the broker. Its
-//! locks are taken while a node starts and by readers alone.
+//! locks are taken while a node starts and by readers alone, but for that of `away`.
 
 use std::{
     sync::{
@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    away::Away,
     calls::{Call, CallStats, CallTimes},
     counters::Counters,
     snapshot::ServerStats,
@@ -36,6 +37,8 @@ pub(crate) struct Pulse {
     pub(crate) failure: Failure,
     /// Whether all threads turn.
     pub(crate) heartbeats: Heartbeats,
+    /// Whose clients are waited for.
+    pub(crate) away: Away,
     counters: Mutex<Vec<Arc<Counters>>>,
     inboxes: Mutex<Vec<Arc<Depth>>>,
     calls: [CallTimes; Call::ALL.len()],

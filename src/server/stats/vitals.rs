@@ -94,6 +94,12 @@ impl Vitals {
         ServerStats { tls_expiry, ..self.pulse.read() }
     }
 
+    /// Whether the client of one of this node's connections, by its [number](crate::ConnectionInfo::number), is away and waited for:
+    /// it counts as online all the while. False of connections that are not known here, as those of other nodes.
+    pub fn is_away(&self, connection: u64) -> bool {
+        self.pulse.away.has(connection)
+    }
+
     /// What the node tells others of itself with each renewal of its lease, as of now. Asks nobody.
     pub fn status(&self) -> NodeStatus {
         let stats = self.stats();

@@ -71,7 +71,8 @@ impl Cluster {
         let online = !open.is_empty() || self.im.is_online(client)?;
         let shown = |connection: &ConnectionInfo| {
             let meta = connection.meta.as_deref().map(cut);
-            json!({ "number": connection.number, "meta": meta })
+            let away = self.lookups.is_away(connection);
+            json!({ "number": connection.number, "meta": meta, "away": away })
         };
         let text = json!({
             "client": client.to_string(),

@@ -143,7 +143,10 @@ pub(super) fn get_client(call: &Call) -> Outcome {
 pub(super) fn list_connections(call: &Call) -> Outcome {
     let client = call.client(0)?;
     let open = call.lookups.connections(client)?;
-    let entry = |open: &ConnectionInfo| json!({ "number": open.number, "meta": open.meta });
+    let entry = |open: &ConnectionInfo| {
+        let away = call.lookups.is_away(open);
+        json!({ "number": open.number, "meta": open.meta, "away": away })
+    };
     let connections: Vec<_> = open.iter().map(entry).collect();
     let server = call.im.node_of(client);
     let body =

@@ -61,9 +61,11 @@ function card(client) {
     el("span", "dim", `lives on ${client.server}`), actions);
   const parts = [who];
   if (count) {
-    const body = el("tbody", "", ...connections.map(({ number, meta }) =>
-      el("tr", "", el("td", "", `conn ${number}`), el("td", meta == null ? "zero" : "", el("div", "meta", meta ?? "no note")))));
+    const body = el("tbody", "", ...connections.map(({ number, meta, away }) =>
+      el("tr", "", el("td", "", `conn ${number}`), el("td", away ? "warn" : "", away ? "away, waited for" : ""),
+        el("td", meta == null ? "zero" : "", el("div", "meta", meta ?? "no note")))));
     parts.push(heading(count, connections.length, "connection"), el("table", "devices", body));
+    if (connections.some(({ away }) => away == null)) parts.push(el("p", "dim", `Which of them are away and waited for is told by the page of ${client.server}.`));
   } else if (client.online) {
     parts.push(el("p", "dim", "Its connections are not on this node: another fleet holds them, or a .NET node."));
   }
