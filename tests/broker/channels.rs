@@ -10,7 +10,7 @@ use testkit::eventually;
 
 use crate::world::{LONG, closed, id, opened, sorted};
 
-behaviour!(the_last_close_leaves_channels, |world| {
+told_behaviour!(the_last_close_leaves_channels, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
@@ -33,7 +33,7 @@ pub(crate) fn overdue(broker: &dyn Broker, what: &str, mut condition: impl FnMut
     });
 }
 
-behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
+told_behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
     let broker = world.broker();
     let mut limits = JoinLimits::default();
     limits.channels_per_client = 3;
@@ -52,7 +52,7 @@ behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
     broker.join(&[(id(1), "e")]).unwrap();
 });
 
-behaviour!(memberships_of_clients_that_never_come_end, |world| {
+told_behaviour!(memberships_of_clients_that_never_come_end, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -71,7 +71,7 @@ behaviour!(memberships_of_clients_that_never_come_end, |world| {
     assert_eq!(broker.channel_members("a").unwrap(), []);
 });
 
-behaviour!(very_many_channels_are_left_in_steps, |world| {
+told_behaviour!(very_many_channels_are_left_in_steps, |world| {
     const CHANNELS: usize = 40_000;
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -96,7 +96,7 @@ behaviour!(very_many_channels_are_left_in_steps, |world| {
 });
 
 // A node was taken for dead and is not: what its clients have left by that is brought back.
-behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
+told_behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
     let broker = world.broker();
     let lapsing = Duration::from_millis(50);
     let mut session = broker.begin_session("n1", lapsing, true).unwrap();
@@ -139,7 +139,7 @@ behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
 });
 
 // Tickets that are out, and those that were taken, keep channels for ten seconds.
-behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
+told_behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let ticket = |client| Ticket::new(id(client), Some("m"));
@@ -163,7 +163,7 @@ behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
     overdue(&*broker, "1 has left", || members() == [id(2)]);
 });
 
-behaviour!(joining_and_leaving, |world| {
+told_behaviour!(joining_and_leaving, |world| {
     let broker = world.broker();
     broker.join(&[(id(1), "a"), (id(2), "a"), (id(1), "b"), (id(1), "a")]).unwrap();
     broker.join(&[(id(1), "a")]).unwrap();
@@ -181,7 +181,7 @@ behaviour!(joining_and_leaving, |world| {
     assert_eq!(broker.channels_of(&[id(1)]).unwrap(), [Vec::<String>::new()]);
 });
 
-behaviour!(any_channel_name_will_do, |world| {
+told_behaviour!(any_channel_name_will_do, |world| {
     let broker = world.broker();
     let names = [
         "群聊1",
@@ -210,7 +210,7 @@ behaviour!(any_channel_name_will_do, |world| {
     assert_eq!(broker.channels().unwrap(), []);
 });
 
-behaviour!(the_system_is_hidden, |world| {
+told_behaviour!(the_system_is_hidden, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
@@ -219,7 +219,7 @@ behaviour!(the_system_is_hidden, |world| {
     assert_eq!(broker.channel_members("a").unwrap(), [id(4)]);
 });
 
-behaviour!(clearing_a_channel_keeps_who_is_online, |world| {
+told_behaviour!(clearing_a_channel_keeps_who_is_online, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(250))]).unwrap();

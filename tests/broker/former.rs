@@ -43,7 +43,7 @@ fn left(former: &Former) -> Vec<(u64, i64, bool)> {
     sorted(all.collect())
 }
 
-behaviour!(a_session_whose_lease_stands_is_taken_over_with_all_it_holds, |world| {
+told_behaviour!(a_session_whose_lease_stands_is_taken_over_with_all_it_holds, |world| {
     let broker = world.broker();
     let changes = [opened(1, id(1)), resumable(2, id(2), None), resumable(3, id(3), None)];
     let mut former = session(&*broker, LONG, &changes);
@@ -71,7 +71,7 @@ behaviour!(a_session_whose_lease_stands_is_taken_over_with_all_it_holds, |world|
     );
 });
 
-behaviour!(each_connection_of_an_ended_session_is_held_for_its_own_time, |world| {
+told_behaviour!(each_connection_of_an_ended_session_is_held_for_its_own_time, |world| {
     let broker = world.broker();
     let keep = |seconds| Some(Duration::from_secs(seconds));
     let changes = [
@@ -100,7 +100,7 @@ behaviour!(each_connection_of_an_ended_session_is_held_for_its_own_time, |world|
     assert_eq!(broker.reap(10).unwrap(), 0);
 });
 
-behaviour!(a_node_taken_for_dead_leaves_those_who_can_resume, |world| {
+told_behaviour!(a_node_taken_for_dead_leaves_those_who_can_resume, |world| {
     let broker = world.broker();
     let changes = [opened(1, id(1)), resumable(2, id(2), None)];
     let mut dead = session(&*broker, Duration::from_millis(100), &changes);
@@ -119,7 +119,7 @@ behaviour!(a_node_taken_for_dead_leaves_those_who_can_resume, |world| {
     assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
 });
 
-behaviour!(what_is_superseded_or_discarded_is_not_held, |world| {
+told_behaviour!(what_is_superseded_or_discarded_is_not_held, |world| {
     let broker = world.broker();
     let superseded = session(&*broker, LONG, &[resumable(1, id(1), None)]);
     let now = broker.begin_session("n1", LONG, true).unwrap();
@@ -138,7 +138,7 @@ behaviour!(what_is_superseded_or_discarded_is_not_held, |world| {
     broker.report(&mut last, &[closed(2)]).unwrap();
 });
 
-behaviour!(one_of_many_takes_a_session_over, |world| {
+told_behaviour!(one_of_many_takes_a_session_over, |world| {
     const CONNECTIONS: u64 = 3000;
     let broker = world.broker();
     let changes: Vec<_> = (1..=CONNECTIONS)
@@ -170,7 +170,7 @@ fn at_once<T: Send>(world: &World, act: impl Fn(Arc<dyn Broker>) -> Option<T> + 
     })
 }
 
-behaviour!(the_held_do_not_hide_the_others, |world| {
+told_behaviour!(the_held_do_not_hide_the_others, |world| {
     const HELD: u64 = 2000;
     let broker = world.broker();
     let mut changes: Vec<_> =
@@ -187,7 +187,7 @@ behaviour!(the_held_do_not_hide_the_others, |world| {
     assert_eq!(broker.online_clients().unwrap().len(), HELD as usize);
 });
 
-behaviour!(who_has_lost_its_session_takes_back_that_one_alone, |world| {
+told_behaviour!(who_has_lost_its_session_takes_back_that_one_alone, |world| {
     let broker = world.broker();
     let changes = [opened(1, id(1)), resumable(2, id(2), None)];
     let lapse = |session: &Session| {

@@ -29,6 +29,18 @@ macro_rules! behaviour {
     };
 }
 
+/// As `behaviour!`, also on a Redis on which no script may publish.
+macro_rules! told_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        on_each!(
+            $name, $world, $body,
+            memory: memory,
+            #[cfg(feature = "redis")] redis: redis,
+            #[cfg(feature = "redis")] redis_aside: redis_aside
+        );
+    };
+}
+
 /// As `behaviour!`, also with a log on Redis, and in the other ways in which joins become known there.
 macro_rules! logged_behaviour {
     ($name:ident, |$world:ident| $body:block) => {

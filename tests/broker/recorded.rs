@@ -299,7 +299,7 @@ fn a_report_that_arrives_late_has_no_effect() {
     broker.report(&mut session, &[opened(1, id(7))]).unwrap();
     cmd("ECHO").arg("sent").exec(&mut admin).unwrap();
     let sent = monitor.until("sent");
-    let [late] = &sent[..] else { panic!("{sent:?}") };
+    let [.., late] = &sent[..] else { panic!("{sent:?}") };
     broker.report(&mut session, &[closed(1)]).unwrap();
     let mut again = redis::Cmd::new();
     late.iter().for_each(|word| {

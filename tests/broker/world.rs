@@ -60,6 +60,15 @@ impl World {
         World { kind: Kind::Redis { url: testkit::Redis::shared().url(), options } }
     }
 
+    /// On a Redis on which no script may publish.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_aside() -> Self {
+        use testkit::poor::{Poor, without_publish};
+
+        let poor = Poor::start_with(testkit::Redis::shared().port, |_| None, without_publish);
+        World { kind: Kind::Redis { url: poor.url(), options: fresh_options() } }
+    }
+
     /// With a log, and sessions of the nodes, without which nothing is logged for them.
     #[cfg(feature = "redis")]
     pub(crate) fn redis_with_log() -> Self {

@@ -3,7 +3,7 @@
 use imcore::{ImClient, Message};
 use testkit::{
     Imserver, Redis, eventually, outcome,
-    poor::{Poor, Rule},
+    poor::{Poor, Rule, without_publish},
     ws::Client,
 };
 
@@ -13,17 +13,20 @@ struct Vendor {
     #[expect(dead_code, reason = "for whoever reads the table")]
     document: &'static str,
     refuses: Rule,
+    /// Whether a script may publish.
+    scripts_publish: bool,
     /// Whether keyspace notifications are on, which its users may choose.
     notifies: bool,
     /// How joins become known, or what is said instead.
     outcome: Result<&'static str, &'static [&'static str]>,
 }
 
-const VENDORS: [Vendor; 7] = [
+const VENDORS: [Vendor; 8] = [
     Vendor {
         name: "Redis, Valkey",
         document: "https://valkey.io/commands/client-tracking",
         refuses: |_| None,
+        scripts_publish: true,
         notifies: true,
         outcome: Ok("CLIENT TRACKING"),
     },
@@ -34,6 +37,7 @@ const VENDORS: [Vendor; 7] = [
             is(words, "CLIENT TRACKING")
                 .then_some("ERR CLIENT TRACKING with REDIRECT is not supported")
         },
+        scripts_publish: true,
         notifies: true,
         outcome: Ok("keyspace notifications"),
     },
@@ -41,6 +45,7 @@ const VENDORS: [Vendor; 7] = [
         name: "Tencent Cloud",
         document: "https://cloud.tencent.com/document/product/239/122188",
         refuses: tencent,
+        scripts_publish: true,
         notifies: true,
         outcome: Ok("keyspace notifications"),
     },
@@ -48,6 +53,7 @@ const VENDORS: [Vendor; 7] = [
         name: "Tencent Cloud, as it comes",
         document: "https://cloud.tencent.com/document/product/239/122188",
         refuses: tencent,
+        scripts_publish: true,
         notifies: false,
         outcome: Ok("notices of helpers"),
     },
@@ -62,8 +68,17 @@ const VENDORS: [Vendor; 7] = [
             ),
             () => None,
         },
+        scripts_publish: true,
         notifies: true,
         outcome: Err(&["keys that a script does not declare", "script_check_enable 0"]),
+    },
+    Vendor {
+        name: "Alibaba Cloud, cluster, script_check_enable 0",
+        document: "https://www.alibabacloud.com/help/en/redis/support/usage-of-lua-scripts",
+        refuses: |words| is(words, "CLIENT ID").then_some("ERR unknown command 'CLIENT'"),
+        scripts_publish: false,
+        notifies: false,
+        outcome: Ok("notices of helpers"),
     },
     Vendor {
         name: "Dragonfly",
@@ -74,6 +89,7 @@ const VENDORS: [Vendor; 7] = [
             () if has_undeclared_keys(words) => Some("ERR script tried accessing undeclared key"),
             () => None,
         },
+        scripts_publish: true,
         notifies: false,
         outcome: Err(&["keys that a script does not declare", "--default_lua_flags"]),
     },
@@ -81,6 +97,7 @@ const VENDORS: [Vendor; 7] = [
         name: "Dragonfly, as it is told to be",
         document: "https://www.dragonflydb.io/docs/managing-dragonfly/scripting",
         refuses: |words| is(words, "CLIENT TRACKING").then_some("ERR syntax error"),
+        scripts_publish: true,
         notifies: false,
         outcome: Ok("notices of helpers"),
     },
@@ -115,10 +132,13 @@ fn has_undeclared_keys(words: &[String]) -> bool {
 
 #[test]
 fn what_can_work_works_and_what_cannot_is_said_in_one_sentence() {
-    for Vendor { name, refuses, notifies, outcome: expected, .. } in VENDORS {
+    for Vendor { name, refuses, scripts_publish, notifies, outcome: expected, .. } in VENDORS {
         let events = if notifies { "Kgh" } else { "" };
         let redis = Redis::start_with(&["--notify-keyspace-events", events]);
-        let poor = Poor::start(redis.port, refuses);
+        let poor = match scripts_publish {
+            true => Poor::start(redis.port, refuses),
+            false => Poor::start_with(redis.port, refuses, without_publish),
+        };
         let url = poor.url();
         match expected {
             Ok(way) => works(name, &redis, &url, way),

@@ -2,7 +2,10 @@
 //!
 //! Used on many threads at once; holds no state of clients or nodes.
 
-use std::{collections::HashSet, sync::Mutex};
+use std::{
+    collections::HashSet,
+    sync::{Mutex, OnceLock},
+};
 
 use redis::{Pipeline, Value};
 
@@ -29,6 +32,8 @@ pub(super) struct Backend {
     pub(super) appending: Appending,
     /// Nodes of which was said that nobody serves them, or that were found to be served.
     pub(super) unserved: Mutex<HashSet<String>>,
+    /// Whether no script may publish; unknown before a node has asked.
+    pub(super) sets_aside: OnceLock<bool>,
     /// Connections for lists, which must not keep the others waiting.
     pub(super) reads: Pool,
     /// The one connection for walks through all connections of a node.
@@ -46,6 +51,7 @@ impl Backend {
             gather: Gather::new((options.pool_size / LANES).max(1)),
             appending: Appending::default(),
             unserved: Mutex::default(),
+            sets_aside: OnceLock::new(),
             reads: Pool::new(options.read_pool_size),
             walks: Pool::new(1),
             options,

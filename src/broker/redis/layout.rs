@@ -51,6 +51,16 @@ impl Layout {
         format!("{}Server?", self.key)
     }
 
+    /// List, ours: topics and what is to be published on them, in turn, where no script may publish.
+    pub(super) fn untold_key(&self) -> String {
+        format!("{}Untold", self.key)
+    }
+
+    /// Number, ours: how often something of [`untold_key`](Self::untold_key) was published, and taken from there.
+    pub(super) fn told_key(&self) -> String {
+        format!("{}Told", self.key)
+    }
+
     /// Topic of "a connection opened".
     pub(super) fn online_topic(&self) -> String {
         format!("evt_{}Online", self.topic)

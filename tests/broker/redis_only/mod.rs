@@ -10,6 +10,7 @@ mod notice;
 mod oracle;
 mod sentinel;
 mod settings;
+mod untold;
 
 use imcore::{Error, ErrorKind, broker::RedisBroker};
 use redis::{Connection, cmd};

@@ -40,12 +40,6 @@ fn needs(key: &str, topic: &str, log: bool) -> Vec<Need> {
             "allow them (Alibaba Cloud: script_check_enable 0; Dragonfly: \
              --default_lua_flags=allow-undeclared-keys), or take a Redis that is no cluster",
         ),
-        (
-            script("return redis.call('PUBLISH', ARGV[1], '')", topic),
-            "PUBLISH in a script",
-            "whoever comes and goes is told of once",
-            "take a Redis that is no cluster and has no proxy in front of it",
-        ),
         (on_key("GETDEL"), "GETDEL", "a ticket is taken once", NEWER),
         (on_key("HRANDFIELD"), "HRANDFIELD", "dead nodes are cleared away in steps", NEWER),
     ];
@@ -54,6 +48,8 @@ fn needs(key: &str, topic: &str, log: bool) -> Vec<Need> {
         range.arg("-").arg("+").arg("COUNT").arg(1);
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg("return 1");
+        let publish = script("return redis.call('PUBLISH', ARGV[1], '')", topic);
+        needs.push((publish, "PUBLISH in a script", "the log is written", "leave the log off"));
         needs.push((range, "XRANGE", "the log is read", "leave the log off"));
         needs.push((load, "SCRIPT LOAD", "the log is written", "leave the log off"));
     }

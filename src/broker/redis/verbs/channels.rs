@@ -20,6 +20,9 @@ use crate::{
 /// Members looked at by one run of the clearing script.
 const CLEAR_CHUNK: usize = 100;
 
+/// What a script answers that was not allowed to publish whose channels it has changed.
+const UNTOLD: Value = Value::Int(2);
+
 impl Backend {
     pub(crate) fn join_within(
         &self,
@@ -49,13 +52,30 @@ impl Backend {
     ) -> Result<Vec<Value>> {
         let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
         let layout = &self.layout;
-        self.each(&named, |pipeline, (client, channel)| {
+        let replies = self.each(&named, |pipeline, (client, channel)| {
             pipeline.cmd("EVAL").arg(script).arg(3);
             pipeline.arg(layout.channel_key(channel)).arg(layout.client_key(*client));
             pipeline.arg(layout.channel_list_key()).arg(client.to_string()).arg(*channel);
             pipeline.arg(layout.prefix());
             more(pipeline);
-        })
+        })?;
+        let changed = named.iter().zip(&replies).filter(|(_, reply)| **reply == UNTOLD);
+        self.tell_changed(changed.map(|((client, _), _)| client.to_string().into_bytes()));
+        Ok(replies)
+    }
+
+    /// Tells nodes whose channels have changed, where scripts may not. That is all the same to most nodes, and the others
+    /// find it out a moment later: what is not told is no failure.
+    fn tell_changed(&self, clients: impl Iterator<Item = Vec<u8>>) {
+        let clients: Vec<_> = clients.collect();
+        let topic = self.layout.changed_topic();
+        let notices: Vec<_> = clients.chunks(PIPELINE).map(|clients| clients.join(&b' ')).collect();
+        let told = self.each(&notices, |pipeline, notice| {
+            pipeline.cmd("PUBLISH").arg(&topic).arg(notice);
+        });
+        if let Err(error) = told {
+            log::debug!(reason:% = error; "whose channels have changed was not told: {error}");
+        }
     }
 
     pub(crate) fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
@@ -89,7 +109,7 @@ impl Backend {
         // Fields that are no ids go too, so they are kept as bytes.
         let members = self.fields(&layout.channel_key(channel))?;
         let chunks: Vec<_> = members.chunks(CLEAR_CHUNK).collect();
-        self.each(&chunks, |pipeline, members| {
+        let replies = self.each(&chunks, |pipeline, members| {
             pipeline.cmd("EVAL").arg(&*scripts::CLEAR).arg(3).arg(layout.channel_key(channel));
             pipeline.arg(layout.online_key()).arg(layout.channel_list_key());
             pipeline.arg(layout.prefix()).arg(channel);
@@ -97,6 +117,8 @@ impl Backend {
                 pipeline.arg(member);
             });
         })?;
+        let changed = chunks.iter().zip(&replies).filter(|(_, reply)| **reply == UNTOLD);
+        self.tell_changed(changed.flat_map(|(members, _)| members.iter().cloned()));
         Ok(())
     }
 

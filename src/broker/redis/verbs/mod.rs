@@ -15,6 +15,7 @@ mod requests;
 mod scripts;
 mod settled;
 mod tickets;
+mod untold;
 
 use std::time::Duration;
 

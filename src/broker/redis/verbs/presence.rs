@@ -180,6 +180,13 @@ impl Backend {
     }
 
     pub(crate) fn reap(&self, limit: usize) -> Result<usize> {
+        let closed = self.reap_ended(limit)?;
+        self.tell_untold()?;
+        Ok(closed)
+    }
+
+    fn reap_ended(&self, limit: usize) -> Result<usize> {
+        let script = self.eventful(&scripts::REAP)?;
         let layout = &self.layout;
         let ended = self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::ENDED).arg(1).arg(layout.sessions_key());
@@ -191,7 +198,7 @@ impl Backend {
             loop {
                 let chunk = REAP_CHUNK.min(limit - closed);
                 let step = self.one(|pipeline| {
-                    self.presence_script(pipeline, &scripts::REAP);
+                    self.presence_script(pipeline, script);
                     pipeline.arg(layout.offline_topic()).arg(&session).arg(chunk);
                 })?;
                 let mut step = reply::items(step).into_iter().map(reply::number);
@@ -208,18 +215,23 @@ impl Backend {
 
     /// Ends some memberships that are overdue; whether there are more.
     pub(crate) fn leave_overdue(&self) -> Result<bool> {
-        let more = self.one(|pipeline| self.presence_script(pipeline, &scripts::OVERDUE))?;
+        let script = self.eventful(&scripts::OVERDUE)?;
+        let more = self.one(|pipeline| self.presence_script(pipeline, script))?;
+        // Whatever a process has left untold that is no more is told by this.
+        self.tell_untold()?;
         Ok(reply::number(more) == 1)
     }
 
     pub(crate) fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
         let chunk = &clients[..clients.len().min(REJOIN_CHUNK)];
+        let script = self.eventful(&scripts::REJOIN)?;
         let done = self.one(|pipeline| {
-            self.presence_script(pipeline, &scripts::REJOIN);
+            self.presence_script(pipeline, script);
             chunk.iter().for_each(|client| {
                 pipeline.arg(client.to_string());
             });
         })?;
+        self.tell_untold()?;
         Ok(reply::number(done).clamp(0, chunk.len() as i64) as usize)
     }
 

@@ -141,12 +141,13 @@ impl Backend {
 
     /// Reports some changes; whether they have ended more memberships than one run may.
     fn report_part(&self, session: &mut Session, changes: &[Told]) -> Result<bool> {
+        let script = self.eventful(&scripts::REPORT)?;
         let chunks: Vec<_> = changes.chunks(REPORT_CHUNK).zip(1..).collect();
         let kinds = changes.iter().map(Told::kind).collect();
         let sent = session.reports.send(kinds, chunks.len() as u64);
         let acknowledged = session.reports.acknowledged();
         let replies = self.each(&chunks, |pipeline, (chunk, number)| {
-            self.presence_script(pipeline, &scripts::REPORT);
+            self.presence_script(pipeline, script);
             pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
             pipeline.arg(&session.id).arg(acknowledged).arg(sent + number);
             for told in *chunk {
@@ -163,6 +164,7 @@ impl Backend {
             }
         })?;
         replies.iter().try_for_each(|reply| check_known(session, reply))?;
+        self.tell_untold()?;
         session.reports.answered();
         Ok(replies.contains(&Value::Int(2)))
     }

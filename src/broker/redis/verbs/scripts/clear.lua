@@ -1,7 +1,7 @@
 -- KEYS: channel, online, list. ARGV: prefix, channel, then members to look at.
 --
 -- Leaves for each member that is not online; the check and the leave are one step, so a client that
--- comes online meanwhile is never thrown out.
+-- comes online meanwhile is never thrown out. Returns 2 as `join`.
 for i = 3, #ARGV do
   local online = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or 0)
   if (online or 0) <= 0 and redis.call('HDEL', KEYS[1], ARGV[i]) == 1 then
@@ -12,4 +12,4 @@ for i = 3, #ARGV do
     changed(ARGV[i])
   end
 end
-return 1
+return untold and 2 or 1

@@ -1,6 +1,6 @@
 -- KEYS: channel, client, list. ARGV: id, channel, prefix, channels that one client may be in (0 is no
 -- limit), life in ms of a membership of a client that is not online (0 is no end). Returns 0, having
--- done nothing, if the client is in as many channels as it may be.
+-- done nothing, if the client is in as many channels as it may be; 2 if the change is to be told by the caller.
 --
 -- The original's join. Of a client that is not online it is then written down that it may never come. If it
 -- is leaving already, this channel is kept: it was joined after the close.
@@ -25,4 +25,4 @@ if (tonumber(redis.call('HGET', P .. 'Online', id) or '') or 0) <= 0 then
     redis.call('EXPIRE', P .. 'Absent', 3600)
   end
 end
-return 1
+return untold and 2 or 1

@@ -94,6 +94,6 @@ local function close(session, connection, topic, how)
     redis.call('HDEL', P .. 'Online', client)
     depart(client, how)
   end
-  if topic then redis.call('PUBLISH', topic, string.sub(record, cut + 1)) end
+  if topic then tell(topic, string.sub(record, cut + 1)) end
   return 1
 end

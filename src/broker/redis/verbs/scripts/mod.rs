@@ -16,6 +16,30 @@ macro_rules! script {
     };
 }
 
+/// A script about presence, which has something to tell.
+pub(super) struct Eventful {
+    /// Publishes it.
+    pub(super) publishes: String,
+    /// Puts it aside, for servers on which no script may publish.
+    pub(super) sets_aside: String,
+}
+
+macro_rules! eventful {
+    ($name:ident, $file:literal) => {
+        pub(super) static $name: LazyLock<Eventful> = LazyLock::new(|| {
+            let of = |tell: &[&str]| {
+                let common = [include_str!("clock.lua"), include_str!("leaving.lua")];
+                let own = include_str!(concat!($file, ".lua"));
+                compact(&[&["local P = ARGV[1]"], tell, &common, &[own]].concat())
+            };
+            Eventful {
+                publishes: of(&[include_str!("changed.lua"), include_str!("tell.lua")]),
+                sets_aside: of(&[include_str!("aside.lua")]),
+            }
+        });
+    };
+}
+
 script!(ADOPT, P = 1, "adopt");
 script!(APPEND, P = 1, "trim", "settle", "append");
 script!(BEGIN, "begin");
@@ -29,13 +53,14 @@ script!(FIND, "find");
 script!(JOIN, P = 3, "changed", "join");
 script!(LAPSED, "lapsed");
 script!(LEAVE, P = 3, "changed", "leave");
-script!(OVERDUE, P = 1, "changed", "clock", "leaving", "overdue");
-script!(REAP, P = 1, "changed", "clock", "leaving", "reap");
-script!(REJOIN, P = 1, "changed", "clock", "leaving", "rejoin");
 script!(RENEW, "renew");
-script!(REPORT, P = 1, "changed", "clock", "leaving", "report");
 script!(TAKING, P = 1, "clock", "taking");
 script!(VOID, P = 1, "clock", "void");
+
+eventful!(OVERDUE, "overdue");
+eventful!(REAP, "reap");
+eventful!(REJOIN, "rejoin");
+eventful!(REPORT, "report");
 
 /// The texts behind each other, without comments and indentation: a script travels with each call.
 fn compact(texts: &[&str]) -> String {

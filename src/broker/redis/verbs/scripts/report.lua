@@ -40,7 +40,7 @@ for i = 7, #ARGV, 5 do
         redis.call('ZADD', P .. 'Resumable' .. session, keep ~= '' and keep or usual_keep(), connection)
         some_resumable, more_resumable = true, true
       end
-      if what ~= 'r' then redis.call('PUBLISH', ARGV[2], text) end
+      if what ~= 'r' then tell(ARGV[2], text) end
     end
     if tag ~= '' then redis.call('ZREM', P .. 'Coming' .. client, tag) end
   else
