@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs the crates as a registry would get them, and checks what is in them: metadata, files, and a build of the library
-# that sends a message. Asks no registry.
+# Packs the crates as a registry would get them, and checks what is in them: metadata, licences, files, and a build
+# of the library that sends a message. Asks a registry only for what Cargo.lock names.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -10,7 +10,16 @@ scripts/install-missing python3=python3
 cargo fetch --locked
 
 step "metadata"
-PYTHONDONTWRITEBYTECODE=1 python3 tests/package/metadata.py
+export PYTHONDONTWRITEBYTECODE=1
+python3 tests/package/metadata.py
+
+step "licences, bans, sources; the notices of others"
+python3 tests/package/deny.py
+if ! scripts/components notices | diff -q THIRD-PARTY.txt - >/dev/null; then
+    echo "THIRD-PARTY.txt is not of this Cargo.lock: scripts/components notices > THIRD-PARTY.txt" >&2
+    exit 1
+fi
+scripts/components sbom >/dev/null
 
 step "packages"
 # Uncommitted changes are somebody's work, not this check's matter. Targets that no package holds are left out of it.
