@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the rest of deploy/: the systemd unit, kernel settings, and the image and the Compose file without a container
-# engine. Needs Debian or a relative of it, and a Rust toolchain; installs the rest. What needs more than it may have
+# Checks the rest of deploy/: the systemd unit, kernel settings, a release, and the image and the Compose file without a
+# container engine. Needs Debian or a relative of it, and a Rust toolchain; installs the rest. What needs more than it may have
 # here says SKIPPED, unless IMCORE_DEPLOY=required.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -20,7 +20,7 @@ must_be_static() {
 }
 
 scripts/install-missing redis-server=redis-server openssl=openssl systemd-analyze=systemd ip=iproute2 \
-    sysctl=procps python3=python3 git=git
+    sysctl=procps python3=python3 git=git node=nodejs npm=npm strip=binutils
 export PYTHONDONTWRITEBYTECODE=1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -28,7 +28,7 @@ trap 'rm -rf "$scratch"' EXIT
 step "every setting in deploy/ is one that the program has"
 cargo build --locked --quiet --bin imserver
 target/debug/imserver --help >"$scratch/help"
-for file in deploy/imserver.env deploy/docker-compose.yml deploy/Dockerfile; do
+for file in deploy/imserver.env deploy/docker-compose.yml deploy/Dockerfile deploy/debian/imserver.env; do
     for name in $(grep -oE 'IMSERVER_[A-Z_]+' "$file" | sort -u); do
         grep -q "env: $name" "$scratch/help" || { echo "$file: $name is no setting of imserver" >&2; exit 1; }
     done
@@ -76,6 +76,14 @@ else
     must_be_static "$scratch/image/imserver"
     unshare --mount --net --pid --fork --kill-child --mount-proc \
         python3 tests/deploy/play.py "$scratch/image" "$scratch/compose.json"
+fi
+
+step "a release"
+if [ ! -x "$scratch/image/imserver" ]; then
+    skip "this needs the image"
+else
+    unshare --mount --net --pid --fork --kill-child --mount-proc \
+        python3 tests/deploy/release.py "$scratch/image/imserver"
 fi
 
 step "the program with musl, where its target is installed"
