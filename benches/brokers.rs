@@ -91,6 +91,16 @@ fn hops(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
     group.finish();
 }
 
+/// The connection of a client of its own.
+fn opened(connection: u64) -> PresenceChange {
+    let ticket = Ticket::new((connection as i64).into(), None);
+    PresenceChange::Opened { connection, ticket, resumable: false }
+}
+
+fn closed(connection: u64) -> PresenceChange {
+    PresenceChange::Closed { connection, reason: "peer" }
+}
+
 /// What a connect costs at the broker: a ticket put and taken, a connection opened and closed.
 fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
     const BATCH: u64 = 64;
@@ -116,16 +126,8 @@ fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
         bencher.iter(|| {
             let numbers = next..next + BATCH;
             next += BATCH;
-            let opened: Vec<_> = numbers
-                .clone()
-                .map(|connection| PresenceChange::Opened {
-                    connection,
-                    ticket: Ticket::new((connection as i64).into(), None),
-                    resumable: false,
-                })
-                .collect();
-            let closed: Vec<_> =
-                numbers.map(|connection| PresenceChange::Closed { connection }).collect();
+            let opened: Vec<_> = numbers.clone().map(opened).collect();
+            let closed: Vec<_> = numbers.map(closed).collect();
             broker.report(&mut session, &opened).expect("the broker is there");
             broker.report(&mut session, &closed).expect("the broker is there");
         });
@@ -150,6 +152,16 @@ fn redis(criterion: &mut Criterion) {
     for (name, broker) in [("without", broker), ("with", with_log(&server, "measured"))] {
         println!("CPU of Redis per message, {name} a log: {:.2} us", redis_cpu(&server, &broker));
     }
+    for (name, events) in [("without", 0), ("with", 1_000_000)] {
+        let options = RedisOptions { prefix: name.into(), events, ..RedisOptions::default() };
+        let broker = RedisBroker::open(&server.url(), options).expect("a usable address");
+        for at_once in [1, 64] {
+            let cpu = presence_cpu(&server, &broker, at_once);
+            println!(
+                "CPU of Redis to open and close, {at_once} at once, {name} events: {cpu:.2} us"
+            );
+        }
+    }
 }
 
 /// A broker with a log, under a prefix of its own, where a session serves the node.
@@ -165,19 +177,37 @@ fn redis_cpu(server: &Redis, broker: &dyn Broker) -> f64 {
     const BATCHES: usize = 2000;
     let (mut feed, _) = listening(broker);
     let batch: Vec<_> = (0..100).map(|id| (NODE, direct(id))).collect();
-    let mut admin = server.connect();
-    let mut used = || {
-        let info: String = redis::cmd("INFO").arg("cpu").query(&mut admin).expect("Redis is there");
-        let fields = info.lines().filter_map(|line| line.split_once(':'));
-        let main = fields.filter(|(name, _)| name.ends_with("_main_thread"));
-        main.filter_map(|(_, value)| value.trim().parse::<f64>().ok()).sum::<f64>()
-    };
-    let before = used();
+    let before = used_cpu(server);
     for _ in 0..BATCHES {
         broker.publish(&batch).expect("the broker is there");
         hear(&mut *feed, batch.len());
     }
-    (used() - before) * 1e6 / (BATCHES * batch.len()) as f64
+    (used_cpu(server) - before) * 1e6 / (BATCHES * batch.len()) as f64
+}
+
+/// The same for each client that connects, so many of them reported at once, and goes again.
+fn presence_cpu(server: &Redis, broker: &dyn Broker, at_once: u64) -> f64 {
+    const CLIENTS: u64 = 64_000;
+    let mut session =
+        broker.begin_session(NODE, Duration::from_secs(600), true).expect("a session");
+    let before = used_cpu(server);
+    for first in (0..CLIENTS).step_by(at_once as usize) {
+        let numbers = first..first + at_once;
+        let opened: Vec<_> = numbers.clone().map(opened).collect();
+        let closed: Vec<_> = numbers.map(closed).collect();
+        broker.report(&mut session, &opened).expect("the broker is there");
+        broker.report(&mut session, &closed).expect("the broker is there");
+    }
+    (used_cpu(server) - before) * 1e6 / CLIENTS as f64
+}
+
+/// Seconds of CPU that Redis has used for commands.
+fn used_cpu(server: &Redis) -> f64 {
+    let mut ask = redis::cmd("INFO");
+    let info: String = ask.arg("cpu").query(&mut server.connect()).expect("Redis is there");
+    let fields = info.lines().filter_map(|line| line.split_once(':'));
+    let main = fields.filter(|(name, _)| name.ends_with("_main_thread"));
+    main.filter_map(|(_, value)| value.trim().parse::<f64>().ok()).sum()
 }
 
 criterion_group!(benches, memory, redis);

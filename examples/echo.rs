@@ -8,9 +8,9 @@ use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
     broker::{
-        Broker, Bus, Directory, Envelope, EventSubscription, FeedStart, Former, JoinLimits,
-        MemoryBroker, NodeBroker, PresenceChange, Requests, Session, Subscription, TakenTicket,
-        Telling, Watchlist, sealed::Sealed,
+        Broker, Bus, Directory, Envelope, EventBatch, EventReader, EventSubscription, Events,
+        FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker, PresenceChange, Requests, Session,
+        Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -221,6 +221,25 @@ impl Directory for OpenDoor {
 impl Bus for OpenDoor {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         self.0.publish(outgoing)
+    }
+}
+
+impl Events for OpenDoor {
+    fn read_events(
+        &self,
+        reader: &EventReader,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<EventBatch> {
+        self.0.read_events(reader, limit, wait)
+    }
+
+    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()> {
+        self.0.acknowledge_events(reader, missed, ids)
+    }
+
+    fn leave_events(&self, reader: &EventReader) -> Result<()> {
+        self.0.leave_events(reader)
     }
 }
 

@@ -165,14 +165,14 @@ mod token;
 #[cfg_attr(not(feature = "redis"), allow(dead_code))]
 mod wire;
 
-pub use broker::{Page, PresenceEvent};
+pub use broker::{EventStart, Page, PresenceEvent};
 pub use error::{Error, ErrorKind, Result};
 pub use helper::{
-    Accepted, Batch, ConnectionInfo, ImClient, ImClientBuilder, ImHelper, Message, NodeInfo,
-    PresenceWatch, Receipt, SendEvent,
+    Accepted, Batch, ConnectionInfo, EventStream, ImClient, ImClientBuilder, ImHelper, Message,
+    NodeInfo, PresenceWatch, Receipt, SendEvent,
 };
 pub use id::{ClientId, IdKind};
-pub use wire::{NodeStatus, Ticket};
+pub use wire::{Event, EventKind, NodeStatus, Ticket};
 
 /// What the examples of these pages call: a client of a deployment with one node, in this process.
 #[doc(hidden)]

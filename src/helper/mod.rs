@@ -6,6 +6,7 @@
 mod batch;
 mod channels;
 mod client;
+mod events;
 mod facade;
 mod message;
 mod options;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use batch::{Accepted, Batch};
 pub use client::{ImClient, SendEvent};
+pub use events::EventStream;
 pub use facade::ImHelper;
 pub use message::{Message, Receipt};
 pub use options::ImClientBuilder;

@@ -6,6 +6,7 @@
 mod convert;
 mod decode;
 mod envelope;
+mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod known;
@@ -23,6 +24,7 @@ mod ticket;
 pub(crate) use decode::{Malformed, Mark};
 pub use envelope::Envelope;
 pub(crate) use envelope::MESSAGE_ID_BYTES;
+pub use event::{Event, EventKind};
 #[cfg(feature = "server")]
 pub(crate) use position::{POSITION_BYTES, Position};
 #[cfg(feature = "server")]

@@ -153,7 +153,9 @@ told_behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
     broker.put_ticket("over", &ticket(3), Duration::from_millis(1)).unwrap();
     thread::sleep(Duration::from_millis(20));
     broker.report(&mut session, &[closed(1), closed(2), closed(3)]).unwrap();
-    broker.report(&mut session, &[PresenceChange::ClosedLate { connection: 4 }]).unwrap();
+    broker
+        .report(&mut session, &[PresenceChange::ClosedLate { connection: 4, reason: "peer" }])
+        .unwrap();
     let members = || sorted(broker.channel_members("a").unwrap());
     assert_eq!(members(), [id(1), id(2), id(4)]);
     // One comes, one is given another ticket, one does neither.

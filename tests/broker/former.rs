@@ -57,7 +57,9 @@ told_behaviour!(a_session_whose_lease_stands_is_taken_over_with_all_it_holds, |w
     broker.renew(&now.session, &NodeStatus::default()).unwrap();
     assert_eq!(broker.reap(10).unwrap(), 0);
     assert_eq!(sorted(broker.online_clients().unwrap()), [id(1), id(2)]);
-    broker.report(&mut now.session, &[PresenceChange::ClosedLate { connection: 1 }]).unwrap();
+    broker
+        .report(&mut now.session, &[PresenceChange::ClosedLate { connection: 1, reason: "peer" }])
+        .unwrap();
     assert_eq!(events.offline(), Ticket::new(id(1), Some("m")).text(), "and nothing before");
     // What goes on can be taken over again.
     let mut next = broker.take_over_session("n1", LONG, None).unwrap().unwrap();

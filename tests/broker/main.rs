@@ -66,7 +66,19 @@ macro_rules! log_behaviour {
     };
 }
 
+/// Declares a behaviour of every broker that keeps events.
+macro_rules! event_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        on_each!(
+            $name, $world, $body,
+            memory: memory,
+            #[cfg(feature = "redis")] redis: redis_with_events
+        );
+    };
+}
+
 mod channels;
+mod events;
 mod feed;
 mod former;
 mod helper;

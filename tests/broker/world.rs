@@ -27,7 +27,7 @@ enum Kind {
     #[cfg(feature = "redis")]
     Redis {
         url: String,
-        options: imcore::broker::RedisOptions,
+        options: Box<imcore::broker::RedisOptions>,
     },
 }
 
@@ -39,7 +39,7 @@ impl World {
     #[cfg(feature = "redis")]
     pub(crate) fn redis() -> Self {
         let url = testkit::Redis::shared().url();
-        World { kind: Kind::Redis { url, options: fresh_options() } }
+        World { kind: Kind::Redis { url, options: Box::new(fresh_options()) } }
     }
 
     /// On a Redis that tracks nothing for nodes.
@@ -48,7 +48,7 @@ impl World {
         use imcore::broker::{ChangesBy, RedisOptions};
 
         let options = RedisOptions { changes: ChangesBy::Keyspace, ..fresh_options() };
-        World { kind: Kind::Redis { url: notifying().url(), options } }
+        World { kind: Kind::Redis { url: notifying().url(), options: Box::new(options) } }
     }
 
     /// On a Redis that tells nobody of anything.
@@ -57,7 +57,9 @@ impl World {
         use imcore::broker::{ChangesBy, RedisOptions};
 
         let options = RedisOptions { changes: ChangesBy::Notice, ..fresh_options() };
-        World { kind: Kind::Redis { url: testkit::Redis::shared().url(), options } }
+        World {
+            kind: Kind::Redis { url: testkit::Redis::shared().url(), options: Box::new(options) },
+        }
     }
 
     /// On a Redis on which no script may publish.
@@ -66,7 +68,16 @@ impl World {
         use testkit::poor::{Poor, without_publish};
 
         let poor = Poor::start_with(testkit::Redis::shared().port, |_| None, without_publish);
-        World { kind: Kind::Redis { url: poor.url(), options: fresh_options() } }
+        World { kind: Kind::Redis { url: poor.url(), options: Box::new(fresh_options()) } }
+    }
+
+    /// With as many events as one process keeps.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_with_events() -> Self {
+        let options = imcore::broker::RedisOptions { events: 1 << 15, ..fresh_options() };
+        World {
+            kind: Kind::Redis { url: testkit::Redis::shared().url(), options: Box::new(options) },
+        }
     }
 
     /// With a log, and sessions of the nodes, without which nothing is logged for them.
@@ -77,7 +88,7 @@ impl World {
         for node in [NODE, OTHER] {
             serve(server, &options.prefix, node);
         }
-        World { kind: Kind::Redis { url: server.url(), options } }
+        World { kind: Kind::Redis { url: server.url(), options: Box::new(options) } }
     }
 
     /// A broker as a further process would open it.
@@ -86,7 +97,7 @@ impl World {
             Kind::Memory(broker) => Arc::clone(broker) as _,
             #[cfg(feature = "redis")]
             Kind::Redis { url, options } => {
-                Arc::new(imcore::broker::RedisBroker::open(url, options.clone()).unwrap())
+                Arc::new(imcore::broker::RedisBroker::open(url, (**options).clone()).unwrap())
             }
         }
     }
@@ -126,7 +137,12 @@ pub(crate) fn opened(connection: u64, client: ClientId) -> PresenceChange {
 }
 
 pub(crate) fn closed(connection: u64) -> PresenceChange {
-    PresenceChange::Closed { connection }
+    PresenceChange::Closed { connection, reason: "peer" }
+}
+
+/// How many events there were before this one, and this.
+pub(crate) fn serial_of(event: &imcore::Event) -> u64 {
+    event.id.rsplit_once('-').unwrap().1.parse().unwrap()
 }
 
 pub(crate) fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {

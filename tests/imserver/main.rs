@@ -2,6 +2,7 @@
 
 mod cluster;
 mod deaths;
+mod events;
 mod flags;
 mod health;
 mod ids;

@@ -39,7 +39,9 @@ fn the_documented_rights_suffice() {
     let (sentinel, url) = watched(&redis);
     let start = |name| {
         let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
-        let node = Imserver::start(&[&args[..], &["--server", name, "--keep", "2"]].concat());
+        let node = Imserver::start(
+            &[&args[..], &["--server", name, "--keep", "2", "--events", "1000"]].concat(),
+        );
         let _address = node.address();
         node.wait_ready();
         node
@@ -48,6 +50,8 @@ fn the_documented_rights_suffice() {
     let helper = url.replace("imcore:secret@", "imhelper:other@");
     let im = ImClient::builder().servers(["a", "b"]).redis(helper).build().unwrap();
     let bus = im.on_presence(|_, _| {}, |_, _| {}).unwrap();
+    let (told, heard) = std::sync::mpsc::channel();
+    let events = im.events("g", move |event| told.send(event.id.clone())).unwrap();
     let connect = |client: i64| {
         let node = &nodes[client as usize % 2];
         let url = im.connect_url(client, Some("note")).unwrap();
@@ -82,6 +86,9 @@ fn the_documented_rights_suffice() {
     two.leave();
     eventually("offline", || im.online_clients().unwrap().is_empty());
     assert!(bus.is_listening());
+    // Four of each client that came and went, and the death of a node.
+    (0..13).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
+    events.stop();
     for server in [&redis, &sentinel] {
         let mut log = redis::cmd("ACL");
         let refused: Vec<redis::Value> = log.arg("LOG").query(&mut server.connect()).unwrap();

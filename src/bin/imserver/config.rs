@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) message_log: bool,
     pub(crate) message_log_age: Duration,
     pub(crate) message_log_bytes: u64,
+    /// How many events are kept in Redis; 0: none are written.
+    pub(crate) events: u64,
     /// How the broker describes itself once it is open: without user and password.
     pub(crate) broker: String,
     /// None: by TLS.
@@ -62,6 +64,7 @@ impl Default for Config {
             message_log: false,
             message_log_age: Duration::ZERO,
             message_log_bytes: 0,
+            events: 0,
             broker: String::new(),
             public_url: None,
             admin: None,
@@ -125,6 +128,7 @@ impl Config {
             log: self.message_log,
             log_age: self.message_log_age,
             log_bytes: self.message_log_bytes,
+            events: self.events,
             ..Default::default()
         }
     }

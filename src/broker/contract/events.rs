@@ -1,8 +1,11 @@
-//! Presence events for the business: read by a helper's thread.
+//! What is told to the business: presence events as they happen, and events that are kept. Read by threads of helpers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::{error::Result, wire::Ticket};
+use crate::{
+    error::Result,
+    wire::{Event, Ticket},
+};
 
 /// Presence events for the business.
 pub trait EventSubscription: Send {
@@ -22,4 +25,72 @@ pub enum PresenceEvent {
     Online(Ticket),
     /// A connection ended.
     Offline(Ticket),
+}
+
+/// Events that nobody misses: kept for a day, handed to each group of readers, and again until one of them has
+/// acknowledged them. Whoever reads is named in each call, so that no state is kept between two.
+pub trait Events: Send + Sync {
+    /// Up to `limit` events that the group was not given yet, in order; waits up to `wait` for the first. What this reader
+    /// was given and has not acknowledged comes again instead, and what others have not acknowledged for
+    /// [`take_over`](EventReader::take_over). Makes the group if there is none of that name.
+    fn read_events(&self, reader: &EventReader, limit: usize, wait: Duration)
+    -> Result<EventBatch>;
+
+    /// The reader has done with these events, by their ids, and with so many that were [missed](EventBatch::missed).
+    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()>;
+
+    /// The reader reads no more. What it has not acknowledged is given to others, in time.
+    fn leave_events(&self, reader: &EventReader) -> Result<()>;
+}
+
+/// One of those who read events in the name of a group.
+#[derive(Debug, Clone)]
+pub struct EventReader {
+    /// Each event is given to one reader of a group.
+    pub group: String,
+    /// Its name, which no other reader of the group has.
+    pub consumer: String,
+    /// Where the group begins, if this reader is its first.
+    pub start: EventStart,
+    /// What another reader has not acknowledged for so long, this one takes over.
+    pub take_over: Duration,
+}
+
+/// Where a group of readers begins that is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum EventStart {
+    /// With what happens from now on.
+    #[default]
+    New,
+    /// With the oldest that is kept.
+    All,
+    /// With the first that happened then, or after.
+    At(SystemTime),
+}
+
+impl EventStart {
+    /// The least number of an event to begin with; `None`: a number that is still to come.
+    pub(crate) fn number(self) -> Option<u64> {
+        match self {
+            EventStart::New => None,
+            EventStart::All => Some(0),
+            EventStart::At(time) => {
+                let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Some(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
+/// What a reader is given at once.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct EventBatch {
+    /// The group was made by this call: what happened before its [start](EventReader::start) it is not given.
+    pub created: bool,
+    /// How many were trimmed before the group was given them. Said again until it is acknowledged, to one reader.
+    pub missed: u64,
+    /// The events, oldest first.
+    pub events: Vec<Event>,
 }

@@ -14,7 +14,7 @@ mod requests;
 pub use self::{
     bus::Bus,
     directory::{Directory, JoinLimits, Page},
-    events::{EventSubscription, PresenceEvent},
+    events::{EventBatch, EventReader, EventStart, EventSubscription, Events, PresenceEvent},
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
     node::{
         Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
@@ -31,7 +31,7 @@ use crate::id::IdKind;
 ///
 /// Sealed: [`MemoryBroker`](super::MemoryBroker) and [`RedisBroker`](super::RedisBroker) are all there are. Every
 /// further thing that nodes and helpers need of a broker is one more method here, and must not break a program.
-pub trait Broker: NodeBroker + Directory + Bus + Requests + sealed::Sealed {
+pub trait Broker: NodeBroker + Directory + Bus + Requests + Events + sealed::Sealed {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;
 

@@ -260,10 +260,14 @@ pub enum PresenceChange {
     Closed {
         /// Number of the connection.
         connection: u64,
+        /// Why, in one word: for the [`Event`](crate::Event) about it.
+        reason: &'static str,
     },
     /// The connection ended long ago: its client may be connecting again already, see [`GRACE`].
     ClosedLate {
         /// Number of the connection.
         connection: u64,
+        /// As of `Closed`.
+        reason: &'static str,
     },
 }

@@ -4,6 +4,7 @@
 //! guards everything, so each verb is atomic; it is never held while waiting. Nothing here survives
 //! the process, and nothing runs in the background: what has expired is dropped when it is met.
 
+mod events;
 mod expiring;
 mod feed;
 mod leaving;
@@ -23,9 +24,9 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, Bus, Directory, EventSubscription, FeedStart, Former, GRACE, JoinLimits, NodeBroker,
-    Page, PresenceChange, Requests, Session, Subscription, TakenTicket, Telling, Watchlist,
-    sealed::Sealed,
+    Broker, Bus, Directory, EventBatch, EventReader, EventSubscription, Events, FeedStart, Former,
+    GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Subscription,
+    TakenTicket, Telling, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -49,7 +50,8 @@ const OVERDUE_STEPS: usize = 16;
 /// [`publish`](Bus::publish) to it waits up to 2 s and then fails with
 /// [`Overloaded`](ErrorKind::Overloaded), having sent nothing to any node. An event subscriber that lags 4096 events behind loses
 /// them all and is told so by [`Listening`](super::PresenceEvent::Listening). What is published is kept for two
-/// minutes (at most 256 MiB for each node and for all nodes) for a node that starts again in this process.
+/// minutes (at most 256 MiB for each node and for all nodes) for a node that starts again in this process. Of
+/// [events](crate::Event) the last 32,768 are kept, for a day.
 ///
 /// ```
 /// use imcore::broker::{Directory, MemoryBroker};
@@ -367,6 +369,39 @@ impl Bus for MemoryBroker {
             drop(state);
             self.warn_of_unserved(&unheard, &nodes);
         }
+        Ok(())
+    }
+}
+
+impl Events for MemoryBroker {
+    fn read_events(
+        &self,
+        reader: &EventReader,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<EventBatch> {
+        let deadline = Instant::now() + wait;
+        let mut state = self.backend.lock();
+        loop {
+            let now = Instant::now();
+            let batch = state.events.read(reader, limit, now);
+            let left = deadline.saturating_duration_since(now);
+            if !batch.events.is_empty() || batch.missed > 0 || batch.created || left.is_zero() {
+                return Ok(batch);
+            }
+            let wake = Arc::clone(&state.events.wake);
+            let left = state.events.due(reader, now).map_or(left, |due| left.min(due));
+            let waited = wake.arrived.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()> {
+        self.backend.lock().events.acknowledge(reader, missed, ids);
+        Ok(())
+    }
+
+    fn leave_events(&self, _: &EventReader) -> Result<()> {
         Ok(())
     }
 }

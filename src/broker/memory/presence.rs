@@ -15,7 +15,7 @@ use crate::{
     broker::contract::{Former, FormerConnection, PresenceChange, PresenceEvent, Session},
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    wire::{NodeStatus, Ticket},
+    wire::{EventKind, NodeStatus, Ticket},
 };
 
 /// How long a connection that opened and closed within one report is remembered, so that repeating
@@ -219,8 +219,8 @@ impl State {
                         state.resumable.insert(*connection, ticket.keep().unwrap_or(usual));
                     }
                 }
-                PresenceChange::Closed { connection }
-                | PresenceChange::ClosedLate { connection } => {
+                PresenceChange::Closed { connection, reason }
+                | PresenceChange::ClosedLate { connection, reason } => {
                     if opened_here.contains(connection)
                         && let Some(state) = self.sessions.get_mut(&session.id)
                     {
@@ -230,7 +230,7 @@ impl State {
                         PresenceChange::ClosedLate { .. } => Depart::Late,
                         _ => Depart::Now,
                     };
-                    self.close(&session.id, *connection, true, how, &mut budget, now);
+                    self.close(&session.id, *connection, Some(reason), how, &mut budget, now);
                 }
             }
         }
@@ -254,23 +254,29 @@ impl State {
         state.connections.insert(connection, ticket.clone());
         let count = self.online.entry(client).or_default();
         *count += 1;
-        if *count == 1 {
+        let is_first = *count == 1;
+        if is_first {
             self.leaving.stays(client);
             if matches!(change, PresenceChange::Opened { .. }) {
                 self.leaving.take_left(client);
             }
         }
         if !matches!(change, PresenceChange::Restored { .. }) {
+            let of = Some((connection, ticket));
+            self.events.push(EventKind::Opened, &session.id, of, "");
+            if is_first {
+                self.events.push(EventKind::Online, &session.id, of, "");
+            }
             self.announce(|| PresenceEvent::Online(ticket.clone()));
         }
     }
 
-    /// Ends one connection: count, channels if it was the last, event. Of no effect the second time.
+    /// Ends one connection: count, channels if it was the last, events if they are told why. Of no effect the second time.
     fn close(
         &mut self,
         session: &str,
         connection: u64,
-        loud: bool,
+        told: Option<&str>,
         how: Depart,
         budget: &mut usize,
         now: Instant,
@@ -280,13 +286,20 @@ impl State {
         state.resumable.remove(&connection);
         let client = ticket.client();
         let left = self.online.get(&client).map_or(0, |count| count - 1);
+        if let Some(reason) = told {
+            let of = Some((connection, &ticket));
+            self.events.push(EventKind::Ended, session, of, reason);
+            if left == 0 {
+                self.events.push(EventKind::Offline, session, of, reason);
+            }
+        }
         if left > 0 {
             self.online.insert(client, left);
         } else {
             self.online.remove(&client);
             self.depart(client, how, budget, now);
         }
-        if loud {
+        if told.is_some() {
             self.announce(|| PresenceEvent::Offline(ticket.clone()));
         }
     }
@@ -376,6 +389,7 @@ impl State {
             let Some(state) = self.sessions.get_mut(id) else { continue };
             if state.until.is_some_and(|until| until <= now) {
                 (state.until, state.end) = (None, End::Lapsed);
+                self.events.push(EventKind::NodeDied, id, None, "");
                 ended.push(id.clone());
             }
         }
@@ -397,7 +411,8 @@ impl State {
             let left: Vec<u64> = due.take(limit - closed).collect();
             closed += left.len();
             for connection in left {
-                self.close(&id, connection, end != End::Quiet, end.into(), &mut budget, now);
+                let told = (end != End::Quiet).then_some("node_gone");
+                self.close(&id, connection, told, end.into(), &mut budget, now);
             }
             if self.sessions.get(&id).is_some_and(|state| state.connections.is_empty()) {
                 self.sessions.remove(&id);

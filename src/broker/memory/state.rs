@@ -12,6 +12,7 @@ use std::{
 use ahash::{AHashMap, AHashSet};
 
 use super::{
+    events::EventLog,
     expiring::Expiring,
     leaving::Leaving,
     log::Log,
@@ -36,6 +37,7 @@ pub(super) struct State {
     /// Clients that are coming, or leave later.
     pub(super) leaving: Leaving,
     pub(super) log: Log,
+    pub(super) events: EventLog,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
     pub(super) node_queues: Vec<NodeQueue>,
     /// Subscribers of presence events.

@@ -19,6 +19,9 @@ use crate::error::Result;
 /// One in so many connections for calls may be one that publishes: those who come meanwhile are gathered.
 const LANES: usize = 4;
 
+/// Most threads that wait for events at once, each on a connection of its own.
+const WAITS: usize = 64;
+
 /// One Redis, as the parts of a broker see it.
 pub(super) struct Backend {
     pub(super) layout: Layout,
@@ -36,6 +39,8 @@ pub(super) struct Backend {
     pub(super) sets_aside: OnceLock<bool>,
     /// Connections for lists, which must not keep the others waiting.
     pub(super) reads: Pool,
+    /// Connections of those who wait for events.
+    pub(super) waits: Pool,
     /// The one connection for walks through all connections of a node.
     pub(super) walks: Pool,
 }
@@ -53,6 +58,7 @@ impl Backend {
             unserved: Mutex::default(),
             sets_aside: OnceLock::new(),
             reads: Pool::new(options.read_pool_size),
+            waits: Pool::new(WAITS),
             walks: Pool::new(1),
             options,
         })

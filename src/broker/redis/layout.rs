@@ -167,6 +167,12 @@ impl Layout {
         format!("{}LogAll", self.key)
     }
 
+    /// Stream, ours: events that are kept, see `event.lua`. `EventsMissed`, hash: group -> how many were trimmed before it
+    /// was given them; `EventsTeller<group>`, text with a life: who of the group is told so.
+    pub(super) fn events_key(&self) -> String {
+        format!("{}Events", self.key)
+    }
+
     /// Hash, ours: connection of the session -> client, a blank, ticket text.
     pub(super) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)

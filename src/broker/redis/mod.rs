@@ -16,9 +16,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, Bus, Directory, EventSubscription, FeedStart, Former, JoinLimits, NodeBroker, Page,
-    PresenceChange, Requests, Session, Subscription, TakenTicket, Telling, Watchlist,
-    sealed::Sealed,
+    Broker, Bus, Directory, EventBatch, EventReader, EventSubscription, Events, FeedStart, Former,
+    JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Subscription, TakenTicket,
+    Telling, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -255,6 +255,25 @@ impl Directory for RedisBroker {
 impl Bus for RedisBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         self.backend.publish(outgoing)
+    }
+}
+
+impl Events for RedisBroker {
+    fn read_events(
+        &self,
+        reader: &EventReader,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<EventBatch> {
+        self.backend.read_events(reader, limit, wait)
+    }
+
+    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()> {
+        self.backend.acknowledge_events(reader, missed, ids)
+    }
+
+    fn leave_events(&self, reader: &EventReader) -> Result<()> {
+        self.backend.leave_events(reader)
     }
 }
 

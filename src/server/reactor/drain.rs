@@ -67,7 +67,10 @@ impl<S: Socket> Reactor<S> {
             let connection = self.connections.remove(key);
             let is_left = connection.keep() != Keep::NONE;
             if connection.reported && !is_left {
-                self.report(PresenceChange::Closed { connection: connection.number });
+                self.report(PresenceChange::Closed {
+                    connection: connection.number,
+                    reason: reason.label(),
+                });
             }
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             self.parts.counters.closed(reason);

@@ -226,7 +226,7 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn end_parked(&mut self, key: Key, reason: CloseReason) {
         let Some(estate) = self.take_parked(key) else { return };
         let (client, number) = (estate.client, estate.number);
-        self.report(PresenceChange::Closed { connection: number });
+        self.report(PresenceChange::Closed { connection: number, reason: reason.label() });
         if self.hub.remove(client, key) {
             self.parts.watchlist.unwatch(client);
         }

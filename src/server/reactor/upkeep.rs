@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Reactor, drain, hub::Key};
 use crate::{
     broker::PresenceChange,
-    server::{message::Report, transport::Socket},
+    server::{message::Report, reasons::CloseReason, transport::Socket},
 };
 
 /// Parts of a sweep: each looks at that share of the connections.
@@ -51,10 +51,11 @@ impl<S: Socket> Reactor<S> {
                 continue;
             }
             let (client, number) = (connection.client(), connection.number);
-            let gone = connection.gone();
+            let (gone, ending) = (connection.gone(), connection.ending());
             let was_reported = std::mem::replace(&mut connection.reported, false);
             if was_reported {
-                self.report(PresenceChange::Closed { connection: number });
+                let reason = ending.map_or("", CloseReason::label);
+                self.report(PresenceChange::Closed { connection: number, reason });
             }
             if self.hub.remove(client, key) {
                 self.parts.watchlist.unwatch(client);

@@ -96,8 +96,8 @@ impl Forgetful {
                 PresenceChange::Restored { connection, .. } => {
                     self.open(session, *connection, false);
                 }
-                PresenceChange::Closed { connection }
-                | PresenceChange::ClosedLate { connection } => {
+                PresenceChange::Closed { connection, .. }
+                | PresenceChange::ClosedLate { connection, .. } => {
                     self.close(session, *connection, true);
                 }
             }
@@ -259,7 +259,7 @@ impl Model {
         }
         let connection = *self.open.iter().nth(chance.below(self.open.len())).unwrap();
         self.open.remove(&connection);
-        self.ledger.take(Report::Change(PresenceChange::Closed { connection }));
+        self.ledger.take(Report::Change(PresenceChange::Closed { connection, reason: "peer" }));
     }
 
     /// The broker goes back to what it knew before. Were the node's connections being told offline at that moment,
@@ -435,8 +435,8 @@ fn connection(change: &PresenceChange) -> u64 {
         PresenceChange::Opened { connection, .. }
         | PresenceChange::Reopened { connection, .. }
         | PresenceChange::Restored { connection, .. }
-        | PresenceChange::Closed { connection }
-        | PresenceChange::ClosedLate { connection } => *connection,
+        | PresenceChange::Closed { connection, .. }
+        | PresenceChange::ClosedLate { connection, .. } => *connection,
     }
 }
 

@@ -377,7 +377,7 @@ impl World {
                 Report::Change(PresenceChange::Opened { connection, resumable, .. }) => {
                     assert!(resumable && self.opened.insert(connection), "opened twice");
                 }
-                Report::Change(PresenceChange::Closed { connection }) => {
+                Report::Change(PresenceChange::Closed { connection, .. }) => {
                     assert!(self.opened.contains(&connection), "closed but never opened");
                     assert!(self.closed.insert(connection), "closed twice");
                 }

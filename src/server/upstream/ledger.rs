@@ -23,6 +23,9 @@ pub(crate) enum Ended {
     Forgotten,
 }
 
+/// Why a connection ended of which only a former process of the node could say more.
+const NODE_GONE: &str = "node_gone";
+
 #[derive(Default)]
 pub(crate) struct Ledger {
     /// Connections that the broker knows to be open -> ticket text.
@@ -63,7 +66,10 @@ impl Ledger {
                 true => {
                     self.resumable.insert(number);
                 }
-                false => self.changes.push_back(PresenceChange::ClosedLate { connection: number }),
+                false => self.changes.push_back(PresenceChange::ClosedLate {
+                    connection: number,
+                    reason: NODE_GONE,
+                }),
             }
         }
     }
@@ -92,7 +98,8 @@ impl Ledger {
         });
         for FormerConnection { number, ticket, .. } in left.into_values() {
             self.held.insert(number, ticket.into_text());
-            self.changes.push_back(PresenceChange::ClosedLate { connection: number });
+            self.changes
+                .push_back(PresenceChange::ClosedLate { connection: number, reason: NODE_GONE });
         }
     }
 
@@ -126,8 +133,8 @@ impl Ledger {
         let count = self.changes.len().min(limit);
         if late {
             for change in self.changes.iter_mut().take(count) {
-                if let PresenceChange::Closed { connection } = *change {
-                    *change = PresenceChange::ClosedLate { connection };
+                if let PresenceChange::Closed { connection, reason } = *change {
+                    *change = PresenceChange::ClosedLate { connection, reason };
                 }
             }
         }
@@ -146,8 +153,8 @@ impl Ledger {
                         self.resumable.insert(connection);
                     }
                 }
-                PresenceChange::Closed { connection }
-                | PresenceChange::ClosedLate { connection } => {
+                PresenceChange::Closed { connection, .. }
+                | PresenceChange::ClosedLate { connection, .. } => {
                     self.held.remove(&connection);
                     self.resumable.remove(&connection);
                 }
@@ -229,9 +236,8 @@ impl Ledger {
 
 fn closed(change: &PresenceChange) -> Option<u64> {
     match change {
-        PresenceChange::Closed { connection } | PresenceChange::ClosedLate { connection } => {
-            Some(*connection)
-        }
+        PresenceChange::Closed { connection, .. }
+        | PresenceChange::ClosedLate { connection, .. } => Some(*connection),
         _ => None,
     }
 }
@@ -264,7 +270,7 @@ mod tests {
     }
 
     fn closed(connection: u64) -> PresenceChange {
-        PresenceChange::Closed { connection }
+        PresenceChange::Closed { connection, reason: "peer" }
     }
 
     fn ledger(changes: impl IntoIterator<Item = PresenceChange>) -> Ledger {
@@ -306,7 +312,7 @@ mod tests {
         ledger.session_ended(Ended::Reaped);
         let left = |number| FormerConnection { number, ticket: ticket(), resumable: true };
         ledger.retake(vec![left(1), left(2)]);
-        let late = PresenceChange::ClosedLate { connection: 2 };
+        let late = PresenceChange::ClosedLate { connection: 2, reason: NODE_GONE };
         assert_eq!(told(&mut ledger), [reopened(3), late]);
         assert_eq!(ledger.again, 1);
         // What goes on is restored if the broker forgets it after all.
@@ -361,7 +367,7 @@ mod tests {
     #[test]
     fn a_close_that_was_told_late_stays_late() {
         let mut ledger = ledger([opened(1), closed(1), closed(2)]);
-        let late = |connection| PresenceChange::ClosedLate { connection };
+        let late = |connection| PresenceChange::ClosedLate { connection, reason: "peer" };
         assert_eq!(ledger.batch(2, true), [opened(1), late(1)]);
         assert_eq!(ledger.batch(3, false), [opened(1), late(1), closed(2)]);
         assert_eq!(ledger.closes(), 2);

@@ -8,6 +8,7 @@ use super::{Kind, PLAIN, Setting, TakesEffect, given::Given, limits::time, liste
 
 const LOG_AGE: &str = "a number of seconds above 0 and up to 30 days";
 const LOG_BYTES: &str = "a whole number of bytes from 1048576 (1 MiB) on";
+const EVENTS: &str = "a whole number, 0 for none";
 const ABSENCE: &str = "a number of seconds up to a day (86400)";
 
 /// For how long somebody may be away, at most as long as nodes count it.
@@ -258,6 +259,18 @@ pub(super) const SETTINGS: &[Setting] = &[
             if bytes < RedisOptions::LEAST_LOG_BYTES { Err(LOG_BYTES) } else { Ok(()) }
         },
         show: |config| config.message_log_bytes.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "events",
+        value_name: "N",
+        help: "How many events about connections are kept in Redis, of a day at most, for services that must miss none \
+               (docs/events.md); 0: none are written. The in-process broker always keeps some",
+        default: "0",
+        example: "1000000",
+        kind: Kind::Number,
+        read: |config, given| given.parse(EVENTS).map(|events| config.events = events),
+        show: |config| config.events.to_string(),
         ..PLAIN
     },
     Setting {

@@ -89,6 +89,9 @@ pub struct RedisOptions {
     /// Bytes of messages that each node's log keeps, and that for all nodes, beyond which the oldest go earlier; that
     /// of the nodes counts. Default 256 MiB.
     pub log_bytes: u64,
+    /// How many [events](crate::Event) about connections are kept in Redis for those who read them in groups, of a day
+    /// at most; that of the nodes counts. Default 0: none are written.
+    pub events: u64,
 }
 
 impl Default for RedisOptions {
@@ -107,6 +110,7 @@ impl Default for RedisOptions {
             log: false,
             log_age: Duration::from_secs(120),
             log_bytes: 256 << 20,
+            events: 0,
         }
     }
 }

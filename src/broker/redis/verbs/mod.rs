@@ -5,6 +5,7 @@
 
 mod append;
 mod channels;
+mod events;
 mod lists;
 mod messages;
 mod overview;

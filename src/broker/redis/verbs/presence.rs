@@ -174,7 +174,7 @@ impl Backend {
         let ended = self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::END_LAPSED).arg(1).arg(layout.sessions_key());
             pipeline.arg(layout.lease_key("")).arg(layout.ended_key("")).arg(END_LIFE.as_secs());
-            pipeline.arg(sessions);
+            pipeline.arg(layout.prefix()).arg(self.options.events).arg(sessions);
         })?;
         Ok(reply::texts(ended))
     }
@@ -200,6 +200,7 @@ impl Backend {
                 let step = self.one(|pipeline| {
                     self.presence_script(pipeline, script);
                     pipeline.arg(layout.offline_topic()).arg(&session).arg(chunk);
+                    pipeline.arg(self.options.events);
                 })?;
                 let mut step = reply::items(step).into_iter().map(reply::number);
                 closed += step.next().unwrap_or_default().max(0) as usize;

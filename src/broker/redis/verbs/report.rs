@@ -61,6 +61,8 @@ struct Told<'a> {
     what: What,
     connection: u64,
     opened: Option<&'a Ticket>,
+    /// Why it closed.
+    reason: &'static str,
     resumable: bool,
 }
 
@@ -85,7 +87,15 @@ impl<'a> From<&'a PresenceChange> for Told<'a> {
             what,
             connection: *connection,
             opened,
+            reason: "",
             resumable,
+        };
+        let closed = |what, connection: &u64, reason| Told {
+            what,
+            connection: *connection,
+            opened: None,
+            reason,
+            resumable: false,
         };
         match change {
             PresenceChange::Opened { connection, ticket, resumable } => {
@@ -97,9 +107,11 @@ impl<'a> From<&'a PresenceChange> for Told<'a> {
             PresenceChange::Restored { connection, ticket, resumable } => {
                 told(What::Restored, connection, Some(ticket), *resumable)
             }
-            PresenceChange::Closed { connection } => told(What::Closed, connection, None, false),
-            PresenceChange::ClosedLate { connection } => {
-                told(What::ClosedLate, connection, None, false)
+            PresenceChange::Closed { connection, reason } => {
+                closed(What::Closed, connection, reason)
+            }
+            PresenceChange::ClosedLate { connection, reason } => {
+                closed(What::ClosedLate, connection, reason)
             }
         }
     }
@@ -149,7 +161,7 @@ impl Backend {
         let replies = self.each(&chunks, |pipeline, (chunk, number)| {
             self.presence_script(pipeline, script);
             pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
-            pipeline.arg(&session.id).arg(acknowledged).arg(sent + number);
+            pipeline.arg(&session.id).arg(acknowledged).arg(sent + number).arg(self.options.events);
             for told in *chunk {
                 pipeline.arg(told.text()).arg(told.connection);
                 match told.opened {
@@ -158,7 +170,7 @@ impl Backend {
                         pipeline.arg(coming_mark(ticket.tag()));
                     }
                     None => {
-                        pipeline.arg("").arg("").arg("");
+                        pipeline.arg("").arg(told.reason).arg("");
                     }
                 };
             }
@@ -192,11 +204,11 @@ mod tests {
             resumable: false,
         };
         let changes = [
-            PresenceChange::Closed { connection: 1 },
+            PresenceChange::Closed { connection: 1, reason: "peer" },
             opened(2),
-            PresenceChange::ClosedLate { connection: 2 },
+            PresenceChange::ClosedLate { connection: 2, reason: "peer" },
             opened(3),
-            PresenceChange::ClosedLate { connection: 4 },
+            PresenceChange::ClosedLate { connection: 4, reason: "peer" },
         ];
         let whats: Vec<_> = told(&changes).iter().map(|told| told.what).collect();
         let expected =

@@ -377,7 +377,7 @@ impl World {
                     self.online.insert(connection, index);
                     self.opened += 1;
                 }
-                Report::Change(PresenceChange::Closed { connection }) => {
+                Report::Change(PresenceChange::Closed { connection, .. }) => {
                     assert!(self.online.remove(&connection).is_some(), "closed but not open");
                 }
                 other => panic!("{other:?}"),
@@ -460,7 +460,7 @@ impl World {
         drop(self.reactor);
         let mut digest = DefaultHasher::new();
         for report in self.reports.try_iter() {
-            let Report::Change(PresenceChange::Closed { connection }) = report else {
+            let Report::Change(PresenceChange::Closed { connection, .. }) = report else {
                 panic!("{report:?}")
             };
             assert!(self.online.remove(&connection).is_some(), "closed but not open");

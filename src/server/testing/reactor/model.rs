@@ -383,7 +383,7 @@ impl World {
                     assert!(!ticket.text().is_empty(), "its ticket was taken before");
                     assert!(self.opened.insert(connection), "opened twice");
                 }
-                Report::Change(PresenceChange::Closed { connection }) => {
+                Report::Change(PresenceChange::Closed { connection, .. }) => {
                     assert!(self.opened.contains(&connection), "closed but never opened");
                     assert!(self.closed.insert(connection), "closed twice");
                 }

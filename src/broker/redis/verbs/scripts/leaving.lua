@@ -81,19 +81,21 @@ local function has_resumable(session)
   return some_resumable
 end
 
--- Ends one connection: `HDEL` is the gate that lets exactly one caller through.
-local function close(session, connection, topic, how)
+-- Ends one connection, for a reason: `HDEL` is the gate that lets exactly one caller through.
+local function close(session, connection, topic, how, reason)
   local connections = P .. 'Connections' .. session
   local record = redis.call('HGET', connections, connection)
   if not record then return 0 end
   redis.call('HDEL', connections, connection)
   if has_resumable(session) then redis.call('ZREM', P .. 'Resumable' .. session, connection) end
   local cut = string.find(record, ' ', 1, true)
-  local client = string.sub(record, 1, cut - 1)
+  local client, text = string.sub(record, 1, cut - 1), string.sub(record, cut + 1)
+  if topic then event('ended', client, connection, text, reason) end
   if redis.call('HINCRBY', P .. 'Online', client, -1) <= 0 then
     redis.call('HDEL', P .. 'Online', client)
+    if topic then event('offline', client, connection, text, reason) end
     depart(client, how)
   end
-  if topic then tell(topic, string.sub(record, cut + 1)) end
+  if topic then tell(topic, text) end
   return 1
 end

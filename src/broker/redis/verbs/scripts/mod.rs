@@ -28,7 +28,11 @@ macro_rules! eventful {
     ($name:ident, $file:literal) => {
         pub(super) static $name: LazyLock<Eventful> = LazyLock::new(|| {
             let of = |tell: &[&str]| {
-                let common = [include_str!("clock.lua"), include_str!("leaving.lua")];
+                let common = [
+                    include_str!("clock.lua"),
+                    include_str!("event.lua"),
+                    include_str!("leaving.lua"),
+                ];
                 let own = include_str!(concat!($file, ".lua"));
                 compact(&[&["local P = ARGV[1]"], tell, &common, &[own]].concat())
             };
@@ -47,8 +51,11 @@ script!(CLAIM, "claim");
 script!(CLEAR, P = 1, "changed", "clear");
 script!(COMPLETE, "complete");
 script!(END, "end");
-script!(END_LAPSED, "end_lapsed");
+script!(END_LAPSED, P = 4, "event", "end_lapsed");
 script!(ENDED, "ended");
+script!(EVENTS_DONE, P = 1, "events_done");
+script!(EVENTS_LEAVE, P = 1, "events_leave");
+script!(EVENTS_READ, P = 1, "events_read");
 script!(FIND, "find");
 script!(JOIN, P = 3, "changed", "join");
 script!(LAPSED, "lapsed");

@@ -1,10 +1,11 @@
--- ARGV: prefix, offline topic, session, limit. Returns how many connections were closed, and 1 if there
+-- ARGV: prefix, offline topic, session, limit, events to keep. Returns how many connections were closed, and 1 if there
 -- is more to close now. A session that was not ended has nothing to close.
 --
 -- Connections that can be resumed are held, each for its own time from the first look on: their node may come back and
 -- take them over.
 local session, connections, resumable = ARGV[3], P .. 'Connections' .. ARGV[3], P .. 'Resumable' .. ARGV[3]
 local ended = redis.call('GET', P .. 'Ended' .. session)
+keep_events(tonumber(ARGV[5]), session)
 if not ended then return {0, 0} end
 -- Its node is back, or has said all that is to be told: the clients may be back as well.
 local how = (ended == 'back' or ended == 'quiet') and 'late' or ended
@@ -22,7 +23,7 @@ if how ~= 'late' and has_resumable(session) then
   if #due == limit then more = 1 end
   for _, connection in ipairs(due) do
     if budget < 500 then break end
-    count = count + close(session, connection, topic, how)
+    count = count + close(session, connection, topic, how, 'node_gone')
     -- Also if a version that knows nothing of them has closed it.
     redis.call('ZREM', resumable, connection)
   end
@@ -37,7 +38,7 @@ if looked > 0 then
     -- Half of it is left for the next client: only one in more channels than that has to leave later.
     if budget < 500 or count >= limit then break end
     if held == 0 or not redis.call('ZSCORE', resumable, connection) then
-      count = count + close(session, connection, topic, how)
+      count = count + close(session, connection, topic, how, 'node_gone')
     end
   end
 end

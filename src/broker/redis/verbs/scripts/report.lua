@@ -1,5 +1,6 @@
 -- KEYS: none. ARGV: prefix, online topic, offline topic, session, number of the last report that was
--- acknowledged, number of this one, then per change five: what, connection, client, ticket text, tag.
+-- acknowledged, number of this one, events to keep,
+-- then per change five: what, connection, client, ticket text (of one that closed why), tag.
 -- Returns as `renew`, having done nothing if below 1; 2 when memberships are left to be ended by `overdue`.
 --
 -- What: a letter, see `What` in `report.rs`, and behind a capital of an opened one for how many seconds it is held, if its
@@ -23,7 +24,8 @@ local function usual_keep()
   if not usual then usual = string.match(redis.call('GET', P .. 'Resume' .. session) or '', ' (%d+)$') or '0' end
   return usual
 end
-for i = 7, #ARGV, 5 do
+keep_events(tonumber(ARGV[7]), session)
+for i = 8, #ARGV, 5 do
   local what, connection, client, text, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local keep = string.sub(what, 2)
   what = string.sub(what, 1, 1)
@@ -32,7 +34,9 @@ for i = 7, #ARGV, 5 do
     what = string.lower(what)
     if not (remembers and redis.call('ZSCORE', closed, connection))
         and redis.call('HSETNX', connections, connection, client .. ' ' .. text) == 1 then
+      if what ~= 'r' then event('opened', client, connection, text, '') end
       if redis.call('HINCRBY', P .. 'Online', client, 1) == 1 then
+        if what ~= 'r' then event('online', client, connection, text, '') end
         stays(client)
         if what == 'o' and some_aside then redis.call('UNLINK', P .. 'Left' .. client) end
       end
@@ -51,7 +55,7 @@ for i = 7, #ARGV, 5 do
       redis.call('EXPIRE', closed, 60)
       remembers = true
     end
-    close(session, connection, ARGV[3], (what == 'C' or what == 'X') and 'late' or '')
+    close(session, connection, ARGV[3], (what == 'C' or what == 'X') and 'late' or '', text)
   end
 end
 if more_resumable then redis.call('EXPIRE', P .. 'Resumable' .. session, 172800) end

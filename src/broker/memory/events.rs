@@ -1,0 +1,152 @@
+//! Events that are kept within one process: a ring, and how far each group of readers is in it.
+//!
+//! Kept in `State`, under the broker's mutex. Waits for nothing; the time of day is its own, as the broker's is on Redis.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use ahash::AHashMap;
+
+use super::queues::Wake;
+use crate::{
+    broker::contract::{EventBatch, EventReader},
+    wire::{Event, EventKind, Ticket},
+};
+
+/// Events that are kept: some megabytes.
+const CAPACITY: usize = 1 << 15;
+
+/// For how long, in microseconds.
+const LIFE: u64 = 24 * 3600 * 1_000_000;
+
+pub(super) struct EventLog {
+    events: VecDeque<Event>,
+    /// How many events came before the first of them.
+    before: u64,
+    last: u64,
+    groups: AHashMap<String, Group>,
+    pub(super) wake: Arc<Wake>,
+}
+
+struct Group {
+    /// The next event that it is to be given, counted from 0.
+    next: u64,
+    /// What was given and not acknowledged: to whom, and when.
+    pending: BTreeMap<u64, (String, Instant)>,
+    missed: u64,
+    /// Who was told of what was missed, and when.
+    teller: Option<(String, Instant)>,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        let (events, groups) = (VecDeque::new(), AHashMap::new());
+        EventLog { events, before: 0, last: 0, groups, wake: Wake::new() }
+    }
+}
+
+impl EventLog {
+    /// `session` names its node.
+    pub(super) fn push(
+        &mut self,
+        kind: EventKind,
+        session: &str,
+        connection: Option<(u64, &Ticket)>,
+        reason: &str,
+    ) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let micros = now.as_micros() as u64;
+        self.last = micros.max(self.last + 1);
+        let id = format!("{}-{}", self.last, self.end() + 1);
+        let (node, _) = session.rsplit_once('#').unwrap_or((session, ""));
+        self.events.push_back(Event {
+            client: connection.map(|(_, ticket)| ticket.client()),
+            connection: connection.map(|(number, _)| number),
+            ticket: connection.map(|(_, ticket)| ticket.clone()),
+            node: node.to_owned(),
+            reason: reason.to_owned(),
+            ms: micros / 1000,
+            n: self.last,
+            ..Event::bare(id, kind)
+        });
+        let is_old = |event: &Event| event.n + LIFE < micros;
+        while self.events.len() > CAPACITY || self.events.front().is_some_and(is_old) {
+            self.events.pop_front();
+            self.before += 1;
+        }
+        self.wake.arrived.notify_all();
+    }
+
+    /// How many events there ever were.
+    fn end(&self) -> u64 {
+        self.before + self.events.len() as u64
+    }
+
+    fn event(&self, place: u64) -> Option<&Event> {
+        self.events.get(usize::try_from(place.checked_sub(self.before)?).ok()?)
+    }
+
+    pub(super) fn read(&mut self, reader: &EventReader, limit: usize, now: Instant) -> EventBatch {
+        let created = !self.groups.contains_key(&reader.group);
+        let mut group = self.groups.remove(&reader.group).unwrap_or_else(|| {
+            let start = reader.start.number().unwrap_or(u64::MAX);
+            let older = self.events.partition_point(|event| event.n < start) as u64;
+            let (pending, next) = (BTreeMap::new(), self.before + older);
+            Group { next, pending, missed: 0, teller: None }
+        });
+        let is_due = |since: Instant| now.duration_since(since) >= reader.take_over;
+        let trimmed = group.pending.len();
+        group.pending.retain(|place, _| *place >= self.before);
+        group.missed += (trimmed - group.pending.len()) as u64;
+        let (mut events, limit) = (Vec::new(), limit.max(1));
+        for (place, (consumer, since)) in &mut group.pending {
+            if events.len() < limit && (*consumer == reader.consumer || is_due(*since)) {
+                (*consumer, *since) = (reader.consumer.clone(), now);
+                events.extend(self.event(*place).cloned());
+            }
+        }
+        if events.is_empty() {
+            group.missed += self.before.saturating_sub(group.next);
+            group.next = group.next.max(self.before);
+            while events.len() < limit
+                && let Some(event) = self.event(group.next)
+            {
+                events.push(event.clone());
+                group.pending.insert(group.next, (reader.consumer.clone(), now));
+                group.next += 1;
+            }
+        }
+        let told = &group.teller;
+        let by_other = told
+            .as_ref()
+            .is_some_and(|(teller, since)| *teller != reader.consumer && !is_due(*since));
+        let missed = if by_other { 0 } else { group.missed };
+        if missed > 0 {
+            group.teller = Some((reader.consumer.clone(), now));
+        }
+        self.groups.insert(reader.group.clone(), group);
+        EventBatch { created, missed, events }
+    }
+
+    pub(super) fn acknowledge(&mut self, reader: &EventReader, missed: u64, ids: &[String]) {
+        let Some(group) = self.groups.get_mut(&reader.group) else { return };
+        let serials = ids.iter().filter_map(|id| id.rsplit_once('-')?.1.parse::<u64>().ok());
+        for serial in serials {
+            group.pending.remove(&serial.saturating_sub(1));
+        }
+        if missed > 0 {
+            group.missed = group.missed.saturating_sub(missed);
+            group.teller = None;
+        }
+    }
+
+    /// How long a reader of the group may wait before something is to be taken over.
+    pub(super) fn due(&self, reader: &EventReader, now: Instant) -> Option<Duration> {
+        let pending = self.groups.get(&reader.group)?.pending.values();
+        let oldest = pending.map(|(_, since)| *since).min()?;
+        Some((oldest + reader.take_over).saturating_duration_since(now))
+    }
+}

@@ -1,0 +1,230 @@
+//! Events that are kept: written where connections are counted, read in groups.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
+    },
+    time::{Duration, SystemTime},
+};
+
+use imcore::{
+    Event, EventKind, EventStart, ImClient,
+    broker::{Broker, EventBatch, EventReader},
+};
+use testkit::{PATIENCE, eventually};
+
+use crate::world::{LONG, World, closed, id, opened, serial_of};
+
+const NOW: Duration = Duration::ZERO;
+
+fn reader(group: &str, consumer: &str, start: EventStart) -> EventReader {
+    EventReader { group: group.into(), consumer: consumer.into(), start, take_over: LONG }
+}
+
+fn read(broker: &dyn Broker, reader: &EventReader) -> EventBatch {
+    broker.read_events(reader, 100, NOW).unwrap()
+}
+
+fn acknowledge(broker: &dyn Broker, reader: &EventReader, batch: &EventBatch) {
+    let ids: Vec<_> = batch.events.iter().map(|event| event.id.clone()).collect();
+    broker.acknowledge_events(reader, batch.missed, &ids).unwrap();
+}
+
+fn words(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.kind.word()).collect()
+}
+
+fn ids(batch: &EventBatch) -> Vec<&str> {
+    batch.events.iter().map(|event| &*event.id).collect()
+}
+
+/// Opens and closes so many connections of one client each, four events each.
+fn come_and_go(broker: &dyn Broker, count: u64) {
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    let changes: Vec<_> = (0..count).flat_map(|n| [opened(n, id(n as i64)), closed(n)]).collect();
+    changes.chunks(4096).for_each(|part| broker.report(&mut session, part).unwrap());
+}
+
+event_behaviour!(what_happens_is_told_in_order_with_all_that_is_known, |world| {
+    let broker = world.broker();
+    let all = reader("g", "a", EventStart::All);
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(7)), opened(2, id(7)), closed(1)]).unwrap();
+    broker.report(&mut session, &[closed(2), closed(2)]).unwrap();
+    let batch = read(&*broker, &all);
+    assert!(batch.created && batch.missed == 0);
+    let told = ["opened", "online", "opened", "ended", "ended", "offline"];
+    assert_eq!(words(&batch.events), told);
+    let connections: Vec<_> = batch.events.iter().map(|event| event.connection).collect();
+    assert_eq!(connections, [1, 1, 2, 1, 2, 2].map(Some));
+    for event in &batch.events {
+        assert_eq!((event.client, &*event.node), (Some(id(7)), "n1"));
+        assert_eq!(event.ticket.as_ref().unwrap().meta().as_deref(), Some("m"));
+        let ended = matches!(event.kind, EventKind::Ended | EventKind::Offline);
+        assert_eq!(event.reason, if ended { "peer" } else { "" });
+        let age = SystemTime::UNIX_EPOCH + Duration::from_millis(event.ms);
+        assert!(age.elapsed().unwrap_or_default() < LONG);
+    }
+    assert!(batch.events.is_sorted_by(|one, next| one.n < next.n));
+});
+
+event_behaviour!(a_node_that_died_is_told_and_each_of_its_connections, |world| {
+    let broker = world.broker();
+    let mut session = broker.begin_session("n1", Duration::from_millis(1), true).unwrap();
+    broker.report(&mut session, &[opened(1, id(7)), opened(2, id(7))]).unwrap();
+    eventually("it has lapsed", || {
+        broker.end_lapsed(&broker.lapsed().unwrap()).unwrap();
+        broker.reap(10).unwrap() == 2
+    });
+    let events = read(&*broker, &reader("g", "a", EventStart::All)).events;
+    assert_eq!(words(&events[3..]), ["node_died", "ended", "ended", "offline"]);
+    assert_eq!((events[3].client, &*events[3].node), (None, "n1"));
+    assert!(events[4..].iter().all(|event| event.reason == "node_gone" && event.node == "n1"));
+});
+
+event_behaviour!(a_session_that_goes_quietly_tells_nothing, |world| {
+    let broker = world.broker();
+    let mut session = broker.begin_session("n1", LONG, true).unwrap();
+    broker.report(&mut session, &[opened(1, id(7))]).unwrap();
+    broker.discard_session(&session).unwrap();
+    assert_eq!(broker.reap(10).unwrap(), 1);
+    let events = read(&*broker, &reader("g", "a", EventStart::All)).events;
+    assert_eq!(words(&events), ["opened", "online"]);
+});
+
+event_behaviour!(each_event_is_given_to_one_of_a_group_and_to_every_group, |world| {
+    let broker = world.broker();
+    let one = reader("g", "one", EventStart::New);
+    let (two, other) = (reader("g", "two", EventStart::New), reader("h", "one", EventStart::New));
+    for reader in [&one, &other] {
+        assert!(read(&*broker, reader).created);
+    }
+    come_and_go(&*broker, 1);
+    let first = broker.read_events(&one, 1, NOW).unwrap();
+    let rest = broker.read_events(&two, 100, NOW).unwrap();
+    assert_eq!((words(&first.events), rest.created), (vec!["opened"], false));
+    assert_eq!(words(&rest.events), ["online", "ended", "offline"]);
+    assert_eq!(read(&*broker, &other).events.len(), 4);
+    // What is not acknowledged comes again, to whom it was given.
+    assert_eq!(ids(&read(&*broker, &two)), ids(&rest));
+    acknowledge(&*broker, &two, &rest);
+    assert_eq!(ids(&read(&*broker, &two)), [""; 0]);
+    assert_eq!(ids(&read(&*broker, &one)), ids(&first));
+});
+
+event_behaviour!(what_a_reader_leaves_is_taken_over, |world| {
+    let broker = world.broker();
+    let dead = reader("g", "dead", EventStart::All);
+    come_and_go(&*broker, 1);
+    let given = read(&*broker, &dead);
+    broker.leave_events(&dead).unwrap();
+    let patient = reader("g", "patient", EventStart::All);
+    assert_eq!(ids(&read(&*broker, &patient)), [""; 0]);
+    let heir =
+        EventReader { take_over: Duration::from_millis(1), ..reader("g", "heir", EventStart::All) };
+    eventually("they are taken over", || ids(&read(&*broker, &heir)) == ids(&given));
+    assert_eq!(ids(&read(&*broker, &dead)), [""; 0]);
+    acknowledge(&*broker, &heir, &given);
+    assert_eq!(ids(&read(&*broker, &heir)), [""; 0]);
+});
+
+event_behaviour!(a_group_begins_where_it_was_told, |world| {
+    let broker = world.broker();
+    come_and_go(&*broker, 1);
+    let all = read(&*broker, &reader("all", "a", EventStart::All)).events;
+    assert_eq!(all.len(), 4);
+    assert_eq!(read(&*broker, &reader("new", "a", EventStart::New)).events.len(), 0);
+    let third = SystemTime::UNIX_EPOCH + Duration::from_micros(all[2].n);
+    let since = read(&*broker, &reader("since", "a", EventStart::At(third)));
+    assert_eq!((since.missed, &since.events[..]), (0, &all[2..]));
+});
+
+event_behaviour!(who_waits_is_given_the_next_event, |world| {
+    let broker = world.broker();
+    let waiting = reader("g", "a", EventStart::New);
+    read(&*broker, &waiting);
+    std::thread::scope(|scope| {
+        let found = scope.spawn(|| {
+            let mut found = EventBatch::default();
+            while found.events.is_empty() {
+                found = broker.read_events(&waiting, 1, PATIENCE).unwrap();
+            }
+            found
+        });
+        come_and_go(&*world.broker(), 1);
+        assert_eq!(words(&found.join().unwrap().events), ["opened"]);
+    });
+});
+
+event_behaviour!(what_was_trimmed_unread_is_counted_and_told_until_it_is_acknowledged, |world| {
+    let broker = world.broker();
+    let (one, two) = (reader("g", "one", EventStart::New), reader("g", "two", EventStart::New));
+    read(&*broker, &one);
+    come_and_go(&*broker, 10);
+    // Given, never acknowledged, and then trimmed as well.
+    assert_eq!(broker.read_events(&two, 3, NOW).unwrap().events.len(), 3);
+    come_and_go(&*broker, 12_000);
+    let batch = read(&*broker, &two);
+    let told = batch.missed;
+    assert_eq!(told, serial_of(&batch.events[0]) - 1, "all up to the first that is there");
+    assert_eq!(read(&*broker, &one).missed, 0, "one of a group tells");
+    assert_eq!(read(&*broker, &two).missed, told, "until it is acknowledged");
+    broker.acknowledge_events(&two, told, &[]).unwrap();
+    assert_eq!((read(&*broker, &two).missed, read(&*broker, &one).missed), (0, 0));
+    // A group that begins later has missed nothing.
+    assert_eq!(read(&*broker, &reader("late", "a", EventStart::All)).missed, 0);
+});
+
+fn helper(world: &World) -> ImClient {
+    ImClient::builder().servers(["n1"]).broker(world.broker()).build().unwrap()
+}
+
+event_behaviour!(an_event_comes_again_until_its_handler_succeeds, |world| {
+    let (told, heard) = channel();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let events = helper(world).events("g", move |event: &Event| {
+        match counted.fetch_add(1, Ordering::Relaxed) {
+            0 => Err("not now"),
+            1 => panic!("a fault of the business"),
+            _ => told.send(event.clone()).map_err(|_| "nobody listens"),
+        }
+    });
+    let events = events.unwrap();
+    come_and_go(&*world.broker(), 1);
+    let all: Vec<_> = (0..4).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(words(&all), ["opened", "online", "ended", "offline"]);
+    events.stop();
+    assert_eq!(tries.load(Ordering::Relaxed), 6);
+    // What was handled is done.
+    let mut heir = reader("g", "heir", EventStart::All);
+    heir.take_over = Duration::from_millis(1);
+    assert_eq!(ids(&read(&*world.broker(), &heir)), [""; 0]);
+});
+
+event_behaviour!(processes_of_a_group_share_the_events, |world| {
+    let (told, heard) = channel();
+    let start = || {
+        let told = told.clone();
+        helper(world).events("g", move |event| told.send(event.id.clone())).unwrap()
+    };
+    let readers = [start(), start(), start()];
+    come_and_go(&*world.broker(), 500);
+    let mut all: Vec<_> = (0..2000).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 2000);
+    readers.into_iter().for_each(imcore::EventStream::stop);
+    assert!(heard.try_recv().is_err(), "one more than there are");
+});
+
+#[test]
+fn a_group_has_a_name() {
+    let im = helper(&World::memory());
+    for name in [String::new(), "g".repeat(129)] {
+        let refused = im.events(&name, |_| std::io::Result::Ok(()));
+        assert_eq!(refused.unwrap_err().kind(), imcore::ErrorKind::Argument);
+    }
+}
