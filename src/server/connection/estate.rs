@@ -65,7 +65,7 @@ impl Estate {
     /// What will never be written.
     pub(crate) fn into_unwritten(self) -> Tally {
         let messages = self.kept.unwritten() as u64;
-        let receipts = self.kept.into_chunks().into_iter().filter_map(|chunk| chunk.receipt);
+        let receipts = self.kept.into_chunks().filter_map(|chunk| chunk.receipt);
         Tally { messages, receipts: receipts.collect(), ..Tally::default() }
     }
 }

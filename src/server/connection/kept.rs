@@ -15,7 +15,13 @@ use crate::wire::Position;
 /// In the order in which they were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    chunks: VecDeque<Chunk>,
+    /// Nothing but these: a second of a busy channel for every client is far more than a processor's cache holds, and is
+    /// written and read back through it.
+    frames: VecDeque<Frame>,
+    /// Who waits to hear of which frame: few have a receipt.
+    receipts: VecDeque<(u64, Rc<Receipt>)>,
+    /// How many frames have gone; the number of the first.
+    gone: u64,
     /// How many of them, from the first, were written once.
     written: usize,
     bytes: usize,
@@ -23,12 +29,12 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.frames.is_empty()
     }
 
     /// Messages that were never written.
     pub(crate) fn unwritten(&self) -> usize {
-        self.chunks.len() - self.written
+        self.frames.len() - self.written
     }
 
     /// Messages that were written and may have to be again.
@@ -48,24 +54,31 @@ impl Kept {
         self.push(chunk);
     }
 
-    fn push(&mut self, chunk: Chunk) {
-        self.bytes += chunk.frame.bytes().len();
-        self.chunks.push_back(chunk);
+    fn push(&mut self, Chunk { frame, receipt }: Chunk) {
+        self.bytes += frame.bytes().len();
+        if let Some(receipt) = receipt {
+            self.receipts.push_back((self.gone + self.frames.len() as u64, receipt));
+        }
+        self.frames.push_back(frame);
     }
 
     fn pop(&mut self) -> Option<(Chunk, bool)> {
-        let chunk = self.chunks.pop_front()?;
-        self.bytes -= chunk.frame.bytes().len();
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.bytes().len();
+        let is_its = self.receipts.front().is_some_and(|(number, _)| *number == self.gone);
+        let receipt =
+            is_its.then(|| self.receipts.pop_front()).flatten().map(|(_, receipt)| receipt);
+        self.gone += 1;
         let was_written = self.written > 0;
         self.written -= usize::from(was_written);
-        Some((chunk, was_written))
+        Some((Chunk { frame, receipt }, was_written))
     }
 
     /// The client has handled all up to `position`; what that settles is added to `tally`. Where the last of these
     /// was.
     pub(crate) fn handled(&mut self, position: Position, tally: &mut Tally) -> Option<Position> {
         let mut last = None;
-        while self.chunks.front().is_some_and(|chunk| chunk.frame.position() <= position) {
+        while self.frames.front().is_some_and(|frame| frame.position() <= position) {
             let Some((Chunk { frame, receipt }, was_written)) = self.pop() else { break };
             last = Some(frame.position());
             // What it says it has was delivered, by whomever.
@@ -79,7 +92,7 @@ impl Kept {
     /// `dropped`. Where the last of these was.
     pub(crate) fn shed(&mut self, limit: usize, dropped: &mut Tally) -> Option<Position> {
         let mut last = None;
-        while self.chunks.len() > 1 && self.bytes + self.chunks.len() * FRAME_COST > limit {
+        while self.frames.len() > 1 && self.bytes + self.frames.len() * FRAME_COST > limit {
             last = self.drop_first(dropped).or(last);
         }
         last
@@ -100,19 +113,24 @@ impl Kept {
 
     /// Where the last message is, if there is one.
     pub(crate) fn last(&self) -> Option<Position> {
-        self.chunks.back().map(|chunk| chunk.frame.position())
+        self.frames.back().map(Frame::position)
     }
 
     /// All of it, for a socket that is to write it.
-    pub(crate) fn into_chunks(self) -> VecDeque<Chunk> {
-        self.chunks
+    pub(crate) fn into_chunks(mut self) -> impl Iterator<Item = Chunk> {
+        std::iter::from_fn(move || self.pop().map(|(chunk, _)| chunk))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::server::connection::{frame::Kind, outbox::Chunk};
+    use crate::{
+        server::connection::{frame::Kind, outbox::Chunk, receipt::Inquiry},
+        wire::ReceiptText,
+    };
 
     fn at(number: u64) -> Position {
         Position { number, sub: 0 }
@@ -138,7 +156,29 @@ mod tests {
         assert_eq!((kept.written(), kept.unwritten(), tally.messages), (1, 2, 0));
         assert_eq!(kept.handled(at(4), &mut tally), Some(at(4)));
         assert_eq!((kept.written(), kept.unwritten(), tally.messages), (0, 1, 1));
-        assert_eq!(kept.into_chunks().len(), 1);
+        assert_eq!(kept.into_chunks().count(), 1);
+    }
+
+    #[test]
+    fn a_receipt_goes_with_its_message() {
+        let inquiry =
+            Arc::new(Inquiry::new(7.into(), ReceiptText::new("{}", None, 100), true, None));
+        // Every third has one.
+        let receipts: Vec<_> =
+            (1..=3).map(|of| Rc::new(Receipt::new(&inquiry, (3 * of).into()))).collect();
+        let (mut kept, mut tally) = (Kept::default(), Tally::default());
+        for number in 1..=9 {
+            let receipt = (number % 3 == 0).then(|| Rc::clone(&receipts[number as usize / 3 - 1]));
+            kept.push_written(frame(number), receipt);
+            // Some go before the last ones come.
+            kept.handled(at(number.saturating_sub(4)), &mut tally);
+        }
+        assert!(matches!(&tally.acknowledged[..], [third] if Rc::ptr_eq(third, &receipts[0])));
+        let mut dropped = Tally::default();
+        assert_eq!(kept.shed(3 * FRAME_COST + 12, &mut dropped), Some(at(6)));
+        assert!(matches!(&dropped.receipts[..], [sixth] if Rc::ptr_eq(sixth, &receipts[1])));
+        let with: Vec<_> = kept.into_chunks().map(|chunk| chunk.receipt.is_some()).collect();
+        assert_eq!(with, [false, false, true]);
     }
 
     #[test]
