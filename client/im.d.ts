@@ -144,7 +144,7 @@ export interface ImClientOptions {
   position?: ImPosition;
   /**
    * The name of the user: all tabs of this origin that give the same one share a connection. One of them leads, and another one takes
-   * over, without a loss, when that is closed. Where there are no locks (old browsers, pages without https) each tab has its own.
+   * over, without a loss, when that is closed or asleep. Where there are no locks (old browsers, pages without https) each tab has its own.
    */
   share?: string;
   /**

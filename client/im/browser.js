@@ -17,9 +17,14 @@ function between() {
   const locks = globalThis.navigator?.locks;
   if (!locks || typeof BroadcastChannel !== "function") return undefined;
   return {
-    lock: (name, held) => {
+    lock: (name, { held, lost }, isForced) => {
       const wait = new AbortController();
-      locks.request(name, { signal: wait.signal }, held).catch(() => {});
+      let isHeld = false;
+      const hold = () => {
+        isHeld = true;
+        return held();
+      };
+      locks.request(name, isForced ? { steal: true } : { signal: wait.signal }, hold).catch(() => isHeld && lost());
       return () => wait.abort();
     },
     channel: (name, heard) => {

@@ -23,9 +23,15 @@
 /**
  * What pages of one origin have between them; left out where there is nothing of the kind.
  * @typedef {object} Between
- * @property {(name: string, held: () => Promise<void>) => () => void} lock waits for a lock that one page has at a time, calls `held`, and
- *   holds it until that is fulfilled, or the page is gone; what it returns ends the wait
+ * @property {(name: string, holder: Holder, isForced: boolean) => () => void} lock waits for a lock that one page has at a time, and holds
+ *   it until `held` is fulfilled, or the page is gone, or another page takes it by force; what it returns ends the wait
  * @property {(name: string, heard: (word: any) => void) => { post: (word: any) => void, close: () => void }} channel to all other pages
+ */
+
+/**
+ * @typedef {object} Holder
+ * @property {() => Promise<void>} held
+ * @property {() => void} lost another page has taken it by force
  */
 
 /**

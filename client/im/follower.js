@@ -5,7 +5,7 @@ import { Inbox } from "./inbox.js";
 
 export class Follower {
   /** Whether it knows of a leader, and has its state. */
-  #isGreeted = false;
+  isGreeted = false;
   #env;
   #options;
   #shared;
@@ -44,11 +44,16 @@ export class Follower {
   }
 
   get isReady() {
-    return this.#isGreeted && !this.isSyncing;
+    return this.isGreeted && !this.isSyncing;
   }
 
   get stats() {
     return { reconnects: 0, resumed: 0, replayed: 0, passedOver: this.#inbox.passedOver, heardAt: this.#heardAt };
+  }
+
+  /** Whether what it was told is handled. */
+  get isIdle() {
+    return this.#inbox.isIdle;
   }
 
   /** Fulfilled when what it was told is handled. */
@@ -96,13 +101,13 @@ export class Follower {
         this.#talk.post({ is: "here" });
         // Who asked the one before has no answer.
         for (const [number, { kind, room }] of this.#asks) this.#talk.post({ is: "ask", number, kind, room });
-        if (!this.#isGreeted) this.#talk.post({ is: "hello", rooms: [...this.#shared.rooms] });
+        if (!this.isGreeted) this.#talk.post({ is: "hello", rooms: [...this.#shared.rooms] });
         break;
       case "greeting":
         this.#shared.position = word.position;
         this.#takeRooms(word.rooms);
         this.#talk.entered(word.state, word.retryAt);
-        if (!this.#isGreeted) this.#greeted();
+        if (!this.isGreeted) this.#greeted();
         break;
       case "state":
         this.#talk.entered(word.state, word.retryAt);
@@ -116,13 +121,13 @@ export class Follower {
       case "message":
         this.#heardAt = this.#env.wall();
         // Before that, it is in the state that is loaded.
-        if (this.#isGreeted && this.#shared.told.add(word.p)) this.#inbox.add({ p: word.p, type: "message", value: word.message, size: 0 });
+        if (this.isGreeted && this.#shared.told.add(word.p)) this.#inbox.add({ p: word.p, type: "message", value: word.message, size: 0 });
         break;
       case "load":
-        if (this.#isGreeted) this.#load(word.why);
+        if (this.isGreeted) this.#load(word.why);
         break;
       case "position":
-        if (this.#isGreeted) this.#shared.position = word.position;
+        if (this.isGreeted) this.#shared.position = word.position;
         break;
       case "rooms":
         this.#takeRooms(word.rooms);
@@ -138,7 +143,7 @@ export class Follower {
 
   /** The state is loaded as by a first connection. */
   #greeted() {
-    this.#isGreeted = true;
+    this.isGreeted = true;
     this.#shared.isStale = false;
     this.#load(undefined);
     this.#talk.changed();

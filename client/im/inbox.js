@@ -74,6 +74,11 @@ export class Inbox {
     return undone.filter(({ type }) => type !== "position").map(({ p }) => p);
   }
 
+  /** Whether the application has done all that was due. */
+  get isIdle() {
+    return !this.#isRunning;
+  }
+
   /** Fulfilled when the application has done all that is due. */
   get idle() {
     /** @type {Promise<void>} */

@@ -27,6 +27,9 @@ export class Leader {
   /** @type {Partial<import("./environment.js").WakeListener> | null} */
   #wake = null;
   #isOver = false;
+  #isDeposed = false;
+  /** Whether this tab has still to load its state. */
+  #isStale;
   isReady = false;
 
   /**
@@ -39,6 +42,7 @@ export class Leader {
   constructor(env, options, shared, before, talk) {
     this.#options = options;
     this.#shared = shared;
+    this.#isStale = shared.isStale;
     this.#talk = talk;
     this.#before = before;
     const { share, handle, ...own } = options;
@@ -82,11 +86,22 @@ export class Leader {
     this.#awaitReady();
   }
 
+  /** Whether this tab has all that came before the position. */
+  get hasCaughtUp() {
+    return !this.#isStale && this.#before.isIdle;
+  }
+
   /** @param {boolean} goesOn whether another tab takes over */
   stop(goesOn) {
     this.#isOver = true;
+    this.#before.stop();
     if (goesOn) this.#core.handOver();
     else this.#core.close();
+  }
+
+  /** Another tab leads, and goes on from a position of its own. */
+  depose() {
+    this.#isDeposed = true;
   }
 
   retryNow() {
@@ -108,13 +123,24 @@ export class Leader {
 
   /** @param {any} word */
   take(word) {
-    if (word.is === "hello") {
-      const added = word.rooms.filter((/** @type {string} */ room) => !this.#shared.rooms.has(room));
-      if (this.#options.rejoin) for (const room of added) this.ask("join", room);
-      this.#greet();
-    } else if (word.is === "retry") this.retryNow();
-    else if (word.is === "visible") this.#wake?.isVisible?.();
-    else if (word.is === "ask") this.#answer(word);
+    switch (word.is) {
+      case "hello": {
+        const added = word.rooms.filter((/** @type {string} */ room) => !this.#shared.rooms.has(room));
+        if (this.#options.rejoin) for (const room of added) this.ask("join", room);
+        this.#greet();
+        break;
+      }
+      case "visible":
+        this.#greet();
+        this.#wake?.isVisible?.();
+        break;
+      case "retry":
+        this.retryNow();
+        break;
+      case "ask":
+        this.#answer(word);
+        break;
+    }
   }
 
   /** @param {{ from: string, number: number, kind: "join" | "leave", room: string }} word */
@@ -192,6 +218,8 @@ export class Leader {
         return position ? position.load() : this.#shared.position;
       },
       save: (/** @type {string} */ text) => {
+        if (this.#isDeposed) return undefined;
+        this.#isStale = false;
         this.#shared.position = text;
         this.#talk.post({ is: "position", position: text });
         return position?.save(text);

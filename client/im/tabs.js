@@ -1,5 +1,6 @@
 // One connection for all tabs of a user. One tab leads: it has the core, and tells the others what comes; they ask it for what they
-// want. Who leads holds a lock, which falls with the tab; the next one goes on from the position that was told last.
+// want. Who leads holds a lock, which falls with the tab; the next one goes on from the position that was told last. A system may
+// have put the leader to sleep without a word, as iOS does with tabs out of view: a tab that gets no answer takes the lock by force.
 //
 // The words between tabs are those of one version of this file: tabs of another version use another name.
 
@@ -25,7 +26,12 @@ import { Recent } from "./recent.js";
  */
 
 /** Of the words between tabs. */
-const VERSION = 1;
+const VERSION = 2;
+/**
+ * A leader answers at once, if it is awake. A tab that knows the position waits so long for it, also when another one asks; one that
+ * does not know it waits twice as long.
+ */
+const ANSWERS_WITHIN_MS = 2_000;
 /** How long the lock of a connection that has ended is held on: until all tabs have heard of the end, and do not take over. */
 const HEARD_WITHIN_MS = 1_000;
 /** @type {ImState[]} */
@@ -51,6 +57,9 @@ export class Tabs {
   #stopListening = () => {};
   /** Gives the lock up. */
   #release = () => {};
+  #cancelDoubt = () => {};
+  /** Since when the leader leads that was heard of last: one that has slept through its end is not listened to. */
+  #term = 0;
   /** Other tabs, as far as they said so. @type {Set<string>} */
   #others = new Set();
   #hasBeenOpen = false;
@@ -152,12 +161,13 @@ export class Tabs {
     this.#stopListening = this.#env.listen({
       networkIsGone: nothing,
       networkIsBack: nothing,
-      isVisible: () => this.#role?.isVisible(),
+      isVisible: () => this.#isVisible(),
       isHidden: nothing,
       isPutAway: () => this.#putAway(),
       isBack: () => this.#isAway && this.#begin(),
     });
     this.#isAway = false;
+    this.#term = 0;
     this.#others.clear();
     const channel = this.#between.channel(this.#name, (word) => channel === this.#channel && this.#take(word));
     this.#channel = channel;
@@ -166,7 +176,39 @@ export class Tabs {
     this.#enter("connecting");
     if (this.#role !== follower) return;
     this.#post({ is: "hello", rooms: [...this.rooms] });
-    this.#leaveQueue = this.#between.lock(this.#name, () => this.#lead(follower));
+    this.#queue(follower, false);
+    this.#expectAnswer(follower);
+  }
+
+  /**
+   * @param {Follower} follower
+   * @param {boolean} isForced whether the lock is taken from whoever has it
+   */
+  #queue(follower, isForced) {
+    this.#leaveQueue();
+    const held = () => this.#lead(follower);
+    const lost = () => this.#deposed();
+    this.#leaveQueue = this.#between.lock(this.#name, { held, lost }, isForced);
+  }
+
+  /** @param {Follower} follower */
+  #expectAnswer(follower) {
+    this.#cancelDoubt();
+    const within = follower.isGreeted ? ANSWERS_WITHIN_MS : 2 * ANSWERS_WITHIN_MS;
+    this.#cancelDoubt = this.#env.later(within, () => this.#role === follower && this.#queue(follower, true));
+  }
+
+  #isVisible() {
+    this.#role?.isVisible();
+    if (this.#role instanceof Follower) this.#expectAnswer(this.#role);
+  }
+
+  /** This tab was asleep, and another one leads. */
+  #deposed() {
+    if (!(this.#role instanceof Leader)) return;
+    this.#role.depose();
+    this.#part(true);
+    this.#begin();
   }
 
   /**
@@ -176,23 +218,29 @@ export class Tabs {
    */
   #lead(follower) {
     if (this.#role !== follower) return Promise.resolve();
+    this.#cancelDoubt();
+    const term = Math.max(this.#term + 1, this.#env.wall());
+    this.#term = term;
     /** @type {Promise<void>} */
     const held = new Promise((resolve) => {
       this.#release = resolve;
     });
-    const leader = new Leader(this.#env, this.#options, this.#shared, follower, this.#talk());
+    const leader = new Leader(this.#env, this.#options, this.#shared, follower, this.#talk(term));
     this.#role = leader;
-    this.#post({ is: "led" });
+    this.#post({ is: "led", term });
     leader.begin();
     return held;
   }
 
-  /** What a role may do: tell this tab's listeners, and the other tabs. */
-  #talk() {
+  /**
+   * What a role may do: tell this tab's listeners, and the other tabs.
+   * @param {number} [term] of one that leads
+   */
+  #talk(term) {
     return {
       id: this.#id,
       emit: (/** @type {string} */ type, /** @type {any} */ detail) => this.#emit(type, detail),
-      post: (/** @type {any} */ word) => this.#post(word),
+      post: (/** @type {any} */ word) => this.#post({ ...word, term }),
       entered: (/** @type {ImState} */ state, /** @type {number} */ retryAt) => this.#enter(state, retryAt),
       /** The connection has ended for all tabs. */
       ended: () => {
@@ -211,6 +259,7 @@ export class Tabs {
     const role = this.#role;
     this.#role = null;
     this.#shared.isStale = true;
+    this.#cancelDoubt();
     this.#leaveQueue();
     if (role) this.#post({ is: "bye" });
     const release = this.#release;
@@ -225,9 +274,9 @@ export class Tabs {
   /** No code runs in this tab until it is taken out again: another one leads meanwhile, if there is one. */
   #putAway() {
     if (!this.#role) return;
-    const hasLed = this.#role instanceof Leader;
+    const isUpToDate = this.#role instanceof Leader && this.#role.hasCaughtUp;
     this.#part(true);
-    if (hasLed) this.#shared.isStale = false;
+    if (isUpToDate) this.#shared.isStale = false;
     this.#isAway = true;
     this.#enter("waiting");
   }
@@ -248,6 +297,11 @@ export class Tabs {
   #take(word) {
     if (word.is === "bye") this.#others.delete(word.from);
     else this.#others.add(word.from);
+    if (word.term !== undefined) {
+      if (this.#role instanceof Leader || word.term < this.#term) return;
+      this.#term = word.term;
+      this.#cancelDoubt();
+    } else if (word.is === "hello" && this.#role instanceof Follower && this.#role.isGreeted) this.#expectAnswer(this.#role);
     this.#role?.take(word);
   }
 

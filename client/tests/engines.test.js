@@ -335,10 +335,12 @@ describe("engines", { concurrency: 5, skip }, () => {
       assert.equal(await node.isOnline(one.client), false);
     });
 
-    test("tabs share one connection, and when the one that leads is closed the next goes on from there", async (t) => {
+    const handled = (person) => person.told.filter(({ type }) => type === "handled").map(({ detail }) => detail.number);
+
+    /** Two tabs that share, of which the second leads, when both have had a first message. */
+    async function share(t) {
       const one = await arrive(t, start, null);
       const options = { address: `${service.url}/address/${one.client}`, resume: true, handles: true, share: String(one.client) };
-      const handled = (person) => person.told.filter(({ type }) => type === "handled").map(({ detail }) => detail.number);
       const leader = await Page.open(`${service.url}/`, one.person);
       await leader.command({ start: { ...FAST, ...options } });
       await leader.command({ call: "connect" });
@@ -349,12 +351,33 @@ describe("engines", { concurrency: 5, skip }, () => {
       await node.send(one.client, { number: 1 });
       await until("both have it", () => handled(leader).length === 1 && handled(one.person).length === 1);
       assert.deepEqual([await node.connectionsOf(one.client), one.account.calls.address], [1, 1]);
+      return { one, leader };
+    }
+
+    test("tabs share one connection, and when the one that leads is closed the next goes on from there", async (t) => {
+      const { one, leader } = await share(t);
       await leader.tab.closeTab();
       for (const number of [2, 3]) await node.send(one.client, { number });
       await until(() => `the next has all: ${handled(one.person)}`, () => handled(one.person).length >= 3);
       assert.deepEqual(handled(one.person), [1, 2, 3]);
       assert.equal(one.person.told.filter(({ type }) => type === "loads").length, 1);
       await until("one connection", async () => (await node.connectionsOf(one.client)) === 1);
+    });
+
+    test("when no code runs in the tab that leads, one that comes into view goes on from there", async (t) => {
+      const { one, leader } = await share(t);
+      await leader.tab.send("Debugger.enable");
+      await leader.tab.send("Debugger.pause");
+      await node.send(one.client, { number: 2 });
+      await one.person.tab.run(() => void document.dispatchEvent(new Event("visibilitychange")));
+      await until(() => `the other tab has it: ${handled(one.person)}`, () => handled(one.person).length === 2);
+      const from = leader.told.length;
+      await leader.tab.send("Debugger.disable");
+      await leader.heard("its load", ({ type }, index) => index >= from && type === "loads");
+      await node.send(one.client, { number: 3 });
+      await until("both have it", () => [leader, one.person].every((person) => handled(person).at(-1) === 3));
+      assert.deepEqual(handled(one.person), [1, 2, 3]);
+      assert.equal(await node.connectionsOf(one.client), 1);
     });
 
     test("a network that goes and comes leaves a link that works", async (t) => {

@@ -33,7 +33,11 @@ export class Node {
     if (session?.socket && !session.socket.isClosed) {
       this.superseded += 1;
       const former = session.socket;
-      queueMicrotask(() => former.isClosed || former.ends(4002, "superseded"));
+      queueMicrotask(() => {
+        if (former.isClosed) return;
+        former.isClosed = true;
+        former.ends(4002, "superseded");
+      });
     }
     socket.c = session ? c : `c${(this.made += 1)}`;
     this.sessions.set(socket.c, { socket, floor: isWhole ? session.floor : this.number });

@@ -29,8 +29,14 @@ class Tab {
   told = [];
   seen = [];
   loads = [];
+  /** The newest message in the state as it was loaded. */
+  loaded = 0;
   errors = [];
   isGone = false;
+  /** What comes while the system has put the tab to sleep; null: it is awake. */
+  slept = null;
+  /** Whether it hears that it has lost the lock later than everything else. */
+  isLostLate = false;
   #wakes = new Set();
   #sockets = [];
   #requests = [];
@@ -40,35 +46,59 @@ class Tab {
     tabs.push(this);
     const env = bare();
     const share = 1 - tabs.length / 1_000;
-    const alive = (call) => (...values) => (this.isGone ? undefined : call(...values));
+    const alive = (call) => (...values) => {
+      if (this.isGone) return undefined;
+      return this.slept ? void this.slept.push(() => call(...values)) : call(...values);
+    };
     this.client = new Tabs({
       getUrl: async () => `wss://im.example.com/ws?token=${(addresses += 1)}`,
       firstPause: 100,
       share: "42",
       onMessage: async ({ id }) => {
         await Promise.resolve();
-        if (!this.isGone) this.seen.push(id);
+        // What came while the state was loaded may be in it.
+        if (!this.isGone && id > this.loaded) this.seen.push(id);
       },
       onResync: async ({ why }) => {
         this.loads.push(why);
+        this.loaded = node.log.at(-1)?.id ?? 0;
         this.seen = all(node);
       },
       ...options,
     }, {
       ...env,
       random: () => share,
-      later: (ms, call) => env.later(ms, alive(call)),
+      later: (ms, call) => {
+        let isOff = false;
+        const cancel = env.later(ms, alive(() => isOff || call()));
+        return () => {
+          isOff = true;
+          cancel();
+        };
+      },
       connect: (url, protocols, listener) => {
-        const heard = { opened: alive(listener.opened), received: alive(listener.received), ended: alive(listener.ended) };
+        let isLetGo = false;
+        const heard = {};
+        for (const what of ["opened", "received", "ended"]) heard[what] = alive((value) => isLetGo || listener[what](value));
         const link = env.connect(url, protocols, heard);
         this.#sockets.push(FakeSocket.last);
-        return link;
+        const close = (code, reason) => {
+          isLetGo = true;
+          link.close(code, reason);
+        };
+        return { get protocol() { return link.protocol; }, send: (text) => link.send(text), close };
       },
       listen: (listener) => {
         this.#wakes.add(listener);
         return () => this.#wakes.delete(listener);
       },
-      between: { lock: (name, held) => this.#lock(name, held), channel: (name, heard) => this.#channel(name, alive(heard)) },
+      between: {
+        lock: (name, { held, lost }, isForced) => {
+          this.lose = lost;
+          return this.#lock(name, { held, lost: alive(() => this.isLostLate || lost()) }, isForced);
+        },
+        channel: (name, heard) => this.#channel(name, alive(heard)),
+      },
     });
     for (const type of ["state", "message", "open", "close", "kicked", "error", "resync"]) {
       this.client.on(type, (detail) => this.told.push([type, detail]));
@@ -91,6 +121,21 @@ class Tab {
     for (const end of [...this.#requests, ...this.#channels]) end();
   }
 
+  /** Without a word, as iOS does it. */
+  sleep() {
+    this.slept = [];
+  }
+
+  wake() {
+    const missed = this.slept;
+    this.slept = null;
+    for (const call of missed) call();
+  }
+
+  comesIntoView() {
+    for (const listener of [...this.#wakes]) listener.isVisible();
+  }
+
   putAway() {
     for (const listener of [...this.#wakes]) listener.isPutAway();
   }
@@ -99,19 +144,21 @@ class Tab {
     for (const listener of [...this.#wakes]) listener.isBack();
   }
 
-  #lock(name, held) {
+  #lock(name, { held, lost }, isForced) {
     const queue = locks.get(name) ?? [];
     locks.set(name, queue);
-    const request = { held };
+    const request = { held, lost };
+    if (isForced && queue[0]?.isHeld) queue.shift().lost();
     const end = () => {
       const index = queue.indexOf(request);
       if (index >= 0) queue.splice(index, 1);
       if (index === 0) grant(queue);
     };
     request.end = end;
-    queue.push(request);
+    if (isForced) queue.unshift(request);
+    else queue.push(request);
     this.#requests.push(end);
-    if (queue.length === 1) grant(queue);
+    if (queue[0] === request) grant(queue);
     return () => request.isHeld || end();
   }
 
@@ -121,6 +168,7 @@ class Tab {
     const close = () => all.delete(heard);
     this.#channels.push(close);
     const post = (word) => {
+      if (this.isGone) return;
       const text = structuredClone(word);
       for (const other of [...all]) {
         const deliver = () => all.has(other) && other(structuredClone(text));
@@ -221,6 +269,75 @@ test("a tab that was put away follows when it is back, and loads what it missed"
   node.publish(2);
   await settle();
   assert.deepEqual([one.seen, one.client.state, sockets()], [[1, 2], "open", 1]);
+});
+
+/** Lets the doubt of a tab that got no answer come to its end. */
+async function doubt(node) {
+  await settle();
+  for (let second = 0; second < 4; second += 1) await pass(1_000);
+  await accept(node);
+}
+
+for (const [name, ask] of Object.entries({
+  "comes into view": async (two, node) => {
+    two.comesIntoView();
+    await doubt(node);
+    return two;
+  },
+  "is new": async (_, node) => {
+    const three = new Tab(node);
+    three.client.connect();
+    await doubt(node);
+    return three;
+  },
+})) {
+  test(`a leader that sleeps is deposed by a tab that ${name}, and follows when it wakes`, async () => {
+    const { node, tabs: [one, two] } = await open(2);
+    node.publish(1);
+    await settle();
+    one.sleep();
+    node.publish(2);
+    await settle();
+    assert.deepEqual([one.seen, two.seen], [[1], [1]]);
+    const asking = await ask(two, node);
+    node.publish(3);
+    await settle();
+    for (const tab of new Set([two, asking])) assert.deepEqual([tab.seen, tab.client.state], [[1, 2, 3], "open"]);
+    one.wake();
+    await pass(1_000);
+    node.publish(4);
+    await settle();
+    for (const tab of tabs) assert.deepEqual([tab.seen, tab.client.state], [[1, 2, 3, 4], "open"]);
+    assert.deepEqual([two.messages(), two.loads.length], [[1, 2, 3, 4], 1], "nothing is loaded anew");
+    assert.equal(sockets(), 1);
+    assert.deepEqual(tabs.flatMap((tab) => tab.errors), []);
+  });
+}
+
+test("a leader that is awake keeps the lead, however often others come into view", async () => {
+  const { node, tabs: [, two] } = await open(2);
+  for (let time = 0; time < 3; time += 1) {
+    two.comesIntoView();
+    await doubt(node);
+  }
+  assert.equal(FakeSocket.all.length, 1);
+});
+
+test("what one that was deposed says before it knows is not listened to", async () => {
+  const { node, tabs: [one, two, three] } = await open(3);
+  one.sleep();
+  two.comesIntoView();
+  await doubt(node);
+  one.isLostLate = true;
+  one.wake();
+  await settle();
+  assert.deepEqual([one.client.state, two.client.state, three.client.state], ["waiting", "open", "open"]);
+  one.lose();
+  await pass(1_000);
+  node.publish(1);
+  await settle();
+  for (const tab of [one, two, three]) assert.deepEqual([tab.seen, tab.client.state], [[1], "open"]);
+  assert.equal(three.states().filter((state) => state === "waiting").length, 0);
 });
 
 test("the last tab says goodbye for good", async () => {
@@ -374,7 +491,6 @@ async function run(seed) {
     const tab = new Tab(node, {
       onMessage: async (message) => {
         if (chance(3) === 0) await new Promise((resolve) => setTimeout(resolve, chance(1_000)));
-        // What came while the state was loaded may be in it.
         if (!tab.isGone && message.id > tab.loaded) tab.seen.push(message.id);
       },
       onResync: async () => {
@@ -382,7 +498,6 @@ async function run(seed) {
         tab.seen = all(node);
       },
     });
-    tab.loaded = 0;
     living.push(tab);
     tab.client.connect();
   };
@@ -410,6 +525,15 @@ async function run(seed) {
         break;
       }
       case 9:
+        if (chance(2)) {
+          tab.sleep();
+          for (const other of living) if (other !== tab) other.comesIntoView();
+          node.publish((id += 1));
+          await pass(chance(8_000));
+          if (chance(2)) await accept(node);
+          tab.wake();
+          break;
+        }
         tab.putAway();
         node.publish((id += 1));
         await settle();
