@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 LIMITS = {"ping_after": 1, "pong_within": 4, "sweep": 0.5}
 TEXTS = ["", "x", "😀 👩‍👩‍👧 e\u0301 \u2028 \" \\", "y" * 123, "y" * 124, "z" * 65533, "z" * 65534, "中" * 65536]
 TEXTS += [f"burst {number}" for number in range(300)]
+# So many clients start at a time: an address is good for ten seconds, and all at once they take longer.
+STARTS = threading.Semaphore(os.cpu_count() or 1)
 
 
 class Client:
@@ -65,12 +67,15 @@ class Story:
                 break
         self.results.expect(f"{self.name} {self.scheme}: {step}", seen, plain)
 
-    def client(self, url, texts=0):
-        return Client(self.words, url, texts, self.cluster.ca)
+    def start(self, address, texts=0):
+        """A client at an address of its own, and the first that it says."""
+        with STARTS:
+            client = Client(self.words, address(), texts, self.cluster.ca)
+            return client, client.next()
 
     def connect(self, client_id, texts=0):
-        client = self.client(self.cluster.address(client_id), texts)
-        self.expect("opens", client.next(), {"open": True})
+        client, first = self.start(lambda: self.cluster.address(client_id), texts)
+        self.expect("opens", first, {"open": True})
         eventually(f"{self.name}: {client_id} online", lambda: self.cluster.is_online(client_id))
         return client
 
@@ -112,15 +117,20 @@ class Story:
         client.stop()
 
     def refusals(self):
-        url = self.cluster.address(self.first)
-        client = self.client(url, 0)
-        client.next()
+        urls = []
+
+        def once():
+            urls.append(self.cluster.address(self.first))
+            return urls[0]
+
+        client, first = self.start(once)
+        self.expect("opens", first, {"open": True})
         client.stop()
-        client = self.client(url)
-        self.expect("used token", client.next(), {"refused": 401})
+        client, first = self.start(lambda: urls[0])
+        self.expect("used token", first, {"refused": 401})
         client.stop()
-        client = self.client(self.at_first(self.cluster.address(self.second)))
-        self.expect("other node", client.next(), {"refused": 421})
+        client, first = self.start(lambda: self.at_first(self.cluster.address(self.second)))
+        self.expect("other node", first, {"refused": 421})
         client.stop()
 
     def stay(self):
