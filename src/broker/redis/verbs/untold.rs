@@ -22,6 +22,7 @@ const CHUNK: usize = 500;
 impl Backend {
     /// The text of a script as this server takes it.
     pub(super) fn eventful<'a>(&self, script: &'a Eventful) -> Result<&'a str> {
+        let script = &script[usize::from(self.options.events > 0)];
         Ok(match self.sets_aside()? {
             true => &script.sets_aside,
             false => &script.publishes,

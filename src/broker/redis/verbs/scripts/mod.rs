@@ -16,8 +16,11 @@ macro_rules! script {
     };
 }
 
-/// A script about presence, which has something to tell.
-pub(super) struct Eventful {
+/// A script about presence, which has something to tell: without and with events that are kept.
+pub(super) type Eventful = [Texts; 2];
+
+/// Its text, as the server takes it.
+pub(super) struct Texts {
     /// Publishes it.
     pub(super) publishes: String,
     /// Puts it aside, for servers on which no script may publish.
@@ -27,19 +30,15 @@ pub(super) struct Eventful {
 macro_rules! eventful {
     ($name:ident, $file:literal) => {
         pub(super) static $name: LazyLock<Eventful> = LazyLock::new(|| {
-            let of = |tell: &[&str]| {
-                let common = [
-                    include_str!("clock.lua"),
-                    include_str!("event.lua"),
-                    include_str!("leaving.lua"),
-                ];
+            let of = |event: &str, tell: &[&str]| {
+                let common = [include_str!("clock.lua"), event, include_str!("leaving.lua")];
                 let own = include_str!(concat!($file, ".lua"));
                 compact(&[&["local P = ARGV[1]"], tell, &common, &[own]].concat())
             };
-            Eventful {
-                publishes: of(&[include_str!("changed.lua"), include_str!("tell.lua")]),
-                sets_aside: of(&[include_str!("aside.lua")]),
-            }
+            [include_str!("no_event.lua"), include_str!("event.lua")].map(|event| Texts {
+                publishes: of(event, &[include_str!("changed.lua"), include_str!("tell.lua")]),
+                sets_aside: of(event, &[include_str!("aside.lua")]),
+            })
         });
     };
 }
