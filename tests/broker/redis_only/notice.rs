@@ -243,3 +243,36 @@ fn rights_are_asked_for_where_they_are_needed() {
     let mut feed = mute.subscribe("x", Default::default(), FeedStart::Now);
     assert!(feed.next(Duration::ZERO).is_err(), "a node must hear it");
 }
+
+#[test]
+fn the_order_holds_while_the_log_is_read() {
+    const CLIENTS: i64 = 2000;
+    for changes in [ChangesBy::Tracking, ChangesBy::Notice] {
+        let server = Redis::start();
+        let options = RedisOptions { log: true, changes, ..options() };
+        serve(&server, &options.prefix, NODE);
+        let broker = RedisBroker::open(&server.url(), options.clone()).unwrap();
+        let helper = RedisBroker::open(&server.url(), options).unwrap();
+        let mut node = Node::listen(&broker);
+        (1..=CLIENTS).for_each(|client| node.watchlist.watch(id(client)));
+        let mut admin = server.connect();
+        let sending = thread::spawn(move || {
+            for client in 1..=CLIENTS {
+                helper.join(&[(id(client), "a")]).unwrap();
+                helper.publish(&[(NODE, to_channel("a"))]).unwrap();
+                if client % 40 == 0 {
+                    // What was sent until the feed listens again is in the log alone.
+                    cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec(&mut admin).unwrap();
+                }
+            }
+        });
+        let mut overtaken = 0;
+        for client in 1..=CLIENTS {
+            assert_eq!(node.channel_message(), "a");
+            overtaken += u32::from(!node.is_in(id(client), "a"));
+        }
+        sending.join().unwrap();
+        assert_eq!(overtaken, 0, "{changes:?}");
+        assert!(node.errors > 0);
+    }
+}
