@@ -1,6 +1,10 @@
 //! A Redis that tells nobody of anything: what scripts of this library say themselves, and what becomes of joins by others.
 
 use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -246,7 +250,7 @@ fn rights_are_asked_for_where_they_are_needed() {
 
 #[test]
 fn the_order_holds_while_the_log_is_read() {
-    const CLIENTS: i64 = 2000;
+    const CLIENTS: i64 = 6000;
     for changes in [ChangesBy::Tracking, ChangesBy::Notice] {
         let server = Redis::start();
         let options = RedisOptions { log: true, changes, ..options() };
@@ -256,18 +260,24 @@ fn the_order_holds_while_the_log_is_read() {
         let mut node = Node::listen(&broker);
         (1..=CLIENTS).for_each(|client| node.watchlist.watch(id(client)));
         let mut admin = server.connect();
+        let sent = Arc::new(AtomicI64::new(0));
+        let counting = Arc::clone(&sent);
         let sending = thread::spawn(move || {
             for client in 1..=CLIENTS {
                 helper.join(&[(id(client), "a")]).unwrap();
                 helper.publish(&[(NODE, to_channel("a"))]).unwrap();
-                if client % 40 == 0 {
-                    // What was sent until the feed listens again is in the log alone.
+                if client == 500 {
                     cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec(&mut admin).unwrap();
                 }
+                counting.store(client, Ordering::Release);
             }
         });
         let mut overtaken = 0;
         for client in 1..=CLIENTS {
+            if client == 400 {
+                // From here on there is much to read, and more comes meanwhile.
+                eventually("many", || sent.load(Ordering::Acquire) >= CLIENTS / 2);
+            }
             assert_eq!(node.channel_message(), "a");
             overtaken += u32::from(!node.is_in(id(client), "a"));
         }
