@@ -114,7 +114,8 @@ impl RedisFeed {
         let asked = self.backend.options.changes == ChangesBy::Notice;
         if self.changes.way == Way::Notice && !asked {
             log::info!(
-                "Redis at {} tells nobody of changed keys: joins by .NET helpers become known up to 200 ms late;                  notify-keyspace-events Kgh or more would change that",
+                "Redis at {} tells nobody of changed keys: joins by .NET helpers become known up to 200 ms late; \
+                 notify-keyspace-events Kgh or more would change that",
                 self.backend.connector.address
             );
         }
