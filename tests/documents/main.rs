@@ -1,0 +1,6 @@
+//! What is true of the documents.
+
+mod links;
+mod names;
+mod text;
+mod translations;
