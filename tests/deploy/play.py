@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import dockerfile
 from containers import Container, Network, call, eventually, publish
@@ -150,13 +151,16 @@ def stop(services, ports, nodes, running):
     step("SIGTERM: clients are told, nodes end within their grace period")
     # An integer id belongs to the node with the index of its remainder.
     clients = {name: Client(ports["redis"], ports[name], len(nodes) + index) for index, name in enumerate(nodes)}
-    for name in nodes:
-        running[name].terminate()
-    for name in nodes:
-        code = running[name].ends(seconds(services[name]["stop_grace_period"]))
-        if code != 0:
-            fail(running[name], f"ended with {code}")
-        assert clients[name].closed() == 1012
+    # They read all the while, as clients do.
+    with ThreadPoolExecutor() as pool:
+        closed = {name: pool.submit(client.closed) for name, client in clients.items()}
+        for name in nodes:
+            running[name].terminate()
+        for name in nodes:
+            code = running[name].ends(seconds(services[name]["stop_grace_period"]))
+            if code != 0:
+                fail(running[name], f"ended with {code}")
+            assert closed[name].result() == 1012
     online = subprocess.run([*clients[nodes[0]].redis, "hlen", "im_v2_wsOnline"], check=True, text=True,
                             stdout=subprocess.PIPE)
     assert online.stdout.strip() == "0", "somebody is still online"
