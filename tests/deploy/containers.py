@@ -46,7 +46,9 @@ class Network:
 
     def __init__(self):
         call("ip", "link", "set", "lo", "up")
-        call("ip", "link", "add", "bridge", "type", "bridge")
+        # An address of its own: without, it takes the lowest of its ports', and changes it when that container goes.
+        # The others would go on sending to the old one until they ask again.
+        call("ip", "link", "add", "bridge", "address", "02:00:0a:4d:00:01", "type", "bridge")
         call("ip", "address", "add", f"{BRIDGE}/24", "dev", "bridge")
         call("ip", "link", "set", "bridge", "up")
         self.names = {}
