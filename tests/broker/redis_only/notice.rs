@@ -237,7 +237,7 @@ fn rights_are_asked_for_where_they_are_needed() {
     // A helper that may not say it joins all the same.
     let mut user = cmd("ACL");
     user.arg("SETUSER").arg("mute").arg("on").arg(">secret").arg("allkeys").arg("+@all");
-    user.arg(format!("&{names}Server{NODE}")).exec(&mut admin).unwrap();
+    user.arg("resetchannels").arg(format!("&{names}Server{NODE}")).exec(&mut admin).unwrap();
     let url = server.url().replace("redis://", "redis://mute:secret@");
     let mute = RedisBroker::open(&url, options).unwrap();
     mute.join(&[(id(1), "b")]).unwrap();

@@ -40,7 +40,7 @@ pub(crate) fn refused(kind: ErrorKind, detail: String, error: RedisError) -> Err
 pub(crate) fn advise(address: &str, error: &RedisError) -> (ErrorKind, &'static str) {
     let text =
         format!("{} {}", error.code().unwrap_or_default(), error.detail().unwrap_or_default());
-    let code = error.code().unwrap_or_default();
+    let code = code(error.code(), error.detail());
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => (ErrorKind::Config, AUTH_ADVICE),
         redis::ErrorKind::InvalidClientConfig => (ErrorKind::Config, "correct the URL"),
@@ -92,6 +92,16 @@ const UNKNOWN_ADVICE: &str = "Redis 6.2 or newer is needed, with no command rena
 
 const AUTH_ADVICE: &str = "user or password is missing or wrong; set both in the URL, \
                            redis://user:password@host:port/db";
+
+/// The code of an error. Before version 7 that of a command in a script stands in the text of the script's own:
+/// `ERR Error running script (call to f_..): @user_script:11: @user_script: 11: -READONLY You can't ..`.
+fn code<'a>(code: Option<&'a str>, detail: Option<&'a str>) -> &'a str {
+    let inner = detail.filter(|text| text.contains("@user_script"));
+    let inner = inner.and_then(|text| text.split_once(": -"));
+    let inner = inner.and_then(|(_, error)| error.split(' ').next());
+    let inner = inner.filter(|word| word.bytes().all(|byte| byte.is_ascii_uppercase()));
+    inner.or(code).unwrap_or_default()
+}
 
 fn by_code(code: &str) -> (ErrorKind, &'static str) {
     match code {
@@ -149,13 +159,34 @@ pub(crate) fn is_wrong_type(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "WRONGTYPE")
 }
 
-/// The server takes no writes: it is the replica of another. Older versions say that in the text of a script's error.
+/// The server takes no writes: it is the replica of another.
 pub(crate) fn is_replica(reply: &Value) -> bool {
-    matches!(reply, Value::ServerError(error)
-        if error.code() == "READONLY" || error.details().is_some_and(|text| text.contains("READONLY")))
+    matches!(reply, Value::ServerError(error) if code(Some(error.code()), error.details()) == "READONLY")
 }
 
 /// A reply of a form that Redis does not send to this command.
 pub(crate) fn unexpected(address: &str) -> Error {
     Error::new(ErrorKind::Rejected, format!("Redis at {address} sent an unexpected reply"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_script_ran_into_is_found_in_the_words_of_any_version() {
+        let old = "Error running script (call to f_fd0a): @user_script:11: @user_script: 11: -READONLY You can't write.";
+        let new = "You can't write against a read only replica. script: fd0a, on @user_script:11.";
+        let bug =
+            "Error running script (call to f_1): @user_script:3: attempt to index a nil value: -1";
+        for (given, detail, found) in [
+            ("ResponseError", old, "READONLY"),
+            ("READONLY", new, "READONLY"),
+            ("ERR", bug, "ERR"),
+            ("ERR", "a value: -OOM of a user", "ERR"),
+        ] {
+            assert_eq!(code(Some(given), Some(detail)), found, "{detail}");
+        }
+        assert_eq!(code(Some("OOM"), None), "OOM");
+    }
 }
