@@ -34,6 +34,16 @@ impl Redis {
         Self::start_with(&[])
     }
 
+    /// Starts one that takes `DEBUG`, which all do before Redis 7, and later ones if they are told to.
+    pub fn start_with_debug() -> Self {
+        let told = Command::new("redis-server").arg("--version").output().map(|out| out.stdout);
+        let version = String::from_utf8(told.unwrap_or_default()).unwrap();
+        match version.contains("v=6.") {
+            true => Self::start(),
+            false => Self::start_with(&["--enable-debug-command", "yes"]),
+        }
+    }
+
     /// Starts with further settings, such as `["--requirepass", "secret"]`.
     pub fn start_with(extra: &[&str]) -> Self {
         Self::begin(extra, None)

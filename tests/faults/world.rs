@@ -57,7 +57,7 @@ pub fn impatient() -> RedisOptions {
 
 impl World {
     pub fn new(nodes: usize) -> World {
-        World::on(Redis::start_with(&["--enable-debug-command", "yes"]), nodes)
+        World::on(Redis::start_with_debug(), nodes)
     }
 
     pub fn on(redis: Redis, nodes: usize) -> World {

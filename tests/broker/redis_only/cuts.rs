@@ -297,7 +297,7 @@ fn a_deaf_event_subscription_is_rebuilt() {
 /// The reply is lost, and what Redis remembers of brief connections for a minute is gone when it is repeated.
 #[test]
 fn a_report_is_told_once_however_late_it_is_repeated() {
-    let server = Redis::start_with(&["--enable-debug-command", "yes"]);
+    let server = Redis::start_with_debug();
     let options =
         RedisOptions { call_timeout: Duration::from_millis(200), ..RedisOptions::default() };
     let broker = RedisBroker::open(&server.url(), options).unwrap();

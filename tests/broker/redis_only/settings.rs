@@ -109,7 +109,7 @@ fn opening_needs_no_redis_but_a_url() {
 
 #[test]
 fn a_stalled_redis_costs_one_timeout() {
-    let server = Redis::start_with(&["--enable-debug-command", "yes"]);
+    let server = Redis::start_with_debug();
     let options =
         RedisOptions { call_timeout: Duration::from_millis(200), ..RedisOptions::default() };
     let broker = RedisBroker::open(&server.url(), options).unwrap();
@@ -137,7 +137,7 @@ fn a_stalled_redis_costs_one_timeout() {
 
 #[test]
 fn a_busy_pool_says_so() {
-    let server = Redis::start_with(&["--enable-debug-command", "yes"]);
+    let server = Redis::start_with_debug();
     let options = RedisOptions {
         pool_size: 1,
         connect_timeout: Duration::from_millis(50),

@@ -81,9 +81,8 @@ fn a_redis_of_yesterday_begins_another_epoch() {
 
 #[test]
 fn a_redis_that_goes_back_on_a_living_connection_is_found() {
-    let server_options = ["--enable-debug-command", "yes"];
     let mut scene = Scene::new();
-    scene.server = Redis::start_with(&server_options);
+    scene.server = Redis::start_with_debug();
     serve(&scene.server, &scene.options.prefix, NODE);
     scene.broker = RedisBroker::open(&scene.server.url(), scene.options.clone()).unwrap();
     scene.node = Node::quiet(&scene.broker);
