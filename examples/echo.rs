@@ -6,11 +6,11 @@
 use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 
 use imcore::{
-    ClientId, Error, ErrorKind, NodeStatus, Page, Result, Ticket,
+    ClientId, Error, ErrorKind, NodeStatus, Page, Result, SlotTable, Ticket,
     broker::{
         Broker, Bus, Directory, Envelope, EventBatch, EventReader, EventSubscription, Events,
         FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker, PresenceChange, Requests, Session,
-        Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
+        SlotChange, Slots, Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -250,5 +250,29 @@ impl Requests for OpenDoor {
 
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
         self.0.complete(key, claim, outcome, life)
+    }
+}
+
+impl Slots for OpenDoor {
+    fn slot_table(&self) -> Result<Option<SlotTable>> {
+        self.0.slot_table()
+    }
+
+    fn change_slots(
+        &self,
+        session: &Session,
+        node: &str,
+        version: u64,
+        change: &SlotChange<'_>,
+    ) -> Result<bool> {
+        self.0.change_slots(session, node, version, change)
+    }
+
+    fn living(&self) -> Result<Vec<String>> {
+        self.0.living()
+    }
+
+    fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
+        self.0.set_draining(node, draining)
     }
 }

@@ -158,6 +158,9 @@ mod id;
 mod placement;
 #[cfg(feature = "server")]
 pub mod server;
+// As text it lies in Redis alone.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))]
+mod slots;
 #[doc(hidden)]
 pub mod throttle;
 mod token;
@@ -172,6 +175,7 @@ pub use helper::{
     NodeInfo, PresenceWatch, Receipt, SendEvent,
 };
 pub use id::{ClientId, IdKind};
+pub use slots::{SlotNode, SlotTable};
 pub use wire::{Event, EventKind, NodeStatus, Ticket};
 
 /// What the examples of these pages call: a client of a deployment with one node, in this process.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::{
     error::{Error, Result},
     id::ClientId,
+    slots,
 };
 
 /// Which node owns a client. Cheap to clone.
@@ -78,11 +79,7 @@ impl Placement {
     }
 
     fn slot(&self, client: ClientId) -> usize {
-        let count = self.nodes.len();
-        match client {
-            ClientId::Int(id) => id.rem_euclid(count as i64) as usize,
-            ClientId::Guid([.., high, low]) => usize::from(u16::from_be_bytes([high, low])) % count,
-        }
+        slots::slot(client, self.nodes.len())
     }
 }
 

@@ -12,13 +12,13 @@ mod reports;
 pub(crate) use self::redis::fuzzing;
 #[cfg(feature = "redis")]
 pub use self::redis::{ChangesBy, RedisBroker, RedisOptions};
-pub use crate::wire::Envelope;
+pub use crate::{slots::SlotChange, wire::Envelope};
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{
     Broker, Bus, Directory, Echo, EventBatch, EventReader, EventStart, EventSubscription, Events,
     FeedEvent, FeedStart, Former, FormerConnection, GRACE, JoinLimits, NodeBroker, Page,
-    PresenceChange, PresenceEvent, Requests, Session, Subscription, TakenTicket, Telling,
+    PresenceChange, PresenceEvent, Requests, Session, Slots, Subscription, TakenTicket, Telling,
     Watchlist,
 };
 pub use memory::MemoryBroker;

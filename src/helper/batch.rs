@@ -264,7 +264,11 @@ fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>
             receipt: Receipt::None,
             id: None,
         }),
-        Envelope::ForceOffline { .. } | Envelope::Probe { .. } | Envelope::Volatile(_) => None,
+        Envelope::ForceOffline { .. }
+        | Envelope::Probe { .. }
+        | Envelope::Volatile(_)
+        | Envelope::Forwarded(_)
+        | Envelope::Slots { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     convert::{id, id_member, non_empty, object, text, usable},
-    envelope::{CHAN_MESSAGE, Envelope, FORCE_OFFLINE, PROBE},
+    envelope::{CHAN_MESSAGE, Envelope, FORCE_OFFLINE, FORWARDED, PROBE, SLOTS},
     known,
     lenient::Json,
 };
@@ -57,6 +57,18 @@ impl Envelope {
             let numbers = parts.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
             let (origin, number) = numbers.ok_or(Malformed::Unparsable)?;
             return Ok(Envelope::Probe { origin, number });
+        }
+        if let Some(version) = payload.strip_prefix(SLOTS) {
+            return decode_slots(version).ok_or(Malformed::Unparsable);
+        }
+        if let Some(message) = payload.strip_prefix(FORWARDED) {
+            // Only what is for clients is handed on, and once.
+            return match Envelope::decode(message)? {
+                message @ (Envelope::Direct { .. } | Envelope::ForceOffline { .. }) => {
+                    Ok(Envelope::Forwarded(Box::new(message)))
+                }
+                _ => Err(Malformed::Unparsable),
+            };
         }
         if payload.starts_with("__") {
             return Err(Malformed::UnknownCommand);
@@ -113,6 +125,15 @@ fn split_number(payload: &str) -> (Option<i64>, &str) {
         (Some(number), Some(bar)) => (Some(number), &payload[bar + 1..]),
         _ => (None, payload),
     }
+}
+
+fn decode_slots(text: &str) -> Option<Envelope> {
+    let Some((version, given)) = text.split_once(':') else {
+        return Some(Envelope::Slots { version: text.parse().ok()?, given: None });
+    };
+    let (slot, to) = given.split_once(':')?;
+    let given = Some((slot.parse().ok()?, to.to_owned()));
+    Some(Envelope::Slots { version: version.parse().ok()?, given })
 }
 
 fn decode_direct(payload: &str) -> Option<Envelope> {

@@ -10,6 +10,8 @@ pub(super) const FORCE_OFFLINE: &str = "__FreeIM__(ForceOffline)";
 pub(super) const CHAN_MESSAGE: &str = "__FreeIM__(ChanMessage)";
 /// Ours: a node's message to itself, see [`Envelope::Probe`].
 pub(super) const PROBE: &str = "__FreeIM__(Probe)";
+pub(super) const SLOTS: &str = "__FreeIM__(Slots)";
+pub(super) const FORWARDED: &str = "__FreeIM__(Forwarded)";
 /// Longest id of a message.
 pub(crate) const MESSAGE_ID_BYTES: usize = 128;
 
@@ -51,6 +53,16 @@ pub enum Envelope {
     /// A message that no log keeps, as it is worth nothing a moment later. Only ever published: a feed hands on what
     /// is inside.
     Volatile(Box<Envelope>),
+    /// What a node hands on that got it, because the client is, or may be, another one's: whoever gets it does not hand it
+    /// on again. Not in any log.
+    Forwarded(Box<Envelope>),
+    /// The table of slots has changed, in the step in which this was published.
+    Slots {
+        /// Its version.
+        version: u64,
+        /// The slot that its owner has given away, and to whom, if that is what has changed.
+        given: Option<(u64, String)>,
+    },
     /// A node's message to itself: proof that its subscription hears, and a barrier in the feed.
     Probe {
         /// Tells the node's own probes from those of a second process under the same name.
@@ -65,6 +77,7 @@ impl Envelope {
     pub(crate) fn message(&self) -> (&Envelope, bool) {
         match self {
             Envelope::Volatile(message) => (message.message().0, true),
+            Envelope::Forwarded(_) => (self, true),
             message => (message, false),
         }
     }
@@ -115,6 +128,13 @@ impl Envelope {
                 let _ = write!(out, "{FORCE_OFFLINE}{client}");
             }
             Envelope::Volatile(message) => out = message.encode(),
+            Envelope::Forwarded(message) => out = format!("{FORWARDED}{}", message.encode()),
+            Envelope::Slots { version, given } => {
+                let _ = write!(out, "{SLOTS}{version}");
+                if let Some((slot, to)) = given {
+                    let _ = write!(out, ":{slot}:{to}");
+                }
+            }
             Envelope::Probe { origin, number } => {
                 let _ = write!(out, "{PROBE}{origin}:{number}");
             }
@@ -144,6 +164,32 @@ mod tests {
             "{\"Item1\":1,\"Item2\":[2],\"Item3\":\"\\\"a\\u2028\\u0085\u{7f}<\\\"\",\"Item4\":false}"
         );
         assert_eq!(Envelope::decode(&payload), Ok(envelope));
+    }
+
+    #[test]
+    fn what_nodes_tell_each_other_is_read_again() {
+        let kick = || Box::new(Envelope::ForceOffline { client: 7.into() });
+        for (envelope, payload) in [
+            (Envelope::Slots { version: 12, given: None }, "__FreeIM__(Slots)12"),
+            (
+                Envelope::Slots { version: 12, given: Some((7, "im:1".into())) },
+                "__FreeIM__(Slots)12:7:im:1",
+            ),
+            (Envelope::Forwarded(kick()), "__FreeIM__(Forwarded)__FreeIM__(ForceOffline)7"),
+        ] {
+            assert_eq!(envelope.encode(), payload);
+            assert_eq!(Envelope::decode(payload), Ok(envelope));
+        }
+        for wrong in [
+            "(Slots)",
+            "(Slots)x",
+            "(Slots)1:2",
+            "(Forwarded)",
+            "(Forwarded){",
+            "(Forwarded)__FreeIM__(Slots)1",
+        ] {
+            assert!(Envelope::decode(&format!("__FreeIM__{wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -90,6 +90,7 @@ mod recorded;
 #[cfg(feature = "redis")]
 mod redis_only;
 mod sessions;
+mod slots;
 mod tickets;
 #[cfg(feature = "redis")]
 mod truth;

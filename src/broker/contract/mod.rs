@@ -10,6 +10,7 @@ mod events;
 mod feed;
 mod node;
 mod requests;
+mod slots;
 
 pub use self::{
     bus::Bus,
@@ -20,6 +21,7 @@ pub use self::{
         Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
     },
     requests::Requests,
+    slots::Slots,
 };
 use crate::id::IdKind;
 
@@ -31,7 +33,9 @@ use crate::id::IdKind;
 ///
 /// Sealed: [`MemoryBroker`](super::MemoryBroker) and [`RedisBroker`](super::RedisBroker) are all there are. Every
 /// further thing that nodes and helpers need of a broker is one more method here, and must not break a program.
-pub trait Broker: NodeBroker + Directory + Bus + Requests + Events + sealed::Sealed {
+pub trait Broker:
+    NodeBroker + Directory + Bus + Requests + Events + Slots + sealed::Sealed
+{
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;
 

@@ -12,6 +12,7 @@ mod log;
 mod pages;
 mod presence;
 mod queues;
+mod slots;
 mod state;
 
 use std::{
@@ -25,12 +26,13 @@ use state::State;
 
 use super::contract::{
     Broker, Bus, Directory, EventBatch, EventReader, EventSubscription, Events, FeedStart, Former,
-    GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Subscription,
+    GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Slots, Subscription,
     TakenTicket, Telling, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
+    slots::{SlotChange, SlotTable},
     wire::{Envelope, NodeStatus, Ticket, tag},
 };
 
@@ -417,5 +419,29 @@ impl Requests for MemoryBroker {
         let mut state = self.backend.lock();
         let now = Instant::now();
         Ok(state.complete(key, claim, outcome, now, life))
+    }
+}
+
+impl Slots for MemoryBroker {
+    fn slot_table(&self) -> Result<Option<SlotTable>> {
+        Ok(self.backend.lock().slots.clone())
+    }
+
+    fn change_slots(
+        &self,
+        session: &Session,
+        node: &str,
+        version: u64,
+        change: &SlotChange<'_>,
+    ) -> Result<bool> {
+        self.backend.lock().change_slots(session, node, version, change, Instant::now())
+    }
+
+    fn living(&self) -> Result<Vec<String>> {
+        Ok(self.backend.lock().living())
+    }
+
+    fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
+        Ok(self.backend.lock().set_draining(node, draining))
     }
 }

@@ -435,6 +435,21 @@ impl State {
         standing.map(|state| (state.node.clone(), state.status.clone())).collect()
     }
 
+    /// Whether `session` is one of `node`, and its lease stands.
+    pub(super) fn has_lease(&self, session: &Session, node: &str, now: Instant) -> bool {
+        let state = self.sessions.get(&session.id).filter(|state| state.node == node);
+        state.is_some_and(|state| state.until.is_some_and(|until| now < until))
+    }
+
+    /// Nodes with a session that nobody has ended.
+    pub(super) fn living(&self) -> Vec<String> {
+        let alive = self.sessions.values().filter(|state| state.until.is_some());
+        let mut names: Vec<_> = alive.map(|state| state.node.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     pub(super) fn connections_of(&self, client: ClientId, node: &str) -> Vec<(u64, Ticket)> {
         let of_node = self.sessions.values().filter(|state| state.node == node);
         let connections = of_node.flat_map(|state| &state.connections);

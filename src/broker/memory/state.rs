@@ -19,7 +19,7 @@ use super::{
     presence::SessionState,
     queues::{EventQueue, NodeQueue, Wake},
 };
-use crate::{broker::contract::JoinLimits, id::ClientId, wire::Envelope};
+use crate::{broker::contract::JoinLimits, id::ClientId, slots::SlotTable, wire::Envelope};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) leaving: Leaving,
     pub(super) log: Log,
     pub(super) events: EventLog,
+    /// Who owns which slot; `None` where nodes are a fixed list.
+    pub(super) slots: Option<SlotTable>,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
     pub(super) node_queues: Vec<NodeQueue>,
     /// Subscribers of presence events.

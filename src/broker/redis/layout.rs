@@ -56,6 +56,11 @@ impl Layout {
         format!("{}Untold", self.key)
     }
 
+    /// Hash, ours: the table of slots, in the form of [`SlotTable`](crate::slots::SlotTable).
+    pub(super) fn slots_key(&self) -> String {
+        format!("{}Slots", self.key)
+    }
+
     /// Number, ours: how often something of [`untold_key`](Self::untold_key) was published, and taken from there.
     pub(super) fn told_key(&self) -> String {
         format!("{}Told", self.key)

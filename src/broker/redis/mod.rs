@@ -17,12 +17,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
     Broker, Bus, Directory, EventBatch, EventReader, EventSubscription, Events, FeedStart, Former,
-    JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Subscription, TakenTicket,
-    Telling, Watchlist, sealed::Sealed,
+    JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Slots, Subscription,
+    TakenTicket, Telling, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::Result,
     id::{ClientId, IdKind},
+    slots::{SlotChange, SlotTable},
     wire::{Envelope, NodeStatus, Ticket},
 };
 
@@ -284,5 +285,29 @@ impl Requests for RedisBroker {
 
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
         self.backend.complete(key, claim, outcome, life)
+    }
+}
+
+impl Slots for RedisBroker {
+    fn slot_table(&self) -> Result<Option<SlotTable>> {
+        self.backend.slot_table()
+    }
+
+    fn change_slots(
+        &self,
+        session: &Session,
+        node: &str,
+        version: u64,
+        change: &SlotChange<'_>,
+    ) -> Result<bool> {
+        self.backend.change_slots(session, node, version, change)
+    }
+
+    fn living(&self) -> Result<Vec<String>> {
+        self.backend.living()
+    }
+
+    fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
+        self.backend.set_draining(node, draining)
     }
 }

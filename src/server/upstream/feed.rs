@@ -303,6 +303,8 @@ impl Feed {
             }
             // The subscription keeps its probes to itself, and hands on what is inside.
             Envelope::Probe { .. } | Envelope::Volatile(_) => Ok(()),
+            // Only where slots are served.
+            Envelope::Forwarded(_) | Envelope::Slots { .. } => Ok(()),
         }
     }
 

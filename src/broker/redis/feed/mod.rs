@@ -337,6 +337,10 @@ impl RedisFeed {
             Ok(Envelope::Probe { origin, number }) => {
                 self.hear_probe(connections, origin, number)?;
             }
+            // Of a script, which counts nothing and logs nothing.
+            Ok(envelope @ Envelope::Slots { .. }) => {
+                self.ready.extend(self.barrier.admit(envelope, None));
+            }
             Ok(envelope) => self.hear_message(connections, mark, envelope)?,
         }
         Ok(true)

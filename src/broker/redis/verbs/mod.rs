@@ -15,6 +15,7 @@ mod report;
 mod requests;
 mod scripts;
 mod settled;
+mod slots;
 mod tickets;
 mod untold;
 

@@ -7,7 +7,7 @@
 
 use redis::{Pipeline, Value};
 
-use super::scripts::Eventful;
+use super::scripts::{Eventful, Texts};
 use crate::{
     broker::redis::{
         backend::Backend,
@@ -22,7 +22,11 @@ const CHUNK: usize = 500;
 impl Backend {
     /// The text of a script as this server takes it.
     pub(super) fn eventful<'a>(&self, script: &'a Eventful) -> Result<&'a str> {
-        let script = &script[usize::from(self.options.events > 0)];
+        self.telling(&script[usize::from(self.options.events > 0)])
+    }
+
+    /// The same of one that has no events.
+    pub(super) fn telling<'a>(&self, script: &'a Texts) -> Result<&'a str> {
         Ok(match self.sets_aside()? {
             true => &script.sets_aside,
             false => &script.publishes,

@@ -43,6 +43,20 @@ macro_rules! eventful {
     };
 }
 
+/// A script that tells nodes something, without events.
+macro_rules! telling {
+    ($name:ident, $file:literal) => {
+        pub(super) static $name: LazyLock<Texts> = LazyLock::new(|| {
+            let of =
+                |tell| compact(&["local P = ARGV[1]", tell, include_str!(concat!($file, ".lua"))]);
+            Texts {
+                publishes: of(include_str!("tell.lua")),
+                sets_aside: of(include_str!("aside.lua")),
+            }
+        });
+    };
+}
+
 script!(ADOPT, P = 1, "adopt");
 script!(APPEND, P = 1, "trim", "settle", "append");
 script!(BEGIN, "begin");
@@ -67,6 +81,8 @@ eventful!(OVERDUE, "overdue");
 eventful!(REAP, "reap");
 eventful!(REJOIN, "rejoin");
 eventful!(REPORT, "report");
+
+telling!(SLOTS, "slots");
 
 /// The texts behind each other, without comments and indentation: a script travels with each call.
 fn compact(texts: &[&str]) -> String {

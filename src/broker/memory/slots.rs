@@ -1,0 +1,57 @@
+//! The table of slots. The part of `State` that nodes change and whoever sends reads; under the broker's mutex.
+
+use std::{sync::Arc, time::Instant};
+
+use super::state::State;
+use crate::{
+    broker::contract::Session,
+    error::Result,
+    slots::{Changed, SlotChange, SlotTable},
+    wire::Envelope,
+};
+
+impl State {
+    pub(super) fn change_slots(
+        &mut self,
+        session: &Session,
+        node: &str,
+        version: u64,
+        change: &SlotChange<'_>,
+        now: Instant,
+    ) -> Result<bool> {
+        if self.slots.as_ref().map_or(0, |table| table.version) != version {
+            return Ok(false);
+        }
+        let changed = SlotTable::changed(self.slots.as_ref(), node, change);
+        let Some(changed) = changed.map_err(|other| other.error())? else { return Ok(false) };
+        let living = self.living();
+        let is_alive = |name: &String| living.contains(name);
+        let Changed { table, alive, dead, given } = changed;
+        let can = self.has_lease(session, node, now)
+            && alive.as_ref().is_none_or(is_alive)
+            && !dead.as_ref().is_some_and(is_alive);
+        if can {
+            self.put_slots(table, given);
+        }
+        Ok(can)
+    }
+
+    pub(super) fn set_draining(&mut self, node: &str, draining: bool) -> bool {
+        let Some(table) = &self.slots else { return false };
+        let stands = table.node(node).is_some();
+        if let Some(after) = table.draining(node, draining) {
+            self.put_slots(after, None);
+        }
+        stands
+    }
+
+    /// The nodes that stand in either table are told.
+    fn put_slots(&mut self, table: SlotTable, given: Option<(u64, String)>) {
+        let notice = Arc::new(Envelope::Slots { version: table.version, given });
+        let before = self.slots.replace(table.clone()).unwrap_or_default();
+        let gone = before.nodes().filter(|(name, _)| table.node(name).is_none());
+        for (name, _) in table.nodes().chain(gone) {
+            self.deliver(name, &notice, None);
+        }
+    }
+}

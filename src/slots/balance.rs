@@ -1,0 +1,189 @@
+//! Which slot a node takes or gives away next, so that all come to own as many as their weights say by the fewest moves.
+//!
+//! Owners give; only from the dead is taken. Every node computes what it does itself, all from the same table, and the
+//! broker lets one change through at a time: whoever comes second computes again.
+
+use super::table::SlotTable;
+
+impl SlotTable {
+    /// The slot that `node` takes next, if any: one that nobody owns whose lease stands, which `is_alive` says.
+    pub(crate) fn take(&self, node: &str, is_alive: impl Fn(&str) -> bool) -> Option<usize> {
+        let shares = self.shares(&is_alive);
+        let lacks =
+            |(name, share): &(&str, usize)| *name == node && self.slots_of(name).count() < *share;
+        shares.iter().find(|share| lacks(share))?;
+        let is_free = |slot: &usize| !self.owner(*slot).is_some_and(&is_alive);
+        (0..self.count()).filter(is_free).max_by_key(|slot| rank(*slot, node))
+    }
+
+    /// The slot that `node` gives away next, if any, and to whom: one beyond its share, any if it drains, to the node that lacks most.
+    /// None while nodes could still take what nobody owns: they are not to get more than their share.
+    pub(crate) fn give(
+        &self,
+        node: &str,
+        is_alive: impl Fn(&str) -> bool,
+    ) -> Option<(usize, &str)> {
+        if (0..self.count()).any(|slot| !self.owner(slot).is_some_and(&is_alive)) {
+            return None;
+        }
+        let shares = self.shares(&is_alive);
+        let share = shares.iter().find(|(name, _)| *name == node).map_or(0, |(_, share)| *share);
+        if self.slots_of(node).count() <= share {
+            return None;
+        }
+        let lacks =
+            |(name, share): &(&str, usize)| share.saturating_sub(self.slots_of(name).count());
+        let to = shares.iter().filter(|share| lacks(share) > 0).max_by_key(|share| lacks(share))?.0;
+        let slot = self.slots_of(node).max_by_key(|slot| rank(*slot, to))?;
+        Some((slot, to))
+    }
+
+    /// How many slots each node is to own that is alive and does not drain: together all of them. Where that leaves a
+    /// remainder, those get one more who own more than others already: so the fewest move.
+    pub fn shares(&self, is_alive: impl Fn(&str) -> bool) -> Vec<(&str, usize)> {
+        let takes =
+            self.nodes().filter(|(name, node)| !node.draining && node.weight > 0 && is_alive(name));
+        let takers: Vec<_> = takes.map(|(name, node)| (name, u64::from(node.weight))).collect();
+        let weights: u64 = takers.iter().map(|(_, weight)| weight).sum();
+        if weights == 0 {
+            return Vec::new();
+        }
+        let count = self.count() as u64;
+        let parts = takers.iter().map(|(name, weight)| {
+            let (whole, rest) = (count * weight / weights, count * weight % weights);
+            (*name, whole as usize, rest)
+        });
+        let mut parts: Vec<_> = parts.collect();
+        let left = self.count() - parts.iter().map(|(_, whole, _)| whole).sum::<usize>();
+        // Who already owns more than its whole part first, then whose part is nearest to one more, then by name.
+        parts.sort_by_cached_key(|(name, whole, rest)| {
+            let owns_more = self.slots_of(name).count() > *whole;
+            (*rest == 0, !owns_more, std::cmp::Reverse(*rest), *name)
+        });
+        let shares = parts.iter().enumerate();
+        shares.map(|(place, (name, whole, _))| (*name, whole + usize::from(place < left))).collect()
+    }
+}
+
+/// Nodes that take at the same time begin with different slots.
+fn rank(slot: usize, node: &str) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325 ^ (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = node
+        .bytes()
+        .fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    hash ^ hash >> 29
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::SlotNode;
+
+    /// Everybody takes and gives in turn until nobody has anything to do; how many slots changed owners.
+    fn settle(table: &mut SlotTable, alive: &[&str]) -> usize {
+        let is_alive = |name: &str| alive.contains(&name);
+        let mut moves = 0;
+        loop {
+            let next = alive.iter().find_map(|node| match table.take(node, is_alive) {
+                Some(slot) => Some((slot, node.to_string())),
+                None => table.give(node, is_alive).map(|(slot, to)| (slot, to.to_owned())),
+            });
+            let Some((slot, to)) = next else { return moves };
+            table.set_owner(slot, &to, None);
+            moves += 1;
+            assert!(moves <= 2 * table.count(), "it never ends");
+        }
+    }
+
+    fn counts(table: &SlotTable, nodes: &[&str]) -> Vec<usize> {
+        nodes.iter().map(|node| table.slots_of(node).count()).collect()
+    }
+
+    fn of(nodes: &[&str]) -> SlotTable {
+        let mut table = SlotTable::new(64);
+        nodes.iter().for_each(|node| table.set_node(node, SlotNode::new(*node)));
+        table
+    }
+
+    #[test]
+    fn a_fifth_takes_its_share_and_nothing_else_moves() {
+        let mut table = of(&["a", "b", "c", "d"]);
+        assert_eq!(settle(&mut table, &["a", "b", "c", "d"]), 64);
+        assert_eq!(counts(&table, &["a", "b", "c", "d"]), [16; 4]);
+        table.set_node("e", SlotNode::new("e"));
+        let moves = settle(&mut table, &["a", "b", "c", "d", "e"]);
+        assert!(moves <= 13, "{moves} of 64");
+        assert!(
+            counts(&table, &["a", "b", "c", "d", "e"])
+                .iter()
+                .all(|count| (12..=13).contains(count))
+        );
+        // It drains again: only what it had moves.
+        let had = table.slots_of("e").count();
+        table.set_node("e", SlotNode { draining: true, ..SlotNode::new("e") });
+        assert_eq!(settle(&mut table, &["a", "b", "c", "d", "e"]), had);
+        assert_eq!(counts(&table, &["a", "b", "c", "d", "e"]), [16, 16, 16, 16, 0]);
+    }
+
+    #[test]
+    fn the_slots_of_the_dead_are_taken_by_all() {
+        let mut table = of(&["a", "b", "c", "d"]);
+        settle(&mut table, &["a", "b", "c", "d"]);
+        assert_eq!(settle(&mut table, &["a", "c", "d"]), 16);
+        let counts = counts(&table, &["a", "b", "c", "d"]);
+        assert!(
+            counts[1] == 0 && counts.iter().all(|count| [0, 21, 22].contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn weights_count() {
+        let mut table = of(&["a", "b"]);
+        table.set_node("b", SlotNode { weight: 3, ..SlotNode::new("b") });
+        table.set_node("idle", SlotNode { weight: 0, ..SlotNode::new("idle") });
+        settle(&mut table, &["a", "b", "idle"]);
+        assert_eq!(counts(&table, &["a", "b", "idle"]), [16, 48, 0]);
+    }
+
+    #[test]
+    fn nobody_takes_from_the_last() {
+        let mut table = of(&["a"]);
+        settle(&mut table, &["a"]);
+        table.set_node("a", SlotNode { draining: true, ..SlotNode::new("a") });
+        assert_eq!(settle(&mut table, &["a"]), 0);
+        assert_eq!(counts(&table, &["a"]), [64]);
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_it_ends_even() {
+        let mut seed = 1u64;
+        let mut random = move |below: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let names: Vec<String> = (0..9).map(|number| format!("im-{number}")).collect();
+        for count in [1, 7, 64, 256] {
+            let mut table = SlotTable::new(count);
+            for _ in 0..60 {
+                let name = &names[random(9) as usize];
+                let (weight, draining) = (random(4) as u32, random(4) == 0);
+                table.set_node(name, SlotNode { weight, draining, ..SlotNode::new(name) });
+                let alive: Vec<_> =
+                    names.iter().map(String::as_str).filter(|_| random(5) > 0).collect();
+                let before = table.clone();
+                let moves = settle(&mut table, &alive);
+                let shares = table.shares(|name| alive.contains(&name));
+                for (name, share) in &shares {
+                    assert_eq!(table.slots_of(name).count(), *share, "{table:?}");
+                }
+                let had = |name: &str| before.slots_of(name).count();
+                let least: usize =
+                    shares.iter().map(|(name, share)| share.saturating_sub(had(name))).sum();
+                assert_eq!(moves, least, "more moves than there had to be");
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Behaviours of every broker: the table of slots, who may change it, and who hears of that.
+
+use std::{sync::Barrier, thread, time::Duration};
+
+use imcore::{
+    ErrorKind, SlotNode, SlotTable,
+    broker::{Broker, Envelope, FeedEvent, FeedStart, Session, SlotChange},
+};
+
+use crate::{
+    feed::Node,
+    world::{LONG, id},
+};
+
+/// A node with a session.
+struct Member {
+    name: &'static str,
+    session: Session,
+}
+
+impl Member {
+    fn of(broker: &dyn Broker, name: &'static str) -> Self {
+        Member { name, session: broker.begin_session(name, LONG, true).unwrap() }
+    }
+
+    /// One that stands in the table.
+    fn standing(broker: &dyn Broker, name: &'static str) -> Self {
+        let member = Member::of(broker, name);
+        assert!(member.stands(broker, 8).unwrap(), "{name}");
+        member
+    }
+
+    fn stands(&self, broker: &dyn Broker, count: usize) -> imcore::Result<bool> {
+        self.tries(broker, &SlotChange::Stand { said: &SlotNode::new(self.name), count })
+    }
+
+    /// Tries a change of the table as it is.
+    fn tries(&self, broker: &dyn Broker, change: &SlotChange) -> imcore::Result<bool> {
+        let version = broker.slot_table().unwrap().map_or(0, |table| table.version);
+        broker.change_slots(&self.session, self.name, version, change)
+    }
+
+    fn changes(&self, broker: &dyn Broker, change: &SlotChange) -> bool {
+        self.tries(broker, change).unwrap()
+    }
+}
+
+fn table(broker: &dyn Broker) -> SlotTable {
+    broker.slot_table().unwrap().unwrap()
+}
+
+told_behaviour!(the_table_is_the_same_for_all, |world| {
+    let broker = world.broker();
+    let elsewhere = world.broker();
+    assert_eq!(broker.slot_table().unwrap(), None);
+    let a = Member::standing(&*broker, "a:1");
+    let b = Member::standing(&*elsewhere, "b:1");
+    assert_eq!((table(&*broker).version, table(&*broker).count()), (2, 8));
+    for slot in 0..8 {
+        assert!(a.changes(&*broker, &SlotChange::Take { slot }));
+    }
+    assert!(a.changes(&*broker, &SlotChange::Give { slot: 5, to: "b:1" }));
+    let now = table(&*elsewhere);
+    assert_eq!(
+        (now.owner(5), now.moving_from(5), now.owner(4)),
+        (Some("b:1"), Some("a:1"), Some("a:1"))
+    );
+    assert!(!b.changes(&*elsewhere, &SlotChange::Left { slot: 5 }), "its clients are with a");
+    assert!(a.changes(&*broker, &SlotChange::Left { slot: 5 }));
+    assert_eq!(table(&*elsewhere).moving_from(5), None);
+    assert_eq!(table(&*broker), table(&*elsewhere));
+    // Somebody says anew what it says of itself; its slots stay.
+    let said = SlotNode::new("im-b.example.com");
+    assert!(b.changes(&*elsewhere, &SlotChange::Stand { said: &said, count: 8 }));
+    let now = table(&*broker);
+    assert_eq!((now.node("b:1"), now.owner(5)), (Some(&said), Some("b:1")));
+});
+
+told_behaviour!(another_number_of_slots_is_refused, |world| {
+    let broker = world.broker();
+    Member::standing(&*broker, "a");
+    let error = Member::of(&*broker, "b").stands(&*broker, 9).unwrap_err();
+    assert_eq!((error.kind(), error.setting()), (ErrorKind::Config, Some("slots")));
+    assert!(error.to_string().contains("8 slots"), "{error}");
+    assert!(table(&*broker).node("b").is_none());
+});
+
+told_behaviour!(of_two_changes_to_one_version_one_is_made, |world| {
+    let members: Vec<_> = ["a", "b", "c", "d"]
+        .map(|name| (world.broker(), name))
+        .into_iter()
+        .map(|(broker, name)| (Member::standing(&*broker, name), broker))
+        .collect();
+    for slot in 0..8 {
+        let version = table(&*members[0].1).version;
+        let start = Barrier::new(members.len());
+        let made = thread::scope(|scope| {
+            let tries = members.iter().map(|(member, broker)| {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    let take = SlotChange::Take { slot };
+                    broker.change_slots(&member.session, member.name, version, &take).unwrap()
+                })
+            });
+            let tries: Vec<_> = tries.collect();
+            tries.into_iter().map(|tried| tried.join().unwrap()).collect::<Vec<_>>()
+        });
+        let winners: Vec<_> = members.iter().zip(&made).filter(|(_, made)| **made).collect();
+        assert_eq!(winners.len(), 1, "{made:?}");
+        assert_eq!(table(&*members[0].1).owner(slot), Some(winners[0].0.0.name));
+        assert_eq!(table(&*members[0].1).version, version + 1);
+    }
+});
+
+told_behaviour!(only_who_holds_a_lease_changes_anything, |world| {
+    let broker = world.broker();
+    let a = Member::standing(&*broker, "a");
+    let b = Member::standing(&*broker, "b");
+    // Under another name.
+    let version = table(&*broker).version;
+    let take = SlotChange::Take { slot: 0 };
+    assert!(!broker.change_slots(&a.session, "b", version, &take).unwrap());
+    let brief = broker.begin_session("b", Duration::from_millis(1), false).unwrap();
+    testkit::eventually("its lease runs out", || broker.lapsed().unwrap().contains(&brief.id));
+    assert!(!broker.change_slots(&brief, "b", version, &take).unwrap());
+    broker.end_session(&b.session).unwrap();
+    assert!(!b.changes(&*broker, &take));
+    assert!(a.changes(&*broker, &take));
+});
+
+told_behaviour!(only_from_the_dead_is_taken, |world| {
+    let broker = world.broker();
+    let a = Member::standing(&*broker, "a");
+    let b = Member::standing(&*broker, "b");
+    assert!(a.changes(&*broker, &SlotChange::Take { slot: 0 }));
+    assert!(!b.changes(&*broker, &SlotChange::Take { slot: 0 }));
+    assert!(!b.changes(&*broker, &SlotChange::Forget { node: "a" }));
+    let mut living = broker.living().unwrap();
+    living.sort_unstable();
+    assert_eq!(living, ["a", "b"]);
+    broker.end_session(&a.session).unwrap();
+    assert_eq!(broker.living().unwrap(), ["b"]);
+    assert!(!b.changes(&*broker, &SlotChange::Give { slot: 0, to: "a" }));
+    assert!(b.changes(&*broker, &SlotChange::Take { slot: 0 }));
+    assert!(!b.changes(&*broker, &SlotChange::Give { slot: 0, to: "a" }), "to the dead");
+    assert_eq!(table(&*broker).moving_from(0), None, "nobody sends on");
+    assert!(b.changes(&*broker, &SlotChange::Forget { node: "a" }));
+    assert_eq!(table(&*broker).nodes().count(), 1);
+});
+
+told_behaviour!(a_node_is_said_to_drain, |world| {
+    let broker = world.broker();
+    assert!(!broker.set_draining("a", true).unwrap());
+    Member::standing(&*broker, "a");
+    assert!(broker.set_draining("a", true).unwrap());
+    let version = table(&*broker).version;
+    assert!(broker.set_draining("a", true).unwrap(), "it does already");
+    assert!(!broker.set_draining("b", true).unwrap());
+    let now = table(&*broker);
+    assert!(now.node("a").unwrap().draining && now.version == version);
+    assert!(broker.set_draining("a", false).unwrap());
+    assert!(!table(&*broker).node("a").unwrap().draining);
+});
+
+told_behaviour!(nodes_hear_of_changes_in_order_with_messages, |world| {
+    let broker = world.broker();
+    let a = Member::standing(&*broker, "a");
+    let b = Member::standing(&*broker, "b");
+    assert!(a.changes(&*broker, &SlotChange::Take { slot: 3 }));
+    let mut nodes = ["a", "b"].map(|name| Node::on(&*broker, name, FeedStart::Now));
+    for node in &mut nodes {
+        node.until("listening", |event| matches!(event, FeedEvent::Listening));
+    }
+    let kick = |number| Envelope::ForceOffline { client: id(number) };
+    let say = |number| broker.publish(&[("a", kick(number)), ("b", kick(number))]).unwrap();
+    say(1);
+    assert!(a.changes(&*broker, &SlotChange::Give { slot: 3, to: "b" }));
+    say(2);
+    assert!(a.changes(&*broker, &SlotChange::Left { slot: 3 }));
+    assert!(b.changes(&*broker, &SlotChange::Forget { node: "b" }) || table(&*broker).version == 5);
+    say(3);
+    let given = Envelope::Slots { version: 4, given: Some((3, "b".into())) };
+    let left = Envelope::Slots { version: 5, given: None };
+    for node in &mut nodes {
+        let heard: Vec<_> = (0..5).map(|_| node.message()).collect();
+        assert_eq!(heard, [kick(1), given.clone(), kick(2), left.clone(), kick(3)]);
+    }
+});
