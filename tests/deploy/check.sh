@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the rest of deploy/: the systemd unit, kernel settings, a release, and the image and the Compose file without a
-# container engine. Needs Debian or a relative of it, and a Rust toolchain; installs the rest. What needs more than it may have
+# Checks the rest of deploy/: the systemd unit, kernel settings, a release, the image and the Compose file without a
+# container engine, and the chart without a cluster. Needs Debian or a relative of it, and a Rust toolchain; installs the rest. What needs more than it may have
 # here says SKIPPED, unless IMCORE_DEPLOY=required.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -76,6 +76,27 @@ else
     must_be_static "$scratch/image/imserver"
     unshare --mount --net --pid --fork --kill-child --mount-proc \
         python3 tests/deploy/play.py "$scratch/image" "$scratch/compose.json"
+fi
+
+step "the chart for Kubernetes, rendered in all variants, and its pods"
+if ! "$tools/pip" -q install helm-python-sdk kubernetes-validate; then
+    skip "no helm-python-sdk and kubernetes-validate from PyPI here"
+else
+    "$tools/python" tests/deploy/kubernetes.py target/debug/imserver "$scratch"
+    if npm install --silent --no-save --prefix "$scratch" @kubernetes-models/prometheus-operator@6; then
+        (cd "$scratch" && node --input-type=module --eval "
+            import { readFileSync } from 'node:fs';
+            import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1';
+            new PodMonitor(JSON.parse(readFileSync('monitor.json'))).validate();")
+    else
+        skip "no schema of the Prometheus operator from npm here"
+    fi
+    if [ ! -x "$scratch/image/imserver" ]; then
+        skip "its pods need the image"
+    else
+        unshare --mount --net --pid --fork --kill-child --mount-proc \
+            python3 tests/deploy/pods.py "$scratch/image" "$scratch/pods.json"
+    fi
 fi
 
 step "a release"

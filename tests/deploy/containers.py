@@ -3,12 +3,14 @@ ids), as a user without rights, with names that a DNS server on the bridge knows
 
 Needs root, in a network and a mount namespace of its own: there everything ends with the process."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -39,6 +41,20 @@ def eventually(what, condition, seconds=60):
             return answer
         time.sleep(0.05)
     raise SystemExit(f"still not: {what}")
+
+
+@contextlib.contextmanager
+def playground():
+    """A folder for containers, gone with all that is mounted in it."""
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="imcore-containers-"))
+    # Containers do not run as root and must get through to theirs.
+    call("mount", "-t", "tmpfs", "-o", "mode=755", "containers", scratch)
+    try:
+        yield scratch
+    finally:
+        # Removed only once it is empty: nothing that is mounted goes with it.
+        call("umount", "--recursive", "--lazy", scratch)
+        scratch.rmdir()
 
 
 class Network:
@@ -153,9 +169,9 @@ class Container:
         own = os.stat("/proc/self/ns/net").st_ino
         held = f"/proc/{self.holder.pid}/ns/net"
         eventually("a network", lambda: os.stat(held).st_ino != own)
-        outer = f"to-{self.name}"[:15]
-        call("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", self.holder.pid)
-        call("ip", "link", "set", outer, "master", "bridge", "up")
+        self.cable = f"to-{self.name}"[:15]
+        call("ip", "link", "add", self.cable, "type", "veth", "peer", "name", "eth0", "netns", self.holder.pid)
+        call("ip", "link", "set", self.cable, "master", "bridge", "up")
         call(*self.in_network(), "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             call(*self.in_network(), "ip", "link", "set", device, "up")
@@ -189,6 +205,8 @@ class Container:
     def ends(self, seconds):
         """The exit code; an engine would kill what has not ended after `seconds`."""
         code = self.process.wait(seconds)
+        # By itself it would go some time after its other end; a successor has the same name.
+        call("ip", "link", "delete", self.cable)
         self.holder.kill()
         self.holder.wait()
         return code

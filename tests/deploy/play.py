@@ -8,11 +8,10 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import dockerfile
-from containers import Container, Network, call, eventually, publish
+from containers import Container, Network, call, eventually, playground, publish
 from websocket import Client
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -29,10 +28,10 @@ def fail(container, text):
     raise SystemExit(f"{container.name}: {text}\n{container.log.read_text()}")
 
 
-def node(network, name, tree, environment, scratch, **more):
+def node(network, name, tree, environment, scratch, *, user=IMAGE.only("USER"), **more):
     """A container of the image."""
     environment = {**IMAGE.environment(), **environment}
-    return Container(network, name, tree, COMMAND, environment, scratch, user=IMAGE.only("USER"), **more)
+    return Container(network, name, tree, COMMAND, environment, scratch, user=user, **more)
 
 
 def is_healthy(container):
@@ -170,17 +169,10 @@ def stop(services, ports, nodes, running):
 def main():
     tree, file = sys.argv[1:]
     network = Network()
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix="imcore-containers-"))
-    # Containers do not run as root and must get through to theirs.
-    call("mount", "-t", "tmpfs", "-o", "mode=755", "containers", scratch)
-    try:
+    with playground() as scratch:
         alone(network, tree, scratch)
         over_tls(network, tree, scratch)
         compose(network, tree, scratch, file)
-    finally:
-        # Removed only once it is empty: nothing that is mounted goes with it.
-        call("umount", "--recursive", "--lazy", scratch)
-        scratch.rmdir()
 
 
 if __name__ == "__main__":
