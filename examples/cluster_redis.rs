@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut clients = Vec::new();
     for id in 1..=4 {
         let url = im.connect_url(id, None)?;
-        println!("client {id} belongs to node {}", im.node_of(id));
+        println!("client {id} belongs to node {}", im.node_of(id)?);
         clients.push(tungstenite::connect(url)?.0);
     }
     im.join([1, 2, 3], ["room"])?;

@@ -222,6 +222,10 @@ impl Bus for OpenDoor {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
         self.0.publish(outgoing)
     }
+
+    fn publish_by(&self, version: u64, outgoing: &[(&str, Envelope)]) -> Result<usize> {
+        self.0.publish_by(version, outgoing)
+    }
 }
 
 impl Events for OpenDoor {

@@ -1,4 +1,4 @@
-//! Who owns a client: the list of nodes, and the rule by which each client belongs to one of them.
+//! Who owns a client: a list of nodes, by whose order each client belongs to one of them, or a table of slots.
 //!
 //! Pure. Used by helper and server alike, which must agree on it, and by nothing below them: the broker takes
 //! the name of a node and never asks whose it is. Only this file knows that the list has an order.
@@ -6,18 +6,22 @@
 use std::sync::Arc;
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     id::ClientId,
-    slots,
+    slots::{self, SlotTable},
 };
 
-/// Which node owns a client. Cheap to clone.
-///
-/// Every process of a deployment, helpers and nodes, is given the same names in the same order, and by that
-/// comes to the same answer without asking anybody. Clients can connect to their own node only.
+/// Which node owns a client, at one moment. Cheap to clone. Clients can connect to their own node only.
 #[derive(Debug, Clone)]
-pub(crate) struct Placement {
-    nodes: Arc<[String]>,
+pub(crate) struct Placement(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// Every process of a deployment, helpers and nodes, is given the same names in the same order, and by that comes to
+    /// the same answer without asking anybody.
+    Fixed(Arc<[String]>),
+    /// The broker's table, as it was when it was read.
+    Slots(Arc<SlotTable>),
 }
 
 impl Placement {
@@ -44,42 +48,91 @@ impl Placement {
                 return Err(Error::config("servers", format!("{name:?} is listed twice")));
             }
         }
-        Ok(Placement { nodes: nodes.into() })
+        Ok(Placement(Kind::Fixed(nodes.into())))
+    }
+
+    /// Clients belong to slots, by the same rule, and slots to nodes as the table says.
+    pub(crate) fn slots(table: SlotTable) -> Self {
+        Placement(Kind::Slots(Arc::new(table)))
+    }
+
+    /// Which version of the table it is; `None` of a list, which never changes.
+    pub(crate) fn version(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Fixed(_) => None,
+            Kind::Slots(table) => Some(table.version),
+        }
     }
 
     /// Name of the node that owns `client`.
-    pub(crate) fn owner(&self, client: impl Into<ClientId>) -> &str {
-        &self.nodes[self.slot(client.into())]
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if nobody owns its slot.
+    pub(crate) fn owner(&self, client: impl Into<ClientId>) -> Result<&str> {
+        self.owner_of(self.slot(client.into()))
     }
 
     /// Names of all nodes, in the order of the list.
-    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.nodes.iter().map(String::as_str)
+    pub(crate) fn nodes(&self) -> Vec<&str> {
+        match &self.0 {
+            Kind::Fixed(nodes) => nodes.iter().map(String::as_str).collect(),
+            Kind::Slots(table) => table.nodes().map(|(name, _)| name).collect(),
+        }
     }
 
-    /// Place in the list of the node called `name`: what `{index}` stands for in an address.
+    /// Place in the list of the node called `name`.
     pub(crate) fn index_of(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|node| node == name)
+        match &self.0 {
+            Kind::Fixed(nodes) => nodes.iter().position(|node| node == name),
+            Kind::Slots(_) => None,
+        }
+    }
+
+    /// What stands for `{index}` and `{server}` in the address of `client`: the place and the name of its node in the list,
+    /// its slot and what the node that owns it is called by clients.
+    pub(crate) fn address(&self, client: ClientId) -> Result<(usize, &str)> {
+        let slot = self.slot(client);
+        let owner = self.owner_of(slot)?;
+        Ok(match &self.0 {
+            Kind::Fixed(_) => (slot, owner),
+            Kind::Slots(table) => (slot, table.node(owner).map_or(owner, |node| &node.address)),
+        })
     }
 
     /// Distributes clients among their nodes: each node that owns any, with those, in the order of coming.
     pub(crate) fn by_owner(
         &self,
         clients: impl IntoIterator<Item = ClientId>,
-    ) -> Vec<(&str, Vec<ClientId>)> {
-        let mut found: Vec<(usize, Vec<ClientId>)> = Vec::new();
+    ) -> Result<Vec<(&str, Vec<ClientId>)>> {
+        let mut found: Vec<(&str, Vec<ClientId>)> = Vec::new();
         for client in clients {
-            let slot = self.slot(client);
-            match found.iter_mut().find(|(other, _)| *other == slot) {
+            let owner = self.owner(client)?;
+            // Names of one placement are the same if they lie at the same place, which most do.
+            match found.iter_mut().find(|(other, _)| std::ptr::eq(*other, owner) || *other == owner)
+            {
                 Some((_, clients)) => clients.push(client),
-                None => found.push((slot, vec![client])),
+                None => found.push((owner, vec![client])),
             }
         }
-        found.into_iter().map(|(slot, clients)| (&*self.nodes[slot], clients)).collect()
+        Ok(found)
     }
 
     fn slot(&self, client: ClientId) -> usize {
-        slots::slot(client, self.nodes.len())
+        let count = match &self.0 {
+            Kind::Fixed(nodes) => nodes.len(),
+            Kind::Slots(table) => table.count(),
+        };
+        slots::slot(client, count)
+    }
+
+    fn owner_of(&self, slot: usize) -> Result<&str> {
+        match &self.0 {
+            Kind::Fixed(nodes) => Ok(&nodes[slot]),
+            Kind::Slots(table) => table.owner(slot).ok_or_else(|| {
+                let detail = format!("no node serves slot {slot} yet");
+                Error::new(ErrorKind::Unavailable, detail)
+            }),
+        }
     }
 }
 
@@ -147,7 +200,7 @@ mod tests {
             (4_294_967_296, "1"),
             (-3, "0"),
         ] {
-            assert_eq!(three().owner(id), node, "{id}");
+            assert_eq!(three().owner(id).unwrap(), node, "{id}");
         }
         for (id, node) in [
             ("0f8fad5b-d9cb-469f-a165-70867728950e", "1"),
@@ -156,14 +209,14 @@ mod tests {
             ("8f14e45f-ceea-467f-a9b1-000000010000", "0"),
             ("8f14e45f-ceea-467f-a9b1-00000000ffff", "0"),
         ] {
-            assert_eq!(three().owner(id.parse::<ClientId>().unwrap()), node, "{id}");
+            assert_eq!(three().owner(id.parse::<ClientId>().unwrap()).unwrap(), node, "{id}");
         }
     }
 
     #[test]
     fn negative_ids_have_a_node() {
         for id in [-1, -2, i64::MIN] {
-            assert!(three().nodes().any(|node| node == three().owner(id)));
+            assert!(three().nodes().contains(&three().owner(id).unwrap()));
         }
     }
 
@@ -171,6 +224,29 @@ mod tests {
     fn clients_are_distributed_in_the_order_of_coming() {
         let clients = [2, 5, 0, 8].map(ClientId::from);
         let expected = vec![("2", [2, 5, 8].map(ClientId::from).to_vec()), ("0", vec![0.into()])];
-        assert_eq!(three().by_owner(clients), expected);
+        assert_eq!(three().by_owner(clients).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_table_leads_to_the_owner_of_the_slot() {
+        let fields = [
+            ("form", "1"),
+            ("version", "7"),
+            ("count", "4"),
+            ("0", "a"),
+            ("1", "b"),
+            ("2", "b"),
+            ("node:a", r#"{"address":"a.example.com","weight":1,"draining":false}"#),
+            ("node:b", r#"{"address":"b.example.com","weight":1,"draining":false}"#),
+        ];
+        let placement = Placement::slots(SlotTable::read(fields).unwrap().unwrap());
+        assert_eq!((placement.version(), placement.nodes()), (Some(7), vec!["a", "b"]));
+        assert_eq!(placement.owner(5).unwrap(), "b");
+        assert_eq!(placement.address(6.into()).unwrap(), (2, "b.example.com"));
+        let clients = [1, 4, 2].map(ClientId::from);
+        let expected = vec![("b", [1, 2].map(ClientId::from).to_vec()), ("a", vec![4.into()])];
+        assert_eq!(placement.by_owner(clients).unwrap(), expected);
+        let error = placement.owner(3).unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("slot 3"), "{error}");
     }
 }

@@ -17,9 +17,6 @@ use crate::{
     wire::{Envelope, MESSAGE_ID_BYTES},
 };
 
-/// Receivers of one envelope: some 400 KB of GUIDs. A longer list goes out in several.
-const RECEIVERS: usize = 10_000;
-
 /// What is known when a send returns: the broker has taken the messages for every node they are for.
 ///
 /// That is not delivery, and nobody's reading of it. Delivery is at most once: who is offline misses a message,
@@ -64,7 +61,7 @@ impl ImClient {
 
     /// Starts to collect messages that are sent together, in one round trip.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { im: self, outgoing: Vec::new() }
+        Batch { im: self, messages: Vec::new() }
     }
 }
 
@@ -87,7 +84,8 @@ impl ImClient {
 #[must_use = "nothing is sent before send()"]
 pub struct Batch<'a> {
     im: &'a ImClient,
-    outgoing: Vec<(&'a str, Envelope)>,
+    /// In order, not yet split by node.
+    messages: Vec<Envelope>,
 }
 
 impl<'a> Batch<'a> {
@@ -102,19 +100,19 @@ impl<'a> Batch<'a> {
             Some(sender) => self.im.check_sender(sender)?,
             None => self.im.system(),
         };
-        let before = self.outgoing.len();
-        match message.to {
+        let envelope = match message.to {
             Receivers::Clients(clients) => {
-                self.add_direct(sender, clients, content, message.receipt, message.id)?;
+                self.direct(sender, clients, content, message.receipt, message.id)?
             }
-            Receivers::Channel(channel) => self.add_for_all_nodes(sender, Some(channel), content),
-            Receivers::Everyone => self.add_for_all_nodes(sender, None, content),
-        }
-        if message.volatile {
-            let added = self.outgoing.split_off(before);
-            let wrapped = added.into_iter().map(|(node, envelope)| (node, volatile(envelope)));
-            self.outgoing.extend(wrapped);
-        }
+            Receivers::Channel(channel) => {
+                Envelope::Channel { sender, channel: Some(channel), content }
+            }
+            Receivers::Everyone => Envelope::Channel { sender, channel: None, content },
+        };
+        self.messages.push(match message.volatile {
+            true => volatile(envelope),
+            false => envelope,
+        });
         Ok(())
     }
 
@@ -122,58 +120,37 @@ impl<'a> Batch<'a> {
     /// per thousand messages and nodes.
     ///
     /// # Errors
-    /// Those of the broker. After [`Interrupted`](ErrorKind::Interrupted) the batch has been sent in part, or
+    /// Those of the broker, and with [slots](crate::ImClientBuilder::slots) [`Unavailable`](ErrorKind::Unavailable) if nobody owns
+    /// a receiver's slot. After [`Interrupted`](ErrorKind::Interrupted) the batch has been sent in part, or
     /// may have been, after [`Timeout`](ErrorKind::Timeout) likewise; after any other nothing was sent.
     pub fn send(self) -> Result<Accepted> {
-        if self.outgoing.is_empty() {
-            return Ok(Accepted {});
-        }
-        if let Some(hook) = &self.im.on_send {
-            let events = self.outgoing.iter().filter_map(|(node, sent)| send_event(node, sent));
-            events.for_each(|event| hook(&event));
-        }
-        self.im.broker().publish(&self.outgoing)?;
+        self.im.dispatch(self.messages)?;
         Ok(Accepted {})
     }
 
-    /// Adds an envelope for each node that owns a receiver, and more of them for a long list.
-    fn add_direct(
-        &mut self,
+    fn direct(
+        &self,
         sender: ClientId,
         receivers: Vec<ClientId>,
         content: String,
         wanted: Receipt,
         id: Option<String>,
-    ) -> Result<()> {
+    ) -> Result<Envelope> {
         receivers.iter().try_for_each(|receiver| self.im.check_kind(*receiver).map(drop))?;
         if receivers.is_empty() {
             return Err(Error::argument(
                 "receivers: the list is empty; nobody would get the message",
             ));
         }
-        for (node, receivers) in self.im.placement.by_owner(unique(receivers)) {
-            self.outgoing.extend(receivers.chunks(RECEIVERS).map(|receivers| {
-                let (receivers, content) = (receivers.to_vec(), content.clone());
-                let envelope = Envelope::Direct {
-                    sender,
-                    receivers,
-                    content,
-                    receipt: wanted != Receipt::None,
-                    id: id.clone(),
-                    acknowledge: wanted == Receipt::Acknowledged,
-                    about: false,
-                };
-                (node, envelope)
-            }));
-        }
-        Ok(())
-    }
-
-    fn add_for_all_nodes(&mut self, sender: ClientId, channel: Option<String>, content: String) {
-        self.outgoing.extend(self.im.placement.nodes().map(|node| {
-            let (channel, content) = (channel.clone(), content.clone());
-            (node, Envelope::Channel { sender, channel, content })
-        }));
+        Ok(Envelope::Direct {
+            sender,
+            receivers: unique(receivers),
+            content,
+            receipt: wanted != Receipt::None,
+            id,
+            acknowledge: wanted == Receipt::Acknowledged,
+            about: false,
+        })
     }
 
     /// The payload's JSON, if the bus can carry it.
@@ -199,7 +176,7 @@ fn volatile(envelope: Envelope) -> Envelope {
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("outgoing", &self.outgoing.len()).finish_non_exhaustive()
+        f.debug_struct("Batch").field("messages", &self.messages.len()).finish_non_exhaustive()
     }
 }
 
@@ -238,7 +215,8 @@ fn unique(mut clients: Vec<ClientId>) -> Vec<ClientId> {
     clients
 }
 
-fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
+/// What a hook is shown of an envelope to a node.
+pub(super) fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<SendEvent<'a>> {
     match envelope.message().0 {
         Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, .. } => {
             Some(SendEvent {

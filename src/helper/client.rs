@@ -9,9 +9,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     broker::{Broker, JoinLimits},
     error::{Error, Result},
-    helper::{message::Receipt, public_url},
+    helper::{message::Receipt, public_url, routes::Routes},
     id::{ClientId, IdKind},
-    placement::Placement,
     token::random_token,
     wire::{Envelope, Ticket},
 };
@@ -59,7 +58,7 @@ use crate::{
 #[derive(Clone)]
 pub struct ImClient {
     pub(super) broker: Arc<dyn Broker>,
-    pub(super) placement: Placement,
+    pub(super) routes: Routes,
     /// `{server}` and `{index}` are still to be filled in.
     pub(super) url_template: Arc<str>,
     pub(super) id_kind: IdKind,
@@ -166,10 +165,10 @@ impl ImClient {
     /// The address for a ticket, which is stored.
     fn issue(&self, ticket: Ticket) -> Result<String> {
         let client = self.check_user(ticket.client())?;
+        let placement = self.routes.now(&*self.broker)?;
+        let url = public_url::fill(&self.url_template, placement.address(client)?);
         let token = random_token()?;
         self.broker.put_ticket(&token, &ticket, Self::TICKET_LIFE)?;
-        let server = self.placement.owner(client);
-        let url = public_url::fill(&self.url_template, &self.placement, server);
         // A template may have a query of its own, for the proxy in front.
         let joint = match url.split_once('?') {
             None => "?",
@@ -196,7 +195,7 @@ impl ImClient {
         let client = self.check_kind(client.into())?;
         // First, so that none is taken once the node has closed what there is.
         self.broker.void_tickets(client)?;
-        self.broker.publish(&[(self.placement.owner(client), Envelope::ForceOffline { client })])
+        self.dispatch(vec![Envelope::ForceOffline { client }])
     }
 
     /// An id that a client of this deployment can have.
@@ -234,7 +233,7 @@ impl fmt::Debug for ImClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ImClient")
             .field("broker", &self.broker.describe())
-            .field("placement", &self.placement)
+            .field("routes", &self.routes)
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@
 mod batch;
 mod channels;
 mod client;
+mod dispatch;
 mod events;
 mod facade;
 mod message;
@@ -13,6 +14,7 @@ mod options;
 mod overview;
 mod presence;
 mod public_url;
+mod routes;
 mod watch;
 
 pub use batch::{Accepted, Batch};

@@ -8,6 +8,7 @@ use crate::{
     helper::{
         client::{ImClient, OnSend, SendEvent},
         public_url,
+        routes::Routes,
     },
     id::IdKind,
     placement::{Placement, check_path},
@@ -28,6 +29,7 @@ const OFFLINE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// `redis`. The others have the original's defaults.
 pub struct ImClientBuilder {
     servers: Vec<String>,
+    slots: bool,
     broker: Option<Arc<dyn Broker>>,
     #[cfg(feature = "redis")]
     redis_url: Option<String>,
@@ -55,6 +57,7 @@ impl ImClientBuilder {
     fn new() -> Self {
         ImClientBuilder {
             servers: Vec::new(),
+            slots: false,
             broker: None,
             #[cfg(feature = "redis")]
             redis_url: None,
@@ -81,6 +84,16 @@ impl ImClientBuilder {
     /// follows from its place in this list.
     pub fn servers<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
         self.servers = servers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// In place of [`servers`](Self::servers): nodes come and go, and a table in the broker says which of them owns which clients. For
+    /// nodes that have the setting `slots`.
+    ///
+    /// The table is read when it is older than a second, one more round trip, and when the broker says that it has changed
+    /// (within a process, and with the [log](Self::log)): messages reach clients whose node has changed.
+    pub fn slots(mut self) -> Self {
+        self.slots = true;
         self
     }
 
@@ -221,14 +234,24 @@ impl ImClientBuilder {
     /// path without a leading `/`, a template that leads clients nowhere or all of them to one of several nodes,
     /// an unusable Redis URL.
     pub fn build(mut self) -> Result<ImClient> {
-        let placement = Placement::fixed(std::mem::take(&mut self.servers))?;
+        let servers = std::mem::take(&mut self.servers);
+        let placement = match self.slots {
+            false => Some(Placement::fixed(servers)?),
+            true if servers.is_empty() => None,
+            true => {
+                return Err(Error::config(
+                    "servers",
+                    "nodes are a list or stand in a table (slots); choose one",
+                ));
+            }
+        };
         check_path(&self.path)?;
-        public_url::check(&self.public_url, &self.path, &placement)?;
+        public_url::check(&self.public_url, &self.path, placement.as_ref())?;
         let broker = self.open_broker()?;
         Ok(ImClient {
             id_kind: self.id_kind.unwrap_or_else(|| broker.id_kind()),
             broker,
-            placement,
+            routes: placement.map_or_else(|| Routes::Followed(Arc::default()), Routes::Fixed),
             url_template: self.public_url.replace("{path}", &self.path).into(),
             message_bytes: self.message_bytes,
             joins: self.joins,

@@ -17,7 +17,8 @@ pub struct NodeInfo {
     /// Its name.
     pub name: String,
     /// Its place in the [`servers`](crate::ImClientBuilder::servers) list; `None` if it is not there, which
-    /// is a second deployment on the same broker, or a mistake: its list and this one differ.
+    /// is a second deployment on the same broker, or a mistake: its list and this one differ. Always `None` with
+    /// [slots](crate::ImClientBuilder::slots).
     pub index: Option<usize>,
     /// What it said of itself when it last renewed its lease. `None`: it is down, cannot reach the broker,
     /// or is a .NET node, which says nothing.
@@ -43,12 +44,13 @@ impl ImClient {
     /// A node speaks with each renewal of its lease, that is every third of it, and is silent once that has
     /// run out: after 7 s by default. Two round trips to the broker, however many nodes there are.
     pub fn nodes(&self) -> Result<Vec<NodeInfo>> {
+        let placement = self.routes.now(&**self.broker())?;
         let heard = self.broker().statuses()?;
-        let silent =
-            self.placement.nodes().filter(|name| heard.iter().all(|(other, _)| other != name));
+        let known = placement.nodes().into_iter();
+        let silent = known.filter(|name| heard.iter().all(|(other, _)| other != name));
         let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
         let node = |(name, status): (String, Option<NodeStatus>)| NodeInfo {
-            index: self.placement.index_of(&name),
+            index: placement.index_of(&name),
             name,
             status,
         };
@@ -58,9 +60,13 @@ impl ImClient {
         Ok(nodes)
     }
 
-    /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody.
-    pub fn node_of(&self, client: impl Into<ClientId>) -> &str {
-        self.placement.owner(client)
+    /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody, where nodes are a fixed list.
+    ///
+    /// # Errors
+    /// With [slots](crate::ImClientBuilder::slots) those of the broker, and [`Unavailable`](crate::ErrorKind::Unavailable) if no
+    /// node owns the client's slot.
+    pub fn node_of(&self, client: impl Into<ClientId>) -> Result<String> {
+        Ok(self.routes.now(&**self.broker())?.owner(client)?.to_owned())
     }
 
     /// A bounded part of [`connections_of`](Self::connections_of): looks through up to 5,000 connections of
@@ -74,7 +80,7 @@ impl ImClient {
         after: Option<&str>,
     ) -> Result<Page<ConnectionInfo>> {
         let client = client.into();
-        let node = self.node_of(client);
+        let node = &self.node_of(client)?;
         let Page { items, next, total } = self.broker().connections_page(client, node, after)?;
         let items = items.into_iter().map(|found| connection(node, found)).collect();
         Ok(Page { items, next, total })
@@ -90,7 +96,7 @@ impl ImClient {
     /// What opens or closes while it looks may be missing, or shown still.
     pub fn connections_of(&self, client: impl Into<ClientId>) -> Result<Vec<ConnectionInfo>> {
         let client = client.into();
-        let node = self.node_of(client);
+        let node = &self.node_of(client)?;
         let mut open = self.broker().connections_of(client, node)?;
         open.sort_by_key(|(number, _)| *number);
         Ok(open.into_iter().map(|found| connection(node, found)).collect())

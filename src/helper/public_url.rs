@@ -10,8 +10,9 @@ use crate::{
 /// What a template may have filled in.
 const PLACES: [&str; 3] = ["{server}", "{index}", "{path}"];
 
-/// Refuses a template with which clients could not connect, or not to their own node.
-pub(super) fn check(template: &str, path: &str, placement: &Placement) -> Result<()> {
+/// Refuses a template with which clients could not connect, or not to their own node. Without a `placement` nodes are not known
+/// yet.
+pub(super) fn check(template: &str, path: &str, placement: Option<&Placement>) -> Result<()> {
     let refuse = |why: &str| {
         Err(Error::config(
             "public_url",
@@ -32,26 +33,26 @@ pub(super) fn check(template: &str, path: &str, placement: &Placement) -> Result
     if rest.contains(['{', '}']) {
         return refuse("holds braces that are none of {server}, {index} and {path}");
     }
-    for server in placement.nodes() {
-        let url = fill(template, placement, server).replace("{path}", path);
+    let nodes = placement.map_or_else(|| vec!["im-0"], Placement::nodes);
+    for (index, server) in nodes.iter().enumerate() {
+        let url = fill(template, (index, server)).replace("{path}", path);
         if let Err(why) = check_authority(&url[scheme.len() + 3..]) {
             return refuse(&format!("{why} (as in {url})"));
         }
     }
     let leads_to_one = !template.contains("{server}") && !template.contains("{index}");
-    let count = placement.nodes().len();
-    if count > 1 && leads_to_one {
+    if (nodes.len() > 1 || placement.is_none()) && leads_to_one {
         return refuse(&format!(
-            "is one address for {count} nodes, and a client can connect to its own node only: it needs \
-             {{server}} or {{index}}, by which a proxy finds the node"
+            "is one address for {} nodes, and a client can connect to its own node only: it needs \
+             {{server}} or {{index}}, by which a proxy finds the node",
+            placement.map_or_else(|| "all".to_owned(), |_| nodes.len().to_string())
         ));
     }
     Ok(())
 }
 
-/// The template with one node's name and place filled in.
-pub(super) fn fill(template: &str, placement: &Placement, server: &str) -> String {
-    let index = placement.index_of(server).unwrap_or_default();
+/// The template with what stands for `{index}` and `{server}` filled in.
+pub(super) fn fill(template: &str, (index, server): (usize, &str)) -> String {
     template.replace("{server}", server).replace("{index}", &index.to_string())
 }
 
@@ -91,7 +92,7 @@ mod tests {
 
     fn refusal(template: &str, nodes: &[&str]) -> Option<String> {
         let placement = Placement::fixed(nodes.iter().copied()).unwrap();
-        check(template, "/ws", &placement).err().map(|error| error.to_string())
+        check(template, "/ws", Some(&placement)).err().map(|error| error.to_string())
     }
 
     #[test]

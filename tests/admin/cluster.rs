@@ -47,7 +47,7 @@ impl Fleet {
     pub fn connect(&self, client: impl Into<ClientId>, meta: Option<&str>) -> Client {
         let client = client.into();
         let url = self.im.connect_url(client, meta).unwrap();
-        let owner = self.im.node_of(client);
+        let owner = self.im.node_of(client).unwrap();
         let index = NAMES.iter().position(|name| *name == owner).unwrap();
         Client::connect(self.nodes[index].address(), &url).unwrap()
     }
@@ -205,7 +205,7 @@ fn the_largest_channels_come_first() {
 fn the_page_of_its_node_says_which_connections_of_a_client_are_away() {
     let fleet = Fleet::start(&[]);
     let client = ClientId::from(7);
-    let owner = NAMES.iter().position(|name| *name == fleet.im.node_of(client)).unwrap();
+    let owner = NAMES.iter().position(|name| *name == fleet.im.node_of(client).unwrap()).unwrap();
     let other = (owner + 1) % NAMES.len();
     let url = fleet.im.connect_url(client, Some("phone")).unwrap();
     let mut phone = Client::speak(fleet.nodes[owner].address(), &url, "imcore.1").unwrap();
@@ -253,7 +253,7 @@ fn a_client_is_found_written_to_and_kicked() {
         eventually("both are known", || fleet.json(&path)["connections_count"] == 2);
         let seen = fleet.json(&path);
         assert_eq!((&seen["client"], &seen["online"]), (&json!(id), &json!(true)));
-        assert_eq!(seen["server"], fleet.im.node_of(client));
+        assert_eq!(seen["server"], fleet.im.node_of(client).unwrap());
         assert_eq!(seen["channels"], json!(["a", "b"]));
         let metas: Vec<_> = (0..2).map(|at| seen["connections"][at]["meta"].clone()).collect();
         assert_eq!(metas, [json!("phone"), Value::Null]);

@@ -3,7 +3,7 @@
 use std::{sync::Barrier, thread, time::Duration};
 
 use imcore::{
-    ErrorKind, SlotNode, SlotTable,
+    ErrorKind, ImClient, Message, SlotNode, SlotTable,
     broker::{Broker, Envelope, FeedEvent, FeedStart, Session, SlotChange},
 };
 
@@ -186,4 +186,137 @@ told_behaviour!(nodes_hear_of_changes_in_order_with_messages, |world| {
         let heard: Vec<_> = (0..5).map(|_| node.message()).collect();
         assert_eq!(heard, [kick(1), given.clone(), kick(2), left.clone(), kick(3)]);
     }
+});
+
+/// A helper that follows the table, on a broker of its own.
+fn helper(world: &crate::world::World) -> ImClient {
+    ImClient::builder().slots().broker(world.broker()).build().unwrap()
+}
+
+/// Two nodes that own all eight slots, four each, and what they hear.
+fn two_owners(broker: &dyn Broker) -> ([Member; 2], [Node; 2]) {
+    let members = ["n-1", "n-2"].map(|name| Member::standing(broker, name));
+    for slot in 0..8 {
+        assert!(members[slot % 2].changes(broker, &SlotChange::Take { slot }));
+    }
+    let nodes = ["n-1", "n-2"].map(|name| {
+        let mut node = Node::on(broker, name, FeedStart::Now);
+        node.until("listening", |event| matches!(event, FeedEvent::Listening));
+        node
+    });
+    (members, nodes)
+}
+
+/// The next message that is no notice: its receivers and content, or its channel.
+fn heard(node: &mut Node) -> String {
+    loop {
+        match node.message() {
+            Envelope::Slots { .. } => {}
+            Envelope::Direct { receivers, content, .. } => {
+                return format!("{receivers:?} {content}");
+            }
+            Envelope::Channel { channel, content, .. } => return format!("{channel:?} {content}"),
+            Envelope::ForceOffline { client } => return format!("kick {client}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+told_behaviour!(a_helper_follows_the_table, |world| {
+    let broker = world.broker();
+    let im = helper(world);
+    let error = im.connect_url(1, None).unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("slots"), "{error}");
+    let (_, mut nodes) = two_owners(&*broker);
+    assert!(im.connect_url(2, None).unwrap().starts_with("ws://n-1/ws?token="));
+    assert!(im.connect_url(9, None).unwrap().starts_with("ws://n-2/ws?token="));
+    assert_eq!(im.node_of(11).unwrap(), "n-2");
+    im.send(Message::to([1, 2, 3, 12]), "a").unwrap();
+    im.send(Message::to_channel("room"), "b").unwrap();
+    im.send(Message::to_everyone(), "c").unwrap();
+    im.kick(4).unwrap();
+    let lines = [
+        ["[2, 12] \"a\"", "Some(\"room\") \"b\"", "None \"c\"", "kick 4"].as_slice(),
+        &["[1, 3] \"a\"", "Some(\"room\") \"b\"", "None \"c\""],
+    ];
+    for (node, lines) in nodes.iter_mut().zip(lines) {
+        lines.iter().for_each(|line| assert_eq!(heard(node), *line));
+    }
+    let mut names: Vec<_> = im.nodes().unwrap().into_iter().map(|node| node.name).collect();
+    names.dedup();
+    assert_eq!(names, ["n-1", "n-2"]);
+});
+
+told_behaviour!(an_address_leads_where_clients_can_go, |world| {
+    let broker = world.broker();
+    let (members, _) = two_owners(&*broker);
+    let said = SlotNode::new("two.example.com:8443");
+    assert!(members[1].changes(&*broker, &SlotChange::Stand { said: &said, count: 8 }));
+    let template = "wss://{server}/s{index}{path}";
+    let im =
+        ImClient::builder().slots().broker(world.broker()).public_url(template).build().unwrap();
+    let url = im.connect_url(13, None).unwrap();
+    assert!(url.starts_with("wss://two.example.com:8443/s5/ws?token="), "{url}");
+    let one = "wss://im.example.com/ws";
+    let error =
+        ImClient::builder().slots().broker(world.broker()).public_url(one).build().unwrap_err();
+    assert_eq!(error.setting(), Some("public_url"), "{error}");
+    let both = ImClient::builder().slots().servers(["a"]).broker(world.broker()).build();
+    assert_eq!(both.unwrap_err().setting(), Some("servers"));
+});
+
+// A table that has changed without the helper's knowing is noticed in the step in which it sends.
+log_behaviour!(a_helper_behind_sends_nothing_astray, |world| {
+    let broker = world.broker();
+    let im = helper(world);
+    let (members, mut nodes) = two_owners(&*broker);
+    im.send(Message::to([1]), "first").unwrap();
+    assert_eq!(heard(&mut nodes[1]), "[1] \"first\"");
+    for number in 0..20 {
+        let (from, to) = if number % 2 == 0 { (1, 0) } else { (0, 1) };
+        assert!(
+            members[from].changes(&*broker, &SlotChange::Give { slot: 1, to: members[to].name })
+        );
+        let mut batch = im.batch();
+        batch.add(Message::to([1]), &number).unwrap();
+        batch.add(Message::to_channel("room"), &number).unwrap();
+        batch.add(Message::to([2, 9]).volatile(), &number).unwrap();
+        batch.send().unwrap();
+        assert_eq!(heard(&mut nodes[to]), format!("[1] {number}"));
+        nodes.iter_mut().for_each(|node| {
+            assert_eq!(heard(node), format!("Some(\"room\") {number}"));
+        });
+        assert_eq!(heard(&mut nodes[0]), format!("[2] {number}"));
+        assert_eq!(heard(&mut nodes[to]), format!("[9] {number}"));
+    }
+});
+
+log_behaviour!(a_long_batch_is_sent_once_across_a_change, |world| {
+    let broker = world.broker();
+    let im = helper(world);
+    let (members, mut nodes) = two_owners(&*broker);
+    im.send(Message::to([1]), "first").unwrap();
+    assert_eq!(heard(&mut nodes[1]), "[1] \"first\"");
+    let give = SlotChange::Give { slot: 1, to: "n-1" };
+    let mut batch = im.batch();
+    (0..4000).for_each(|number| batch.add(Message::to([1]), &number).unwrap());
+    thread::scope(|scope| {
+        let given = scope.spawn(|| members[1].changes(&*broker, &give));
+        batch.send().unwrap();
+        assert!(given.join().unwrap());
+    });
+    im.send(Message::to_channel("end"), "").unwrap();
+    let [mut by_new, mut by_old] = [0, 1].map(|node: usize| {
+        let node = &mut nodes[node];
+        let mut lines = Vec::new();
+        loop {
+            match heard(node) {
+                end if end.starts_with("Some") => break lines,
+                line => lines.push(line),
+            }
+        }
+    });
+    // The former owner has the beginning, the new one the rest.
+    by_old.append(&mut by_new);
+    assert!(by_old.into_iter().eq((0..4000).map(|number| format!("[1] {number}"))));
 });

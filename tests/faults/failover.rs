@@ -71,7 +71,7 @@ impl World {
     }
 
     fn address(&self, client: i64) -> SocketAddr {
-        let owner = self.im.node_of(client);
+        let owner = self.im.node_of(client).unwrap();
         self.nodes.iter().find(|node| node.server() == owner).unwrap().local_addr()
     }
 

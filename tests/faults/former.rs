@@ -83,7 +83,7 @@ impl Cluster {
     fn connect(&self) -> (Vec<Phone>, Vec<Peer>) {
         let ids = (1..=2 * MANY).map(|number| number * 2);
         let (phones, others): (Vec<_>, Vec<_>) = ids.partition(|id| id % 4 == 0);
-        assert!(phones.iter().chain(&others).all(|id| self.im.node_of(*id) == "node-0"));
+        assert!(phones.iter().chain(&others).all(|id| self.im.node_of(*id).unwrap() == "node-0"));
         let phones: Vec<_> = phones.into_iter().map(|id| self.phone(id)).collect();
         let others = others.into_iter().map(|id| connect(&self.im, self.address(), id).unwrap());
         let others: Vec<_> = others.collect();

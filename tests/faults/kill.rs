@@ -49,8 +49,8 @@ impl Cluster {
     fn connect(&self, node: usize, count: i64) -> Vec<Peer> {
         let nodes = self.links.len() as i64;
         let ids: Vec<_> = (1..=count).map(|number| number * nodes + node as i64).collect();
-        let owner = self.im.node_of(node as i64);
-        assert!(ids.iter().all(|id| self.im.node_of(*id) == owner));
+        let owner = self.im.node_of(node as i64).unwrap();
+        assert!(ids.iter().all(|id| self.im.node_of(*id).unwrap() == owner));
         let address = self.nodes[node].address();
         let peers = ids.iter().map(|id| connect(&self.im, address, *id).unwrap()).collect();
         let members = ids.iter().copied().filter(|id| id % IN_ROOM == 0);

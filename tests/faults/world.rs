@@ -96,7 +96,7 @@ impl World {
     }
 
     pub fn connect(&self, client: i64) -> Peer {
-        let owner = self.im.node_of(client);
+        let owner = self.im.node_of(client).unwrap();
         let node = self.nodes.iter().find(|node| node.server() == owner).unwrap();
         let address = node.local_addr();
         let peer = connect(&self.im, address, client).unwrap();

@@ -61,7 +61,7 @@ impl Cluster {
 
     pub fn connect(&self, client: i64, meta: &str) -> Client {
         let url = self.im.connect_url(client, Some(meta)).unwrap();
-        let owner = self.im.node_of(client);
+        let owner = self.im.node_of(client).unwrap();
         let index = self.names.iter().position(|name| *name == owner).unwrap();
         Client::connect(self.nodes[index].address(), &url).unwrap()
     }

@@ -58,7 +58,7 @@ behaviour!(a_client_s_connections_are_shown_with_their_notes, |backend| {
         open.into_iter().map(|connection| connection.meta).collect()
     };
     eventually("both", || metas() == [Some("phone".to_owned()), None]);
-    assert_eq!(world.im.node_of(4), "node-1");
+    assert_eq!(world.im.node_of(4).unwrap(), "node-1");
     phone.leave();
     eventually("one", || metas() == [None]);
     assert_eq!(world.im.connections_of(5).unwrap(), []);

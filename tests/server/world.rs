@@ -120,7 +120,7 @@ impl World {
 
     /// The node that owns `client`.
     pub fn node_of(&self, client: impl Into<ClientId>) -> &ServerHandle {
-        let owner = self.im.node_of(client);
+        let owner = self.im.node_of(client).unwrap();
         self.nodes.iter().find(|node| node.server() == owner).unwrap()
     }
 

@@ -141,27 +141,28 @@ impl Direct {
     fn send(&mut self, count: u64, level: Receipt) -> Result<(), String> {
         let due = clock::now();
         let (receipt, acknowledge) = (level != Receipt::None, level == Receipt::Acknowledged);
-        let batch: Vec<_> = (self.sent..self.sent + count)
-            .map(|index| {
-                let (receiver, content) = self.message(index, due, receipt);
-                let receiver = ClientId::Int(receiver);
-                let node = self.im.node_of(receiver);
-                let sender = self.author(index, receipt);
-                let receivers = vec![receiver];
-                (
-                    node,
-                    Envelope::Direct {
-                        sender,
-                        receivers,
-                        content,
-                        receipt,
-                        id: None,
-                        acknowledge,
-                        about: false,
-                    },
-                )
-            })
-            .collect();
+        let mut batch = Vec::with_capacity(count as usize);
+        for index in self.sent..self.sent + count {
+            let (receiver, content) = self.message(index, due, receipt);
+            let receiver = ClientId::Int(receiver);
+            let node = self.im.node_of(receiver).map_err(|error| error.to_string())?;
+            let sender = self.author(index, receipt);
+            let receivers = vec![receiver];
+            batch.push((
+                node,
+                Envelope::Direct {
+                    sender,
+                    receivers,
+                    content,
+                    receipt,
+                    id: None,
+                    acknowledge,
+                    about: false,
+                },
+            ));
+        }
+        let batch: Vec<_> =
+            batch.iter().map(|(node, envelope)| (&**node, envelope.clone())).collect();
         self.im.broker().publish(&batch).map_err(|error| format!("publishing: {error}"))?;
         self.sent += count;
         self.receipts += if receipt { count } else { 0 };

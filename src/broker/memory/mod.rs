@@ -349,6 +349,17 @@ impl Directory for MemoryBroker {
 
 impl Bus for MemoryBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+        self.send(None, outgoing).map(drop)
+    }
+
+    fn publish_by(&self, version: u64, outgoing: &[(&str, Envelope)]) -> Result<usize> {
+        self.send(Some(version), outgoing)
+    }
+}
+
+impl MemoryBroker {
+    /// All or nothing; nothing if the table of slots has another version than it is sent `by`. How many were sent.
+    fn send(&self, by: Option<u64>, outgoing: &[(&str, Envelope)]) -> Result<usize> {
         let deadline = Instant::now() + PUBLISH_WAIT;
         let mut state = self.backend.lock();
         // All or nothing: whoever is told that a node is full has sent nothing.
@@ -365,13 +376,16 @@ impl Bus for MemoryBroker {
             }
             state = full.space.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        if by.is_some_and(|by| state.slots.as_ref().is_none_or(|table| table.version != by)) {
+            return Ok(0);
+        }
         let unheard = state.publish(outgoing, Instant::now());
         if !unheard.is_empty() {
             let nodes: Vec<_> = state.node_queues.iter().map(|queue| queue.node.clone()).collect();
             drop(state);
             self.warn_of_unserved(&unheard, &nodes);
         }
-        Ok(())
+        Ok(outgoing.len())
     }
 }
 

@@ -255,7 +255,11 @@ impl Directory for RedisBroker {
 
 impl Bus for RedisBroker {
     fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
-        self.backend.publish(outgoing)
+        self.backend.publish(None, outgoing).map(drop)
+    }
+
+    fn publish_by(&self, version: u64, outgoing: &[(&str, Envelope)]) -> Result<usize> {
+        self.backend.publish(Some(version), outgoing)
     }
 }
 

@@ -286,7 +286,7 @@ impl ServerConfig {
             if self.servers.is_empty() { vec![server.clone()] } else { self.servers.clone() };
         let placement = Placement::fixed(servers)?;
         if placement.index_of(&server).is_none() {
-            let names: Vec<_> = placement.nodes().collect();
+            let names = placement.nodes();
             let hint = match self.server {
                 Some(_) => "",
                 None => "; it was not given, so the listen address was taken",
@@ -377,6 +377,6 @@ mod tests {
         let bound = SocketAddr::from(([127, 0, 0, 1], 4321));
         let (placement, own) = ServerConfig::default().identity(bound).unwrap();
         assert_eq!(own, "127.0.0.1:4321");
-        assert!(placement.nodes().eq([&*own]));
+        assert_eq!(placement.nodes(), [&*own]);
     }
 }

@@ -111,8 +111,11 @@ impl Receipts {
     /// anew tells them again. A broker that is full is only asked again: it has taken nothing, and lives.
     fn publish(&self, notices: &[Notice]) -> Result<()> {
         let Node { broker, placement, pulse, name, epoch, .. } = &*self.node;
-        let receipts = notices.iter();
-        let receipts = receipts.map(|notice| (placement.owner(notice.sender()), notice.envelope()));
+        // A sender that nobody serves is not there to be told.
+        let receipts = notices.iter().filter_map(|notice| {
+            let owner = placement.owner(notice.sender()).ok()?;
+            Some((owner, notice.envelope()))
+        });
         let receipts: Vec<_> = receipts.collect();
         let settled: Vec<_> = notices.iter().filter_map(Notice::settles).collect();
         let telling =

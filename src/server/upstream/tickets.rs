@@ -102,7 +102,7 @@ impl Tickets {
             }
             return Err(Refusal::OtherKind);
         }
-        let owner = self.node.placement.owner(client);
+        let owner = self.node.placement.owner(client).unwrap_or_default();
         if owner == self.node.name {
             return match self.node.kicks.void(client, at, taken.left) {
                 true => Err(Refusal::Kicked),

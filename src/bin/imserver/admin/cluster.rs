@@ -76,7 +76,7 @@ impl Cluster {
         };
         let text = json!({
             "client": client.to_string(),
-            "server": self.im.node_of(client),
+            "server": self.im.node_of(client)?,
             "online": online,
             "connections": open.iter().take(CLIENT_ITEMS).map(shown).collect::<Value>(),
             "connections_count": open.len(),

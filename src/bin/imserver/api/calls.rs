@@ -148,7 +148,7 @@ pub(super) fn list_connections(call: &Call) -> Outcome {
         json!({ "number": open.number, "meta": open.meta, "away": away })
     };
     let connections: Vec<_> = open.iter().map(entry).collect();
-    let server = call.im.node_of(client);
+    let server = call.im.node_of(client)?;
     let body =
         json!({ "client": client.to_string(), "server": server, "connections": connections });
     Ok(answer(200, &body))

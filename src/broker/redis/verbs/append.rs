@@ -28,34 +28,55 @@ use crate::{
 /// A send of more bytes goes out by itself: others must not wait for it.
 const LONG: usize = 256 << 10;
 
+/// The reply to a message that was not sent, because the table of slots has changed.
+const STALE: Value = Value::Boolean(false);
+
+/// An empty load, whose messages are only sent as long as the table of slots has this version.
+fn fenced(by: Option<u64>, deadline: Instant) -> Load {
+    let mut load = Load::empty(deadline);
+    if let Some(version) = by {
+        let words = ["f", &version.to_string(), "0"];
+        words.iter().for_each(|word| push(&mut load.packed, word.as_bytes()));
+        load.arguments = words.len();
+    }
+    load
+}
+
 impl Backend {
-    /// Publishes and logs; a reply for each message.
-    pub(super) fn publish_logged(&self, outgoing: &[(&str, Envelope)]) -> Result<Vec<Value>> {
+    /// Publishes and logs; a reply for each message, fewer if the table of slots is not, or no longer, the one that it is sent
+    /// `by`.
+    pub(super) fn publish_logged(
+        &self,
+        by: Option<u64>,
+        outgoing: &[(&str, Envelope)],
+    ) -> Result<Vec<Value>> {
         self.look_who_serves(outgoing)?;
         let posts = posts(outgoing, |node| self.appending.is_served(node));
         let mut loads: Vec<Load> = Vec::new();
         let deadline = self.connector.connect_deadline();
-        let (mut load, mut copies) = (Load::empty(deadline), 0);
+        let (mut load, mut copies) = (fenced(by, deadline), 0);
         for post in &posts {
             copies += Post::copies(post);
             if load.messages > 0 && (copies > PIPELINE || load.packed.len() > LONG) {
-                loads.push(std::mem::replace(&mut load, Load::empty(deadline)));
+                loads.push(std::mem::replace(&mut load, fenced(by, deadline)));
                 copies = post.copies();
             }
             load.arguments += post.pack(&mut load.packed);
             load.messages += post.copies();
         }
         if loads.is_empty() && load.packed.len() <= LONG {
-            return self.gather.send(load, |loads| {
+            let replies = self.gather.send(load, |loads| {
                 let deadline = loads.first().map_or(deadline, |load| load.deadline);
                 self.append(&mut self.calls.take_by(&self.connector, deadline)?, loads)
-            });
+            })?;
+            return Ok(replies.into_iter().take_while(|reply| *reply != STALE).collect());
         }
         loads.push(load);
         let mut in_use = self.calls.take(&self.connector)?;
         let mut replies = Vec::with_capacity(outgoing.len());
         for load in &loads {
             match self.append(&mut in_use, &[load]) {
+                Ok(next) if next.contains(&STALE) => return Ok(replies),
                 Ok(next) => replies.extend(next),
                 Err(error) => return Err(error::broke_off(replies.len(), error)),
             }
@@ -96,7 +117,7 @@ impl Backend {
         let mut parts = reply::items(reply).into_iter();
         let mut next = || parts.next().unwrap_or(Value::Nil);
         let (logged, refusal, failed, unheard) = (reply::number(next()), next(), next(), next());
-        let (is_noted, unsettled) = (next() != Value::Nil, next());
+        let (is_noted, unsettled, stale) = (next() != Value::Nil, next(), next());
         if let Some(error) = error::of_reply(&self.connector.address, &unsettled) {
             static UNSETTLED: Throttle = Throttle::new();
             if let Some(more) = UNSETTLED.admit("settle") {
@@ -122,6 +143,11 @@ impl Backend {
         for place in reply::items(unheard) {
             if let Some(reply) = replies.get_mut(reply::number(place) as usize) {
                 *reply = Value::Int(0);
+            }
+        }
+        for place in reply::items(stale) {
+            if let Some(reply) = replies.get_mut(reply::number(place) as usize) {
+                *reply = STALE;
             }
         }
         Ok(replies)

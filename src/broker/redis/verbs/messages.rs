@@ -20,16 +20,19 @@ use crate::{
 const LONG: usize = 256 << 10;
 
 impl Backend {
-    pub(crate) fn publish(&self, outgoing: &[(&str, Envelope)]) -> Result<()> {
+    /// How many of the messages were sent, from the first: all, or with a log those before the table of slots had another
+    /// version than `by`.
+    pub(crate) fn publish(&self, by: Option<u64>, outgoing: &[(&str, Envelope)]) -> Result<usize> {
         if outgoing.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let replies = match self.options.log {
-            true => self.publish_logged(outgoing)?,
+            true => self.publish_logged(by, outgoing)?,
             false => self.publish_plain(outgoing)?,
         };
         self.warn_of_unserved(outgoing, &replies);
-        error::check_steps(&self.connector.address, &replies)
+        error::check_steps(&self.connector.address, &replies)?;
+        Ok(replies.len())
     }
 
     /// Publishes without a log; a reply for each message.

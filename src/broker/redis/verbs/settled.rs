@@ -24,7 +24,7 @@ const PAGE: usize = 256;
 impl Backend {
     pub(crate) fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
         if !self.options.log || telling.settled.is_empty() {
-            return self.publish(telling.receipts);
+            return self.publish(None, telling.receipts).map(drop);
         }
         let replies = self.tell_logged(node, telling)?;
         error::check_steps(&self.connector.address, &replies)

@@ -2,12 +2,13 @@
 -- with, epoch to begin with if there is none, microseconds and bytes that a stream keeps where no node has said that,
 -- 1 if something was published unlogged of which the log does not know, or the number of what the sender logged last with
 -- a former primary, else 0; then per message: what it is, payload, number of nodes, the nodes.
--- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted. In front of all may
+-- What: `n` for one node and `a` for all, logged; `v` volatile; `p` plain, as without a log, counted. `f`, without nodes:
+-- what follows it is sent only if the table of slots has the version that is its payload. In front of all may
 -- stand `t`: messages that are settled, 4, and of `settle` node, last, by and number. What follows are receipts that
 -- tell of these, and if they were told before, nothing is done.
 -- Returns: number of the last that is logged, why nothing was logged (or nil), why something was not published (or
--- nil), the places of those copies that nobody heard, 1 if the log knows of what it did not take, and why what is settled
--- is not remembered (or nil).
+-- nil), the places of those copies that nobody heard, 1 if the log knows of what it did not take, why what is settled
+-- is not remembered (or nil), and the places of those copies that were not sent because of `f`.
 --
 -- Numbers are microseconds of Redis's clock, or the one after the last if that is more: they tell the age. One entry
 -- of a stream holds what one run has logged in it; its id is its last number. `prev` is the id of the entry before,
@@ -24,7 +25,7 @@ local start, unsettled = 7, nil
 if ARGV[7] == 't' then
   local told
   told, unsettled = settle(ARGV[10], ARGV[8], ARGV[11], ARGV[12], ARGV[13])
-  if told then return {'0', false, false, {}, false, false} end
+  if told then return {'0', false, false, {}, false, false, {}} end
   start = 14
 end
 
@@ -32,9 +33,15 @@ end
 local asked, places, messages = {'HMGET', head, 'epoch', 'last', 'whole', 'age', 'bytes'}, {}, {}
 local counts, logged = {}, 0
 do
-  local i = start
+  local i, version, is_stale = start, nil, false
   while i < #ARGV do
     local what, count = ARGV[i], tonumber(ARGV[i + 2])
+    if what == 'f' then
+      version = version or redis.call('HGET', P .. 'Slots', 'version') or '0'
+      is_stale = ARGV[i + 1] ~= version
+    elseif is_stale then
+      what = 's'
+    end
     local stream = what == 'n' and 'Of' .. ARGV[i + 3] or what == 'a' and 'All'
     if stream then
       logged = logged + 1
@@ -43,7 +50,7 @@ do
         places[stream] = #asked - 2
       end
     end
-    messages[#messages + 1] = {what, ARGV[i + 1], i + 3, i + 2 + count, stream}
+    if count > 0 then messages[#messages + 1] = {what, ARGV[i + 1], i + 3, i + 2 + count, stream} end
     i = i + 3 + count
   end
 end
@@ -140,13 +147,17 @@ for _, message in ipairs(messages) do
 end
 -- Before the messages: a node that compares must not have heard more than was counted.
 for node, count in pairs(counts) do redis.pcall('HINCRBY', P .. 'Published', node, count) end
-local failed, unheard, place = false, {}, 0
+local failed, unheard, stale, place = false, {}, {}, 0
 for _, message in ipairs(messages) do
   for i = message[3], message[4] do
-    local heard = redis.pcall('PUBLISH', T .. ARGV[i], message[2])
-    if type(heard) == 'table' then failed = heard end
-    if heard == 0 then unheard[#unheard + 1] = place end
+    if message[1] == 's' then
+      stale[#stale + 1] = place
+    else
+      local heard = redis.pcall('PUBLISH', T .. ARGV[i], message[2])
+      if type(heard) == 'table' then failed = heard end
+      if heard == 0 then unheard[#unheard + 1] = place end
+    end
     place = place + 1
   end
 end
-return {text(number), refused, failed, unheard, noted, unsettled or false}
+return {text(number), refused, failed, unheard, noted, unsettled or false, stale}
