@@ -62,6 +62,7 @@ export default defineConfig({
   markdown: {
     html: false,
     attrs: { disable: true },
+    theme: { light: "github-light-high-contrast", dark: "github-dark-high-contrast" },
     anchor: { slugify },
     config(markdown) {
       markdown.disable("emoji");

@@ -103,6 +103,8 @@ try {
         await page.send("Page.navigate", { url: `${site.url}${path}${other}.html` });
         await page.until(`${other} is shown`, (wanted) => location.pathname.includes(wanted) && document.querySelector("main h1"), other);
         if (await page.run(isTooWide)) throw new Error(`${path}${other} is wider than a ${screen}`);
+        const pale = await page.pale();
+        if (pale.length) throw new Error(`${path}${other} is hard to read: ${pale.join(", ")}`);
         await shot(page, name(other));
       }
       if (page.problems.length || page.missing.length) throw new Error(JSON.stringify({ problems: page.problems, missing: page.missing }));
