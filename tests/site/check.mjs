@@ -25,10 +25,19 @@ function fileOf(path) {
   return extname(file) ? file : `${file}.html`;
 }
 
+const files = readdirSync(SITE, { recursive: true }).filter((file) => file.endsWith(".html") && file !== "404.html");
+const texts = new Map(files.map((file) => [join(SITE, file), readFileSync(join(SITE, file), "utf8")]));
+
+/** Pages that show Markdown instead of what it means: in Chinese, bold words may need a blank behind them. */
+function rawMarks() {
+  const shown = (text) => text.replace(/<(script|style|pre|code)\b.*?<\/\1>|<[^>]*>/gs, "");
+  return [...texts].flatMap(([file, text]) => {
+    return (shown(text).match(/.{0,20}\*\*.{0,20}/g) ?? []).map((found) => `${file.slice(SITE.length)}: ${found}`);
+  });
+}
+
 /** All links within the site that lead to no page, or to no place in one. */
 function lostLinks() {
-  const files = readdirSync(SITE, { recursive: true }).filter((file) => file.endsWith(".html") && file !== "404.html");
-  const texts = new Map(files.map((file) => [join(SITE, file), readFileSync(join(SITE, file), "utf8")]));
   const lost = [];
   let links = 0;
   for (const [file, text] of texts) {
@@ -83,6 +92,8 @@ async function find(page, words, title) {
 
 const lost = lostLinks();
 if (lost.length) throw new Error(`links that lead nowhere:\n${lost.join("\n")}`);
+const raw = rawMarks();
+if (raw.length) throw new Error(`Markdown that is shown as it is written:\n${raw.join("\n")}`);
 
 if (options.shots) await mkdir(options.shots, { recursive: true });
 const site = await serve();
