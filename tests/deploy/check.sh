@@ -79,7 +79,7 @@ else
 fi
 
 step "the chart for Kubernetes, rendered in all variants, and its pods"
-if ! "$tools/pip" -q install helm-python-sdk kubernetes-validate; then
+if ! "$tools/pip" -q install helm-python-sdk~=0.2.2 kubernetes-validate; then
     skip "no helm-python-sdk and kubernetes-validate from PyPI here"
 else
     "$tools/python" tests/deploy/kubernetes.py target/debug/imserver "$scratch"

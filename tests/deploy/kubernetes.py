@@ -236,6 +236,7 @@ def main():
     for file in FOLDER.glob("*.yaml"):
         check_schema(Objects(file.read_text()))
     variants = list(itertools.product(*CHOICES))
+    assert f" {len(variants)} variants" in (ROOT / "deploy/README.md").read_text(), f"the README does not say {len(variants)}"
     for choice in variants:
         objects = Objects(rendered(merged(*choice)))
         check_schema(objects)
