@@ -182,8 +182,8 @@ const BROKER_LAYERS: [&[&str]; 4] =
     [&["reports"], &["contract"], &["ordered"], &["memory", "redis"]];
 
 /// The broker on Redis: what is asked (`verbs`) and what is heard (`feed`, `events`) have the backend in common.
-const REDIS_LAYERS: [&[&str]; 3] =
-    [&["appending", "layout", "link"], &["backend"], &["events", "feed", "verbs"]];
+const REDIS_LAYERS: [&[&str]; 4] =
+    [&["appending", "layout", "link"], &["cached"], &["backend"], &["events", "feed", "verbs"]];
 
 /// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
 const PROGRAM_LAYERS: [&[&str]; 9] = [

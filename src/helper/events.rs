@@ -26,7 +26,7 @@ use crate::{
 const STOP_CHECK: Duration = Duration::from_millis(500);
 
 /// Events that are read at once.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 /// What was given to a reader so long ago, and is not acknowledged, another takes over.
 const TAKE_OVER: Duration = Duration::from_secs(30);

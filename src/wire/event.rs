@@ -93,23 +93,69 @@ impl Event {
         }
     }
 
-    /// Reads the fields of an entry; what cannot be read is left out.
+    /// The events of one entry of the stream, whose id is that of the last; what cannot be read is left out. `event.lua` writes
+    /// them: `node`, `ms` and `count`, then for each change `word[+word] connection reason` and `client ticket`.
     #[cfg(feature = "redis")]
-    pub(crate) fn read(id: String, fields: impl Iterator<Item = (String, String)>) -> Self {
-        let mut event = Event::bare(id, EventKind::Other(String::new()));
+    pub(crate) fn of_entry(id: &str, fields: impl Iterator<Item = (String, String)>) -> Vec<Self> {
+        let (mut node, mut ms, mut events) = (String::new(), 0, Vec::new());
         for (name, value) in fields {
             match &*name {
-                "type" => event.kind = EventKind::of_word(&value),
-                "client" => event.client = value.parse().ok(),
-                "connection" => event.connection = value.parse().ok(),
-                "ticket" => event.ticket = Ticket::parse(&value),
-                "node" => event.node = value,
-                "reason" => event.reason = value,
-                "ms" => event.ms = value.parse().unwrap_or_default(),
-                "n" => event.n = value.parse().unwrap_or_default(),
-                _ => {}
+                "node" => node = value,
+                "ms" => ms = value.parse().unwrap_or_default(),
+                "count" => {}
+                _ => {
+                    let mut about = name.splitn(3, ' ');
+                    let mut next = || about.next().unwrap_or_default();
+                    let (words, connection, reason) = (next(), next().parse().ok(), next());
+                    let (client, ticket) = value.split_once(' ').unwrap_or((&value, ""));
+                    events.extend(words.split('+').map(|word| Event {
+                        client: client.parse().ok(),
+                        connection,
+                        ticket: Ticket::parse(ticket),
+                        reason: reason.to_owned(),
+                        ..Event::bare(String::new(), EventKind::of_word(word))
+                    }));
+                }
             }
         }
-        event
+        let (number, serial) = id.split_once('-').unwrap_or_default();
+        let [number, serial] = [number, serial].map(|text| text.parse::<u64>().unwrap_or_default());
+        for (event, later) in events.iter_mut().rev().zip(0..) {
+            (event.n, event.ms) = (number.saturating_sub(later), ms);
+            event.node.clone_from(&node);
+            event.id = format!("{}-{}", event.n, serial.saturating_sub(later));
+        }
+        events
+    }
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_holds_several_events() {
+        let ticket = r#"{"Item1":7,"Item2":"a b"}"#;
+        let fields = [
+            ("node", "n1"),
+            ("ms", "1700000000000"),
+            ("count", "4"),
+            ("opened+online 3 ", &*format!("7 {ticket}")),
+            ("ended 4 kicked", &*format!("8 {ticket}")),
+            ("thing from later", ""),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let events = Event::of_entry("1700000000000009-40", fields.into_iter());
+        let words: Vec<_> = events.iter().map(|event| event.kind.word()).collect();
+        assert_eq!(words, ["opened", "online", "ended", "thing"]);
+        let ids: Vec<_> = events.iter().map(|event| &*event.id).collect();
+        assert_eq!((ids[0], ids[3]), ("1700000000000006-37", "1700000000000009-40"));
+        assert!(events.iter().all(|event| event.ms == 1_700_000_000_000 && event.node == "n1"));
+        let ended = &events[2];
+        assert_eq!((ended.client, ended.connection), (Some(8.into()), Some(4)));
+        assert_eq!((&*ended.reason, ended.n), ("kicked", 1_700_000_000_000_008));
+        assert_eq!(ended.ticket.as_ref().unwrap().text(), ticket);
+        assert_eq!((events[3].client, &events[3].ticket), (None, &None));
+        assert_eq!(Event::of_entry("", [].into_iter()), []);
     }
 }

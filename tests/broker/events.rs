@@ -101,17 +101,41 @@ event_behaviour!(each_event_is_given_to_one_of_a_group_and_to_every_group, |worl
     for reader in [&one, &other] {
         assert!(read(&*broker, reader).created);
     }
-    come_and_go(&*broker, 1);
-    let first = broker.read_events(&one, 1, NOW).unwrap();
+    // What one report tells together goes to one reader.
+    (0..2).for_each(|_| come_and_go(&*broker, 1));
+    let first = broker.read_events(&one, 4, NOW).unwrap();
     let rest = broker.read_events(&two, 100, NOW).unwrap();
-    assert_eq!((words(&first.events), rest.created), (vec!["opened"], false));
-    assert_eq!(words(&rest.events), ["online", "ended", "offline"]);
-    assert_eq!(read(&*broker, &other).events.len(), 4);
+    assert_eq!(words(&first.events), ["opened", "online", "ended", "offline"]);
+    assert_eq!((words(&rest.events), rest.created), (words(&first.events), false));
+    assert_eq!(read(&*broker, &other).events.len(), 8);
     // What is not acknowledged comes again, to whom it was given.
     assert_eq!(ids(&read(&*broker, &two)), ids(&rest));
     acknowledge(&*broker, &two, &rest);
     assert_eq!(ids(&read(&*broker, &two)), [""; 0]);
     assert_eq!(ids(&read(&*broker, &one)), ids(&first));
+});
+
+event_behaviour!(what_was_told_together_is_acknowledged_one_by_one, |world| {
+    let broker = world.broker();
+    let one = reader("g", "one", EventStart::All);
+    (0..2).for_each(|_| come_and_go(&*broker, 1));
+    let all = read(&*broker, &one).events;
+    let ids: Vec<_> = all.iter().map(|event| event.id.clone()).collect();
+    let left = |reader| -> Vec<_> {
+        read(&*broker, reader).events.iter().map(|event| event.id.clone()).collect()
+    };
+    assert!(ids.is_sorted() && ids.len() == 8);
+    broker.acknowledge_events(&one, 0, &[ids[6].clone(), ids[1].clone()]).unwrap();
+    broker.acknowledge_events(&one, 0, &[ids[1].clone(), "x".into(), "9-9".into()]).unwrap();
+    assert_eq!(left(&one), [0, 2, 3, 4, 5, 7].map(|place| ids[place].clone()));
+    let some = broker.read_events(&one, 4, NOW).unwrap().events;
+    assert_eq!(some, [0, 2, 3, 4].map(|place| all[place].clone()));
+    broker.acknowledge_events(&one, 0, &ids[2..6]).unwrap();
+    let mut heir = reader("g", "heir", EventStart::All);
+    heir.take_over = Duration::from_millis(1);
+    eventually("the rest is taken over", || left(&heir) == [&*ids[0], &*ids[7]]);
+    broker.acknowledge_events(&heir, 0, &ids).unwrap();
+    assert_eq!((left(&heir).len(), left(&one).len()), (0, 0));
 });
 
 event_behaviour!(what_a_reader_leaves_is_taken_over, |world| {
@@ -132,13 +156,13 @@ event_behaviour!(what_a_reader_leaves_is_taken_over, |world| {
 
 event_behaviour!(a_group_begins_where_it_was_told, |world| {
     let broker = world.broker();
-    come_and_go(&*broker, 1);
+    (0..2).for_each(|_| come_and_go(&*broker, 1));
     let all = read(&*broker, &reader("all", "a", EventStart::All)).events;
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 8);
     assert_eq!(read(&*broker, &reader("new", "a", EventStart::New)).events.len(), 0);
-    let third = SystemTime::UNIX_EPOCH + Duration::from_micros(all[2].n);
-    let since = read(&*broker, &reader("since", "a", EventStart::At(third)));
-    assert_eq!((since.missed, &since.events[..]), (0, &all[2..]));
+    let second = SystemTime::UNIX_EPOCH + Duration::from_micros(all[4].n);
+    let since = read(&*broker, &reader("since", "a", EventStart::At(second)));
+    assert_eq!((since.missed, &since.events[..]), (0, &all[4..]));
 });
 
 event_behaviour!(who_waits_is_given_the_next_event, |world| {

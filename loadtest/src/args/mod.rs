@@ -346,6 +346,8 @@ pub enum RowName {
     P2pUnderRoom,
     /// Connects with ticket, presence and event
     Connect,
+    /// The same with events that are kept, beside without
+    ConnectEvents,
     /// Join and room message as the room grows
     RoomCost,
     /// 15,000 sockets gone at once
@@ -364,7 +366,14 @@ impl RowName {
         use RowName::*;
         matches!(
             self,
-            Cluster | Reactors | RoomCost | MassDisconnect | Fanout8Resumable | P2pLog | Storm
+            Cluster
+                | Reactors
+                | RoomCost
+                | MassDisconnect
+                | Fanout8Resumable
+                | P2pLog
+                | Storm
+                | ConnectEvents
         )
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use super::Bench;
 use crate::{
-    args::ConnectArgs,
+    args::{ConnectArgs, DeploymentArgs},
     clock,
     cluster::{Cluster, NodeOptions},
     histogram::Latencies,
@@ -33,7 +33,7 @@ pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
     let mut figures: [Vec<f64>; 5] = Default::default();
     let mut latencies = Latencies::default();
     for run in 0..bench.runs {
-        let one = once(bench, args, &mut latencies, false)?;
+        let one = once(bench, &bench.common.deployment, args, &mut latencies, false)?;
         figures[0].push(one.slice.each());
         figures[1].push(one.rate);
         figures[2].push(one.redis_cpu);
@@ -52,8 +52,36 @@ pub fn ramp(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
     row.latency("connect", &latencies);
     row.note("every connect raised exactly one online event");
     if bench.perf.is_some() {
-        once(bench, args, &mut latencies, true)?;
+        once(bench, &bench.common.deployment, args, &mut latencies, true)?;
     }
+    Ok(row)
+}
+
+/// Connects everybody with events that are kept, and without, in turn.
+pub fn events(bench: &Bench, args: &ConnectArgs) -> Result<Row, String> {
+    let without = &bench.common.deployment;
+    let mut with = without.clone();
+    with.node_args.push("--events=1000000".to_owned());
+    let mut row = Row::new("connect, events kept");
+    row.set("clients", args.clients);
+    row.set("window", args.window);
+    let mut figures: [Vec<f64>; 5] = Default::default();
+    for run in 0..bench.runs {
+        let mut latencies = Latencies::default();
+        let mut side = |deployment| once(bench, deployment, args, &mut latencies, false);
+        let (with, without) = (side(&with)?, side(without)?);
+        let ratio = with.redis_cpu / without.redis_cpu;
+        let values =
+            [ratio, with.redis_cpu, without.redis_cpu, with.slice.each(), without.slice.each()];
+        figures.iter_mut().zip(values).for_each(|(figure, value)| figure.push(value));
+        bench.progress.say(&format!("connect with events run {}: {ratio:.2}", run + 1));
+    }
+    let [ratio, redis_with, redis_without, node_with, node_without] = figures;
+    row.figure("Redis CPU per connection with events / without", "", Some(1.25), ratio);
+    row.figure("Redis CPU per connection with events", "us", None, redis_with);
+    row.figure("Redis CPU per connection without", "us", None, redis_without);
+    row.figure("server CPU per connection with events", "us", None, node_with);
+    row.figure("server CPU per connection without", "us", None, node_without);
     Ok(row)
 }
 
@@ -66,11 +94,11 @@ struct Once {
 
 fn once(
     bench: &Bench,
+    deployment: &DeploymentArgs,
     args: &ConnectArgs,
     latencies: &mut Latencies,
     profiled: bool,
 ) -> Result<Once, String> {
-    let deployment = &bench.common.deployment;
     let cluster = Cluster::start(deployment, &NodeOptions::default())?;
     let clients = deployment.pins().clients;
     let mut swarms =

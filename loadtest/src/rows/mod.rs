@@ -201,6 +201,10 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
             let clients = part(15_000);
             connect::ramp(bench, &ConnectArgs { clients, rate: None, window: 256 })
         }
+        RowName::ConnectEvents => {
+            let clients = part(15_000);
+            connect::events(bench, &ConnectArgs { clients, rate: None, window: 256 })
+        }
         RowName::RoomCost => growth::room_cost(bench, args.quick),
         RowName::MassDisconnect => large::mass_disconnect(bench, part(15_000)),
         RowName::Storm => resumable::storm(bench, part(15_000)),

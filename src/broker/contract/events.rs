@@ -65,7 +65,7 @@ pub enum EventStart {
     New,
     /// With the oldest that is kept.
     All,
-    /// With the first that happened then, or after.
+    /// With the first that happened then, or after; what was told in one step begins as a whole.
     At(SystemTime),
 }
 

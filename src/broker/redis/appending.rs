@@ -17,8 +17,6 @@ const RECHECK_SERVED: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Appending {
-    /// Name of the script in Redis's cache.
-    script: Mutex<Option<String>>,
     /// Node -> whether it is of this library, and when that was found.
     served: Mutex<HashMap<String, (bool, Instant)>>,
     /// How often the log was refused, and up to which of them the log knows of it.
@@ -39,14 +37,6 @@ struct Logged {
 }
 
 impl Appending {
-    pub(super) fn script(&self) -> Option<String> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn set_script(&self, name: &str) {
-        *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
-    }
-
     /// Whether a node of this library serves `node`; it was [found out](Self::found) before.
     pub(super) fn is_served(&self, node: &str) -> bool {
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);

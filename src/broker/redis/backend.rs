@@ -11,6 +11,7 @@ use redis::{Pipeline, Value};
 
 use super::{
     appending::Appending,
+    cached::Cached,
     layout::Layout,
     link::{PIPELINE, RedisOptions, connector::Connector, error, gather::Gather, pool::Pool},
 };
@@ -33,6 +34,8 @@ pub(super) struct Backend {
     pub(super) gather: Gather,
     /// What those who publish know of the log.
     pub(super) appending: Appending,
+    /// Scripts that Redis knows by name.
+    pub(super) cached: Cached,
     /// Nodes of which was said that nobody serves them, or that were found to be served.
     pub(super) unserved: Mutex<HashSet<String>>,
     /// Whether no script may publish; unknown before a node has asked.
@@ -55,6 +58,7 @@ impl Backend {
             calls: Pool::new(options.pool_size),
             gather: Gather::new((options.pool_size / LANES).max(1)),
             appending: Appending::default(),
+            cached: Cached::default(),
             unserved: Mutex::default(),
             sets_aside: OnceLock::new(),
             reads: Pool::new(options.read_pool_size),

@@ -6,6 +6,7 @@
 
 mod appending;
 mod backend;
+mod cached;
 mod events;
 mod feed;
 mod layout;

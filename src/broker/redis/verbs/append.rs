@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use redis::{Pipeline, Value};
+use redis::Value;
 
 use super::{
     posts::{Post, posts, push},
@@ -109,7 +109,14 @@ impl Backend {
         let astray = self.appending.astray(term);
         let untold = if unnoted.is_some() { 1 } else { astray };
         let arguments = self.arguments(loads, untold)?;
-        let reply = self.run_append(in_use, &arguments)?;
+        let reply = self.cached.run(in_use, &scripts::APPEND, |[command, script]| {
+            let (count, arguments) = &arguments;
+            let mut packed = Vec::with_capacity(arguments.len() + script.len() + 100);
+            packed.extend_from_slice(format!("*{}\r\n", count + 3).as_bytes());
+            [command, script, "0"].iter().for_each(|word| push(&mut packed, word.as_bytes()));
+            packed.extend_from_slice(arguments);
+            packed
+        })?;
         let messages: usize = loads.iter().map(|load| load.messages).sum();
         if matches!(reply, Value::ServerError(_)) {
             return Ok(vec![reply; messages]);
@@ -169,43 +176,6 @@ impl Backend {
         head.iter().for_each(|argument| push(&mut packed, argument.as_bytes()));
         loads.iter().for_each(|load| packed.extend_from_slice(&load.packed));
         Ok((head.len() + loads.iter().map(|load| load.arguments).sum::<usize>(), packed))
-    }
-
-    /// Runs the script from Redis's cache, into which it is put if it is not there.
-    fn run_append(
-        &self,
-        in_use: &mut InUse,
-        (count, arguments): &(usize, Vec<u8>),
-    ) -> Result<Value> {
-        let mut known = self.appending.script();
-        loop {
-            let fresh = known.is_none();
-            let name = match known.take() {
-                Some(name) => name,
-                None => {
-                    let mut load = Pipeline::new();
-                    load.cmd("SCRIPT").arg("LOAD").arg(&*scripts::APPEND);
-                    let loaded = in_use.run(&load)?.pop().unwrap_or(Value::Nil);
-                    if matches!(loaded, Value::ServerError(_)) {
-                        return Ok(loaded);
-                    }
-                    let name = reply::text(loaded);
-                    self.appending.set_script(&name);
-                    name
-                }
-            };
-            let mut packed = Vec::with_capacity(arguments.len() + 100);
-            packed.extend_from_slice(format!("*{}\r\n", count + 3).as_bytes());
-            for argument in ["EVALSHA", &name, "0"] {
-                push(&mut packed, argument.as_bytes());
-            }
-            packed.extend_from_slice(arguments);
-            let reply = in_use.run_packed(&packed, 1)?.pop().unwrap_or(Value::Nil);
-            let missing = matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
-            if !missing || fresh {
-                return Ok(reply);
-            }
-        }
     }
 
     /// Finds out which of the nodes are of this library, if that is not known or was found too long ago: others

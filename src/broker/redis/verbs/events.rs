@@ -59,13 +59,8 @@ impl Backend {
         let created = reply::number(next()) == 1;
         let last = reply::text(next());
         let missed = u64::try_from(reply::number(next())).unwrap_or_default();
-        let events = reply::items(next()).into_iter().map(|entry| {
-            let mut entry = reply::items(entry).into_iter();
-            let id = entry.next().map(reply::text).unwrap_or_default();
-            let fields = entry.next().map(reply::texts).unwrap_or_default();
-            Event::read(id, reply::pairs(fields.into_iter()))
-        });
-        let events = events.collect();
+        let entries = reply::items(next()).into_iter();
+        let events = entries.flat_map(events_of).take(limit.max(1)).collect();
         Ok((EventBatch { created, missed, events }, last))
     }
 
@@ -89,4 +84,14 @@ impl Backend {
         })?;
         Ok(())
     }
+}
+
+/// The events of an entry that the reader has not done with: id, fields, and a mark for each event, `x` if it is done.
+fn events_of(entry: Value) -> impl Iterator<Item = Event> {
+    let mut entry = reply::items(entry).into_iter();
+    let mut next = || entry.next().unwrap_or(Value::Nil);
+    let (id, fields, marks) = (reply::text(next()), reply::texts(next()), reply::text(next()));
+    let events = Event::of_entry(&id, reply::pairs(fields.into_iter()));
+    let marks = marks.into_bytes().into_iter().chain(std::iter::repeat(b'.'));
+    events.into_iter().zip(marks).filter(|(_, mark)| *mark != b'x').map(|(event, _)| event)
 }

@@ -4,13 +4,13 @@
 
 use std::collections::HashSet;
 
-use redis::Value;
+use redis::{Pipeline, Value};
 
 use super::{coming_mark, scripts};
 use crate::{
     broker::{
         contract::{PresenceChange, Session},
-        redis::backend::Backend,
+        redis::{backend::Backend, link::error},
         reports::Kind,
     },
     error::{Error, ErrorKind, Result},
@@ -158,8 +158,8 @@ impl Backend {
         let kinds = changes.iter().map(Told::kind).collect();
         let sent = session.reports.send(kinds, chunks.len() as u64);
         let acknowledged = session.reports.acknowledged();
-        let replies = self.each(&chunks, |pipeline, (chunk, number)| {
-            self.presence_script(pipeline, script);
+        let arguments = |pipeline: &mut Pipeline, (chunk, number): &(&[Told], u64)| {
+            pipeline.arg(0).arg(self.layout.prefix());
             pipeline.arg(self.layout.online_topic()).arg(self.layout.offline_topic());
             pipeline.arg(&session.id).arg(acknowledged).arg(sent + number).arg(self.options.events);
             for told in *chunk {
@@ -174,11 +174,37 @@ impl Backend {
                     }
                 };
             }
-        })?;
+        };
+        let replies = match &chunks[..] {
+            // Most are short: the text of the script would be most of their cost.
+            [alone] => vec![self.report_alone(script, |pipeline| arguments(pipeline, alone))?],
+            // A script that is lost half-way would leave a gap: not from the cache.
+            _ => self.each(&chunks, |pipeline, chunk| {
+                arguments(pipeline.cmd("EVAL").arg(script), chunk);
+            })?,
+        };
         replies.iter().try_for_each(|reply| check_known(session, reply))?;
         self.tell_untold()?;
         session.reports.answered();
         Ok(replies.contains(&Value::Int(2)))
+    }
+
+    /// Runs the script once, from the cache.
+    fn report_alone(
+        &self,
+        script: &'static str,
+        arguments: impl Fn(&mut Pipeline),
+    ) -> Result<Value> {
+        let mut in_use = self.calls.take(&self.connector)?;
+        let reply = self.cached.run(&mut in_use, script, |[command, script]| {
+            let mut pipeline = Pipeline::with_capacity(1);
+            arguments(pipeline.cmd(command).arg(script));
+            pipeline.get_packed_pipeline()
+        })?;
+        match error::of_reply(&self.connector.address, &reply) {
+            Some(error) => Err(error),
+            None => Ok(reply),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ const CHUNK: usize = 500;
 
 impl Backend {
     /// The text of a script as this server takes it.
-    pub(super) fn eventful<'a>(&self, script: &'a Eventful) -> Result<&'a str> {
+    pub(super) fn eventful(&self, script: &'static Eventful) -> Result<&'static str> {
         self.telling(&script[usize::from(self.options.events > 0)])
     }
 

@@ -133,7 +133,11 @@ if logged > 0 then
         added = redis.pcall(unpack(entry.command))
         if type(added) == 'table' and added.err then redis.pcall('HDEL', head, 'whole') end
       end
-      if entry.trims then trim(head, stream, key, entry.last, entry.sum, age, limit) end
+      if entry.trims then
+        trim(head, stream, key, entry.last, entry.sum, age, limit)
+        -- A node that is never heard of again leaves nothing for ever.
+        redis.pcall('EXPIRE', key, 604800)
+      end
     end
   end
 end

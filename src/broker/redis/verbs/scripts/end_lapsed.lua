@@ -8,8 +8,9 @@ for i = 6, #ARGV do
       and redis.call('EXISTS', ARGV[1] .. session, ARGV[2] .. session) == 0 then
     redis.call('SET', ARGV[2] .. session, 'lapsed', 'EX', ARGV[3])
     keep_events(tonumber(ARGV[5]), session)
-    event('node_died', '', '', '', '')
+    event('node_died', nil, '', '', '')
     ended[#ended + 1] = session
   end
 end
+append_events()
 return ended

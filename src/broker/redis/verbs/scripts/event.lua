@@ -1,43 +1,63 @@
--- Events for the business: appended in the step that counts what they tell. P is the prefix of all keys.
+-- Events for the business: told in the step that counts what they tell. P is the prefix of all keys. `trim` stands before.
 --
--- An id is `number-serial`. Numbers are microseconds of Redis's clock, or the one after the last if that is more: they grow
--- also over a loss of all data. Serials count the events of this stream: by them readers see what was trimmed, or refused.
+-- One entry of the stream holds what one run has told, as one step costs Redis less than many: node, time, how many events
+-- there are, then for each change its words, connection and reason, and `client ticket`. Numbers are microseconds of Redis's
+-- clock, or the one after the last if that is more: they grow also over a loss of all data. Serials count the events of
+-- this stream: by them readers see what was trimmed, or refused. The id of an entry is `number-serial` of its last event.
 
 -- Microseconds for which an event is kept.
 local EVENT_LIFE = 86400000000
-local event_key = P .. 'Events'
+local event_key, event_head = P .. 'Events', P .. 'EventsHead'
 -- Whole numbers are written faster, where they are wide enough.
 local event_form = string.format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f'
 local event_id_form = event_form .. '-' .. event_form
-local events_kept, event_node, event_time, event_ms, event_number, event_serial = 0, ''
+local events_kept, entry, entry_size, entry_events = 0, nil, 0, 0
+
+local function append_events()
+  if entry_events == 0 then return end
+  local known = redis.pcall('HMGET', event_head, 'last', 'due')
+  local last, due = known[1], known[2]
+  if not last then
+    -- Lost, or there is none yet: the stream itself tells.
+    local newest = redis.pcall('XREVRANGE', event_key, '+', '-', 'COUNT', 1)
+    last = newest[1] and newest[1][1] or '0-0'
+  end
+  local number, serial = string.match(last, '^(%d+)%-(%d+)$')
+  local time = redis.call('TIME')
+  time = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  number, serial = math.max(tonumber(number or 0), time - 1) + entry_events, tonumber(serial or 0) + entry_events
+  last = string.format(event_id_form, number, serial)
+  entry[3], entry[7], entry[9] = last, string.format(event_form, math.floor(time / 1000)), entry_events
+  -- Foreign, or without the right to it: whatever is told, these events are not to be had.
+  redis.pcall(unpack(entry))
+  redis.pcall('HSET', event_head, 'last', last)
+  local due_number, due_serial = string.match(due or '', '^(%d+)%-(%d+)$')
+  if number >= tonumber(due_number or 0) or serial >= tonumber(due_serial or 0) then
+    due = string.format(event_id_form, number + EVENT_LIFE / 64, serial + math.ceil(events_kept / 64))
+    redis.pcall('HSET', event_head, 'due', due)
+    trim(event_head, '', event_key, number, serial, EVENT_LIFE, events_kept)
+  end
+  entry_events = 0
+end
 
 -- From here on at most so many are kept, none if 0, and they are of this session's node.
 local function keep_events(limit, session)
-  events_kept, event_node = limit, string.match(session, '^(.*)#') or session
+  append_events()
+  events_kept = limit
+  entry = {'XADD', event_key, '', 'node', string.match(session, '^(.*)#') or session, 'ms', '', 'count', ''}
+  entry_size = #entry
 end
 
-local function event(what, client, connection, text, reason)
+-- One change, which may be `also` a second event; `about` is `client ticket`.
+local function event(what, also, connection, reason, about)
   if events_kept == 0 then return end
-  if not event_time then
-    local last = redis.pcall('XREVRANGE', event_key, '+', '-', 'COUNT', 1)
-    -- Foreign, or without the right to it: whatever is told, these events are not to be had.
-    if last.err then
-      events_kept = 0
-      return
-    end
-    local number, serial = string.match(last[1] and last[1][1] or '', '^(%d+)%-(%d+)$')
-    event_number, event_serial = tonumber(number or 0), tonumber(serial or 0)
-    local time = redis.call('TIME')
-    event_time = tonumber(time[1]) * 1000000 + tonumber(time[2])
-    event_ms = string.format(event_form, math.floor(event_time / 1000))
+  if also then
+    entry_events = entry_events + 2
+    entry[entry_size + 1] = what .. '+' .. also .. ' ' .. connection .. ' ' .. reason
+  else
+    entry_events = entry_events + 1
+    entry[entry_size + 1] = what .. ' ' .. connection .. ' ' .. reason
   end
-  event_number, event_serial = math.max(event_number + 1, event_time), event_serial + 1
-  redis.pcall('XADD', event_key, string.format(event_id_form, event_number, event_serial), 'type', what, 'client', client,
-    'connection', connection, 'ticket', text, 'node', event_node, 'reason', reason, 'ms', event_ms,
-    'n', string.format(event_form, event_number))
-  if event_serial % 64 == 0 then
-    redis.pcall('XTRIM', event_key, 'MAXLEN', '~', events_kept)
-    -- Never the last, whose id the next one needs.
-    redis.pcall('XTRIM', event_key, 'MINID', string.format('%.0f', math.min(event_time - EVENT_LIFE, event_number)))
-  end
+  entry[entry_size + 2] = about
+  entry_size = entry_size + 2
 end

@@ -90,10 +90,10 @@ local function close(session, connection, topic, how, reason)
   if has_resumable(session) then redis.call('ZREM', P .. 'Resumable' .. session, connection) end
   local cut = string.find(record, ' ', 1, true)
   local client, text = string.sub(record, 1, cut - 1), string.sub(record, cut + 1)
-  if topic then event('ended', client, connection, text, reason) end
-  if redis.call('HINCRBY', P .. 'Online', client, -1) <= 0 then
+  local is_last = redis.call('HINCRBY', P .. 'Online', client, -1) <= 0
+  if topic then event('ended', is_last and 'offline', connection, reason, record) end
+  if is_last then
     redis.call('HDEL', P .. 'Online', client)
-    if topic then event('offline', client, connection, text, reason) end
     depart(client, how)
   end
   if topic then tell(topic, text) end

@@ -30,14 +30,21 @@ pub(super) struct Texts {
 macro_rules! eventful {
     ($name:ident, $file:literal) => {
         pub(super) static $name: LazyLock<Eventful> = LazyLock::new(|| {
-            let of = |event: &str, tell: &[&str]| {
-                let common = [include_str!("clock.lua"), event, include_str!("leaving.lua")];
-                let own = include_str!(concat!($file, ".lua"));
-                compact(&[&["local P = ARGV[1]"], tell, &common, &[own]].concat())
-            };
-            [include_str!("no_event.lua"), include_str!("event.lua")].map(|event| Texts {
-                publishes: of(event, &[include_str!("changed.lua"), include_str!("tell.lua")]),
-                sets_aside: of(event, &[include_str!("aside.lua")]),
+            let own = include_str!(concat!($file, ".lua"));
+            let run = ["local function run()", own, "end", include_str!("run_event.lua")];
+            let event = [include_str!("trim.lua"), include_str!("event.lua")];
+            let kinds: [(&[&str], &[&str]); 2] =
+                [(&[include_str!("no_event.lua")], &[own]), (&event, &run)];
+            kinds.map(|(event, run)| {
+                let common = [include_str!("clock.lua"), include_str!("leaving.lua")];
+                let of = |tell: &[&str]| {
+                    let [clock, leaving] = common.map(|text| [text]);
+                    compact(&[&["local P = ARGV[1]"], tell, &clock, event, &leaving, run].concat())
+                };
+                Texts {
+                    publishes: of(&[include_str!("changed.lua"), include_str!("tell.lua")]),
+                    sets_aside: of(&[include_str!("aside.lua")]),
+                }
             })
         });
     };
@@ -64,7 +71,7 @@ script!(CLAIM, "claim");
 script!(CLEAR, P = 1, "changed", "clear");
 script!(COMPLETE, "complete");
 script!(END, "end");
-script!(END_LAPSED, P = 4, "event", "end_lapsed");
+script!(END_LAPSED, P = 4, "trim", "event", "end_lapsed");
 script!(ENDED, "ended");
 script!(EVENTS_DONE, P = 1, "events_done");
 script!(EVENTS_LEAVE, P = 1, "events_leave");

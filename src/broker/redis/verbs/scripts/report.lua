@@ -32,11 +32,12 @@ for i = 8, #ARGV, 5 do
   if string.find('oarOAR', what, 1, true) then
     local resumable = string.find('OAR', what, 1, true)
     what = string.lower(what)
+    local record = client .. ' ' .. text
     if not (remembers and redis.call('ZSCORE', closed, connection))
-        and redis.call('HSETNX', connections, connection, client .. ' ' .. text) == 1 then
-      if what ~= 'r' then event('opened', client, connection, text, '') end
-      if redis.call('HINCRBY', P .. 'Online', client, 1) == 1 then
-        if what ~= 'r' then event('online', client, connection, text, '') end
+        and redis.call('HSETNX', connections, connection, record) == 1 then
+      local is_first = redis.call('HINCRBY', P .. 'Online', client, 1) == 1
+      if what ~= 'r' then event('opened', is_first and 'online', connection, '', record) end
+      if is_first then
         stays(client)
         if what == 'o' and some_aside then redis.call('UNLINK', P .. 'Left' .. client) end
       end

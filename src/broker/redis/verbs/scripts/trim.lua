@@ -1,6 +1,6 @@
--- Trims a stream of the log, whose last entry `id` is and which holds `sum` bytes, counted from its beginning.
+-- Trims a stream, whose last entry `id` is and which holds `sum`, counted from its beginning: bytes of the log, or events.
 --
--- By age to the entry, by bytes in steps of a 64th: the places where it was trimmed before, with the sum there, are
+-- By age to the entry, by the sum in steps of a 64th: the places where it was trimmed before, with the sum there, are
 -- noted in the head. The first of them is that up to which everything is gone. Never the last entry.
 local function trim(head, stream, key, id, sum, age, limit)
   local steps, from = {}, 1
@@ -13,8 +13,6 @@ local function trim(head, stream, key, id, sum, age, limit)
   end
   local floor = math.min(math.max(oldest, steps[from][1] + 1), id)
   redis.pcall('XTRIM', key, 'MINID', string.format('%.0f', floor))
-  -- A node that is never heard of again leaves nothing for ever.
-  redis.pcall('EXPIRE', key, 604800)
   local left = {}
   for i = from, #steps do left[#left + 1] = string.format('%.0f:%.0f', steps[i][1], steps[i][2]) end
   left[#left + 1] = string.format('%.0f:%.0f', id, sum)
