@@ -8,9 +8,9 @@ use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, SlotTable, Ticket,
     broker::{
-        Broker, Bus, Directory, Envelope, EventBatch, EventReader, EventSubscription, Events,
-        FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker, PresenceChange, Requests, Session,
-        SlotChange, Slots, Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
+        Broker, Bus, Directory, Envelope, EventBatch, EventGroup, EventReader, EventSubscription,
+        Events, FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker, PresenceChange, Requests,
+        Session, SlotChange, Slots, Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -238,12 +238,25 @@ impl Events for OpenDoor {
         self.0.read_events(reader, limit, wait)
     }
 
-    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()> {
+    fn acknowledge_events(
+        &self,
+        reader: &EventReader,
+        missed: u64,
+        ids: &[String],
+    ) -> Result<bool> {
         self.0.acknowledge_events(reader, missed, ids)
     }
 
     fn leave_events(&self, reader: &EventReader) -> Result<()> {
         self.0.leave_events(reader)
+    }
+
+    fn event_groups(&self) -> Result<Vec<EventGroup>> {
+        self.0.event_groups()
+    }
+
+    fn forget_event_group(&self, group: &str) -> Result<bool> {
+        self.0.forget_event_group(group)
     }
 }
 

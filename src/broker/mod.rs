@@ -16,9 +16,9 @@ pub use crate::{slots::SlotChange, wire::Envelope};
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{
-    Broker, Bus, Directory, Echo, EventBatch, EventReader, EventStart, EventSubscription, Events,
-    FeedEvent, FeedStart, Former, FormerConnection, GRACE, JoinLimits, NodeBroker, Page,
-    PresenceChange, PresenceEvent, Requests, Session, Slots, Subscription, TakenTicket, Telling,
-    Watchlist,
+    Broker, Bus, Directory, Echo, EventBatch, EventConsumer, EventGroup, EventReader, EventStart,
+    EventSubscription, Events, FeedEvent, FeedStart, Former, FormerConnection, GRACE, JoinLimits,
+    NodeBroker, Page, PresenceChange, PresenceEvent, Requests, Session, Slots, Subscription,
+    TakenTicket, Telling, Watchlist,
 };
 pub use memory::MemoryBroker;

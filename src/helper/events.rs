@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     backoff::Backoff,
-    broker::{Broker, EventBatch, EventReader, EventStart},
+    broker::{Broker, EventBatch, EventGroup, EventReader, EventStart},
     error::{Error, ErrorKind, Result},
     helper::client::ImClient,
     token::random_u64,
@@ -101,8 +101,26 @@ impl ImClient {
             consumer: format!("{:016x}", random_u64()?),
             start,
             take_over: TAKE_OVER,
+            after: None,
         };
         EventStream::start(Arc::clone(self.broker()), reader, handler)
+    }
+
+    /// All groups of readers that there are, by name: how far each is, and who reads in its name.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub fn event_groups(&self) -> Result<Vec<EventGroup>> {
+        self.broker().event_groups()
+    }
+
+    /// Ends a group of readers: nothing is kept for it any more, and its lag is nobody's. Whether there was one. Who still reads
+    /// in its name makes it anew.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub fn forget_event_group(&self, group: &str) -> Result<bool> {
+        self.broker().forget_event_group(group)
     }
 }
 

@@ -38,7 +38,10 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("leave", "/v1/channels/x/clients/7", None),
         ("clearChannel", "/v1/channels/x/offline-clients", None),
         ("changeMemberships", "/v1/memberships", Some(json!({ "join": [] }))),
-        ("watchEvents", "/v1/events", None),
+        ("watchEvents", "/v1/events?group=g", None),
+        ("acknowledgeEvents", "/v1/events/acknowledgements", Some(json!({ "group": "g" }))),
+        ("listEventGroups", "/v1/events/groups", None),
+        ("forgetEventGroup", "/v1/events/groups/g", None),
         ("getDocument", "/openapi.json", None),
     ]
     .into_iter()
@@ -56,7 +59,7 @@ fn follow<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 
 #[test]
 fn the_document_says_what_the_routes_do() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start_with(&["--events", "1000"]);
     let document = http::ask(cluster.apis[0], "GET /openapi.json", "", None).json();
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let mut examples = examples();

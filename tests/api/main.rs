@@ -8,6 +8,7 @@ mod events;
 mod examples;
 mod failover;
 mod foreign;
+mod groups;
 mod http;
 mod idempotency;
 mod ids;

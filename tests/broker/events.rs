@@ -20,7 +20,13 @@ use crate::world::{LONG, World, closed, id, opened, serial_of};
 const NOW: Duration = Duration::ZERO;
 
 fn reader(group: &str, consumer: &str, start: EventStart) -> EventReader {
-    EventReader { group: group.into(), consumer: consumer.into(), start, take_over: LONG }
+    EventReader {
+        group: group.into(),
+        consumer: consumer.into(),
+        start,
+        take_over: LONG,
+        after: None,
+    }
 }
 
 fn read(broker: &dyn Broker, reader: &EventReader) -> EventBatch {
@@ -138,6 +144,78 @@ event_behaviour!(what_was_told_together_is_acknowledged_one_by_one, |world| {
     assert_eq!((left(&heir).len(), left(&one).len()), (0, 0));
 });
 
+event_behaviour!(a_reader_can_go_on_behind_what_it_has_not_acknowledged, |world| {
+    let broker = world.broker();
+    (0..3).for_each(|_| come_and_go(&*broker, 1));
+    let all = read(&*broker, &reader("h", "a", EventStart::All)).events;
+    let mut one = reader("g", "one", EventStart::All);
+    let next = |one: &mut EventReader| {
+        let events = broker.read_events(one, 8, NOW).unwrap().events;
+        one.after = events.last().map(|event| event.id.clone()).or(one.after.take());
+        events
+    };
+    assert_eq!(broker.read_events(&one, 4, NOW).unwrap().events, all[..4]);
+    one.after = Some(all[1].id.clone());
+    assert_eq!(next(&mut one), all[2..4], "what it has not seen of that");
+    assert_eq!(next(&mut one), all[4..8]);
+    assert_eq!(next(&mut one), [], "so many are not acknowledged");
+    let ids: Vec<_> = all.iter().map(|event| event.id.clone()).collect();
+    assert!(broker.acknowledge_events(&one, 0, &ids[..4]).unwrap());
+    assert_eq!(next(&mut one), all[8..]);
+    assert_eq!(next(&mut one), []);
+    one.take_over = Duration::from_millis(1);
+    eventually("what it has left comes again", || {
+        broker.read_events(&one, 8, NOW).unwrap().events == all[4..]
+    });
+});
+
+event_behaviour!(how_far_a_group_is_can_be_asked, |world| {
+    let broker = world.broker();
+    assert_eq!(broker.event_groups().unwrap(), []);
+    let one = reader("g", "one", EventStart::All);
+    (0..3).for_each(|_| come_and_go(&*broker, 1));
+    let given = broker.read_events(&one, 4, NOW).unwrap().events;
+    let look = || {
+        let groups = broker.event_groups().unwrap();
+        let [group] = &groups[..] else { panic!("{groups:?}") };
+        assert_eq!((&*group.name, group.readers.len()), ("g", 1));
+        let one = &group.readers[0];
+        assert_eq!((&*one.name, one.unacknowledged), ("one", group.unacknowledged));
+        assert!(one.idle < LONG);
+        (group.waiting, group.unacknowledged, group.missed, group.oldest)
+    };
+    assert_eq!(look(), (8, 4, 0, Some(given[0].ms)));
+    let ids: Vec<_> = given.iter().map(|event| event.id.clone()).collect();
+    broker.acknowledge_events(&one, 0, &ids[..3]).unwrap();
+    assert_eq!(look(), (8, 1, 0, Some(given[0].ms)));
+    broker.acknowledge_events(&one, 0, &ids[3..]).unwrap();
+    let (waiting, open, _, oldest) = look();
+    assert!((waiting, open) == (8, 0) && oldest >= Some(given[0].ms));
+    come_and_go(&*broker, 12_000);
+    let (waiting, _, missed, _) = look();
+    assert!(missed > 0 && waiting + missed == 48_008, "{waiting} and {missed}");
+    assert_eq!(read(&*broker, &one).missed, missed);
+    assert!(broker.forget_event_group("g").unwrap());
+    assert_eq!(broker.event_groups().unwrap(), []);
+    assert!(!broker.forget_event_group("g").unwrap());
+    assert!(!broker.acknowledge_events(&one, 0, &ids).unwrap());
+    assert!(read(&*broker, &one).created);
+});
+
+event_behaviour!(what_was_trimmed_in_the_hands_of_the_dead_is_missed, |world| {
+    let broker = world.broker();
+    (0..3).for_each(|_| come_and_go(&*broker, 1));
+    let dead = broker.read_events(&reader("g", "dead", EventStart::All), 12, NOW).unwrap();
+    assert_eq!(dead.events.len(), 12);
+    come_and_go(&*broker, 12_000);
+    let mut heir = reader("g", "heir", EventStart::All);
+    heir.take_over = Duration::from_millis(1);
+    eventually("all up to the first that is there is missed", || {
+        let batch = read(&*broker, &heir);
+        batch.events.first().is_some_and(|first| batch.missed == serial_of(first) - 1)
+    });
+});
+
 event_behaviour!(what_a_reader_leaves_is_taken_over, |world| {
     let broker = world.broker();
     let dead = reader("g", "dead", EventStart::All);
@@ -193,6 +271,7 @@ event_behaviour!(what_was_trimmed_unread_is_counted_and_told_until_it_is_acknowl
     let batch = read(&*broker, &two);
     let told = batch.missed;
     assert_eq!(told, serial_of(&batch.events[0]) - 1, "all up to the first that is there");
+    assert!(told >= 48_040 - (1 << 15), "no more are kept than were asked for");
     assert_eq!(read(&*broker, &one).missed, 0, "one of a group tells");
     assert_eq!(read(&*broker, &two).missed, told, "until it is acknowledged");
     broker.acknowledge_events(&two, told, &[]).unwrap();

@@ -29,6 +29,13 @@ fn watched(redis: &Redis) -> (Redis, String) {
     (sentinel, url)
 }
 
+/// The last rights that readers of events need.
+fn end_group(events: imcore::EventStream, im: &ImClient) {
+    assert_eq!(im.event_groups().unwrap()[0].name, "g");
+    events.stop();
+    assert!(im.forget_event_group("g").unwrap());
+}
+
 #[test]
 fn the_documented_rights_suffice() {
     let redis = Redis::start();
@@ -88,7 +95,7 @@ fn the_documented_rights_suffice() {
     assert!(bus.is_listening());
     // Four of each client that came and went, and the death of a node.
     (0..13).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
-    events.stop();
+    end_group(events, &im);
     for server in [&redis, &sentinel] {
         let mut log = redis::cmd("ACL");
         let refused: Vec<redis::Value> = log.arg("LOG").query(&mut server.connect()).unwrap();

@@ -46,7 +46,9 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
     let Config { hosts, admin_token, api_key, .. } = config;
     let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
     let lookups = Arc::new(Lookups::new(im).beside(node.server(), node.vitals()));
-    let api_site = Arc::new(Api::new(Arc::clone(&lookups), access, config.idempotency));
+    let keeps_events = config.redis.is_none() || config.events > 0;
+    let api_site = Api::new(Arc::clone(&lookups), access, config.idempotency, keeps_events);
+    let api_site = Arc::new(api_site);
     let access = Access::new("admin", "admin_token", admin_token.clone(), config.admin, hosts)?;
     let admin_site = Arc::new(Site::new(
         node.server(),

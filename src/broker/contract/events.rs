@@ -36,11 +36,19 @@ pub trait Events: Send + Sync {
     fn read_events(&self, reader: &EventReader, limit: usize, wait: Duration)
     -> Result<EventBatch>;
 
-    /// The reader has done with these events, by their ids, and with so many that were [missed](EventBatch::missed).
-    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()>;
+    /// The reader has done with these events, by their ids, and with so many that were [missed](EventBatch::missed). Whether
+    /// there is such a group.
+    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String])
+    -> Result<bool>;
 
     /// The reader reads no more. What it has not acknowledged is given to others, in time.
     fn leave_events(&self, reader: &EventReader) -> Result<()>;
+
+    /// All groups that there are, by name: how far each is, and who reads in its name.
+    fn event_groups(&self) -> Result<Vec<EventGroup>>;
+
+    /// Ends a group: nothing is kept for it any more. Whether there was one. Who reads in its name makes it anew.
+    fn forget_event_group(&self, group: &str) -> Result<bool>;
 }
 
 /// One of those who read events in the name of a group.
@@ -54,6 +62,10 @@ pub struct EventReader {
     pub start: EventStart,
     /// What another reader has not acknowledged for so long, this one takes over.
     pub take_over: Duration,
+    /// `None`: what it was given and has not acknowledged comes again with each call, and before that nothing else. The id of
+    /// an event: nothing comes again that it was given up to there, but for what it has itself left for
+    /// [`take_over`](Self::take_over); and what is new comes while fewer than the limit are not acknowledged.
+    pub after: Option<String>,
 }
 
 /// Where a group of readers begins that is not known yet.
@@ -93,4 +105,34 @@ pub struct EventBatch {
     pub missed: u64,
     /// The events, oldest first.
     pub events: Vec<Event>,
+}
+
+/// How far a group of readers is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EventGroup {
+    /// Its name.
+    pub name: String,
+    /// Events that it was not given yet.
+    pub waiting: u64,
+    /// Events that it was given and has not acknowledged.
+    pub unacknowledged: u64,
+    /// Events that were trimmed before it was given or had acknowledged them, and of which it has not taken notice yet.
+    pub missed: u64,
+    /// When the oldest of those that wait or are not acknowledged happened, in milliseconds since 1970.
+    pub oldest: Option<u64>,
+    /// Who reads in its name, by name.
+    pub readers: Vec<EventConsumer>,
+}
+
+/// One of those who read in the name of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EventConsumer {
+    /// Its [name](EventReader::consumer).
+    pub name: String,
+    /// Events that it was given and has not acknowledged.
+    pub unacknowledged: u64,
+    /// How long ago it asked last.
+    pub idle: Duration,
 }

@@ -15,7 +15,10 @@ mod slots;
 pub use self::{
     bus::Bus,
     directory::{Directory, JoinLimits, Page},
-    events::{EventBatch, EventReader, EventStart, EventSubscription, Events, PresenceEvent},
+    events::{
+        EventBatch, EventConsumer, EventGroup, EventReader, EventStart, EventSubscription, Events,
+        PresenceEvent,
+    },
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
     node::{
         Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,

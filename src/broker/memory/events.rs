@@ -12,7 +12,7 @@ use ahash::AHashMap;
 
 use super::queues::Wake;
 use crate::{
-    broker::contract::{EventBatch, EventReader},
+    broker::contract::{EventBatch, EventConsumer, EventGroup, EventReader},
     wire::{Event, EventKind, Ticket},
 };
 
@@ -37,6 +37,8 @@ struct Group {
     /// What was given and not acknowledged: to whom, and when.
     pending: BTreeMap<u64, (String, Instant)>,
     missed: u64,
+    /// Who reads, and when it asked last.
+    readers: BTreeMap<String, Instant>,
     /// Who was told of what was missed, and when.
     teller: Option<(String, Instant)>,
 }
@@ -95,20 +97,27 @@ impl EventLog {
             let start = reader.start.number().unwrap_or(u64::MAX);
             let older = self.events.partition_point(|event| event.n < start) as u64;
             let (pending, next) = (BTreeMap::new(), self.before + older);
-            Group { next, pending, missed: 0, teller: None }
+            Group { next, pending, missed: 0, readers: BTreeMap::new(), teller: None }
         });
+        group.readers.insert(reader.consumer.clone(), now);
         let is_due = |since: Instant| now.duration_since(since) >= reader.take_over;
         let trimmed = group.pending.len();
         group.pending.retain(|place, _| *place >= self.before);
         group.missed += (trimmed - group.pending.len()) as u64;
         let (mut events, limit) = (Vec::new(), limit.max(1));
+        let after = reader.after.as_ref().map(|id| serial(id).unwrap_or_default());
+        let mut open = 0;
         for (place, (consumer, since)) in &mut group.pending {
-            if events.len() < limit && (*consumer == reader.consumer || is_due(*since)) {
+            let is_own = *consumer == reader.consumer;
+            let is_behind = after.is_none_or(|after| *place >= after);
+            if events.len() < limit && (is_own && is_behind || is_due(*since)) {
                 (*consumer, *since) = (reader.consumer.clone(), now);
                 events.extend(self.event(*place).cloned());
             }
+            open += usize::from(*consumer == reader.consumer);
         }
         if events.is_empty() {
+            let limit = limit.saturating_sub(open);
             group.missed += self.before.saturating_sub(group.next);
             group.next = group.next.max(self.before);
             while events.len() < limit
@@ -131,16 +140,61 @@ impl EventLog {
         EventBatch { created, missed, events }
     }
 
-    pub(super) fn acknowledge(&mut self, reader: &EventReader, missed: u64, ids: &[String]) {
-        let Some(group) = self.groups.get_mut(&reader.group) else { return };
-        let serials = ids.iter().filter_map(|id| id.rsplit_once('-')?.1.parse::<u64>().ok());
-        for serial in serials {
+    /// Whether there is such a group.
+    pub(super) fn acknowledge(
+        &mut self,
+        reader: &EventReader,
+        missed: u64,
+        ids: &[String],
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(&reader.group) else { return false };
+        for serial in ids.iter().filter_map(|id| serial(id)) {
             group.pending.remove(&serial.saturating_sub(1));
         }
         if missed > 0 {
             group.missed = group.missed.saturating_sub(missed);
             group.teller = None;
         }
+        // Who waits until fewer are open.
+        self.wake.arrived.notify_all();
+        true
+    }
+
+    /// The reader reads no more.
+    pub(super) fn leave(&mut self, reader: &EventReader) {
+        if let Some(group) = self.groups.get_mut(&reader.group) {
+            group.readers.remove(&reader.consumer);
+        }
+    }
+
+    pub(super) fn groups(&self, now: Instant) -> Vec<EventGroup> {
+        let mut groups: Vec<_> =
+            self.groups.iter().map(|(name, group)| self.group(name, group, now)).collect();
+        groups.sort_by(|one, other| one.name.cmp(&other.name));
+        groups
+    }
+
+    fn group(&self, name: &str, group: &Group, now: Instant) -> EventGroup {
+        let open = |name: &str| group.pending.values().filter(|(of, _)| of == name).count() as u64;
+        let oldest = group.pending.keys().copied().chain([group.next.max(self.before)]);
+        let readers = group.readers.iter().map(|(name, asked)| EventConsumer {
+            name: name.clone(),
+            unacknowledged: open(name),
+            idle: now.saturating_duration_since(*asked),
+        });
+        EventGroup {
+            name: name.to_owned(),
+            waiting: self.end().saturating_sub(group.next.max(self.before)),
+            unacknowledged: group.pending.len() as u64,
+            missed: group.missed + self.before.saturating_sub(group.next),
+            oldest: oldest.filter_map(|place| Some(self.event(place)?.ms)).min(),
+            readers: readers.collect(),
+        }
+    }
+
+    /// Whether there was one.
+    pub(super) fn forget(&mut self, group: &str) -> bool {
+        self.groups.remove(group).is_some()
     }
 
     /// How long a reader of the group may wait before something is to be taken over.
@@ -149,4 +203,9 @@ impl EventLog {
         let oldest = pending.map(|(_, since)| *since).min()?;
         Some((oldest + reader.take_over).saturating_duration_since(now))
     }
+}
+
+/// Which of all events an id names, counted from 1.
+fn serial(id: &str) -> Option<u64> {
+    id.rsplit_once('-')?.1.parse().ok()
 }

@@ -25,9 +25,9 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, Bus, Directory, EventBatch, EventReader, EventSubscription, Events, FeedStart, Former,
-    GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Slots, Subscription,
-    TakenTicket, Telling, Watchlist, sealed::Sealed,
+    Broker, Bus, Directory, EventBatch, EventGroup, EventReader, EventSubscription, Events,
+    FeedStart, Former, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session,
+    Slots, Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -412,13 +412,26 @@ impl Events for MemoryBroker {
         }
     }
 
-    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()> {
-        self.backend.lock().events.acknowledge(reader, missed, ids);
+    fn acknowledge_events(
+        &self,
+        reader: &EventReader,
+        missed: u64,
+        ids: &[String],
+    ) -> Result<bool> {
+        Ok(self.backend.lock().events.acknowledge(reader, missed, ids))
+    }
+
+    fn leave_events(&self, reader: &EventReader) -> Result<()> {
+        self.backend.lock().events.leave(reader);
         Ok(())
     }
 
-    fn leave_events(&self, _: &EventReader) -> Result<()> {
-        Ok(())
+    fn event_groups(&self) -> Result<Vec<EventGroup>> {
+        Ok(self.backend.lock().events.groups(Instant::now()))
+    }
+
+    fn forget_event_group(&self, group: &str) -> Result<bool> {
+        Ok(self.backend.lock().events.forget(group))
     }
 }
 

@@ -17,9 +17,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, Bus, Directory, EventBatch, EventReader, EventSubscription, Events, FeedStart, Former,
-    JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Slots, Subscription,
-    TakenTicket, Telling, Watchlist, sealed::Sealed,
+    Broker, Bus, Directory, EventBatch, EventGroup, EventReader, EventSubscription, Events,
+    FeedStart, Former, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Slots,
+    Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -274,12 +274,25 @@ impl Events for RedisBroker {
         self.backend.read_events(reader, limit, wait)
     }
 
-    fn acknowledge_events(&self, reader: &EventReader, missed: u64, ids: &[String]) -> Result<()> {
+    fn acknowledge_events(
+        &self,
+        reader: &EventReader,
+        missed: u64,
+        ids: &[String],
+    ) -> Result<bool> {
         self.backend.acknowledge_events(reader, missed, ids)
     }
 
     fn leave_events(&self, reader: &EventReader) -> Result<()> {
         self.backend.leave_events(reader)
+    }
+
+    fn event_groups(&self) -> Result<Vec<EventGroup>> {
+        self.backend.event_groups()
+    }
+
+    fn forget_event_group(&self, group: &str) -> Result<bool> {
+        self.backend.forget_event_group(group)
     }
 }
 

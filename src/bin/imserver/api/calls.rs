@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use imcore::{
-    Batch, ClientId, ConnectionInfo, ErrorKind, ImClient, Message, NodeInfo, Page, Receipt,
+    Batch, ClientId, ConnectionInfo, ErrorKind, EventStart, ImClient, Message, NodeInfo, Page,
+    Receipt,
 };
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     events::Listeners,
+    groups::{self, Asked, Readers},
     input::{self, BATCH, LIST, NOT_ENCODED, page},
     json::{self, Mistake, Object},
-    problem::Problem,
+    problem::{Code, Problem},
 };
 use crate::lookups::Lookups;
 use crate::web::{Access, Request, Response};
@@ -24,6 +26,9 @@ pub(super) struct Call<'a> {
     pub(super) im: &'a ImClient,
     pub(super) lookups: &'a Lookups,
     pub(super) listeners: &'a Listeners,
+    pub(super) readers: &'a Readers,
+    /// Whether nodes write events down, as far as this one knows.
+    pub(super) keeps_events: bool,
     pub(super) access: &'a Arc<Access>,
     /// The OpenAPI document.
     pub(super) document: &'static str,
@@ -117,7 +122,7 @@ pub(super) fn force_offline(call: &Call) -> Outcome {
 // --- Presence ------------------------------------------------------------------------------------
 
 pub(super) fn list_online(call: &Call) -> Outcome {
-    let page = page(call.request, true)?;
+    let page = page(call.request)?;
     client_list(call.im.online_clients_page(page.after.as_deref(), page.limit)?)
 }
 
@@ -160,8 +165,57 @@ pub(super) fn list_nodes(call: &Call) -> Outcome {
     Ok(answer(200, &json!({ "nodes": nodes })))
 }
 
+// --- Events --------------------------------------------------------------------------------------
+
 pub(super) fn watch(call: &Call) -> Outcome {
-    call.listeners.listen(&**call.im.broker(), call.access, call.request)
+    let [group, start] = input::query(call.request, ["group", "start"])?;
+    let Some(group) = group else {
+        return match start {
+            Some(_) => Err(Problem::invalid("start: only a group of readers begins anywhere")),
+            None => call.listeners.listen(&**call.im.broker(), call.access, call.request),
+        };
+    };
+    let in_query = |name, why: &str| Problem::invalid(format!("{name} in the query: {why}"));
+    let group = input::group_name(group).map_err(|mistake| in_query("group", mistake.why()))?;
+    let start = match start.as_deref() {
+        Some(text) => groups::start(text).ok_or_else(|| {
+            in_query("start", "expected new, all, or a time in milliseconds since 1970")
+        })?,
+        None => EventStart::New,
+    };
+    if !call.keeps_events {
+        let detail = "no events are kept here: start all nodes with --events N";
+        return Err(Problem::new(Code::NotFound, detail));
+    }
+    call.readers.read(call.im.broker(), call.access, call.request, Asked { group, start })
+}
+
+pub(super) fn acknowledge_events(call: &Call) -> Outcome {
+    let body = call.body(&["group", "ids", "missed"])?;
+    let group = body.need("group", |text| input::group_name(json::string(text)?))?;
+    let ids = body.get("ids", input::event_ids)?.unwrap_or_default();
+    let missed = body.get("missed", input::missed)?.unwrap_or_default();
+    match groups::acknowledge(&**call.im.broker(), group, missed, &ids)? {
+        true => done(204),
+        false => Err(no_group()),
+    }
+}
+
+pub(super) fn list_event_groups(call: &Call) -> Outcome {
+    let groups: Vec<_> = call.im.event_groups()?.iter().map(groups::status).collect();
+    Ok(answer(200, &json!({ "groups": groups })))
+}
+
+pub(super) fn forget_event_group(call: &Call) -> Outcome {
+    let group = input::group_name(call.param(0)?.to_owned());
+    let group = group.map_err(|mistake| in_path("group", &mistake))?;
+    call.im.forget_event_group(&group)?;
+    done(204)
+}
+
+fn no_group() -> Problem {
+    let detail = "there is no such group; it begins with GET /v1/events?group=..";
+    Problem::new(Code::NotFound, detail)
 }
 
 // --- Messages ------------------------------------------------------------------------------------
@@ -291,7 +345,7 @@ const ONE_KIND: &str = "give receivers (with sender, receipt and id if wanted), 
 // --- Channels ------------------------------------------------------------------------------------
 
 pub(super) fn list_channels(call: &Call) -> Outcome {
-    let page = page(call.request, true)?;
+    let page = page(call.request)?;
     let page = call.im.channels_page(page.after.as_deref(), page.limit)?;
     let entry = |(name, size): &(String, i64)| json!({ "channel": name, "size": size });
     let entries: Vec<_> = page.items.iter().map(entry).collect();
@@ -305,7 +359,7 @@ pub(super) fn get_channel(call: &Call) -> Outcome {
 }
 
 pub(super) fn list_members(call: &Call) -> Outcome {
-    let page = page(call.request, true)?;
+    let page = page(call.request)?;
     let channel = call.channel(0)?;
     client_list(call.im.channel_members_page(&channel, page.after.as_deref(), page.limit)?)
 }

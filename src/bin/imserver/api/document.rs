@@ -119,6 +119,7 @@ fn tag(operation: &Operation) -> &'static str {
     let part = operation.path.trim_start_matches("/v1").trim_start_matches('/').split('/').next();
     match part {
         _ if operation.path.ends_with("/messages") => "messages",
+        Some("events") => "events",
         Some("messages" | "broadcast") => "messages",
         Some("channels" | "memberships") => "channels",
         Some("nodes") => "nodes",
@@ -128,10 +129,11 @@ fn tag(operation: &Operation) -> &'static str {
 }
 
 /// All groups, in the order in which a reader needs them.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("clients", "Who may connect, who is online, and their connections"),
     ("messages", "Sending"),
     ("channels", "Channels and their members"),
+    ("events", "Who comes and goes, as it happens, or kept until a group has acknowledged it"),
     ("nodes", "The servers themselves"),
     ("document", "This document"),
 ];
@@ -144,6 +146,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
                 // Only users can join, not the system.
                 "client" if operation.id == "join" => "User",
                 "client" => "ClientId",
+                "group" => "EventGroupName",
                 _ => "ChannelName",
             };
             json!({ "name": name, "in": "path", "required": true, "schema": reference(schema) })
@@ -172,7 +175,25 @@ fn parameters(operation: &Operation) -> Vec<Value> {
                 "type": "string", "minLength": 1, "maxLength": input::KEY, "pattern": "^[!-~]+$",
             },
         })),
-        Kind::Read | Kind::Stream | Kind::Public => {}
+        Kind::Stream => parameters.extend([
+            json!({
+                "name": "group", "in": "query", "schema": reference("EventGroupName"),
+                "description": "Reads events that are kept, in the name of this group.",
+            }),
+            json!({
+                "name": "start", "in": "query",
+                "description": "Where the group begins if there is none of that name: with what happens from now \
+                                on, with all that is kept, or at a time in milliseconds since 1970.",
+                "schema": { "type": "string", "pattern": "^(new|all|[0-9]{1,16})$", "default": "new" },
+            }),
+            json!({
+                "name": "Last-Event-ID", "in": "header",
+                "description": "The last `id` of a stream that has ended: this one is the same reader, and goes on \
+                                behind that.",
+                "schema": { "type": "string", "pattern": "^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})\\.[0-9a-f]{16}$" },
+            }),
+        ]),
+        Kind::Read | Kind::Public => {}
     }
     parameters
 }
@@ -215,7 +236,7 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::Unavailable,
         Code::UnknownEffect,
     ];
-    if operation.path.contains('{') {
+    if operation.path.contains('{') || operation.path.starts_with("/v1/events") {
         problems.push(Code::NotFound);
     }
     if operation.body.is_some() {
@@ -258,7 +279,7 @@ fn phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::groups, *};
 
     #[test]
     fn references_lead_somewhere() {
@@ -290,11 +311,15 @@ mod tests {
             ("/Memberships/properties/join/maxItems", input::LIST),
             ("/Memberships/properties/leave/maxItems", input::LIST),
             ("/MessageId/maxLength", input::MESSAGE_ID),
+            ("/EventGroupName/maxLength", input::GROUP),
+            ("/Acknowledgement/properties/ids/maxItems", input::IDS),
             ("/Address/properties/expires_in/const", 10),
         ] {
             assert_eq!(schemas.pointer(pointer), Some(&json!(limit)), "{pointer}");
         }
         assert_eq!((input::BODY, input::MESSAGE), (1 << 20, 256 << 10), "as ABOUT says");
         assert_eq!(super::super::events::LISTENERS, 32, "as the operation says");
+        assert_eq!((groups::READERS, groups::WINDOW), (32, 1000), "as the operation says");
+        assert_eq!(groups::TAKE_OVER.as_secs(), 30, "as the operation says");
     }
 }

@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use imcore::{
@@ -18,19 +18,16 @@ use imcore::{
 };
 use serde_json::json;
 
-use super::problem::{Code, Problem};
-use crate::web::{Access, Body, Request, Response};
+use super::{
+    listener::{self, HEARTBEAT, LOOK, Listener, PAUSE},
+    problem::{Code, Problem},
+};
+use crate::web::{Access, Request, Response};
 
 /// Listeners at a time: each holds a thread and a connection.
 pub(super) const LISTENERS: usize = 32;
 /// Bytes that wait for one listener.
 const QUEUE: usize = 1 << 20;
-/// Something is sent at least this often, so that both sides and proxies see that the other is there.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Pause between attempts while the broker is away.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How often a stream looks whether it should end.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// An event as it is sent.
 type Piece = Arc<[u8]>;
@@ -58,17 +55,7 @@ impl Listeners {
     ) -> Result<Response, Problem> {
         let slot = self.take_slot(broker)?;
         slot.queue.wait_for_greeting()?;
-        let stream = Stream {
-            slot,
-            version: access.version(),
-            access: Arc::clone(access),
-            request: Request { body: Vec::new(), ..request.clone() },
-            last: Instant::now(),
-        };
-        let body = Body::Stream(Box::new(stream));
-        let response = Response { body, ..Response::new(200, "text/event-stream", "") };
-        // nginx would keep every event until it has some thousand bytes of them.
-        Ok(response.with("X-Accel-Buffering", "no"))
+        Ok(listener::answer(Stream { slot, listener: Listener::new(access, request) }))
     }
 
     fn take_slot(&self, broker: &dyn Broker) -> Result<Slot, Problem> {
@@ -221,12 +208,7 @@ impl Queue {
 
 struct Stream {
     slot: Slot,
-    access: Arc<Access>,
-    /// Of the rules by which the caller was let in.
-    version: u64,
-    request: Request,
-    /// When something was sent last.
-    last: Instant,
+    listener: Listener,
 }
 
 impl Iterator for Stream {
@@ -236,18 +218,7 @@ impl Iterator for Stream {
     /// outage of the broker is told by `missed` once it is over.
     fn next(&mut self) -> Option<Vec<u8>> {
         let piece = self.slot.queue.take(LOOK);
-        let version = self.access.version();
-        if version != self.version {
-            self.access.check(&self.request).ok()?;
-            self.version = version;
-        }
-        let piece = match piece {
-            Some(piece) => piece.to_vec(),
-            None if self.last.elapsed() >= HEARTBEAT => b":\n\n".to_vec(),
-            None => return Some(Vec::new()),
-        };
-        self.last = Instant::now();
-        Some(piece)
+        self.listener.send(piece.map(|piece| piece.to_vec()))
     }
 }
 

@@ -198,6 +198,57 @@ pub(super) fn message(text: &str) -> Result<&RawValue, Mistake> {
     serde_json::from_str(text).map_err(|error| Mistake::new(error.to_string()))
 }
 
+// --- Events that are kept ------------------------------------------------------------------------
+
+/// Characters of a group's name.
+pub(super) const GROUP: usize = 128;
+/// Events that are acknowledged at once.
+pub(super) const IDS: usize = 1000;
+/// Above it, JavaScript would round.
+const EXACT: u64 = (1 << 53) - 1;
+
+/// The name of a group of readers.
+pub(super) fn group_name(name: String) -> Result<String, Mistake> {
+    match is_visible(&name, GROUP) {
+        true => Ok(name),
+        false => Err(Mistake::new(format!("expected 1 to {GROUP} visible ASCII characters"))),
+    }
+}
+
+/// Whether this can be the id of an event.
+pub(super) fn event_id(text: &str) -> bool {
+    let is_number =
+        |text: &str| digits(text, 19).is_some() && (text == "0" || !text.starts_with('0'));
+    text.split_once('-').is_some_and(|(n, serial)| is_number(n) && is_number(serial))
+}
+
+/// A number of up to so many digits.
+pub(super) fn digits(text: &str, most: usize) -> Option<u64> {
+    let are_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| are_digits && text.len() <= most)
+}
+
+/// Ids of events.
+pub(super) fn event_ids(text: &str) -> Result<Vec<String>, Mistake> {
+    json::array(text, (0, IDS), |text| {
+        let id = json::string(text)?;
+        match event_id(&id) {
+            true => Ok(id),
+            false => Err(Mistake::new(
+                "expected the `id` of an event, such as \"1764304503123459-4714\"",
+            )),
+        }
+    })
+}
+
+/// How many events were missed.
+pub(super) fn missed(text: &str) -> Result<u64, Mistake> {
+    let number = integer(text).and_then(|number| u64::try_from(number).ok());
+    number
+        .filter(|number| *number <= EXACT)
+        .ok_or_else(|| Mistake::new("expected the number that `missed` had"))
+}
+
 // --- Queries -------------------------------------------------------------------------------------
 
 /// Which part of a list is asked for.
@@ -209,27 +260,40 @@ pub(super) struct Page {
     pub(super) after: Option<String>,
 }
 
-/// The query of a request for a list; others have none.
-pub(super) fn page(request: &Request, is_list: bool) -> Result<Page, Problem> {
+/// The query of a request for a list.
+pub(super) fn page(request: &Request) -> Result<Page, Problem> {
+    let [limit, after] = query(request, ["limit", "after"])?;
+    let limit = limit.map_or(Ok(PAGE), |text| {
+        let number = text.parse().ok().filter(|number| (1..=PAGE).contains(number));
+        number.ok_or_else(|| {
+            Problem::invalid(format!("limit: {text:?} is not a number from 1 to {PAGE}"))
+        })
+    })?;
+    match after {
+        Some(after) if after.is_empty() => Err(unusable("after", "")),
+        after => Ok(Page { limit, after }),
+    }
+}
+
+/// What a query says of each of these names, and nothing else, each once.
+pub(super) fn query<const N: usize>(
+    request: &Request,
+    names: [&str; N],
+) -> Result<[Option<String>; N], Problem> {
     let pairs = request.query_pairs().ok_or_else(|| Problem::invalid(NOT_ENCODED))?;
-    let (mut limit, mut after) = (None, None);
+    let mut values = [const { None }; N];
     for (name, value) in pairs {
-        match name.as_str() {
-            "limit" if is_list && limit.is_none() => {
-                let number = value.parse().ok().filter(|number| (1..=PAGE).contains(number));
-                limit = Some(number.ok_or_else(|| {
-                    Problem::invalid(format!("limit: {value:?} is not a number from 1 to {PAGE}"))
-                })?);
-            }
-            "after" if is_list && after.is_none() && !value.is_empty() => after = Some(value),
-            _ => {
-                return Err(Problem::invalid(format!(
-                    "{name}={value} cannot be used in this query"
-                )));
-            }
+        let place = names.iter().position(|known| *known == name);
+        match place.and_then(|place| values.get_mut(place)) {
+            Some(slot @ None) => *slot = Some(value),
+            _ => return Err(unusable(&name, &value)),
         }
     }
-    Ok(Page { limit: limit.unwrap_or(PAGE), after })
+    Ok(values)
+}
+
+fn unusable(name: &str, value: &str) -> Problem {
+    Problem::invalid(format!("{name}={value} cannot be used in this query"))
 }
 
 pub(super) const NOT_ENCODED: &str = "the address is not percent-encoded UTF-8";
@@ -342,7 +406,7 @@ mod tests {
     #[test]
     fn pages_follow_each_other() {
         let request = |query: &str| Request { query: Some(query.into()), ..Request::default() };
-        let page = |query: &str| super::page(&request(query), true);
+        let page = |query: &str| super::page(&request(query));
         assert_eq!(page("").unwrap(), Page { limit: PAGE, after: None });
         assert_eq!(
             page("after=a%20b&limit=7").unwrap(),
@@ -353,6 +417,6 @@ mod tests {
         {
             assert!(page(query).is_err(), "{query}");
         }
-        assert!(super::page(&request("limit=1"), false).is_err());
+        assert!(query(&request("limit=1"), []).is_err());
     }
 }

@@ -1,17 +1,19 @@
 //! The API over HTTP: everything that the helper does, for business code in any language.
 //!
 //! Reading order: `operations` (the table that everything follows from), `calls` (what each does), `input`
-//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events`, `document` (OpenAPI).
+//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events` and `groups` (streams), `document` (OpenAPI).
 
 mod calls;
 mod document;
 mod events;
 #[cfg(test)]
 pub(crate) mod fuzzing;
+mod groups;
 mod idempotency;
 mod input;
 mod json;
 mod keys;
+mod listener;
 mod operations;
 mod problem;
 mod stats;
@@ -24,6 +26,7 @@ use std::{
 use self::{
     calls::Call,
     events::Listeners,
+    groups::Readers,
     keys::Keys,
     operations::{Kind, NoOperation, Operation},
     problem::{Code, Problem},
@@ -40,8 +43,8 @@ const NONE: &str = "none";
 const CONNECTIONS: usize = 256;
 /// Connections to the broker for calls, for lists and for walks, as many as their pools have by default.
 const CALLS: usize = 16 + 4 + 1;
-/// Descriptors that the API may take; its listeners to events share one subscription.
-pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + 1 + CALLS) as u64;
+/// Descriptors that the API may take; its listeners to presence share one subscription, its readers of groups do not.
+pub(crate) const DESCRIPTORS: u64 = (CONNECTIONS + 1 + CALLS + groups::READERS) as u64;
 
 /// The API of one node, over the broker that all nodes share: each node's answers the same.
 pub(crate) struct Api {
@@ -49,17 +52,26 @@ pub(crate) struct Api {
     keys: Keys,
     access: Arc<Access>,
     listeners: Listeners,
+    readers: Readers,
+    keeps_events: bool,
     stats: Stats,
 }
 
 impl Api {
-    pub(crate) fn new(lookups: Arc<Lookups>, access: Access, limits: KeyLimits) -> Api {
+    pub(crate) fn new(
+        lookups: Arc<Lookups>,
+        access: Access,
+        limits: KeyLimits,
+        keeps_events: bool,
+    ) -> Api {
         let keys = Keys::new(limits);
         Api {
             lookups,
             keys,
             access: Arc::new(access),
             listeners: Listeners::default(),
+            readers: Readers::default(),
+            keeps_events,
             stats: Stats::default(),
         }
     }
@@ -112,12 +124,28 @@ impl Api {
         params: Vec<String>,
         request: &Request,
     ) -> Result<Response, Problem> {
-        input::page(request, operation.kind == Kind::List)?;
+        match operation.kind {
+            Kind::List => input::page(request).map(|_| ())?,
+            // It reads its query itself.
+            Kind::Stream => {}
+            _ => input::query(request, []).map(|[]| ())?,
+        }
         let key = idempotency::key(request)?;
         let (listeners, access) = (&self.listeners, &self.access);
         let (im, lookups) = (self.lookups.im(), &*self.lookups);
         let document = document::text();
-        let call = Call { im, lookups, listeners, access, document, params, request };
+        let (readers, keeps_events) = (&self.readers, self.keeps_events);
+        let call = Call {
+            im,
+            lookups,
+            listeners,
+            readers,
+            keeps_events,
+            access,
+            document,
+            params,
+            request,
+        };
         let life = self.keys.life(request, key.is_some())?;
         match (operation.kind, key) {
             (Kind::Change(most), Some(key)) => {

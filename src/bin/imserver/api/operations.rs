@@ -266,9 +266,45 @@ pub(super) const OPERATIONS: &[Operation] = &[
                       `online` and `offline` carry `{\"client\": \"42\", \"meta\": \"...\"}` and come once \
                       for each connection; `missed` says that some were lost since the last one: ask for \
                       the state anew. Comments in between keep the connection alive. 32 listeners at a \
-                      time on each node.",
+                      time on each node.\n\n\
+                      With `group`, the events that are kept, each for one stream of the group until it is \
+                      acknowledged: `opened`, `online`, `ended`, `offline` and `node_died` carry an `Event`, \
+                      `missed` the number of those that were trimmed unread, or `null` if the broker has lost \
+                      all. What is not acknowledged within 30 s comes again, to any stream of the group; 1000 \
+                      events at a time are out to one stream. 404 where nodes keep none. 32 streams at a time \
+                      on each node.",
         kind: Stream,
         run: calls::watch,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/events/acknowledgements",
+        id: "acknowledgeEvents",
+        summary: "Acknowledge events in the name of a group",
+        description: "They do not come again. Of no effect on those that are acknowledged already.",
+        kind: Change(Duration::MAX),
+        body: Some("Acknowledgement"),
+        success: (204, None),
+        run: calls::acknowledge_events,
+    },
+    Operation {
+        path: "/v1/events/groups",
+        id: "listEventGroups",
+        summary: "List the groups of readers of events, and how far each is",
+        success: (200, Some("EventGroupList")),
+        run: calls::list_event_groups,
+        ..PLAIN
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/events/groups/{group}",
+        id: "forgetEventGroup",
+        summary: "End a group of readers of events",
+        description: "Of no effect if there is none. A stream that reads in its name makes it anew.",
+        kind: Change(Duration::MAX),
+        success: (204, None),
+        run: calls::forget_event_group,
         ..PLAIN
     },
     Operation {

@@ -1,9 +1,11 @@
--- KEYS: none. ARGV: prefix, group, how many missed ones were told, then ids. What is named here is done.
+-- KEYS: none. ARGV: prefix, group, how many missed ones were told, then ids. What is named here is done. Returns 0 if there is
+-- no such group.
 --
 -- The entry of an event is the first that is pending from its number on. It is acknowledged with the last of its events.
 local key, group, missed = P .. 'Events', ARGV[2], tonumber(ARGV[3])
 local given_key = P .. 'EventsGiven' .. group
 local entry, first, marks
+if redis.pcall('XPENDING', key, group).err then return 0 end
 
 local function put_away()
   if not entry then return end

@@ -1,11 +1,13 @@
 -- KEYS: none. ARGV: prefix, group, consumer, where a new group begins (`$`, or a number), how many events, ms after which what
--- another consumer has not acknowledged is taken over.
--- Returns: 1 if the group was made, id of the last event that the group was given, how many were trimmed before it was, then
--- entries with about so many events, each with a mark for each of them, `x` if it is done with.
+-- another consumer has not acknowledged is taken over, id of an event or nothing.
+-- Returns: 1 if the group was made, id of the last event that the group was given, how many were trimmed before it was;
+-- entries with about so many events, each with a mark for each of them, `x` if it is done with; entries that come again
+-- whatever was given before; 1 if nothing new is given before something is acknowledged.
 --
--- What this consumer was given and has not acknowledged comes again, before anything else. An entry is acknowledged
--- with the last of its events; until then `EventsGiven` has the marks of those that hold more than one.
-local key, group, me, limit, idle = P .. 'Events', ARGV[2], ARGV[3], tonumber(ARGV[5]), ARGV[6]
+-- What this consumer was given and has not acknowledged comes again, before anything else: all of it, or what is behind
+-- the id and what nobody has acknowledged for that time. An entry is acknowledged with the last of its events; until
+-- then `EventsGiven` has the marks of those that hold more than one.
+local key, group, me, limit, idle, after = P .. 'Events', ARGV[2], ARGV[3], tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local missed_key, teller_key, given_key = P .. 'EventsMissed', P .. 'EventsTeller' .. group, P .. 'EventsGiven' .. group
 
 local function last_given()
@@ -45,41 +47,66 @@ if not last then
   made, last = 1, last_given()
 end
 
-for _, pending in ipairs(redis.call('XPENDING', key, group, 'IDLE', idle, '-', '+', limit)) do
-  if pending[2] ~= me then redis.call('XCLAIM', key, group, me, idle, pending[1], 'JUSTID') end
-end
-
-local entries, gone, found = {}, {}, 0
-local own = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', limit, 'STREAMS', key, '0')
-for _, entry in ipairs(own and own[1] and own[1][2] or {}) do
-  local id, fields = entry[1], entry[2]
+-- The marks of an entry that was given, and how many of its events wait.
+local function open_events(id)
   local marks = redis.call('HGET', given_key, id) or '.'
   local _, waiting = string.gsub(marks, '%.', '')
-  if not fields then
-    gone[#gone + 1] = id
-    miss(waiting)
-  elseif found < limit then
-    entries[#entries + 1] = {id, fields, marks}
+  return marks, waiting
+end
+
+local entries, again, is_again, found = {}, {}, {}, 0
+
+local function give(list, id, fields)
+  local marks, waiting = open_events(id)
+  if fields then
+    list[#list + 1] = {id, fields, marks}
     found = found + waiting
+  else
+    -- Trimmed meanwhile.
+    miss(waiting)
+    redis.call('XACK', key, group, id)
+    redis.call('HDEL', given_key, id)
   end
 end
-if gone[1] then
-  redis.call('XACK', key, group, unpack(gone))
-  redis.call('HDEL', given_key, unpack(gone))
+
+for _, pending in ipairs(redis.call('XPENDING', key, group, 'IDLE', idle, '-', '+', limit)) do
+  local id = pending[1]
+  if found >= limit then break end
+  if after ~= '' then
+    redis.call('XCLAIM', key, group, me, idle, id, 'JUSTID')
+    local entry = redis.call('XRANGE', key, id, id)[1]
+    give(again, id, entry and entry[2])
+    is_again[id] = true
+  elseif pending[2] ~= me and #redis.call('XCLAIM', key, group, me, idle, id, 'JUSTID') == 0 then
+    give(again, id)
+  end
 end
-if #entries == 0 then
+
+local own = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', limit, 'STREAMS', key, after ~= '' and after or '0')
+for _, entry in ipairs(own and own[1] and own[1][2] or {}) do
+  if found < limit and not is_again[entry[1]] then give(entries, entry[1], entry[2]) end
+end
+
+local open = 0
+if after ~= '' then
+  for _, pending in ipairs(redis.call('XPENDING', key, group, '-', '+', limit, me)) do
+    local _, waiting = open_events(pending[1])
+    open = open + waiting
+  end
+end
+local is_full = open >= limit
+if found == 0 and not is_full then
+  limit = limit - open
   local count = 1
   while found < limit do
     local new = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', count, 'STREAMS', key, '>')
     new = new and new[1] and new[1][2] or {}
     for _, entry in ipairs(new) do
       local events = size(entry[2])
-      local marks = string.rep('.', events)
-      if events > 1 then redis.call('HSET', given_key, entry[1], marks) end
+      if events > 1 then redis.call('HSET', given_key, entry[1], string.rep('.', events)) end
       miss(serial(entry[1]) - serial(last) - events)
       last = entry[1]
-      entries[#entries + 1] = {entry[1], entry[2], marks}
-      found = found + events
+      give(entries, entry[1], entry[2])
     end
     if #new < count then break end
     -- As many as there will be, if they are like those before.
@@ -93,4 +120,4 @@ if missed then
   redis.call('SET', teller_key, me, 'PX', idle, 'NX')
   if redis.call('GET', teller_key) ~= me then missed = false end
 end
-return {made, last, missed or '0', entries}
+return {made, last, missed or '0', entries, again, is_full and 1 or 0}

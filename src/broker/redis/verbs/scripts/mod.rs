@@ -74,6 +74,8 @@ script!(END, "end");
 script!(END_LAPSED, P = 4, "trim", "event", "end_lapsed");
 script!(ENDED, "ended");
 script!(EVENTS_DONE, P = 1, "events_done");
+script!(EVENTS_FORGET, P = 1, "events_forget");
+script!(EVENTS_GROUPS, P = 1, "events_groups");
 script!(EVENTS_LEAVE, P = 1, "events_leave");
 script!(EVENTS_READ, P = 1, "events_read");
 script!(FIND, "find");
