@@ -313,3 +313,29 @@ fn what_cannot_be_done_is_refused_with_an_example() {
     let large = format!(r#"{{"client": "1", "message": "{}"}}"#, "x".repeat(64 << 10));
     assert_eq!(post(admin, "/send", &large, &json).0, 413);
 }
+
+#[test]
+fn who_reads_events_is_shown_and_counted() {
+    let fleet = Fleet::start(&["--events", "1000", "--keep", "0"]);
+    assert_eq!(fleet.json("/cluster")["groups"], json!([]));
+    assert!(!get(fleet.admin(), "/metrics").1.contains("imcore_event_group"));
+    let events = fleet.im.events("billing", |_| Err::<(), _>("not now")).unwrap();
+    drop(fleet.connect(7, None));
+    let group = || fleet.json("/cluster")["groups"][0].clone();
+    let open = |seen: &Value| (seen["waiting"].as_u64(), seen["unacknowledged"].as_u64());
+    eventually(
+        "the handler has not dealt with the first two",
+        || matches!(open(&group()), (Some(waiting), Some(given)) if given >= 2 && waiting + given == 4),
+    );
+    let seen = group();
+    assert_eq!(seen["name"], "billing");
+    assert!(seen["oldest_seconds"].as_f64().is_some(), "{seen}");
+    assert_eq!(seen["readers_count"], 1, "{seen}");
+    eventually("metrics have it", || {
+        let text = get(fleet.admin(), "/metrics").1;
+        text.contains("imcore_event_group_readers{group=\"billing\"} 1\n")
+    });
+    events.stop();
+    fleet.im.forget_event_group("billing").unwrap();
+    eventually("it is gone", || fleet.json("/cluster")["groups"] == json!([]));
+}

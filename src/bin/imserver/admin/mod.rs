@@ -8,6 +8,7 @@
 mod actions;
 mod cached;
 mod cluster;
+mod groups;
 mod history;
 mod node_pages;
 mod page;

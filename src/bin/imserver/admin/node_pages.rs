@@ -42,8 +42,8 @@ impl NodePages {
         }
     }
 
-    /// `access` is that of the admin listener.
-    pub(super) fn metrics(&self, access: &Access) -> Response {
+    /// `access` is that of the admin listener; `groups` is what was seen last of the groups that read events.
+    pub(super) fn metrics(&self, access: &Access, groups: &str) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
         let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
         let listeners = [access].into_iter().chain(self.api.as_ref().map(|api| api.access()));
@@ -51,7 +51,7 @@ impl NodePages {
         Response::new(
             200,
             PROMETHEUS_TYPE,
-            node + &api + &refused + &logging::metrics() + &process::metrics(),
+            node + &api + groups + &refused + &logging::metrics() + &process::metrics(),
         )
     }
 

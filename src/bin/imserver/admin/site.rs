@@ -112,7 +112,7 @@ impl web::Site for Site {
         match request.path.as_str() {
             "/health/live" => self.node.live(),
             "/health/ready" => self.node.ready(),
-            "/metrics" => self.node.metrics(&self.access),
+            "/metrics" => self.node.metrics(&self.access, &self.watch.groups()),
             "/stats" => self.node.stats(),
             "/cluster" => respond(Ok(self.watch.cluster(&self.node.vitals.status()))),
             "/history" => respond(Ok(self.watch.history())),

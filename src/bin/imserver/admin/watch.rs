@@ -1,4 +1,4 @@
-//! A thread that looks at all nodes again and again, so that requests need not wait for the broker.
+//! A thread that looks at all nodes, and at the groups that read events, again and again, so that requests need not wait for the broker.
 //!
 //! It looks every second or so while somebody asks, else every ten seconds for the history, and rests so that the
 //! broker is busy with it for a tenth of the time at most. While the broker is away or hangs, what is known is
@@ -10,10 +10,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use imcore::{ImClient, NodeStatus};
+use imcore::{ImClient, NodeStatus, broker::EventGroup};
 use serde_json::{Value, json};
 
-use super::history::{History, Seen, hurt};
+use super::{
+    groups,
+    history::{History, Seen, hurt},
+};
 
 /// How old an answer may be.
 const LIFE: Duration = Duration::from_millis(900);
@@ -36,6 +39,8 @@ pub(super) struct Watch {
 
 struct State {
     nodes: Vec<Seen>,
+    /// Empty as well where none can be asked for.
+    groups: Vec<EventGroup>,
     /// When `nodes` were seen; `None` before the first look that succeeded.
     seen: Option<Instant>,
     /// When the last look ended, and how long it took.
@@ -80,6 +85,7 @@ impl Watch {
     pub(super) fn start(node: &str, im: ImClient) -> Arc<Watch> {
         let state = State {
             nodes: Vec::new(),
+            groups: Vec::new(),
             seen: None,
             ended: None,
             began: None,
@@ -106,10 +112,15 @@ impl Watch {
         let began = Instant::now();
         self.lock().began = Some(began);
         let outcome = self.im.nodes();
+        // Without the rights to it nodes are seen all the same.
+        let groups = self.im.event_groups().inspect_err(|error| {
+            log::debug!("admin: groups of readers cannot be asked for: {error}");
+        });
         let mut state = self.lock();
         state.began = None;
         state.looks += 1;
         state.ended = Some((Instant::now(), began.elapsed()));
+        state.groups = groups.unwrap_or_default();
         match outcome {
             Ok(nodes) => {
                 let seen = |node: imcore::NodeInfo| Seen {
@@ -161,6 +172,11 @@ impl Watch {
         self.lock().history.json().to_string()
     }
 
+    /// How far the groups that read events were at the last look, for Prometheus.
+    pub(super) fn groups(&self) -> String {
+        groups::prometheus(&self.lock().groups, now())
+    }
+
     /// All nodes with what they say of themselves, as JSON; `own` is what this node says now.
     pub(super) fn cluster(&self, own: &NodeStatus) -> String {
         let mut state = self.lock();
@@ -201,6 +217,7 @@ impl Watch {
             "node": self.node,
             "broker": self.im.broker().describe(),
             "nodes": nodes,
+            "groups": groups::json(&state.groups, now()),
             "age_seconds": state.seen.map(|seen| seen.elapsed().as_secs_f64()),
             "trouble": trouble,
         })

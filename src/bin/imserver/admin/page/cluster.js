@@ -33,7 +33,7 @@ function learn(node, key, now) {
 }
 
 /** Shows all nodes as they are told of. */
-export function showNodes({ node: own, broker, nodes, trouble }) {
+export function showNodes({ node: own, broker, nodes, groups, trouble }) {
   const now = Date.now();
   const seen = new Map();
   const rows = nodes.map((node) => {
@@ -60,6 +60,31 @@ export function showNodes({ node: own, broker, nodes, trouble }) {
   showCharts(now);
   put("nodes-note", heard.length === rows.length || trouble ? "" : `${rows.length - heard.length} silent`);
   $("nodes").replaceChildren(...rows.map((row) => nodeRow({ ...row, trouble }, now)));
+  showGroups(groups ?? []);
+}
+
+/** Shows how far those are who read events, if there are any. */
+function showGroups(groups) {
+  $("groups-card").hidden = !groups.length;
+  const alone = groups.filter((group) => !group.readers_count).length;
+  put("groups-note", alone ? `${many(alone, "group")} without a reader` : "");
+  $("groups").replaceChildren(...groups.map((group) => {
+    const { waiting, unacknowledged, missed, oldest_seconds: oldest, readers, readers_count: count } = group;
+    const tr = el("tr", "", el("td", "", group.name));
+    const cell = (label, className, text) => {
+      const td = el("td", className, text);
+      td.dataset.label = label;
+      tr.append(td);
+    };
+    const told = readers.map(({ name, unacknowledged: open, idle_seconds: idle }) =>
+      `${name}${open ? `: ${whole(open)}` : ""}${idle > 10 ? `, silent for ${span(idle)}` : ""}`);
+    cell("who reads", count ? "" : "bad", count ? told.join(" · ") + (count > told.length ? ` and ${whole(count - told.length)} more` : "") : "nobody");
+    cell("waiting", waiting ? "" : "zero", whole(waiting));
+    cell("not acknowledged", unacknowledged ? "" : "zero", whole(unacknowledged));
+    cell("missed", missed ? "bad" : "zero", whole(missed));
+    cell("oldest", oldest > 60 ? "warn" : oldest == null ? "zero" : "", oldest == null ? "–" : span(oldest));
+    return tr;
+  }));
 }
 
 function showTotals(sum, rates) {
