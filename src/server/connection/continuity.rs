@@ -182,8 +182,11 @@ impl Continuity {
         *is_due = true;
     }
 
-    /// The payload of a ping that is to follow what is queued.
+    /// The payload of a ping that is to follow what is queued: never to a client that acknowledges.
     pub(super) fn due_ping(&mut self) -> Option<[u8; 4]> {
+        if self.is_resumable() {
+            return None;
+        }
         let Awaiting { next, is_due, .. } = &mut self.passing.as_mut()?.awaiting;
         std::mem::take(is_due).then(|| {
             let payload = next.to_be_bytes();

@@ -15,62 +15,82 @@ use crate::wire::Position;
 /// In the order in which they were sent.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// Nothing but these: a second of a busy channel for every client is far more than a processor's cache holds, and is
-    /// written and read back through it.
-    frames: VecDeque<Frame>,
+    frames: Frames,
     /// Who waits to hear of which frame: few have a receipt.
     receipts: VecDeque<(u64, Rc<Receipt>)>,
     /// How many frames have gone; the number of the first.
     gone: u64,
-    /// How many of them, from the first, were written once.
-    written: usize,
+    /// How many of them, to the last, were never written.
+    unwritten: usize,
+}
+
+/// Nothing but the frames, and beside them what they weigh: a second of a busy channel for every client is far more than a
+/// processor's cache holds, and is written and read back through it.
+#[derive(Debug, Default)]
+struct Frames {
+    queue: VecDeque<Frame>,
     bytes: usize,
+}
+
+impl Frames {
+    fn push_back(&mut self, frame: Frame) {
+        self.bytes += frame.bytes().len();
+        self.queue.push_back(frame);
+    }
+
+    fn pop_front(&mut self) -> Option<Frame> {
+        let frame = self.queue.pop_front()?;
+        self.bytes -= frame.bytes().len();
+        Some(frame)
+    }
+
+    fn weight(&self) -> usize {
+        self.bytes + self.queue.len() * FRAME_COST
+    }
 }
 
 impl Kept {
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.frames.queue.is_empty()
     }
 
     /// Messages that were never written.
     pub(crate) fn unwritten(&self) -> usize {
-        self.frames.len() - self.written
+        self.unwritten
     }
 
     /// Messages that were written and may have to be again.
     pub(crate) fn written(&self) -> usize {
-        self.written
+        self.frames.queue.len() - self.unwritten
     }
 
     /// A message was written. `receipt` waits for its acknowledgement.
     pub(crate) fn push_written(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
-        debug_assert_eq!(self.unwritten(), 0, "a message overtakes another");
-        self.written += 1;
+        debug_assert_eq!(self.unwritten, 0, "a message overtakes another");
         self.push(Chunk { frame, receipt });
     }
 
     /// A message that is still to be written.
     pub(crate) fn push_unwritten(&mut self, chunk: Chunk) {
+        self.unwritten += 1;
         self.push(chunk);
     }
 
     fn push(&mut self, Chunk { frame, receipt }: Chunk) {
-        self.bytes += frame.bytes().len();
         if let Some(receipt) = receipt {
-            self.receipts.push_back((self.gone + self.frames.len() as u64, receipt));
+            self.receipts.push_back((self.gone + self.frames.queue.len() as u64, receipt));
         }
         self.frames.push_back(frame);
     }
 
     fn pop(&mut self) -> Option<(Chunk, bool)> {
+        let was_written = self.written() > 0;
         let frame = self.frames.pop_front()?;
-        self.bytes -= frame.bytes().len();
+        self.unwritten -= usize::from(!was_written);
         let is_its = self.receipts.front().is_some_and(|(number, _)| *number == self.gone);
         let receipt =
             is_its.then(|| self.receipts.pop_front()).flatten().map(|(_, receipt)| receipt);
         self.gone += 1;
-        let was_written = self.written > 0;
-        self.written -= usize::from(was_written);
         Some((Chunk { frame, receipt }, was_written))
     }
 
@@ -78,7 +98,7 @@ impl Kept {
     /// was.
     pub(crate) fn handled(&mut self, position: Position, tally: &mut Tally) -> Option<Position> {
         let mut last = None;
-        while self.frames.front().is_some_and(|frame| frame.position() <= position) {
+        while self.frames.queue.front().is_some_and(|frame| frame.position() <= position) {
             let Some((Chunk { frame, receipt }, was_written)) = self.pop() else { break };
             last = Some(frame.position());
             // What it says it has was delivered, by whomever.
@@ -92,7 +112,7 @@ impl Kept {
     /// `dropped`. Where the last of these was.
     pub(crate) fn shed(&mut self, limit: usize, dropped: &mut Tally) -> Option<Position> {
         let mut last = None;
-        while self.frames.len() > 1 && self.bytes + self.frames.len() * FRAME_COST > limit {
+        while self.frames.queue.len() > 1 && self.frames.weight() > limit {
             last = self.drop_first(dropped).or(last);
         }
         last
@@ -113,7 +133,7 @@ impl Kept {
 
     /// Where the last message is, if there is one.
     pub(crate) fn last(&self) -> Option<Position> {
-        self.frames.back().map(Frame::position)
+        self.frames.queue.back().map(Frame::position)
     }
 
     /// All of it, for a socket that is to write it.

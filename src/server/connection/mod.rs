@@ -180,6 +180,11 @@ impl<S: Socket> Connection<S> {
         self.stream.has_unread()
     }
 
+    /// Bytes that wait for the socket, here and below.
+    pub(crate) fn unsent(&self) -> usize {
+        self.outbox.pending() + self.stream.unsent()
+    }
+
     /// Bytes and messages that are not written.
     pub(crate) fn unwritten(&self) -> (usize, usize) {
         (self.outbox.pending(), self.outbox.messages())
@@ -254,9 +259,9 @@ impl<S: Socket> Connection<S> {
         self.pace.is_stalled(self.outbox.weight(), now, limits)
     }
 
-    /// The poll says that the socket takes bytes again.
-    pub(crate) fn takes_more(&mut self) {
-        self.pace.takes_more();
+    /// The poll says that the socket takes bytes; whether that was waited for. It says so with every packet that comes.
+    pub(crate) fn takes_more(&mut self) -> bool {
+        self.pace.takes_more() || !self.is_open()
     }
 
     /// Writes what the socket takes, whatever it said before.

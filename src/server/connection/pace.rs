@@ -38,9 +38,9 @@ impl Pace {
         self.refuses
     }
 
-    /// The socket may take bytes again.
-    pub(super) fn takes_more(&mut self) {
-        self.refuses = false;
+    /// The socket may take bytes again; whether it took none before.
+    pub(super) fn takes_more(&mut self) -> bool {
+        std::mem::take(&mut self.refuses)
     }
 
     /// Whether a look at the socket says something new: one that refuses is asked once a tick.

@@ -356,8 +356,9 @@ impl<S: Socket> Reactor<S> {
 
     /// The socket takes more.
     fn wake(&mut self, key: Key) {
-        if let Some(connection) = self.connections.get_mut(key as usize) {
-            connection.takes_more();
+        if let Some(connection) = self.connections.get_mut(key as usize)
+            && connection.takes_more()
+        {
             self.mark_urgent(key);
         }
     }
@@ -366,10 +367,12 @@ impl<S: Socket> Reactor<S> {
         let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
         let mut cx = Context { now: self.now, limits, place, tally };
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
+        let before = connection.unsent();
         if connection.read(&mut self.scratch, to_end, &mut cx) == ReadOutcome::More {
             self.unread.push(key);
         }
-        if connection.has_output() {
+        // What waited before does so in its place, or an acknowledgement amid a busy channel would cost a write.
+        if connection.unsent() != before {
             self.mark_urgent(key);
         }
         self.note_phase(key);

@@ -604,3 +604,26 @@ fn time_in_which_the_node_takes_nobody_is_held_against_nobody() {
     wait(&mut world, true);
     assert_eq!(world.closed, world.opened);
 }
+
+#[test]
+fn an_acknowledgement_amid_a_message_to_many_costs_no_write() {
+    // Of an even seed: a message to five takes three turns.
+    let mut world = World::new(2);
+    (1..=5).for_each(|client| world.device(client));
+    (0..10).for_each(|_| world.turn(|| true));
+    world.devices.iter_mut().for_each(|device| device.read(1 << 20));
+    let message = Prepared::text("1", world.position.next(Some(1)));
+    world.commands.push(Command::Channel { sender: 0.into(), channel: None, message }).unwrap();
+    let written = |world: &World| world.lines[0].borrow().output.len();
+    let before = written(&world);
+    for _ in 0..2 {
+        world.devices[0].say(0x81, &world.devices[0].word());
+        // A poll that tells of what came says again that there is room.
+        world.lines[0].borrow_mut().writable = true;
+        world.turn(|| true);
+        assert!(world.reactor.delivery.is_some());
+        assert_eq!(written(&world), before, "it was to wait for what comes next");
+    }
+    (0..4).for_each(|_| world.turn(|| true));
+    assert!(written(&world) > before);
+}
