@@ -275,9 +275,13 @@ impl Slots for OpenDoor {
         self.0.slot_table()
     }
 
+    fn slot_version(&self) -> Result<u64> {
+        self.0.slot_version()
+    }
+
     fn change_slots(
         &self,
-        session: &Session,
+        session: &str,
         node: &str,
         version: u64,
         change: &SlotChange<'_>,

@@ -117,6 +117,23 @@ impl Placement {
         Ok(found)
     }
 
+    /// Whether `node` has nothing to do with any client, or nobody else could take its clients.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn is_left_by(&self, node: &str) -> bool {
+        let Kind::Slots(table) = &self.0 else { return true };
+        let is_owner = table.slots_of(node).next().is_some();
+        let others = table.nodes().any(|(name, other)| name != node && other.takes());
+        let is_left = !is_owner && table.leaving(node).next().is_none();
+        is_left || !others
+    }
+
+    /// A node besides `own` that has connections of `client`, or may have, where owners change.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn other(&self, client: ClientId, own: &str) -> Option<&str> {
+        let Kind::Slots(table) = &self.0 else { return None };
+        table.other(self.slot(client), own)
+    }
+
     fn slot(&self, client: ClientId) -> usize {
         let count = match &self.0 {
             Kind::Fixed(nodes) => nodes.len(),

@@ -164,7 +164,17 @@ const LAYERS: [&[&str]; 6] =
 /// The server from the ground up, in the same way. Parts of one row never name each other: what waits for the
 /// broker (`upstream`) and what loops (`acceptor`, `reactor`) talk through `message` alone.
 const SERVER_LAYERS: [&[&str]; 11] = [
-    &["bind", "reasons", "readiness", "heartbeat", "failure", "identity", "kicks", "stopping"],
+    &[
+        "bind",
+        "reasons",
+        "readiness",
+        "heartbeat",
+        "failure",
+        "identity",
+        "kicks",
+        "ownership",
+        "stopping",
+    ],
     &["transport"],
     &["config"],
     &["connection"],

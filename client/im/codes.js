@@ -25,6 +25,8 @@ const HINTS = new Map([
   [1001, { after: 1_000 }],
   [1012, { after: 1_000 }],
   [1013, { after: 4_000, spread: 4_000 }],
+  // Another node owns this client now, and the next address leads there.
+  [4302, { after: 0, spread: 0 }],
   // Another tab has taken the identity of this one, which goes on under a new one.
   [SUPERSEDED, { after: 0, spread: 1_000 }],
 ]);

@@ -165,7 +165,7 @@ impl ImClient {
     /// The address for a ticket, which is stored.
     fn issue(&self, ticket: Ticket) -> Result<String> {
         let client = self.check_user(ticket.client())?;
-        let placement = self.routes.now(&*self.broker)?;
+        let placement = self.routes.certain(&*self.broker)?;
         let url = public_url::fill(&self.url_template, placement.address(client)?);
         let token = random_token()?;
         self.broker.put_ticket(&token, &ticket, Self::TICKET_LIFE)?;

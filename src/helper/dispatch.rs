@@ -37,7 +37,7 @@ impl ImClient {
                 return Ok(());
             }
             messages = unaddressed(outgoing, sent);
-            placement = self.routes.read_again(broker)?;
+            placement = self.routes.certain(broker)?;
         }
         Err(Error::new(ErrorKind::Interrupted, "owners of slots change all the time"))
     }

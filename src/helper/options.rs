@@ -90,8 +90,9 @@ impl ImClientBuilder {
     /// In place of [`servers`](Self::servers): nodes come and go, and a table in the broker says which of them owns which clients. For
     /// nodes that have the setting `slots`.
     ///
-    /// The table is read when it is older than a second, one more round trip, and when the broker says that it has changed
-    /// (within a process, and with the [log](Self::log)): messages reach clients whose node has changed.
+    /// Whether the table has changed is asked with each address, and by others once a second: one more round trip. Where the broker
+    /// lies in the process or keeps a [log](Self::log), it also says so when a message is sent by an old table, which is then
+    /// addressed again; else nodes hand it on.
     pub fn slots(mut self) -> Self {
         self.slots = true;
         self

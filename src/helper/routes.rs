@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -41,8 +41,8 @@ impl Routes {
         }
     }
 
-    /// Who owns whom, asked for anew.
-    pub(super) fn read_again(&self, broker: &dyn Broker) -> Result<Placement> {
+    /// Who owns whom at this moment, which the broker is asked for: a client that was sent on asks where to before others know.
+    pub(super) fn certain(&self, broker: &dyn Broker) -> Result<Placement> {
         match self {
             Routes::Fixed(placement) => Ok(placement.clone()),
             Routes::Followed(followed) => followed.now(broker, None),
@@ -52,25 +52,37 @@ impl Routes {
 
 impl Followed {
     fn now(&self, broker: &dyn Broker, fresh: Option<Duration>) -> Result<Placement> {
-        // Several threads at once may read it: better than that one waits for another's call.
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Several threads at once may ask: better than that one waits for another's call.
+        let known = self.lock().clone();
         let asked = Instant::now();
-        if let Some((placement, read)) = known
-            && fresh.is_some_and(|fresh| asked.duration_since(read) < fresh)
-        {
-            return Ok(placement);
+        if let Some((placement, read)) = known {
+            if fresh.is_some_and(|fresh| asked.duration_since(read) < fresh) {
+                return Ok(placement);
+            }
+            if placement.version() == Some(broker.slot_version()?) {
+                self.keep(&placement, asked);
+                return Ok(placement);
+            }
         }
         let table = broker.slot_table()?.ok_or_else(|| {
             let detail = "no node stands in the table of slots; start one with the setting slots";
             Error::new(ErrorKind::Unavailable, detail)
         })?;
         let placement = Placement::slots(table);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // A slow answer must not take the place of a later one, unless Redis has lost the table meanwhile.
+        self.keep(&placement, asked);
+        Ok(placement)
+    }
+
+    /// A slow answer does not take the place of a later one.
+    fn keep(&self, placement: &Placement, asked: Instant) {
+        let mut known = self.lock();
         if known.as_ref().is_none_or(|(_, read)| *read < asked) {
             *known = Some((placement.clone(), asked));
         }
-        Ok(placement)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Placement, Instant)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

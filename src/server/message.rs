@@ -3,6 +3,7 @@
 //! ```text
 //! acceptor --TicketJob--> ticket thread --AcceptorCommand--> acceptor --Command::Adopt--> reactor
 //! feed --Command--> reactors --Report--> presence, --Notice--> receipts
+//! feed, reactors --SlotNews--> slots --Command::Own--> reactors
 //! ```
 
 use std::{
@@ -12,13 +13,14 @@ use std::{
 
 use super::{
     connection::{frame::Frame, place::Hole, prepared::Prepared, receipt::Inquiry},
+    ownership::Ownership,
     reasons::Refusal,
     transport::Transport,
 };
 use crate::{
     broker::PresenceChange,
     id::ClientId,
-    wire::{Position, Ticket},
+    wire::{Envelope, Position, Ticket},
 };
 
 /// To a reactor.
@@ -33,6 +35,8 @@ pub(crate) enum Command<S = Transport> {
         message: Prepared,
         /// Set if receipts are wanted.
         receipt: Option<Arc<Inquiry>>,
+        /// As it came, where it may have to be handed on to another node.
+        origin: Option<Arc<Envelope>>,
     },
     /// From the feed: a message for a channel's members here, or for everybody.
     Channel { sender: ClientId, channel: Option<Arc<str>>, message: Prepared },
@@ -51,6 +55,8 @@ pub(crate) enum Command<S = Transport> {
     Rejoined,
     /// From the feed: close all connections of a client.
     ForceOffline(ClientId),
+    /// From the thread of slots: who owns whom from here on.
+    Own(Arc<Ownership>),
     /// From the handle: close everything, then end.
     Drain,
 }
@@ -107,6 +113,26 @@ pub(crate) enum AcceptorCommand {
     Verdict { handshake: HandshakeId, outcome: Result<Admission, Refusal> },
     /// From the handle: accept no more, refuse what is under way, then end.
     Stop,
+}
+
+/// To the thread of slots.
+#[derive(Debug)]
+pub(crate) enum SlotNews {
+    /// From the feed: the table has changed.
+    Changed,
+    /// From reactors and the feed.
+    Onward(Onward),
+}
+
+/// A message to be handed on to another node.
+#[derive(Debug)]
+pub(crate) struct Onward {
+    pub(crate) node: String,
+    /// As it came, for all of its receivers.
+    pub(crate) message: Arc<Envelope>,
+    pub(crate) receiver: ClientId,
+    /// Whether the other node tells what becomes of it.
+    pub(crate) receipt: bool,
 }
 
 /// To presence.

@@ -18,6 +18,7 @@ mod inbox;
 mod kicks;
 mod message;
 mod node;
+mod ownership;
 mod reactor;
 mod readiness;
 mod reasons;

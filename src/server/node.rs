@@ -6,7 +6,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64},
     },
 };
@@ -15,6 +15,7 @@ use super::{
     config::ServerConfig,
     identity::{self, ResumeKey},
     kicks::Kicks,
+    ownership::Departures,
     stats::{pulse::Pulse, vitals::Vitals},
     stopping::Stopping,
     transport::tls::Tls,
@@ -73,10 +74,14 @@ impl Origin {
 pub(crate) struct Node {
     /// As it was started with.
     pub(crate) config: ServerConfig,
-    /// Which node owns which client.
-    pub(crate) placement: Placement,
+    /// Which node owns which client; written by the thread of slots, if there is one.
+    placement: Mutex<Placement>,
     /// This node's name in it.
     pub(crate) name: String,
+    /// The session in which its connections are reported, if there is one; written by presence.
+    session: Mutex<Option<String>>,
+    /// How far reactors are with sending clients on.
+    pub(crate) departures: Arc<Departures>,
     /// Called by the threads of `upstream` alone: a call may take long.
     pub(crate) broker: Arc<dyn Broker>,
     /// The certificate in use, if clients speak TLS.
@@ -109,9 +114,11 @@ impl Node {
     ) -> Result<Arc<Self>> {
         let (placement, name) = config.identity(bound)?;
         Ok(Arc::new(Node {
+            departures: Arc::new(Departures::of(config.reactors)),
             config,
-            placement,
+            placement: Mutex::new(placement),
             name,
+            session: Mutex::default(),
             broker,
             tls,
             watchlist: Arc::default(),
@@ -123,6 +130,24 @@ impl Node {
             stopping: Stopping::default(),
             pulse: Arc::default(),
         }))
+    }
+
+    /// Which node owns which client, as far as is known now.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_placement(&self, placement: Placement) {
+        *self.placement.lock().unwrap_or_else(PoisonError::into_inner) = placement;
+    }
+
+    /// The id of the session in which connections are reported.
+    pub(crate) fn session(&self) -> Option<String> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_session(&self, session: Option<&str>) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session.map(str::to_owned);
     }
 
     /// Which ids may connect.

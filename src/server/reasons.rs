@@ -56,6 +56,7 @@ impl CloseReason {
             | CloseReason::Superseded
             | CloseReason::Stopping
             | CloseReason::Restarting
+            | CloseReason::Moved
             | CloseReason::SlowConsumer => true,
             CloseReason::Peer
             | CloseReason::Lost
@@ -90,6 +91,8 @@ reasons! {
     Stopping = Some(1001), "server is stopping", "server_stopping";
     /// The node stops little by little; the client may reconnect at once.
     Restarting = Some(1012), "server is restarting", "server_restarting";
+    /// Another node owns the client now; it is to fetch an address at once.
+    Moved = Some(4302), "moved to another node", "moved";
     /// A frame broke the protocol, or a TLS record did.
     Protocol = Some(1002), "protocol error", "protocol_error";
     /// A text message was not UTF-8.

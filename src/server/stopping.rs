@@ -13,6 +13,7 @@ use std::{
 /// Nothing of it is set until the node stops.
 #[derive(Debug, Default)]
 pub(crate) struct Stopping {
+    drains: AtomicBool,
     feed_ends: AtomicBool,
     deadlines: Mutex<Option<Deadlines>>,
     all_reported: AtomicBool,
@@ -25,6 +26,16 @@ struct Deadlines {
 }
 
 impl Stopping {
+    /// The node gives its slots away.
+    pub(crate) fn drain(&self) {
+        self.drains.store(true, Ordering::Release);
+    }
+
+    /// Whether it is to give its slots away.
+    pub(crate) fn drains(&self) -> bool {
+        self.drains.load(Ordering::Acquire)
+    }
+
     /// No client is left who could be sent anything.
     pub(crate) fn end_feed(&self) {
         self.feed_ends.store(true, Ordering::Release);

@@ -8,7 +8,7 @@ use std::{
     net::TcpListener,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender, channel, sync_channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -24,7 +24,9 @@ use super::{
     node::Node,
     reactor::{self, Reactor},
     stats::refusals::Refusals,
-    upstream::{feed::Feed, presence::Presence, receipts::Receipts, tickets::Tickets},
+    upstream::{
+        feed::Feed, presence::Presence, receipts::Receipts, slots::Slots, tickets::Tickets,
+    },
 };
 
 /// Commands that may wait for a loop.
@@ -65,6 +67,8 @@ impl Threads {
         let (reports, reports_due) = channel();
         let (notices, notices_due) = notices();
         let (jobs, jobs_due) = channel();
+        let serves_slots = node.config.slots > 0;
+        let (news, news_due) = serves_slots.then(|| sync_channel(QUEUE)).unzip();
         let mut doors = Vec::new();
         let mut reactors = Vec::new();
         for index in 0..node.config.reactors {
@@ -73,8 +77,10 @@ impl Threads {
             node.pulse.add_inbox(door.depth());
             doors.push(door);
             let (node, reports, notices) = (Arc::clone(node), reports.clone(), notices.clone());
+            let onward = news.clone();
             reactors.push(spawn(&node.clone(), &format!("im-reactor-{index}"), move || {
-                Reactor::new(&node, poll, commands, reports, notices).run()
+                let reactor = Reactor::new(&node, poll, commands, reports, notices);
+                reactor.numbered(index, onward).run()
             })?);
         }
         // Presence and receipts end with their last sender.
@@ -85,7 +91,7 @@ impl Threads {
         let receipts = Receipts::new(node, notices_due);
         let tickets = Tickets::new(node, jobs_due, door.clone());
         let presence = Presence::new(node, reports_due, doors.clone());
-        let feed = Feed::new(node, doors.clone());
+        let feed = Feed::new(node, doors.clone(), news);
         let acceptor = Acceptor::new(
             node,
             poll,
@@ -94,12 +100,16 @@ impl Threads {
             jobs,
             doors.clone(),
         );
-        let upstream = vec![
+        let mut upstream = vec![
             spawn_caller(node, "im-receipts", || receipts.run())?,
             spawn_caller(node, "im-tickets", || tickets.run())?,
             spawn_caller(node, "im-presence", || presence.run())?,
             spawn_caller(node, "im-feed", || feed.run())?,
         ];
+        if let Some(news) = news_due {
+            let slots = Slots::new(node, doors.clone(), news);
+            upstream.push(spawn_caller(node, "im-slots", || slots.run())?);
+        }
         let acceptor = (door, spawn(node, "im-acceptor", || acceptor.run())?);
         let (watched, stop_watch) = channel();
         let watch = (watched, watch(node, stop_watch)?);
@@ -109,6 +119,7 @@ impl Threads {
     /// Stops them in the order in which work flows, and waits for each a bounded time.
     pub(crate) fn stop(self, node: &Node) -> Shutdown {
         let mut stuck = Vec::new();
+        give_slots_away(node);
         node.pulse.readiness.stop();
         let (door, acceptor) = self.acceptor;
         let _ = door.push_within(AcceptorCommand::Stop, LAST_CALL);
@@ -133,6 +144,19 @@ impl Threads {
         // A thread that has failed may have had something to report.
         let reported = node.stopping.is_reported() && node.pulse.failure.get().is_none();
         Shutdown { reported, stuck }
+    }
+}
+
+/// Waits until other nodes have taken over this node's clients, if there are any that can, for as long as its drain may take.
+fn give_slots_away(node: &Node) {
+    let limits = &node.config.limits;
+    if node.config.slots == 0 || limits.drain_over.is_zero() {
+        return;
+    }
+    node.stopping.drain();
+    let until = Instant::now() + limits.drain_over + limits.drain_grace;
+    while Instant::now() < until && !node.placement().is_left_by(&node.name) {
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

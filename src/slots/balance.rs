@@ -41,8 +41,7 @@ impl SlotTable {
     /// How many slots each node is to own that is alive and does not drain: together all of them. Where that leaves a
     /// remainder, those get one more who own more than others already: so the fewest move.
     pub fn shares(&self, is_alive: impl Fn(&str) -> bool) -> Vec<(&str, usize)> {
-        let takes =
-            self.nodes().filter(|(name, node)| !node.draining && node.weight > 0 && is_alive(name));
+        let takes = self.nodes().filter(|(name, node)| node.takes() && is_alive(name));
         let takers: Vec<_> = takes.map(|(name, node)| (name, u64::from(node.weight))).collect();
         let weights: u64 = takers.iter().map(|(_, weight)| weight).sum();
         if weights == 0 {

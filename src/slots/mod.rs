@@ -3,8 +3,7 @@
 //! Pure. A client belongs to a slot by its id, by the rule that places it in a fixed list of nodes; a table says which node
 //! owns which slot. The broker keeps the table, nodes change it, and whoever sends or issues addresses follows it.
 
-// Called by nodes that serve slots.
-#[allow(dead_code)]
+#[cfg_attr(not(feature = "server"), allow(dead_code))]
 mod balance;
 mod change;
 mod table;

@@ -30,13 +30,17 @@ pub struct SlotNode {
     /// How many slots it takes compared with others; 0 takes none.
     pub weight: u32,
     /// Whether it gives its slots away: it is about to stop.
+    #[serde(default)]
     pub draining: bool,
+    /// Whether it has only just come: it takes nothing before everybody who sends knows that it is there.
+    #[serde(default)]
+    pub joining: bool,
 }
 
 impl SlotNode {
     /// A node that takes as many slots as others do.
     pub fn new(address: impl Into<String>) -> Self {
-        SlotNode { address: address.into(), weight: 1, draining: false }
+        SlotNode { address: address.into(), weight: 1, draining: false, joining: false }
     }
 }
 
@@ -44,6 +48,12 @@ impl SlotTable {
     /// A table of `count` slots that nobody owns.
     pub(super) fn new(count: usize) -> Self {
         SlotTable { owners: vec![None; count], ..SlotTable::default() }
+    }
+
+    /// A table that nobody has made yet: nobody owns any of its `count` slots.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn empty(count: usize) -> Self {
+        SlotTable::new(count)
     }
 
     /// Number of slots.
@@ -59,6 +69,12 @@ impl SlotTable {
     /// The node that owned `slot` before and still has clients of it.
     pub fn moving_from(&self, slot: usize) -> Option<&str> {
         self.moving.get(&slot).map(|from| &**from)
+    }
+
+    /// A node besides `own` that has connections of `slot`, or may have: the one that owns it, or did before.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn other(&self, slot: usize, own: &str) -> Option<&str> {
+        self.owner(slot).into_iter().chain(self.moving_from(slot)).find(|node| *node != own)
     }
 
     /// All nodes by name, those that own nothing too.
@@ -197,6 +213,11 @@ impl SlotTable {
 }
 
 impl SlotNode {
+    /// Whether it takes slots.
+    pub(crate) fn takes(&self) -> bool {
+        !self.draining && !self.joining && self.weight > 0
+    }
+
     /// As it stands in the table.
     pub(crate) fn encode(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings are always valid JSON")

@@ -37,7 +37,7 @@ impl Member {
     /// Tries a change of the table as it is.
     fn tries(&self, broker: &dyn Broker, change: &SlotChange) -> imcore::Result<bool> {
         let version = broker.slot_table().unwrap().map_or(0, |table| table.version);
-        broker.change_slots(&self.session, self.name, version, change)
+        broker.change_slots(&self.session.id, self.name, version, change)
     }
 
     fn changes(&self, broker: &dyn Broker, change: &SlotChange) -> bool {
@@ -100,7 +100,7 @@ told_behaviour!(of_two_changes_to_one_version_one_is_made, |world| {
                 scope.spawn(move || {
                     start.wait();
                     let take = SlotChange::Take { slot };
-                    broker.change_slots(&member.session, member.name, version, &take).unwrap()
+                    broker.change_slots(&member.session.id, member.name, version, &take).unwrap()
                 })
             });
             let tries: Vec<_> = tries.collect();
@@ -120,10 +120,10 @@ told_behaviour!(only_who_holds_a_lease_changes_anything, |world| {
     // Under another name.
     let version = table(&*broker).version;
     let take = SlotChange::Take { slot: 0 };
-    assert!(!broker.change_slots(&a.session, "b", version, &take).unwrap());
+    assert!(!broker.change_slots(&a.session.id, "b", version, &take).unwrap());
     let brief = broker.begin_session("b", Duration::from_millis(1), false).unwrap();
     testkit::eventually("its lease runs out", || broker.lapsed().unwrap().contains(&brief.id));
-    assert!(!broker.change_slots(&brief, "b", version, &take).unwrap());
+    assert!(!broker.change_slots(&brief.id, "b", version, &take).unwrap());
     broker.end_session(&b.session).unwrap();
     assert!(!b.changes(&*broker, &take));
     assert!(a.changes(&*broker, &take));

@@ -61,6 +61,7 @@ mod receipts;
 #[cfg(feature = "redis")]
 mod recorded;
 mod resume;
+mod slots;
 #[cfg(feature = "redis")]
 mod stage;
 #[cfg(feature = "tls")]

@@ -58,6 +58,7 @@ impl End {
         let by_code = match code {
             1001 | 1012 => Some(Hint { after: 1_000.0, spread: None }),
             1013 => Some(Hint { after: 4_000.0, spread: Some(4_000.0) }),
+            4302 => Some(Hint { after: 0.0, spread: Some(0.0) }),
             _ => None,
         };
         End {

@@ -139,13 +139,13 @@ impl Config {
         server: &str,
         broker: Arc<dyn Broker>,
     ) -> Result<ImClient, Error> {
-        let servers = match self.server.servers.as_slice() {
+        let builder = match self.server.servers.as_slice() {
+            _ if self.server.slots > 0 => ImClient::builder().slots(),
             // Once it is bound, it may have another port.
-            [] => vec![server.to_owned()],
-            servers => servers.to_vec(),
+            [] => ImClient::builder().servers([server.to_owned()]),
+            servers => ImClient::builder().servers(servers.to_vec()),
         };
-        ImClient::builder()
-            .servers(servers)
+        builder
             .broker(broker)
             .path(self.server.path.as_str())
             .public_url(self.public_url())

@@ -1,6 +1,5 @@
 //! The table of slots, where the number of nodes may change: whoever sends reads it, nodes change it.
 
-use super::node::Session;
 use crate::{
     error::Result,
     slots::{SlotChange, SlotTable},
@@ -14,7 +13,10 @@ pub trait Slots: Send + Sync {
     /// [`Config`](crate::ErrorKind::Config) if what is there cannot be read, as when a newer version wrote it.
     fn slot_table(&self) -> Result<Option<SlotTable>>;
 
-    /// Changes the table, if that is still at `version` (0: there is none), the lease of `session` stands, and it is a session of
+    /// The version of the table; 0 where there is none.
+    fn slot_version(&self) -> Result<u64>;
+
+    /// Changes the table, if that is still at `version` (0: there is none), the lease of the session with this id stands, and it is one of
     /// `node`, which makes the change. Whether it was changed; if not, read it again.
     ///
     /// Nodes that stand in the table hear of each change by an [`Envelope::Slots`](crate::wire::Envelope), in order
@@ -24,7 +26,7 @@ pub trait Slots: Send + Sync {
     /// [`Config`](crate::ErrorKind::Config) if the table has another number of slots, or cannot be read.
     fn change_slots(
         &self,
-        session: &Session,
+        session: &str,
         node: &str,
         version: u64,
         change: &SlotChange<'_>,

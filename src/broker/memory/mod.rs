@@ -454,9 +454,13 @@ impl Slots for MemoryBroker {
         Ok(self.backend.lock().slots.clone())
     }
 
+    fn slot_version(&self) -> Result<u64> {
+        Ok(self.backend.lock().slots.as_ref().map_or(0, |table| table.version))
+    }
+
     fn change_slots(
         &self,
-        session: &Session,
+        session: &str,
         node: &str,
         version: u64,
         change: &SlotChange<'_>,

@@ -436,8 +436,8 @@ impl State {
     }
 
     /// Whether `session` is one of `node`, and its lease stands.
-    pub(super) fn has_lease(&self, session: &Session, node: &str, now: Instant) -> bool {
-        let state = self.sessions.get(&session.id).filter(|state| state.node == node);
+    pub(super) fn has_lease(&self, session: &str, node: &str, now: Instant) -> bool {
+        let state = self.sessions.get(session).filter(|state| state.node == node);
         state.is_some_and(|state| state.until.is_some_and(|until| now < until))
     }
 

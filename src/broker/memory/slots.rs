@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Instant};
 
 use super::state::State;
 use crate::{
-    broker::contract::Session,
     error::Result,
     slots::{Changed, SlotChange, SlotTable},
     wire::Envelope,
@@ -13,7 +12,7 @@ use crate::{
 impl State {
     pub(super) fn change_slots(
         &mut self,
-        session: &Session,
+        session: &str,
         node: &str,
         version: u64,
         change: &SlotChange<'_>,

@@ -311,9 +311,13 @@ impl Slots for RedisBroker {
         self.backend.slot_table()
     }
 
+    fn slot_version(&self) -> Result<u64> {
+        self.backend.slot_version()
+    }
+
     fn change_slots(
         &self,
-        session: &Session,
+        session: &str,
         node: &str,
         version: u64,
         change: &SlotChange<'_>,

@@ -9,6 +9,7 @@ use crate::{
     id::IdKind,
     placement::{Placement, check_path},
     server::transport::tls::TlsConfig,
+    slots::{MOST_SLOTS, SlotTable},
     wire::Ticket,
 };
 
@@ -40,6 +41,14 @@ pub struct ServerConfig {
     /// Identities of all nodes, the same list in the same order in every process of the deployment.
     /// Default: this node alone.
     pub servers: Vec<String>,
+    /// In place of `servers`, where nodes come and go: clients belong to so many slots, by their ids and for ever, and a table in the
+    /// broker says which node owns which. A node takes its share, gives some to nodes that come, and takes those of nodes
+    /// that die. The same number on all nodes, for ever: 64 suit twenty nodes. Default 0, nodes are a list; at most 4,096.
+    pub slots: usize,
+    /// How many slots the node takes compared with others; 0 takes none. Default 1. Only with `slots`.
+    pub weight: u32,
+    /// What stands for `{server}` in the addresses of the node's clients. Default: its name. Only with `slots`.
+    pub address: Option<String>,
     /// Path of the WebSocket endpoint; compared without regard to case, by whole segments. Default `/ws`.
     pub path: String,
     /// Which ids may connect; tickets of others are refused with 401. Default: as the broker says
@@ -79,6 +88,9 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 6001)),
             server: None,
             servers: Vec::new(),
+            slots: 0,
+            weight: 1,
+            address: None,
             path: "/ws".into(),
             ids: None,
             reactors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -155,6 +167,8 @@ pub struct Limits {
     /// new address in one wave. Those that have not been closed yet are served meanwhile. Default 0: all at
     /// once.
     pub drain_over: Duration,
+    /// Clients a second that are sent on to another node that owns their slot now. Default 500.
+    pub moves_per_second: usize,
     /// Time that a stopping node gives its last clients to go. Default 10 s.
     pub drain_grace: Duration,
     /// Life of the presence lease. A node that is gone this long is reaped by another: with the
@@ -185,6 +199,7 @@ impl Default for Limits {
             receipt_content_bytes: 4 << 10,
             linger: Duration::from_secs(2),
             drain_over: Duration::ZERO,
+            moves_per_second: 500,
             drain_grace: Duration::from_secs(10),
             lease: Duration::from_secs(7),
             sweep: Duration::from_secs(4),
@@ -212,6 +227,7 @@ impl Limits {
             ("inbound_rate", self.inbound_rate, 1, MANY),
             ("outbox_bytes", self.outbox_bytes, 1, GIB),
             ("receipt_content_bytes", self.receipt_content_bytes, 0, GIB),
+            ("moves_per_second", self.moves_per_second, 1, 1_000_000),
         ];
         let times = [
             ("handshake", self.handshake, MILLISECOND),
@@ -282,6 +298,22 @@ impl ServerConfig {
     /// Who owns which clients, and this node's own name, once `bound` is known.
     pub(crate) fn identity(&self, bound: SocketAddr) -> Result<(Placement, String)> {
         let server = self.server.clone().unwrap_or_else(|| bound.to_string());
+        if self.slots > 0 {
+            if !self.servers.is_empty() {
+                return Err(Error::config(
+                    "servers",
+                    "nodes are a list or stand in a table (slots); choose one",
+                ));
+            }
+            if self.slots > MOST_SLOTS {
+                return Err(Error::config(
+                    "slots",
+                    format!("{} is more than {MOST_SLOTS}", self.slots),
+                ));
+            }
+            Placement::fixed([&*server])?;
+            return Ok((Placement::slots(SlotTable::empty(self.slots)), server));
+        }
         let servers =
             if self.servers.is_empty() { vec![server.clone()] } else { self.servers.clone() };
         let placement = Placement::fixed(servers)?;

@@ -82,6 +82,7 @@ impl<S: Socket> Reactor<S> {
         self.mark_urgent(key);
         self.note_phase(key);
         self.close_beyond_limit(client);
+        self.look_whose(key);
     }
 
     /// The connection of a socket, and what it goes on from.

@@ -24,7 +24,7 @@ use crate::{
         transport::Socket,
     },
     throttle::Throttle,
-    wire::ReceiptStatus,
+    wire::{Envelope, ReceiptStatus},
 };
 
 /// What offering a backlog to its socket counts for in the work of a turn.
@@ -37,6 +37,8 @@ pub(crate) enum Delivery {
         receivers: vec::IntoIter<ClientId>,
         message: Prepared,
         receipt: Option<Arc<Inquiry>>,
+        /// As it came, where another node may have to get it.
+        origin: Option<Arc<Envelope>>,
     },
     Channel {
         plan: Plan,
@@ -61,14 +63,14 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn deliver(&mut self, mut delivery: Delivery, most: usize) -> usize {
         let mut work = 0;
         let over = match &mut delivery {
-            Delivery::Direct { sender, receivers, message, receipt } => loop {
+            Delivery::Direct { sender, receivers, message, receipt, origin } => loop {
                 if work >= most || receipt.is_some() && self.parts.publisher.is_full() {
                     break false;
                 }
                 match receivers.next() {
                     Some(receiver) => {
                         let inquiry = receipt.as_ref().filter(|_| *sender != receiver);
-                        work += self.direct(*sender, receiver, message, inquiry);
+                        work += self.direct(*sender, receiver, message, inquiry, origin.as_ref());
                     }
                     None => break true,
                 }
@@ -124,7 +126,15 @@ impl<S: Socket> Reactor<S> {
         receiver: ClientId,
         message: &Prepared,
         inquiry: Option<&Arc<Inquiry>>,
+        origin: Option<&Arc<Envelope>>,
     ) -> usize {
+        if origin.is_some() {
+            let is_here = !self.hub.connections(receiver).is_empty();
+            // Nobody here: the other node says what becomes of it.
+            if self.hand_on(receiver, origin, !is_here) && !is_here {
+                return 1;
+            }
+        }
         let keys = match self.hub.direct(sender, receiver) {
             Recipient::OwnEcho => return 1,
             Recipient::Offline => {

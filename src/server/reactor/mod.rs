@@ -5,6 +5,7 @@
 
 mod adopt;
 mod deliver;
+mod departing;
 mod drain;
 mod flush;
 pub(super) mod hub;
@@ -14,7 +15,11 @@ mod upkeep;
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicU64, mpsc::Sender},
+    sync::{
+        Arc,
+        atomic::AtomicU64,
+        mpsc::{Sender, SyncSender},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,8 +41,9 @@ use crate::{
         },
         heartbeat,
         inbox::Inbox,
-        message::{Command, Report},
+        message::{Command, Report, SlotNews},
         node::{Node, Origin},
+        ownership::Departures,
         reasons::CloseReason,
         stats::{
             counters::{Counters, add},
@@ -48,6 +54,7 @@ use crate::{
     wire::Position,
 };
 use deliver::Delivery;
+use departing::Departing;
 use drain::Drain;
 use flush::Pending;
 use hub::{Hub, Key};
@@ -77,6 +84,12 @@ pub(super) struct ReactorParts<S> {
     pulse: Arc<Pulse>,
     live: Arc<AtomicU64>,
     origin: Arc<Origin>,
+    /// Which of all reactors it is, and how many there are.
+    index: usize,
+    reactors: usize,
+    /// What is for clients of other nodes, where slots are served.
+    onward: Option<SyncSender<SlotNews>>,
+    departures: Arc<Departures>,
     /// How long clients are kept whose tickets say nothing of it.
     keep: Keep,
 }
@@ -87,6 +100,8 @@ pub(super) struct Reactor<S = Transport> {
     pub(super) limits: ConnectionLimits,
     pub(super) connections: Slab<Connection<S>>,
     parking: Parking,
+    /// Clients that are sent on to other nodes.
+    departing: Departing,
     /// Clients that went from a connection to being waited for, by their keys, since the message that is under way began.
     moved: Vec<(Key, Key)>,
     pub(super) hub: Hub,
@@ -168,6 +183,10 @@ impl<S: Socket> Reactor<S> {
             pulse: Arc::clone(&node.pulse),
             live: Arc::clone(&node.live),
             origin: Arc::clone(&node.origin),
+            index: 0,
+            reactors: node.config.reactors,
+            onward: None,
+            departures: Arc::clone(&node.departures),
             keep: Keep::new(node.config.keep),
         };
         let now = Instant::now();
@@ -175,6 +194,7 @@ impl<S: Socket> Reactor<S> {
             limits: ConnectionLimits::of(&node.config),
             connections: Slab::new(),
             parking: Parking::default(),
+            departing: Departing::default(),
             moved: Vec::new(),
             place: Place::new(Arc::clone(&node.epoch)),
             hub: Hub::default(),
@@ -197,6 +217,12 @@ impl<S: Socket> Reactor<S> {
         }
     }
 
+    /// The one of this number, which hands on what is for clients of other nodes.
+    pub(super) fn numbered(mut self, index: usize, onward: Option<SyncSender<SlotNews>>) -> Self {
+        (self.parts.index, self.parts.onward) = (index, onward);
+        self
+    }
+
     /// Runs until drained.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
@@ -215,7 +241,8 @@ impl<S: Socket> Reactor<S> {
     /// One turn, always in this order. Returns when the next is due.
     fn turn(&mut self, events: &mut Events, next: Next) -> io::Result<Next> {
         // 1. Wait, unless there is work left.
-        let wait = self.sweep_at.saturating_duration_since(self.at);
+        let next_at = self.departing.at.map_or(self.sweep_at, |at| at.min(self.sweep_at));
+        let wait = next_at.saturating_duration_since(self.at);
         let timeout = match next {
             Next::AtOnce => Duration::ZERO,
             Next::Soon => wait.min(SOON),
@@ -261,6 +288,9 @@ impl<S: Socket> Reactor<S> {
         if self.at >= self.sweep_at {
             self.sweep();
         }
+        if self.departing.at.is_some_and(|at| self.at >= at) {
+            self.depart();
+        }
         self.settle_written();
         // 6. Let go of what is gone. Last: until here every key that this turn has noted means the connection that it meant
         //    when it was noted.
@@ -301,10 +331,10 @@ impl<S: Socket> Reactor<S> {
                 self.adopt(*adoption);
                 return adopt::WORK;
             }
-            Command::Direct { sender, receivers, message, receipt } => {
+            Command::Direct { sender, receivers, message, receipt, origin } => {
                 self.begin(message.position());
                 let receivers = receivers.into_iter();
-                let delivery = Delivery::Direct { sender, receivers, message, receipt };
+                let delivery = Delivery::Direct { sender, receivers, message, receipt, origin };
                 return self.deliver(delivery, most);
             }
             Command::Channel { sender, channel: Some(channel), message } => {
@@ -341,6 +371,7 @@ impl<S: Socket> Reactor<S> {
             Command::Park { client, connection, keep } => {
                 self.park_former(client, connection, Keep::new(keep));
             }
+            Command::Own(ownership) => self.own(ownership),
             Command::Drain => self.begin_drain(),
         }
         1

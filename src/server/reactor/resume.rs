@@ -136,6 +136,7 @@ impl<S: Socket> Reactor<S> {
             Some(told.saturating_duration_since(self.at).as_millis() as u64)
         };
         match reason {
+            CloseReason::Moved => Some(Pause { after: 0, spread: 0 }),
             CloseReason::SlowConsumer => Some(Pause { after: 1000, spread: SPREAD }),
             // Nobody is let in before the node is back.
             CloseReason::Stopping | CloseReason::Restarting => Some(Pause {

@@ -55,7 +55,13 @@ impl<S: Socket> Reactor<S> {
             let was_reported = std::mem::replace(&mut connection.reported, false);
             if was_reported {
                 let reason = ending.map_or("", CloseReason::label);
-                self.report(PresenceChange::Closed { connection: number, reason });
+                self.report(match ending {
+                    // Its client comes back on another node, perhaps before it has asked for an address.
+                    Some(CloseReason::Moved) => {
+                        PresenceChange::ClosedLate { connection: number, reason }
+                    }
+                    _ => PresenceChange::Closed { connection: number, reason },
+                });
             }
             if self.hub.remove(client, key) {
                 self.parts.watchlist.unwatch(client);

@@ -263,7 +263,7 @@ impl World {
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
         let sender = SENDER.into();
-        self.obey(Command::Direct { sender, receivers, message, receipt }, chance);
+        self.obey(Command::Direct { sender, receivers, message, receipt, origin: None }, chance);
     }
 
     fn send_to_many(&mut self, chance: &mut Seeded) {

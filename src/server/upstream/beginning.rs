@@ -39,6 +39,7 @@ impl Presence {
         let remember = || self.node.broker.keep_session(session, key, keep);
         self.node.pulse.time(Call::Begin, remember)?;
         state.session = state.begun.take();
+        self.node.set_session(state.session.as_ref().map(|session| &*session.id));
         self.node.pulse.renewed.touch();
         state.discard |= state.ended == Some(Ended::Forgotten);
         state.ended = None;

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc::SyncSender},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use crate::{
         connection::{place::Hole, prepared::Prepared, receipt::Inquiry},
         heartbeat,
         inbox::Reactors,
-        message::Command,
+        message::{Command, Onward, SlotNews},
         node::Node,
         stats::counters::{Counters, add},
     },
@@ -39,6 +39,8 @@ pub(crate) struct Feed {
     subscription: Option<Box<dyn Subscription>>,
     reactors: Reactors,
     counters: Arc<Counters>,
+    /// The thread of slots, where they are served.
+    news: Option<SyncSender<SlotNews>>,
     order: Order,
     /// Of the messages that a former process has handed on: which, to whom, their senders know of. Until the past is over.
     settled: HashSet<(u64, ClientId)>,
@@ -97,12 +99,17 @@ enum Turn {
 }
 
 impl Feed {
-    pub(crate) fn new(node: &Arc<Node>, reactors: Reactors) -> Self {
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        reactors: Reactors,
+        news: Option<SyncSender<SlotNews>>,
+    ) -> Self {
         Feed {
             node: Arc::clone(node),
             subscription: None,
             reactors,
             counters: node.pulse.new_counters(),
+            news,
             order: Order::new(Arc::clone(&node.epoch)),
             settled: HashSet::new(),
             said: Throttle::new(),
@@ -181,7 +188,7 @@ impl Feed {
         match event {
             FeedEvent::Message { envelope, number } => {
                 let position = self.order.next(number);
-                return self.route(envelope, position, number);
+                return self.route(envelope, position, number, true);
             }
             FeedEvent::Channels { client, channels } => {
                 return self.to_owner(client, Command::Channels { client, channels });
@@ -256,7 +263,12 @@ impl Feed {
         envelope: Envelope,
         position: Position,
         number: Option<u64>,
+        may_go_on: bool,
     ) -> Result<(), Ended> {
+        // Whoever gets it may have to hand it on.
+        let origin =
+            (may_go_on && self.news.is_some() && matches!(envelope, Envelope::Direct { .. }))
+                .then(|| Arc::new(envelope.clone()));
         match envelope {
             Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
                 let message = match about {
@@ -275,7 +287,8 @@ impl Feed {
                 let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
                     self.to_owners(receivers, |receivers| {
                         let (message, receipt) = (message.clone(), receipt.clone());
-                        Command::Direct { sender, receivers, message, receipt }
+                        let origin = origin.clone();
+                        Command::Direct { sender, receivers, message, receipt, origin }
                     })
                 };
                 let is_settled = |receiver: &ClientId| {
@@ -299,13 +312,31 @@ impl Feed {
             }
             Envelope::ForceOffline { client } => {
                 self.node.kicks.note(client, Instant::now());
+                if may_go_on {
+                    self.hand_kick_on(client);
+                }
                 self.to_owner(client, Command::ForceOffline(client))
             }
             // The subscription keeps its probes to itself, and hands on what is inside.
             Envelope::Probe { .. } | Envelope::Volatile(_) => Ok(()),
-            // Only where slots are served.
-            Envelope::Forwarded(_) | Envelope::Slots { .. } => Ok(()),
+            Envelope::Forwarded(message) => self.route(*message, position, None, false),
+            Envelope::Slots { .. } => {
+                if let Some(news) = &self.news {
+                    let _ = news.try_send(SlotNews::Changed);
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Where another node may have connections of the client too, it is to close them.
+    fn hand_kick_on(&self, client: ClientId) {
+        let Some(news) = &self.news else { return };
+        let placement = self.node.placement();
+        let Some(node) = placement.other(client, &self.node.name) else { return };
+        let message = Arc::new(Envelope::ForceOffline { client });
+        let onward = Onward { node: node.to_owned(), message, receiver: client, receipt: false };
+        let _ = news.try_send(SlotNews::Onward(onward));
     }
 
     fn to_owner(&self, client: ClientId, command: Command) -> Result<(), Ended> {
@@ -397,7 +428,7 @@ mod tests {
         let config = ServerConfig::default();
         let bound = config.listen;
         let node = Node::new(config, bound, None, Arc::new(MemoryBroker::new())).unwrap();
-        let mut feed = Feed::new(&node, Reactors::new(Vec::new()));
+        let mut feed = Feed::new(&node, Reactors::new(Vec::new()), None);
         feed.subscription = Some(Box::new(TurnedOut { calls: 0 }));
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         let mut pauses = Vec::new();

@@ -1,7 +1,7 @@
 //! What a node has to do with its broker: the threads that wait for it, so that no loop ever does.
 //!
 //! `feed` takes what the broker says to the reactors; `tickets`, `receipts` and `presence` bring the broker what
-//! acceptor and reactors ask and report, in batches. Each is one thread, started by the node; none names another.
+//! acceptor and reactors ask and report, in batches; `slots` keeps the node in the table of slots. Each is one thread, started by the node; none names another.
 //! `beginning` is a part of `presence`; `ledger` and `grace` only compute.
 
 mod batch;
@@ -11,4 +11,5 @@ mod grace;
 pub(super) mod ledger;
 pub(super) mod presence;
 pub(super) mod receipts;
+pub(super) mod slots;
 pub(super) mod tickets;

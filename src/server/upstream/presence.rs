@@ -147,6 +147,9 @@ impl Presence {
 
     fn failed(&self, state: &mut State, error: &Error) {
         state.failing = true;
+        if matches!(error.kind(), ErrorKind::SessionLost | ErrorKind::SessionForgotten) {
+            self.node.set_session(None);
+        }
         match error.kind() {
             ErrorKind::SessionLost => {
                 log::warn!("this node was taken for dead; its clients are reported anew");

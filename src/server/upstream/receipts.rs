@@ -110,7 +110,8 @@ impl Receipts {
     /// Publishes one batch, and has it remembered of which messages senders were told, lest a process that reads the log
     /// anew tells them again. A broker that is full is only asked again: it has taken nothing, and lives.
     fn publish(&self, notices: &[Notice]) -> Result<()> {
-        let Node { broker, placement, pulse, name, epoch, .. } = &*self.node;
+        let Node { broker, pulse, name, epoch, .. } = &*self.node;
+        let placement = self.node.placement();
         // A sender that nobody serves is not there to be told.
         let receipts = notices.iter().filter_map(|notice| {
             let owner = placement.owner(notice.sender()).ok()?;

@@ -12,7 +12,9 @@ use super::batch::{LONG, Work, collect};
 use crate::{
     broker::TakenTicket,
     id::IdKind,
+    placement::Placement,
     server::{
+        heartbeat,
         inbox::InboxSender,
         message::{AcceptorCommand, Admission, TicketJob},
         node::Node,
@@ -102,14 +104,21 @@ impl Tickets {
             }
             return Err(Refusal::OtherKind);
         }
-        let owner = self.node.placement.owner(client).unwrap_or_default();
+        let placement = self.node.placement();
+        let mut owner = placement.owner(client).unwrap_or_default().to_owned();
+        if owner != self.node.name && placement.version().is_some() {
+            // A client that follows a change may be faster than the news of it.
+            if let Ok(Some(table)) = heartbeat::call(|| self.node.broker.slot_table()) {
+                owner = Placement::slots(table).owner(client).unwrap_or_default().to_owned();
+            }
+        }
         if owner == self.node.name {
             return match self.node.kicks.void(client, at, taken.left) {
                 true => Err(Refusal::Kicked),
                 false => Ok(Admission { ticket: ticket.taken_with(token), taken: at }),
             };
         }
-        let own = &*self.node.name;
+        let (owner, own) = (&*owner, &*self.node.name);
         if let Some(more) = MISDIRECTED.admit(&format!("{owner} {own}")) {
             log::warn!(
                 client:% = client, owner, node = own;

@@ -51,6 +51,7 @@ limits! {
     receipt_content_bytes: count;
     linger: time;
     drain_over: time same_as: Some("drain");
+    moves_per_second: count;
     drain_grace: time;
     lease: time;
     sweep: time;

@@ -9,6 +9,8 @@ use super::{Kind, PLAIN, Setting, TakesEffect, given::Given, limits::time, liste
 const LOG_AGE: &str = "a number of seconds above 0 and up to 30 days";
 const LOG_BYTES: &str = "a whole number of bytes from 1048576 (1 MiB) on";
 const EVENTS: &str = "a whole number, 0 for none";
+const SLOTS: &str = "a whole number from 1 to 4096, 0 for a fixed list";
+const WEIGHT: &str = "a whole number";
 const ABSENCE: &str = "a number of seconds up to a day (86400)";
 
 /// For how long somebody may be away, at most as long as nodes count it.
@@ -53,6 +55,44 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| config.node_names().join(","),
+        ..PLAIN
+    },
+    Setting {
+        name: "slots",
+        value_name: "N",
+        help: "In place of --servers, where nodes come and go: the number of slots by which clients are spread over the nodes \
+               there are, the same everywhere and for ever (64 suit twenty nodes); 0: nodes are a fixed list",
+        default: "0",
+        example: "0",
+        kind: Kind::Number,
+        read: |config, given| {
+            config.server.slots = given.parse(SLOTS)?;
+            if config.server.slots > 4096 { Err(SLOTS) } else { Ok(()) }
+        },
+        show: |config| config.server.slots.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "weight",
+        value_name: "N",
+        help: "With --slots: how many slots this node takes compared with others; 0 takes none",
+        default: "1",
+        example: "1",
+        kind: Kind::Number,
+        read: |config, given| given.parse(WEIGHT).map(|weight| config.server.weight = weight),
+        show: |config| config.server.weight.to_string(),
+        ..PLAIN
+    },
+    Setting {
+        name: "address",
+        value_name: "HOST",
+        help: "With --slots: what stands for {server} in the addresses of this node's clients [default: its name]",
+        example: "im-0.example.com",
+        read: |config, given| {
+            config.server.address = Some(given.text().to_owned());
+            Ok(())
+        },
+        show: |config| config.server.address.clone().unwrap_or_else(|| config.node_name()),
         ..PLAIN
     },
     Setting {

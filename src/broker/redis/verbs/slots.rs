@@ -9,10 +9,7 @@ use redis::Value;
 
 use super::scripts;
 use crate::{
-    broker::{
-        contract::Session,
-        redis::{backend::Backend, link::reply},
-    },
+    broker::redis::{backend::Backend, link::reply},
     error::{Error, Result},
     slots::{Changed, SlotChange, SlotTable},
     wire::Envelope,
@@ -33,9 +30,16 @@ impl Backend {
         })
     }
 
+    pub(crate) fn slot_version(&self) -> Result<u64> {
+        let version = self.one(|pipeline| {
+            pipeline.cmd("HGET").arg(self.layout.slots_key()).arg("version");
+        })?;
+        Ok(reply::number(version).max(0) as u64)
+    }
+
     pub(crate) fn change_slots(
         &self,
-        session: &Session,
+        session: &str,
         node: &str,
         version: u64,
         change: &SlotChange<'_>,
@@ -79,13 +83,13 @@ impl Backend {
     fn put_slots(
         &self,
         before: Option<&SlotTable>,
-        by: Option<(&Session, &str)>,
+        by: Option<(&str, &str)>,
         Changed { table, alive, dead, given }: &Changed,
     ) -> Result<bool> {
         let notice = Envelope::Slots { version: table.version, given: given.clone() };
         let script = self.telling(&scripts::SLOTS)?;
         let notice = notice.encode();
-        let (session, node) = by.map_or(("", ""), |(session, node)| (&*session.id, node));
+        let (session, node) = by.unwrap_or_default();
         let stood = before.into_iter().flat_map(SlotTable::nodes);
         let mut told: Vec<&str> = stood.chain(table.nodes()).map(|(name, _)| name).collect();
         told.sort_unstable();

@@ -272,7 +272,8 @@ impl World {
         let message =
             Prepared::text(&format!("{id} {}", "x".repeat(chance.below(600))), Position::default());
         let receivers = vec![guest.client.into()];
-        let command = Command::Direct { sender: 0.into(), receivers, message, receipt: None };
+        let command =
+            Command::Direct { sender: 0.into(), receivers, message, receipt: None, origin: None };
         self.to_reactor.push(command).unwrap();
     }
 

@@ -240,7 +240,13 @@ impl World {
             Arc::new(Inquiry::new(sender.into(), text, false, None))
         });
         let receivers = receivers.into_iter().map(ClientId::Int).collect();
-        self.obey(Command::Direct { sender: sender.into(), receivers, message, receipt });
+        self.obey(Command::Direct {
+            sender: sender.into(),
+            receivers,
+            message,
+            receipt,
+            origin: None,
+        });
     }
 
     pub(super) fn send_to_channel(&mut self, sender: i64, chance: &mut Seeded) {

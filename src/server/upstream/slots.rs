@@ -1,0 +1,226 @@
+//! The thread of slots: keeps this node in the broker's table, takes and gives what is its share, and tells everybody in the
+//! node who owns whom. There only where slots are served.
+//!
+//! Everything follows from the table as it is now: what to take, what to give, who is to be sent on. So it does not matter what
+//! was missed while the broker was away, or the process stopped. It also hands on what reactors got for clients of other
+//! nodes.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    backoff::Backoff,
+    broker::SlotChange,
+    error::Result,
+    placement::Placement,
+    server::{
+        heartbeat,
+        inbox::Reactors,
+        message::{Command, Onward, SlotNews},
+        node::Node,
+        ownership::Ownership,
+    },
+    slots::{SlotNode, SlotTable},
+    wire::Envelope,
+};
+
+/// Between two looks at the table.
+const LOOK: Duration = Duration::from_secs(1);
+/// The same while something is on its way.
+const LOOK_OFTEN: Duration = Duration::from_millis(50);
+/// How long a node stands in the table before it takes anything from the living: until then everybody who sends knows that it
+/// is there.
+const KNOWN: Duration = Duration::from_secs(2);
+/// Changes made in one look.
+const CHANGES: usize = 512;
+
+/// What the thread works with.
+pub(crate) struct Slots {
+    node: Arc<Node>,
+    reactors: Reactors,
+    news: Receiver<SlotNews>,
+    /// When it first stood in the table.
+    stands: Option<Instant>,
+    /// The version that reactors were told of.
+    told: u64,
+}
+
+/// What is to be done.
+enum Step<'a> {
+    Change(SlotChange<'a>),
+    /// Nothing now; whether something is on its way.
+    Rest {
+        busy: bool,
+    },
+}
+
+impl Slots {
+    pub(crate) fn new(node: &Arc<Node>, reactors: Reactors, news: Receiver<SlotNews>) -> Self {
+        Slots { node: Arc::clone(node), reactors, news, stands: None, told: 0 }
+    }
+
+    /// Runs until the feed and the reactors have ended.
+    pub(crate) fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let mut look_at = Instant::now();
+        loop {
+            let wait = look_at.saturating_duration_since(Instant::now());
+            match heartbeat::wait(|| self.news.recv_timeout(wait)) {
+                Ok(SlotNews::Onward(first)) => {
+                    self.hand_on(first);
+                    continue;
+                }
+                Ok(SlotNews::Changed) => {
+                    // Of several changes the last counts.
+                    look_at = look_at.min(Instant::now() + Duration::from_millis(2));
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            match self.look() {
+                Ok(busy) => {
+                    backoff.works(Instant::now());
+                    look_at = Instant::now() + if busy { LOOK_OFTEN } else { LOOK };
+                }
+                Err(error) => {
+                    if backoff.is_news(&error) {
+                        log::warn!(reason:% = error; "the table of slots cannot be looked at: {error}");
+                    }
+                    look_at = Instant::now() + LOOK;
+                }
+            }
+        }
+        self.forget();
+    }
+
+    /// Looks at the table, and does what is to be done; whether there is more of it soon.
+    fn look(&mut self) -> Result<bool> {
+        let node = Arc::clone(&self.node);
+        let (broker, name) = (&node.broker, &*node.name);
+        for _ in 0..CHANGES {
+            let table = heartbeat::call(|| broker.slot_table())?;
+            if let Some(table) = &table {
+                self.tell(table);
+            }
+            // As long as presence has no session nothing can be changed.
+            let Some(session) = node.session() else { return Ok(true) };
+            let living = heartbeat::call(|| broker.living())?;
+            let version = table.as_ref().map_or(0, |table| table.version);
+            let said = self.said(table.as_ref(), &living);
+            let change = match &table {
+                Some(table) if table.node(name) == Some(&said) => match self.step(table, &living) {
+                    Step::Change(change) => change,
+                    Step::Rest { busy } => return Ok(busy || said.joining),
+                },
+                _ => SlotChange::Stand { said: &said, count: node.config.slots },
+            };
+            let call = || broker.change_slots(&session, name, version, &change);
+            if heartbeat::call(call)? {
+                self.stands.get_or_insert_with(Instant::now);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the node says of itself in the table.
+    fn said(&self, table: Option<&SlotTable>, living: &[String]) -> SlotNode {
+        let (config, name) = (&self.node.config, &*self.node.name);
+        let is_known = self.stands.is_some_and(|since| since.elapsed() >= KNOWN);
+        let stood = table.and_then(|table| table.node(name));
+        let others_own = table.is_some_and(|table| {
+            let mut owners = (0..table.count()).filter_map(|slot| table.owner(slot));
+            owners.any(|owner| owner != name && living.iter().any(|alive| alive == owner))
+        });
+        // What an operator has said of it holds until its process ends.
+        let is_told = self.stands.is_some() && stood.is_some_and(|stood| stood.draining);
+        SlotNode {
+            address: config.address.clone().unwrap_or_else(|| name.to_owned()),
+            weight: config.weight,
+            draining: is_told || self.node.stopping.drains(),
+            joining: others_own && !is_known,
+        }
+    }
+
+    /// What is to be done next in a table in which the node stands.
+    fn step<'a>(&self, table: &'a SlotTable, living: &[String]) -> Step<'a> {
+        let name = &*self.node.name;
+        let is_alive = |node: &str| node == name || living.iter().any(|alive| alive == node);
+        if let Some(slot) = table.take(name, is_alive) {
+            return Step::Change(SlotChange::Take { slot });
+        }
+        let left = self.node.departures.left(table.version);
+        let is_over = |slot: &usize| left.as_ref().is_some_and(|left| !left.contains_key(slot));
+        if let Some(slot) = table.leaving(name).find(is_over) {
+            return Step::Change(SlotChange::Left { slot });
+        }
+        if let Some((slot, to)) = table.give(name, is_alive) {
+            // The next when few are left: clients are sent on all the time, at the pace that is set.
+            let few = self.node.config.limits.moves_per_second / 4;
+            return match left.is_some_and(|left| left.values().sum::<usize>() <= few) {
+                true => Step::Change(SlotChange::Give { slot, to }),
+                false => Step::Rest { busy: true },
+            };
+        }
+        let is_over = |node: &&str| !is_alive(node) && table.slots_of(node).next().is_none();
+        if let Some(node) = table.nodes().map(|(node, _)| node).find(is_over) {
+            return Step::Change(SlotChange::Forget { node });
+        }
+        Step::Rest { busy: table.leaving(name).next().is_some() }
+    }
+
+    /// Everybody in the node goes by this table.
+    fn tell(&mut self, table: &SlotTable) {
+        if table.version == self.told {
+            return;
+        }
+        self.told = table.version;
+        self.node.set_placement(Placement::slots(table.clone()));
+        let ownership = Arc::new(Ownership::new(Arc::new(table.clone()), &self.node.name));
+        for reactor in self.reactors.all() {
+            let _ = reactor.push(Command::Own(Arc::clone(&ownership)));
+        }
+    }
+
+    /// Hands a message on to the node that has its receiver.
+    fn hand_on(&self, onward: Onward) {
+        let Onward { node, message, receiver, receipt } = onward;
+        let message = match &*message {
+            Envelope::Direct {
+                sender, content, receipt: wanted, id, acknowledge, about, ..
+            } => Envelope::Direct {
+                sender: *sender,
+                receivers: vec![receiver],
+                content: content.clone(),
+                receipt: *wanted && receipt,
+                id: id.clone(),
+                acknowledge: *acknowledge,
+                about: *about,
+            },
+            other => other.clone(),
+        };
+        let message = Envelope::Forwarded(Box::new(message));
+        if let Err(error) = heartbeat::call(|| self.node.broker.publish(&[(&node, message)])) {
+            log::warn!(reason:% = error; "a message for a client of node {node} is lost: {error}");
+        }
+    }
+
+    /// The node stands in the table no more, if it owns nothing.
+    fn forget(&self) {
+        let forget = || -> Result<()> {
+            let Some(session) = self.node.session() else { return Ok(()) };
+            let broker = &self.node.broker;
+            let name = &*self.node.name;
+            let version = broker.slot_table()?.map_or(0, |table| table.version);
+            broker
+                .change_slots(&session, name, version, &SlotChange::Forget { node: name })
+                .map(drop)
+        };
+        let _ = heartbeat::call(forget);
+    }
+}
