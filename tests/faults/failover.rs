@@ -149,9 +149,11 @@ fn follows(world: &mut World, phones: &mut [Client], fail_over: impl FnOnce(&mut
                     0 => Message::to(PHONES),
                     _ => Message::to_channel("room"),
                 };
+                // By when it may have been lost at the earliest: this thread can be held up behind the call.
+                let at = Instant::now();
                 // What is not accepted is not sent again.
                 match im.send(message, &number) {
-                    Ok(_) => drop(accepted.insert(number, Instant::now())),
+                    Ok(_) => drop(accepted.insert(number, at)),
                     Err(error) => assert!(error.is_retryable(), "{error}"),
                 }
             }
