@@ -44,8 +44,9 @@ pub(crate) struct Slots {
     node: Arc<Node>,
     reactors: Reactors,
     news: Receiver<SlotNews>,
-    /// When it first stood in the table.
+    /// When it first stood in the table, by its present session: one that was taken for dead has to be known anew.
     stands: Option<Instant>,
+    session: Option<String>,
     /// The version that reactors were told of.
     told: u64,
 }
@@ -61,7 +62,7 @@ enum Step<'a> {
 
 impl Slots {
     pub(crate) fn new(node: &Arc<Node>, reactors: Reactors, news: Receiver<SlotNews>) -> Self {
-        Slots { node: Arc::clone(node), reactors, news, stands: None, told: 0 }
+        Slots { node: Arc::clone(node), reactors, news, stands: None, session: None, told: 0 }
     }
 
     /// Runs until the feed and the reactors have ended.
@@ -110,6 +111,9 @@ impl Slots {
             }
             // As long as presence has no session nothing can be changed.
             let Some(session) = node.session() else { return Ok(true) };
+            if self.session.as_ref() != Some(&session) {
+                (self.session, self.stands) = (Some(session.clone()), None);
+            }
             let living = heartbeat::call(|| broker.living())?;
             let version = table.as_ref().map_or(0, |table| table.version);
             let said = self.said(table.as_ref(), &living);
@@ -121,9 +125,11 @@ impl Slots {
                 _ => SlotChange::Stand { said: &said, count: node.config.slots },
             };
             let call = || broker.change_slots(&session, name, version, &change);
-            if heartbeat::call(call)? {
-                self.stands.get_or_insert_with(Instant::now);
+            // Another was faster, or the lease does not stand at this moment: a little later.
+            if !heartbeat::call(call)? {
+                return Ok(true);
             }
+            self.stands.get_or_insert_with(Instant::now);
         }
         Ok(true)
     }
