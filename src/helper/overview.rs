@@ -7,6 +7,7 @@ use crate::{
     error::Result,
     helper::client::ImClient,
     id::ClientId,
+    slots::SlotTable,
     wire::{NodeStatus, Ticket},
 };
 
@@ -58,6 +59,29 @@ impl ImClient {
         let place = |node: &NodeInfo| (node.index.unwrap_or(usize::MAX), node.name.clone());
         nodes.sort_by_cached_key(place);
         Ok(nodes)
+    }
+
+    /// Which node owns which slot, and what is moving; `None` where nodes are a fixed list, or none stands in the table yet.
+    ///
+    /// # Errors
+    /// Those of the broker, and [`Config`](crate::ErrorKind::Config) if a newer version has written the table.
+    pub fn slot_table(&self) -> Result<Option<SlotTable>> {
+        self.broker().slot_table()
+    }
+
+    /// Has the node called `node` give its slots away, or take its share again; whether it stands in the table. Waits for nobody: the
+    /// node sends its clients on at its own pace, and goes on running. What is said so ends with its process.
+    ///
+    /// # Errors
+    /// Those of the broker.
+    ///
+    /// ```
+    /// # let im = imcore::example_client()?;
+    /// assert!(!im.set_draining("im-3", true)?, "nodes are a list here");
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
+        self.broker().set_draining(node, draining)
     }
 
     /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody, where nodes are a fixed list.

@@ -16,6 +16,8 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("forceOffline", "/v1/clients/42/connections", None),
         ("listConnections", "/v1/clients/42/connections", None),
         ("listNodes", "/v1/nodes", None),
+        ("getSlots", "/v1/slots", None),
+        ("setDraining", "/v1/slots/draining", Some(json!({ "server": "im-3", "draining": true }))),
         ("listOnlineClients", "/v1/clients?limit=1", None),
         ("areClientsOnline", "/v1/clients/online", Some(json!({ "clients": [1, "2"] }))),
         ("getClient", "/v1/clients/0f8fad5b-d9cb-469f-a165-70867728950e", None),
@@ -60,6 +62,11 @@ fn follow<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 #[test]
 fn the_document_says_what_the_routes_do() {
     let cluster = Cluster::start_with(&["--events", "1000"]);
+    // Nodes of a fixed list look at no table, but what there is can be asked for.
+    let mut table = redis::cmd("HSET");
+    table.arg("im_v2_wsSlots").arg("form").arg(1).arg("version").arg(1).arg("count").arg(8);
+    table.arg("node:im-3").arg(r#"{"address":"im-3","weight":1}"#);
+    table.exec(&mut cluster.redis.connect()).unwrap();
     let document = http::ask(cluster.apis[0], "GET /openapi.json", "", None).json();
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     let mut examples = examples();

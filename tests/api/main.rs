@@ -14,5 +14,6 @@ mod idempotency;
 mod ids;
 mod mistakes;
 mod operations;
+mod slots;
 mod stopping;
 mod transport;

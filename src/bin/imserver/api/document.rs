@@ -122,7 +122,7 @@ fn tag(operation: &Operation) -> &'static str {
         Some("events") => "events",
         Some("messages" | "broadcast") => "messages",
         Some("channels" | "memberships") => "channels",
-        Some("nodes") => "nodes",
+        Some("nodes" | "slots") => "nodes",
         Some("openapi.json" | "") | None => "document",
         _ => "clients",
     }
@@ -236,7 +236,9 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::Unavailable,
         Code::UnknownEffect,
     ];
-    if operation.path.contains('{') || operation.path.starts_with("/v1/events") {
+    if operation.path.contains('{')
+        || ["/v1/events", "/v1/slots"].iter().any(|path| operation.path.starts_with(path))
+    {
         problems.push(Code::NotFound);
     }
     if operation.body.is_some() {

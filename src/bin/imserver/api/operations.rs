@@ -137,6 +137,28 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        path: "/v1/slots",
+        id: "getSlots",
+        summary: "Which node owns which slot, and what is moving",
+        description: "404 where nodes are a fixed list. `leaving` are slots that the node has given away and still has \
+                      clients of.",
+        success: (200, Some("Slots")),
+        run: calls::get_slots,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/slots/draining",
+        id: "setDraining",
+        summary: "Have a node give its slots away, or take its share again",
+        description: "It sends its clients on at its own pace, and goes on running. Waits for nobody; what is said \
+                      so ends with the node's process. 404 if no such node stands in the table.",
+        kind: Change(Duration::MAX),
+        body: Some("Draining"),
+        success: (202, None),
+        run: calls::set_draining,
+    },
+    Operation {
         method: "POST",
         path: "/v1/messages",
         id: "sendMessage",

@@ -1,0 +1,92 @@
+//! Nodes that come and go, as whoever operates them sees it.
+
+use serde_json::{Value, json};
+use testkit::{Imserver, Redis, eventually};
+
+use crate::{cluster::KEY, http};
+
+fn start(redis: &Redis, name: &str) -> Imserver {
+    let node =
+        ["--listen", "127.0.0.1:0", "--server", name, "--slots", "16", "--redis", &redis.url()];
+    let api = [
+        "--api",
+        "127.0.0.1:0",
+        "--api-key",
+        KEY,
+        "--public-url",
+        "ws://{server}{path}?slot={index}",
+    ];
+    let node = Imserver::start(&[&node[..], &api].concat());
+    node.wait_ready();
+    node
+}
+
+fn asked(node: &Imserver, request: &str, body: Option<&Value>) -> http::Answer {
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    http::ask(node.api(), request, &key, body.map(Value::to_string).as_deref())
+}
+
+fn ask(node: &Imserver, request: &str, body: Option<&Value>, status: u16) -> http::Answer {
+    let answer = asked(node, request, body);
+    assert_eq!(answer.status, status, "{request}: {answer:?}");
+    answer
+}
+
+/// How many slots each node owns, in the order of their names; none while something is moving, or before one stands there.
+fn shares(node: &Imserver) -> Vec<(String, usize)> {
+    let answer = asked(node, "GET /v1/slots", None);
+    if answer.status == 404 {
+        return Vec::new();
+    }
+    let table = answer.json();
+    let nodes = table["nodes"].as_array().unwrap();
+    if nodes.iter().any(|node| node["leaving"] != json!([])) {
+        return Vec::new();
+    }
+    let share = |node: &Value| {
+        (node["server"].as_str().unwrap().to_owned(), node["slots"].as_array().unwrap().len())
+    };
+    nodes.iter().map(share).collect()
+}
+
+fn of(counts: &[(&str, usize)]) -> Vec<(String, usize)> {
+    counts.iter().map(|(name, count)| (name.to_string(), *count)).collect()
+}
+
+#[test]
+fn slots_are_seen_and_a_node_is_emptied() {
+    let redis = Redis::start();
+    let a = start(&redis, "a");
+    let b = start(&redis, "b");
+    eventually("half for each", || shares(&a) == of(&[("a", 8), ("b", 8)]));
+    assert_eq!(shares(&b), shares(&a));
+    let draining = |server: &str, draining: bool| json!({ "server": server, "draining": draining });
+    ask(&a, "POST /v1/slots/draining", Some(&draining("b", true)), 202);
+    eventually("all for one", || shares(&a) == of(&[("a", 16), ("b", 0)]));
+    let url =
+        ask(&b, "POST /v1/connections", Some(&json!({ "client": 21 })), 201).json()["url"].clone();
+    assert!(url.as_str().unwrap().starts_with("ws://a/ws?slot=5&token="), "{url}");
+    ask(&b, "POST /v1/slots/draining", Some(&draining("b", false)), 202);
+    eventually("half for each again", || shares(&b) == of(&[("a", 8), ("b", 8)]));
+    ask(&a, "POST /v1/slots/draining", Some(&draining("c", true)), 404);
+}
+
+#[test]
+fn a_fixed_list_has_no_slots() {
+    let node =
+        Imserver::start(&["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--api-key", KEY]);
+    node.wait_ready();
+    ask(&node, "GET /v1/slots", None, 404);
+}
+
+#[test]
+fn another_number_of_slots_is_said_and_does_no_harm() {
+    let redis = Redis::start();
+    let a = start(&redis, "a");
+    eventually("all", || shares(&a) == of(&[("a", 16)]));
+    let node =
+        ["--listen", "127.0.0.1:0", "--server", "b", "--slots", "32", "--redis", &redis.url()];
+    let b = Imserver::start(&node);
+    eventually("it says so", || b.log().contains("the table has 16 slots"));
+    assert_eq!(shares(&a), of(&[("a", 16)]));
+}
