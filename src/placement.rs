@@ -88,6 +88,12 @@ impl Placement {
         }
     }
 
+    /// How many slots `node` owns, if it stands in a table.
+    pub(crate) fn slots_of(&self, node: &str) -> Option<usize> {
+        let Kind::Slots(table) = &self.0 else { return None };
+        table.node(node).map(|_| table.slots_of(node).count())
+    }
+
     /// What stands for `{index}` and `{server}` in the address of `client`: the place and the name of its node in the list,
     /// its slot and what the node that owns it is called by clients.
     pub(crate) fn address(&self, client: ClientId) -> Result<(usize, &str)> {
@@ -258,6 +264,7 @@ mod tests {
         ];
         let placement = Placement::slots(SlotTable::read(fields).unwrap().unwrap());
         assert_eq!((placement.version(), placement.nodes()), (Some(7), vec!["a", "b"]));
+        assert_eq!((placement.slots_of("b"), placement.slots_of("c")), (Some(2), None));
         assert_eq!(placement.owner(5).unwrap(), "b");
         assert_eq!(placement.address(6.into()).unwrap(), (2, "b.example.com"));
         let clients = [1, 4, 2].map(ClientId::from);

@@ -21,6 +21,8 @@ pub struct NodeInfo {
     /// is a second deployment on the same broker, or a mistake: its list and this one differ. Always `None` with
     /// [slots](crate::ImClientBuilder::slots).
     pub index: Option<usize>,
+    /// How many slots it owns, where nodes come and go; `None` in a fixed list, and of a node that does not stand in the table.
+    pub slots: Option<usize>,
     /// What it said of itself when it last renewed its lease. `None`: it is down, cannot reach the broker,
     /// or is a .NET node, which says nothing.
     pub status: Option<NodeStatus>,
@@ -52,6 +54,7 @@ impl ImClient {
         let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
         let node = |(name, status): (String, Option<NodeStatus>)| NodeInfo {
             index: placement.index_of(&name),
+            slots: placement.slots_of(&name),
             name,
             status,
         };

@@ -21,6 +21,8 @@ pub(super) struct Seen {
     pub(super) server: String,
     /// Its place in the servers list.
     pub(super) index: Option<usize>,
+    /// How many slots it owns, if it stands in a table of them.
+    pub(super) slots: Option<usize>,
     pub(super) status: Option<NodeStatus>,
 }
 

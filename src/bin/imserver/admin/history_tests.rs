@@ -8,7 +8,7 @@ fn node(index: usize, status: Option<(f64, u64)>) -> Seen {
         (status.uptime_seconds, status.delivered, status.connections) = (uptime, delivered, 7);
         status
     });
-    Seen { server: format!("im-{index}"), index: Some(index), status }
+    Seen { server: format!("im-{index}"), index: Some(index), slots: None, status }
 }
 
 fn told(history: &History) -> Vec<(bool, &str)> {

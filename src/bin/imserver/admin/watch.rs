@@ -126,6 +126,7 @@ impl Watch {
                 let seen = |node: imcore::NodeInfo| Seen {
                     server: node.name,
                     index: node.index,
+                    slots: node.slots,
                     status: node.status,
                 };
                 state.nodes = nodes.into_iter().map(seen).collect();
@@ -206,8 +207,8 @@ impl Watch {
             };
             let is_silent = status.is_none() && trouble.is_none();
             let hurt = is_silent.then(|| hurt(&seen.server, &state.nodes)).flatten();
-            let Seen { server, index, .. } = seen;
-            json!({ "server": server, "index": index, "status": status, "last": last, "hurt": hurt })
+            let Seen { server, index, slots, .. } = seen;
+            json!({ "server": server, "index": index, "slots": slots, "status": status, "last": last, "hurt": hurt })
         };
         let mut nodes: Vec<Value> = state.nodes.iter().map(node).collect();
         if nodes.is_empty() {

@@ -135,10 +135,10 @@ function showCharts(now) {
 }
 
 /** What a node's state is called, how it looks, and a note where there is more to say. */
-function stateOf({ status, index, last, hurt, trouble }, now) {
+function stateOf({ status, index, slots, last, hurt, trouble }, now) {
   if (status?.not_ready === "stopping") return ["stopping", "warn"];
   if (status?.not_ready) return [`not ready: ${status.not_ready}`, "bad"];
-  if (status) return ["ready", index == null ? "warn" : "good"];
+  if (status) return ["ready", index == null && slots == null ? "warn" : "good"];
   const had = last && `${many(last.connections, "connection")} ${span(last.seconds_ago)} ago`;
   if (trouble) return ["not known", "", last ? `it had ${had}` : ""];
   const whom = hurt ? `; ${hurt} cannot connect` : "";
@@ -151,7 +151,8 @@ function nodeRow(row, now) {
   const [state, look, note] = stateOf(row, now);
   const name = el("td", "", row.server);
   if (row.own) name.append(el("span", "tag", "this node"));
-  if (row.index == null) name.append(el("span", "tag bad", "not in the servers list"));
+  if (row.slots != null) name.append(el("span", "tag", many(row.slots, "slot")));
+  else if (row.index == null) name.append(el("span", "tag bad", "not in the servers list"));
   if (row.twin) name.append(el("span", "tag bad", "two processes"));
   const pill = el("td", "", el("span", `pill ${look}`, state));
   if (note) pill.append(el("small", "", note));
