@@ -7,6 +7,7 @@ use crate::{
     error::Result,
     helper::client::ImClient,
     id::ClientId,
+    placement::Placement,
     slots::SlotTable,
     wire::{NodeStatus, Ticket},
 };
@@ -47,14 +48,15 @@ impl ImClient {
     /// A node speaks with each renewal of its lease, that is every third of it, and is silent once that has
     /// run out: after 7 s by default. Two round trips to the broker, however many nodes there are.
     pub fn nodes(&self) -> Result<Vec<NodeInfo>> {
-        let placement = self.routes.now(&**self.broker())?;
         let heard = self.broker().statuses()?;
-        let known = placement.nodes().into_iter();
+        // Before the first stands in the table, they are seen all the same.
+        let placement = self.routes.now(&**self.broker()).ok();
+        let known = placement.as_ref().map(Placement::nodes).unwrap_or_default().into_iter();
         let silent = known.filter(|name| heard.iter().all(|(other, _)| other != name));
         let silent: Vec<_> = silent.map(|name| (name.to_owned(), None)).collect();
         let node = |(name, status): (String, Option<NodeStatus>)| NodeInfo {
-            index: placement.index_of(&name),
-            slots: placement.slots_of(&name),
+            index: placement.as_ref().and_then(|placement| placement.index_of(&name)),
+            slots: placement.as_ref().and_then(|placement| placement.slots_of(&name)),
             name,
             status,
         };
