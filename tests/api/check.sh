@@ -34,7 +34,7 @@ config=$PWD/tests/api/schemathesis.toml
 cd "$tools"
 bin/schemathesis --config-file "$config" run "$(address)/openapi.json" \
     --header "Authorization: Bearer $key" --exclude-operation-id watchEvents \
-    --checks all --phases examples,coverage,fuzzing --max-examples 25 --max-time 60 --seed 1 \
+    --checks all --phases examples,coverage,fuzzing --max-examples 25 --max-time 40 --seed 1 \
     --request-timeout 10 --workers 1 --no-color "$@" || status=$?
 if grep -q panicked "$work/imserver"; then
     cat "$work/imserver" >&2
