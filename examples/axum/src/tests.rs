@@ -64,6 +64,7 @@ async fn a_service_pushes_and_hears() {
         ..ServerConfig::default()
     };
     let node = Server::start(config, broker.clone()).unwrap();
+    assert!(node.wait_ready(PATIENCE), "the node does not get ready");
     let im = ImClient::builder().servers(["n"]).broker(broker).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, place) = (listener.local_addr().unwrap(), node.local_addr());
