@@ -52,8 +52,8 @@ impl Placement {
     }
 
     /// Clients belong to slots, by the same rule, and slots to nodes as the table says.
-    pub(crate) fn slots(table: SlotTable) -> Self {
-        Placement(Kind::Slots(Arc::new(table)))
+    pub(crate) fn slots(table: impl Into<Arc<SlotTable>>) -> Self {
+        Placement(Kind::Slots(table.into()))
     }
 
     /// Which version of the table it is; `None` of a list, which never changes.

@@ -5,7 +5,6 @@
 use crate::{
     error::{Error, ErrorKind, Result},
     helper::{batch::send_event, client::ImClient},
-    id::ClientId,
     placement::Placement,
     wire::Envelope,
 };
@@ -49,7 +48,7 @@ fn address(messages: Vec<Envelope>, placement: &Placement) -> Result<Vec<(&str, 
     for message in messages {
         match message.message().0 {
             Envelope::Direct { receivers, .. } => {
-                let mut parts = placement.by_owner(receivers.iter().copied())?;
+                let parts = placement.by_owner(receivers.iter().copied())?;
                 // Most messages have one receiver, or all of them on one node.
                 if let [(node, receivers)] = &parts[..]
                     && receivers.len() <= RECEIVERS
@@ -57,9 +56,9 @@ fn address(messages: Vec<Envelope>, placement: &Placement) -> Result<Vec<(&str, 
                     outgoing.push((*node, message));
                     continue;
                 }
-                for (node, receivers) in parts.drain(..) {
+                for (node, receivers) in parts {
                     let chunks = receivers.chunks(RECEIVERS);
-                    outgoing.extend(chunks.map(|part| (node, to(&message, part.to_vec()))));
+                    outgoing.extend(chunks.map(|part| (node, message.to(part.to_vec()))));
                 }
             }
             Envelope::Channel { .. } => {
@@ -72,25 +71,6 @@ fn address(messages: Vec<Envelope>, placement: &Placement) -> Result<Vec<(&str, 
         }
     }
     Ok(outgoing)
-}
-
-/// The same message for these receivers.
-fn to(message: &Envelope, clients: Vec<ClientId>) -> Envelope {
-    match message {
-        Envelope::Volatile(message) => Envelope::Volatile(Box::new(to(message, clients))),
-        Envelope::Direct { sender, content, receipt, id, acknowledge, about, .. } => {
-            Envelope::Direct {
-                sender: *sender,
-                receivers: clients,
-                content: content.clone(),
-                receipt: *receipt,
-                id: id.clone(),
-                acknowledge: *acknowledge,
-                about: *about,
-            }
-        }
-        other => other.clone(),
-    }
 }
 
 /// What was not sent, as it was before it was addressed; a channel message once for all its copies.

@@ -82,6 +82,25 @@ impl Envelope {
         }
     }
 
+    /// The same for these receivers; what has none in it stays as it is.
+    pub(crate) fn to(&self, receivers: Vec<ClientId>) -> Envelope {
+        match self {
+            Envelope::Volatile(message) => Envelope::Volatile(Box::new(message.to(receivers))),
+            Envelope::Direct { sender, content, receipt, id, acknowledge, about, .. } => {
+                Envelope::Direct {
+                    sender: *sender,
+                    receivers,
+                    content: content.clone(),
+                    receipt: *receipt,
+                    id: id.clone(),
+                    acknowledge: *acknowledge,
+                    about: *about,
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The payload as the .NET helper would write it.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::with_capacity(64);

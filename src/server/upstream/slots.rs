@@ -186,8 +186,9 @@ impl Slots {
             return;
         }
         self.told = table.version;
-        self.node.set_placement(Placement::slots(table.clone()));
-        let ownership = Arc::new(Ownership::new(Arc::new(table.clone()), &self.node.name));
+        let table = Arc::new(table.clone());
+        self.node.set_placement(Placement::slots(Arc::clone(&table)));
+        let ownership = Arc::new(Ownership::new(table, &self.node.name));
         for reactor in self.reactors.all() {
             let _ = reactor.push(Command::Own(Arc::clone(&ownership)));
         }
@@ -196,20 +197,10 @@ impl Slots {
     /// Hands a message on to the node that has its receiver.
     fn hand_on(&self, onward: Onward) {
         let Onward { node, message, receiver, receipt } = onward;
-        let message = match &*message {
-            Envelope::Direct {
-                sender, content, receipt: wanted, id, acknowledge, about, ..
-            } => Envelope::Direct {
-                sender: *sender,
-                receivers: vec![receiver],
-                content: content.clone(),
-                receipt: *wanted && receipt,
-                id: id.clone(),
-                acknowledge: *acknowledge,
-                about: *about,
-            },
-            other => other.clone(),
-        };
+        let mut message = message.to(vec![receiver]);
+        if let Envelope::Direct { receipt: wanted, .. } = &mut message {
+            *wanted &= receipt;
+        }
         let message = Envelope::Forwarded(Box::new(message));
         if let Err(error) = heartbeat::call(|| self.node.broker.publish(&[(&node, message)])) {
             log::warn!(reason:% = error; "a message for a client of node {node} is lost: {error}");
