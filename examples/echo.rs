@@ -8,9 +8,10 @@ use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, SlotTable, Ticket,
     broker::{
-        Broker, Bus, Directory, Envelope, EventBatch, EventGroup, EventReader, EventSubscription,
-        Events, FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker, PresenceChange, Requests,
-        Session, SlotChange, Slots, Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
+        Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup, EventReader,
+        EventSubscription, Events, FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker,
+        PresenceChange, Requests, Session, SlotChange, Slots, Subscription, TakenTicket, Telling,
+        Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -295,5 +296,55 @@ impl Slots for OpenDoor {
 
     fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
         self.0.set_draining(node, draining)
+    }
+}
+
+impl Webhooks for OpenDoor {
+    fn hold_webhook(&self, holder: &str, life: Duration) -> Result<WebhookTurn> {
+        self.0.hold_webhook(holder, life)
+    }
+
+    fn release_webhook(&self, holder: &str) -> Result<()> {
+        self.0.release_webhook(holder)
+    }
+
+    fn note_webhook(&self, holder: &str, failure: Option<&str>) -> Result<()> {
+        self.0.note_webhook(holder, failure)
+    }
+
+    fn switch_webhook(&self, off: Option<&str>) -> Result<()> {
+        self.0.switch_webhook(off)
+    }
+
+    fn webhook_state(&self) -> Result<Option<WebhookState>> {
+        self.0.webhook_state()
+    }
+
+    fn bury(&self, letter: &DeadLetter) -> Result<()> {
+        self.0.bury(letter)
+    }
+
+    fn dead_letters(&self, after: Option<&str>, limit: usize) -> Result<Page<DeadLetter>> {
+        self.0.dead_letters(after, limit)
+    }
+
+    fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        self.0.dead_letter(id)
+    }
+
+    fn replay_dead_letters(&self, ids: &[String]) -> Result<usize> {
+        self.0.replay_dead_letters(ids)
+    }
+
+    fn next_replay(&self) -> Result<Option<DeadLetter>> {
+        self.0.next_replay()
+    }
+
+    fn settle_replay(&self, id: &str, delivered: bool) -> Result<()> {
+        self.0.settle_replay(id, delivered)
+    }
+
+    fn discard_dead_letters(&self, ids: &[String]) -> Result<usize> {
+        self.0.discard_dead_letters(ids)
     }
 }

@@ -16,9 +16,10 @@ pub use crate::{slots::SlotChange, wire::Envelope};
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{
-    Broker, Bus, Directory, Echo, EventBatch, EventConsumer, EventGroup, EventReader, EventStart,
-    EventSubscription, Events, FeedEvent, FeedStart, Former, FormerConnection, GRACE, JoinLimits,
-    NodeBroker, Page, PresenceChange, PresenceEvent, Requests, Session, Slots, Subscription,
-    TakenTicket, Telling, Watchlist,
+    Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer, EventGroup,
+    EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
+    FormerConnection, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, PresenceEvent, Requests,
+    Session, Slots, Subscription, TakenTicket, Telling, Watchlist, WebhookState, WebhookTurn,
+    Webhooks,
 };
 pub use memory::MemoryBroker;

@@ -11,6 +11,7 @@ mod feed;
 mod node;
 mod requests;
 mod slots;
+mod webhooks;
 
 pub use self::{
     bus::Bus,
@@ -25,6 +26,7 @@ pub use self::{
     },
     requests::Requests,
     slots::Slots,
+    webhooks::{DEAD_LETTERS, DeadLetter, WebhookState, WebhookTurn, Webhooks},
 };
 use crate::id::IdKind;
 
@@ -37,7 +39,7 @@ use crate::id::IdKind;
 /// Sealed: [`MemoryBroker`](super::MemoryBroker) and [`RedisBroker`](super::RedisBroker) are all there are. Every
 /// further thing that nodes and helpers need of a broker is one more method here, and must not break a program.
 pub trait Broker:
-    NodeBroker + Directory + Bus + Requests + Events + Slots + sealed::Sealed
+    NodeBroker + Directory + Bus + Requests + Events + Slots + Webhooks + sealed::Sealed
 {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;

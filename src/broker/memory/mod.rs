@@ -14,6 +14,7 @@ mod presence;
 mod queues;
 mod slots;
 mod state;
+mod webhooks;
 
 use std::{
     collections::HashSet,
@@ -25,9 +26,10 @@ use feed::{MemoryEvents, MemoryFeed};
 use state::State;
 
 use super::contract::{
-    Broker, Bus, Directory, EventBatch, EventGroup, EventReader, EventSubscription, Events,
-    FeedStart, Former, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session,
-    Slots, Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
+    Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
+    Events, FeedStart, Former, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests,
+    Session, Slots, Subscription, TakenTicket, Telling, Watchlist, WebhookState, WebhookTurn,
+    Webhooks, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -474,5 +476,60 @@ impl Slots for MemoryBroker {
 
     fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
         Ok(self.backend.lock().set_draining(node, draining))
+    }
+}
+
+impl Webhooks for MemoryBroker {
+    fn hold_webhook(&self, holder: &str, life: Duration) -> Result<WebhookTurn> {
+        Ok(self.backend.lock().webhooks.hold(holder, life, Instant::now()))
+    }
+
+    fn release_webhook(&self, holder: &str) -> Result<()> {
+        self.backend.lock().webhooks.release(holder, Instant::now());
+        Ok(())
+    }
+
+    fn note_webhook(&self, holder: &str, failure: Option<&str>) -> Result<()> {
+        self.backend.lock().webhooks.note(holder, failure, Instant::now());
+        Ok(())
+    }
+
+    fn switch_webhook(&self, off: Option<&str>) -> Result<()> {
+        self.backend.lock().webhooks.switch(off);
+        Ok(())
+    }
+
+    fn webhook_state(&self) -> Result<Option<WebhookState>> {
+        Ok(self.backend.lock().webhooks.state(Instant::now()))
+    }
+
+    fn bury(&self, letter: &DeadLetter) -> Result<()> {
+        self.backend.lock().webhooks.bury(letter);
+        Ok(())
+    }
+
+    fn dead_letters(&self, after: Option<&str>, limit: usize) -> Result<Page<DeadLetter>> {
+        Ok(self.backend.lock().webhooks.letters(after, limit))
+    }
+
+    fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        Ok(self.backend.lock().webhooks.letter(id))
+    }
+
+    fn replay_dead_letters(&self, ids: &[String]) -> Result<usize> {
+        Ok(self.backend.lock().webhooks.replay(ids))
+    }
+
+    fn next_replay(&self) -> Result<Option<DeadLetter>> {
+        Ok(self.backend.lock().webhooks.next_replay())
+    }
+
+    fn settle_replay(&self, id: &str, delivered: bool) -> Result<()> {
+        self.backend.lock().webhooks.settle_replay(id, delivered);
+        Ok(())
+    }
+
+    fn discard_dead_letters(&self, ids: &[String]) -> Result<usize> {
+        Ok(self.backend.lock().webhooks.discard(ids))
     }
 }

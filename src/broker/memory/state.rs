@@ -18,6 +18,7 @@ use super::{
     log::Log,
     presence::SessionState,
     queues::{EventQueue, NodeQueue, Wake},
+    webhooks::WebhookBook,
 };
 use crate::{broker::contract::JoinLimits, id::ClientId, slots::SlotTable, wire::Envelope};
 
@@ -40,6 +41,7 @@ pub(super) struct State {
     pub(super) events: EventLog,
     /// Who owns which slot; `None` where nodes are a fixed list.
     pub(super) slots: Option<SlotTable>,
+    pub(super) webhooks: WebhookBook,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
     pub(super) node_queues: Vec<NodeQueue>,
     /// Subscribers of presence events.

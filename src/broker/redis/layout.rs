@@ -178,6 +178,13 @@ impl Layout {
         format!("{}Events", self.key)
     }
 
+    /// What webhooks have, ours, by the end of the name: none, a hash, how delivery goes; `Turn`, text with a life: who delivers;
+    /// `Dead`, hash: id of a letter -> when, how many events, why; `Bodies`, hash: the same id -> what is sent; `Replay`,
+    /// sorted set: ids of those that are to be delivered once more -> 0.
+    pub(super) fn webhook_key(&self, end: &str) -> String {
+        format!("{}Webhook{end}", self.key)
+    }
+
     /// Hash, ours: connection of the session -> client, a blank, ticket text.
     pub(super) fn connections_key(&self, session: &str) -> String {
         format!("{}Connections{session}", self.key)

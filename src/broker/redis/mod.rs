@@ -17,9 +17,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, Bus, Directory, EventBatch, EventGroup, EventReader, EventSubscription, Events,
-    FeedStart, Former, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session, Slots,
-    Subscription, TakenTicket, Telling, Watchlist, sealed::Sealed,
+    Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
+    Events, FeedStart, Former, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session,
+    Slots, Subscription, TakenTicket, Telling, Watchlist, WebhookState, WebhookTurn, Webhooks,
+    sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -331,5 +332,55 @@ impl Slots for RedisBroker {
 
     fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
         self.backend.set_draining(node, draining)
+    }
+}
+
+impl Webhooks for RedisBroker {
+    fn hold_webhook(&self, holder: &str, life: Duration) -> Result<WebhookTurn> {
+        self.backend.hold_webhook(holder, life)
+    }
+
+    fn release_webhook(&self, holder: &str) -> Result<()> {
+        self.backend.release_webhook(holder)
+    }
+
+    fn note_webhook(&self, holder: &str, failure: Option<&str>) -> Result<()> {
+        self.backend.note_webhook(holder, failure)
+    }
+
+    fn switch_webhook(&self, off: Option<&str>) -> Result<()> {
+        self.backend.switch_webhook(off)
+    }
+
+    fn webhook_state(&self) -> Result<Option<WebhookState>> {
+        self.backend.webhook_state()
+    }
+
+    fn bury(&self, letter: &DeadLetter) -> Result<()> {
+        self.backend.bury(letter)
+    }
+
+    fn dead_letters(&self, after: Option<&str>, limit: usize) -> Result<Page<DeadLetter>> {
+        self.backend.dead_letters(after, limit)
+    }
+
+    fn dead_letter(&self, id: &str) -> Result<Option<DeadLetter>> {
+        self.backend.dead_letter(id)
+    }
+
+    fn replay_dead_letters(&self, ids: &[String]) -> Result<usize> {
+        self.backend.replay_dead_letters(ids)
+    }
+
+    fn next_replay(&self) -> Result<Option<DeadLetter>> {
+        self.backend.next_replay()
+    }
+
+    fn settle_replay(&self, id: &str, delivered: bool) -> Result<()> {
+        self.backend.settle_replay(id, delivered)
+    }
+
+    fn discard_dead_letters(&self, ids: &[String]) -> Result<usize> {
+        self.backend.discard_dead_letters(ids)
     }
 }

@@ -18,6 +18,7 @@ mod settled;
 mod slots;
 mod tickets;
 mod untold;
+mod webhooks;
 
 use std::time::Duration;
 

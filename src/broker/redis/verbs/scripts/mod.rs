@@ -85,6 +85,8 @@ script!(LEAVE, P = 3, "changed", "leave");
 script!(RENEW, "renew");
 script!(TAKING, P = 1, "clock", "taking");
 script!(VOID, P = 1, "clock", "void");
+script!(WEBHOOK, P = 1, "webhook");
+script!(WEBHOOK_HOLD, P = 1, "webhook_hold");
 
 eventful!(OVERDUE, "overdue");
 eventful!(REAP, "reap");
