@@ -14,13 +14,15 @@ pub struct Event {
     pub id: String,
     /// What happened.
     pub kind: EventKind,
-    /// The client of it, if it is of one.
+    /// The client of it, if it is of one, and known.
     pub client: Option<ClientId>,
+    /// The channel of it, if it is of one.
+    pub channel: Option<String>,
     /// Number of the connection; unique as long as its node runs.
     pub connection: Option<u64>,
     /// The ticket of the connection, with what the business noted when it issued the address.
     pub ticket: Option<Ticket>,
-    /// Name of the node.
+    /// Name of the node; empty if it is of none.
     pub node: String,
     /// Why a connection ended, in one word, as in metrics and logs; `node_gone` if only its node could say. Else empty.
     pub reason: String,
@@ -44,6 +46,10 @@ pub enum EventKind {
     Offline,
     /// A node did not renew its lease and was taken for dead. What becomes of its connections is told of each.
     NodeDied,
+    /// The channel has its first member, over all nodes; the client is who came.
+    Occupied,
+    /// The channel has no member any more; the client is who went last. Comes between two `Occupied` of a channel.
+    Vacated,
     /// So many events were trimmed before this group was given them; `None`: all are gone, nobody knows how many. Ask the
     /// broker who is online.
     Missed(Option<u64>),
@@ -60,14 +66,29 @@ impl EventKind {
             EventKind::Online => "online",
             EventKind::Offline => "offline",
             EventKind::NodeDied => "node_died",
+            EventKind::Occupied => "occupied",
+            EventKind::Vacated => "vacated",
             EventKind::Missed(_) => "",
             EventKind::Other(word) => word,
         }
     }
 
     #[cfg(feature = "redis")]
+    fn is_of_channel(&self) -> bool {
+        matches!(self, EventKind::Occupied | EventKind::Vacated)
+    }
+
+    #[cfg(feature = "redis")]
     fn of_word(word: &str) -> Self {
-        let known = [Self::Opened, Self::Ended, Self::Online, Self::Offline, Self::NodeDied];
+        let known = [
+            Self::Opened,
+            Self::Ended,
+            Self::Online,
+            Self::Offline,
+            Self::NodeDied,
+            Self::Occupied,
+            Self::Vacated,
+        ];
         let found = known.into_iter().find(|kind| kind.word() == word);
         found.unwrap_or_else(|| EventKind::Other(word.to_owned()))
     }
@@ -84,6 +105,7 @@ impl Event {
             id,
             kind,
             client: None,
+            channel: None,
             connection: None,
             ticket: None,
             node: String::new(),
@@ -94,7 +116,7 @@ impl Event {
     }
 
     /// The events of one entry of the stream, whose id is that of the last; what cannot be read is left out. `event.lua` writes
-    /// them: `node`, `ms` and `count`, then for each change `word[+word] connection reason` and `client ticket`.
+    /// them: `node`, `ms` and `count`, then for each change `word[+word] connection reason` and `client ticket`, or `client channel`.
     #[cfg(feature = "redis")]
     pub(crate) fn of_entry(id: &str, fields: impl Iterator<Item = (String, String)>) -> Vec<Self> {
         let (mut node, mut ms, mut events) = (String::new(), 0, Vec::new());
@@ -107,13 +129,14 @@ impl Event {
                     let mut about = name.splitn(3, ' ');
                     let mut next = || about.next().unwrap_or_default();
                     let (words, connection, reason) = (next(), next().parse().ok(), next());
-                    let (client, ticket) = value.split_once(' ').unwrap_or((&value, ""));
-                    events.extend(words.split('+').map(|word| Event {
+                    let (client, about) = value.split_once(' ').unwrap_or((&value, ""));
+                    events.extend(words.split('+').map(EventKind::of_word).map(|kind| Event {
                         client: client.parse().ok(),
+                        channel: kind.is_of_channel().then(|| about.to_owned()),
                         connection,
-                        ticket: Ticket::parse(ticket),
+                        ticket: Ticket::parse(about).filter(|_| !kind.is_of_channel()),
                         reason: reason.to_owned(),
-                        ..Event::bare(String::new(), EventKind::of_word(word))
+                        ..Event::bare(String::new(), kind)
                     }));
                 }
             }
@@ -139,23 +162,26 @@ mod tests {
         let fields = [
             ("node", "n1"),
             ("ms", "1700000000000"),
-            ("count", "4"),
+            ("count", "5"),
             ("opened+online 3 ", &*format!("7 {ticket}")),
             ("ended 4 kicked", &*format!("8 {ticket}")),
+            ("vacated  ", r#"8 a {"Item1":1}"#),
             ("thing from later", ""),
         ];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let events = Event::of_entry("1700000000000009-40", fields.into_iter());
         let words: Vec<_> = events.iter().map(|event| event.kind.word()).collect();
-        assert_eq!(words, ["opened", "online", "ended", "thing"]);
+        assert_eq!(words, ["opened", "online", "ended", "vacated", "thing"]);
         let ids: Vec<_> = events.iter().map(|event| &*event.id).collect();
-        assert_eq!((ids[0], ids[3]), ("1700000000000006-37", "1700000000000009-40"));
+        assert_eq!((ids[0], ids[4]), ("1700000000000005-36", "1700000000000009-40"));
         assert!(events.iter().all(|event| event.ms == 1_700_000_000_000 && event.node == "n1"));
         let ended = &events[2];
         assert_eq!((ended.client, ended.connection), (Some(8.into()), Some(4)));
-        assert_eq!((&*ended.reason, ended.n), ("kicked", 1_700_000_000_000_008));
+        assert_eq!((&*ended.reason, ended.n), ("kicked", 1_700_000_000_000_007));
         assert_eq!(ended.ticket.as_ref().unwrap().text(), ticket);
-        assert_eq!((events[3].client, &events[3].ticket), (None, &None));
+        let vacated = (events[3].client, events[3].channel.as_deref(), &events[3].ticket);
+        assert_eq!(vacated, (Some(8.into()), Some(r#"a {"Item1":1}"#), &None));
+        assert_eq!((events[4].client, &events[4].channel, &events[4].ticket), (None, &None, &None));
         assert_eq!(Event::of_entry("", [].into_iter()), []);
     }
 }

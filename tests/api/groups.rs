@@ -107,6 +107,23 @@ fn a_service_goes_on_where_it_was_on_any_node() {
 }
 
 #[test]
+fn a_channel_that_is_occupied_and_vacated_is_told() {
+    let cluster = Cluster::start_with(&EVENTS);
+    let mut reader = Reader::open(cluster.apis[0], "group=billing", None);
+    // Nodes say with each renewal that events are kept; until then they find it out.
+    cluster.expect(1, "PUT /v1/channels/a%20b/clients/7", None, 204);
+    let occupied = reader.next();
+    cluster.expect(2, "DELETE /v1/channels/a%20b/clients/7", None, 204);
+    let vacated = reader.next();
+    assert_eq!((&*occupied.name, &*vacated.name), ("occupied", "vacated"));
+    for said in [&occupied, &vacated] {
+        assert_eq!(said.data["channel"], "a b");
+        assert!(said.data.get("node").is_none() && said.data["n"].as_u64() > Some(0));
+    }
+    assert_eq!(vacated.data["client"], "7");
+}
+
+#[test]
 fn streams_of_a_group_share_its_events() {
     let cluster = Cluster::start_with(&EVENTS);
     let other = Reader::open(cluster.apis[0], "group=other", None);

@@ -77,6 +77,18 @@ macro_rules! event_behaviour {
     };
 }
 
+/// As `event_behaviour!`, also on a Redis on which no script may publish.
+macro_rules! told_event_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        on_each!(
+            $name, $world, $body,
+            memory: memory,
+            #[cfg(feature = "redis")] redis: redis_with_events,
+            #[cfg(feature = "redis")] redis_aside: redis_aside_with_events
+        );
+    };
+}
+
 mod channels;
 mod events;
 mod feed;
@@ -85,6 +97,7 @@ mod helper;
 mod lists;
 mod log;
 mod memory_only;
+mod occupied;
 #[cfg(feature = "redis")]
 mod recorded;
 #[cfg(feature = "redis")]

@@ -65,19 +65,28 @@ impl World {
     /// On a Redis on which no script may publish.
     #[cfg(feature = "redis")]
     pub(crate) fn redis_aside() -> Self {
+        Self::aside(fresh_options())
+    }
+
+    /// The same, with events.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_aside_with_events() -> Self {
+        Self::aside(with_events())
+    }
+
+    #[cfg(feature = "redis")]
+    fn aside(options: imcore::broker::RedisOptions) -> Self {
         use testkit::poor::{Poor, without_publish};
 
         let poor = Poor::start_with(testkit::Redis::shared().port, |_| None, without_publish);
-        World { kind: Kind::Redis { url: poor.url(), options: Box::new(fresh_options()) } }
+        World { kind: Kind::Redis { url: poor.url(), options: Box::new(options) } }
     }
 
     /// With as many events as one process keeps.
     #[cfg(feature = "redis")]
     pub(crate) fn redis_with_events() -> Self {
-        let options = imcore::broker::RedisOptions { events: 1 << 15, ..fresh_options() };
-        World {
-            kind: Kind::Redis { url: testkit::Redis::shared().url(), options: Box::new(options) },
-        }
+        let url = testkit::Redis::shared().url();
+        World { kind: Kind::Redis { url, options: Box::new(with_events()) } }
     }
 
     /// With a log, and sessions of the nodes, without which nothing is logged for them.
@@ -116,6 +125,12 @@ pub(crate) fn serve(server: &testkit::Redis, prefix: &str, node: &str) {
     let mut set = redis::cmd("HSET");
     set.arg(format!("{prefix}_wsSessions")).arg(format!("{node}#0")).arg(format!("0 {node}"));
     set.exec(&mut server.connect()).unwrap();
+}
+
+/// [`fresh_options`], and as many events as one process keeps.
+#[cfg(feature = "redis")]
+pub(crate) fn with_events() -> imcore::broker::RedisOptions {
+    imcore::broker::RedisOptions { events: 1 << 15, ..fresh_options() }
 }
 
 /// Options with a prefix that no other test has.

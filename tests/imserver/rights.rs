@@ -93,8 +93,8 @@ fn the_documented_rights_suffice() {
     two.leave();
     eventually("offline", || im.online_clients().unwrap().is_empty());
     assert!(bus.is_listening());
-    // Four of each client that came and went, and the death of a node.
-    (0..13).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
+    // Four of each client that came and went, a room that had members, and the death of a node.
+    (0..15).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
     end_group(events, &im);
     for server in [&redis, &sentinel] {
         let mut log = redis::cmd("ACL");

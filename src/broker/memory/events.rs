@@ -13,6 +13,7 @@ use ahash::AHashMap;
 use super::queues::Wake;
 use crate::{
     broker::contract::{EventBatch, EventConsumer, EventGroup, EventReader},
+    id::ClientId,
     wire::{Event, EventKind, Ticket},
 };
 
@@ -51,7 +52,7 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// `session` names its node.
+    /// Of a node, or of one of its connections; `session` names it.
     pub(super) fn push(
         &mut self,
         kind: EventKind,
@@ -59,21 +60,32 @@ impl EventLog {
         connection: Option<(u64, &Ticket)>,
         reason: &str,
     ) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let micros = now.as_micros() as u64;
-        self.last = micros.max(self.last + 1);
-        let id = format!("{}-{}", self.last, self.end() + 1);
         let (node, _) = session.rsplit_once('#').unwrap_or((session, ""));
-        self.events.push_back(Event {
+        self.add(Event {
             client: connection.map(|(_, ticket)| ticket.client()),
             connection: connection.map(|(number, _)| number),
             ticket: connection.map(|(_, ticket)| ticket.clone()),
             node: node.to_owned(),
             reason: reason.to_owned(),
-            ms: micros / 1000,
-            n: self.last,
-            ..Event::bare(id, kind)
+            ..Event::bare(String::new(), kind)
         });
+    }
+
+    /// Of a channel, by the client who came or went.
+    pub(super) fn push_of_channel(&mut self, kind: EventKind, client: ClientId, channel: &str) {
+        self.add(Event {
+            client: Some(client),
+            channel: Some(channel.to_owned()),
+            ..Event::bare(String::new(), kind)
+        });
+    }
+
+    fn add(&mut self, event: Event) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let micros = now.as_micros() as u64;
+        self.last = micros.max(self.last + 1);
+        let id = format!("{}-{}", self.last, self.end() + 1);
+        self.events.push_back(Event { id, ms: micros / 1000, n: self.last, ..event });
         let is_old = |event: &Event| event.n + LIFE < micros;
         while self.events.len() > CAPACITY || self.events.front().is_some_and(is_old) {
             self.events.pop_front();

@@ -20,7 +20,12 @@ use super::{
     queues::{EventQueue, NodeQueue, Wake},
     webhooks::WebhookBook,
 };
-use crate::{broker::contract::JoinLimits, id::ClientId, slots::SlotTable, wire::Envelope};
+use crate::{
+    broker::contract::JoinLimits,
+    id::ClientId,
+    slots::SlotTable,
+    wire::{Envelope, EventKind},
+};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -89,8 +94,12 @@ impl State {
 
 impl State {
     pub(super) fn join(&mut self, client: ClientId, channel: &str) {
-        if !self.members.entry(channel.into()).or_default().insert(client) {
+        let members = self.members.entry(channel.into()).or_default();
+        if !members.insert(client) {
             return;
+        }
+        if members.len() == 1 {
+            self.events.push_of_channel(EventKind::Occupied, client, channel);
         }
         self.joined.entry(client).or_default().insert(channel.into());
         self.mark(client);
@@ -126,6 +135,7 @@ impl State {
         }
         if members.is_empty() {
             self.members.remove(channel);
+            self.events.push_of_channel(EventKind::Vacated, client, channel);
         }
         if let Some(channels) = self.joined.get_mut(&client) {
             channels.remove(channel);

@@ -108,6 +108,22 @@ impl Backend {
         Ok(replies.into_iter().flatten().collect())
     }
 
+    /// Runs a script for each item, as [`each`](Self::each), from the cache. `build` adds its arguments.
+    pub(super) fn each_run<T>(
+        &self,
+        script: &'static str,
+        items: &[T],
+        build: impl Fn(&mut Pipeline, &T),
+    ) -> Result<Vec<Value>> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut in_use = self.calls.take(&self.connector)?;
+        let replies = self.cached.run_each(&mut in_use, script, items, build)?;
+        error::check_steps(&self.connector.address, &replies)?;
+        Ok(replies)
+    }
+
     /// Runs a pipeline; the first error among its replies fails it.
     pub(super) fn run(&self, pipeline: &Pipeline) -> Result<Vec<Value>> {
         self.run_on(&self.calls, pipeline)

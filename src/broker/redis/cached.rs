@@ -9,7 +9,7 @@ use std::{
 
 use redis::{Pipeline, Value};
 
-use super::link::{error, pool::InUse, reply};
+use super::link::{PIPELINE, error, pool::InUse, reply};
 use crate::error::Result;
 
 /// Names in Redis's cache, by the address of the text; `None`: it is refused.
@@ -27,10 +27,7 @@ impl Cached {
         let mut known = self.known(text);
         loop {
             let is_fresh = known.is_none();
-            let name = match known.take() {
-                Some(name) => name,
-                None => self.load(in_use, text)?,
-            };
+            let name = self.or_load(known.take(), in_use, text)?;
             let call = name.as_deref().map_or(["EVAL", text], |name| ["EVALSHA", name]);
             let reply = in_use.run_packed(&pack(call), 1)?.pop().unwrap_or(Value::Nil);
             match &reply {
@@ -41,6 +38,64 @@ impl Cached {
                 _ => return Ok(reply),
             }
         }
+    }
+
+    /// Runs a script for each item. `build` adds its arguments; errors of Redis stand among the replies.
+    pub(super) fn run_each<T>(
+        &self,
+        in_use: &mut InUse,
+        text: &'static str,
+        items: &[T],
+        build: impl Fn(&mut Pipeline, &T),
+    ) -> Result<Vec<Value>> {
+        let mut known = self.known(text);
+        let mut left: Vec<_> = (0..items.len()).collect();
+        let mut all = vec![Value::Nil; items.len()];
+        loop {
+            let is_fresh = known.is_none();
+            let name = self.or_load(known.take(), in_use, text)?;
+            let [command, script] =
+                name.as_deref().map_or(["EVAL", text], |name| ["EVALSHA", name]);
+            let pipelines = left.chunks(PIPELINE).map(|chunk| {
+                let mut pipeline = Pipeline::with_capacity(chunk.len());
+                for place in chunk {
+                    build(pipeline.cmd(command).arg(script), &items[*place]);
+                }
+                pipeline
+            });
+            let replies = in_use.run_all(pipelines)?.into_iter().flatten();
+            let refused = |code| {
+                move |reply: &Value| match reply {
+                    Value::ServerError(error) => error.code() == code,
+                    _ => false,
+                }
+            };
+            let [unknown, forbidden] = ["NOSCRIPT", "NOPERM"].map(refused);
+            let mut again = Vec::new();
+            for (place, reply) in left.into_iter().zip(replies) {
+                let is_forbidden = forbidden(&reply) && name.is_some();
+                if is_forbidden || unknown(&reply) && !is_fresh {
+                    again.push(place);
+                    known = is_forbidden.then(|| self.put(text, None));
+                } else {
+                    all[place] = reply;
+                }
+            }
+            if again.is_empty() {
+                return Ok(all);
+            }
+            left = again;
+        }
+    }
+
+    /// Its name, as it is known or by loading it.
+    fn or_load(
+        &self,
+        known: Option<Option<String>>,
+        in_use: &mut InUse,
+        text: &'static str,
+    ) -> Result<Option<String>> {
+        known.map_or_else(|| self.load(in_use, text), Ok)
     }
 
     fn load(&self, in_use: &mut InUse, text: &'static str) -> Result<Option<String>> {

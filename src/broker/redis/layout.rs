@@ -173,7 +173,8 @@ impl Layout {
     }
 
     /// Stream, ours: events that are kept, see `event.lua`. `EventsMissed`, hash: group -> how many were trimmed before it
-    /// was given them; `EventsTeller<group>`, text with a life: who of the group is told so.
+    /// was given them; `EventsTeller<group>`, text with a life: who of the group is told so. `EventsKept`, text with a
+    /// life: how many events nodes keep. `Occupied`, set: channels of which was told that they have members.
     pub(super) fn events_key(&self) -> String {
         format!("{}Events", self.key)
     }

@@ -7,6 +7,7 @@ mod foreign;
 mod keyspace;
 mod log;
 mod notice;
+mod occupied;
 mod oracle;
 mod sentinel;
 mod settings;

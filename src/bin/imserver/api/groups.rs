@@ -231,9 +231,19 @@ fn about(event: &Event) -> Value {
     if event.kind == EventKind::NodeDied {
         return json!({ "id": event.id, "node": event.node, "ms": event.ms, "n": event.n });
     }
+    let client = event.client.map(|client| client.to_string());
+    if let Some(channel) = &event.channel {
+        return json!({
+            "id": event.id,
+            "channel": channel,
+            "client": client,
+            "ms": event.ms,
+            "n": event.n,
+        });
+    }
     json!({
         "id": event.id,
-        "client": event.client.map(|client| client.to_string()),
+        "client": client,
         "connection": event.connection,
         "meta": event.ticket.as_ref().and_then(|ticket| ticket.meta()),
         "node": event.node,

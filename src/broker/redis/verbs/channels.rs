@@ -46,15 +46,14 @@ impl Backend {
     /// without a name is none.
     fn change_memberships(
         &self,
-        script: &str,
+        script: &'static str,
         memberships: &[(ClientId, &str)],
         more: impl Fn(&mut Pipeline),
     ) -> Result<Vec<Value>> {
         let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
         let layout = &self.layout;
-        let replies = self.each(&named, |pipeline, (client, channel)| {
-            pipeline.cmd("EVAL").arg(script).arg(3);
-            pipeline.arg(layout.channel_key(channel)).arg(layout.client_key(*client));
+        let replies = self.each_run(script, &named, |pipeline, (client, channel)| {
+            pipeline.arg(3).arg(layout.channel_key(channel)).arg(layout.client_key(*client));
             pipeline.arg(layout.channel_list_key()).arg(client.to_string()).arg(*channel);
             pipeline.arg(layout.prefix());
             more(pipeline);
@@ -109,8 +108,8 @@ impl Backend {
         // Fields that are no ids go too, so they are kept as bytes.
         let members = self.fields(&layout.channel_key(channel))?;
         let chunks: Vec<_> = members.chunks(CLEAR_CHUNK).collect();
-        let replies = self.each(&chunks, |pipeline, members| {
-            pipeline.cmd("EVAL").arg(&*scripts::CLEAR).arg(3).arg(layout.channel_key(channel));
+        let replies = self.each_run(&scripts::CLEAR, &chunks, |pipeline, members| {
+            pipeline.arg(3).arg(layout.channel_key(channel));
             pipeline.arg(layout.online_key()).arg(layout.channel_list_key());
             pipeline.arg(layout.prefix()).arg(channel);
             members.iter().for_each(|member| {

@@ -217,7 +217,10 @@ impl Backend {
     /// Ends some memberships that are overdue; whether there are more.
     pub(crate) fn leave_overdue(&self) -> Result<bool> {
         let script = self.eventful(&scripts::OVERDUE)?;
-        let more = self.one(|pipeline| self.presence_script(pipeline, script))?;
+        let more = self.one(|pipeline| {
+            self.presence_script(pipeline, script);
+            pipeline.arg(self.options.events);
+        })?;
         // Whatever a process has left untold that is no more is told by this.
         self.tell_untold()?;
         Ok(reply::number(more) == 1)
@@ -228,6 +231,7 @@ impl Backend {
         let script = self.eventful(&scripts::REJOIN)?;
         let done = self.one(|pipeline| {
             self.presence_script(pipeline, script);
+            pipeline.arg(self.options.events);
             chunk.iter().for_each(|client| {
                 pipeline.arg(client.to_string());
             });

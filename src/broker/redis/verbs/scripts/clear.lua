@@ -9,7 +9,9 @@ for i = 3, #ARGV do
     if redis.call('HINCRBY', KEYS[3], ARGV[2], -1) <= 0 then
       redis.call('HDEL', KEYS[3], ARGV[2])
     end
+    went(ARGV[i], ARGV[2])
     changed(ARGV[i])
   end
 end
+append_events()
 return untold and 2 or 1

@@ -4,6 +4,8 @@
 -- there are, then for each change its words, connection and reason, and `client ticket`. Numbers are microseconds of Redis's
 -- clock, or the one after the last if that is more: they grow also over a loss of all data. Serials count the events of
 -- this stream: by them readers see what was trimmed, or refused. The id of an entry is `number-serial` of its last event.
+--
+-- How many are kept nodes know. They say so in `EventsKept`, as long as they are there, for helpers, who do not.
 
 -- Microseconds for which an event is kept.
 local EVENT_LIFE = 86400000000
@@ -11,7 +13,7 @@ local event_key, event_head = P .. 'Events', P .. 'EventsHead'
 -- Whole numbers are written faster, where they are wide enough.
 local event_form = string.format('%d', 2 ^ 52) == '4503599627370496' and '%d' or '%.0f'
 local event_id_form = event_form .. '-' .. event_form
-local events_kept, entry, entry_size, entry_events = 0, nil, 0, 0
+local events_kept, entry, entry_size, entry_events = nil, nil, 0, 0
 
 local function append_events()
   if entry_events == 0 then return end
@@ -40,7 +42,7 @@ local function append_events()
   entry_events = 0
 end
 
--- From here on at most so many are kept, none if 0, and they are of this session's node.
+-- From here on at most so many are kept, none if 0, and they are of this session's node, or of none.
 local function keep_events(limit, session)
   append_events()
   events_kept = limit
@@ -48,9 +50,17 @@ local function keep_events(limit, session)
   entry_size = #entry
 end
 
+local function are_kept()
+  if not events_kept then
+    local kept = redis.pcall('GET', P .. 'EventsKept')
+    keep_events(type(kept) == 'string' and tonumber(kept) or 0, '')
+  end
+  return events_kept > 0
+end
+
 -- One change, which may be `also` a second event; `about` is `client ticket`.
 local function event(what, also, connection, reason, about)
-  if events_kept == 0 then return end
+  if not are_kept() then return end
   if also then
     entry_events = entry_events + 2
     entry[entry_size + 1] = what .. '+' .. also .. ' ' .. connection .. ' ' .. reason

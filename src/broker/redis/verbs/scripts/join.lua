@@ -12,6 +12,8 @@ end
 if redis.call('HSETNX', KEYS[1], id, '0') == 1 then
   redis.call('HSET', KEYS[2], chan, '0')
   redis.call('HINCRBY', KEYS[3], chan, 1)
+  came(id, chan)
+  append_events()
   changed(id)
 end
 if (tonumber(redis.call('HGET', P .. 'Online', id) or '') or 0) <= 0 then

@@ -5,6 +5,8 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
   if redis.call('HINCRBY', KEYS[3], ARGV[2], -1) <= 0 then
     redis.call('HDEL', KEYS[3], ARGV[2])
   end
+  went(ARGV[1], ARGV[2])
+  append_events()
   changed(ARGV[1])
 end
 redis.call('HDEL', P .. 'Left' .. ARGV[1], ARGV[2])

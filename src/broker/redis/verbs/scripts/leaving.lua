@@ -36,9 +36,9 @@ end
 -- The original's leave, but for the client's own hash.
 local function leave(client, channel)
   budget = budget - 1
-  if redis.call('HDEL', P .. 'Chan' .. channel, client) == 1
-      and redis.call('HINCRBY', P .. 'ListChan', channel, -1) <= 0 then
-    redis.call('HDEL', P .. 'ListChan', channel)
+  if redis.call('HDEL', P .. 'Chan' .. channel, client) == 1 then
+    if redis.call('HINCRBY', P .. 'ListChan', channel, -1) <= 0 then redis.call('HDEL', P .. 'ListChan', channel) end
+    went(client, channel)
   end
 end
 

@@ -27,14 +27,17 @@ pub(super) struct Texts {
     pub(super) sets_aside: String,
 }
 
+/// What tells events.
+const EVENT: [&str; 3] =
+    [include_str!("trim.lua"), include_str!("event.lua"), include_str!("occupied.lua")];
+
 macro_rules! eventful {
     ($name:ident, $file:literal) => {
         pub(super) static $name: LazyLock<Eventful> = LazyLock::new(|| {
             let own = include_str!(concat!($file, ".lua"));
             let run = ["local function run()", own, "end", include_str!("run_event.lua")];
-            let event = [include_str!("trim.lua"), include_str!("event.lua")];
             let kinds: [(&[&str], &[&str]); 2] =
-                [(&[include_str!("no_event.lua")], &[own]), (&event, &run)];
+                [(&[include_str!("no_event.lua")], &[own]), (&EVENT, &run)];
             kinds.map(|(event, run)| {
                 let common = [include_str!("clock.lua"), include_str!("leaving.lua")];
                 let of = |tell: &[&str]| {
@@ -64,11 +67,21 @@ macro_rules! telling {
     };
 }
 
+/// A script of helpers that changes memberships; it asks itself whether events are kept.
+macro_rules! membership {
+    ($name:ident, P = $prefix:literal, $file:literal) => {
+        pub(super) static $name: LazyLock<String> = LazyLock::new(|| {
+            let prefix = [concat!("local P = ARGV[", $prefix, "]"), include_str!("changed.lua")];
+            let own = [include_str!(concat!($file, ".lua"))];
+            compact(&[&prefix[..], &EVENT, &own].concat())
+        });
+    };
+}
+
 script!(ADOPT, P = 1, "adopt");
 script!(APPEND, P = 1, "trim", "settle", "append");
 script!(BEGIN, "begin");
 script!(CLAIM, "claim");
-script!(CLEAR, P = 1, "changed", "clear");
 script!(COMPLETE, "complete");
 script!(END, "end");
 script!(END_LAPSED, P = 4, "trim", "event", "end_lapsed");
@@ -79,9 +92,7 @@ script!(EVENTS_GROUPS, P = 1, "events_groups");
 script!(EVENTS_LEAVE, P = 1, "events_leave");
 script!(EVENTS_READ, P = 1, "events_read");
 script!(FIND, "find");
-script!(JOIN, P = 3, "changed", "join");
 script!(LAPSED, "lapsed");
-script!(LEAVE, P = 3, "changed", "leave");
 script!(RENEW, "renew");
 script!(TAKING, P = 1, "clock", "taking");
 script!(VOID, P = 1, "clock", "void");
@@ -92,6 +103,10 @@ eventful!(OVERDUE, "overdue");
 eventful!(REAP, "reap");
 eventful!(REJOIN, "rejoin");
 eventful!(REPORT, "report");
+
+membership!(CLEAR, P = 1, "clear");
+membership!(JOIN, P = 3, "join");
+membership!(LEAVE, P = 3, "leave");
 
 telling!(SLOTS, "slots");
 

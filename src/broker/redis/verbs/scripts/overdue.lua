@@ -1,9 +1,11 @@
--- ARGV: prefix. Ends memberships whose time has come. Returns 1 if there are more.
+-- ARGV: prefix, events to keep. Ends memberships whose time has come. Returns 1 if there are more.
 --
 -- `Leaving` holds until when a client may come: by the clock above, or 0 for what was too much for one
 -- run, -1 for the same of a client whose node was taken for dead.
 -- `Absent` holds the life of memberships of clients that were not online when they were joined; it begins
 -- here, unless an earlier end is known.
+keep_events(tonumber(ARGV[2]), '')
+look_at_channels(250)
 local absent = redis.call('HRANDFIELD', P .. 'Absent', 100, 'WITHVALUES')
 for i = 1, #absent, 2 do
   if not is_online(absent[i]) then
