@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -15,14 +15,27 @@ use std::{
 const RECHECK_ABSENT: Duration = Duration::from_secs(1);
 const RECHECK_SERVED: Duration = Duration::from_secs(60);
 
+/// How long a node that has served its name may have no session until the name is taken for another's: a Redis that was
+/// emptied has none until its nodes stand again, and what is sent meanwhile belongs into the log all the same.
+const RETURN: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 pub(super) struct Appending {
-    /// Node -> whether it is of this library, and when that was found.
-    served: Mutex<HashMap<String, (bool, Instant)>>,
+    nodes: Mutex<HashMap<String, Found>>,
     /// How often the log was refused, and up to which of them the log knows of it.
     refused: AtomicU64,
     noted: AtomicU64,
     logged: Mutex<Logged>,
+}
+
+/// What is known of a node.
+struct Found {
+    /// Whether it is of this library.
+    is_served: bool,
+    /// When it was looked for.
+    at: Instant,
+    /// Since when it is missing, although it serves.
+    missing: Option<Instant>,
 }
 
 /// What was logged last, and where.
@@ -37,10 +50,13 @@ struct Logged {
 }
 
 impl Appending {
+    fn nodes(&self) -> MutexGuard<'_, HashMap<String, Found>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a node of this library serves `node`; it was [found out](Self::found) before.
     pub(super) fn is_served(&self, node: &str) -> bool {
-        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.get(node).is_some_and(|(is, _)| *is)
+        self.nodes().get(node).is_some_and(|found| found.is_served)
     }
 
     /// Those of `nodes` of which that must be found out, again or for the first time. Others who ask meanwhile go on
@@ -50,18 +66,19 @@ impl Appending {
         nodes: impl Iterator<Item = &'a str>,
         now: Instant,
     ) -> Vec<&'a str> {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.nodes();
         let mut stale = Vec::new();
         let mut last = "";
         for node in nodes {
             if std::mem::replace(&mut last, node) == node || stale.contains(&node) {
                 continue;
             }
-            match served.get_mut(node) {
-                Some((is, at)) => {
-                    let life = if *is { RECHECK_SERVED } else { RECHECK_ABSENT };
-                    if now >= *at + life {
-                        *at = now;
+            match known.get_mut(node) {
+                Some(found) => {
+                    let is_sure = found.is_served && found.missing.is_none();
+                    let life = if is_sure { RECHECK_SERVED } else { RECHECK_ABSENT };
+                    if now >= found.at + life {
+                        found.at = now;
                         stale.push(node);
                     }
                 }
@@ -71,11 +88,19 @@ impl Appending {
         stale
     }
 
-    /// Whether `node` is served; true if that it is not is news.
-    pub(super) fn found(&self, node: &str, is: bool, now: Instant) -> bool {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = served.insert(node.to_owned(), (is, now));
-        !is && before.is_none_or(|(was, _)| was)
+    /// Whether `node` has a session; true if it is news that nothing of this library serves it.
+    pub(super) fn found(&self, node: &str, has_session: bool, now: Instant) -> bool {
+        let mut known = self.nodes();
+        let before = known.get(node);
+        let served = before.filter(|before| before.is_served);
+        let missing = match served {
+            Some(before) if !has_session => before.missing.or(Some(now)),
+            _ => None,
+        };
+        let is_served = has_session || missing.is_some_and(|since| now < since + RETURN);
+        let is_news = !is_served && before.is_none_or(|before| before.is_served);
+        known.insert(node.to_owned(), Found { is_served, at: now, missing });
+        is_news
     }
 
     /// Up to which number something was logged with a server that came before that of `term`; 0 if nothing was.
@@ -137,7 +162,21 @@ mod tests {
         assert!(stale(1001).is_empty(), "one looks for all");
         assert!(!appending.found("b", false, now), "that was said");
         assert_eq!(stale(60_000), ["a", "b"]);
-        assert!(appending.found("a", false, now));
+    }
+
+    #[test]
+    fn who_has_served_may_be_missing_for_a_while() {
+        let (appending, now) = (Appending::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        appending.found("a", true, now);
+        assert!(!appending.found("a", false, after(60)) && appending.is_served("a"));
+        assert_eq!(appending.stale(["a"].into_iter(), after(61)), ["a"], "it is looked for soon");
+        assert!(!appending.found("a", true, after(61)));
+        assert!(!appending.found("a", false, after(130)), "each time anew");
+        assert!(!appending.found("a", false, after(139)) && appending.is_served("a"));
+        assert!(appending.found("a", false, after(140)), "now that is news");
+        assert!(!appending.is_served("a"));
+        assert!(!appending.found("a", true, after(200)) && appending.is_served("a"));
     }
 
     #[test]

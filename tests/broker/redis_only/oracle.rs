@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use imcore::broker::{Bus, Envelope, FeedEvent, RedisBroker, RedisOptions};
@@ -24,6 +24,9 @@ use crate::{
     log::OTHER,
     world::{fresh_options, id, serve},
 };
+
+/// Longer than anything here can take on the busiest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every fourth goes to all.
 fn message(number: usize) -> Envelope {
@@ -69,8 +72,9 @@ impl Account {
                     place.is_none() && self.told.last().is_some_and(|told| message < *told);
                 assert!(
                     self.heard.len() == 1 || message > self.last || is_late,
-                    "{message} after {}",
-                    self.last
+                    "{message} (numbered {place:?}) after {}; told at {:?}, {begun} begun",
+                    self.last,
+                    self.told
                 );
                 self.last = self.last.max(message);
                 if let Some(place) = place {
@@ -188,9 +192,19 @@ impl Listening {
         }
     }
 
-    fn until(&mut self, mut done: impl FnMut(&Account) -> bool) {
+    /// Hears until it is so; fails if that takes much longer than anything here can.
+    fn until(&mut self, what: &str, mut done: impl FnMut(&Account) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
         while !done(&self.account) {
             self.step();
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {what}: {} begun, {} heard, the last {}, told at {:?}",
+                self.begun.load(Ordering::SeqCst),
+                self.account.heard.len(),
+                self.account.last,
+                self.account.told
+            );
         }
     }
 }
@@ -228,31 +242,33 @@ fn run(
     let (begun, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let (node, account) = (Node::quiet(listener), Account::default());
     let mut listening = Listening { node, account, begun: Arc::clone(&begun) };
-    listening.until(|account| !account.told.is_empty());
+    listening.until("the log", |account| !account.told.is_empty());
     let sending = thread::spawn({
         let (begun, over) = (Arc::clone(&begun), Arc::clone(&over));
         move || send(&sender, &begun, &over)
     });
+    // The sender knows by then that the nodes stand: what it sent before, no log would have.
+    listening.until("the first", |account| !account.heard.is_empty());
     for _ in 0..15 {
         let before = begun.load(Ordering::SeqCst);
         scene.fault(&mut random);
         let sends = random.below(80);
+        let deadline = Instant::now() + PATIENCE;
         while begun.load(Ordering::SeqCst) < before + sends {
+            assert!(Instant::now() < deadline, "the sender hangs, {} begun", before + sends);
             thread::yield_now();
         }
         scene.heal();
         // Hears some, or much, or waits until all is well again.
         let heard = listening.account.heard.len() + random.below(120);
-        listening.until(|account| account.heard.len() >= heard);
+        listening.until("some more", |account| account.heard.len() >= heard);
     }
     over.store(true, Ordering::SeqCst);
     let sure = sending.join().unwrap();
     let last = *sure.last().unwrap();
-    listening.until(|account| account.last >= last);
+    listening.until("the last", |account| account.last >= last);
     // Until it has compared what it heard with what is there.
     let before = scene.probes();
-    while scene.probes() < before + 4 {
-        listening.step();
-    }
+    listening.until("four looks at the log", |_| scene.probes() >= before + 4);
     (begun.load(Ordering::SeqCst), sure, listening.account)
 }
