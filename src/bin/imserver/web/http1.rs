@@ -186,11 +186,28 @@ impl<'a, S: Site> Http1Connection<'a, S> {
                     }
                     self.until = Instant::now() + self.limits.answer;
                     self.write(&piece)?;
+                    // What the next piece takes from somewhere is for somebody who is there.
+                    if self.is_left()? {
+                        break;
+                    }
                 }
                 Ok(())
             }
             _ => self.write(&bytes),
         }
+    }
+
+    /// Whether the peer has ended its side.
+    fn is_left(&self) -> io::Result<bool> {
+        self.stream.set_nonblocking(true)?;
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false)?;
+        Ok(match seen {
+            Ok(count) => count == 0,
+            Err(error) => {
+                !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+            }
+        })
     }
 
     /// Says that no more comes, and waits a moment for the peer to have read it.

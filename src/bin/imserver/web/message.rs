@@ -89,7 +89,7 @@ pub(crate) enum Body {
     Whole(Vec<u8>),
     /// Pieces that are sent as they come; the connection ends with the last. The thread of the
     /// connection waits in `next`, which should give something every now and then, if only an empty piece:
-    /// sending finds out that the peer is gone, and between pieces a stop ends the stream.
+    /// between pieces a stop ends the stream, and a peer that has ended its side.
     Stream(Box<dyn Iterator<Item = Vec<u8>> + Send>),
 }
 

@@ -23,6 +23,8 @@ const LARGE: usize = 32 << 20;
 struct Mirror {
     limits: Limits,
     answered: AtomicUsize,
+    /// Of those streams that have no end by themselves.
+    streams: Arc<()>,
 }
 
 impl Site for Mirror {
@@ -45,6 +47,16 @@ impl Site for Mirror {
             let body = Body::Stream(Box::new(pieces));
             return Response { body, ..Response::new(200, "text/plain", "") };
         }
+        if request.path == "/endless" {
+            let stream = Arc::clone(&self.streams);
+            let pieces = std::iter::repeat_with(move || {
+                thread::sleep(Duration::from_millis(1));
+                let _ = &stream;
+                Vec::new()
+            });
+            let body = Body::Stream(Box::new(pieces));
+            return Response { body, ..Response::new(200, "text/plain", "") };
+        }
         if request.path == "/large" {
             return Response::new(200, "text/plain", vec![b'x'; LARGE]);
         }
@@ -57,7 +69,7 @@ fn serve(change: impl FnOnce(&mut Limits)) -> (SocketAddr, Arc<Mirror>) {
     let mut limits =
         Limits { connections: 4, head: 512, body: 16, request: LONG, answer: LONG, idle: LONG };
     change(&mut limits);
-    let site = Arc::new(Mirror { limits, answered: AtomicUsize::new(0) });
+    let site = Arc::new(Mirror { limits, answered: AtomicUsize::new(0), streams: Arc::default() });
     let listener = Listener::bind("test", ([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
     listener.serve(Arc::clone(&site)).unwrap();
@@ -155,6 +167,16 @@ fn without_keep_alive_and_idle_connections() {
     let mut stream = connect(address);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert!(rest(stream).ends_with("GET / "));
+}
+
+#[test]
+fn a_stream_ends_when_its_peer_does_though_nothing_is_sent() {
+    let (address, site) = serve(|_| {});
+    let mut stream = connect(address);
+    stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    testkit::eventually("it streams", || Arc::strong_count(&site.streams) == 2);
+    drop(stream);
+    testkit::eventually("the stream has ended", || Arc::strong_count(&site.streams) == 1);
 }
 
 #[test]
