@@ -14,6 +14,7 @@ mod idempotency;
 mod ids;
 mod mistakes;
 mod operations;
+mod readers;
 mod slots;
 mod stopping;
 mod transport;
