@@ -124,6 +124,41 @@ fn a_channel_that_is_occupied_and_vacated_is_told() {
 }
 
 #[test]
+fn what_a_dead_reader_has_not_acknowledged_another_takes_over() {
+    let cluster = Cluster::start_with(&EVENTS);
+    let mut dead = Reader::open(cluster.apis[0], "group=billing", None);
+    cluster.connect(1).leave();
+    let told: Vec<_> = (0..4).map(|_| dead.next()).collect();
+    acknowledge(&cluster, 1, &told[..1]);
+    drop(dead);
+    let mut other = Reader::open(cluster.apis[2], "group=billing", None);
+    assert_eq!(group(&cluster)["unacknowledged"], 3, "they are the dead one's");
+    // The 30 s that they are kept for it, gone by at Redis.
+    let mut redis = cluster.redis.connect();
+    let command = |words: &str| {
+        let mut command = redis::cmd(words.split(' ').next().unwrap());
+        for word in words.split(' ').skip(1) {
+            command.arg(word);
+        }
+        command
+    };
+    let pending: Vec<(String, String, u64, u64)> =
+        command("XPENDING im_v2_wsEvents billing - + 10").query(&mut redis).unwrap();
+    for (id, reader, ..) in &pending {
+        let claim = format!("XCLAIM im_v2_wsEvents billing {reader} 0 {id} IDLE 30000 JUSTID");
+        command(&claim).exec(&mut redis).unwrap();
+    }
+    let again: Vec<_> = (0..3).map(|_| other.next()).collect();
+    let id = |said: &Said| said.data["id"].clone();
+    assert_eq!(
+        again.iter().map(id).collect::<Vec<_>>(),
+        told[1..].iter().map(id).collect::<Vec<_>>()
+    );
+    acknowledge(&cluster, 0, &again);
+    assert_eq!(group(&cluster)["unacknowledged"], 0);
+}
+
+#[test]
 fn streams_of_a_group_share_its_events() {
     let cluster = Cluster::start_with(&EVENTS);
     let other = Reader::open(cluster.apis[0], "group=other", None);
