@@ -11,7 +11,7 @@ use imcore::{
         Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup, EventReader,
         EventSubscription, Events, FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker,
         PresenceChange, Requests, Session, SlotChange, Slots, Subscription, TakenTicket, Telling,
-        Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
+        Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -119,6 +119,10 @@ impl NodeBroker for OpenDoor {
 
     fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
         self.0.tell(node, telling)
+    }
+
+    fn tell_undelivered(&self, node: &str, undelivered: &[Undelivered<'_>]) -> Result<()> {
+        self.0.tell_undelivered(node, undelivered)
     }
 
     fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {

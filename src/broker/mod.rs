@@ -19,7 +19,7 @@ pub use contract::{
     Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer, EventGroup,
     EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
     FormerConnection, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, PresenceEvent, Requests,
-    Session, Slots, Subscription, TakenTicket, Telling, Watchlist, WebhookState, WebhookTurn,
-    Webhooks,
+    Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
+    WebhookTurn, Webhooks,
 };
 pub use memory::MemoryBroker;

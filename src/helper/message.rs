@@ -105,8 +105,8 @@ impl Message {
         self
     }
 
-    /// The sender's name for the message, 1 to 128 bytes, which its receipts repeat. Yours to choose, or a
-    /// [fresh one](Self::fresh_id). Default none.
+    /// The sender's name for the message, 1 to 128 bytes, which its receipts repeat, and events that tell
+    /// [who has not got it](crate::EventKind::Undelivered). Yours to choose, or a [fresh one](Self::fresh_id). Default none.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

@@ -22,9 +22,12 @@ pub struct Event {
     pub connection: Option<u64>,
     /// The ticket of the connection, with what the business noted when it issued the address.
     pub ticket: Option<Ticket>,
+    /// The id of the message that was not delivered.
+    pub message: Option<String>,
     /// Name of the node; empty if it is of none.
     pub node: String,
-    /// Why a connection ended, in one word, as in metrics and logs; `node_gone` if only its node could say. Else empty.
+    /// Why a connection ended, in one word, as in metrics and logs; `node_gone` if only its node could say. Why a message was
+    /// not delivered, as in receipts: `offline` or `expired`. Else empty.
     pub reason: String,
     /// When, in milliseconds since 1970, by the clock of the broker.
     pub ms: u64,
@@ -50,6 +53,8 @@ pub enum EventKind {
     Occupied,
     /// The channel has no member any more; the client is who went last. Comes between two `Occupied` of a channel.
     Vacated,
+    /// A message that has an id did not reach the client, where the setting `undelivered` of nodes says so.
+    Undelivered,
     /// So many events were trimmed before this group was given them; `None`: all are gone, nobody knows how many. Ask the
     /// broker who is online.
     Missed(Option<u64>),
@@ -68,6 +73,7 @@ impl EventKind {
             EventKind::NodeDied => "node_died",
             EventKind::Occupied => "occupied",
             EventKind::Vacated => "vacated",
+            EventKind::Undelivered => "undelivered",
             EventKind::Missed(_) => "",
             EventKind::Other(word) => word,
         }
@@ -88,6 +94,7 @@ impl EventKind {
             Self::NodeDied,
             Self::Occupied,
             Self::Vacated,
+            Self::Undelivered,
         ];
         let found = known.into_iter().find(|kind| kind.word() == word);
         found.unwrap_or_else(|| EventKind::Other(word.to_owned()))
@@ -108,6 +115,7 @@ impl Event {
             channel: None,
             connection: None,
             ticket: None,
+            message: None,
             node: String::new(),
             reason: String::new(),
             ms: 0,
@@ -116,7 +124,8 @@ impl Event {
     }
 
     /// The events of one entry of the stream, whose id is that of the last; what cannot be read is left out. `event.lua` writes
-    /// them: `node`, `ms` and `count`, then for each change `word[+word] connection reason` and `client ticket`, or `client channel`.
+    /// them: `node`, `ms` and `count`, then for each change `word[+word] connection reason` and `client ticket`, or `client channel`, or
+    /// `client message`.
     #[cfg(feature = "redis")]
     pub(crate) fn of_entry(id: &str, fields: impl Iterator<Item = (String, String)>) -> Vec<Self> {
         let (mut node, mut ms, mut events) = (String::new(), 0, Vec::new());
@@ -134,7 +143,8 @@ impl Event {
                         client: client.parse().ok(),
                         channel: kind.is_of_channel().then(|| about.to_owned()),
                         connection,
-                        ticket: Ticket::parse(about).filter(|_| !kind.is_of_channel()),
+                        message: (kind == EventKind::Undelivered).then(|| about.to_owned()),
+                        ticket: connection.and_then(|_| Ticket::parse(about)),
                         reason: reason.to_owned(),
                         ..Event::bare(String::new(), kind)
                     }));

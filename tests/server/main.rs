@@ -67,4 +67,5 @@ mod stage;
 #[cfg(feature = "tls")]
 mod tls;
 mod tokens;
+mod undelivered;
 mod world;

@@ -183,6 +183,6 @@ pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
     use imcore::broker::{RedisBroker, RedisOptions};
 
     let url = testkit::Redis::shared().url();
-    let options = RedisOptions { prefix: prefix.into(), ..RedisOptions::default() };
+    let options = RedisOptions { prefix: prefix.into(), events: 10_000, ..Default::default() };
     Arc::new(RedisBroker::open(&url, options).unwrap())
 }

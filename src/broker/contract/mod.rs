@@ -23,6 +23,7 @@ pub use self::{
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
     node::{
         Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
+        Undelivered,
     },
     requests::Requests,
     slots::Slots,

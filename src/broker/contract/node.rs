@@ -117,6 +117,9 @@ pub trait NodeBroker: Send + Sync {
     /// out, nor has one that arrives late, behind its repetition or a later one.
     fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()>;
 
+    /// Has it kept as events that these messages did not reach clients of `node`; of no effect where no events are kept.
+    fn tell_undelivered(&self, node: &str, undelivered: &[Undelivered<'_>]) -> Result<()>;
+
     /// What was [settled](NodeBroker::tell), for a node that reads the messages once more.
     fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>>;
 
@@ -142,6 +145,17 @@ pub struct Telling<'a> {
     pub receipts: &'a [(&'a str, Envelope)],
     /// Numbers in the log of the messages that they tell of, and receivers of these.
     pub settled: &'a [(u64, ClientId)],
+}
+
+/// A message that did not reach one of its receivers.
+#[derive(Debug, Clone, Copy)]
+pub struct Undelivered<'a> {
+    /// The receiver.
+    pub client: ClientId,
+    /// The id that its sender gave it.
+    pub id: &'a str,
+    /// Why, in the word of a receipt: `offline` or `expired`.
+    pub reason: &'a str,
 }
 
 /// A ticket that was [taken](NodeBroker::take_tickets).

@@ -12,7 +12,7 @@ use ahash::AHashMap;
 
 use super::queues::Wake;
 use crate::{
-    broker::contract::{EventBatch, EventConsumer, EventGroup, EventReader},
+    broker::contract::{EventBatch, EventConsumer, EventGroup, EventReader, Undelivered},
     id::ClientId,
     wire::{Event, EventKind, Ticket},
 };
@@ -77,6 +77,16 @@ impl EventLog {
             client: Some(client),
             channel: Some(channel.to_owned()),
             ..Event::bare(String::new(), kind)
+        });
+    }
+
+    pub(super) fn push_undelivered(&mut self, node: &str, undelivered: &Undelivered<'_>) {
+        self.add(Event {
+            client: Some(undelivered.client),
+            message: Some(undelivered.id.to_owned()),
+            node: node.to_owned(),
+            reason: undelivered.reason.to_owned(),
+            ..Event::bare(String::new(), EventKind::Undelivered)
         });
     }
 

@@ -28,8 +28,8 @@ use state::State;
 use super::contract::{
     Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
     Events, FeedStart, Former, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests,
-    Session, Slots, Subscription, TakenTicket, Telling, Watchlist, WebhookState, WebhookTurn,
-    Webhooks, sealed::Sealed,
+    Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
+    WebhookTurn, Webhooks, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -212,6 +212,12 @@ impl NodeBroker for MemoryBroker {
         // All or nothing, so that there is never something to be repeated that was done.
         self.publish(telling.receipts)?;
         self.backend.lock().log.settle(node, telling.settled);
+        Ok(())
+    }
+
+    fn tell_undelivered(&self, node: &str, undelivered: &[Undelivered<'_>]) -> Result<()> {
+        let mut state = self.backend.lock();
+        undelivered.iter().for_each(|missed| state.events.push_undelivered(node, missed));
         Ok(())
     }
 

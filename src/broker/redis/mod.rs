@@ -19,8 +19,8 @@ use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
     Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
     Events, FeedStart, Former, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session,
-    Slots, Subscription, TakenTicket, Telling, Watchlist, WebhookState, WebhookTurn, Webhooks,
-    sealed::Sealed,
+    Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn,
+    Webhooks, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -155,6 +155,10 @@ impl NodeBroker for RedisBroker {
 
     fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
         self.backend.tell(node, telling)
+    }
+
+    fn tell_undelivered(&self, node: &str, undelivered: &[Undelivered<'_>]) -> Result<()> {
+        self.backend.tell_undelivered(node, undelivered)
     }
 
     fn settled(&self, node: &str) -> Result<HashSet<(u64, ClientId)>> {

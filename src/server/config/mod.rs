@@ -78,6 +78,9 @@ pub struct ServerConfig {
     /// given to it, and receipts say that it was offline. Not over a restart of the node. Default 0, at most 24 h, exact to
     /// 2 s.
     pub grace: Duration,
+    /// Tell the business, by an [event that is kept](crate::EventKind::Undelivered), which messages that have an id did not
+    /// reach a client. Default false.
+    pub undelivered: bool,
     /// Bounds on what peers may do and take.
     pub limits: Limits,
 }
@@ -100,6 +103,7 @@ impl Default for ServerConfig {
             echo: false,
             keep: Duration::from_secs(60),
             grace: Duration::ZERO,
+            undelivered: false,
             limits: Limits::default(),
         }
     }

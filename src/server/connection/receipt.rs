@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    broker::Undelivered,
     id::ClientId,
     wire::{Envelope, ReceiptStatus, ReceiptText},
 };
@@ -27,6 +28,10 @@ const QUEUE_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Inquiry {
     sender: ClientId,
+    /// Whether the sender is told; else only the business, if it is undelivered.
+    has_receipts: bool,
+    /// Its id, if the business is told who has not got it.
+    named: Option<Box<str>>,
     text: ReceiptText,
     /// Whether it wants to be told when a receiver says that it has it, rather than when it is written.
     acknowledge: bool,
@@ -43,7 +48,13 @@ impl Inquiry {
         acknowledge: bool,
         number: Option<u64>,
     ) -> Self {
-        Inquiry { sender, text, acknowledge, number, waiting: AtomicUsize::new(0) }
+        let (has_receipts, named, waiting) = (true, None, AtomicUsize::new(0));
+        Inquiry { sender, has_receipts, named, text, acknowledge, number, waiting }
+    }
+
+    /// The business is told who has not got this message, by its id; the sender only if it `has_receipts`.
+    pub(crate) fn named(self, id: &str, has_receipts: bool) -> Self {
+        Inquiry { named: Some(id.into()), has_receipts, ..self }
     }
 }
 
@@ -115,6 +126,18 @@ impl Notice {
     /// The receiver has no connection here.
     pub(crate) fn offline(inquiry: &Arc<Inquiry>, receiver: ClientId) -> Self {
         Notice { inquiry: Arc::clone(inquiry), receiver, status: ReceiptStatus::Offline }
+    }
+
+    /// Whether the sender is to be told.
+    pub(crate) fn is_receipt(&self) -> bool {
+        self.inquiry.has_receipts
+    }
+
+    /// That the message did not reach its receiver, if the business is to be told.
+    pub(crate) fn undelivered(&self) -> Option<Undelivered<'_>> {
+        let is_lost = matches!(self.status, ReceiptStatus::Offline | ReceiptStatus::Expired);
+        let id = self.inquiry.named.as_deref().filter(|_| is_lost)?;
+        Some(Undelivered { client: self.receiver, id, reason: self.status.label() })
     }
 
     /// Who is to be told.

@@ -244,7 +244,12 @@ impl<S: Socket> Reactor<S> {
     /// Tells the sender of a message what became of it.
     fn publish(&self, notice: Notice) {
         let counters = &self.parts.counters;
-        counters.receipt(notice.status());
+        if notice.is_receipt() {
+            counters.receipt(notice.status());
+        } else if notice.undelivered().is_none() && notice.settles().is_none() {
+            // It got there: nobody is told.
+            return;
+        }
         match self.parts.publisher.push(notice) {
             true => add(&counters.receipts_queued, 1),
             false => {

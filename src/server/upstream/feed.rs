@@ -258,6 +258,31 @@ impl Feed {
         self.reactors.all().iter().try_for_each(|door| door.push(command()).map_err(|_| Ended))
     }
 
+    /// Who wants to be told what becomes of a message to clients, if anybody does.
+    fn inquiry(
+        &self,
+        sender: ClientId,
+        content: &str,
+        receipt: bool,
+        id: Option<&str>,
+        acknowledge: bool,
+        number: Option<u64>,
+    ) -> Option<Arc<Inquiry>> {
+        let config = &self.node.config;
+        let has_receipts = receipt && !sender.is_system();
+        let named = id.filter(|_| config.undelivered);
+        if !has_receipts && named.is_none() {
+            return None;
+        }
+        let limit = if has_receipts { config.limits.receipt_content_bytes } else { 0 };
+        let text = ReceiptText::new(content, id, limit);
+        let inquiry = Inquiry::new(sender, text, acknowledge, number);
+        Some(Arc::new(match named {
+            Some(id) => inquiry.named(id, has_receipts),
+            None => inquiry,
+        }))
+    }
+
     fn route(
         &self,
         envelope: Envelope,
@@ -275,15 +300,8 @@ impl Feed {
                     true => Prepared::receipt(&content, position),
                     false => Prepared::text(&content, position),
                 };
-                let wanted = receipt && !sender.is_system();
-                let receipt = wanted.then(|| {
-                    let text = ReceiptText::new(
-                        &content,
-                        id.as_deref(),
-                        self.node.config.limits.receipt_content_bytes,
-                    );
-                    Arc::new(Inquiry::new(sender, text, acknowledge, number))
-                });
+                let id = id.as_deref();
+                let receipt = self.inquiry(sender, &content, receipt, id, acknowledge, number);
                 let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
                     self.to_owners(receivers, |receivers| {
                         let (message, receipt) = (message.clone(), receipt.clone());

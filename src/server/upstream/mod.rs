@@ -2,8 +2,9 @@
 //!
 //! `feed` takes what the broker says to the reactors; `tickets`, `receipts` and `presence` bring the broker what
 //! acceptor and reactors ask and report, in batches; `slots` keeps the node in the table of slots. Each is one thread, started by the node; none names another.
-//! `beginning` is a part of `presence`; `ledger` and `grace` only compute.
+//! `beginning` is a part of `presence`; `ledger`, `grace` and `allowance` only compute.
 
+mod allowance;
 mod batch;
 mod beginning;
 pub(super) mod feed;

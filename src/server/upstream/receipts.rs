@@ -1,14 +1,19 @@
-//! The thread that sends receipts for the reactors: whatever queued up during its last round trip as one batch.
+//! The thread that sends receipts for the reactors: whatever queued up during its last round trip as one batch. Before it
+//! tells senders, it has the business told what was not delivered.
 //!
 //! Ends when its queue has no sender any more.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use super::batch::{LONG, Work, collect};
+use super::{
+    allowance::Allowance,
+    batch::{LONG, Work, collect},
+};
 use crate::{
     backoff::Backoff,
-    broker::Telling,
+    broker::{Telling, Undelivered},
     error::{ErrorKind, Result},
+    id::ClientId,
     server::{
         connection::receipt::{DueNotices, Notice},
         node::Node,
@@ -17,6 +22,8 @@ use crate::{
             counters::{Counters, add},
         },
     },
+    throttle::Throttle,
+    wire::ReceiptStatus,
 };
 
 /// Bytes of receipts that are published at once, at least one whole receipt.
@@ -31,13 +38,15 @@ pub(crate) struct Receipts {
     counters: Arc<Counters>,
     /// How many batches it had sent, or given up.
     told: u64,
+    undelivered: Allowance,
     backoff: Backoff,
 }
 
 impl Receipts {
     pub(crate) fn new(node: &Arc<Node>, due: DueNotices) -> Self {
         let counters = node.pulse.new_counters();
-        Receipts { node: Arc::clone(node), due, counters, told: 0, backoff: Backoff::default() }
+        let (node, undelivered) = (Arc::clone(node), Allowance::new(Instant::now()));
+        Receipts { node, due, counters, told: 0, undelivered, backoff: Backoff::default() }
     }
 
     /// Sends receipts until the reactors have ended.
@@ -64,8 +73,21 @@ impl Receipts {
     /// counted and dropped, if it cannot be sent. False if the node stops before the broker is back.
     fn send(&mut self, mut batch: Vec<Notice>) -> bool {
         self.told += 1;
+        let (now, allowance) = (Instant::now(), &mut self.undelivered);
+        let undelivered = batch.iter().filter_map(|notice| {
+            let missed = notice.undelivered()?;
+            let is_admitted = allowance.admits(missed.client, now);
+            is_admitted.then(|| (missed.client, missed.id.to_owned(), notice.status()))
+        });
+        let undelivered: Vec<_> = undelivered.collect();
+        let mut is_told = undelivered.is_empty();
         while !batch.is_empty() {
-            let Err(error) = self.publish(&batch) else {
+            let told = match is_told {
+                true => Ok(()),
+                false => self.tell_undelivered(&undelivered),
+            };
+            is_told |= told.is_ok();
+            let Err(error) = told.and_then(|()| self.publish(&batch)) else {
                 self.backoff.reset();
                 self.done(&batch, false);
                 return true;
@@ -107,13 +129,33 @@ impl Receipts {
         }
     }
 
+    /// Has the business told. What the broker refuses costs the event, not the receipts.
+    fn tell_undelivered(&self, undelivered: &[(ClientId, String, ReceiptStatus)]) -> Result<()> {
+        let all = undelivered.iter().map(|(client, id, status)| Undelivered {
+            client: *client,
+            id,
+            reason: status.label(),
+        });
+        let all: Vec<_> = all.collect();
+        match self.node.broker.tell_undelivered(&self.node.name, &all) {
+            Err(error) if !error.is_retryable() => {
+                static REFUSED: Throttle = Throttle::new();
+                if let Some(more) = REFUSED.admit("undelivered") {
+                    log::warn!(reason:% = error; "what was not delivered is told to nobody: {error}{more}");
+                }
+                Ok(())
+            }
+            told => told,
+        }
+    }
+
     /// Publishes one batch, and has it remembered of which messages senders were told, lest a process that reads the log
     /// anew tells them again. A broker that is full is only asked again: it has taken nothing, and lives.
     fn publish(&self, notices: &[Notice]) -> Result<()> {
         let Node { broker, pulse, name, epoch, .. } = &*self.node;
         let placement = self.node.placement();
         // A sender that nobody serves is not there to be told.
-        let receipts = notices.iter().filter_map(|notice| {
+        let receipts = notices.iter().filter(|notice| notice.is_receipt()).filter_map(|notice| {
             let owner = placement.owner(notice.sender()).ok()?;
             Some((owner, notice.envelope()))
         });

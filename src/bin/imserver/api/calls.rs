@@ -279,10 +279,6 @@ impl<'a> Direct<'a> {
             let why = "the system gets no receipts; name the sender that wants them";
             return Err(Mistake::new(why).in_member("receipt"));
         }
-        if direct.id.is_some() && !wants_receipt {
-            let why = "it is for receipts alone; ask for them with \"receipt\": true";
-            return Err(Mistake::new(why).in_member("id"));
-        }
         Ok(direct)
     }
 
@@ -295,8 +291,8 @@ impl<'a> Direct<'a> {
             batch.add(to.receipt(receipt).id(&id), message)?;
             return Ok(Some(id));
         }
-        batch.add(to, message)?;
-        Ok(None)
+        batch.add(id.iter().fold(to, Message::id), message)?;
+        Ok(id)
     }
 }
 

@@ -241,6 +241,17 @@ fn about(event: &Event) -> Value {
             "n": event.n,
         });
     }
+    if let Some(message) = &event.message {
+        return json!({
+            "id": event.id,
+            "client": client,
+            "message": message,
+            "node": event.node,
+            "reason": event.reason,
+            "ms": event.ms,
+            "n": event.n,
+        });
+    }
     json!({
         "id": event.id,
         "client": client,

@@ -290,8 +290,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
                       the state anew. Comments in between keep the connection alive. 32 listeners at a \
                       time on each node.\n\n\
                       With `group`, the events that are kept, each for one stream of the group until it is \
-                      acknowledged: `opened`, `online`, `ended`, `offline`, `node_died`, `occupied` and \
-                      `vacated` carry an `Event`, \
+                      acknowledged: `opened`, `online`, `ended`, `offline`, `node_died`, `occupied`, \
+                      `vacated` and `undelivered` carry an `Event`, \
                       `missed` the number of those that were trimmed unread, or `null` if the broker has lost \
                       all. What is not acknowledged within 30 s comes again, to any stream of the group; 1000 \
                       events at a time are out to one stream. 404 where nodes keep none. 32 streams at a time \

@@ -314,6 +314,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "undelivered",
+        value_name: "WHETHER",
+        help: "Whether it is told by an event that is kept which messages that have an id did not reach a client, for \
+               a push to its phone (docs/events.md); such a message costs what one with a receipt does",
+        default: "off",
+        example: "on",
+        choices: &["on", "off"],
+        read: |config, given| {
+            config.server.undelivered = given.text() == "on";
+            Ok(())
+        },
+        show: |config| if config.server.undelivered { "on" } else { "off" }.to_owned(),
+        ..PLAIN
+    },
+    Setting {
         name: "keep",
         value_name: "SECONDS",
         help: "How long a client that can resume (imcore.1) is waited for when its connection has ended, unless \

@@ -9,7 +9,7 @@ use redis::Value;
 use super::{millis, scripts};
 use crate::{
     broker::{
-        contract::{EventBatch, EventConsumer, EventGroup, EventReader},
+        contract::{EventBatch, EventConsumer, EventGroup, EventReader, Undelivered},
         redis::{
             backend::Backend,
             link::{error, reply},
@@ -18,6 +18,9 @@ use crate::{
     error::Result,
     wire::Event,
 };
+
+/// Messages that one run of a script tells of.
+const TELL_CHUNK: usize = 128;
 
 /// How often a reader looks whether something was acknowledged, if that is what it waits for.
 const FULL_LOOK: Duration = Duration::from_millis(50);
@@ -50,6 +53,25 @@ impl Backend {
             Value::Nil => Ok(batch),
             _ => Ok(self.read_events_now(reader, limit)?.batch),
         }
+    }
+
+    pub(crate) fn tell_undelivered(
+        &self,
+        node: &str,
+        undelivered: &[Undelivered<'_>],
+    ) -> Result<()> {
+        let events = self.options.events;
+        if events == 0 {
+            return Ok(());
+        }
+        let chunks: Vec<_> = undelivered.chunks(TELL_CHUNK).collect();
+        let told = self.each_run(&scripts::UNDELIVERED, &chunks, |pipeline, chunk| {
+            pipeline.arg(0).arg(self.layout.prefix()).arg(events).arg(format!("{node}#"));
+            for Undelivered { client, id, reason } in *chunk {
+                pipeline.arg(client.to_string()).arg(reason).arg(id);
+            }
+        });
+        told.map(drop)
     }
 
     fn read_events_now(&self, reader: &EventReader, limit: usize) -> Result<Read> {

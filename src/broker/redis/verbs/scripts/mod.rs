@@ -95,6 +95,7 @@ script!(FIND, "find");
 script!(LAPSED, "lapsed");
 script!(RENEW, "renew");
 script!(TAKING, P = 1, "clock", "taking");
+script!(UNDELIVERED, P = 1, "trim", "event", "undelivered");
 script!(VOID, P = 1, "clock", "void");
 script!(WEBHOOK, P = 1, "webhook");
 script!(WEBHOOK_HOLD, P = 1, "webhook_hold");
