@@ -9,9 +9,10 @@ use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, SlotTable, Ticket,
     broker::{
         Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup, EventReader,
-        EventSubscription, Events, FeedStart, Former, JoinLimits, MemoryBroker, NodeBroker,
-        PresenceChange, Requests, Session, SlotChange, Slots, Subscription, TakenTicket, Telling,
-        Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
+        EventSubscription, Events, FeedStart, Former, HandOver, JoinLimits, MemoryBroker, Moves,
+        NodeBroker, PresenceChange, Requests, Session, SlotChange, Slots, Subscription,
+        TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks,
+        sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -300,6 +301,31 @@ impl Slots for OpenDoor {
 
     fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
         self.0.set_draining(node, draining)
+    }
+}
+
+impl Moves for OpenDoor {
+    fn common_key(&self, proposed: &[u8; 16]) -> Result<[u8; 16]> {
+        self.0.common_key(proposed)
+    }
+
+    fn hand_over(
+        &self,
+        session: &Session,
+        to: &str,
+        from: u64,
+        connections: &[u64],
+        parcel: &str,
+    ) -> Result<HandOver> {
+        self.0.hand_over(session, to, from, connections, parcel)
+    }
+
+    fn parcels(&self, session: &Session) -> Result<Vec<String>> {
+        self.0.parcels(session)
+    }
+
+    fn took(&self, session: &Session, count: usize) -> Result<()> {
+        self.0.took(session, count)
     }
 }
 

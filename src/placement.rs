@@ -133,6 +133,13 @@ impl Placement {
         is_left || !others
     }
 
+    /// The node that owns a slot, where there are such.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn slot_owner(&self, slot: usize) -> Option<&str> {
+        let Kind::Slots(table) = &self.0 else { return None };
+        table.owner(slot)
+    }
+
     /// A node besides `own` that has connections of `client`, or may have, where owners change.
     #[cfg_attr(not(feature = "server"), allow(dead_code))]
     pub(crate) fn other(&self, client: ClientId, own: &str) -> Option<&str> {

@@ -163,7 +163,7 @@ const LAYERS: [&[&str]; 6] =
 
 /// The server from the ground up, in the same way. Parts of one row never name each other: what waits for the
 /// broker (`upstream`) and what loops (`acceptor`, `reactor`) talk through `message` alone.
-const SERVER_LAYERS: [&[&str]; 11] = [
+const SERVER_LAYERS: [&[&str]; 12] = [
     &[
         "bind",
         "reasons",
@@ -178,6 +178,7 @@ const SERVER_LAYERS: [&[&str]; 11] = [
     &["transport"],
     &["config"],
     &["connection"],
+    &["parcel"],
     &["message"],
     &["inbox"],
     &["stats"],

@@ -27,6 +27,8 @@ use crate::{
     swarm::{helper, parse},
 };
 
+/// Longest wait for a node to give its slots away.
+const DRAIN: Duration = Duration::from_secs(180);
 /// Longest wait for a node or a Redis to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -39,11 +41,13 @@ pub struct NodeOptions {
     pub reactors: Option<usize>,
     /// Whether what lies between nodes and Redis can be cut.
     pub breakable: bool,
+    /// Slots that the nodes share, so that they may come and go; 0: they are a list.
+    pub slots: usize,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        NodeOptions { nodes: 1, phantoms: 0, reactors: None, breakable: false }
+        NodeOptions { nodes: 1, phantoms: 0, reactors: None, breakable: false, slots: 0 }
     }
 }
 
@@ -138,7 +142,10 @@ impl Cluster {
             ca: args.ca.clone(),
             log: args.message_log,
         };
-        let list = deployment.servers.join(",");
+        let who = match options.slots {
+            0 => format!("--servers={}", deployment.servers.join(",")),
+            count => format!("--slots={count}"),
+        };
         let link = options.breakable.then(|| Proxy::start(port_of(&redis_address)));
         let redis_url = link.as_ref().map_or(deployment.redis.clone(), Proxy::url);
         let (mut nodes, mut starts) = (Vec::new(), Vec::new());
@@ -146,7 +153,7 @@ impl Cluster {
             let mut arguments = vec![
                 format!("--listen={server}"),
                 format!("--server={server}"),
-                format!("--servers={list}"),
+                who.clone(),
                 format!("--redis={redis_url}"),
                 format!("--prefix={}", args.prefix),
                 format!("--path={}", args.path),
@@ -162,7 +169,7 @@ impl Cluster {
             nodes.push(Some(start.start()?));
             starts.push(start);
         }
-        let im = helper(&deployment)?;
+        let im = if options.slots > 0 { following(&deployment) } else { helper(&deployment) }?;
         let (redis, folder) = (Some(redis), Some(folder));
         Ok(Cluster {
             args: args.clone(),
@@ -190,6 +197,35 @@ impl Cluster {
     pub fn start_again(&self, index: usize) -> Result<(), String> {
         let node = self.starts[index].start()?;
         self.nodes()[index] = Some(node);
+        Ok(())
+    }
+
+    /// One more node beside those that share slots; its place.
+    pub fn add(&mut self) -> Result<usize, String> {
+        let address = free_address()?;
+        let (index, first) = (self.starts.len(), &self.starts[0]);
+        let mut arguments = first.arguments.clone();
+        arguments[0] = format!("--listen={address}");
+        arguments[1] = format!("--server={address}");
+        let log = first.log.with_file_name(format!("node-{index}.log"));
+        let start = Start { program: first.program.clone(), arguments, log, core: first.core };
+        self.nodes().push(Some(start.start()?));
+        self.starts.push(start);
+        self.deployment.servers.push(address);
+        Ok(index)
+    }
+
+    /// Has a node give its slots away and end.
+    pub fn drain(&self, index: usize) -> Result<(), String> {
+        self.signal(index, Signal::TERM)?;
+        let deadline = Instant::now() + DRAIN;
+        while !self.nodes().get(index).is_some_and(has_ended) {
+            if Instant::now() > deadline {
+                return Err(format!("node {index} does not end: {}", self.log_of(index)));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        self.kill(index);
         Ok(())
     }
 
@@ -304,6 +340,13 @@ impl Cluster {
             Some(index) => Err(format!("node {index} has ended:\n  {}", self.log_of(index))),
         }
     }
+}
+
+/// A helper that follows nodes which share slots.
+fn following(deployment: &Deployment) -> Result<ImClient, String> {
+    let im = ImClient::builder().slots().redis(&deployment.redis).prefix(&deployment.prefix);
+    let im = im.path(&deployment.path).log(deployment.log).build();
+    im.map_err(|error| error.to_string())
 }
 
 /// By itself: one that was killed is not there.

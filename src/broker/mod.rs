@@ -18,8 +18,8 @@ pub use contract::sealed;
 pub use contract::{
     Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer, EventGroup,
     EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
-    FormerConnection, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, PresenceEvent, Requests,
-    Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
-    WebhookTurn, Webhooks,
+    FormerConnection, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page, PresenceChange,
+    PresenceEvent, Requests, Session, Slots, Subscription, TakenTicket, Telling, Undelivered,
+    Watchlist, WebhookState, WebhookTurn, Webhooks,
 };
 pub use memory::MemoryBroker;

@@ -14,6 +14,7 @@ use std::{
 use super::{
     connection::{frame::Frame, place::Hole, prepared::Prepared, receipt::Inquiry},
     ownership::Ownership,
+    parcel::{Arrival, Freight},
     reasons::Refusal,
     transport::Transport,
 };
@@ -48,7 +49,8 @@ pub(crate) enum Command<S = Transport> {
     /// before that.
     Positions { epoch: Arc<str>, position: Position, hole: Option<Hole> },
     /// From presence: a client of a former process of this node, which may come back.
-    Park { client: ClientId, connection: u64, keep: Duration },
+    /// What is for it up to `from` is not in the log of this node.
+    Park { client: ClientId, connection: u64, keep: Duration, from: u64 },
     /// From the feed: the broker lost data; the channels of all clients are as they were up to here.
     Rejoin,
     /// From presence: the broker knows all these channels again.
@@ -57,6 +59,15 @@ pub(crate) enum Command<S = Transport> {
     ForceOffline(ClientId),
     /// From the thread of slots: who owns whom from here on.
     Own(Arc<Ownership>),
+    /// From the feed: a slot has another owner, in order with the messages: what comes behind it is for clients of the slot at
+    /// the new owner alone.
+    Given { slot: usize, to: Arc<str>, version: u64, position: Position },
+    /// From presence: what clients of a slot go on from is with the new owner.
+    HandedOver { slot: usize },
+    /// From presence: what clients of a slot go on from.
+    Arrive(Box<Arrival>),
+    /// From presence: that was all of the slot.
+    Arrived { slot: usize, version: u64 },
     /// From the handle: close everything, then end.
     Drain,
 }
@@ -142,4 +153,8 @@ pub(crate) enum Report {
     Change(PresenceChange),
     /// Clients and channels that they are in, which the broker has forgotten.
     Members(Vec<(ClientId, String)>),
+    /// What clients of a slot go on from is to be handed over to its new owner.
+    HandOver(Box<Freight>),
+    /// A slot is given to this node: what its clients go on from is to be taken.
+    Expect { slot: usize, version: u64 },
 }

@@ -19,6 +19,7 @@ mod kicks;
 mod message;
 mod node;
 mod ownership;
+mod parcel;
 mod reactor;
 mod readiness;
 mod reasons;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     broker::{Broker, FeedStart, Watchlist},
     error::Result,
-    id::IdKind,
+    id::{ClientId, IdKind},
     placement::Placement,
     token::random_u64,
 };
@@ -33,6 +33,8 @@ use crate::{
 pub(crate) struct Heritage {
     /// What proves that a client means a connection of its own.
     pub(crate) key: ResumeKey,
+    /// The same of a former process, if that was another.
+    pub(crate) former_key: Option<ResumeKey>,
     /// Numbers of connections begin here.
     pub(crate) first_number: u64,
     /// Where the feed begins: with what clients of the former process have missed, if there are any.
@@ -61,6 +63,13 @@ impl Origin {
     /// What proves that a client means a connection of its own.
     pub(crate) fn resume_key(&self) -> &ResumeKey {
         self.heritage().map_or(&self.own_key, |heritage| &heritage.key)
+    }
+
+    /// The number of the connection that a client of this node proves to be its own.
+    pub(crate) fn connection_of(&self, client: ClientId, c: &str) -> Option<u64> {
+        let former = self.heritage().and_then(|heritage| heritage.former_key.as_ref());
+        let keys = [Some(self.resume_key()), former].into_iter().flatten();
+        keys.into_iter().find_map(|key| identity::read(key, client, c))
     }
 
     /// Presence has looked.

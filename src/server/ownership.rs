@@ -41,6 +41,25 @@ impl Ownership {
         self.table.owner(self.slot(client)).is_some_and(|owner| owner != &*self.node)
     }
 
+    /// The node itself.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(crate) fn owner(&self, slot: usize) -> Option<&str> {
+        self.table.owner(slot)
+    }
+
+    /// The node that has still to hand over what clients of the slot go on from.
+    pub(crate) fn former_owner(&self, slot: usize) -> Option<&str> {
+        self.table.moving_from(slot)
+    }
+
+    /// Slots that this node has given away and is not done with.
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = usize> {
+        self.table.leaving(&self.node)
+    }
+
     /// Another node that has connections of the client, or may have: the one that owns it, or did before this one.
     pub(crate) fn other(&self, client: ClientId) -> Option<&str> {
         self.table.other(self.slot(client), &self.node)

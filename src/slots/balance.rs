@@ -34,7 +34,8 @@ impl SlotTable {
         let lacks =
             |(name, share): &(&str, usize)| share.saturating_sub(self.slots_of(name).count());
         let to = shares.iter().filter(|share| lacks(share) > 0).max_by_key(|share| lacks(share))?.0;
-        let slot = self.slots_of(node).max_by_key(|slot| rank(*slot, to))?;
+        let settled = self.slots_of(node).filter(|slot| self.moving_from(*slot).is_none());
+        let slot = settled.max_by_key(|slot| rank(*slot, to))?;
         Some((slot, to))
     }
 

@@ -108,7 +108,8 @@ impl SlotTable {
                 true
             }
             SlotChange::Give { slot, to } => {
-                let is_own = after.owner(slot) == Some(node);
+                // The former owner has first to hand over what it has.
+                let is_own = after.owner(slot) == Some(node) && after.moving_from(slot).is_none();
                 let can = is_own && to != node && after.node(to).is_some();
                 if can {
                     alive = Some(to.to_owned());

@@ -1,5 +1,7 @@
 //! What a sender is told of its message.
 
+use serde::{Deserialize, Serialize};
+
 use super::convert::push_id;
 use crate::id::ClientId;
 
@@ -46,7 +48,7 @@ impl ReceiptStatus {
 }
 
 /// What all receipts of one message have in common, encoded once however many there are.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ReceiptText {
     /// Up to the word that says what became of the message.
     head: String,

@@ -1,6 +1,6 @@
 //! One behaviour suite over both brokers, and what is special to Redis.
 //!
-//! `tickets`, `sessions`, `former`, `channels`, `lists`, `feed` and `webhooks` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
+//! `tickets`, `sessions`, `former`, `moves`, `channels`, `lists`, `feed` and `webhooks` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
 
 /// Tests of one behaviour, one for each world in the list.
 macro_rules! on_each {
@@ -97,6 +97,7 @@ mod helper;
 mod lists;
 mod log;
 mod memory_only;
+mod moves;
 mod occupied;
 #[cfg(feature = "redis")]
 mod recorded;

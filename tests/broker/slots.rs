@@ -277,6 +277,8 @@ log_behaviour!(a_helper_behind_sends_nothing_astray, |world| {
         assert!(
             members[from].changes(&*broker, &SlotChange::Give { slot: 1, to: members[to].name })
         );
+        // A slot that is on its way is given to nobody else.
+        assert!(members[from].changes(&*broker, &SlotChange::Left { slot: 1 }));
         let mut batch = im.batch();
         batch.add(Message::to([1]), &number).unwrap();
         batch.add(Message::to_channel("room"), &number).unwrap();

@@ -54,6 +54,7 @@ mod handshakes;
 mod heads;
 mod life;
 mod messages;
+mod moves;
 mod overview;
 mod presence;
 mod proxies;

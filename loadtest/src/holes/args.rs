@@ -15,6 +15,9 @@ pub struct HolesArgs {
     /// Nodes to start
     #[arg(long, default_value_t = 2)]
     pub nodes: usize,
+    /// Slots that the nodes share, in place of a list, so that they may join and drain
+    #[arg(long, default_value_t = 0)]
+    pub slots: usize,
     /// Length in seconds; faults begin after 10, and none is begun that would end later
     #[arg(long, default_value_t = 300)]
     pub seconds: u64,
@@ -65,6 +68,10 @@ pub enum Fault {
     Empty,
     /// Redis is killed and comes back as it was a second before
     Rollback,
+    /// One more node beside those that share slots, until it has its share
+    Join,
+    /// The last that joined, or the first one, gives its slots away and ends
+    Drain,
     /// A node is killed, and logs lose all but their last entry before it comes back
     Trim,
 }

@@ -1,7 +1,11 @@
 //! What is done to the nodes and the Redis of the run.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
+use imcore::SlotTable;
 use rustix::process::Signal;
 use testkit::proxy::Mode;
 
@@ -11,10 +15,16 @@ use crate::cluster::{Cluster, NodeOptions};
 /// How long a node is away that is killed, and one that is stopped.
 const KILLED: Duration = Duration::from_secs(2);
 const STOPPED: Duration = Duration::from_secs(10);
+/// Longest wait until slots have moved, and how long a table that does not change is looked at.
+const SETTLES: Duration = Duration::from_secs(180);
+const STILL: Duration = Duration::from_secs(4);
 
 pub struct Lab {
     pub cluster: Cluster,
     cut: Duration,
+    slots: usize,
+    /// What was seen of nodes that came and went.
+    pub moves: Vec<String>,
 }
 
 impl Lab {
@@ -22,9 +32,24 @@ impl Lab {
         let mut deployment = args.common.deployment.clone();
         deployment.message_log = true;
         deployment.node_args.insert(0, format!("--keep={}", args.keep));
-        let options = NodeOptions { nodes: args.nodes, breakable: true, ..NodeOptions::default() };
+        if args.slots > 0 {
+            deployment.node_args.insert(0, "--drain=120".into());
+        }
+        let options = NodeOptions {
+            nodes: args.nodes,
+            slots: args.slots,
+            breakable: true,
+            ..NodeOptions::default()
+        };
         let cluster = Cluster::start(&deployment, &options)?;
-        Ok(Lab { cluster, cut: Duration::from_secs(args.cut) })
+        let lab = Lab {
+            cluster,
+            cut: Duration::from_secs(args.cut),
+            slots: args.slots,
+            moves: Vec::new(),
+        };
+        lab.settles()?;
+        Ok(lab)
     }
 
     fn ask(&self, words: &[&str]) -> Result<redis::Value, String> {
@@ -58,9 +83,72 @@ impl Lab {
                     self.ask(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).map(drop)
                 })
             }
+            Fault::Join => self.join(),
+            Fault::Drain => self.drain(),
             Fault::Flush => self.ask(&["FLUSHALL"]).map(drop),
             Fault::Empty => self.cluster.restart_redis(),
             Fault::Rollback => self.roll_back(),
+        }
+    }
+
+    fn join(&mut self) -> Result<(), String> {
+        let (before, begun) = (self.table()?, Instant::now());
+        let index = self.cluster.add()?;
+        let name = self.cluster.deployment.servers[index].clone();
+        let deadline = Instant::now() + SETTLES;
+        while self.table()?.slots_of(&name).next().is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("{name} is given nothing"));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.settles()?;
+        self.note("join", &before, begun)
+    }
+
+    fn drain(&mut self) -> Result<(), String> {
+        let (before, begun) = (self.table()?, Instant::now());
+        let owners = self.cluster.deployment.servers.iter().enumerate();
+        let last = owners.rev().find(|(_, name)| before.slots_of(name).next().is_some());
+        let (index, _) = last.ok_or("nobody owns anything")?;
+        self.cluster.drain(index)?;
+        self.settles()?;
+        self.note("drain", &before, begun)
+    }
+
+    fn note(&mut self, what: &str, before: &SlotTable, begun: Instant) -> Result<(), String> {
+        let after = self.table()?;
+        let moved =
+            (0..self.slots).filter(|slot| before.owner(*slot) != after.owner(*slot)).count();
+        let share = moved as f64 * 100.0 / self.slots as f64;
+        let seconds = begun.elapsed().as_secs_f64();
+        self.moves.push(format!("{what}: {moved} slots, {share:.1} %, in {seconds:.1} s"));
+        Ok(())
+    }
+
+    fn table(&self) -> Result<SlotTable, String> {
+        let table = self.cluster.im.broker().slot_table().map_err(|error| error.to_string())?;
+        Ok(table.unwrap_or_default())
+    }
+
+    /// Waits until every slot has an owner and none moves.
+    fn settles(&self) -> Result<(), String> {
+        let (deadline, mut same) = (Instant::now() + SETTLES, (0, Instant::now()));
+        if self.slots == 0 {
+            return Ok(());
+        }
+        loop {
+            let table = self.table()?;
+            let is_still = |slot| table.owner(slot).is_some() && table.moving_from(slot).is_none();
+            if table.version != same.0 || !(0..self.slots).all(is_still) {
+                same = (table.version, Instant::now());
+            } else if same.1.elapsed() > STILL {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err("slots do not come to rest".into());
+            }
+            thread::sleep(Duration::from_millis(50));
         }
     }
 

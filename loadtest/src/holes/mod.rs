@@ -59,6 +59,10 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
         row.set(name, value);
     }
     row.set("faults", format!("{faults:?}").to_lowercase());
+    let moves = faults.iter().any(|fault| matches!(fault, Fault::Join | Fault::Drain));
+    if moves && args.slots == 0 {
+        return Err("nodes join and drain where they share --slots".into());
+    }
     let mut lab = Lab::start(args)?;
     let im = lab.cluster.im.clone();
     let sent = Arc::new(Sent::new(args.clients, args.rooms));
@@ -116,7 +120,10 @@ fn drive(
         stop.store(true, Ordering::Release);
         sending.join().map_err(|_| "the sender failed")??;
         match suffered {
-            Ok(done) => row.note(done),
+            Ok(done) => {
+                row.note(done);
+                lab.moves.iter().for_each(|moved| row.note(moved.clone()));
+            }
             Err(error) => row.fault(error),
         }
         Ok(())

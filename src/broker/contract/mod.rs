@@ -8,6 +8,7 @@ mod bus;
 mod directory;
 mod events;
 mod feed;
+mod moves;
 mod node;
 mod requests;
 mod slots;
@@ -21,6 +22,7 @@ pub use self::{
         PresenceEvent,
     },
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
+    moves::{HandOver, Moves},
     node::{
         Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
         Undelivered,
@@ -40,7 +42,7 @@ use crate::id::IdKind;
 /// Sealed: [`MemoryBroker`](super::MemoryBroker) and [`RedisBroker`](super::RedisBroker) are all there are. Every
 /// further thing that nodes and helpers need of a broker is one more method here, and must not break a program.
 pub trait Broker:
-    NodeBroker + Directory + Bus + Requests + Events + Slots + Webhooks + sealed::Sealed
+    NodeBroker + Directory + Bus + Requests + Events + Slots + Moves + Webhooks + sealed::Sealed
 {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;

@@ -189,6 +189,9 @@ pub struct FormerConnection {
     pub ticket: Ticket,
     /// Whether its client can resume it.
     pub resumable: bool,
+    /// It came from another node: what is for its client and is behind this number is in the log of this one, what is before in
+    /// none that is read. 0 if all is.
+    pub from: u64,
 }
 
 /// How long a client has to come, if it is known to be coming when its last connection ends; only then it

@@ -69,6 +69,12 @@ impl Log {
         self.last
     }
 
+    /// The next number, for what is in order with the messages and not kept.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
     /// Keeps a message for `node`, or for all nodes; its number.
     pub(super) fn add(&mut self, node: &str, envelope: &Arc<Envelope>, now: Instant) -> u64 {
         self.last += 1;

@@ -27,9 +27,9 @@ use state::State;
 
 use super::contract::{
     Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
-    Events, FeedStart, Former, GRACE, JoinLimits, NodeBroker, Page, PresenceChange, Requests,
-    Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
-    WebhookTurn, Webhooks, sealed::Sealed,
+    Events, FeedStart, Former, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page,
+    PresenceChange, Requests, Session, Slots, Subscription, TakenTicket, Telling, Undelivered,
+    Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -454,6 +454,32 @@ impl Requests for MemoryBroker {
         let mut state = self.backend.lock();
         let now = Instant::now();
         Ok(state.complete(key, claim, outcome, now, life))
+    }
+}
+
+impl Moves for MemoryBroker {
+    fn common_key(&self, proposed: &[u8; 16]) -> Result<[u8; 16]> {
+        Ok(*self.backend.lock().common_key.get_or_insert(*proposed))
+    }
+
+    fn hand_over(
+        &self,
+        session: &Session,
+        to: &str,
+        from: u64,
+        connections: &[u64],
+        parcel: &str,
+    ) -> Result<HandOver> {
+        self.backend.lock().hand_over(session, to, from, connections, parcel, Instant::now())
+    }
+
+    fn parcels(&self, session: &Session) -> Result<Vec<String>> {
+        Ok(self.backend.lock().parcels(session))
+    }
+
+    fn took(&self, session: &Session, count: usize) -> Result<()> {
+        self.backend.lock().took(session, count);
+        Ok(())
     }
 }
 

@@ -12,7 +12,9 @@ use ahash::{AHashMap, AHashSet};
 
 use super::{leaving::Due, state::State};
 use crate::{
-    broker::contract::{Former, FormerConnection, PresenceChange, PresenceEvent, Session},
+    broker::contract::{
+        Former, FormerConnection, HandOver, PresenceChange, PresenceEvent, Session,
+    },
     error::{Error, ErrorKind, Result},
     id::ClientId,
     wire::{EventKind, NodeStatus, Ticket},
@@ -35,6 +37,10 @@ pub(super) struct SessionState {
     connections: AHashMap<u64, Ticket>,
     /// Those of them that can be resumed, and for how long they are held once the session has ended.
     resumable: AHashMap<u64, Duration>,
+    /// Those that came from other nodes, and the number in the log behind which that of this node has all for their clients.
+    moved: AHashMap<u64, u64>,
+    /// What other nodes have left for it.
+    parcels: Vec<String>,
     /// How they can, and for how long those are held whose tickets say nothing of it.
     resume: Option<([u8; 16], Duration)>,
     /// Since when they are held.
@@ -51,6 +57,8 @@ impl SessionState {
             end: End::Loud,
             connections: AHashMap::new(),
             resumable: AHashMap::new(),
+            moved: AHashMap::new(),
+            parcels: Vec::new(),
             resume: None,
             away: None,
             closed: Closed::default(),
@@ -158,12 +166,13 @@ impl State {
         let (id, mut state) = (id.clone(), SessionState::new(node, now + session.lease));
         let former = self.sessions.remove(&id)?;
         (state.connections, state.resumable) = (former.connections, former.resumable);
-        (state.resume, state.closed) = (former.resume, former.closed);
+        (state.resume, state.closed, state.moved) = (former.resume, former.closed, former.moved);
         let (key, _) = state.resume?;
         let connections = state.connections.iter().map(|(number, ticket)| FormerConnection {
             number: *number,
             ticket: ticket.clone(),
             resumable: state.resumable.contains_key(number),
+            from: state.moved.get(number).copied().unwrap_or_default(),
         });
         let connections = connections.collect();
         self.leave_behind(node, own.is_none());
@@ -193,6 +202,57 @@ impl State {
         let state = self.own_session(session)?;
         (state.until, state.status) = (Some(now + session.lease), Some(status.clone()));
         Ok(())
+    }
+
+    pub(super) fn hand_over(
+        &mut self,
+        session: &Session,
+        to: &str,
+        from: u64,
+        connections: &[u64],
+        parcel: &str,
+        now: Instant,
+    ) -> Result<HandOver> {
+        self.own_session(session)?;
+        let lives = |(id, state): &(&String, &SessionState)| {
+            state.node == to && **id != session.id && state.until.is_some_and(|until| now < until)
+        };
+        let Some(to) = self.sessions.iter().find(lives).map(|(id, _)| id.clone()) else {
+            return Ok(HandOver::Nobody);
+        };
+        let (Some(mut state), Some(mut other)) =
+            (self.sessions.remove(&session.id), self.sessions.remove(&to))
+        else {
+            return Ok(HandOver::Nobody);
+        };
+        let here = connections.iter().copied().filter(|n| state.connections.contains_key(n));
+        let here: Vec<u64> = here.collect();
+        let taken = here.iter().copied().filter(|n| other.connections.contains_key(n));
+        let taken: Vec<u64> = taken.collect();
+        if taken.is_empty() {
+            for number in &here {
+                other.connections.extend(state.connections.remove_entry(number));
+                other.resumable.extend(state.resumable.remove_entry(number));
+                state.moved.remove(number);
+                other.moved.insert(*number, from);
+            }
+            if !here.is_empty() || connections.is_empty() {
+                other.parcels.push(parcel.to_owned());
+            }
+        }
+        self.sessions.insert(session.id.clone(), state);
+        self.sessions.insert(to, other);
+        Ok(if taken.is_empty() { HandOver::Done } else { HandOver::Taken(taken) })
+    }
+
+    pub(super) fn parcels(&self, session: &Session) -> Vec<String> {
+        self.sessions.get(&session.id).map(|state| state.parcels.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn took(&mut self, session: &Session, count: usize) {
+        if let Some(state) = self.sessions.get_mut(&session.id) {
+            state.parcels.drain(..count.min(state.parcels.len()));
+        }
     }
 
     /// Whether more memberships are to be ended by [`leave_overdue`](Self::leave_overdue) at once.
@@ -284,6 +344,7 @@ impl State {
         let Some(state) = self.sessions.get_mut(session) else { return };
         let Some(ticket) = state.connections.remove(&connection) else { return };
         state.resumable.remove(&connection);
+        state.moved.remove(&connection);
         let client = ticket.client();
         let left = self.online.get(&client).map_or(0, |count| count - 1);
         if let Some(reason) = told {

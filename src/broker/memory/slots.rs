@@ -49,8 +49,10 @@ impl State {
         let notice = Arc::new(Envelope::Slots { version: table.version, given });
         let before = self.slots.replace(table.clone()).unwrap_or_default();
         let gone = before.nodes().filter(|(name, _)| table.node(name).is_none());
+        // What is logged before it has a lower number, what is logged behind it a higher one, on all nodes.
+        let number = self.log.number();
         for (name, _) in table.nodes().chain(gone) {
-            self.deliver(name, &notice, None);
+            self.deliver(name, &notice, Some(number));
         }
     }
 }

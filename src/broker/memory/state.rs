@@ -47,6 +47,8 @@ pub(super) struct State {
     /// Who owns which slot; `None` where nodes are a fixed list.
     pub(super) slots: Option<SlotTable>,
     pub(super) webhooks: WebhookBook,
+    /// What clients of all nodes prove with which connection is theirs.
+    pub(super) common_key: Option<[u8; 16]>,
     /// Subscribers of nodes; a node name listed twice is two processes under one name.
     pub(super) node_queues: Vec<NodeQueue>,
     /// Subscribers of presence events.

@@ -156,6 +156,23 @@ impl Layout {
         format!("{}Resume{session}", self.key)
     }
 
+    /// Hash, ours: connection of the session that came from another node -> number in the log behind which that of this node
+    /// has all that is for its client.
+    pub(super) fn moved_key(&self, session: &str) -> String {
+        format!("{}Moved{session}", self.key)
+    }
+
+    /// List, ours: what other nodes have left for the session, in a form of theirs.
+    pub(super) fn parcels_key(&self, session: &str) -> String {
+        format!("{}Parcels{session}", self.key)
+    }
+
+    /// String, ours: the key by which clients prove which connection is theirs, where nodes share one, as in
+    /// [`resume_key`](Self::resume_key).
+    pub(super) fn common_key(&self) -> String {
+        format!("{}ResumeAll", self.key)
+    }
+
     /// Stream, ours: what was logged for one node.
     pub(super) fn log_key(&self, node: &str) -> String {
         format!("{}LogOf{node}", self.key)

@@ -18,9 +18,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
     Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
-    Events, FeedStart, Former, JoinLimits, NodeBroker, Page, PresenceChange, Requests, Session,
-    Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn,
-    Webhooks, sealed::Sealed,
+    Events, FeedStart, Former, HandOver, JoinLimits, Moves, NodeBroker, Page, PresenceChange,
+    Requests, Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist,
+    WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -308,6 +308,31 @@ impl Requests for RedisBroker {
 
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
         self.backend.complete(key, claim, outcome, life)
+    }
+}
+
+impl Moves for RedisBroker {
+    fn common_key(&self, proposed: &[u8; 16]) -> Result<[u8; 16]> {
+        self.backend.common_key(proposed)
+    }
+
+    fn hand_over(
+        &self,
+        session: &Session,
+        to: &str,
+        from: u64,
+        connections: &[u64],
+        parcel: &str,
+    ) -> Result<HandOver> {
+        self.backend.hand_over(session, to, from, connections, parcel)
+    }
+
+    fn parcels(&self, session: &Session) -> Result<Vec<String>> {
+        self.backend.parcels(session)
+    }
+
+    fn took(&self, session: &Session, count: usize) -> Result<()> {
+        self.backend.took(session, count)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::{
-    Connection, Context,
+    Connection, Context, Standing,
     continuity::{Continuity, Keep},
     frame::Frame,
     inbound::Said,
@@ -21,6 +21,9 @@ use crate::{
     server::transport::Socket,
     wire::{Position, Ticket},
 };
+
+/// The floor of an estate from which nothing can be resumed: what its client has missed is not known.
+pub(crate) const NEVER: Position = Position { number: u64::MAX, sub: u32::MAX };
 
 /// What is left of a connection whose client may come back, when its socket has ended.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl<S: Socket> Connection<S> {
             false => Continuity::new(estate.keep, estate.floor, now, None),
         };
         let mut this = Connection::open(stream, estate.client, estate.number, continuity, now);
-        this.reported = true;
+        this.standing = Standing::Reported;
         this.tidy();
         this
     }
@@ -175,12 +178,12 @@ impl<S: Socket> Connection<S> {
     /// Takes what its client needs to go on elsewhere out of a connection that is ending, or is being superseded; `None`
     /// if it cannot be resumed or is not known as open yet. What its socket has still to write stays.
     pub(crate) fn bequeath(&mut self) -> Option<Estate> {
-        if !self.is_resumable() || !self.reported {
+        if !self.is_resumable() || self.standing != Standing::Reported {
             return None;
         }
         let keep = self.keep();
         let mut continuity = self.continuity.take()?;
-        self.reported = false;
+        self.standing = Standing::Mute;
         let mut kept = continuity.take_kept();
         let unwritten = self.outbox.leave_messages(self.stream.begun());
         unwritten.into_iter().for_each(|chunk| kept.push_unwritten(chunk));
@@ -193,10 +196,10 @@ impl<S: Socket> Connection<S> {
     /// that its client leaves.
     pub(crate) fn bequeath_place(&mut self, grace: Keep) -> Option<Estate> {
         let keep = grace.min(self.farewell.longest_keep());
-        if keep == Keep::NONE || self.is_resumable() || !self.reported {
+        if keep == Keep::NONE || self.is_resumable() || self.standing != Standing::Reported {
             return None;
         }
-        self.reported = false;
+        self.standing = Standing::HandedOver;
         let (client, number, is_place) = (self.client, self.number, true);
         let (floor, kept) = (Position::default(), Kept::default());
         Some(Estate { client, number, keep, floor, kept, is_place })

@@ -85,8 +85,19 @@ impl Frame {
         &self.0.bytes
     }
 
+    /// A message whose text another node has made; `is_receipt`: by which a node says what became of another.
+    pub(crate) fn handed_over(content: &str, is_receipt: bool, position: Position) -> Self {
+        let kind = if is_receipt { Kind::Receipt } else { Kind::Message };
+        Frame::message(content, kind, position)
+    }
+
+    /// Whether it is a message by which a node says what became of another.
+    pub(crate) fn is_receipt(&self) -> bool {
+        self.0.kind == Kind::Receipt
+    }
+
     /// The text in it; only of frames that were made of one.
-    pub(super) fn content(&self) -> &str {
+    pub(crate) fn content(&self) -> &str {
         let header = header_len(self.bytes().get(1).map_or(0, |len| usize::from(*len)));
         std::str::from_utf8(self.bytes().get(header..).unwrap_or_default()).unwrap_or_default()
     }

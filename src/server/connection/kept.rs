@@ -131,6 +131,14 @@ impl Kept {
         Some(frame.position())
     }
 
+    /// What another node has kept for a client, of which the first so many were written.
+    pub(crate) fn handed_over(chunks: Vec<Chunk>, written: usize) -> Self {
+        let unwritten = chunks.len().saturating_sub(written);
+        let mut kept = Kept { unwritten, ..Kept::default() };
+        chunks.into_iter().for_each(|chunk| kept.push(chunk));
+        kept
+    }
+
     /// Where the last message is, if there is one.
     pub(crate) fn last(&self) -> Option<Position> {
         self.frames.queue.back().map(Frame::position)

@@ -40,8 +40,8 @@ use crate::{
     wire::Ticket,
 };
 use continuity::Continuity;
-pub(crate) use estate::Estate;
 use estate::Keeper;
+pub(crate) use estate::{Estate, NEVER};
 use frame::Frame;
 use hello::Pause;
 use inbound::{Inbound, Listen};
@@ -79,8 +79,20 @@ pub(crate) struct Connection<S = Transport> {
     /// Waits for a flush in the reactor's lists of urgent and of bulk traffic.
     pub(crate) in_urgent: bool,
     pub(crate) in_bulk: bool,
-    /// Whether the broker was told that the connection opened.
-    pub(crate) reported: bool,
+    pub(crate) standing: Standing,
+}
+
+/// Who answers for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nobody yet: the broker is still to be told that it opened.
+    New,
+    /// This node.
+    Reported,
+    /// Another node or connection, and the broker is told by that what becomes of it.
+    HandedOver,
+    /// The same, and its client gets messages from there alone.
+    Mute,
 }
 
 /// What connections work with that is not their own.
@@ -142,7 +154,7 @@ impl<S: Socket> Connection<S> {
             farewell: Farewell::Returning,
             in_urgent: false,
             in_bulk: false,
-            reported: false,
+            standing: Standing::New,
         }
     }
 
@@ -169,6 +181,16 @@ impl<S: Socket> Connection<S> {
 
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether its client gets messages from another node alone.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.standing == Standing::Mute
+    }
+
+    /// Whether it gets messages.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.is_open() && !self.is_mute()
     }
 
     pub(crate) fn has_output(&self) -> bool {
@@ -370,6 +392,7 @@ impl<S: Socket> Connection<S> {
         let mut inbound =
             self.inbound.take().unwrap_or_else(|| Box::new(Inbound::new(limits.message_bytes)));
         let listen = match self.dialect() {
+            _ if self.is_mute() => Listen::ToWords,
             Dialect::Stamped => Listen::ToWords,
             Dialect::Plain if limits.echo => Listen::ToEcho,
             Dialect::Plain => Listen::NotAtAll,
@@ -431,7 +454,7 @@ impl<S: Socket> Connection<S> {
         };
         match reason.code() {
             Some(code) => {
-                let said = pause.filter(|_| self.is_resumable()).map(Pause::text);
+                let said = pause.filter(|_| self.is_resumable() || self.is_mute()).map(Pause::text);
                 let text = said.as_deref().unwrap_or(reason.text());
                 self.outbox.push_control(Frame::close(code, text));
                 self.begin_closing(reason, cx.now, cx.limits);

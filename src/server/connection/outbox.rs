@@ -30,8 +30,8 @@ pub(crate) struct Outbox {
 /// A frame, and who waits to hear what becomes of it.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    pub(super) frame: Frame,
-    pub(super) receipt: Option<Rc<Receipt>>,
+    pub(crate) frame: Frame,
+    pub(crate) receipt: Option<Rc<Receipt>>,
 }
 
 /// A queue that takes no memory of its own for one chunk: most flushes find no more, and a burst to every

@@ -43,6 +43,11 @@ impl Place {
         self.settled
     }
 
+    /// Nothing before this can be proven complete.
+    pub(crate) fn hole(&self) -> Position {
+        self.hole
+    }
+
     pub(crate) fn newest(&self) -> Position {
         self.newest
     }

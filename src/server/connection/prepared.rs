@@ -34,6 +34,11 @@ impl Prepared {
         Prepared { plain: Frame::message(content, Kind::Receipt, position) }
     }
 
+    /// Bytes of it, plain.
+    pub(crate) fn len(&self) -> usize {
+        self.plain.bytes().len()
+    }
+
     /// Where it comes in the order of the node.
     pub(crate) fn position(&self) -> Position {
         self.plain.position()

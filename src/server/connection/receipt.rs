@@ -14,6 +14,8 @@ use std::{
     },
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     broker::Undelivered,
     id::ClientId,
@@ -56,6 +58,36 @@ impl Inquiry {
     pub(crate) fn named(self, id: &str, has_receipts: bool) -> Self {
         Inquiry { named: Some(id.into()), has_receipts, ..self }
     }
+
+    /// What another node needs to tell it.
+    pub(crate) fn pack(&self) -> PackedInquiry {
+        PackedInquiry {
+            sender: self.sender,
+            has_receipts: self.has_receipts,
+            named: self.named.clone(),
+            text: self.text.clone(),
+            acknowledge: self.acknowledge,
+            number: self.number,
+        }
+    }
+
+    /// What another node has to tell.
+    pub(crate) fn unpack(packed: PackedInquiry) -> Self {
+        let PackedInquiry { sender, has_receipts, named, text, acknowledge, number } = packed;
+        let waiting = AtomicUsize::new(0);
+        Inquiry { sender, has_receipts, named, text, acknowledge, number, waiting }
+    }
+}
+
+/// An [`Inquiry`] on its way between nodes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PackedInquiry {
+    sender: ClientId,
+    has_receipts: bool,
+    named: Option<Box<str>>,
+    text: ReceiptText,
+    acknowledge: bool,
+    number: Option<u64>,
 }
 
 /// Settled by the first connection that has the message on its socket, or by the last that loses it.
@@ -103,6 +135,16 @@ impl Receipt {
         }
         this.settled.set(true);
         None
+    }
+
+    /// Another node tells what becomes of the message; what it needs for that, unless it was told here.
+    pub(crate) fn hand_over(&self) -> Option<Arc<Inquiry>> {
+        (!self.settled.get()).then(|| Arc::clone(&self.inquiry))
+    }
+
+    /// It is told elsewhere.
+    pub(crate) fn is_handed_over(&self) {
+        self.settled.set(true);
     }
 
     fn settle(&self, status: ReceiptStatus) -> Option<Notice> {

@@ -38,6 +38,11 @@ impl<S: Socket> Reactor<S> {
     /// Takes a socket over. It is in the hub before its peer sees the 101, and reported after; one that goes on from a
     /// former connection takes its place in the hub, and nobody hears of it.
     pub(super) fn adopt(&mut self, adoption: Adoption<S>) {
+        self.consider(adoption, None);
+    }
+
+    /// The same of a socket that is served here.
+    pub(super) fn admit(&mut self, adoption: Adoption<S>) {
         let Adoption { stream, ticket, connection: number, response, claim, mut leftover } =
             adoption;
         if self.drain.is_some() {

@@ -128,8 +128,11 @@ impl<S: Socket> Reactor<S> {
         inquiry: Option<&Arc<Inquiry>>,
         origin: Option<&Arc<Envelope>>,
     ) -> usize {
-        if origin.is_some() {
-            let is_here = !self.hub.connections(receiver).is_empty();
+        if let Some(work) = self.gather_direct((sender, receiver), message, inquiry, origin) {
+            return work;
+        }
+        let is_here = !self.hub.connections(receiver).is_empty();
+        if origin.is_some() && !(is_here && self.departing.is_still_here(receiver)) {
             // Nobody here: the other node says what becomes of it.
             if self.hand_on(receiver, origin, !is_here) && !is_here {
                 return 1;
@@ -163,14 +166,19 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Offers a message to a connection that is open; one that does not read is closed. How much work it was.
-    fn enqueue(&mut self, key: Key, message: &Prepared, receipt: Option<Rc<Receipt>>) -> usize {
+    pub(super) fn enqueue(
+        &mut self,
+        key: Key,
+        message: &Prepared,
+        receipt: Option<Rc<Receipt>>,
+    ) -> usize {
         if is_parked(key) {
             self.put_by(key, message, receipt);
             return 1;
         }
         let (connections, mut cx) = self.split();
         let Some(connection) = connections.get_mut(key as usize) else { return 1 };
-        if !connection.is_open() {
+        if !connection.takes_messages() {
             return 1;
         }
         let enqueued = connection.enqueue(message, receipt, &mut cx);
@@ -235,7 +243,7 @@ impl<S: Socket> Reactor<S> {
         }
     }
 
-    fn lose(&mut self, receipt: Rc<Receipt>, status: ReceiptStatus) {
+    pub(super) fn lose(&mut self, receipt: Rc<Receipt>, status: ReceiptStatus) {
         if let Some(notice) = Receipt::lost(receipt, status) {
             self.publish(notice);
         }

@@ -11,7 +11,10 @@ use super::{Reactor, hub::Key};
 use crate::{
     broker::PresenceChange,
     server::{
-        config::Limits, connection::continuity::Keep, reasons::CloseReason, transport::Socket,
+        config::Limits,
+        connection::{Standing, continuity::Keep},
+        reasons::CloseReason,
+        transport::Socket,
     },
 };
 
@@ -39,6 +42,7 @@ impl<S: Socket> Reactor<S> {
         self.drain =
             Some(Drain { began, until: began + drain_over + drain_grace, reason, told: 0 });
         self.sweep_at = began;
+        self.end_arriving();
     }
 
     /// Closes as many connections as are due by now.
@@ -66,7 +70,7 @@ impl<S: Socket> Reactor<S> {
         for key in keys {
             let connection = self.connections.remove(key);
             let is_left = connection.keep() != Keep::NONE;
-            if connection.reported && !is_left {
+            if connection.standing == Standing::Reported && !is_left {
                 self.report(PresenceChange::Closed {
                     connection: connection.number,
                     reason: reason.label(),

@@ -9,7 +9,7 @@ use super::{Reactor, deliver::Delivery, hub::Key};
 use crate::{
     broker::PresenceChange,
     server::{
-        connection::{Connection, continuity::Keep},
+        connection::{Connection, Standing, continuity::Keep},
         transport::Socket,
     },
 };
@@ -81,9 +81,10 @@ impl<S: Socket> Reactor<S> {
         if connection.has_output() {
             connection.flush(&mut cx);
         }
-        if !connection.reported && connection.is_open() && !connection.has_output() {
+        if connection.standing == Standing::New && connection.is_open() && !connection.has_output()
+        {
             // The 101 is on its way: from here on the client may count as online.
-            connection.reported = true;
+            connection.standing = Standing::Reported;
             self.report_opened(key);
         }
         self.note_phase(key);

@@ -282,6 +282,12 @@ impl Hub {
         }
     }
 
+    /// The channels of a client.
+    pub(crate) fn channels_of(&self, client: ClientId) -> Vec<String> {
+        let channels = self.clients.get(&client).map(|client| &client.channels);
+        channels.into_iter().flatten().map(|name| name.to_string()).collect()
+    }
+
     /// Every client with each of its channels.
     pub(crate) fn memberships(&self) -> Vec<(ClientId, String)> {
         let of = |(client, entry): (&ClientId, &Client)| {

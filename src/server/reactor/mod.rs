@@ -4,6 +4,7 @@
 //! inbox, what it has to tell goes out through queues that do not make it wait.
 
 mod adopt;
+mod arriving;
 mod deliver;
 mod departing;
 mod drain;
@@ -53,6 +54,7 @@ use crate::{
     },
     wire::Position,
 };
+use arriving::Arriving;
 use deliver::Delivery;
 use departing::Departing;
 use drain::Drain;
@@ -102,6 +104,8 @@ pub(super) struct Reactor<S = Transport> {
     parking: Parking,
     /// Clients that are sent on to other nodes.
     departing: Departing,
+    /// Clients that come from other nodes.
+    arriving: Arriving<S>,
     /// Clients that went from a connection to being waited for, by their keys, since the message that is under way began.
     moved: Vec<(Key, Key)>,
     pub(super) hub: Hub,
@@ -195,6 +199,7 @@ impl<S: Socket> Reactor<S> {
             connections: Slab::new(),
             parking: Parking::default(),
             departing: Departing::default(),
+            arriving: Arriving::default(),
             moved: Vec::new(),
             place: Place::new(Arc::clone(&node.epoch)),
             hub: Hub::default(),
@@ -241,7 +246,8 @@ impl<S: Socket> Reactor<S> {
     /// One turn, always in this order. Returns when the next is due.
     fn turn(&mut self, events: &mut Events, next: Next) -> io::Result<Next> {
         // 1. Wait, unless there is work left.
-        let next_at = self.departing.at.map_or(self.sweep_at, |at| at.min(self.sweep_at));
+        let dues = [self.departing.at, self.arriving.at];
+        let next_at = dues.into_iter().flatten().fold(self.sweep_at, Instant::min);
         let wait = next_at.saturating_duration_since(self.at);
         let timeout = match next {
             Next::AtOnce => Duration::ZERO,
@@ -291,6 +297,9 @@ impl<S: Socket> Reactor<S> {
         if self.departing.at.is_some_and(|at| self.at >= at) {
             self.depart();
         }
+        if self.arriving.at.is_some_and(|at| self.at >= at) && self.delivery.is_none() {
+            self.look_who_arrives();
+        }
         self.settle_written();
         // 6. Let go of what is gone. Last: until here every key that this turn has noted means the connection that it meant
         //    when it was noted.
@@ -339,6 +348,7 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channel { sender, channel: Some(channel), message } => {
                 self.begin(message.position());
+                self.gather_channel(sender, Some(&channel), &message);
                 let Some(plan) = self.hub.plan(sender, &channel) else {
                     self.place.settle();
                     return 1;
@@ -347,6 +357,7 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channel { sender, channel: None, message } => {
                 self.begin(message.position());
+                self.gather_channel(sender, None, &message);
                 let own = self.hub.own(sender);
                 return 1 + self.deliver(Delivery::All { next: 0, own, message }, most);
             }
@@ -359,19 +370,29 @@ impl<S: Socket> Reactor<S> {
                 let clients = self.hub.restored();
                 clients.into_iter().for_each(|client| self.parts.watchlist.watch(client));
             }
-            Command::Channels { client, channels } => self.hub.set_channels(client, channels),
+            Command::Channels { client, channels } => {
+                self.channels_known(client, &channels);
+                self.hub.set_channels(client, channels);
+            }
             Command::Members { channel, clients } => self.hub.set_members(&channel, clients),
             Command::ForceOffline(client) => {
+                self.gather_kick(client);
                 for key in self.hub.connections(client).to_vec() {
                     self.close(key, CloseReason::Kicked);
                     self.end_parked(key, CloseReason::Kicked);
                 }
             }
             Command::Positions { epoch, position, hole } => self.go_on(epoch, position, hole),
-            Command::Park { client, connection, keep } => {
-                self.park_former(client, connection, Keep::new(keep));
+            Command::Park { client, connection, keep, from } => {
+                self.park_former(client, connection, Keep::new(keep), from);
             }
             Command::Own(ownership) => self.own(ownership),
+            Command::Given { slot, to, version, position } => {
+                self.given(slot, &to, version, position);
+            }
+            Command::HandedOver { slot } => self.handed_over(slot),
+            Command::Arrive(arrival) => self.arrive(*arrival),
+            Command::Arrived { slot, version } => self.arrived(slot, version),
             Command::Drain => self.begin_drain(),
         }
         1

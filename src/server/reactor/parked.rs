@@ -17,12 +17,13 @@ use crate::{
     id::ClientId,
     server::{
         connection::{
-            Context, Estate, continuity::Keep, kept::Kept, outbox::Tally, prepared::Prepared,
-            receipt::Receipt, ticks::Ticks,
+            Context, Estate, NEVER, continuity::Keep, kept::Kept, outbox::Tally,
+            prepared::Prepared, receipt::Receipt, ticks::Ticks,
         },
         reasons::CloseReason,
         transport::Socket,
     },
+    wire::Position,
 };
 
 /// The bit that tells the key of a parked client from that of a connection.
@@ -80,6 +81,11 @@ impl Parking {
     /// Whether a place has been given to somebody else since the message that is under way began.
     pub(super) fn is_taken_anew(&self, key: Key) -> bool {
         self.get(key).is_some_and(|parked| parked.order >= self.before)
+    }
+
+    /// For how long somebody is still waited for.
+    pub(super) fn left(&self, key: Key) -> Option<Ticks> {
+        self.get(key).map(|parked| parked.until.saturating_sub(self.clock))
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Parked> {
@@ -165,8 +171,8 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// Waits for a client of a former process of this node.
-    pub(super) fn park_former(&mut self, client: ClientId, connection: u64, keep: Keep) {
-        let floor = self.place.newest();
+    pub(super) fn park_former(&mut self, client: ClientId, connection: u64, keep: Keep, from: u64) {
+        let floor = self.place.newest().max(Position { number: from, sub: 0 });
         let kept = Kept::default();
         let estate = Estate { client, number: connection, keep, floor, kept, is_place: false };
         let key = self.keep_estate(estate);
@@ -261,14 +267,16 @@ impl<S: Socket> Reactor<S> {
         self.parking.pass(self.now, self.parts.pulse.readiness.is_ready());
     }
 
-    /// Of everybody who is away, only what comes from here on is kept.
-    pub(super) fn forget_missed(&mut self) {
+    /// Of everybody who is away, only what comes from here on is kept, or from where its own floor is unless `something` may
+    /// be missing.
+    pub(super) fn forget_missed(&mut self, something: bool) {
         let floor = self.place.settled();
         let mut dropped = Tally::default();
         for (_, parked) in &mut self.parking.slots {
             let estate = &mut parked.estate;
             estate.kept.clear(&mut dropped);
-            estate.floor = floor;
+            let stays = estate.floor == NEVER || !something && estate.floor > floor;
+            estate.floor = if stays { estate.floor } else { floor };
         }
         self.settle_dropped(CloseReason::Expired, dropped);
     }

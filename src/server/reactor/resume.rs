@@ -9,7 +9,7 @@ use crate::{
     id::ClientId,
     server::{
         connection::{
-            Connection, Estate,
+            Connection, Estate, NEVER,
             continuity::Keep,
             hello::{Hello, Pause, Resumption},
             outbox::Tally,
@@ -35,7 +35,7 @@ impl<S: Socket> Reactor<S> {
     /// Takes over what the former connection of a client has left, which is superseded if it is still open; with the key
     /// under which the hub knows it. `None` if it is not known, or not the client's.
     pub(super) fn take_over(&mut self, client: ClientId, claim: &Claim) -> Option<(Key, Estate)> {
-        let number = identity::read(self.parts.origin.resume_key(), client, claim.c.as_deref()?)?;
+        let number = self.parts.origin.connection_of(client, claim.c.as_deref()?)?;
         let keys = self.hub.connections(client);
         let key = keys.iter().copied().find(|key| self.number_of(*key) == Some(number))?;
         if is_parked(key) {
@@ -48,7 +48,7 @@ impl<S: Socket> Reactor<S> {
         Some((key, estate))
     }
 
-    fn number_of(&self, key: Key) -> Option<u64> {
+    pub(super) fn number_of(&self, key: Key) -> Option<u64> {
         if is_parked(key) {
             let estate = &self.parking.get(key)?.estate;
             return (!estate.is_place).then_some(estate.number);
@@ -60,6 +60,10 @@ impl<S: Socket> Reactor<S> {
     /// what it is not given, is let go of.
     pub(super) fn judge(&mut self, claim: &Claim, estate: &mut Estate) -> Resumption {
         let since = claim.since.as_deref().unwrap_or_default();
+        if estate.floor == NEVER {
+            estate.floor = self.place.settled();
+            return self.refused(NotResumed::Expired);
+        }
         match self.place.resume(since, estate.floor) {
             Ok(since) => {
                 estate.kept.handled(since, &mut self.written);
@@ -110,14 +114,18 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn go_on(&mut self, epoch: Arc<str>, position: Position, hole: Option<Hole>) {
         let begins_anew = self.place.epoch != epoch;
         self.place.go_on(epoch, position, hole);
+        if hole.is_some() || begins_anew {
+            self.gathered_in_vain();
+        }
         if hole.is_none() && !begins_anew {
             return;
         }
-        self.forget_missed();
+        // Without a hole the log says where it begins.
+        self.forget_missed(hole.is_some());
         let open: Vec<Key> = self.connections.iter().map(|(key, _)| key as Key).collect();
         for key in open {
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
-            if !connection.is_resumable() || !connection.is_open() {
+            if !connection.is_resumable() || !connection.takes_messages() {
                 continue;
             }
             let lost = connection.begin_anew(self.place.settled());

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Reactor, drain, hub::Key};
 use crate::{
     broker::PresenceChange,
-    server::{message::Report, reasons::CloseReason, transport::Socket},
+    server::{connection::Standing, message::Report, reasons::CloseReason, transport::Socket},
 };
 
 /// Parts of a sweep: each looks at that share of the connections.
@@ -52,8 +52,8 @@ impl<S: Socket> Reactor<S> {
             }
             let (client, number) = (connection.client(), connection.number);
             let (gone, ending) = (connection.gone(), connection.ending());
-            let was_reported = std::mem::replace(&mut connection.reported, false);
-            if was_reported {
+            if connection.standing == Standing::Reported {
+                connection.standing = Standing::HandedOver;
                 let reason = ending.map_or("", CloseReason::label);
                 self.report(match ending {
                     // Its client comes back on another node, perhaps before it has asked for an address.
@@ -90,7 +90,8 @@ impl<S: Socket> Reactor<S> {
         if !cfg!(debug_assertions) || self.connections.len() > CHECKED {
             return;
         }
-        let open = self.connections.iter().filter(|(_, connection)| connection.is_open()).count();
+        let open =
+            self.connections.iter().filter(|(_, connection)| connection.takes_messages()).count();
         let here = open + self.parking.len();
         assert_eq!(
             self.hub.len(),

@@ -169,6 +169,7 @@ impl Forgetful {
             number: *number,
             ticket: ticket(*number),
             resumable: is_resumable(*number),
+            from: 0,
         });
         let left = left.collect();
         self.books.sessions.insert(session, Session { connections, ..Session::default() });

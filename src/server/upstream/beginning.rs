@@ -12,7 +12,8 @@ use super::{
 use crate::{
     broker::{FeedStart, Former, FormerConnection, Session},
     error::Result,
-    server::{message::Command, node::Heritage, stats::calls::Call},
+    server::{identity::ResumeKey, message::Command, node::Heritage, stats::calls::Call},
+    token::random_u64,
 };
 
 impl Presence {
@@ -35,6 +36,9 @@ impl Presence {
         // What was taken over must not be lost because of what follows.
         let session = state.begun.insert(session);
         // As long as this is not remembered, nobody is let in who could resume.
+        if self.node.config.slots > 0 {
+            self.key()?;
+        }
         let (key, keep) = (self.node.origin.resume_key(), self.node.config.keep);
         let remember = || self.node.broker.keep_session(session, key, keep);
         self.node.pulse.time(Call::Begin, remember)?;
@@ -45,6 +49,15 @@ impl Presence {
         state.ended = None;
         state.renew_at = Instant::now();
         Ok(())
+    }
+
+    /// What clients prove with which connection is theirs, to any node that they may move to.
+    fn key(&self) -> Result<ResumeKey> {
+        let own = self.node.origin.resume_key();
+        match self.node.config.slots {
+            0 => Ok(*own),
+            _ => self.node.pulse.time(Call::Begin, || self.node.broker.common_key(own)),
+        }
     }
 
     fn begin_anew(&self, state: &State) -> Result<Session> {
@@ -70,12 +83,24 @@ impl Presence {
                 session
             }));
         }
-        let mut heritage =
-            Heritage { key: *self.node.origin.resume_key(), first_number: 0, feed: FeedStart::Now };
+        let serves_slots = self.node.config.slots > 0;
+        let mut heritage = Heritage {
+            key: self.key()?,
+            former_key: None,
+            first_number: if serves_slots { scattered(random_u64()?) } else { 0 },
+            feed: FeedStart::Now,
+        };
         let session = former.map(|Former { session, key, connections, .. }| {
             let last = connections.iter().map(|connection| connection.number).max();
-            let first_number = first_number(last.unwrap_or_default(), SystemTime::now());
-            heritage = Heritage { key, first_number, feed: FeedStart::Log };
+            heritage.feed = FeedStart::Log;
+            match serves_slots {
+                true => heritage.former_key = Some(key),
+                false => {
+                    heritage.key = key;
+                    heritage.first_number =
+                        first_number(last.unwrap_or_default(), SystemTime::now());
+                }
+            }
             self.park(&connections);
             state.ledger.inherit(connections);
             session
@@ -87,19 +112,26 @@ impl Presence {
     /// Has the reactors wait for those who can come back.
     fn park(&self, connections: &[FormerConnection]) {
         let mut parked = 0;
-        for FormerConnection { number, ticket, resumable, .. } in connections {
+        for FormerConnection { number, ticket, resumable, from, .. } in connections {
             if *resumable {
                 parked += 1;
                 let keep = ticket.keep().unwrap_or(self.node.config.keep);
                 let client = ticket.client();
                 let reactor = &self.reactors.all()[self.reactors.index_of(client)];
                 // Fails when the reactor has ended, and the node with it.
-                let _ = reactor.push(Command::Park { client, connection: *number, keep });
+                let _ =
+                    reactor.push(Command::Park { client, connection: *number, keep, from: *from });
             }
         }
         let (node, clients) = (&*self.node.name, if parked == 1 { "client" } else { "clients" });
         log::info!(node, parked; "node {node} goes on from a former process and waits for {parked} {clients}");
     }
+}
+
+/// Where the numbers of connections begin where they move between nodes: two processes hardly ever give the same. Below 2^53,
+/// so that scripts reckon with them, with room for all that a process may take.
+fn scattered(random: u64) -> u64 {
+    (1 << 40) + random % ((1 << 53) - (1 << 42))
 }
 
 /// Where the numbers of connections begin when those of a former process go on: behind all that it can have given, also to

@@ -15,6 +15,7 @@ use crate::{
     broker::{FeedEvent, FeedStart, Subscription},
     error::Error,
     id::ClientId,
+    placement::Placement,
     server::{
         connection::{place::Hole, prepared::Prepared, receipt::Inquiry},
         heartbeat,
@@ -44,6 +45,9 @@ pub(crate) struct Feed {
     order: Order,
     /// Of the messages that a former process has handed on: which, to whom, their senders know of. Until the past is over.
     settled: HashSet<(u64, ClientId)>,
+    /// While what a former process has not handed on is read: who owns whom. Clients that are elsewhere have had it, or have it
+    /// there.
+    past_owners: Option<Placement>,
     /// Lines about what comes: each kind once a minute, however much comes.
     said: Throttle,
 }
@@ -112,6 +116,7 @@ impl Feed {
             news,
             order: Order::new(Arc::clone(&node.epoch)),
             settled: HashSet::new(),
+            past_owners: None,
             said: Throttle::new(),
         }
     }
@@ -143,6 +148,12 @@ impl Feed {
             match heartbeat::call(|| broker.settled(name)) {
                 Ok(settled) => self.settled = settled,
                 Err(error) => return self.failed(backoff, &error),
+            }
+            if self.news.is_some() {
+                match heartbeat::call(|| broker.slot_table()) {
+                    Ok(table) => self.past_owners = table.map(Placement::slots),
+                    Err(error) => return self.failed(backoff, &error),
+                }
             }
         }
         self.subscription = Some(broker.subscribe(name, Arc::clone(watchlist), heritage.feed));
@@ -202,7 +213,7 @@ impl Feed {
                 // Without a log nobody knows what was sent while it did not stand.
                 let hole = self.order.has_begun && !self.order.is_logged;
                 self.order.has_begun = true;
-                self.settled = HashSet::new();
+                (self.settled, self.past_owners) = (HashSet::new(), None);
                 match hole {
                     true => self.tell_of_hole(Hole::Messages)?,
                     false => self.tell_position(None)?,
@@ -290,36 +301,9 @@ impl Feed {
         number: Option<u64>,
         may_go_on: bool,
     ) -> Result<(), Ended> {
-        // Whoever gets it may have to hand it on.
-        let origin =
-            (may_go_on && self.news.is_some() && matches!(envelope, Envelope::Direct { .. }))
-                .then(|| Arc::new(envelope.clone()));
+        let may_go_on = may_go_on && self.past_owners.is_none();
         match envelope {
-            Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
-                let message = match about {
-                    true => Prepared::receipt(&content, position),
-                    false => Prepared::text(&content, position),
-                };
-                let id = id.as_deref();
-                let receipt = self.inquiry(sender, &content, receipt, id, acknowledge, number);
-                let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
-                    self.to_owners(receivers, |receivers| {
-                        let (message, receipt) = (message.clone(), receipt.clone());
-                        let origin = origin.clone();
-                        Command::Direct { sender, receivers, message, receipt, origin }
-                    })
-                };
-                let is_settled = |receiver: &ClientId| {
-                    number.is_some_and(|number| self.settled.contains(&(number, *receiver)))
-                };
-                if receipt.is_none() || self.settled.is_empty() {
-                    return hand_on(receivers, receipt);
-                }
-                let (settled, receivers): (Vec<_>, Vec<_>) =
-                    receivers.into_iter().partition(is_settled);
-                hand_on(settled, None)?;
-                hand_on(receivers, receipt)
-            }
+            direct @ Envelope::Direct { .. } => self.direct(direct, position, number, may_go_on),
             Envelope::Channel { sender, channel, content } => {
                 let message = Prepared::text(&content, position);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
@@ -338,13 +322,63 @@ impl Feed {
             // The subscription keeps its probes to itself, and hands on what is inside.
             Envelope::Probe { .. } | Envelope::Volatile(_) => Ok(()),
             Envelope::Forwarded(message) => self.route(*message, position, None, false),
-            Envelope::Slots { .. } => {
+            Envelope::Slots { version, given } => {
+                if let Some((slot, to)) = given {
+                    let to: Arc<str> = to.into();
+                    self.to_all(|| {
+                        let (slot, to) = (slot as usize, Arc::clone(&to));
+                        Command::Given { slot, to, version, position }
+                    })?;
+                }
                 if let Some(news) = &self.news {
                     let _ = news.try_send(SlotNews::Changed);
                 }
                 Ok(())
             }
         }
+    }
+
+    /// A message for single clients.
+    fn direct(
+        &self,
+        message: Envelope,
+        position: Position,
+        number: Option<u64>,
+        may_go_on: bool,
+    ) -> Result<(), Ended> {
+        // Whoever gets it may have to hand it on.
+        let origin = (may_go_on && self.news.is_some()).then(|| Arc::new(message.clone()));
+        let Envelope::Direct { sender, mut receivers, content, receipt, id, acknowledge, about } =
+            message
+        else {
+            return Ok(());
+        };
+        if let Some(owners) = &self.past_owners {
+            let name = &*self.node.name;
+            receivers.retain(|client| owners.owner(*client).is_ok_and(|node| node == name));
+        }
+        let message = match about {
+            true => Prepared::receipt(&content, position),
+            false => Prepared::text(&content, position),
+        };
+        let id = id.as_deref();
+        let receipt = self.inquiry(sender, &content, receipt, id, acknowledge, number);
+        let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
+            self.to_owners(receivers, |receivers| {
+                let (message, receipt) = (message.clone(), receipt.clone());
+                let origin = origin.clone();
+                Command::Direct { sender, receivers, message, receipt, origin }
+            })
+        };
+        let is_settled = |receiver: &ClientId| {
+            number.is_some_and(|number| self.settled.contains(&(number, *receiver)))
+        };
+        if receipt.is_none() || self.settled.is_empty() {
+            return hand_on(receivers, receipt);
+        }
+        let (settled, receivers): (Vec<_>, Vec<_>) = receivers.into_iter().partition(is_settled);
+        hand_on(settled, None)?;
+        hand_on(receivers, receipt)
     }
 
     /// Where another node may have connections of the client too, it is to close them.

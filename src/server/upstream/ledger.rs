@@ -55,6 +55,8 @@ impl Ledger {
                 self.members.extend(members);
                 self.named += 1;
             }
+            // What is on its way between nodes is no matter of the ledger.
+            Report::HandOver(_) | Report::Expect { .. } => {}
         }
     }
 
@@ -101,6 +103,30 @@ impl Ledger {
             self.changes
                 .push_back(PresenceChange::ClosedLate { connection: number, reason: NODE_GONE });
         }
+    }
+
+    /// The ticket of a connection that is reported.
+    pub(crate) fn ticket(&self, connection: u64) -> Option<&str> {
+        self.held.get(&connection).map(|ticket| &**ticket)
+    }
+
+    /// Another node answers for this connection.
+    pub(crate) fn handed_over(&mut self, connection: u64) {
+        self.held.remove(&connection);
+        self.resumable.remove(&connection);
+    }
+
+    /// This node answers for a connection that another has reported.
+    pub(crate) fn arrived(&mut self, connection: u64, ticket: String, resumable: bool) {
+        self.held.insert(connection, ticket.into());
+        if resumable {
+            self.resumable.insert(connection);
+        }
+    }
+
+    /// A connection of which nobody here knows anything any more.
+    pub(crate) fn close_late(&mut self, connection: u64) {
+        self.changes.push_back(PresenceChange::ClosedLate { connection, reason: NODE_GONE });
     }
 
     pub(crate) fn taken(&self) -> u64 {
@@ -310,7 +336,7 @@ mod tests {
         ledger.reported(3);
         ledger.take(Report::Change(closed(2)));
         ledger.session_ended(Ended::Reaped);
-        let left = |number| FormerConnection { number, ticket: ticket(), resumable: true };
+        let left = |number| FormerConnection { number, ticket: ticket(), resumable: true, from: 0 };
         ledger.retake(vec![left(1), left(2)]);
         let late = PresenceChange::ClosedLate { connection: 2, reason: NODE_GONE };
         assert_eq!(told(&mut ledger), [reopened(3), late]);
@@ -327,7 +353,12 @@ mod tests {
     fn what_was_told_without_an_answer_is_not_taken_for_gone() {
         let mut ledger = ledger([opened(1)]);
         ledger.session_ended(Ended::Reaped);
-        ledger.retake(vec![FormerConnection { number: 1, ticket: ticket(), resumable: true }]);
+        ledger.retake(vec![FormerConnection {
+            number: 1,
+            ticket: ticket(),
+            resumable: true,
+            from: 0,
+        }]);
         assert_eq!(told(&mut ledger), [opened(1)]);
     }
 

@@ -2,13 +2,14 @@
 //!
 //! `feed` takes what the broker says to the reactors; `tickets`, `receipts` and `presence` bring the broker what
 //! acceptor and reactors ask and report, in batches; `slots` keeps the node in the table of slots. Each is one thread, started by the node; none names another.
-//! `beginning` is a part of `presence`; `ledger`, `grace` and `allowance` only compute.
+//! `beginning` and `handover` are parts of `presence`; `ledger`, `grace` and `allowance` only compute.
 
 mod allowance;
 mod batch;
 mod beginning;
 pub(super) mod feed;
 mod grace;
+mod handover;
 pub(super) mod ledger;
 pub(super) mod presence;
 pub(super) mod receipts;

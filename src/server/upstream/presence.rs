@@ -27,6 +27,7 @@ use std::{
 use super::{
     batch::BATCH,
     grace::{CatchUp, OutageGrace, Suspects, renewal},
+    handover::Moves,
     ledger::{Ended, Ledger},
 };
 use crate::{
@@ -81,6 +82,8 @@ pub(super) struct State {
     /// Whether all clients were told offline, and so were out of their channels until they are back.
     pub(super) absent: bool,
     pub(super) ledger: Ledger,
+    /// Clients on their way to and from other nodes.
+    pub(super) moves: Moves,
     catch_up: CatchUp,
     outage: OutageGrace,
     suspects: Suspects,
@@ -168,7 +171,7 @@ impl Presence {
 
     /// The node ends without having told everything.
     fn leave(&self, mut state: State, why: &str) {
-        self.queue.try_iter().for_each(|report| state.ledger.take(report));
+        self.queue.try_iter().for_each(|report| state.take(report));
         // A reactor that is stuck has not said everything.
         let all_said = matches!(self.queue.try_recv(), Err(TryRecvError::Disconnected));
         match state.ledger.closes() {
@@ -192,19 +195,31 @@ impl Presence {
         }
         self.discard_former(state)?;
         self.clear_step(state)?;
-        self.queue.try_iter().for_each(|report| state.ledger.take(report));
-        if state.ledger.is_idle() && state.clearing == Clearing::Done {
-            let wait = state.renew_at.saturating_duration_since(Instant::now());
+        self.take_reports(state);
+        if state.ledger.is_idle() && state.clearing == Clearing::Done && !state.moves.is_barred() {
+            let now = Instant::now();
+            let due = state.moves.due(now).map_or(state.renew_at, |at| at.min(state.renew_at));
+            let wait = due.saturating_duration_since(now);
             let report = heartbeat::wait(|| self.queue.recv_timeout(wait));
             state.catch_up.idle(Instant::now());
             match report {
-                Ok(report) => state.ledger.take(report),
+                Ok(report) => state.take(report),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(Turn::Ended),
             }
-            self.queue.try_iter().for_each(|report| state.ledger.take(report));
+            self.take_reports(state);
         }
-        self.tell(state).map(|()| Turn::Again)
+        self.tell(state)?;
+        self.move_on(state).map(|()| Turn::Again)
+    }
+
+    /// Takes what the reactors say, up to a slot that is handed over: what comes before that is told first.
+    fn take_reports(&self, state: &mut State) {
+        while !state.moves.is_barred()
+            && let Ok(report) = self.queue.try_recv()
+        {
+            state.take(report);
+        }
     }
 
     /// Renews the lease, and looks for those of others that are not there.
@@ -230,7 +245,8 @@ impl Presence {
         if state.clearing == Clearing::Done {
             state.clearing = Clearing::Connections;
         }
-        Ok(())
+        // Also what nobody has said that it comes.
+        if self.node.config.slots > 0 { self.take_parcels(state) } else { Ok(()) }
     }
 
     /// Clears away a little of what ended sessions and overdue memberships have left.
@@ -346,6 +362,7 @@ impl State {
             discard: false,
             absent: false,
             ledger: Ledger::default(),
+            moves: Moves::default(),
             catch_up: CatchUp::new(now),
             outage: OutageGrace::new(now),
             suspects: Suspects::default(),
@@ -358,7 +375,7 @@ impl State {
     }
 
     fn session_ended(&mut self, how: Ended, queue: &Receiver<Report>) {
-        queue.try_iter().for_each(|report| self.ledger.take(report));
+        queue.try_iter().for_each(|report| self.take(report));
         self.ledger.session_ended(how);
         self.former.extend(self.session.take());
         self.ended = Some(how);

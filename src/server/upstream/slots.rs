@@ -198,8 +198,11 @@ impl Slots {
     fn hand_on(&self, onward: Onward) {
         let Onward { node, message, receiver, receipt } = onward;
         let mut message = message.to(vec![receiver]);
-        if let Envelope::Direct { receipt: wanted, .. } = &mut message {
-            *wanted &= receipt;
+        if let Envelope::Direct { receipt: wanted, id, .. } = &mut message
+            && !receipt
+        {
+            // Nor is the business told there that it was not delivered.
+            (*wanted, *id) = (false, None);
         }
         let message = Envelope::Forwarded(Box::new(message));
         if let Err(error) = heartbeat::call(|| self.node.broker.publish(&[(&node, message)])) {

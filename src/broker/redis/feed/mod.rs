@@ -337,9 +337,13 @@ impl RedisFeed {
             Ok(Envelope::Probe { origin, number }) => {
                 self.hear_probe(connections, origin, number)?;
             }
-            // Of a script, which counts nothing and logs nothing.
+            // Of a script, which counts nothing, and takes a number of the log but adds nothing to it.
             Ok(envelope @ Envelope::Slots { .. }) => {
-                self.ready.extend(self.barrier.admit(envelope, None));
+                let number = match (mark, &self.cursor) {
+                    (Numbered::Logged(number), Some(_)) => Some(number),
+                    _ => None,
+                };
+                self.ready.extend(self.barrier.admit(envelope, number));
             }
             Ok(envelope) => self.hear_message(connections, mark, envelope)?,
         }

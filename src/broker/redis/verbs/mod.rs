@@ -8,6 +8,7 @@ mod channels;
 mod events;
 mod lists;
 mod messages;
+mod moves;
 mod overview;
 mod posts;
 mod presence;

@@ -2,7 +2,10 @@
 //!
 //! Called by a node's presence thread.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use redis::{Pipeline, Value};
 
@@ -36,7 +39,7 @@ const RESUME_LIFE: Duration = Duration::from_secs(48 * 3600);
 const WALK_STEP: usize = 1000;
 
 /// The key in what is remembered of how a session can be resumed: 32 hex digits, a blank, seconds.
-fn read_key(text: &str) -> Option<[u8; 16]> {
+pub(super) fn read_key(text: &str) -> Option<[u8; 16]> {
     let (digits, _) = text.split_once(' ')?;
     let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32)?;
     Some(key.to_be_bytes())
@@ -78,7 +81,7 @@ impl Backend {
             pipeline.arg(own.map_or("", |own| &own.id));
         })?;
         let Some(key) = read_key(&reply::text(resume)) else { return Ok(None) };
-        let resumable = self.resumable(&session)?;
+        let (resumable, moved) = (self.resumable(&session)?, self.moved(&session)?);
         let (mut connections, mut cursor) = (Vec::new(), 0);
         loop {
             let step = self.one(|pipeline| {
@@ -91,7 +94,8 @@ impl Backend {
             connections.extend(found.filter_map(|(number, record)| {
                 let (_, text) = record.split_once(' ')?;
                 let (ticket, resumable) = (Ticket::parse(text)?, resumable.contains(&number));
-                Some(FormerConnection { number: number.parse().ok()?, ticket, resumable })
+                let from = moved.get(&number).copied().unwrap_or_default();
+                Some(FormerConnection { number: number.parse().ok()?, ticket, resumable, from })
             }));
             if cursor == 0 {
                 break;
@@ -101,6 +105,16 @@ impl Backend {
         connections.sort_by_key(|connection| connection.number);
         connections.dedup_by_key(|connection| connection.number);
         Ok(Some(Former { session, key, connections }))
+    }
+
+    /// Connections of a session of our own that came from other nodes, and from where on the log of this one has all that is
+    /// for their clients.
+    fn moved(&self, session: &Session) -> Result<HashMap<String, u64>> {
+        let moved = self.one(|pipeline| {
+            pipeline.cmd("HGETALL").arg(self.layout.moved_key(&session.id));
+        })?;
+        let moved = reply::pairs(reply::texts(moved).into_iter());
+        Ok(moved.filter_map(|(number, from)| Some((number, from.parse().ok()?))).collect())
     }
 
     /// Numbers of the connections of a session of our own that can be resumed, in steps.

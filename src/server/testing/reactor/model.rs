@@ -394,6 +394,8 @@ impl World {
                     assert!(self.closed.insert(connection), "closed twice");
                 }
                 Report::Change(other) => panic!("{other:?}"),
+                // Nobody moves here.
+                Report::HandOver(_) | Report::Expect { .. } => {}
                 Report::Members(members) => {
                     for (_, channel) in members {
                         assert!((0..CHANNELS).any(|known| channel == channel_name(known)));

@@ -23,7 +23,7 @@ for i = 1, #all, 2 do
   end
 end
 if not former then return false end
-for _, kind in ipairs({'Connections', 'Resumable', 'Resume', 'Closed'}) do
+for _, kind in ipairs({'Connections', 'Resumable', 'Resume', 'Closed', 'Moved'}) do
   if redis.call('EXISTS', P .. kind .. former) == 1 then redis.call('RENAME', P .. kind .. former, P .. kind .. ARGV[3]) end
 end
 -- As in `begin`.

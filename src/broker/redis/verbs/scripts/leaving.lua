@@ -81,6 +81,14 @@ local function has_resumable(session)
   return some_resumable
 end
 
+-- The same of connections that came from other nodes.
+local some_moved
+
+local function has_moved(session)
+  if some_moved == nil then some_moved = redis.call('EXISTS', P .. 'Moved' .. session) == 1 end
+  return some_moved
+end
+
 -- Ends one connection, for a reason: `HDEL` is the gate that lets exactly one caller through.
 local function close(session, connection, topic, how, reason)
   local connections = P .. 'Connections' .. session
@@ -88,6 +96,7 @@ local function close(session, connection, topic, how, reason)
   if not record then return 0 end
   redis.call('HDEL', connections, connection)
   if has_resumable(session) then redis.call('ZREM', P .. 'Resumable' .. session, connection) end
+  if has_moved(session) then redis.call('HDEL', P .. 'Moved' .. session, connection) end
   local cut = string.find(record, ' ', 1, true)
   local client, text = string.sub(record, 1, cut - 1), string.sub(record, cut + 1)
   local is_last = redis.call('HINCRBY', P .. 'Online', client, -1) <= 0

@@ -92,6 +92,7 @@ script!(EVENTS_GROUPS, P = 1, "events_groups");
 script!(EVENTS_LEAVE, P = 1, "events_leave");
 script!(EVENTS_READ, P = 1, "events_read");
 script!(FIND, "find");
+script!(HAND_OVER, P = 1, "hand_over");
 script!(LAPSED, "lapsed");
 script!(RENEW, "renew");
 script!(TAKING, P = 1, "clock", "taking");

@@ -48,5 +48,6 @@ if left > 0 then
   return {count, more}
 end
 redis.call('HDEL', P .. 'Sessions', session)
-redis.call('DEL', P .. 'Closed' .. session, resumable, P .. 'Resume' .. session, P .. 'Away' .. session)
+redis.call('DEL', P .. 'Closed' .. session, resumable, P .. 'Resume' .. session, P .. 'Away' .. session,
+  P .. 'Moved' .. session, P .. 'Parcels' .. session)
 return {count, 0}

@@ -23,5 +23,14 @@ local topics = tonumber(ARGV[8])
 for i = 9 + topics, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', key, ARGV[i]) else redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
 end
-for i = 9, 8 + topics do tell(ARGV[i], ARGV[7]) end
+-- What is logged before it has a lower number, what is logged behind it a higher one, on all nodes.
+local notice, log = ARGV[7], redis.call('HMGET', P .. 'LogHead', 'epoch', 'last', 'whole')
+if log[1] and log[3] then
+  local time = redis.call('TIME')
+  local number = string.format('%.0f',
+    math.max(tonumber(log[2] or 0), tonumber(time[1]) * 1000000 + tonumber(time[2]) - 1) + 1)
+  local said = redis.pcall('HSET', P .. 'LogHead', 'last', number)
+  if type(said) == 'number' then notice = number .. '|' .. notice end
+end
+for i = 9, 8 + topics do tell(ARGV[i], notice) end
 return 1
