@@ -39,6 +39,13 @@ impl World {
     pub fn with(backend: Backend, nodes: usize, change: impl Fn(&mut ServerConfig)) -> World {
         #[cfg(feature = "redis")]
         let prefix = fresh_prefix();
+        #[cfg(feature = "redis")]
+        let events = {
+            let mut config = ServerConfig::default();
+            change(&mut config);
+            // Who asks for what is told by events has some kept.
+            if config.undelivered { 10_000 } else { 0 }
+        };
         let memory = Arc::new(MemoryBroker::new());
         let open = || -> Arc<dyn Broker> {
             match backend {
@@ -46,7 +53,7 @@ impl World {
                 Backend::Tls => Arc::clone(&memory) as _,
                 Backend::Memory => Arc::clone(&memory) as _,
                 #[cfg(feature = "redis")]
-                Backend::Redis => open_redis(&prefix),
+                Backend::Redis => open_redis_with(&prefix, events),
             }
         };
         let servers: Vec<_> = (0..nodes).map(|index| format!("node-{index}")).collect();
@@ -180,9 +187,15 @@ pub fn fresh_prefix() -> String {
 
 #[cfg(feature = "redis")]
 pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
+    open_redis_with(prefix, 0)
+}
+
+/// With so many events that are kept.
+#[cfg(feature = "redis")]
+fn open_redis_with(prefix: &str, events: u64) -> Arc<dyn Broker> {
     use imcore::broker::{RedisBroker, RedisOptions};
 
     let url = testkit::Redis::shared().url();
-    let options = RedisOptions { prefix: prefix.into(), events: 10_000, ..Default::default() };
+    let options = RedisOptions { prefix: prefix.into(), events, ..RedisOptions::default() };
     Arc::new(RedisBroker::open(&url, options).unwrap())
 }
