@@ -72,7 +72,9 @@ elif ! "$tools/python" tests/deploy/compose.py deploy/docker-compose.yml >"$scra
 else
     cargo build --release --locked --quiet -p imserver -p loadtest
     mkdir "$scratch/image"
-    unshare --mount python3 tests/deploy/image.py "$scratch/image"
+    # Not optimised here, for the time that it takes: how fast it is, nobody looks at.
+    level=$([ "${IMCORE_DEPLOY:-}" = required ] && echo 3 || echo 0)
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=$level unshare --mount python3 tests/deploy/image.py "$scratch/image"
     must_be_static "$scratch/image/imserver"
     unshare --mount --net --pid --fork --kill-child --mount-proc \
         python3 tests/deploy/play.py "$scratch/image" "$scratch/compose.json"
