@@ -3,6 +3,7 @@
 //! A test that cuts connections or stops the server starts one of its own.
 
 mod cuts;
+mod demoted;
 mod foreign;
 mod keyspace;
 mod log;
