@@ -198,11 +198,11 @@ const REDIS_LAYERS: [&[&str]; 4] =
 
 /// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
 const PROGRAM_LAYERS: [&[&str]; 9] = [
-    &["web", "stderr", "process", "lookups"],
+    &["web", "stderr", "process", "lookups", "event_json"],
     &["logging"],
-    &["api"],
+    &["api", "webhook"],
     &["admin", "config"],
-    &["settings", "descriptors"],
+    &["settings", "descriptors", "operate"],
     &["cli", "contradictions"],
     &["load"],
     &["check", "health", "reload"],

@@ -15,3 +15,4 @@ mod stopped;
 mod stops;
 mod tls;
 mod vendors;
+mod webhooks;

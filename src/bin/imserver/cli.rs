@@ -12,7 +12,10 @@ use clap::{
 use clap_complete::Shell;
 use imcore::{Error, ErrorKind};
 
-use crate::settings::{self, environment, variable};
+use crate::{
+    operate,
+    settings::{self, environment, variable},
+};
 
 /// What `--health` can ask; the first is asked where nothing is said. Each is a path below `/health/`.
 const QUESTIONS: [&str; 2] = ["ready", "live"];
@@ -25,8 +28,8 @@ Each setting is looked up as a flag, then as an environment variable, then in th
 then by its default: the first that is given wins. An empty variable counts as not given. Keys of the \
 file are the flags with _ for -, and `limits` with times in seconds.
 
-SIGHUP reads the configuration file and the certificate again; log, log_format, admin_token, api_key, hosts and \
-the certificate change at once. SIGINT or SIGTERM stops in good order; a second one ends at once.";
+SIGHUP reads the configuration file and the certificate again; log, log_format, admin_token, api_key, hosts, \
+all about webhooks and the certificate change at once. SIGINT or SIGTERM stops in good order; a second one ends at once.";
 
 /// What was asked for on the command line and in the environment.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub(crate) struct Cli {
     pub(crate) stray_variables: Vec<String>,
     /// Only ask the running node how it is: which question.
     pub(crate) health: Option<String>,
+    /// Only ask the broker about webhooks, or do something about them.
+    pub(crate) webhook: Option<String>,
     /// Only print a completion script.
     pub(crate) completions: Option<Shell>,
 }
@@ -88,6 +93,14 @@ pub(crate) fn command() -> Command {
         .value_parser(PossibleValuesParser::new(QUESTIONS))
         .help("Ask the admin listener of the node that runs with these settings whether clients can connect \
                (ready, the default) or it must be restarted (live), and exit with 0 or 1");
+    let webhook = Arg::new("webhook")
+        .long("webhook")
+        .value_name("WHAT")
+        .num_args(0..=1)
+        .default_missing_value(operate::VERBS[0])
+        .value_parser(PossibleValuesParser::new(operate::VERBS))
+        .help("Ask Redis how webhooks go (status, the default) or for dead letters (dead); deliver these once more (replay), throw \
+               them away (discard); switch delivery on or off on all nodes; and exit");
     let completions = Arg::new("completions")
         .long("completions")
         .value_name("SHELL")
@@ -99,7 +112,7 @@ pub(crate) fn command() -> Command {
         .after_help(LAYERS)
         .max_term_width(100)
         .args(settings)
-        .args([config, check, dial, health, completions])
+        .args([config, check, dial, health, webhook, completions])
 }
 
 impl Cli {
@@ -125,6 +138,7 @@ impl Cli {
             dial: matches.get_flag("dial"),
             stray_variables: environment::warnings(text_variables()),
             health: text("health"),
+            webhook: text("webhook"),
             completions: matches.get_one::<Shell>("completions").copied(),
         })
     }

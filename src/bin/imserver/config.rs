@@ -10,7 +10,12 @@ use imcore::{
 };
 use log::LevelFilter;
 
-use crate::{api::KeyLimits, logging::Format, web::Secret};
+use crate::{
+    api::KeyLimits,
+    logging::Format,
+    web::Secret,
+    webhook::{self, Hook},
+};
 
 /// All settings. The default is what holds where nothing is given, except for the defaults of the rows, which
 /// are read like everything else.
@@ -47,6 +52,9 @@ pub(crate) struct Config {
     pub(crate) channels_per_client: usize,
     /// How long a membership of a client that never comes lasts; zero is for ever.
     pub(crate) offline_memberships: Duration,
+    pub(crate) webhook: webhook::Settings,
+    /// What these come to; filled in once everything is read.
+    pub(crate) hook: Option<Arc<Hook>>,
     pub(crate) log: LevelFilter,
     pub(crate) log_format: Format,
 }
@@ -75,6 +83,8 @@ impl Default for Config {
             idempotency: KeyLimits { life: Duration::ZERO, keys: 0 },
             channels_per_client: 0,
             offline_memberships: Duration::ZERO,
+            webhook: webhook::Settings::default(),
+            hook: None,
             log: LevelFilter::Info,
             log_format: Format::default(),
         }

@@ -27,6 +27,10 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
             ),
         ));
     }
+    if config.hook.is_some() && config.redis.is_some() && config.events == 0 {
+        let detail = "there is nothing to post, as no events are kept; say how many, for example --events 1000000";
+        return Err(refusal("webhook_url", detail.to_owned()));
+    }
     Ok(())
 }
 

@@ -40,7 +40,9 @@ impl Settings {
         check_pairs(&layers)?;
         config.server.ids = Some(config.ids());
         config.server.tls = tls(&config);
-        let settings = Settings { config, layers };
+        let hook = config.webhook.hook();
+        let mut settings = Settings { config, layers };
+        settings.config.hook = hook.map_err(|error| settings.with_source(&error))?;
         settings.check()?;
         Ok(settings)
     }

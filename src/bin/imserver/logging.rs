@@ -183,7 +183,7 @@ fn line(level: &str, target: &str, text: &str, fields: Map<String, serde_json::V
 }
 
 /// A moment in UTC by RFC 3339, to the millisecond.
-fn timestamp(since_epoch: Duration) -> String {
+pub(crate) fn timestamp(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

@@ -2,8 +2,8 @@
 //!
 //! Reading order: `settings` (what can be set, and where it is given), `cli`, `config` (what holds), `load` and
 //! `contradictions` (how that comes about), `check` (what it comes to), `serve` (the node from start to stop); `admin`, `health`,
-//! `logging` and `reload` are what an operator works with, `api` what business code does; the listeners of both
-//! stand on `web`.
+//! `logging` and `reload` are what an operator works with, `api` what business code does, `webhook` what is told to it; the listeners
+//! of the first two stand on `web`.
 
 mod admin;
 mod api;
@@ -12,18 +12,21 @@ mod cli;
 mod config;
 mod contradictions;
 mod descriptors;
+mod event_json;
 #[cfg(test)]
 mod fuzzing;
 mod health;
 mod load;
 mod logging;
 mod lookups;
+mod operate;
 mod process;
 mod reload;
 mod serve;
 mod settings;
 mod stderr;
 mod web;
+mod webhook;
 
 use std::{io::Write, process::ExitCode};
 
@@ -61,6 +64,11 @@ fn run() -> Result<ExitCode, Error> {
     let mut settings = Settings::load(&cli)?;
     let broker = serve::open_broker(&settings)?;
     settings.config.broker = broker.describe();
+    if let Some(verb) = &cli.webhook {
+        let is_shared = settings.config.redis.is_some();
+        let answer = operate::webhook(verb, &*broker, is_shared)?;
+        return print(answer.as_bytes());
+    }
     if cli.check {
         return print(
             check::report(settings, &*broker, &cli.stray_variables, cli.dial)?.as_bytes(),

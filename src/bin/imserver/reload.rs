@@ -11,6 +11,7 @@ use crate::{
     logging,
     settings::{self, Setting, TakesEffect},
     web::Access,
+    webhook::Webhook,
 };
 
 /// A running node, and by which settings it goes.
@@ -19,6 +20,7 @@ pub(crate) struct Running<'a> {
     given: BTreeMap<&'static str, Vec<String>>,
     has_tls: bool,
     listeners: [&'a Access; 2],
+    webhook: &'a Webhook,
     node: &'a ServerHandle,
 }
 
@@ -28,10 +30,11 @@ impl<'a> Running<'a> {
         settings: &Settings,
         admin: &'a Access,
         api: &'a Access,
+        webhook: &'a Webhook,
         node: &'a ServerHandle,
     ) -> Self {
         let has_tls = settings.config.server.tls.is_some();
-        Running { given: settings.given(), has_tls, listeners: [admin, api], node }
+        Running { given: settings.given(), has_tls, listeners: [admin, api], webhook, node }
     }
 
     /// Reads the settings again. What holds stays as it is if they are not good.
@@ -63,6 +66,8 @@ impl<'a> Running<'a> {
         let [admin, api] = self.listeners;
         admin.change(config.admin_token.clone(), &config.hosts);
         api.change(config.api_key.clone(), &config.hosts);
+        // Also what stands in files that have the same names.
+        self.webhook.change(config.hook.clone());
         log::info!("settings read again; changed: {}", list(&changed));
         for access in self.listeners.iter().filter(|access| changed.contains(&access.setting())) {
             tell_access(access);

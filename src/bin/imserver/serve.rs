@@ -27,6 +27,7 @@ use crate::{
     lookups::Lookups,
     reload::Running,
     web::{self, Access, Listener, Serving},
+    webhook::Webhook,
 };
 
 /// Runs the node until a signal, or until it fails.
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
     let im = config.im_client(node.server(), api_broker(&settings, &broker)?)?;
     let Config { hosts, admin_token, api_key, .. } = config;
     let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
+    let events_broker = Arc::clone(im.broker());
     let lookups = Arc::new(Lookups::new(im).beside(node.server(), node.vitals()));
     let keeps_events = config.redis.is_none() || config.events > 0;
     let api_site = Api::new(Arc::clone(&lookups), access, config.idempotency, keeps_events);
@@ -63,20 +65,22 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
     cli.stray_variables.iter().chain(&warnings).for_each(|warning| log::warn!("{warning}"));
     let admin = open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
     let api = open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
+    let webhook = Webhook::start(node.server(), events_broker, config.hook.clone());
     let vitals = node.vitals();
     std::thread::spawn(move || {
         if vitals.wait_failure().is_some() {
             let _ = signal_hook::low_level::raise(SIGTERM);
         }
     });
-    let mut running = Running::new(&settings, admin_site.access(), api_site.access(), &node);
+    let mut running =
+        Running::new(&settings, admin_site.access(), api_site.access(), &webhook, &node);
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
         }
         running.reload(cli);
     }
-    stop(node, [api, admin], signals)
+    stop(node, webhook, [api, admin], signals)
 }
 
 /// Time within which a second signal is the first one once more: a terminal and a parent process may both
@@ -92,6 +96,7 @@ const REQUESTS: Duration = Duration::from_secs(10);
 /// Stops API, node and admin listener, in this order and in good order; a second signal ends the program at once.
 fn stop(
     node: ServerHandle,
+    mut webhook: Webhook,
     [api, admin]: [Option<Serving>; 2],
     mut signals: Signals,
 ) -> Result<(), Error> {
@@ -109,8 +114,10 @@ fn stop(
         serving.close();
         serving.finish(since + time)
     };
+    webhook.close();
     finish(&api, REQUESTS_FIRST);
     node.shutdown();
+    webhook.finish(since + REQUESTS_FIRST);
     // Its health is asked for until here.
     let left = finish(&api, REQUESTS) + finish(&admin, REQUESTS);
     if left > 0 {

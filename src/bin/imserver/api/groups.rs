@@ -13,7 +13,7 @@ use std::{
 };
 
 use imcore::{
-    Event, EventKind, EventStart,
+    EventStart,
     broker::{Broker, EventBatch, EventGroup, EventReader},
 };
 use serde_json::{Value, json};
@@ -23,7 +23,10 @@ use super::{
     listener::{self, LOOK, Listener, PAUSE},
     problem::{Code, Problem},
 };
-use crate::web::{Access, Request, Response};
+use crate::{
+    event_json::about,
+    web::{Access, Request, Response},
+};
 
 /// Streams at a time: each holds a thread, a connection, and one to the broker.
 pub(super) const READERS: usize = 32;
@@ -225,43 +228,6 @@ fn number(id: &str) -> Option<u64> {
 
 fn piece(id: &str, name: &str, data: &Value) -> String {
     format!("{id}event: {name}\ndata: {data}\n\n")
-}
-
-fn about(event: &Event) -> Value {
-    if event.kind == EventKind::NodeDied {
-        return json!({ "id": event.id, "node": event.node, "ms": event.ms, "n": event.n });
-    }
-    let client = event.client.map(|client| client.to_string());
-    if let Some(channel) = &event.channel {
-        return json!({
-            "id": event.id,
-            "channel": channel,
-            "client": client,
-            "ms": event.ms,
-            "n": event.n,
-        });
-    }
-    if let Some(message) = &event.message {
-        return json!({
-            "id": event.id,
-            "client": client,
-            "message": message,
-            "node": event.node,
-            "reason": event.reason,
-            "ms": event.ms,
-            "n": event.n,
-        });
-    }
-    json!({
-        "id": event.id,
-        "client": client,
-        "connection": event.connection,
-        "meta": event.ticket.as_ref().and_then(|ticket| ticket.meta()),
-        "node": event.node,
-        "reason": Some(&event.reason).filter(|reason| !reason.is_empty()),
-        "ms": event.ms,
-        "n": event.n,
-    })
 }
 
 /// How far a group is.

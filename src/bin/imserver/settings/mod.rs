@@ -2,7 +2,7 @@
 //! configuration file, the help, the value in [`Config`], what `--check` shows of it and the messages about
 //! mistakes.
 //!
-//! The rows stand in `node`, `listeners` and `limits`; to add a setting, add a row there and a field to
+//! The rows stand in `node`, `listeners`, `webhooks` and `limits`; to add a setting, add a row there and a field to
 //! [`Config`]. Where a value is given is found by `layers`, with `file` (and `unique_keys`); variables that look
 //! like settings and are none by `environment`. Nothing here opens or starts anything.
 
@@ -14,6 +14,7 @@ mod limits;
 mod listeners;
 mod node;
 mod unique_keys;
+mod webhooks;
 
 use crate::config::Config;
 
@@ -88,7 +89,11 @@ const PLAIN: Setting = Setting {
 
 /// All settings, in the order of the help.
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> + Clone {
-    node::SETTINGS.iter().chain(listeners::SETTINGS).chain(limits::SETTINGS)
+    node::SETTINGS
+        .iter()
+        .chain(listeners::SETTINGS)
+        .chain(webhooks::SETTINGS)
+        .chain(limits::SETTINGS)
 }
 
 /// Those that have a flag and a variable.

@@ -1,0 +1,315 @@
+//! The thread that delivers: takes the turn, reads events as one more group of readers, posts them one message after the other, and
+//! acknowledges what was taken. Everything that must outlive it is in the broker, so another node goes on where it ends.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use imcore::{
+    Error, Event, EventStart,
+    broker::{Broker, DeadLetter, EventReader},
+};
+
+use super::{
+    GROUP, Hook, Shared,
+    message::Message,
+    post::{Outcome, Poster},
+    retry::Retry,
+};
+
+/// Events in one message.
+const EVENTS: usize = 100;
+/// How long the broker is asked to wait for the first.
+const WAIT: Duration = Duration::from_millis(500);
+/// The longest time between two looks at whose turn it is, and the pause when there is nothing to do.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often it is noted at most that all is well.
+const NOTE: Duration = Duration::from_secs(5);
+/// What is taken over from other readers: there are none.
+const TAKE_OVER: Duration = Duration::from_secs(3600);
+
+pub(super) struct Delivery {
+    broker: Arc<dyn Broker>,
+    shared: Arc<Shared>,
+    /// Who it is among those that may deliver.
+    holder: String,
+    reader: EventReader,
+    poster: Option<Poster>,
+    turn: Option<Turn>,
+    retry: Retry,
+    /// When the next attempt may be made.
+    not_before: Instant,
+    /// The group was there, or made, when it was read last.
+    is_known: bool,
+    /// All was lost, and the target is not told yet.
+    lost: Option<u64>,
+    /// How many were missed when that was first seen, and when.
+    missed: Option<(u64, u64)>,
+    /// When it was noted last that an attempt had succeeded.
+    noted: Option<Instant>,
+    /// Of the broker, one after the other.
+    failed: bool,
+}
+
+/// What was said when the turn was asked for last.
+#[derive(Clone, Copy)]
+struct Turn {
+    asked: Instant,
+    /// Milliseconds since 1970 then.
+    now: u64,
+    held: bool,
+    is_off: bool,
+    has_replay: bool,
+}
+
+impl Turn {
+    fn now(&self) -> u64 {
+        self.now + u64::try_from(self.asked.elapsed().as_millis()).unwrap_or_default()
+    }
+}
+
+impl Delivery {
+    pub(super) fn new(
+        node: &str,
+        broker: Arc<dyn Broker>,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<Delivery> {
+        let random = getrandom::u64().map_err(std::io::Error::other)?;
+        Ok(Delivery {
+            broker,
+            shared,
+            holder: format!("{node}#{random:016x}"),
+            reader: EventReader {
+                group: GROUP.to_owned(),
+                // Whoever has the turn is the same reader: what was given to the last one comes again first, in the same pieces.
+                consumer: GROUP.to_owned(),
+                start: EventStart::New,
+                take_over: TAKE_OVER,
+                after: None,
+            },
+            poster: None,
+            turn: None,
+            retry: Retry::default(),
+            not_before: Instant::now(),
+            is_known: false,
+            lost: None,
+            missed: None,
+            noted: None,
+            failed: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.shared.lock().stop {
+            match self.round() {
+                Ok(pause) => {
+                    self.failed = false;
+                    if !pause.is_zero() {
+                        self.shared.wait(pause);
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.failed, true) {
+                        log::warn!("webhook: events wait in the broker: {error}");
+                    }
+                    self.turn = None;
+                    self.shared.wait(LOOK / 4);
+                }
+            }
+        }
+        self.leave();
+    }
+
+    /// One step; how long there is nothing to do then.
+    fn round(&mut self) -> Result<Duration, Error> {
+        let Some(hook) = self.shared.lock().hook.clone() else {
+            self.leave();
+            return Ok(LOOK);
+        };
+        if !self.poster.as_ref().is_some_and(|poster| Arc::ptr_eq(poster.hook(), &hook)) {
+            self.poster = Some(Poster::new(&hook)?);
+            (self.retry, self.not_before) = (Retry::default(), Instant::now());
+        }
+        let look = look(&hook);
+        let turn = self.take_turn(&hook)?;
+        if !turn.held || turn.is_off {
+            return Ok(look);
+        }
+        let pause = self.not_before.saturating_duration_since(Instant::now());
+        if !pause.is_zero() {
+            return Ok(pause.min(look));
+        }
+        if turn.has_replay && self.retry.failures() == 0 {
+            return self.replay().map(|()| Duration::ZERO);
+        }
+        self.deliver(&hook)?;
+        Ok(Duration::ZERO)
+    }
+
+    /// Takes or prolongs the turn, so that it outlasts an attempt that begins now.
+    fn take_turn(&mut self, hook: &Hook) -> Result<Turn, Error> {
+        let known = self.turn.take().filter(|turn| turn.asked.elapsed() < look(hook));
+        let turn = match known {
+            Some(turn) => turn,
+            None => {
+                let asked = Instant::now();
+                let told = self.broker.hold_webhook(&self.holder, life(hook))?;
+                let (held, is_off) = (told.held, told.is_off);
+                Turn { asked, now: told.now, held, is_off, has_replay: told.has_replay }
+            }
+        };
+        Ok(*self.turn.insert(turn))
+    }
+
+    /// Gives the turn to others, if it is held.
+    fn leave(&mut self) {
+        if self.turn.take().is_some_and(|turn| turn.held)
+            && let Err(error) = self.broker.release_webhook(&self.holder)
+        {
+            log::debug!("webhook: others wait for its turn to end: {error}");
+        }
+    }
+
+    /// The next message of the stream.
+    fn deliver(&mut self, hook: &Hook) -> Result<(), Error> {
+        let batch = self.broker.read_events(&self.reader, EVENTS, WAIT)?;
+        let now = self.turn.as_ref().map_or(0, Turn::now);
+        if batch.created && self.is_known {
+            self.lost = Some(now);
+        }
+        // Should the broker lose the group, all that is there then is new.
+        (self.is_known, self.reader.start) = (true, EventStart::All);
+        if let Some(at) = self.lost {
+            if self.attempt(hook, &Message::missed(None, at))? {
+                self.lost = None;
+            }
+            return Ok(());
+        }
+        if batch.missed > 0 {
+            let (count, at) = *self.missed.get_or_insert((batch.missed, now));
+            if self.attempt(hook, &Message::missed(Some(count), at))? {
+                self.broker.acknowledge_events(&self.reader, count, &[])?;
+                self.missed = None;
+            }
+            return Ok(());
+        }
+        let is_sent = |event: &&Event| {
+            hook.types.is_empty() || hook.types.iter().any(|word| word == event.kind.word())
+        };
+        let message = Message::of(batch.events.iter().filter(is_sent));
+        let is_done = match &message {
+            Some(message) => self.attempt(hook, message)?,
+            None => true,
+        };
+        if is_done && !batch.events.is_empty() {
+            let ids: Vec<_> = batch.events.into_iter().map(|event| event.id).collect();
+            self.broker.acknowledge_events(&self.reader, 0, &ids)?;
+        }
+        Ok(())
+    }
+
+    /// One attempt. Whether the message is done with: delivered, or put aside.
+    fn attempt(&mut self, hook: &Hook, message: &Message) -> Result<bool, Error> {
+        let why = match self.post(message)? {
+            Outcome::Delivered => {
+                self.succeed()?;
+                return Ok(true);
+            }
+            Outcome::Gone => return self.switch_off(hook).map(|()| false),
+            Outcome::Failed(why) => why,
+        };
+        let pause = self.retry.pause(hook.retry, getrandom::u64().unwrap_or_default());
+        self.not_before = Instant::now() + pause;
+        let waits = pause.as_secs_f64();
+        match self.retry.failures() {
+            1 => log::warn!(
+                "webhook: {}: {why}; events wait, the next attempt is in {waits:.1} s",
+                hook.target
+            ),
+            count => log::debug!(
+                "webhook: {}: {why}; {count} failures, the next attempt is in {waits:.1} s",
+                hook.target
+            ),
+        }
+        self.broker.note_webhook(&self.holder, Some(&why))?;
+        let age = self.turn.as_ref().map_or(0, Turn::now).saturating_sub(message.since);
+        if Duration::from_millis(age) < hook.give_up {
+            return Ok(false);
+        }
+        let (id, count) = (message.id.clone(), message.count);
+        log::error!(
+            "webhook: {}: message {id} with {count} events is put aside: {why}",
+            hook.target
+        );
+        let body = message.body.clone();
+        self.broker.bury(&DeadLetter { id, count, failure: why, body, ..DeadLetter::default() })?;
+        Ok(true)
+    }
+
+    fn post(&self, message: &Message) -> Result<Outcome, Error> {
+        let now = self.turn.as_ref().map_or(0, Turn::now);
+        Ok(self.poster.as_ref().map_or_else(
+            || Outcome::Failed(String::from("there is no target")),
+            |poster| poster.post(message, now),
+        ))
+    }
+
+    fn succeed(&mut self) -> Result<(), Error> {
+        let failures = self.retry.failures();
+        if failures > 0 {
+            log::info!("webhook: events are taken again, after {failures} failures");
+        }
+        if failures > 0 || self.noted.is_none_or(|at| at.elapsed() >= NOTE) {
+            self.broker.note_webhook(&self.holder, None)?;
+            self.noted = Some(Instant::now());
+        }
+        self.retry.succeed();
+        Ok(())
+    }
+
+    fn switch_off(&mut self, hook: &Hook) -> Result<(), Error> {
+        log::error!(
+            "webhook: {} answers 410: it wants no more events. Delivery is OFF on all nodes until it is switched on again, by \
+             imserver --webhook on; without Redis, by another start",
+            hook.target
+        );
+        self.broker.note_webhook(&self.holder, Some("status 410"))?;
+        self.broker.switch_webhook(Some("it answered 410"))?;
+        self.turn = None;
+        Ok(())
+    }
+
+    /// A letter that an operator wants to be tried once more: once, whatever comes of it.
+    fn replay(&mut self) -> Result<(), Error> {
+        let letter = self.broker.next_replay()?;
+        let Some(DeadLetter { id, body, count, .. }) = letter else {
+            self.turn = None;
+            return Ok(());
+        };
+        let message = Message { id, body, count, since: 0 };
+        let outcome = self.post(&message)?;
+        let is_delivered = outcome == Outcome::Delivered;
+        match outcome {
+            Outcome::Delivered => self.succeed()?,
+            Outcome::Gone => {
+                log::warn!("webhook: letter {} is not delivered: status 410", message.id)
+            }
+            Outcome::Failed(why) => {
+                log::warn!("webhook: letter {} is not delivered: {why}", message.id);
+                self.broker.note_webhook(&self.holder, Some(&why))?;
+            }
+        }
+        self.broker.settle_replay(&message.id, is_delivered)
+    }
+}
+
+/// For how long the turn is taken: longer than an attempt and a look together.
+fn life(hook: &Hook) -> Duration {
+    hook.timeout * 2 + Duration::from_secs(1)
+}
+
+/// How often is looked whose turn it is.
+fn look(hook: &Hook) -> Duration {
+    (hook.timeout / 4).min(LOOK)
+}

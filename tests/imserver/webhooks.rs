@@ -1,0 +1,363 @@
+//! Webhooks: events posted by nodes to targets that take them, and to those that do everything else.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
+
+use imcore::ImClient;
+use serde_json::Value;
+use testkit::{Imserver, PATIENCE, Redis, eventually, outcome, ws::Client};
+
+const SECRET: &str = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIz";
+const TAKEN: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// One message as the target has it.
+struct Post {
+    id: String,
+    timestamp: u64,
+    signature: String,
+    body: Value,
+}
+
+impl Post {
+    /// The types of its events.
+    fn words(&self) -> Vec<&str> {
+        let events = self.body["data"]["events"].as_array().unwrap();
+        events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+    }
+}
+
+/// A target that answers as it is told, and tells what it was asked.
+struct Target {
+    address: SocketAddr,
+    answer: Arc<Mutex<Vec<u8>>>,
+    posts: Receiver<Post>,
+}
+
+impl Target {
+    fn start() -> Target {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(Mutex::new(TAKEN.as_bytes().to_vec()));
+        let (told, posts) = channel();
+        let answers = Arc::clone(&answer);
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (answers, told) = (Arc::clone(&answers), told.clone());
+                thread::spawn(move || serve(socket.unwrap(), &answers, &told));
+            }
+        });
+        Target { address, answer, posts }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/hook?key=hidden", self.address)
+    }
+
+    /// What it answers from now on; nothing: it hangs.
+    fn answers(&self, answer: &str) {
+        *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
+    }
+
+    fn next(&self) -> Post {
+        self.posts.recv_timeout(PATIENCE).expect("a message")
+    }
+
+    /// The first message whose events are of these types.
+    fn told(&self, words: &[&str]) -> Post {
+        loop {
+            let post = self.next();
+            if post.words() == words {
+                return post;
+            }
+        }
+    }
+}
+
+fn serve(socket: TcpStream, answers: &Mutex<Vec<u8>>, told: &Sender<Post>) {
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    let mut writer = socket;
+    loop {
+        let (mut head, mut line) = (Vec::new(), String::new());
+        while reader.read_line(&mut line).unwrap_or(0) > 2 {
+            head.push(std::mem::take(&mut line));
+        }
+        let header = |name: &str| {
+            let found = head.iter().filter_map(|line| line.split_once(':'));
+            let found = found.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.trim().to_owned()).next().unwrap_or_default()
+        };
+        let Ok(length) = header("content-length").parse() else { return };
+        let mut body = vec![0; length];
+        if reader.read_exact(&mut body).is_err() {
+            return;
+        }
+        let post = Post {
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp").parse().unwrap(),
+            signature: header("webhook-signature"),
+            body: serde_json::from_slice(&body).unwrap(),
+        };
+        let answer = answers.lock().unwrap().clone();
+        if told.send(post).is_err() || writer.write_all(&answer).is_err() {
+            return;
+        }
+        if !answer.is_empty() && answer != TAKEN.as_bytes() {
+            return;
+        }
+    }
+}
+
+/// A cluster that posts to `target`.
+struct Cluster {
+    redis: Redis,
+    im: ImClient,
+    url: String,
+}
+
+impl Cluster {
+    fn start(target: &Target) -> Cluster {
+        let redis = Redis::start();
+        let im = ImClient::builder().servers(["a", "b"]).redis(redis.url()).build().unwrap();
+        Cluster { redis, im, url: target.url() }
+    }
+
+    fn node(&self, name: &str, more: &[&str]) -> Imserver {
+        let redis = self.redis.url();
+        let args = [
+            "--listen",
+            "127.0.0.1:0",
+            "--servers",
+            "a,b",
+            "--server",
+            name,
+            "--redis",
+            &redis,
+            "--keep",
+            "0",
+            "--events",
+            "1000",
+            "--webhook-url",
+            &self.url,
+            "--webhook-secret",
+            SECRET,
+            "--webhook-retry",
+            "0.02",
+            "--webhook-timeout",
+            "0.5",
+        ];
+        let allow = ["--webhook-allow", "http,127.0.0.1"];
+        let allow = if more.contains(&allow[0]) { &[] } else { &allow[..] };
+        let node = Imserver::start(&[&args[..], allow, more].concat());
+        node.wait_ready();
+        eventually("somebody delivers", || self.holder().is_some());
+        node
+    }
+
+    /// Who has the turn.
+    fn holder(&self) -> Option<String> {
+        self.im.broker().webhook_state().unwrap()?.holder
+    }
+
+    fn connect(&self, client: i64, node: &Imserver) -> Client {
+        let url = self.im.connect_url(client, Some("note")).unwrap();
+        Client::connect(node.address(), &url).unwrap()
+    }
+
+    /// What the command says.
+    fn command(&self, verb: &str) -> String {
+        let args = ["--redis", &self.redis.url(), "--webhook", verb];
+        let output = Command::new(testkit::imserver::program()).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn events_are_posted_signed_and_in_order() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let node = cluster.node("a", &["--webhook-events", "online,offline"]);
+    let client = cluster.connect(42, &node);
+    let online = target.next();
+    assert_eq!(online.words(), ["online"]);
+    assert_eq!(online.body["type"], "events");
+    let event = &online.body["data"]["events"][0];
+    assert_eq!(
+        (&event["client"], &event["meta"], &event["node"]),
+        (&"42".into(), &"note".into(), &"a".into())
+    );
+    assert!(online.body["timestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(online.signature.starts_with("v1,") && online.timestamp > 1_700_000_000);
+    drop(client);
+    assert_eq!(target.next().words(), ["offline"]);
+    assert!(!node.log().contains("hidden") && !node.log().contains("whsec"), "{}", node.log());
+}
+
+#[test]
+fn whatever_a_target_answers_the_same_message_comes_again_until_it_is_taken() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let node = cluster.node("a", &[]);
+    let megabytes =
+        format!("HTTP/1.1 500 No\r\nContent-Length: 90000000\r\n\r\n{}", "x".repeat(4 << 20));
+    let long_head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    target.answers("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    let _client = cluster.connect(42, &node);
+    let first = target.next();
+    assert_eq!(first.words(), ["opened", "online"]);
+    for answer in [
+        "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 307 Moved\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n",
+        "garbage\r\n\r\n",
+        &megabytes,
+        &long_head,
+        "",
+    ] {
+        target.answers(answer);
+        let again = target.next();
+        assert_eq!((&again.id, &again.body), (&first.id, &first.body));
+    }
+    target.answers(TAKEN);
+    eventually("it is taken", || {
+        cluster.im.broker().webhook_state().unwrap().unwrap().failures == 0
+    });
+    while let Ok(again) = target.posts.try_recv() {
+        assert_eq!(again.id, first.id);
+    }
+    let _other = cluster.connect(44, &node);
+    assert_ne!(target.next().id, first.id);
+}
+
+#[test]
+fn a_target_that_answers_410_is_left_alone_until_an_operator_says_otherwise() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let node = cluster.node("a", &[]);
+    target.answers("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n");
+    let client = cluster.connect(42, &node);
+    let first = target.next();
+    node.says("Delivery is OFF on all nodes");
+    drop(client);
+    let status = cluster.command("status");
+    assert!(status.contains("it answered 410") && status.contains("status 410"), "{status}");
+    target.answers(TAKEN);
+    assert_eq!(cluster.command("on"), "on\n");
+    assert_eq!(target.next().id, first.id);
+    assert_eq!(target.next().words(), ["ended", "offline"]);
+}
+
+#[test]
+fn what_is_not_taken_in_time_is_put_aside_and_can_be_replayed() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let node = cluster.node("a", &["--webhook-give-up", "0"]);
+    target.answers("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    let _client = cluster.connect(42, &node);
+    let first = target.next();
+    eventually("it is put aside", || cluster.command("dead").contains(&first.id));
+    assert!(
+        cluster.command("dead").contains("2 events: status 503"),
+        "{}",
+        cluster.command("dead")
+    );
+    // What comes later is not held up by it.
+    target.answers(TAKEN);
+    let _other = cluster.connect(44, &node);
+    target.told(&["opened", "online"]);
+    assert!(cluster.command("replay").starts_with('1'));
+    let again = target.next();
+    assert_eq!((again.id, again.body), (first.id, first.body));
+    eventually("nothing is left", || cluster.command("dead").is_empty());
+}
+
+#[test]
+fn another_node_goes_on_where_one_was_killed() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let mut nodes = ["a", "b"].map(|name| cluster.node(name, &[]));
+    let holder = cluster.holder().unwrap();
+    let (victim, other) = if holder.starts_with('a') { (0, 1) } else { (1, 0) };
+    // It is killed in the middle of an attempt: nobody knows whether the target took it.
+    target.answers("");
+    let client = (0..).find(|id| cluster.im.node_of(*id).unwrap() == ["a", "b"][other]).unwrap();
+    let _client = cluster.connect(client, &nodes[other]);
+    let first = target.next();
+    nodes[victim].kill();
+    target.answers(TAKEN);
+    assert_eq!(target.next().id, first.id);
+    eventually("it is the turn of the other", || {
+        cluster.holder().is_some_and(|now| now.starts_with(["a", "b"][other]))
+    });
+}
+
+#[test]
+fn a_target_may_be_away_for_a_while() {
+    let target = Target::start();
+    let cluster =
+        Cluster { url: String::from("http://127.0.0.1:1/hook"), ..Cluster::start(&target) };
+    let mut node = cluster.node("a", &[]);
+    let _client = cluster.connect(42, &node);
+    eventually("nobody is there", || {
+        cluster.im.broker().webhook_state().unwrap().unwrap().failures > 2
+    });
+    node.kill();
+    let cluster = Cluster { url: target.url(), ..cluster };
+    let _node = cluster.node("a", &[]);
+    assert_eq!(target.next().words(), ["opened", "online"]);
+}
+
+#[test]
+fn an_address_that_is_not_public_is_not_dialled() {
+    let target = Target::start();
+    let port = target.address.port();
+    let cluster = Cluster { url: format!("http://localhost:{port}/"), ..Cluster::start(&target) };
+    let node = cluster.node("a", &["--webhook-allow", "http,10.0.0.0/8"]);
+    let _client = cluster.connect(42, &node);
+    node.says("is not allowed; webhook_allow can name it");
+    assert!(target.posts.try_recv().is_err());
+}
+
+#[test]
+fn settings_that_cannot_work_say_what_to_change() {
+    let secret = ["--webhook-secret", SECRET];
+    let of = |args: &[&str]| {
+        let (code, message) = outcome(&[&["--check"], args].concat());
+        assert_eq!(code, Some(2), "{message}");
+        assert!(!message.contains("hidden") && !message.contains("QUJD"), "{message}");
+        message
+    };
+    let url = ["--webhook-url", "https://hooks.example.com/?key=hidden"];
+    for (args, named) in [
+        (&url[..], "webhook_secret: webhook_url needs it"),
+        (&secret[..], "--webhook-secret needs --webhook-url"),
+        (
+            &[url[0], "hooks.example.com/hidden", secret[0], SECRET],
+            "--webhook-url: its value is not usable",
+        ),
+        (&[url[0], "http://hooks.example.com", secret[0], SECRET], "add http to webhook_allow"),
+        (&[url[0], "https://10.0.0.1/", secret[0], SECRET], "10.0.0.1 is not a public address"),
+        (&[url[0], url[1], secret[0], "hidden"], "whsec_"),
+        (
+            &[url[0], url[1], "--webhook-secret-file", "/nonexistent"],
+            "\"/nonexistent\" cannot be read",
+        ),
+        (&[url[0], url[1], secret[0], SECRET, "--webhook-events", "On line"], "--webhook-events"),
+        (&[url[0], url[1], secret[0], SECRET, "--webhook-allow", "lan"], "--webhook-allow"),
+        (&[url[0], url[1], secret[0], SECRET, "--webhook-ca", "/dev/null"], "expected PEM"),
+        (
+            &[url[0], url[1], secret[0], SECRET, "--redis", "redis://127.0.0.1:1"],
+            "--events 1000000",
+        ),
+    ] {
+        let message = of(args);
+        assert!(message.contains(named), "{args:?}: {message}");
+    }
+}
