@@ -157,7 +157,10 @@ impl Cluster {
         let allow = if more.contains(&allow[0]) { &[] } else { &allow[..] };
         let node = Imserver::start(&[&args[..], allow, more].concat());
         node.wait_ready();
-        eventually("somebody delivers", || self.holder().is_some());
+        eventually("somebody delivers what happens from now on", || {
+            let groups = self.im.event_groups().unwrap();
+            self.holder().is_some() && groups.iter().any(|group| group.name == "@webhook")
+        });
         node
     }
 

@@ -269,13 +269,14 @@ impl Delivery {
     }
 
     fn switch_off(&mut self, hook: &Hook) -> Result<(), Error> {
+        self.broker.note_webhook(&self.holder, Some("status 410"))?;
+        self.broker.switch_webhook(Some("it answered 410"))?;
+        // Behind it: who reads this line finds it switched off.
         log::error!(
             "webhook: {} answers 410: it wants no more events. Delivery is OFF on all nodes until it is switched on again, by \
              imserver --webhook on; without Redis, by another start",
             hook.target
         );
-        self.broker.note_webhook(&self.holder, Some("status 410"))?;
-        self.broker.switch_webhook(Some("it answered 410"))?;
         self.turn = None;
         Ok(())
     }
