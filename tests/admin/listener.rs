@@ -142,9 +142,10 @@ fn what_the_process_takes_is_in_the_metrics() {
     let before = metrics(admin);
     let idle: Vec<_> = (0..50).map(|_| TcpStream::connect(process.address()).unwrap()).collect();
     let open = "process_open_fds";
-    eventually("the sockets count", || metrics(admin)[open] >= before[open] + 50.0);
+    // Connections of the node's own come and go meanwhile: fewer than half as many.
+    eventually("the sockets count", || metrics(admin)[open] >= before[open] + 25.0);
     drop(idle);
-    eventually("no more", || metrics(admin)[open] < before[open] + 50.0);
+    eventually("no more", || metrics(admin)[open] < before[open] + 25.0);
     let after = metrics(admin);
     assert!(after[open] <= after["process_max_fds"]);
     assert!(after["process_cpu_seconds_total"] > before["process_cpu_seconds_total"]);
