@@ -48,6 +48,7 @@ mod bursts;
 mod certificates;
 mod channels;
 mod faults;
+mod fleet;
 mod frames;
 mod grace;
 mod handshakes;

@@ -13,15 +13,16 @@ use std::{
 };
 
 use imcore::{
-    ClientId, ImClient, Message, Receipt, SlotTable,
-    broker::{Broker, MemoryBroker},
-    server::{Limits, Server, ServerConfig, ServerHandle},
+    ClientId, ImClient, Message, Receipt, SlotTable, broker::Broker, server::ServerHandle,
 };
 use serde_json::{Value, json};
-use testkit::{PATIENCE, eventually, ws::Client};
+use testkit::{eventually, ws::Client};
 use tungstenite::Message as Frame;
 
-use crate::world::Backend;
+use crate::{
+    fleet::{self, Open},
+    world::Backend,
+};
 
 const SLOTS: usize = 16;
 
@@ -32,7 +33,7 @@ const END: u64 = u64::MAX;
 type Addresses = Arc<Mutex<HashMap<String, SocketAddr>>>;
 
 struct Fleet {
-    open: Box<dyn Fn() -> Arc<dyn Broker>>,
+    open: Open,
     broker: Arc<dyn Broker>,
     im: ImClient,
     nodes: HashMap<String, ServerHandle>,
@@ -42,48 +43,17 @@ struct Fleet {
 
 impl Fleet {
     fn new(backend: Backend) -> Self {
-        let open: Box<dyn Fn() -> Arc<dyn Broker>> = match backend {
-            #[cfg(feature = "redis")]
-            Backend::Redis => {
-                let prefix = crate::world::fresh_prefix();
-                Box::new(move || {
-                    use imcore::broker::{RedisBroker, RedisOptions};
-
-                    let prefix = prefix.clone();
-                    let options = RedisOptions { prefix, log: true, ..RedisOptions::default() };
-                    let url = testkit::Redis::shared().url();
-                    Arc::new(RedisBroker::open(&url, options).unwrap()) as _
-                })
-            }
-            _ => {
-                let memory = Arc::new(MemoryBroker::new());
-                Box::new(move || Arc::clone(&memory) as _)
-            }
-        };
+        let open = fleet::opener(backend, true);
         let im = ImClient::builder().slots().broker(open()).build().unwrap();
         let (nodes, addresses, grace) = Default::default();
         Fleet { broker: open(), im, open, nodes, addresses, grace }
     }
 
     fn start(&mut self, name: &str) {
-        let config = ServerConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            server: Some(name.into()),
-            slots: SLOTS,
-            reactors: 2,
-            grace: self.grace,
-            limits: Limits {
-                drain_over: Duration::from_secs(20),
-                drain_grace: Duration::from_secs(1),
-                linger: Duration::from_millis(200),
-                sweep: Duration::from_millis(200),
-                lease: Duration::from_secs(1),
-                ..Limits::default()
-            },
-            ..ServerConfig::default()
-        };
-        let node = Server::start(config, (self.open)()).unwrap();
-        assert!(node.wait_ready(PATIENCE), "{name} does not get ready");
+        let node = fleet::start(name, SLOTS, (self.open)(), |config| {
+            config.grace = self.grace;
+            config.limits.sweep = Duration::from_millis(200);
+        });
         self.addresses.lock().unwrap().insert(name.into(), node.local_addr());
         self.nodes.insert(name.into(), node);
     }

@@ -4,18 +4,21 @@ use std::{sync::Arc, thread, time::Duration};
 
 use imcore::{
     ClientId, ImClient, Message, SlotNode, SlotTable,
-    broker::{Broker, MemoryBroker, SlotChange},
-    server::{Limits, Server, ServerConfig, ServerHandle},
+    broker::{Broker, SlotChange},
+    server::ServerHandle,
 };
-use testkit::{PATIENCE, eventually, ws::Client};
+use testkit::{eventually, ws::Client};
 
-use crate::world::Backend;
+use crate::{
+    fleet::{self, Open},
+    world::Backend,
+};
 
 const SLOTS: usize = 64;
 
 /// Nodes without a fixed list, and a helper that follows them.
 struct Fleet {
-    open: Box<dyn Fn() -> Arc<dyn Broker>>,
+    open: Open,
     broker: Arc<dyn Broker>,
     im: ImClient,
     nodes: Vec<ServerHandle>,
@@ -23,38 +26,13 @@ struct Fleet {
 
 impl Fleet {
     fn new(backend: Backend) -> Self {
-        let open: Box<dyn Fn() -> Arc<dyn Broker>> = match backend {
-            #[cfg(feature = "redis")]
-            Backend::Redis => {
-                let prefix = crate::world::fresh_prefix();
-                Box::new(move || crate::world::open_redis(&prefix))
-            }
-            _ => {
-                let memory = Arc::new(MemoryBroker::new());
-                Box::new(move || Arc::clone(&memory) as _)
-            }
-        };
+        let open = fleet::opener(backend, false);
         let im = ImClient::builder().slots().broker(open()).build().unwrap();
         Fleet { broker: open(), im, open, nodes: Vec::new() }
     }
 
     fn start(&mut self, name: &str) {
-        let config = ServerConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            server: Some(name.into()),
-            slots: SLOTS,
-            reactors: 2,
-            limits: Limits {
-                drain_over: Duration::from_secs(20),
-                drain_grace: Duration::from_secs(1),
-                linger: Duration::from_millis(200),
-                lease: Duration::from_secs(1),
-                ..Limits::default()
-            },
-            ..ServerConfig::default()
-        };
-        let node = Server::start(config, (self.open)()).unwrap();
-        assert!(node.wait_ready(PATIENCE), "{name} does not get ready");
+        let node = fleet::start(name, SLOTS, (self.open)(), |_| ());
         self.nodes.push(node);
     }
 

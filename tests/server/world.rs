@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "redis")]
+use imcore::broker::RedisOptions;
 use imcore::{
     ClientId, ImClient,
     broker::{Broker, MemoryBroker},
@@ -53,7 +55,7 @@ impl World {
                 Backend::Tls => Arc::clone(&memory) as _,
                 Backend::Memory => Arc::clone(&memory) as _,
                 #[cfg(feature = "redis")]
-                Backend::Redis => open_redis_with(&prefix, events),
+                Backend::Redis => open_redis_keeping(&prefix, events),
             }
         };
         let servers: Vec<_> = (0..nodes).map(|index| format!("node-{index}")).collect();
@@ -187,15 +189,17 @@ pub fn fresh_prefix() -> String {
 
 #[cfg(feature = "redis")]
 pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
-    open_redis_with(prefix, 0)
+    open_redis_keeping(prefix, 0)
 }
 
 /// With so many events that are kept.
 #[cfg(feature = "redis")]
-fn open_redis_with(prefix: &str, events: u64) -> Arc<dyn Broker> {
-    use imcore::broker::{RedisBroker, RedisOptions};
+fn open_redis_keeping(prefix: &str, events: u64) -> Arc<dyn Broker> {
+    open_redis_with(RedisOptions { prefix: prefix.into(), events, ..RedisOptions::default() })
+}
 
+#[cfg(feature = "redis")]
+pub fn open_redis_with(options: RedisOptions) -> Arc<dyn Broker> {
     let url = testkit::Redis::shared().url();
-    let options = RedisOptions { prefix: prefix.into(), events, ..RedisOptions::default() };
-    Arc::new(RedisBroker::open(&url, options).unwrap())
+    Arc::new(imcore::broker::RedisBroker::open(&url, options).unwrap())
 }
