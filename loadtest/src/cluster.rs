@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -128,10 +128,9 @@ impl Cluster {
         let imserver = find_imserver(args)?;
         let folder = fresh_folder()?;
         let pins = args.pins();
-        let redis_address = free_address()?;
+        let redis_address = free_address();
         let redis = start_redis(&folder, &redis_address, pins.clients)?;
-        let servers: Vec<_> =
-            (0..options.nodes).map(|_| free_address()).collect::<Result<_, _>>()?;
+        let servers: Vec<_> = (0..options.nodes).map(|_| free_address()).collect();
         let phantoms = (0..options.phantoms).map(|index| format!("nobody-{index}:1"));
         let deployment = Deployment {
             redis: format!("redis://{redis_address}"),
@@ -202,7 +201,7 @@ impl Cluster {
 
     /// One more node beside those that share slots; its place.
     pub fn add(&mut self) -> Result<usize, String> {
-        let address = free_address()?;
+        let address = free_address();
         let (index, first) = (self.starts.len(), &self.starts[0]);
         let mut arguments = first.arguments.clone();
         arguments[0] = format!("--listen={address}");
@@ -400,10 +399,8 @@ fn fresh_folder() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// An address that nobody listens on. Another process may take it first, which then shows at bind.
-fn free_address() -> Result<String, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("a port: {error}"))?;
-    Ok(listener.local_addr().map_err(|error| error.to_string())?.to_string())
+fn free_address() -> String {
+    format!("127.0.0.1:{}", testkit::port())
 }
 
 fn port_of(address: &str) -> u16 {

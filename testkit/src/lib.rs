@@ -5,6 +5,7 @@ pub mod failover;
 pub mod imserver;
 pub mod mutations;
 pub mod poor;
+mod ports;
 pub mod proxy;
 pub mod redis;
 pub mod seeded;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::{
     imserver::{Imserver, outcome},
+    ports::port,
     redis::Redis,
 };
 

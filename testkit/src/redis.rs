@@ -6,7 +6,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -60,14 +60,11 @@ impl Redis {
         let folder = env::temp_dir().join(format!("imcore-redis-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let extra: Vec<String> = extra.iter().map(|word| word.to_string()).collect();
-        // Between our look and Redis's bind another process may take the port: try again.
-        for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(shell) = launch(port, &folder, &extra, sentinel.as_deref()) {
-                return Redis { shell, port, folder, extra, sentinel };
-            }
-        }
-        panic!("redis-server does not start; is it installed?");
+        let port = crate::port();
+        let Some(shell) = launch(port, &folder, &extra, sentinel.as_deref()) else {
+            panic!("redis-server does not start; is it installed?");
+        };
+        Redis { shell, port, folder, extra, sentinel }
     }
 
     /// One server for all tests of a process; each test takes a prefix of its own.

@@ -1,7 +1,7 @@
 //! A node and its API on a Redis that fails over, with all that there can be in between: TLS, and users and passwords of Redis
 //! and of the Sentinels.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, process::Command};
 
 use serde_json::json;
 use testkit::{
@@ -17,8 +17,7 @@ fn secure_failover(folder: &std::path::Path) -> (Failover, String, String) {
     let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name).display().to_string());
     fs::write(&cert, identity.cert).unwrap();
     fs::write(&key, identity.key).unwrap();
-    let ports = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let ports = ports.map(|listener| listener.local_addr().unwrap().port());
+    let ports = [(); 5].map(|()| testkit::port());
     let settings = |index: usize| {
         let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &cert];
         let how = ["--tls-auth-clients", "no", "--tls-replication", "yes", "--tls-port"];

@@ -4,7 +4,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -84,7 +84,7 @@ struct Nginx(Child, SocketAddr, PathBuf);
 
 impl Nginx {
     fn start(upstream: SocketAddr) -> Nginx {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::port();
         let folder = env::temp_dir().join(format!("imcore-nginx-{port}"));
         fs::create_dir_all(&folder).unwrap();
         let shown = folder.to_str().unwrap();

@@ -1,7 +1,7 @@
 // Starts and stops the built example on ports of its own. Knows nothing of pages.
 
 import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { randomInt, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -11,16 +11,20 @@ import { until } from "./browser.mjs";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const PROGRAM = process.env.CHAT_BIN ?? join(ROOT, "target/release/examples/chat");
 
-/** A port that was free a moment ago: the restarted process must get the same one again. */
-function freePort() {
-  return new Promise((resolve, reject) => {
+/**
+ * A port that was free a moment ago, below those that the kernel gives to outgoing connections: the restarted process must
+ * get the same one again.
+ */
+async function freePort() {
+  for (;;) {
+    const port = randomInt(10_000, 12_000);
     const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
+    const free = await new Promise((resolve) => {
+      probe.once("error", () => resolve(false));
+      probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
     });
-  });
+    if (free) return port;
+  }
 }
 
 /** One process of the example. */

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -87,7 +87,7 @@ impl Kind {
                 put("maxconn 100000", "maxconn 4000");
             }
             Kind::Caddy => {
-                let own = free_port();
+                let own = testkit::port();
                 let ports = format!("https_port {port}\nhttp_port {own}\ndefault_bind 127.0.0.1");
                 put("\n{\n", &format!("\n{{\nadmin off\n{ports}\n"));
             }
@@ -104,28 +104,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one; again on another port if somebody else took the one that was free.
     pub fn start(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
-        for _ in 0..5 {
-            let proxy = Proxy::begin(kind, nodes);
-            let taken = || proxy.logs().contains("ddress already in use");
-            let listens = || TcpStream::connect(proxy.address).is_ok();
-            eventually("the proxy listens", || taken() || listens());
-            if !taken() {
-                return proxy;
-            }
-        }
-        panic!("five ports in a row were taken");
-    }
-
-    fn begin(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("imcore-edge-{}-{number}", std::process::id());
         let folder = env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
         make_certificate(&folder);
-        let port = free_port();
+        let port = testkit::port();
         let file = folder.join(kind.file());
         fs::write(&file, kind.config(&folder, port, nodes)).unwrap();
         let file = file.to_str().unwrap();
@@ -144,7 +130,9 @@ impl Proxy {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        Proxy { shell, folder, address: (Ipv4Addr::LOCALHOST, port).into() }
+        let proxy = Proxy { shell, folder, address: (Ipv4Addr::LOCALHOST, port).into() };
+        eventually("the proxy listens", || TcpStream::connect(proxy.address).is_ok());
+        proxy
     }
 
     pub fn folder(&self) -> &Path {
@@ -168,9 +156,4 @@ impl Drop for Proxy {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

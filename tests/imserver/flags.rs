@@ -53,10 +53,6 @@ fn the_log_names_node_and_address_but_no_password() {
 
 #[test]
 fn a_name_that_nobody_can_use_is_doubted() {
-    let free = || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
     let doubt = |args: &[&str]| {
         let process = Imserver::start(args);
         process.says(" reactors; up to ");
@@ -68,14 +64,14 @@ fn a_name_that_nobody_can_use_is_doubted() {
     };
     let text = doubt(&["--listen", "0.0.0.0:0"]).expect("nobody can connect to 0.0.0.0");
     assert!(text.contains("WARN") && text.contains("--server 10.0.0.1:"), "{text}");
-    let local = format!("127.0.0.1:{}", free());
+    let local = format!("127.0.0.1:{}", testkit::port());
     let redis = ["--redis", "redis://127.0.0.1:1"];
     let names = format!("{local},10.0.0.2:6001");
     let text = doubt(&[&["--listen", &local, "--servers", &names][..], &redis].concat());
     let text = text.expect("the other one is elsewhere");
     assert!(text.contains(&local) && text.contains("while 10.0.0.2:6001 seems"), "{text}");
     // All on this machine, named, or under an address that does not hold the name.
-    let local = format!("127.0.0.1:{}", free());
+    let local = format!("127.0.0.1:{}", testkit::port());
     let names = format!("{local},127.0.0.1:1");
     let args = [&["--listen", &local, "--servers", &names][..], &redis].concat();
     assert_eq!(doubt(&args), None);

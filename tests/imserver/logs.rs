@@ -181,7 +181,7 @@ fn exit_codes_do_not_depend_on_who_reads_the_log() {
 #[test]
 fn a_node_with_a_broken_log_stops_in_good_order() {
     for stderr in broken() {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::port();
         let admin = SocketAddr::from(([127, 0, 0, 1], port));
         let args = ["--listen", "127.0.0.1:0", "--admin", &admin.to_string()];
         let child = imserver(&args).stderr(stderr).spawn().unwrap();

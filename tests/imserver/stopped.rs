@@ -121,8 +121,6 @@ fn nor_does_one_over_a_socket_path() {
 
 #[test]
 fn nor_does_one_whose_redis_speaks_tls() {
-    use std::net::TcpListener;
-
     let folder = std::env::temp_dir().join(format!("imcore-stopped-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let identity = testkit::tls::Identity::new();
@@ -130,7 +128,7 @@ fn nor_does_one_whose_redis_speaks_tls() {
     std::fs::write(&cert, identity.cert).unwrap();
     std::fs::write(&key, identity.key).unwrap();
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = testkit::port().to_string();
     let redis = Redis::start_with(&[
         "--tls-port",
         &port,

@@ -2,7 +2,7 @@
 
 use std::{
     io::Read,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -74,8 +74,7 @@ impl Deployment {
     pub fn start() -> Self {
         let redis = Redis::start();
         // The tool connects to a node by its name.
-        let server = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let server = server.expect("a port");
+        let server = SocketAddr::from(([127, 0, 0, 1], testkit::port()));
         let node = start_node(server, &redis);
         node.wait_ready();
         Deployment { node, redis, server }
