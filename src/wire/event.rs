@@ -63,6 +63,18 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All that this version knows, but for [`Missed`](EventKind::Missed), which is no event of its own.
+    pub const KNOWN: [EventKind; 8] = [
+        EventKind::Opened,
+        EventKind::Ended,
+        EventKind::Online,
+        EventKind::Offline,
+        EventKind::NodeDied,
+        EventKind::Occupied,
+        EventKind::Vacated,
+        EventKind::Undelivered,
+    ];
+
     /// The word for it in the stream; empty for [`Missed`](EventKind::Missed), which is not there.
     pub fn word(&self) -> &str {
         match self {
@@ -86,17 +98,7 @@ impl EventKind {
 
     #[cfg(feature = "redis")]
     fn of_word(word: &str) -> Self {
-        let known = [
-            Self::Opened,
-            Self::Ended,
-            Self::Online,
-            Self::Offline,
-            Self::NodeDied,
-            Self::Occupied,
-            Self::Vacated,
-            Self::Undelivered,
-        ];
-        let found = known.into_iter().find(|kind| kind.word() == word);
+        let found = Self::KNOWN.into_iter().find(|kind| kind.word() == word);
         found.unwrap_or_else(|| EventKind::Other(word.to_owned()))
     }
 }

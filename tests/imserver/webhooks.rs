@@ -352,7 +352,10 @@ fn settings_that_cannot_work_say_what_to_change() {
             &[url[0], url[1], "--webhook-secret-file", "/nonexistent"],
             "\"/nonexistent\" cannot be read",
         ),
-        (&[url[0], url[1], secret[0], SECRET, "--webhook-events", "On line"], "--webhook-events"),
+        (
+            &[url[0], url[1], secret[0], SECRET, "--webhook-events", "online,ofline"],
+            "types of events: opened, ended, online, offline,",
+        ),
         (&[url[0], url[1], secret[0], SECRET, "--webhook-allow", "lan"], "--webhook-allow"),
         (&[url[0], url[1], secret[0], SECRET, "--webhook-ca", "/dev/null"], "expected PEM"),
         (

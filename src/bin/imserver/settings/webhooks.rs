@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use imcore::EventKind;
+
 use super::{Given, Kind, PLAIN, Setting, TakesEffect, limits::time};
 use crate::webhook::{Allowed, Secrets, URL};
 
-const WORDS: &str = "types of events in small letters, such as online";
+const TYPES: &str =
+    "types of events: opened, ended, online, offline, node_died, occupied, vacated, undelivered";
 const TIMEOUT: &str = "a number of seconds from 0.1 to 60";
 const RETRY: &str = "a number of seconds above 0 and up to 300";
 const GIVE_UP: &str = "a number of seconds up to 82800, as events are kept for a day";
@@ -62,12 +65,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         example: "online,offline",
         kind: Kind::List,
         read: |config, given| {
-            let is_word = |word: &String| {
-                !word.is_empty()
-                    && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-            };
+            let is_known = |word: &String| EventKind::KNOWN.iter().any(|kind| kind.word() == word);
             config.webhook.types = words(given);
-            if config.webhook.types.iter().all(is_word) { Ok(()) } else { Err(WORDS) }
+            if config.webhook.types.iter().all(is_known) { Ok(()) } else { Err(TYPES) }
         },
         show: |config| config.webhook.types.join(","),
         ..HOOK
@@ -146,4 +146,15 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 fn words(given: &Given) -> Vec<String> {
     given.texts.iter().flat_map(|text| text.split(',')).map(|word| word.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_types_of_events_are_named() {
+        let known: Vec<_> = EventKind::KNOWN.iter().map(EventKind::word).collect();
+        assert_eq!(TYPES, format!("types of events: {}", known.join(", ")));
+    }
 }
