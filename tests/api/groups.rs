@@ -260,6 +260,7 @@ fn what_is_wrong_is_said() {
     for query in [
         "group=",
         "group=a%20b",
+        "group=@webhook",
         &format!("group={long}"),
         "start=all",
         "group=g&start=yesterday",
@@ -280,6 +281,7 @@ fn what_is_wrong_is_said() {
     for body in [
         json!({}),
         json!({ "group": 1 }),
+        json!({ "group": "@webhook", "ids": ["1-1"] }),
         json!({ "group": "g", "ids": ["x"] }),
         json!({ "group": "g", "ids": ["01-1"] }),
         json!({ "group": "g", "ids": too_many }),
@@ -288,6 +290,8 @@ fn what_is_wrong_is_said() {
         let answer = cluster.ask(0, "POST /v1/events/acknowledgements", Some(&body));
         assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{body}");
     }
+    // The group of webhooks is the nodes' own.
+    cluster.expect(0, "DELETE /v1/events/groups/@webhook", None, 400);
     let unknown = json!({ "group": "nobody", "ids": ["1-1"] });
     let answer = cluster.ask(0, "POST /v1/events/acknowledgements", Some(&unknown));
     assert_eq!((answer.status, answer.code()), (404, "not_found".into()));

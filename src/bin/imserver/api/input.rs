@@ -207,11 +207,13 @@ pub(super) const IDS: usize = 1000;
 /// Above it, JavaScript would round.
 const EXACT: u64 = (1 << 53) - 1;
 
-/// The name of a group of readers.
+/// The name of a group of readers; those that begin with `@` are the nodes' own.
 pub(super) fn group_name(name: String) -> Result<String, Mistake> {
-    match is_visible(&name, GROUP) {
+    match is_visible(&name, GROUP) && !name.starts_with('@') {
         true => Ok(name),
-        false => Err(Mistake::new(format!("expected 1 to {GROUP} visible ASCII characters"))),
+        false => Err(Mistake::new(format!(
+            "expected 1 to {GROUP} visible ASCII characters, the first of them no @"
+        ))),
     }
 }
 
