@@ -9,7 +9,8 @@ use crate::world::LONG;
 
 fn letter(id: &str, body: &str) -> DeadLetter {
     let (id, failure, body) = (id.to_owned(), String::from("status 500"), body.to_owned());
-    DeadLetter { id, count: 2, failure, body, ..DeadLetter::default() }
+    let ends = Some((String::from("5-1"), String::from("6-2")));
+    DeadLetter { id, count: 2, ends, attempts: 3, failure, body, ..DeadLetter::default() }
 }
 
 fn ids(broker: &dyn Broker) -> Vec<String> {
@@ -74,11 +75,15 @@ behaviour!(a_letter_stays_until_it_was_delivered_or_thrown_away, |world| {
     assert_eq!((first.total, first.next.as_deref()), (3, Some("2-b")));
     let found = &first.items[0];
     assert_eq!((&*found.id, found.count, &*found.failure), ("1-a", 2, "status 500"));
+    assert_eq!((&found.ends, found.attempts), (&letter("", "").ends, 3));
     assert!(found.ms > 1_700_000_000_000 && !found.replaying && found.body.is_empty());
     let rest = broker.dead_letters(first.next.as_deref(), 2).unwrap();
     assert_eq!((&*rest.items[0].id, rest.next), ("3-c", None));
     assert_eq!(broker.dead_letter("2-b").unwrap().unwrap().body, "{\"a\": 1}\n");
     assert_eq!(broker.dead_letter("4-d").unwrap(), None);
+    broker.bury(&DeadLetter { ends: None, ..letter("0-x", "") }).unwrap();
+    assert_eq!(broker.dead_letter("0-x").unwrap().unwrap().ends, None);
+    assert_eq!(broker.discard_dead_letters(&["0-x".into()]).unwrap(), 1);
 
     let named = ["2-b", "4-d", "1-a"].map(str::to_owned);
     assert_eq!(broker.replay_dead_letters(&named).unwrap(), 2);

@@ -98,6 +98,10 @@ pub struct DeadLetter {
     pub id: String,
     /// How many events are in it.
     pub count: u64,
+    /// The ids of the first and the last of them; `None` if it says that some were missed.
+    pub ends: Option<(String, String)>,
+    /// How often it was tried in vain by whoever put it aside.
+    pub attempts: u64,
     /// What the last attempt came to.
     pub failure: String,
     /// When it was put aside, in milliseconds since 1970, by the clock of the broker.

@@ -76,9 +76,9 @@ impl Backend {
     }
 
     pub(crate) fn bury(&self, letter: &DeadLetter) -> Result<()> {
-        let DeadLetter { id, count, failure, body, .. } = letter;
-        let (count, most) = (count.to_string(), DEAD_LETTERS.to_string());
-        self.webhook_script("bury", &[&most, id, &count, failure, body]).map(drop)
+        let most = DEAD_LETTERS.to_string();
+        let DeadLetter { id, body, .. } = letter;
+        self.webhook_script("bury", &[&most, id, &about(letter), body]).map(drop)
     }
 
     pub(crate) fn dead_letters(
@@ -158,10 +158,19 @@ impl Backend {
     }
 }
 
-/// A letter of which is known what `WebhookDead` has: when, how many events, and why.
+/// What `WebhookDead` has of a letter, behind the time at which it was put there.
+fn about(letter: &DeadLetter) -> String {
+    let DeadLetter { count, attempts, failure, .. } = letter;
+    let (first, last) = letter.ends.as_ref().map_or(("-", "-"), |(first, last)| (first, last));
+    format!("{count} {attempts} {first} {last} {failure}")
+}
+
+/// A letter of which is known what `WebhookDead` has.
 fn letter(id: String, about: &str) -> DeadLetter {
-    let mut about = about.splitn(3, ' ');
+    let mut about = about.splitn(6, ' ');
     let mut next = || about.next().unwrap_or_default();
-    let [ms, count] = [(); 2].map(|()| next().parse().unwrap_or_default());
-    DeadLetter { id, ms, count, failure: next().to_owned(), ..DeadLetter::default() }
+    let [ms, count, attempts] = [(); 3].map(|()| next().parse().unwrap_or_default());
+    let ends = Some((next().to_owned(), next().to_owned())).filter(|(first, _)| first != "-");
+    let failure = next().to_owned();
+    DeadLetter { id, ms, count, attempts, ends, failure, ..DeadLetter::default() }
 }

@@ -44,9 +44,9 @@ elseif verb == 'off' then
 elseif verb == 'on' then
   redis.call('HDEL', state_key, 'off', 'off_ms')
 elseif verb == 'bury' then
-  -- Most letters, id, how many events, why, body.
-  redis.call('HSET', dead_key, ARGV[4], now() .. ' ' .. ARGV[5] .. ' ' .. ARGV[6])
-  redis.call('HSET', bodies_key, ARGV[4], ARGV[7])
+  -- Most letters, id, what is known of it, body.
+  redis.call('HSET', dead_key, ARGV[4], now() .. ' ' .. ARGV[5])
+  redis.call('HSET', bodies_key, ARGV[4], ARGV[6])
   if redis.call('HLEN', dead_key) > tonumber(ARGV[3]) then
     local ids = redis.call('HKEYS', dead_key)
     table.sort(ids)
