@@ -40,6 +40,8 @@ pub(super) struct Delivery {
     retry: Retry,
     /// When the next attempt may be made.
     not_before: Instant,
+    /// A message is to be tried again.
+    is_behind: bool,
     /// The group was there, or made, when it was read last.
     is_known: bool,
     /// All was lost, and the target is not told yet.
@@ -92,6 +94,7 @@ impl Delivery {
             turn: None,
             retry: Retry::default(),
             not_before: Instant::now(),
+            is_behind: false,
             is_known: false,
             lost: None,
             missed: None,
@@ -140,7 +143,7 @@ impl Delivery {
         if !pause.is_zero() {
             return Ok(pause.min(look));
         }
-        if turn.has_replay && self.retry.failures() == 0 {
+        if turn.has_replay && !self.is_behind {
             return self.replay().map(|()| Duration::ZERO);
         }
         self.deliver(&hook)?;
@@ -211,6 +214,12 @@ impl Delivery {
 
     /// One attempt. Whether the message is done with: delivered, or put aside.
     fn attempt(&mut self, hook: &Hook, message: &Message) -> Result<bool, Error> {
+        let is_done = self.attempt_once(hook, message)?;
+        self.is_behind = !is_done;
+        Ok(is_done)
+    }
+
+    fn attempt_once(&mut self, hook: &Hook, message: &Message) -> Result<bool, Error> {
         let why = match self.post(message)? {
             Outcome::Delivered => {
                 self.succeed()?;
