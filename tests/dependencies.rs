@@ -197,10 +197,11 @@ const REDIS_LAYERS: [&[&str]; 4] =
     [&["appending", "layout", "link"], &["cached"], &["backend"], &["events", "feed", "verbs"]];
 
 /// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
-const PROGRAM_LAYERS: [&[&str]; 9] = [
+const PROGRAM_LAYERS: [&[&str]; 10] = [
     &["web", "stderr", "process", "lookups", "event_json"],
     &["logging"],
-    &["api", "webhook"],
+    &["webhook"],
+    &["api"],
     &["admin", "config"],
     &["settings", "descriptors", "operate"],
     &["cli", "contradictions"],

@@ -19,8 +19,11 @@ trap 'kill $(jobs -p) 2>/dev/null; wait 2>/dev/null; rm -rf "$work"' EXIT
 port=$((10000 + RANDOM % 2000))
 redis-server --port "$port" --bind 127.0.0.1 --save '' --dir "$work" >"$work/redis" 2>&1 &
 key=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+# Nobody takes webhooks there, so whoever joins a channel makes a dead letter.
+export IMSERVER_WEBHOOK_SECRET=whsec_$(openssl rand -base64 32)
 IMSERVER_API_KEY=$key "$imserver" --listen 127.0.0.1:0 --api 127.0.0.1:0 --server n --servers n,other --prefix any_ids \
-    --redis "redis://127.0.0.1:$port" 2>"$work/imserver" &
+    --redis "redis://127.0.0.1:$port" --events 1000 --webhook-url http://127.0.0.1:1/ --webhook-allow http,127.0.0.1 \
+    --webhook-give-up 0 --webhook-retry 0.01 2>"$work/imserver" &
 
 address() { sed -n 's|.*API at \(http://[^/]*\)/.*|\1|p' "$work/imserver"; }
 deadline=$((SECONDS + 30))

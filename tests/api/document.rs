@@ -44,6 +44,20 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("acknowledgeEvents", "/v1/events/acknowledgements", Some(json!({ "group": "g" }))),
         ("listEventGroups", "/v1/events/groups", None),
         ("forgetEventGroup", "/v1/events/groups/g", None),
+        ("getWebhook", "/v1/webhook", None),
+        ("switchWebhook", "/v1/webhook", Some(json!({ "on": true }))),
+        ("listDeadLetters", "/v1/webhook/dead-letters?limit=1", None),
+        ("getDeadLetter", "/v1/webhook/dead-letters/1-1-0000000000000001", None),
+        (
+            "replayDeadLetters",
+            "/v1/webhook/dead-letters/replay",
+            Some(json!({ "letters": ["1-1-0000000000000002"] })),
+        ),
+        (
+            "discardDeadLetters",
+            "/v1/webhook/dead-letters/discard",
+            Some(json!({ "letters": ["1-1-0000000000000003"] })),
+        ),
         ("getDocument", "/openapi.json", None),
     ]
     .into_iter()
@@ -61,7 +75,17 @@ fn follow<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 
 #[test]
 fn the_document_says_what_the_routes_do() {
-    let cluster = Cluster::start_with(&["--events", "1000"]);
+    let hook = ["--webhook-url", "http://127.0.0.1:1/", "--webhook-allow", "http,127.0.0.1"];
+    let secret = ["--webhook-secret", "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIz"];
+    let cluster = Cluster::start_with(&[&["--events", "1000"], &hook[..], &secret].concat());
+    for number in 1..=3 {
+        let mut letter = redis::cmd("HSET");
+        letter.arg("im_v2_wsWebhookDead").arg(format!("1-1-000000000000000{number}"));
+        letter
+            .arg("1764304503123 2 1 1-1 2-2 status 500")
+            .exec(&mut cluster.redis.connect())
+            .unwrap();
+    }
     // Nodes of a fixed list look at no table, but what there is can be asked for.
     let mut table = redis::cmd("HSET");
     table.arg("im_v2_wsSlots").arg("form").arg(1).arg("version").arg(1).arg("count").arg(8);

@@ -18,3 +18,4 @@ mod readers;
 mod slots;
 mod stopping;
 mod transport;
+mod webhooks;

@@ -267,7 +267,7 @@ fn what_is_not_taken_in_time_is_put_aside_and_can_be_replayed() {
     let first = target.next();
     eventually("it is put aside", || cluster.command("dead").contains(&first.id));
     assert!(
-        cluster.command("dead").contains("2 events: status 503"),
+        cluster.command("dead").contains("2 events, 1 attempts: status 503"),
         "{}",
         cluster.command("dead")
     );

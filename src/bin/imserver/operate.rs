@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use imcore::{Error, ErrorKind, broker::Broker};
 
+use crate::webhook::{Desk, Seen};
+
 /// What can be asked for; the first where nothing is said.
 pub(crate) const VERBS: [&str; 6] = ["status", "dead", "replay", "discard", "on", "off"];
 
@@ -16,7 +18,7 @@ const PAGE: usize = 200;
 /// The broker's; [`Config`](ErrorKind::Config) if it is that of another process.
 pub(crate) fn webhook(verb: &str, broker: &dyn Broker, is_shared: bool) -> Result<String, Error> {
     if !is_shared {
-        let detail = "without Redis nobody but the node knows how its webhook goes, and its log says so; give --redis";
+        let detail = "without Redis nobody but the node knows how its webhook goes: ask its API or its admin page; or give --redis";
         return Err(Error::new(ErrorKind::Config, detail).with_setting("--webhook"));
     }
     match verb {
@@ -26,33 +28,31 @@ pub(crate) fn webhook(verb: &str, broker: &dyn Broker, is_shared: bool) -> Resul
             broker.replay_dead_letters(&[])?
         )),
         "discard" => Ok(format!("{} letters are gone\n", broker.discard_dead_letters(&[])?)),
-        "on" => broker.switch_webhook(None).map(|()| "on\n".to_owned()),
-        "off" => broker.switch_webhook(Some("by an operator")).map(|()| "off\n".to_owned()),
+        "on" | "off" => Desk::switch(broker, verb == "on").map(|()| format!("{verb}\n")),
         _ => status(broker),
     }
 }
 
 fn status(broker: &dyn Broker) -> Result<String, Error> {
-    let Some(state) = broker.webhook_state()? else {
+    let Some(seen) = Seen::ask(broker)? else {
         return Ok("no node has delivered anything yet\n".to_owned());
     };
-    let groups = broker.event_groups()?;
-    let group = groups.iter().find(|group| group.name == crate::webhook::GROUP);
+    let state = &seen.state;
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         // Writing to a text never fails.
         let _ = writeln!(text, "{name:<16} {value}");
     };
     let time = |ms: Option<u64>| ms.map_or("-".into(), |ms| ms.to_string());
-    let off = state.off.map(|(why, at)| format!("off since {at}: {why}"));
+    let off = state.off.as_ref().map(|(why, at)| format!("off since {at}: {why}"));
     line("delivery", off.unwrap_or_else(|| "on".into()));
-    line("node", state.holder.unwrap_or_else(|| "-".into()));
-    let waiting = group.map_or(0, |group| group.waiting + group.unacknowledged);
-    line("waiting", waiting.to_string());
-    line("oldest_ms", time(group.and_then(|group| group.oldest)));
+    line("node", seen.node().unwrap_or("-").to_owned());
+    line("waiting", seen.waiting().to_string());
+    line("missed", seen.group.missed.to_string());
+    line("oldest_ms", time(seen.group.oldest));
     line("failures", state.failures.to_string());
     line("failing_since_ms", time(state.failing_since));
-    let last = state.last_failure.map(|(why, at)| format!("{at}: {why}"));
+    let last = state.last_failure.as_ref().map(|(why, at)| format!("{at}: {why}"));
     line("last_failure", last.unwrap_or_else(|| "-".into()));
     line("dead_letters", state.dead_letters.to_string());
     line("replaying", state.replaying.to_string());
@@ -66,8 +66,9 @@ fn dead(broker: &dyn Broker) -> Result<String, Error> {
         let page = broker.dead_letters(after.as_deref(), PAGE)?;
         for letter in page.items {
             let mark = if letter.replaying { " replaying" } else { "" };
-            let (id, ms, count) = (letter.id, letter.ms, letter.count);
-            let _ = writeln!(text, "{id} {ms} {count} events{mark}: {}", letter.failure);
+            let (id, ms, count, attempts) = (letter.id, letter.ms, letter.count, letter.attempts);
+            let why = letter.failure;
+            let _ = writeln!(text, "{id} {ms} {count} events, {attempts} attempts{mark}: {why}");
         }
         after = page.next;
         if after.is_none() {

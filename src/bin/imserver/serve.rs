@@ -46,10 +46,13 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
     let im = config.im_client(node.server(), api_broker(&settings, &broker)?)?;
     let Config { hosts, admin_token, api_key, .. } = config;
     let access = Access::new("api", "api_key", api_key.clone(), config.api, hosts)?;
-    let events_broker = Arc::clone(im.broker());
+    logging::name_node(node.server());
+    let webhook = Webhook::start(node.server(), Arc::clone(im.broker()), config.hook.clone());
     let lookups = Arc::new(Lookups::new(im).beside(node.server(), node.vitals()));
     let keeps_events = config.redis.is_none() || config.events > 0;
-    let api_site = Api::new(Arc::clone(&lookups), access, config.idempotency, keeps_events);
+    let idempotency = config.idempotency;
+    let api_site =
+        Api::new(Arc::clone(&lookups), access, idempotency, keeps_events, webhook.desk());
     let api_site = Arc::new(api_site);
     let access = Access::new("admin", "admin_token", admin_token.clone(), config.admin, hosts)?;
     let admin_site = Arc::new(Site::new(
@@ -58,14 +61,13 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
         config.server.limits.connections,
         node.vitals(),
         config.api.map(|_| Arc::clone(&api_site)),
+        webhook.desk(),
         access,
     ));
-    logging::name_node(node.server());
     print_banner(config, &node, &*broker);
     cli.stray_variables.iter().chain(&warnings).for_each(|warning| log::warn!("{warning}"));
     let admin = open(admin, &admin_site, ("admin", "/", "#token="), admin_site.access())?;
     let api = open(api, &api_site, ("API", "/openapi.json", ", key "), api_site.access())?;
-    let webhook = Webhook::start(node.server(), events_broker, config.hook.clone());
     let vitals = node.vitals();
     std::thread::spawn(move || {
         if vitals.wait_failure().is_some() {

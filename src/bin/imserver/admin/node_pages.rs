@@ -12,6 +12,7 @@ use crate::{
     api::Api,
     logging, process,
     web::{Access, Response},
+    webhook::Desk,
 };
 
 /// What is known of the node without asking its broker.
@@ -24,6 +25,7 @@ pub(super) struct NodePages {
     pub(super) vitals: Vitals,
     /// The API, where there is one.
     pub(super) api: Option<Arc<Api>>,
+    pub(super) webhook: Desk,
 }
 
 impl NodePages {
@@ -46,12 +48,13 @@ impl NodePages {
     pub(super) fn metrics(&self, access: &Access, groups: &str) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
         let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
+        let webhook = self.webhook.prometheus();
         let listeners = [access].into_iter().chain(self.api.as_ref().map(|api| api.access()));
         let refused = Access::prometheus(listeners);
         Response::new(
             200,
             PROMETHEUS_TYPE,
-            node + &api + groups + &refused + &logging::metrics() + &process::metrics(),
+            node + &api + &webhook + groups + &refused + &logging::metrics() + &process::metrics(),
         )
     }
 

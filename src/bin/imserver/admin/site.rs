@@ -17,6 +17,7 @@ use crate::{
     api::Api,
     lookups::Lookups,
     web::{self, Access, CHALLENGE, Limits, Request, Response},
+    webhook::Desk,
 };
 
 const PATHS: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
@@ -40,11 +41,12 @@ impl Site {
         connections: usize,
         vitals: Vitals,
         api: Option<Arc<Api>>,
+        webhook: Desk,
         access: Access,
     ) -> Site {
         let broker = lookups.im().broker().describe();
         Site {
-            node: NodePages { name: node.to_owned(), broker, connections, vitals, api },
+            node: NodePages { name: node.to_owned(), broker, connections, vitals, api, webhook },
             watch: Watch::start(node, lookups.im().clone()),
             cluster: Cluster::new(lookups),
             access,

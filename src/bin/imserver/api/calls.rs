@@ -20,6 +20,7 @@ use super::{
 };
 use crate::lookups::Lookups;
 use crate::web::{Access, Request, Response};
+use crate::webhook::Desk;
 
 /// One call of an operation.
 pub(super) struct Call<'a> {
@@ -29,6 +30,7 @@ pub(super) struct Call<'a> {
     pub(super) readers: &'a Readers,
     /// Whether nodes write events down, as far as this one knows.
     pub(super) keeps_events: bool,
+    pub(super) webhook: &'a Desk,
     pub(super) access: &'a Arc<Access>,
     /// The OpenAPI document.
     pub(super) document: &'static str,
@@ -40,7 +42,7 @@ pub(super) struct Call<'a> {
 pub(super) type Outcome = Result<Response, Problem>;
 
 impl Call<'_> {
-    fn param(&self, index: usize) -> Result<&str, Problem> {
+    pub(super) fn param(&self, index: usize) -> Result<&str, Problem> {
         self.params.get(index).map(String::as_str).ok_or_else(|| Problem::invalid(NOT_ENCODED))
     }
 
@@ -56,7 +58,7 @@ impl Call<'_> {
     }
 
     /// The body, with these members.
-    fn body(&self, known: &[&'static str]) -> Result<Object<'_>, Problem> {
+    pub(super) fn body(&self, known: &[&'static str]) -> Result<Object<'_>, Problem> {
         Ok(Object::read(json::whole(&self.request.body)?, known)?)
     }
 
@@ -87,16 +89,16 @@ fn client_list(page: Page<ClientId>) -> Outcome {
     Ok(answer(200, &json!({ "clients": clients, "total": page.total, "next": page.next })))
 }
 
-fn answer(status: u16, body: &Value) -> Response {
+pub(super) fn answer(status: u16, body: &Value) -> Response {
     Response::new(status, "application/json", body.to_string())
 }
 
-fn done(status: u16) -> Outcome {
+pub(super) fn done(status: u16) -> Outcome {
     Ok(Response::new(status, "", ""))
 }
 
 /// A mistake in a part of the address.
-fn in_path(name: &str, mistake: &Mistake) -> Problem {
+pub(super) fn in_path(name: &str, mistake: &Mistake) -> Problem {
     Problem::invalid(format!("{name} in the address: {}", mistake.why()))
 }
 

@@ -120,6 +120,7 @@ fn tag(operation: &Operation) -> &'static str {
     match part {
         _ if operation.path.ends_with("/messages") => "messages",
         Some("events") => "events",
+        Some("webhook") => "webhooks",
         Some("messages" | "broadcast") => "messages",
         Some("channels" | "memberships") => "channels",
         Some("nodes" | "slots") => "nodes",
@@ -129,11 +130,12 @@ fn tag(operation: &Operation) -> &'static str {
 }
 
 /// All groups, in the order in which a reader needs them.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("clients", "Who may connect, who is online, and their connections"),
     ("messages", "Sending"),
     ("channels", "Channels and their members"),
     ("events", "Who comes and goes, as it happens, or kept until a group has acknowledged it"),
+    ("webhooks", "How events are posted to the business, and those that nobody took"),
     ("nodes", "The servers themselves"),
     ("document", "This document"),
 ];
@@ -147,6 +149,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
                 "client" if operation.id == "join" => "User",
                 "client" => "ClientId",
                 "group" => "EventGroupName",
+                "letter" => "DeadLetterId",
                 _ => "ChannelName",
             };
             json!({ "name": name, "in": "path", "required": true, "schema": reference(schema) })
@@ -237,7 +240,9 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::UnknownEffect,
     ];
     if operation.path.contains('{')
-        || ["/v1/events", "/v1/slots"].iter().any(|path| operation.path.starts_with(path))
+        || ["/v1/events", "/v1/slots", "/v1/webhook"]
+            .iter()
+            .any(|path| operation.path.starts_with(path))
     {
         problems.push(Code::NotFound);
     }
@@ -281,6 +286,8 @@ fn phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use imcore::broker::DEAD_LETTERS;
+
     use super::{super::groups, *};
 
     #[test]
@@ -315,6 +322,7 @@ mod tests {
             ("/MessageId/maxLength", input::MESSAGE_ID),
             ("/EventGroupName/maxLength", input::GROUP),
             ("/Acknowledgement/properties/ids/maxItems", input::IDS),
+            ("/LetterChoice/oneOf/0/properties/letters/maxItems", DEAD_LETTERS),
             ("/Address/properties/expires_in/const", 10),
         ] {
             assert_eq!(schemas.pointer(pointer), Some(&json!(limit)), "{pointer}");

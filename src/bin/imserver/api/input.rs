@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imcore::{ClientId, Receipt, Ticket};
+use imcore::{ClientId, Receipt, Ticket, broker::DEAD_LETTERS};
 use serde_json::value::RawValue;
 
 use super::{
@@ -249,6 +249,25 @@ pub(super) fn missed(text: &str) -> Result<u64, Mistake> {
     number
         .filter(|number| *number <= EXACT)
         .ok_or_else(|| Mistake::new("expected the number that `missed` had"))
+}
+
+// --- Webhooks ------------------------------------------------------------------------------------
+
+/// The name of a dead letter.
+pub(super) fn letter_id(id: String) -> Result<String, Mistake> {
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_digest = |text: &str| text.len() == 16 && text.bytes().all(is_hex);
+    match id.rsplit_once('-') {
+        Some((event, digest)) if event_id(event) && is_digest(digest) => Ok(id),
+        _ => Err(Mistake::new(
+            "expected the `letter` of a list, such as \"1764304503123458-4713-9a0b1c2d3e4f5a6b\"",
+        )),
+    }
+}
+
+/// Names of dead letters.
+pub(super) fn letter_ids(text: &str) -> Result<Vec<String>, Mistake> {
+    json::array(text, (1, DEAD_LETTERS), |text| letter_id(json::string(text)?))
 }
 
 // --- Queries -------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 //! The API over HTTP: everything that the helper does, for business code in any language.
 //!
 //! Reading order: `operations` (the table that everything follows from), `calls` (what each does), `input`
-//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events` and `groups` (streams), `document` (OpenAPI).
+//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events` and `groups` (streams), `webhooks`, `document` (OpenAPI).
 
 mod calls;
 mod document;
@@ -17,6 +17,7 @@ mod listener;
 mod operations;
 mod problem;
 mod stats;
+mod webhooks;
 
 use std::{
     sync::Arc,
@@ -34,6 +35,7 @@ use self::{
 };
 use crate::lookups::Lookups;
 use crate::web::{Access, Limits, Request, Response, Site};
+use crate::webhook::Desk;
 
 pub(crate) use keys::KeyLimits;
 
@@ -54,6 +56,7 @@ pub(crate) struct Api {
     listeners: Listeners,
     readers: Readers,
     keeps_events: bool,
+    webhook: Desk,
     stats: Stats,
 }
 
@@ -63,6 +66,7 @@ impl Api {
         access: Access,
         limits: KeyLimits,
         keeps_events: bool,
+        webhook: Desk,
     ) -> Api {
         let keys = Keys::new(limits);
         Api {
@@ -72,6 +76,7 @@ impl Api {
             listeners: Listeners::default(),
             readers: Readers::default(),
             keeps_events,
+            webhook,
             stats: Stats::default(),
         }
     }
@@ -141,6 +146,7 @@ impl Api {
             listeners,
             readers,
             keeps_events,
+            webhook: &self.webhook,
             access,
             document,
             params,

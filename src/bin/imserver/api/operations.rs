@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     calls::{self, Call, Outcome},
     problem::{Code, Problem},
+    webhooks,
 };
 use crate::web::{Request, Response};
 
@@ -328,6 +329,69 @@ pub(super) const OPERATIONS: &[Operation] = &[
         kind: Change(Duration::MAX),
         success: (204, None),
         run: calls::forget_event_group,
+        ..PLAIN
+    },
+    Operation {
+        path: "/v1/webhook",
+        id: "getWebhook",
+        summary: "How delivery by webhooks goes",
+        description: "The same on all nodes, but for `url`, which is what the node that answers is set to. 404 where no \
+                      webhook is set.",
+        success: (200, Some("Webhook")),
+        run: webhooks::get,
+        ..PLAIN
+    },
+    Operation {
+        method: "PUT",
+        path: "/v1/webhook",
+        id: "switchWebhook",
+        summary: "Switch delivery by webhooks on or off, on all nodes",
+        description: "It stays so until it is said otherwise; a target that answers 410 switches it off as well. Events \
+                      wait meanwhile, as long as they are kept.",
+        kind: Change(Duration::MAX),
+        body: Some("WebhookSwitch"),
+        success: (204, None),
+        run: webhooks::switch,
+    },
+    Operation {
+        path: "/v1/webhook/dead-letters",
+        id: "listDeadLetters",
+        summary: "List the messages that no target took in time",
+        description: "Oldest events first, page by page until `next` is null. The last 1000 are kept.",
+        kind: List,
+        success: (200, Some("DeadLetterList")),
+        run: webhooks::list_letters,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/webhook/dead-letters/replay",
+        id: "replayDeadLetters",
+        summary: "Have dead letters delivered once more",
+        description: "Each is tried once, in order, beside what is new, as soon as the target takes what is sent; it is \
+                      gone once it was taken. Waits for nobody. 404 if there is none of those that are named.",
+        kind: Change(Duration::MAX),
+        body: Some("LetterChoice"),
+        success: (202, Some("LetterCount")),
+        run: webhooks::replay_letters,
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/webhook/dead-letters/discard",
+        id: "discardDeadLetters",
+        summary: "Throw dead letters away",
+        description: "404 if there is none of those that are named.",
+        kind: Change(Duration::MAX),
+        body: Some("LetterChoice"),
+        success: (200, Some("LetterCount")),
+        run: webhooks::discard_letters,
+    },
+    Operation {
+        path: "/v1/webhook/dead-letters/{letter}",
+        id: "getDeadLetter",
+        summary: "One dead letter, with the message as it was to be sent",
+        success: (200, Some("WholeDeadLetter")),
+        run: webhooks::get_letter,
         ..PLAIN
     },
     Operation {

@@ -40,7 +40,9 @@ pub(super) struct Delivery {
     retry: Retry,
     /// When the next attempt may be made.
     not_before: Instant,
-    /// A message is to be tried again.
+    /// The message that was tried last in vain, and how often.
+    tried: (String, u64),
+    /// That message is to be tried again.
     is_behind: bool,
     /// The group was there, or made, when it was read last.
     is_known: bool,
@@ -94,6 +96,7 @@ impl Delivery {
             turn: None,
             retry: Retry::default(),
             not_before: Instant::now(),
+            tried: (String::new(), 0),
             is_behind: false,
             is_known: false,
             lost: None,
@@ -228,6 +231,10 @@ impl Delivery {
             Outcome::Gone => return self.switch_off(hook).map(|()| false),
             Outcome::Failed(why) => why,
         };
+        if self.tried.0 != message.id {
+            self.tried = (message.id.clone(), 0);
+        }
+        self.tried.1 += 1;
         let pause = self.retry.pause(hook.retry, getrandom::u64().unwrap_or_default());
         self.not_before = Instant::now() + pause;
         let waits = pause.as_secs_f64();
@@ -246,22 +253,26 @@ impl Delivery {
         if Duration::from_millis(age) < hook.give_up {
             return Ok(false);
         }
-        let (id, count) = (message.id.clone(), message.count);
+        let Message { id, body, count, ends, .. } = message.clone();
         log::error!(
             "webhook: {}: message {id} with {count} events is put aside: {why}",
             hook.target
         );
-        let body = message.body.clone();
-        self.broker.bury(&DeadLetter { id, count, failure: why, body, ..DeadLetter::default() })?;
+        let attempts = self.tried.1;
+        let letter = DeadLetter { id, count, ends, attempts, body, ..DeadLetter::default() };
+        self.broker.bury(&DeadLetter { failure: why, ..letter })?;
         Ok(true)
     }
 
     fn post(&self, message: &Message) -> Result<Outcome, Error> {
         let now = self.turn.as_ref().map_or(0, Turn::now);
-        Ok(self.poster.as_ref().map_or_else(
-            || Outcome::Failed(String::from("there is no target")),
-            |poster| poster.post(message, now),
-        ))
+        let Some(poster) = &self.poster else {
+            return Ok(Outcome::Failed(String::from("there is no target")));
+        };
+        let began = Instant::now();
+        let outcome = poster.post(message, now);
+        self.shared.counts.count(&outcome, message.count, began.elapsed());
+        Ok(outcome)
     }
 
     fn succeed(&mut self) -> Result<(), Error> {
@@ -293,11 +304,11 @@ impl Delivery {
     /// A letter that an operator wants to be tried once more: once, whatever comes of it.
     fn replay(&mut self) -> Result<(), Error> {
         let letter = self.broker.next_replay()?;
-        let Some(DeadLetter { id, body, count, .. }) = letter else {
+        let Some(DeadLetter { id, body, count, ends, .. }) = letter else {
             self.turn = None;
             return Ok(());
         };
-        let message = Message { id, body, count, since: 0 };
+        let message = Message { id, body, count, ends, since: 0 };
         let outcome = self.post(&message)?;
         let is_delivered = outcome == Outcome::Delivered;
         match outcome {

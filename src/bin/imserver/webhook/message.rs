@@ -17,6 +17,8 @@ pub(super) struct Message {
     pub(super) body: String,
     /// How many events are in it.
     pub(super) count: u64,
+    /// The ids of the first and the last of them.
+    pub(super) ends: Option<(String, String)>,
     /// When the oldest of them happened, in milliseconds since 1970.
     pub(super) since: u64,
 }
@@ -35,13 +37,15 @@ impl Message {
         let (first, last) = ends?;
         let count = told.len() as u64;
         let body = body("events", last.ms, &json!({ "events": told }));
-        Some(Message { id: name(&first.id, &body), body, count, since: first.ms })
+        let ends = Some((first.id.clone(), last.id.clone()));
+        Some(Message { id: name(&first.id, &body), body, count, ends, since: first.ms })
     }
 
     /// That so many events were lost, or all, as was seen at that time.
     pub(super) fn missed(count: Option<u64>, ms: u64) -> Message {
         let body = body("missed", ms, &json!({ "missed": count }));
-        Message { id: name(&format!("{}-0", ms * 1000), &body), body, count: 0, since: ms }
+        let id = name(&format!("{}-0", ms * 1000), &body);
+        Message { id, body, count: 0, ends: None, since: ms }
     }
 }
 

@@ -1,13 +1,16 @@
 //! Webhooks: events that are kept, posted to an address of the business, by one node at a time.
 //!
 //! Reading order: `target` (where to, and where not), `secrets` (how it is signed), `message` (what is sent), `retry` (when again), `post`
-//! (one attempt over HTTP), `deliver` (the thread that reads, posts and acknowledges). The broker knows whose turn it is.
+//! (one attempt over HTTP), `deliver` (the thread that reads, posts and acknowledges), `counts` (what came of it), `desk` (what operators see
+//! and do). The broker knows whose turn it is.
 
 // Without the feature settings are read, and refused; what would use them is not built.
 #![cfg_attr(not(feature = "webhooks"), allow(dead_code))]
 
+mod counts;
 #[cfg(feature = "webhooks")]
 mod deliver;
+mod desk;
 #[cfg(feature = "webhooks")]
 mod message;
 #[cfg(feature = "webhooks")]
@@ -25,13 +28,15 @@ use std::{
 
 use imcore::{Error, ErrorKind, broker::Broker};
 
+use counts::Counts;
 use secrets::SECRETS;
 
+pub(crate) use desk::{Desk, Seen, letter_json};
 pub(crate) use secrets::Secrets;
 pub(crate) use target::{Allowed, Target, URL};
 
-/// The name of the group of readers; the API cannot begin one of that name.
-pub(crate) const GROUP: &str = "@webhook";
+/// The name of the group of readers; the API takes none that begins so.
+const GROUP: &str = "@webhook";
 
 /// What is set about webhooks.
 #[derive(Debug, Clone, Default)]
@@ -139,6 +144,7 @@ pub(crate) struct Hook {
 
 /// The thread that delivers, if any.
 pub(crate) struct Webhook {
+    broker: Arc<dyn Broker>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -147,6 +153,7 @@ pub(crate) struct Webhook {
 struct Shared {
     orders: Mutex<Orders>,
     changed: Condvar,
+    counts: Counts,
 }
 
 struct Orders {
@@ -158,9 +165,15 @@ impl Webhook {
     /// Delivers to `hook` from now on, when it is this node's turn.
     pub(crate) fn start(node: &str, broker: Arc<dyn Broker>, hook: Option<Arc<Hook>>) -> Webhook {
         let orders = Mutex::new(Orders { hook, stop: false });
-        let shared = Arc::new(Shared { orders, changed: Condvar::new() });
-        let thread = spawn(node, broker, &shared);
-        Webhook { shared, thread }
+        let (changed, counts) = (Condvar::new(), Counts::default());
+        let shared = Arc::new(Shared { orders, changed, counts });
+        let thread = spawn(node, Arc::clone(&broker), &shared);
+        Webhook { broker, shared, thread }
+    }
+
+    /// From where operators see and steer it.
+    pub(crate) fn desk(&self) -> Desk {
+        Desk { broker: Arc::clone(&self.broker), shared: Arc::clone(&self.shared) }
     }
 
     /// Another target, other secrets, or none at all.
