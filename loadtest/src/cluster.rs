@@ -43,11 +43,20 @@ pub struct NodeOptions {
     pub breakable: bool,
     /// Slots that the nodes share, so that they may come and go; 0: they are a list.
     pub slots: usize,
+    /// Whether Redis writes down what it answers before it answers.
+    pub durable: bool,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        NodeOptions { nodes: 1, phantoms: 0, reactors: None, breakable: false, slots: 0 }
+        NodeOptions {
+            nodes: 1,
+            phantoms: 0,
+            reactors: None,
+            breakable: false,
+            slots: 0,
+            durable: false,
+        }
     }
 }
 
@@ -75,6 +84,7 @@ pub struct Cluster {
     /// How each of them was started.
     starts: Vec<Start>,
     redis: Option<Tethered>,
+    is_durable: bool,
     /// Between our own nodes and Redis, if it is to break.
     link: Option<Proxy>,
     folder: Option<PathBuf>,
@@ -118,6 +128,7 @@ impl Cluster {
             nodes: Mutex::default(),
             starts: vec![],
             redis: None,
+            is_durable: false,
             link: None,
             folder: None,
             foreign: vec![],
@@ -129,7 +140,7 @@ impl Cluster {
         let folder = fresh_folder()?;
         let pins = args.pins();
         let redis_address = free_address();
-        let redis = start_redis(&folder, &redis_address, pins.clients)?;
+        let redis = start_redis(&folder, &redis_address, pins.clients, options.durable)?;
         let servers: Vec<_> = (0..options.nodes).map(|_| free_address()).collect();
         let phantoms = (0..options.phantoms).map(|index| format!("nobody-{index}:1"));
         let deployment = Deployment {
@@ -177,6 +188,7 @@ impl Cluster {
             nodes: nodes.into(),
             starts,
             redis,
+            is_durable: options.durable,
             link,
             folder,
             foreign: vec![],
@@ -247,7 +259,8 @@ impl Cluster {
         let folder = self.folder.as_ref().ok_or("no Redis of our own")?;
         let address = self.deployment.redis.trim_start_matches("redis://");
         self.redis = None;
-        self.redis = Some(start_redis(folder, address, self.args.pins().clients)?);
+        let core = self.args.pins().clients;
+        self.redis = Some(start_redis(folder, address, core, self.is_durable)?);
         Ok(())
     }
 
@@ -407,13 +420,21 @@ fn port_of(address: &str) -> u16 {
     address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
 }
 
-/// A Redis of our own: nothing goes to disk by itself, and there is room for bursts to subscribers.
-fn start_redis(folder: &Path, address: &str, core: Option<usize>) -> Result<Tethered, String> {
+/// A Redis of our own: nothing goes to disk by itself, or all of it at once, and there is room for bursts to subscribers.
+fn start_redis(
+    folder: &Path,
+    address: &str,
+    core: Option<usize>,
+    is_durable: bool,
+) -> Result<Tethered, String> {
     let port = port_of(address).to_string();
     let log = folder.join("redis.log");
-    let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+    let where_to = ["--port", &port, "--bind", "127.0.0.1", "--save", ""];
+    let appends = if is_durable { "yes" } else { "no" };
+    let disk = ["--appendonly", appends, "--appendfsync", "always"];
     let limit = ["--client-output-buffer-limit", "pubsub 1gb 1gb 60"];
-    let arguments: Vec<_> = arguments.into_iter().chain(limit).map(str::to_owned).collect();
+    let arguments =
+        where_to.into_iter().chain(disk).chain(limit).map(str::to_owned).collect::<Vec<_>>();
     let redis = Tethered::start("redis-server", &arguments, &log, core)?;
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline && redis.is_running() {

@@ -11,6 +11,7 @@ mod args;
 mod child;
 mod clock;
 mod cluster;
+mod events;
 mod floor;
 mod frame;
 mod histogram;
@@ -28,6 +29,7 @@ mod setups;
 mod stamp;
 mod swarm;
 mod swarms;
+mod target;
 mod traffic;
 
 use std::process::ExitCode;
@@ -59,6 +61,11 @@ fn run(cli: Cli) -> Result<bool, String> {
             let deployment = args.deployment.as_deref().map(serde_json::from_str).transpose();
             let deployment = deployment.map_err(|error| format!("--deployment: {error}"))?;
             swarm::run(deployment).map_err(|error| format!("swarm: {error}"))?;
+            Ok(true)
+        }
+        What::Consumer(args) => {
+            let deployment = serde_json::from_str(&args.deployment);
+            events::consume(&deployment.map_err(|error| format!("--deployment: {error}"))?)?;
             Ok(true)
         }
         What::FloorServer(args) => {

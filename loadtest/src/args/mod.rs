@@ -40,6 +40,8 @@ pub enum What {
     Resume(Resuming),
     /// Clients that resume while Redis loses what it held: whatever is missing, they must have been told
     Holes(crate::holes::args::HolesArgs),
+    /// Connections open and close while those who are told of it break, and nodes and Redis: every event must come, in order
+    Events(crate::events::args::EventsArgs),
     /// How cost grows with rooms, messages and connections, as plots
     Growth(GrowthArgs),
     /// The floor alone: CPU per delivery, plain, merging and from Redis
@@ -52,6 +54,8 @@ pub enum What {
     Scenario(ScenarioArgs),
     #[command(hide = true)]
     Swarm(SwarmArgs),
+    #[command(hide = true)]
+    Consumer(ConsumerArgs),
     #[command(hide = true)]
     FloorServer(FloorServerArgs),
 }
@@ -352,6 +356,10 @@ pub enum RowName {
     RoomCost,
     /// 15,000 sockets gone at once
     MassDisconnect,
+    /// The same with events that are kept, beside without
+    MassDisconnectEvents,
+    /// Events that a node posts to a target
+    Webhook,
     /// 15,000 clients that resume at once, beside as many that connect anew
     Storm,
     /// 200,000 connections over 12 nodes
@@ -370,6 +378,8 @@ impl RowName {
                 | Reactors
                 | RoomCost
                 | MassDisconnect
+                | MassDisconnectEvents
+                | Webhook
                 | Fanout8Resumable
                 | P2pLog
                 | Storm
@@ -391,6 +401,12 @@ impl RowName {
 pub struct SwarmArgs {
     #[arg(long)]
     pub deployment: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConsumerArgs {
+    #[arg(long)]
+    pub deployment: String,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,4 +1,4 @@
-//! Large numbers: everybody gone at once, and a cluster of many nodes.
+//! Large numbers: everybody gone at once, with events that are kept and without, and a cluster of many nodes.
 
 use std::{
     sync::{
@@ -13,6 +13,7 @@ use imcore::Message;
 
 use super::Bench;
 use crate::{
+    args::DeploymentArgs,
     clock,
     cluster::{Cluster, NodeOptions},
     orders::{Dial, Sent, SentDirect, SentRoom},
@@ -34,7 +35,7 @@ pub fn mass_disconnect(bench: &Bench, clients: usize) -> Result<Row, String> {
     row.set("new connects a second", CONNECT_RATE);
     let mut figures: [Vec<f64>; 4] = Default::default();
     for run in 0..bench.runs {
-        let [quiet, storm, gone] = disconnect_once(bench, &mut row, clients)?;
+        let [quiet, storm, gone] = disconnect_once(&bench.common.deployment, &mut row, clients)?;
         figures[0].push(storm / quiet);
         figures[1].push(quiet);
         figures[2].push(storm);
@@ -49,8 +50,48 @@ pub fn mass_disconnect(bench: &Bench, clients: usize) -> Result<Row, String> {
     Ok(row)
 }
 
-fn disconnect_once(bench: &Bench, row: &mut Row, clients: usize) -> Result<[f64; 3], String> {
-    let args = &bench.common.deployment;
+/// The same with events that are kept and without, in turn.
+pub fn mass_disconnect_events(bench: &Bench, clients: usize) -> Result<Row, String> {
+    let without = &bench.common.deployment;
+    let mut with = without.clone();
+    with.node_args.push("--events=1000000".to_owned());
+    let mut row = Row::new("mass disconnect, events kept");
+    row.set("clients", clients);
+    row.set("new connects a second", CONNECT_RATE);
+    let mut figures: [Vec<f64>; 5] = Default::default();
+    for run in 0..bench.runs {
+        let mut side = |deployment| disconnect_once(deployment, &mut row, clients);
+        // Whoever is second finds what the first one has left to do.
+        let (with, without) = match run % 2 {
+            0 => {
+                let with = side(&with)?;
+                (with, side(without)?)
+            }
+            _ => {
+                let without = side(without)?;
+                (side(&with)?, without)
+            }
+        };
+        let values = [with[1] / without[1], with[1], without[1], with[2], without[2]];
+        figures.iter_mut().zip(values).for_each(|(figure, value)| figure.push(value));
+        let (with, without) = (with[1], without[1]);
+        bench.progress.say(&format!("with events run {}: {with:.0} / {without:.0} us", run + 1));
+    }
+    let [ratio, with, without, gone_with, gone_without] = figures;
+    row.latencies.clear();
+    row.figure("p99 of new connects during it with events / without", "", Some(1.25), ratio);
+    row.figure("p99 of connects during it, with events", "us", None, with);
+    row.figure("p99 of connects during it, without", "us", None, without);
+    row.figure("seconds until the last was shown offline, with events", "s", None, gone_with);
+    row.figure("seconds until the last was shown offline, without", "s", None, gone_without);
+    Ok(row)
+}
+
+fn disconnect_once(
+    args: &DeploymentArgs,
+    row: &mut Row,
+    clients: usize,
+) -> Result<[f64; 3], String> {
     let cluster = Cluster::start(args, &NodeOptions::default())?;
     let core = args.pins().clients;
     let mut crowd = Swarms::start(Some(&cluster.deployment), first_client(), clients, core)?;

@@ -13,6 +13,7 @@ mod resume;
 mod room;
 mod scenario;
 mod smoke;
+mod webhook;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -65,6 +66,9 @@ pub fn run(what: What) -> Result<bool, String> {
         What::Holes(args) => {
             add(or_failed("holes", crate::holes::run(&args, &bench.progress)));
         }
+        What::Events(args) => {
+            add(or_failed("events", crate::events::run(&args, &bench.progress)));
+        }
         What::Floor(args) => add(or_failed("floor", room::floor(&bench, &args))),
         What::Growth(args) => {
             let row = plots::plots(&bench, args.quick, args.svg.as_deref());
@@ -83,7 +87,7 @@ pub fn run(what: What) -> Result<bool, String> {
                 add(or_failed(title, row(&bench, &args.what, name)));
             }
         }
-        What::Swarm(_) | What::FloorServer(_) => {}
+        What::Swarm(_) | What::Consumer(_) | What::FloorServer(_) => {}
     }
     report.write(bench.common.json.as_deref(), bench.common.html.as_deref())?;
     Ok(report.is_sound())
@@ -121,8 +125,11 @@ fn bench_of(what: &What) -> Bench {
         What::Scenario(args) => (&args.common, None, None),
         What::Resume(args) => (&args.common, None, None),
         What::Holes(args) => (&args.common, None, None),
+        What::Events(args) => (&args.common, None, None),
         What::Smoke(common) => (common, None, None),
-        What::Swarm(_) | What::FloorServer(_) => unreachable!("child roles measure nothing"),
+        What::Swarm(_) | What::Consumer(_) | What::FloorServer(_) => {
+            unreachable!("child roles measure nothing")
+        }
     };
     let mut common = common.clone();
     // Rows compare CPU times, which needs the server on a core of its own.
@@ -170,6 +177,7 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         rate,
         seconds: if args.quick { 2.0 } else { 10.0 },
     };
+    let connect = ConnectArgs { clients: part(15_000), rate: None, window: 256 };
     let deployment = &bench.common.deployment;
     match name {
         RowName::Memory | RowName::Cluster => deployment.may_broadcast("memory, cluster")?,
@@ -197,16 +205,12 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         RowName::P2pUnderRoom => {
             direct::under_room(bench, part(10_000), p2p(None, false, None).seconds)
         }
-        RowName::Connect => {
-            let clients = part(15_000);
-            connect::ramp(bench, &ConnectArgs { clients, rate: None, window: 256 })
-        }
-        RowName::ConnectEvents => {
-            let clients = part(15_000);
-            connect::events(bench, &ConnectArgs { clients, rate: None, window: 256 })
-        }
+        RowName::Connect => connect::ramp(bench, &connect),
+        RowName::ConnectEvents => connect::events(bench, &connect),
         RowName::RoomCost => growth::room_cost(bench, args.quick),
         RowName::MassDisconnect => large::mass_disconnect(bench, part(15_000)),
+        RowName::MassDisconnectEvents => large::mass_disconnect_events(bench, part(15_000)),
+        RowName::Webhook => webhook::throughput(bench, part(15_000)),
         RowName::Storm => resumable::storm(bench, part(15_000)),
         RowName::Cluster => large::cluster(bench, part(200_000), 12),
         RowName::Reactors => growth::reactors(bench, part(10_000)),

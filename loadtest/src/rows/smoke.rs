@@ -3,11 +3,15 @@
 use super::{Bench, direct, resumable, room, scenario};
 use crate::{
     args::{FanoutArgs, P2pArgs, ProfileArgs},
+    events::{
+        self,
+        args::{Break, EventsArgs},
+    },
     report::Row,
 };
 
 /// A small run of everything: a floor, a room, single messages with receipts and with the log, clients that resume,
-/// churn; well below 30 s.
+/// churn, events that are kept; well below 30 s.
 pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
     let fanout = FanoutArgs {
         members: 300,
@@ -39,6 +43,15 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         reconnect: false,
         resume: false,
     };
+    let events = EventsArgs {
+        common: bench.common.clone(),
+        opens: 600,
+        clients: 300,
+        seconds: 3.0,
+        away: 1.0,
+        // What a consumer had that was killed, others are given after 30 s.
+        faults: vec![Break::Target, Break::Nodes, Break::Redis],
+    };
     let mut rows = vec![
         room::fanout(bench, &fanout)?,
         direct::p2p(bench, &p2p)?,
@@ -48,6 +61,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Row>, String> {
         resumable::fanout(bench, 300, 40, None)?,
         resumable::storm(bench, 300)?,
         scenario::mixed(bench, &profile)?,
+        events::run(&events, &bench.progress)?,
     ];
     // So little work is mostly the cost of starting it.
     rows.iter_mut().for_each(Row::drop_targets);
