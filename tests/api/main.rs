@@ -15,6 +15,7 @@ mod ids;
 mod mistakes;
 mod operations;
 mod readers;
+mod receivers;
 mod slots;
 mod stopping;
 mod transport;
