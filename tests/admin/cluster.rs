@@ -63,19 +63,19 @@ impl Fleet {
         self.nodes[0].admin()
     }
 
-    fn json(&self, path: &str) -> Value {
+    pub fn json(&self, path: &str) -> Value {
         let (status, text) = get(self.admin(), path);
         assert_eq!(status, 200, "{path}: {text}");
         serde_json::from_str(&text).unwrap()
     }
 
     /// What becomes of something that is to be done.
-    fn post(&self, path: &str, body: &Value) -> (u16, String) {
+    pub fn post(&self, path: &str, body: &Value) -> (u16, String) {
         post(self.admin(), path, &body.to_string(), "Content-Type: application/json\r\n")
     }
 }
 
-fn post(admin: SocketAddr, path: &str, body: &str, headers: &str) -> (u16, String) {
+pub fn post(admin: SocketAddr, path: &str, body: &str, headers: &str) -> (u16, String) {
     let headers = format!("{headers}Content-Length: {}\r\n", body.len());
     // The body goes where another header would.
     ask(admin, &format!("POST {path}"), &format!("{headers}\r\n{body}"))

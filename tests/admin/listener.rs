@@ -11,7 +11,7 @@ use std::{
 use imcore::{ImClient, Message, Receipt};
 use testkit::{Imserver, PATIENCE, Redis, eventually, outcome, ws::Client};
 
-use crate::{TOKEN, ask, get, metrics, node, stats};
+use crate::{TOKEN, ask, get, metrics, node, stats, webhooks::TO_NOBODY};
 
 #[test]
 fn readiness_follows_redis_and_liveness_does_not() {
@@ -106,9 +106,16 @@ fn metrics_add_up() {
 #[test]
 fn the_dashboard_names_metrics_that_exist() {
     let redis = Redis::start();
-    let (node, admin) = node(&redis, &["--api", "127.0.0.1:0"]);
-    // What the API counts is there once it was asked.
+    let flags = ["--api", "127.0.0.1:0"];
+    let (node, admin) = node(&redis, &[&flags[..], &TO_NOBODY].concat());
+    // What the API counts is there once it was asked, and how webhooks go once somebody has looked.
     assert_eq!(get(node.api(), "/v1/clients").0, 200);
+    eventually("it delivers", || {
+        assert_eq!(get(admin, "/cluster").0, 200);
+        let samples = metrics(admin);
+        samples.keys().any(|name| name.starts_with("imcore_webhook_delivers"))
+            && samples.keys().any(|name| name.starts_with("imcore_event_group"))
+    });
     let names: BTreeSet<_> = metrics(admin)
         .into_keys()
         .map(|sample| sample.split('{').next().unwrap().to_owned())
@@ -160,7 +167,7 @@ fn what_the_process_takes_is_in_the_metrics() {
 #[test]
 fn promtool_finds_nothing_wrong() {
     let redis = Redis::start();
-    let (_node, admin) = node(&redis, &[]);
+    let (_node, admin) = node(&redis, &TO_NOBODY);
     let check = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

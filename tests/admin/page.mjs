@@ -90,6 +90,39 @@ async function seeTheHostileClient() {
   assert.equal(await page.run(() => document.querySelectorAll("main :is(script, img), dialog img").length + Number("hacked" in window)), 0);
 }
 
+/** Nobody takes webhooks, so there are dead letters; what is done about them is said. */
+async function steerTheWebhook() {
+  await says("#webhook tr:first-child", "http://127.0.0.1:1/hook?..");
+  await says("#webhook .pill", "failing");
+  await says("#webhook td:nth-child(2) small", "connection refused");
+  await says("#letters-note", "that nobody took in time");
+  await says("#letters tr:first-child td:nth-child(2)", "connection refused");
+  await says("#groups", "@webhook");
+  await picture("admin-webhook");
+  await page.click("#letters tr:first-child button", "Replay");
+  await says("#done.shown", "It is delivered once more.");
+  const first = await text("#letters tr:first-child td:first-child");
+  await page.click("#letters tr:first-child button", "Discard");
+  await says("#ask-webhook-title", "Discard this message?");
+  await page.click("#ask-webhook button", "Cancel");
+  assert.equal(await text("#letters tr:first-child td:first-child"), first);
+  await page.click("#letters tr:first-child button", "Discard");
+  await page.click("#ask-webhook button[value=do]");
+  await says("#done.shown", "Discarded.");
+  await page.until("it is gone", (gone) => !document.getElementById("letters").textContent.includes(gone), first);
+  await page.click("#webhook-switch");
+  await says("#ask-webhook-title", "Switch webhooks off?");
+  await page.click("#ask-webhook button[value=do]");
+  await says("#done.shown", "Webhooks are off.");
+  await says("#webhook .pill", "off");
+  await says("#webhook td:nth-child(2) small", "by an operator");
+  await page.click("#discard-all");
+  await page.click("#ask-webhook button[value=do]");
+  await page.until("no letters", () => document.getElementById("letters-part").hidden);
+  await page.click("#webhook-switch");
+  await says("#done.shown", "Webhooks are on.");
+}
+
 /** Who is in a channel, and from there to one of them. */
 async function seeTheChannel() {
   await page.click("#channels .link", "announcements");
@@ -196,6 +229,7 @@ try {
   if (folder) await takePictures();
   await seeTheHostileClient();
   await seeNobody();
+  await steerTheWebhook();
   await seeTheChannel();
   await writeToNobody();
   await seeTheClient();

@@ -15,7 +15,7 @@ use std::{
 use testkit::{eventually, ws::Client};
 use tungstenite::Message;
 
-use crate::{TOKEN, cluster::Fleet, settings::ConfigFile};
+use crate::{TOKEN, cluster::Fleet, settings::ConfigFile, webhooks::TO_NOBODY};
 
 /// Lives on im-2, and is larger than a browser's numbers.
 const CLIENT: i64 = 9_007_199_254_740_995;
@@ -152,7 +152,8 @@ impl Script {
 #[ignore = "needs Node and Chromium"]
 fn the_page_shows_the_cluster() {
     let file = ConfigFile::new(r#"{ "limits": { "connections": 80 } }"#);
-    let mut fleet = Fleet::start(&["--admin-token", TOKEN, "--config", file.path()]);
+    let flags = ["--admin-token", TOKEN, "--config", file.path(), "--webhook-retry", "0.2"];
+    let mut fleet = Fleet::start(&[&flags[..], &TO_NOBODY].concat());
     let mut devices = METAS.map(|meta| Device::connect(&fleet, CLIENT, Some(meta)));
     fleet.im.join([CLIENT], CHANNELS).unwrap();
     let mut hostile = HOSTILE.map(|client| Device::connect(&fleet, client, Some(HOSTILE_META)));

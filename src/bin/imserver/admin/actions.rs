@@ -56,19 +56,19 @@ pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outc
     Ok(json!({ "sent": to, "online": online }).to_string())
 }
 
-fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Failure> {
     // What lies deeper in itself than this reads is nothing for a browser either.
     let value: Result<Value, _> = serde_json::from_slice(body);
     let read = value.and_then(|_| serde_json::from_slice(body));
     read.map_err(|error| mistake(&error.to_string(), example))
 }
 
-fn mistake(why: &str, example: &str) -> Failure {
+pub(super) fn mistake(why: &str, example: &str) -> Failure {
     Failure { status: 400, why: format!("{why}; for example {example}") }
 }
 
 /// The other end of a connection, for the log.
-struct Who(Option<SocketAddr>);
+pub(super) struct Who(pub(super) Option<SocketAddr>);
 
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

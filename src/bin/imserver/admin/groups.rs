@@ -52,7 +52,8 @@ pub(super) fn prometheus(groups: &[EventGroup], now: f64) -> String {
     page
 }
 
-fn label(name: &str) -> String {
+/// A text as the value of a label.
+pub(super) fn label(name: &str) -> String {
     name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 

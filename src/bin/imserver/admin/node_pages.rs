@@ -44,8 +44,8 @@ impl NodePages {
         }
     }
 
-    /// `access` is that of the admin listener; `groups` is what was seen last of the groups that read events.
-    pub(super) fn metrics(&self, access: &Access, groups: &str) -> Response {
+    /// `access` is that of the admin listener; `events` is what was seen last of those that read or deliver events.
+    pub(super) fn metrics(&self, access: &Access, events: &str) -> Response {
         let node = prometheus(&self.vitals.stats(), &self.name);
         let api = self.api.as_ref().map_or_else(String::new, |api| api.prometheus());
         let webhook = self.webhook.prometheus();
@@ -54,7 +54,7 @@ impl NodePages {
         Response::new(
             200,
             PROMETHEUS_TYPE,
-            node + &api + &webhook + groups + &refused + &logging::metrics() + &process::metrics(),
+            node + &api + &webhook + events + &refused + &logging::metrics() + &process::metrics(),
         )
     }
 

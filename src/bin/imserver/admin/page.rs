@@ -21,6 +21,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/cluster.js", SCRIPT, include_str!("page/cluster.js")),
     ("/page/node.js", SCRIPT, include_str!("page/node.js")),
     ("/page/show.js", SCRIPT, include_str!("page/show.js")),
+    ("/page/webhook.js", SCRIPT, include_str!("page/webhook.js")),
 ];
 
 /// Whether the page has a file of that path.

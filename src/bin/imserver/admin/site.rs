@@ -12,6 +12,7 @@ use super::{
     node_pages::NodePages,
     page,
     watch::Watch,
+    webhook,
 };
 use crate::{
     api::Api,
@@ -21,15 +22,16 @@ use crate::{
 };
 
 const PATHS: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
-                      /channels, /channels/NAME, /clients/ID, /kick and /send";
+                      /channels, /channels/NAME, /clients/ID, /letters, /kick, /send and /webhook";
 /// What is done, not asked.
-const ACTIONS: [&str; 2] = ["/kick", "/send"];
+const ACTIONS: [&str; 3] = ["/kick", "/send", "/webhook"];
 
 /// The node that is asked, what it can ask, and who may.
 pub(crate) struct Site {
     node: NodePages,
     cluster: Cluster,
     watch: Arc<Watch>,
+    desk: Desk,
     access: Access,
 }
 
@@ -41,14 +43,22 @@ impl Site {
         connections: usize,
         vitals: Vitals,
         api: Option<Arc<Api>>,
-        webhook: Desk,
+        desk: Desk,
         access: Access,
     ) -> Site {
         let broker = lookups.im().broker().describe();
         Site {
-            node: NodePages { name: node.to_owned(), broker, connections, vitals, api, webhook },
-            watch: Watch::start(node, lookups.im().clone()),
+            node: NodePages {
+                name: node.to_owned(),
+                broker,
+                connections,
+                vitals,
+                api,
+                webhook: desk.clone(),
+            },
+            watch: Watch::start(node, lookups.im().clone(), desk.clone()),
             cluster: Cluster::new(lookups),
+            desk,
             access,
         }
     }
@@ -114,11 +124,15 @@ impl web::Site for Site {
         match request.path.as_str() {
             "/health/live" => self.node.live(),
             "/health/ready" => self.node.ready(),
-            "/metrics" => self.node.metrics(&self.access, &self.watch.groups()),
+            "/metrics" => self.node.metrics(&self.access, &self.watch.events()),
             "/stats" => self.node.stats(),
             "/cluster" => respond(Ok(self.watch.cluster(&self.node.vitals.status()))),
             "/history" => respond(Ok(self.watch.history())),
             "/channels" => respond(self.cluster.channels()),
+            "/letters" => respond(webhook::letters(&self.desk)),
+            "/webhook" => {
+                respond(webhook::act(&self.desk, &self.watch, &request.body, request.peer))
+            }
             "/kick" => respond(actions::kick(im, &self.watch, &request.body, request.peer)),
             "/send" => respond(actions::send(im, &request.body, request.peer)),
             _ => self.one(request).unwrap_or_else(|| Response::line(404, PATHS)),

@@ -1,4 +1,4 @@
-//! A thread that looks at all nodes, and at the groups that read events, again and again, so that requests need not wait for the broker.
+//! A thread that looks at all nodes, and at those that read or deliver events, again and again, so that requests need not wait for the broker.
 //!
 //! It looks every second or so while somebody asks, else every ten seconds for the history, and rests so that the
 //! broker is busy with it for a tenth of the time at most. While the broker is away or hangs, what is known is
@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use super::{
     groups,
     history::{History, Seen, hurt},
+    webhook,
 };
+use crate::webhook::{Desk, Seen as Delivery};
 
 /// How old an answer may be.
 const LIFE: Duration = Duration::from_millis(900);
@@ -32,6 +34,7 @@ pub(super) struct Watch {
     /// Name of the node that looks.
     node: String,
     im: ImClient,
+    desk: Desk,
     state: Mutex<State>,
     /// Told when somebody asks, and when a look has ended.
     turn: Condvar,
@@ -41,6 +44,8 @@ struct State {
     nodes: Vec<Seen>,
     /// Empty as well where none can be asked for.
     groups: Vec<EventGroup>,
+    /// How delivery by webhooks goes, where there are any.
+    webhook: Option<Delivery>,
     /// When `nodes` were seen; `None` before the first look that succeeded.
     seen: Option<Instant>,
     /// When the last look ended, and how long it took.
@@ -82,10 +87,11 @@ impl State {
 
 impl Watch {
     /// Starts to look. The thread ends with the last handle.
-    pub(super) fn start(node: &str, im: ImClient) -> Arc<Watch> {
+    pub(super) fn start(node: &str, im: ImClient, desk: Desk) -> Arc<Watch> {
         let state = State {
             nodes: Vec::new(),
             groups: Vec::new(),
+            webhook: None,
             seen: None,
             ended: None,
             began: None,
@@ -95,7 +101,7 @@ impl Watch {
             history: History::new(now()),
         };
         let (state, turn) = (Mutex::new(state), Condvar::new());
-        let watch = Arc::new(Watch { node: node.to_owned(), im, state, turn });
+        let watch = Arc::new(Watch { node: node.to_owned(), im, desk, state, turn });
         let weak = Arc::downgrade(&watch);
         let thread = thread::Builder::new().name("admin-watch".into());
         if let Err(error) = thread.spawn(move || run(&weak)) {
@@ -116,11 +122,15 @@ impl Watch {
         let groups = self.im.event_groups().inspect_err(|error| {
             log::debug!("admin: groups of readers cannot be asked for: {error}");
         });
+        let webhook = self.desk.look().inspect_err(|error| {
+            log::debug!("admin: webhooks cannot be asked for: {error}");
+        });
         let mut state = self.lock();
         state.began = None;
         state.looks += 1;
         state.ended = Some((Instant::now(), began.elapsed()));
         state.groups = groups.unwrap_or_default();
+        state.webhook = webhook.unwrap_or_default();
         match outcome {
             Ok(nodes) => {
                 let seen = |node: imcore::NodeInfo| Seen {
@@ -173,9 +183,10 @@ impl Watch {
         self.lock().history.json().to_string()
     }
 
-    /// How far the groups that read events were at the last look, for Prometheus.
-    pub(super) fn groups(&self) -> String {
-        groups::prometheus(&self.lock().groups, now())
+    /// How far the groups that read events were at the last look, and how delivery went, for Prometheus.
+    pub(super) fn events(&self) -> String {
+        let state = self.lock();
+        groups::prometheus(&state.groups, now()) + &webhook::prometheus(state.webhook.as_ref())
     }
 
     /// All nodes with what they say of themselves, as JSON; `own` is what this node says now.
@@ -219,6 +230,7 @@ impl Watch {
             "broker": self.im.broker().describe(),
             "nodes": nodes,
             "groups": groups::json(&state.groups, now()),
+            "webhook": state.webhook.as_ref().map(Delivery::json),
             "age_seconds": state.seen.map(|seen| seen.elapsed().as_secs_f64()),
             "trouble": trouble,
         })

@@ -5,6 +5,7 @@ import { lookUp } from "./client.js";
 import { showHistory, showNodes, showChannels } from "./cluster.js";
 import { showNode } from "./node.js";
 import { $, put, span } from "./show.js";
+import { hasLetters, showLetters, showWebhook } from "./webhook.js";
 
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -31,6 +32,7 @@ function showCluster(answer) {
   if (trouble) troubles.set("broker", { text: `This node works, the broker does not: ${trouble}. This node is shown as it is, ${others}.` });
   else troubles.delete("broker");
   showNodes(answer);
+  showWebhook(answer);
 }
 
 /** Asks for `path` while `wanted`, every so many milliseconds, and less often while it fails. */
@@ -105,5 +107,6 @@ document.addEventListener("visibilitychange", rouse);
 follow("cluster", 2000, () => true, showCluster);
 follow("history", 10_000, () => view() === "cluster", showHistory);
 follow("channels", 5000, () => view() === "cluster", showChannels);
+follow("letters", 2000, () => view() === "cluster" && hasLetters(), showLetters);
 follow("stats", 2000, () => view() === "node", showNode);
 turn();

@@ -1,6 +1,6 @@
 // Talks to the node that served the page: with the token it asks for, and with a deadline.
 
-import { $, put } from "./show.js";
+import { $, announce, put } from "./show.js";
 
 const DEADLINE_MS = 6000;
 let prompt;
@@ -34,6 +34,18 @@ export async function ask(path, body) {
   if (answer.ok) return answer.json();
   const text = await answer.text();
   throw new Error(answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text).error : text.trim());
+}
+
+/** Has something done, and says that it was, or why not; the answer, if it was. */
+export async function act(path, body, done) {
+  try {
+    const answer = await ask(path, body);
+    announce(done);
+    return answer;
+  } catch (error) {
+    announce(error.message, true);
+    return null;
+  }
 }
 
 async function askForToken(refused) {

@@ -1,7 +1,7 @@
 // One client: looked up on demand, because a look-up walks through all connections of its node; and what
 // can be done with a client or a channel.
 
-import { ask, choice } from "./ask.js";
+import { act, ask, choice } from "./ask.js";
 import { $, announce, button, clock, el, many, put } from "./show.js";
 
 // After a kick the client is looked up again until it is gone, at most so often and so far apart.
@@ -114,16 +114,5 @@ function isJson(text) {
     return true;
   } catch {
     return false;
-  }
-}
-
-async function act(path, body, done) {
-  try {
-    const answer = await ask(path, body);
-    announce(done);
-    return answer;
-  } catch (error) {
-    announce(error.message, true);
-    return null;
   }
 }
