@@ -56,7 +56,7 @@ pub use reasons::{CloseReason, NotResumed, TlsFailure};
 pub use stats::{
     calls::CallStats,
     prometheus::{PROMETHEUS_TYPE, prometheus},
-    snapshot::ServerStats,
+    snapshot::{ServerStats, SlotStats},
     vitals::Vitals,
 };
 pub use threads::Shutdown;

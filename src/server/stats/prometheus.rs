@@ -38,6 +38,7 @@ pub fn prometheus(stats: &ServerStats, node: &str) -> String {
     counted(&mut page, stats);
     connection_metrics(&mut page, stats);
     queue_metrics(&mut page, stats);
+    slot_metrics(&mut page, stats);
     broker_metrics(&mut page, stats);
     page.0
 }
@@ -136,6 +137,21 @@ fn queue_metrics(page: &mut Page, stats: &ServerStats) {
     page.single("imcore_receipts_waiting", Kind::Gauge, help, stats.receipts_waiting);
 }
 
+/// Nothing where nodes are a fixed list.
+fn slot_metrics(page: &mut Page, stats: &ServerStats) {
+    let Some(slots) = stats.slots else { return };
+    let name = "imcore_slots";
+    let help = "Slots of the node: those that it owns, and those that it has given away and still has clients of.";
+    page.family(name, Kind::Gauge, help);
+    for (state, count) in [("owned", slots.owned), ("moving", slots.moving)] {
+        page.sample(name, &[("state", state)], count);
+    }
+    let help = "Slots that no node owns, as this one knows.";
+    page.single("imcore_slots_unowned", Kind::Gauge, help, slots.unowned);
+    let help = "Version of the table of slots that the node goes by.";
+    page.single("imcore_slot_table_version", Kind::Gauge, help, slots.version);
+}
+
 fn broker_metrics(page: &mut Page, stats: &ServerStats) {
     let help = "Whether the node hears the broker.";
     page.single("imcore_feed_listening", Kind::Gauge, help, u8::from(stats.listening));
@@ -223,7 +239,7 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::server::stats::calls::CallStats;
+    use crate::server::stats::{calls::CallStats, snapshot::SlotStats};
 
     /// A sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);
@@ -273,6 +289,7 @@ mod tests {
             inboxes: vec![0, 6],
             calls,
             lease_age: Some(Duration::from_millis(250)),
+            slots: Some(SlotStats { version: 9, owned: 12, moving: 2, unowned: 1 }),
             ..ServerStats::default()
         }
     }
@@ -316,6 +333,10 @@ mod tests {
         assert_eq!(value("imcore_broker_call_seconds_bucket", "+Inf"), 4.0);
         assert_eq!(value("imcore_broker_call_seconds_sum", "renew"), 1.5);
         assert_eq!(value("imcore_lease_age_seconds", ""), 0.25);
+        assert_eq!((value("imcore_slots", "owned"), value("imcore_slots", "moving")), (12.0, 2.0));
+        assert_eq!(value("imcore_slots_unowned", ""), 1.0);
+        assert_eq!(value("imcore_slot_table_version", ""), 9.0);
+        assert!(!prometheus(&ServerStats::default(), "n").contains("slot"), "in a fixed list");
         assert!(value("imcore_feed_heard_age_seconds", "").is_nan());
         assert_eq!(types["imcore_broker_call_seconds"], "histogram");
     }

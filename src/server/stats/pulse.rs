@@ -15,7 +15,7 @@ use super::{
     away::Away,
     calls::{Call, CallStats, CallTimes},
     counters::Counters,
-    snapshot::ServerStats,
+    snapshot::{ServerStats, SlotStats},
 };
 use crate::{
     broker::Echo,
@@ -52,6 +52,8 @@ pub(crate) struct Pulse {
     presence_backlog: AtomicU64,
     /// Receipts that were sent or given up.
     pub(crate) receipts_done: AtomicU64,
+    /// The version of the table of slots, 0 without one, and what this node has in it: owned, moving, and owned by nobody.
+    slots: [AtomicU64; 4],
 }
 
 impl Pulse {
@@ -88,6 +90,20 @@ impl Pulse {
         self.lag.store(took.as_nanos() as u64, Ordering::Relaxed);
     }
 
+    /// The node goes by a table of slots of that version, in which it has so many.
+    pub(crate) fn slots(&self, stats: SlotStats) {
+        let SlotStats { version, owned, moving, unowned } = stats;
+        for (place, value) in self.slots.iter().zip([version, owned, moving, unowned]) {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn slot_stats(&self) -> Option<SlotStats> {
+        let [version, owned, moving, unowned] =
+            self.slots.each_ref().map(|place| place.load(Ordering::Relaxed));
+        (version > 0).then_some(SlotStats { version, owned, moving, unowned })
+    }
+
     /// All of it at this moment; what a thread does not say is left out.
     pub(crate) fn read(&self) -> ServerStats {
         // Before what is queued, so that the difference is not negative.
@@ -108,6 +124,7 @@ impl Pulse {
             lease_held: self.readiness.is_lease_held(),
             lease_age: self.renewed.age(),
             not_ready: self.readiness.reason(),
+            slots: self.slot_stats(),
             uptime: self.renewed.since.elapsed(),
             ..sum
         }

@@ -18,6 +18,20 @@ use crate::{
     wire::ReceiptStatus,
 };
 
+/// What a node has of the slots, by the table that it goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotStats {
+    /// Version of the table; rises by one with each change, and is the same on all nodes soon.
+    pub version: u64,
+    /// Slots that the node owns.
+    pub owned: u64,
+    /// Slots that it has given away and still has clients of.
+    pub moving: u64,
+    /// Slots that no node owns: their clients can connect nowhere.
+    pub unowned: u64,
+}
+
 macro_rules! server_stats {
     (
         totals { $($total:ident = $name:literal, $help:literal;)* }
@@ -66,6 +80,8 @@ macro_rules! server_stats {
             pub lease_age: Option<Duration>,
             /// Why clients cannot connect; `None` if they can.
             pub not_ready: Option<NotReady>,
+            /// What the node has of the slots, where nodes come and go; `None` in a fixed list, and before it knows a table.
+            pub slots: Option<SlotStats>,
             /// Time since the node started.
             pub uptime: Duration,
         }

@@ -24,6 +24,7 @@ use crate::{
         message::{Command, Onward, SlotNews},
         node::Node,
         ownership::Ownership,
+        stats::snapshot::SlotStats,
     },
     slots::{SlotNode, SlotTable},
     wire::Envelope,
@@ -186,11 +187,22 @@ impl Slots {
             return;
         }
         self.told = table.version;
+        self.node.pulse.slots(self.stats(table));
         let table = Arc::new(table.clone());
         self.node.set_placement(Placement::slots(Arc::clone(&table)));
         let ownership = Arc::new(Ownership::new(table, &self.node.name));
         for reactor in self.reactors.all() {
             let _ = reactor.push(Command::Own(Arc::clone(&ownership)));
+        }
+    }
+
+    fn stats(&self, table: &SlotTable) -> SlotStats {
+        let name = &*self.node.name;
+        SlotStats {
+            version: table.version,
+            owned: table.slots_of(name).count() as u64,
+            moving: table.leaving(name).count() as u64,
+            unowned: (0..table.count()).filter(|slot| table.owner(*slot).is_none()).count() as u64,
         }
     }
 

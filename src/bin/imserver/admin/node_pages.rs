@@ -101,6 +101,12 @@ impl NodePages {
                 "malformed": stats.malformed,
                 "lost": stats.lost,
             },
+            "slots": stats.slots.map(|slots| json!({
+                "version": slots.version,
+                "owned": slots.owned,
+                "moving": slots.moving,
+                "unowned": slots.unowned,
+            })),
             "lease": { "held": stats.lease_held, "age_seconds": seconds(stats.lease_age) },
             "broker": { "address": self.broker, "calls": calls.collect::<Map<_, _>>() },
         });
