@@ -203,7 +203,7 @@ const PROGRAM_LAYERS: [&[&str]; 10] = [
     &["webhook"],
     &["api"],
     &["admin", "config"],
-    &["settings", "descriptors", "operate"],
+    &["settings", "descriptors", "operate", "slot_table"],
     &["cli", "contradictions"],
     &["load"],
     &["check", "health", "reload"],

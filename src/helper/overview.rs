@@ -8,7 +8,7 @@ use crate::{
     helper::client::ImClient,
     id::ClientId,
     placement::Placement,
-    slots::SlotTable,
+    slots::{SlotPlan, SlotTable, WhatIf},
     wire::{NodeStatus, Ticket},
 };
 
@@ -72,6 +72,31 @@ impl ImClient {
     /// Those of the broker, and [`Config`](crate::ErrorKind::Config) if a newer version has written the table.
     pub fn slot_table(&self) -> Result<Option<SlotTable>> {
         self.broker().slot_table()
+    }
+
+    /// What `changes` of the nodes would come to, all together, by the rules that nodes balance by: which slots would move, and
+    /// about how many clients. Changes nothing. `None` where [`slot_table`](Self::slot_table) is.
+    ///
+    /// # Errors
+    /// Those of `slot_table`, and [`Argument`](crate::ErrorKind::Argument) if a node is to go that does not stand in the table.
+    ///
+    /// ```
+    /// # let im = imcore::example_client()?;
+    /// use imcore::WhatIf;
+    ///
+    /// let plan = im.plan_slots(&[WhatIf::Joins { node: "im-3".into(), weight: 1 }])?;
+    /// assert!(plan.is_none(), "nodes are a list here");
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn plan_slots(&self, changes: &[WhatIf]) -> Result<Option<SlotPlan>> {
+        let broker = self.broker();
+        let Some(table) = broker.slot_table()? else { return Ok(None) };
+        let (living, statuses) = (broker.living()?, broker.statuses()?);
+        let connections = |node: &str| {
+            let of_node = statuses.iter().filter(|(name, _)| name == node);
+            of_node.filter_map(|(_, status)| Some(status.as_ref()?.connections)).sum()
+        };
+        table.plan(changes, &living, connections).map(Some)
     }
 
     /// Has the node called `node` give its slots away, or take its share again; whether it stands in the table. Waits for nobody: the

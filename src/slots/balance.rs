@@ -3,15 +3,18 @@
 //! Owners give; only from the dead is taken. Every node computes what it does itself, all from the same table, and the
 //! broker lets one change through at a time: whoever comes second computes again.
 
+use std::collections::HashMap;
+
 use super::table::SlotTable;
 
 impl SlotTable {
     /// The slot that `node` takes next, if any: one that nobody owns whose lease stands, which `is_alive` says.
     pub(crate) fn take(&self, node: &str, is_alive: impl Fn(&str) -> bool) -> Option<usize> {
         let shares = self.shares(&is_alive);
-        let lacks =
-            |(name, share): &(&str, usize)| *name == node && self.slots_of(name).count() < *share;
-        shares.iter().find(|share| lacks(share))?;
+        let share = shares.iter().find(|(name, _)| *name == node)?.1;
+        if self.slots_of(node).count() >= share {
+            return None;
+        }
         let is_free = |slot: &usize| !self.owner(*slot).is_some_and(&is_alive);
         (0..self.count()).filter(is_free).max_by_key(|slot| rank(*slot, node))
     }
@@ -31,8 +34,10 @@ impl SlotTable {
         if self.slots_of(node).count() <= share {
             return None;
         }
-        let lacks =
-            |(name, share): &(&str, usize)| share.saturating_sub(self.slots_of(name).count());
+        let counts = self.counts();
+        let lacks = |(name, share): &(&str, usize)| {
+            share.saturating_sub(counts.get(name).copied().unwrap_or(0))
+        };
         let to = shares.iter().filter(|share| lacks(share) > 0).max_by_key(|share| lacks(share))?.0;
         let settled = self.slots_of(node).filter(|slot| self.moving_from(*slot).is_none());
         let slot = settled.max_by_key(|slot| rank(*slot, to))?;
@@ -55,13 +60,23 @@ impl SlotTable {
         });
         let mut parts: Vec<_> = parts.collect();
         let left = self.count() - parts.iter().map(|(_, whole, _)| whole).sum::<usize>();
+        let counts = self.counts();
         // Who already owns more than its whole part first, then whose part is nearest to one more, then by name.
         parts.sort_by_cached_key(|(name, whole, rest)| {
-            let owns_more = self.slots_of(name).count() > *whole;
+            let owns_more = counts.get(name).is_some_and(|owned| owned > whole);
             (*rest == 0, !owns_more, std::cmp::Reverse(*rest), *name)
         });
         let shares = parts.iter().enumerate();
         shares.map(|(place, (name, whole, _))| (*name, whole + usize::from(place < left))).collect()
+    }
+
+    /// How many slots each owner has.
+    fn counts(&self) -> HashMap<&str, usize> {
+        let owners = (0..self.count()).filter_map(|slot| self.owner(slot));
+        owners.fold(HashMap::new(), |mut counts, owner| {
+            *counts.entry(owner).or_default() += 1;
+            counts
+        })
     }
 }
 
@@ -79,22 +94,6 @@ mod tests {
     use super::*;
     use crate::slots::SlotNode;
 
-    /// Everybody takes and gives in turn until nobody has anything to do; how many slots changed owners.
-    fn settle(table: &mut SlotTable, alive: &[&str]) -> usize {
-        let is_alive = |name: &str| alive.contains(&name);
-        let mut moves = 0;
-        loop {
-            let next = alive.iter().find_map(|node| match table.take(node, is_alive) {
-                Some(slot) => Some((slot, node.to_string())),
-                None => table.give(node, is_alive).map(|(slot, to)| (slot, to.to_owned())),
-            });
-            let Some((slot, to)) = next else { return moves };
-            table.set_owner(slot, &to, None);
-            moves += 1;
-            assert!(moves <= 2 * table.count(), "it never ends");
-        }
-    }
-
     fn counts(table: &SlotTable, nodes: &[&str]) -> Vec<usize> {
         nodes.iter().map(|node| table.slots_of(node).count()).collect()
     }
@@ -108,10 +107,10 @@ mod tests {
     #[test]
     fn a_fifth_takes_its_share_and_nothing_else_moves() {
         let mut table = of(&["a", "b", "c", "d"]);
-        assert_eq!(settle(&mut table, &["a", "b", "c", "d"]), 64);
+        assert_eq!(table.settle(&["a", "b", "c", "d"]), 64);
         assert_eq!(counts(&table, &["a", "b", "c", "d"]), [16; 4]);
         table.set_node("e", SlotNode::new("e"));
-        let moves = settle(&mut table, &["a", "b", "c", "d", "e"]);
+        let moves = table.settle(&["a", "b", "c", "d", "e"]);
         assert!(moves <= 13, "{moves} of 64");
         assert!(
             counts(&table, &["a", "b", "c", "d", "e"])
@@ -121,15 +120,15 @@ mod tests {
         // It drains again: only what it had moves.
         let had = table.slots_of("e").count();
         table.set_node("e", SlotNode { draining: true, ..SlotNode::new("e") });
-        assert_eq!(settle(&mut table, &["a", "b", "c", "d", "e"]), had);
+        assert_eq!(table.settle(&["a", "b", "c", "d", "e"]), had);
         assert_eq!(counts(&table, &["a", "b", "c", "d", "e"]), [16, 16, 16, 16, 0]);
     }
 
     #[test]
     fn the_slots_of_the_dead_are_taken_by_all() {
         let mut table = of(&["a", "b", "c", "d"]);
-        settle(&mut table, &["a", "b", "c", "d"]);
-        assert_eq!(settle(&mut table, &["a", "c", "d"]), 16);
+        table.settle(&["a", "b", "c", "d"]);
+        assert_eq!(table.settle(&["a", "c", "d"]), 16);
         let counts = counts(&table, &["a", "b", "c", "d"]);
         assert!(
             counts[1] == 0 && counts.iter().all(|count| [0, 21, 22].contains(count)),
@@ -142,16 +141,16 @@ mod tests {
         let mut table = of(&["a", "b"]);
         table.set_node("b", SlotNode { weight: 3, ..SlotNode::new("b") });
         table.set_node("idle", SlotNode { weight: 0, ..SlotNode::new("idle") });
-        settle(&mut table, &["a", "b", "idle"]);
+        table.settle(&["a", "b", "idle"]);
         assert_eq!(counts(&table, &["a", "b", "idle"]), [16, 48, 0]);
     }
 
     #[test]
     fn nobody_takes_from_the_last() {
         let mut table = of(&["a"]);
-        settle(&mut table, &["a"]);
+        table.settle(&["a"]);
         table.set_node("a", SlotNode { draining: true, ..SlotNode::new("a") });
-        assert_eq!(settle(&mut table, &["a"]), 0);
+        assert_eq!(table.settle(&["a"]), 0);
         assert_eq!(counts(&table, &["a"]), [64]);
     }
 
@@ -174,7 +173,7 @@ mod tests {
                 let alive: Vec<_> =
                     names.iter().map(String::as_str).filter(|_| random(5) > 0).collect();
                 let before = table.clone();
-                let moves = settle(&mut table, &alive);
+                let moves = table.settle(&alive);
                 let shares = table.shares(|name| alive.contains(&name));
                 for (name, share) in &shares {
                     assert_eq!(table.slots_of(name).count(), *share, "{table:?}");

@@ -3,15 +3,16 @@
 //! Pure. A client belongs to a slot by its id, by the rule that places it in a fixed list of nodes; a table says which node
 //! owns which slot. The broker keeps the table, nodes change it, and whoever sends or issues addresses follows it.
 
-#[cfg_attr(not(feature = "server"), allow(dead_code))]
 mod balance;
 mod change;
+mod plan;
 mod table;
 
 use crate::id::ClientId;
 
 pub(crate) use change::Changed;
 pub use change::SlotChange;
+pub use plan::{SlotMove, SlotPlan, WhatIf};
 pub use table::{SlotNode, SlotTable};
 
 /// Most slots that a deployment can have: GUIDs are spread by two bytes.
@@ -26,9 +27,8 @@ pub(crate) fn slot(client: ClientId, count: usize) -> usize {
     }
 }
 
-#[allow(dead_code)]
 /// What slot number `slot` of `count` is called in the servers list of a .NET helper: `s07`, all equally long.
-pub(crate) fn slot_name(slot: usize, count: usize) -> String {
+fn slot_name(slot: usize, count: usize) -> String {
     let width = count.saturating_sub(1).to_string().len();
     format!("s{slot:0width$}")
 }

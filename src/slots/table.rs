@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::MOST_SLOTS;
+use super::{MOST_SLOTS, slot_name};
 
 /// Which node owns which slot, at one version.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -59,6 +59,11 @@ impl SlotTable {
     /// Number of slots.
     pub fn count(&self) -> usize {
         self.owners.len()
+    }
+
+    /// What slot number `slot` is called in the servers list of a .NET helper: `s07`, all equally long.
+    pub fn slot_name(&self, slot: usize) -> String {
+        slot_name(slot, self.count())
     }
 
     /// The node that owns `slot`; `None` if none does, or there is no such slot.

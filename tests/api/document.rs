@@ -17,6 +17,7 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("listConnections", "/v1/clients/42/connections", None),
         ("listNodes", "/v1/nodes", None),
         ("getSlots", "/v1/slots", None),
+        ("planSlots", "/v1/slots/plan", Some(json!({ "join": [{ "server": "im-4" }] }))),
         ("setDraining", "/v1/slots/draining", Some(json!({ "server": "im-3", "draining": true }))),
         ("listOnlineClients", "/v1/clients?limit=1", None),
         ("areClientsOnline", "/v1/clients/online", Some(json!({ "clients": [1, "2"] }))),

@@ -60,6 +60,29 @@ fn slots_are_seen_and_a_node_is_emptied() {
     let b = start(&redis, "b");
     eventually("half for each", || shares(&a) == of(&[("a", 8), ("b", 8)]));
     assert_eq!(shares(&b), shares(&a));
+    let plan = |body: Value| ask(&a, "POST /v1/slots/plan", Some(&body), 200).json();
+    let slots = |plan: &Value, server: &str| {
+        let nodes = plan["nodes"].as_array().unwrap();
+        nodes.iter().find(|node| node["server"] == server).unwrap()["slots"].clone()
+    };
+    let grown = plan(json!({ "join": [{ "server": "c", "weight": 2 }] }));
+    assert_eq!((slots(&grown, "c"), grown["moves"].as_array().unwrap().len()), (json!(8), 8));
+    assert_eq!((&grown["clients"], &grown["unserved"]), (&json!(0), &json!([])));
+    let shrunk = plan(json!({ "drain": ["b"] }));
+    assert_eq!((slots(&shrunk, "a"), slots(&shrunk, "b")), (json!(16), json!(0)));
+    assert!(shrunk["moves"].as_array().unwrap().iter().all(|moved| moved["from"] == "b"));
+    let lost = plan(json!({ "lose": ["a", "b"] }));
+    assert_eq!(
+        (lost["moves"].clone(), lost["unserved"].as_array().unwrap().len()),
+        (json!([]), 16)
+    );
+    ask(&a, "POST /v1/slots/plan", Some(&json!({ "lose": ["c"] })), 404);
+    ask(
+        &a,
+        "POST /v1/slots/plan",
+        Some(&json!({ "join": [{ "server": "c", "weight": -1 }] })),
+        400,
+    );
     let draining = |server: &str, draining: bool| json!({ "server": server, "draining": draining });
     ask(&a, "POST /v1/slots/draining", Some(&draining("b", true)), 202);
     eventually("all for one", || shares(&a) == of(&[("a", 16), ("b", 0)]));
@@ -77,6 +100,7 @@ fn a_fixed_list_has_no_slots() {
         Imserver::start(&["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--api-key", KEY]);
     node.wait_ready();
     ask(&node, "GET /v1/slots", None, 404);
+    ask(&node, "POST /v1/slots/plan", Some(&json!({})), 404);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod misfits;
 mod pressure;
 mod rights;
 mod signals;
+mod slots;
 mod stopped;
 mod stops;
 mod tls;

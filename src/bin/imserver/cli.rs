@@ -15,6 +15,7 @@ use imcore::{Error, ErrorKind};
 use crate::{
     operate,
     settings::{self, environment, variable},
+    slot_table,
 };
 
 /// What `--health` can ask; the first is asked where nothing is said. Each is a path below `/health/`.
@@ -48,6 +49,8 @@ pub(crate) struct Cli {
     pub(crate) health: Option<String>,
     /// Only ask the broker about webhooks, or do something about them.
     pub(crate) webhook: Option<String>,
+    /// Only ask the broker about the table of slots, or do something about it: in these words.
+    pub(crate) slot_table: Option<Vec<String>>,
     /// Only print a completion script.
     pub(crate) completions: Option<Shell>,
 }
@@ -76,6 +79,18 @@ pub(crate) fn command() -> Command {
         .value_name("FILE")
         .value_hint(ValueHint::FilePath)
         .help("Configuration file, JSON; deploy/imserver.example.json shows all keys [env: IMSERVER_CONFIG]");
+    Command::new("imserver")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(LAYERS)
+        .max_term_width(100)
+        .args(settings)
+        .arg(config)
+        .args(instead())
+}
+
+/// What the program can do instead of running a node.
+fn instead() -> [Arg; 6] {
     let check = Arg::new("check")
         .long("check")
         .action(ArgAction::SetTrue)
@@ -101,18 +116,20 @@ pub(crate) fn command() -> Command {
         .value_parser(PossibleValuesParser::new(operate::VERBS))
         .help("Ask Redis how webhooks go (status, the default) or for dead letters (dead); deliver these once more (replay), throw \
                them away (discard); switch delivery on or off on all nodes; and exit");
+    let slot_table = Arg::new("slot-table")
+        .long("slot-table")
+        .value_name("WHAT")
+        .num_args(0..)
+        .default_missing_value(slot_table::DEFAULT)
+        .help("Ask Redis which node serves which slot: for people (status, the default), or as a map for a proxy (nginx, haproxy, \
+               caddy); say what a change would move (plan join=im-4 drain=im-1); have a node give its slots away, or take its share \
+               again (drain im-1, stay im-1); and exit");
     let completions = Arg::new("completions")
         .long("completions")
         .value_name("SHELL")
         .value_parser(clap::value_parser!(Shell))
         .help("Print a completion script, and exit");
-    Command::new("imserver")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(ABOUT)
-        .after_help(LAYERS)
-        .max_term_width(100)
-        .args(settings)
-        .args([config, check, dial, health, webhook, completions])
+    [check, dial, health, webhook, slot_table, completions]
 }
 
 impl Cli {
@@ -139,6 +156,7 @@ impl Cli {
             stray_variables: environment::warnings(text_variables()),
             health: text("health"),
             webhook: text("webhook"),
+            slot_table: matches.get_many("slot-table").map(|words| words.cloned().collect()),
             completions: matches.get_one::<Shell>("completions").copied(),
         })
     }

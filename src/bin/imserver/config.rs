@@ -106,13 +106,14 @@ impl Config {
         }
     }
 
-    /// The address that clients of the node called `server` connect to.
+    /// The address that clients of the node called `server` connect to; where nodes come and go, `{index}` stays: it is a client's slot.
     pub(crate) fn public_url_of(&self, server: &str) -> String {
+        let url = self.public_url().replace("{path}", &self.server.path);
+        if self.server.slots > 0 {
+            return url.replace("{server}", self.server.address.as_deref().unwrap_or(server));
+        }
         let index = self.server.servers.iter().position(|name| name == server).unwrap_or(0);
-        self.public_url()
-            .replace("{server}", server)
-            .replace("{index}", &index.to_string())
-            .replace("{path}", &self.server.path)
+        url.replace("{server}", server).replace("{index}", &index.to_string())
     }
 
     /// The name of this node, which it has from its listen address if it was given none.

@@ -24,6 +24,7 @@ mod process;
 mod reload;
 mod serve;
 mod settings;
+mod slot_table;
 mod stderr;
 mod web;
 mod webhook;
@@ -31,6 +32,7 @@ mod webhook;
 use std::{io::Write, process::ExitCode};
 
 use cli::Cli;
+use config::Config;
 use imcore::{Error, ErrorKind};
 use load::Settings;
 
@@ -68,6 +70,12 @@ fn run() -> Result<ExitCode, Error> {
         let is_shared = settings.config.redis.is_some();
         let answer = operate::webhook(verb, &*broker, is_shared)?;
         return print(answer.as_bytes());
+    }
+    if let Some(words) = &cli.slot_table {
+        let Config { redis, server, .. } = &settings.config;
+        let im = settings.config.im_client(&settings.config.node_name(), broker)?;
+        let pace = server.limits.moves_per_second;
+        return print(slot_table::run(words, &im, pace, redis.is_some())?.as_bytes());
     }
     if cli.check {
         return print(

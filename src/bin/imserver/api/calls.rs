@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use imcore::{
     Batch, ClientId, ConnectionInfo, ErrorKind, EventStart, ImClient, Message, NodeInfo, Page,
-    Receipt, SlotNode,
+    Receipt,
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -168,38 +168,6 @@ pub(super) fn list_nodes(call: &Call) -> Outcome {
 }
 
 // --- Events --------------------------------------------------------------------------------------
-
-pub(super) fn get_slots(call: &Call) -> Outcome {
-    let Some(table) = call.im.slot_table()? else { return Err(no_slots()) };
-    let entry = |(name, node): (&str, &SlotNode)| {
-        json!({
-            "server": name,
-            "address": node.address,
-            "weight": node.weight,
-            "draining": node.draining,
-            "joining": node.joining,
-            "slots": table.slots_of(name).collect::<Vec<_>>(),
-            "leaving": table.leaving(name).collect::<Vec<_>>(),
-        })
-    };
-    let nodes: Vec<_> = table.nodes().map(entry).collect();
-    Ok(answer(200, &json!({ "version": table.version, "count": table.count(), "nodes": nodes })))
-}
-
-pub(super) fn set_draining(call: &Call) -> Outcome {
-    let body = call.body(&["server", "draining"])?;
-    let server = body.need("server", json::string)?;
-    let draining = body.need("draining", json::boolean)?;
-    match call.im.set_draining(&server, draining)? {
-        true => done(202),
-        false => Err(no_slots()),
-    }
-}
-
-fn no_slots() -> Problem {
-    let detail = "no such node stands in a table of slots: there is one where nodes are started with --slots N";
-    Problem::new(Code::NotFound, detail)
-}
 
 pub(super) fn watch(call: &Call) -> Outcome {
     let [group, start] = input::query(call.request, ["group", "start"])?;

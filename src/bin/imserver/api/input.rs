@@ -270,6 +270,28 @@ pub(super) fn letter_ids(text: &str) -> Result<Vec<String>, Mistake> {
     json::array(text, (1, DEAD_LETTERS), |text| letter_id(json::string(text)?))
 }
 
+// --- Nodes ---------------------------------------------------------------------------------------
+
+/// Nodes of one kind of change.
+pub(super) const NODES: usize = 20;
+/// Characters of a node's name.
+pub(super) const SERVER: usize = 256;
+/// The highest weight of a node that is asked about.
+pub(super) const WEIGHT: u32 = 1000;
+
+/// The name of a node.
+pub(super) fn server(text: &str) -> Result<String, Mistake> {
+    characters(json::string(text)?, 1, SERVER)
+}
+
+/// How many slots a node takes compared with others.
+pub(super) fn weight(text: &str) -> Result<u32, Mistake> {
+    let number = integer(text).and_then(|number| u32::try_from(number).ok());
+    number
+        .filter(|number| *number <= WEIGHT)
+        .ok_or_else(|| Mistake::new(format!("expected a whole number from 0 to {WEIGHT}")))
+}
+
 // --- Queries -------------------------------------------------------------------------------------
 
 /// Which part of a list is asked for.

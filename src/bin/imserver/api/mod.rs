@@ -16,6 +16,7 @@ mod keys;
 mod listener;
 mod operations;
 mod problem;
+mod slots;
 mod stats;
 mod webhooks;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     calls::{self, Call, Outcome},
     problem::{Code, Problem},
-    webhooks,
+    slots, webhooks,
 };
 use crate::web::{Request, Response};
 
@@ -144,7 +144,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         description: "404 where nodes are a fixed list. `leaving` are slots that the node has given away and still has \
                       clients of.",
         success: (200, Some("Slots")),
-        run: calls::get_slots,
+        run: slots::get_slots,
+        ..PLAIN
+    },
+    Operation {
+        method: "POST",
+        path: "/v1/slots/plan",
+        id: "planSlots",
+        summary: "Ask what a change of the nodes would move, before it is made",
+        description: "By the rules that nodes balance by, with all changes made together; changes nothing. `clients` \
+                      are about as many as are connected now. 404 if no such node stands in the table.",
+        body: Some("SlotChanges"),
+        success: (200, Some("SlotPlan")),
+        run: slots::plan_slots,
         ..PLAIN
     },
     Operation {
@@ -157,7 +169,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         kind: Change(Duration::MAX),
         body: Some("Draining"),
         success: (202, None),
-        run: calls::set_draining,
+        run: slots::set_draining,
     },
     Operation {
         method: "POST",
