@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::Sender,
     thread,
+    time::Duration,
 };
 
 use imcore::{Event, EventKind};
@@ -16,6 +17,8 @@ use super::account::{Kind, Told};
 use crate::{orders::Deployment, swarm::helper};
 
 pub const GROUP: &str = "loadtest";
+/// As long as it takes to store an event: who is killed has handled some that it has not acknowledged.
+const STORES: Duration = Duration::from_millis(1);
 
 /// What a receiver was told, from one process to another and from targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +62,9 @@ pub fn run(deployment: &Deployment) -> Result<(), String> {
         let mut line = serde_json::to_vec(&Word::of(event))?;
         line.push(b'\n');
         // One write: who is killed has said it whole, or not at all.
-        io::stdout().write_all(&line)
+        io::stdout().write_all(&line)?;
+        thread::sleep(STORES);
+        Ok(())
     };
     let stream = helper(deployment)?.events(GROUP, handle).map_err(|error| error.to_string())?;
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
