@@ -22,9 +22,17 @@ pub struct Identity {
 impl Identity {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Identity {
-        let made =
-            rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
-        let made = made.unwrap();
+        Identity::of(&["localhost", "127.0.0.1"])
+    }
+
+    /// A certificate for another machine.
+    pub fn named(name: &str) -> Identity {
+        Identity::of(&[name])
+    }
+
+    fn of(names: &[&str]) -> Identity {
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
         Identity { cert: made.cert.pem(), key: made.signing_key.serialize_pem() }
     }
 

@@ -16,4 +16,6 @@ mod stopped;
 mod stops;
 mod tls;
 mod vendors;
+mod webhook_alone;
+mod webhook_tls;
 mod webhooks;

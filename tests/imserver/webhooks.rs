@@ -15,34 +15,41 @@ use imcore::ImClient;
 use serde_json::Value;
 use testkit::{Imserver, PATIENCE, Redis, eventually, outcome, ws::Client};
 
-const SECRET: &str = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIz";
-const TAKEN: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+pub const SECRET: &str = "whsec_QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIz";
+pub const TAKEN: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// One message as the target has it.
-struct Post {
-    id: String,
+pub struct Post {
+    pub id: String,
     timestamp: u64,
     signature: String,
-    body: Value,
+    pub body: Value,
 }
 
 impl Post {
     /// The types of its events.
-    fn words(&self) -> Vec<&str> {
+    pub fn words(&self) -> Vec<&str> {
         let events = self.body["data"]["events"].as_array().unwrap();
         events.iter().map(|event| event["type"].as_str().unwrap()).collect()
     }
 }
 
 /// A target that answers as it is told, and tells what it was asked.
-struct Target {
-    address: SocketAddr,
+pub struct Target {
+    pub address: SocketAddr,
     answer: Arc<Mutex<Vec<u8>>>,
-    posts: Receiver<Post>,
+    pub posts: Receiver<Post>,
 }
 
 impl Target {
-    fn start() -> Target {
+    pub fn start() -> Target {
+        Target::speaking(|socket| socket)
+    }
+
+    /// One that speaks something below HTTP.
+    pub fn speaking<S: Read + Write>(
+        speak: impl Fn(TcpStream) -> S + Clone + Send + 'static,
+    ) -> Target {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(TAKEN.as_bytes().to_vec()));
@@ -50,23 +57,23 @@ impl Target {
         let answers = Arc::clone(&answer);
         thread::spawn(move || {
             for socket in listener.incoming() {
-                let (answers, told) = (Arc::clone(&answers), told.clone());
-                thread::spawn(move || serve(socket.unwrap(), &answers, &told));
+                let (speak, answers, told) = (speak.clone(), Arc::clone(&answers), told.clone());
+                thread::spawn(move || serve(speak(socket.unwrap()), &answers, &told));
             }
         });
         Target { address, answer, posts }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/hook?key=hidden", self.address)
     }
 
     /// What it answers from now on; nothing: it hangs.
-    fn answers(&self, answer: &str) {
+    pub fn answers(&self, answer: &str) {
         *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
     }
 
-    fn next(&self) -> Post {
+    pub fn next(&self) -> Post {
         self.posts.recv_timeout(PATIENCE).expect("a message")
     }
 
@@ -81,9 +88,8 @@ impl Target {
     }
 }
 
-fn serve(socket: TcpStream, answers: &Mutex<Vec<u8>>, told: &Sender<Post>) {
-    let mut reader = BufReader::new(socket.try_clone().unwrap());
-    let mut writer = socket;
+fn serve(socket: impl Read + Write, answers: &Mutex<Vec<u8>>, told: &Sender<Post>) {
+    let mut reader = BufReader::new(socket);
     loop {
         let (mut head, mut line) = (Vec::new(), String::new());
         while reader.read_line(&mut line).unwrap_or(0) > 2 {
@@ -106,7 +112,8 @@ fn serve(socket: TcpStream, answers: &Mutex<Vec<u8>>, told: &Sender<Post>) {
             body: serde_json::from_slice(&body).unwrap(),
         };
         let answer = answers.lock().unwrap().clone();
-        if told.send(post).is_err() || writer.write_all(&answer).is_err() {
+        let is_told = told.send(post).is_ok();
+        if !is_told || reader.get_mut().write_all(&answer).is_err() {
             return;
         }
         if !answer.is_empty() && answer != TAKEN.as_bytes() {
@@ -116,20 +123,20 @@ fn serve(socket: TcpStream, answers: &Mutex<Vec<u8>>, told: &Sender<Post>) {
 }
 
 /// A cluster that posts to `target`.
-struct Cluster {
+pub struct Cluster {
     redis: Redis,
     im: ImClient,
-    url: String,
+    pub url: String,
 }
 
 impl Cluster {
-    fn start(target: &Target) -> Cluster {
+    pub fn start(target: &Target) -> Cluster {
         let redis = Redis::start();
         let im = ImClient::builder().servers(["a", "b"]).redis(redis.url()).build().unwrap();
         Cluster { redis, im, url: target.url() }
     }
 
-    fn node(&self, name: &str, more: &[&str]) -> Imserver {
+    pub fn node(&self, name: &str, more: &[&str]) -> Imserver {
         let redis = self.redis.url();
         let args = [
             "--listen",
@@ -169,13 +176,13 @@ impl Cluster {
         self.im.broker().webhook_state().unwrap()?.holder
     }
 
-    fn connect(&self, client: i64, node: &Imserver) -> Client {
+    pub fn connect(&self, client: i64, node: &Imserver) -> Client {
         let url = self.im.connect_url(client, Some("note")).unwrap();
         Client::connect(node.address(), &url).unwrap()
     }
 
     /// What the command says.
-    fn command(&self, verb: &str) -> String {
+    pub fn command(&self, verb: &str) -> String {
         let args = ["--redis", &self.redis.url(), "--webhook", verb];
         let output = Command::new(testkit::imserver::program()).args(args).output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -134,7 +134,18 @@ fn explain(error: &ureq::Error) -> String {
 }
 
 fn tls(error: &rustls::Error) -> String {
-    format!("TLS: {error}")
+    use rustls::{
+        CertificateError::{BadSignature, UnknownIssuer},
+        Error::InvalidCertificate,
+    };
+
+    match error {
+        // Or by somebody of that name, with another key.
+        InvalidCertificate(UnknownIssuer | BadSignature) => String::from(
+            "TLS: its certificate is from nobody who is trusted; webhook_ca can name who signed it",
+        ),
+        error => format!("TLS: {error}"),
+    }
 }
 
 /// Those whom the certificate of the target may be from.
