@@ -130,6 +130,9 @@ fn delivery_is_seen_and_switched_on_any_node() {
         assert_eq!(seen[name], value, "{name}");
     }
 
+    // Its place in the stream is not lost by mistake.
+    cluster.expect(1, "DELETE /v1/events/groups/@webhook", None, 400);
+
     cluster.expect(1, "PUT /v1/webhook", Some(&json!({ "on": false })), 204);
     let off = webhook(&cluster, 2);
     assert_eq!((&off["on"], &off["off_reason"]), (&json!(false), &json!("by an operator")));
@@ -287,6 +290,26 @@ fn where_no_webhook_is_set_that_is_said() {
         let detail = answer.json()["detail"].to_string();
         assert!(detail.contains("--webhook-url"), "{detail}");
     }
+}
+
+#[test]
+fn what_is_left_of_webhooks_that_are_not_set_any_more_is_seen() {
+    let cluster = Cluster::start_with(&["--events", "1000"]);
+    let store = |key: &str, field: &str, value: &str| {
+        let mut redis = cluster.redis.connect();
+        redis::cmd("HSET").arg(key).arg(field).arg(value).exec(&mut redis).unwrap();
+    };
+    store("im_v2_wsWebhook", "failures", "7");
+    cluster.expect(0, "GET /v1/webhook", None, 404);
+    store("im_v2_wsWebhookDead", "1-1-00000000000000ff", "1764304503123 0 9 - - status 500");
+    let seen = webhook(&cluster, 0);
+    assert_eq!((&seen["url"], &seen["node"]), (&Value::Null, &Value::Null));
+    let letters = cluster.expect(1, "GET /v1/webhook/dead-letters", None, 200).json();
+    let letter = &letters["letters"][0];
+    assert_eq!((&letter["first_event"], &letter["attempts"]), (&Value::Null, &json!(9)));
+    let discard = "POST /v1/webhook/dead-letters/discard";
+    cluster.expect(2, discard, Some(&json!({ "all": true })), 200);
+    cluster.expect(0, "GET /v1/webhook", None, 404);
 }
 
 #[test]

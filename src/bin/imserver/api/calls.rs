@@ -209,8 +209,12 @@ pub(super) fn list_event_groups(call: &Call) -> Outcome {
 }
 
 pub(super) fn forget_event_group(call: &Call) -> Outcome {
-    let group = input::group_name(call.param(0)?.to_owned());
+    let group = input::any_group_name(call.param(0)?.to_owned());
     let group = group.map_err(|mistake| in_path("group", &mistake))?;
+    if call.webhook.reads_as(&group)? {
+        let detail = "webhooks are delivered in the name of this group; it can end once no node is set to a webhook";
+        return Err(Problem::invalid(detail));
+    }
     call.im.forget_event_group(&group)?;
     done(204)
 }

@@ -148,7 +148,8 @@ fn parameters(operation: &Operation) -> Vec<Value> {
                 // Only users can join, not the system.
                 "client" if operation.id == "join" => "User",
                 "client" => "ClientId",
-                "group" => "EventGroupName",
+                // Also one of the nodes' own.
+                "group" => "AnyEventGroupName",
                 "letter" => "DeadLetterId",
                 _ => "ChannelName",
             };
@@ -326,6 +327,7 @@ mod tests {
             ("/SlotChanges/properties/lose/maxItems", input::NODES),
             ("/ServerName/maxLength", input::SERVER),
             ("/Joining/properties/weight/maximum", input::WEIGHT as usize),
+            ("/AnyEventGroupName/maxLength", input::GROUP),
             ("/Acknowledgement/properties/ids/maxItems", input::IDS),
             ("/LetterChoice/oneOf/0/properties/letters/maxItems", DEAD_LETTERS),
             ("/Address/properties/expires_in/const", 10),

@@ -207,13 +207,21 @@ pub(super) const IDS: usize = 1000;
 /// Above it, JavaScript would round.
 const EXACT: u64 = (1 << 53) - 1;
 
-/// The name of a group of readers; those that begin with `@` are the nodes' own.
+/// The name of a group of readers that callers may have; those that begin with `@` are the nodes' own.
 pub(super) fn group_name(name: String) -> Result<String, Mistake> {
-    match is_visible(&name, GROUP) && !name.starts_with('@') {
+    match any_group_name(name)? {
+        name if name.starts_with('@') => {
+            Err(Mistake::new("names that begin with @ are the nodes' own; take another one"))
+        }
+        name => Ok(name),
+    }
+}
+
+/// The name of any group of readers.
+pub(super) fn any_group_name(name: String) -> Result<String, Mistake> {
+    match is_visible(&name, GROUP) {
         true => Ok(name),
-        false => Err(Mistake::new(format!(
-            "expected 1 to {GROUP} visible ASCII characters, the first of them no @"
-        ))),
+        false => Err(Mistake::new(format!("expected 1 to {GROUP} visible ASCII characters"))),
     }
 }
 

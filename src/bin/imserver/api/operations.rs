@@ -337,7 +337,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/v1/events/groups/{group}",
         id: "forgetEventGroup",
         summary: "End a group of readers of events",
-        description: "Of no effect if there is none. A stream that reads in its name makes it anew.",
+        description: "Of no effect if there is none. A stream that reads in its name makes it anew. `@webhook` cannot end \
+                      while a node delivers in its name.",
         kind: Change(Duration::MAX),
         success: (204, None),
         run: calls::forget_event_group,

@@ -22,26 +22,31 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// How delivery goes; `None` if there are no webhooks.
+    /// How delivery goes; `None` if there are no webhooks: none is set here, nobody delivers, and nothing is left of former ones.
     pub(crate) fn look(&self) -> Result<Option<Seen>, Error> {
         let url = self.url();
-        Ok(match Seen::ask(&*self.broker)? {
-            Some(seen) => Some(Seen { url, ..seen }),
-            // Nobody has had a turn yet.
-            None => url.map(|url| Seen { url: Some(url), ..Seen::default() }),
-        })
+        let seen = Seen::ask(&*self.broker)?.unwrap_or_default();
+        let is_there = url.is_some() || is_alive(&seen.state);
+        Ok(is_there.then_some(Seen { url, ..seen }))
     }
 
     /// Where dead letters are; `None` if there are no webhooks.
     pub(crate) fn letters(&self) -> Result<Option<&dyn Broker>, Error> {
         let broker = &*self.broker;
-        let is_there = self.url().is_some() || broker.webhook_state()?.is_some();
+        let is_there =
+            self.url().is_some() || broker.webhook_state()?.is_some_and(|state| is_alive(&state));
         Ok(is_there.then_some(broker))
     }
 
     /// Switches delivery on, or off on all nodes.
     pub(crate) fn switch(broker: &dyn Broker, on: bool) -> Result<(), Error> {
         broker.switch_webhook((!on).then_some(BY_OPERATOR))
+    }
+
+    /// Whether a node delivers in the name of this group of readers.
+    pub(crate) fn reads_as(&self, group: &str) -> Result<bool, Error> {
+        let holder = |state: WebhookState| state.holder.is_some();
+        Ok(group == GROUP && self.broker.webhook_state()?.is_some_and(holder))
     }
 
     /// What this node has done, in the text exposition format of Prometheus; nothing where no webhook is set.
@@ -53,6 +58,11 @@ impl Desk {
     fn url(&self) -> Option<String> {
         self.shared.lock().hook.as_ref().map(|hook| hook.target.to_string())
     }
+}
+
+/// Whether somebody delivers, or there are letters that somebody has left.
+fn is_alive(state: &WebhookState) -> bool {
+    state.holder.is_some() || state.dead_letters > 0
 }
 
 /// How delivery goes.
