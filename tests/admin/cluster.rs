@@ -289,7 +289,7 @@ fn what_cannot_be_done_is_refused_with_an_example() {
         assert_eq!(get(admin, path).0, 401, "{path}");
         assert_eq!(post(admin, path, good, &json).0, 405, "{path}");
     }
-    for path in ["/kick", "/send"] {
+    for path in ["/kick", "/send", "/drain"] {
         assert_eq!(get(admin, path).0, 405, "{path}");
         assert_eq!(post(admin, path, good, "Content-Type: application/json\r\n").0, 401, "{path}");
         assert_eq!(post(admin, path, good, &token).0, 415, "{path}");

@@ -4,6 +4,7 @@ mod cluster;
 mod listener;
 mod page;
 mod settings;
+mod slots;
 mod webhooks;
 
 use std::{

@@ -1,7 +1,7 @@
 //! The admin listener: health, metrics and a page for people, apart from the clients' listener.
 //!
 //! Reading order: `site` (what there is and who may ask), `node_pages` (this node), `watch` and `history` (what this
-//! node knows of all, with `groups` and `webhook`), `cluster` (what the broker is asked for: channels, clients), `actions` (what can be done),
+//! node knows of all, with `groups` and `webhook`), `cluster` and `slots` (what the broker is asked for: channels, clients; the table of slots), `actions` (what can be done),
 //! `cached` (answers that several pages share), `page` (the files of the page, which lie in the folder of that
 //! name).
 
@@ -13,6 +13,7 @@ mod history;
 mod node_pages;
 mod page;
 mod site;
+mod slots;
 mod watch;
 mod webhook;
 

@@ -20,6 +20,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/client.js", SCRIPT, include_str!("page/client.js")),
     ("/page/cluster.js", SCRIPT, include_str!("page/cluster.js")),
     ("/page/node.js", SCRIPT, include_str!("page/node.js")),
+    ("/page/slots.js", SCRIPT, include_str!("page/slots.js")),
     ("/page/show.js", SCRIPT, include_str!("page/show.js")),
     ("/page/webhook.js", SCRIPT, include_str!("page/webhook.js")),
 ];

@@ -11,6 +11,7 @@ use super::{
     cluster::Cluster,
     node_pages::NodePages,
     page,
+    slots::Slots,
     watch::Watch,
     webhook,
 };
@@ -22,14 +23,15 @@ use crate::{
 };
 
 const PATHS: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
-                      /channels, /channels/NAME, /clients/ID, /letters, /kick, /send and /webhook";
+                      /channels, /channels/NAME, /clients/ID, /slots, /letters, /kick, /send, /drain and /webhook";
 /// What is done, not asked.
-const ACTIONS: [&str; 3] = ["/kick", "/send", "/webhook"];
+const ACTIONS: [&str; 4] = ["/kick", "/send", "/drain", "/webhook"];
 
 /// The node that is asked, what it can ask, and who may.
 pub(crate) struct Site {
     node: NodePages,
     cluster: Cluster,
+    slots: Slots,
     watch: Arc<Watch>,
     desk: Desk,
     access: Access,
@@ -57,6 +59,7 @@ impl Site {
                 webhook: desk.clone(),
             },
             watch: Watch::start(node, lookups.im().clone(), desk.clone()),
+            slots: Slots::new(lookups.im().clone()),
             cluster: Cluster::new(lookups),
             desk,
             access,
@@ -133,6 +136,8 @@ impl web::Site for Site {
             "/webhook" => {
                 respond(webhook::act(&self.desk, &self.watch, &request.body, request.peer))
             }
+            "/slots" => respond(self.slots.table()),
+            "/drain" => respond(self.slots.drain(&self.watch, &request.body, request.peer)),
             "/kick" => respond(actions::kick(im, &self.watch, &request.body, request.peer)),
             "/send" => respond(actions::send(im, &request.body, request.peer)),
             _ => self.one(request).unwrap_or_else(|| Response::line(404, PATHS)),

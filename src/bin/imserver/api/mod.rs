@@ -39,6 +39,7 @@ use crate::web::{Access, Limits, Request, Response, Site};
 use crate::webhook::Desk;
 
 pub(crate) use keys::KeyLimits;
+pub(crate) use slots::slot_table;
 
 /// What requests that fit no operation are counted as.
 const NONE: &str = "none";

@@ -1,7 +1,7 @@
 //! What the operations about slots do: who owns what, what a change would move, and draining a node.
 
-use imcore::{ErrorKind, SlotMove, SlotNode, WhatIf};
-use serde_json::json;
+use imcore::{ErrorKind, SlotMove, SlotNode, SlotTable, WhatIf};
+use serde_json::{Value, json};
 
 use super::{
     calls::{Call, Outcome, answer, done},
@@ -10,8 +10,8 @@ use super::{
     problem::{Code, Problem},
 };
 
-pub(super) fn get_slots(call: &Call) -> Outcome {
-    let Some(table) = call.im.slot_table()? else { return Err(no_slots()) };
+/// The table, as it is told here and on the admin page.
+pub(crate) fn slot_table(table: &SlotTable) -> Value {
     let entry = |(name, node): (&str, &SlotNode)| {
         json!({
             "server": name,
@@ -24,7 +24,7 @@ pub(super) fn get_slots(call: &Call) -> Outcome {
         })
     };
     let nodes: Vec<_> = table.nodes().map(entry).collect();
-    Ok(answer(200, &json!({ "version": table.version, "count": table.count(), "nodes": nodes })))
+    json!({ "version": table.version, "count": table.count(), "nodes": nodes })
 }
 
 pub(super) fn set_draining(call: &Call) -> Outcome {
@@ -35,6 +35,11 @@ pub(super) fn set_draining(call: &Call) -> Outcome {
         true => done(202),
         false => Err(no_slots()),
     }
+}
+
+pub(super) fn get_slots(call: &Call) -> Outcome {
+    let table = call.im.slot_table()?.ok_or_else(no_slots)?;
+    Ok(answer(200, &slot_table(&table)))
 }
 
 pub(super) fn plan_slots(call: &Call) -> Outcome {

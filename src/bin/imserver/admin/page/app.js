@@ -6,6 +6,7 @@ import { showHistory, showNodes, showChannels } from "./cluster.js";
 import { showNode } from "./node.js";
 import { $, put, span } from "./show.js";
 import { hasLetters, showLetters, showWebhook } from "./webhook.js";
+import { showSlots } from "./slots.js";
 
 const LONGEST_PAUSE_MS = 15_000;
 
@@ -106,6 +107,7 @@ document.addEventListener("visibilitychange", rouse);
 
 follow("cluster", 2000, () => true, showCluster);
 follow("history", 10_000, () => view() === "cluster", showHistory);
+follow("slots", 2000, () => view() === "cluster", showSlots);
 follow("channels", 5000, () => view() === "cluster", showChannels);
 follow("letters", 2000, () => view() === "cluster" && hasLetters(), showLetters);
 follow("stats", 2000, () => view() === "node", showNode);
