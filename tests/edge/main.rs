@@ -5,6 +5,7 @@
 
 mod edge;
 mod proxy;
+mod slots;
 mod stories;
 mod wss;
 
@@ -38,6 +39,12 @@ macro_rules! behind {
             #[ignore = "needs a proxy; tests/edge/check.sh installs it"]
             fn the_client_s_address_is_seen() {
                 stories::the_client_s_address_is_seen(Kind::$kind);
+            }
+
+            #[test]
+            #[ignore = "needs a proxy; tests/edge/check.sh installs it"]
+            fn slots_are_found_by_the_map() {
+                slots::slots_are_found_by_the_map(Kind::$kind);
             }
 
             #[test]

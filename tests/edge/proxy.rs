@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn program(self) -> &'static str {
+    pub fn program(self) -> &'static str {
         match self {
             Kind::Nginx => "nginx",
             Kind::Haproxy => "haproxy",
@@ -104,16 +104,24 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// With the file of `deploy/`, in front of these nodes.
     pub fn start(kind: Kind, nodes: &[SocketAddr; 3]) -> Proxy {
+        Proxy::start_with(kind, |folder, port| {
+            make_certificate(folder);
+            kind.config(folder, port, nodes)
+        })
+    }
+
+    /// With what `config` makes for a folder of its own and the port to listen on.
+    pub fn start_with(kind: Kind, config: impl FnOnce(&Path, u16) -> String) -> Proxy {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("imcore-edge-{}-{number}", std::process::id());
         let folder = env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
-        make_certificate(&folder);
         let port = testkit::port();
         let file = folder.join(kind.file());
-        fs::write(&file, kind.config(&folder, port, nodes)).unwrap();
+        fs::write(&file, config(&folder, port)).unwrap();
         let file = file.to_str().unwrap();
         let args: &[&str] = match kind {
             Kind::Nginx => &["-p", ".", "-e", "errors", "-g", "daemon off;", "-c", file],
