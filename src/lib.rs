@@ -50,8 +50,10 @@
 //! # Clients and addresses
 //!
 //! A client is a user of yours, a [`ClientId`]: an integer or a GUID. It may have many connections (phone, tabs); all
-//! are on one node, which follows from the id and the list of [`servers`](ImClientBuilder::servers). That list is the
-//! same, in the same order, in every process.
+//! are on one node, which follows from the id. Either the nodes are a fixed list, [`servers`](ImClientBuilder::servers), which is
+//! the same, in the same order, in every process; or they come and go: then clients belong to [`slots`](ImClientBuilder::slots), a
+//! [`SlotTable`] in the broker says which node owns which, and everybody follows it. Clients of a slot that moves are sent on to its new
+//! owner; [`ImClient::plan_slots`] says beforehand what would move.
 //!
 //! [`ImClient::connect_url`] gives the address for one connection. It is good once, for 10 s, so a page asks your API for a
 //! fresh one before each attempt. Whoever holds it connects as that client. [`ImClient::kick`] closes all
