@@ -34,6 +34,9 @@ const TAKE_OVER: Duration = Duration::from_secs(30);
 /// How long a batch is worked on before it is asked for again: what others have not taken over by then is still ours.
 const HOLD: Duration = Duration::from_secs(15);
 
+/// What was handled for so long is acknowledged before more is handled: no more than that comes twice if the process dies.
+const ACKNOWLEDGE: Duration = Duration::from_millis(100);
+
 /// Longest name of a group.
 const GROUP_BYTES: usize = 128;
 
@@ -233,27 +236,26 @@ impl<E: Display, H: FnMut(&Event) -> std::result::Result<(), E>> Reading<H> {
         let since = Instant::now();
         let lost = batch.created.then(|| Event::missed(None));
         let missed = (batch.missed > 0).then(|| Event::missed(Some(batch.missed)));
-        let (mut done, mut done_missed) = (Vec::new(), 0);
+        let (mut done, mut acknowledged) = (Done::default(), since);
         for event in lost.iter().chain(&missed).chain(&batch.events) {
-            if !self.succeed(event, since) {
+            if !self.succeed(event, since, &mut done) {
                 break;
             }
-            match event.kind {
-                EventKind::Missed(count) => done_missed = count.unwrap_or_default(),
-                _ => done.push(event.id.clone()),
+            done.add(event);
+            if acknowledged.elapsed() >= ACKNOWLEDGE {
+                self.acknowledge(&mut done);
+                acknowledged = Instant::now();
             }
             // What others take over meanwhile must not be handled here too.
             if since.elapsed() >= HOLD {
                 break;
             }
         }
-        if !done.is_empty() || done_missed > 0 {
-            self.acknowledge(&done, done_missed);
-        }
+        self.acknowledge(&mut done);
     }
 
     /// Calls the handler until it succeeds; false when this is to be left to others, or to be asked for again.
-    fn succeed(&mut self, event: &Event, since: Instant) -> bool {
+    fn succeed(&mut self, event: &Event, since: Instant, done: &mut Done) -> bool {
         let mut pauses = Backoff::default();
         loop {
             if self.is_stopped() {
@@ -269,6 +271,8 @@ impl<E: Display, H: FnMut(&Event) -> std::result::Result<(), E>> Reading<H> {
                 let (group, word) = (&self.reader.group, event.kind.word());
                 log::warn!("handler of {group}: event {word:?} {} comes again: {why}", event.id);
             }
+            // Those before it are not to come again with it.
+            self.acknowledge(done);
             pauses.sleep(|| self.stop.load(Ordering::Acquire));
             if since.elapsed() >= HOLD {
                 // If any other reader is there, it gets them now.
@@ -281,14 +285,34 @@ impl<E: Display, H: FnMut(&Event) -> std::result::Result<(), E>> Reading<H> {
     }
 
     /// What is not acknowledged would come again, so this is tried as long as it is worth it.
-    fn acknowledge(&mut self, done: &[String], missed: u64) {
+    fn acknowledge(&mut self, done: &mut Done) {
+        let Done { ids, missed } = std::mem::take(done);
+        if ids.is_empty() && missed == 0 {
+            return;
+        }
         let until = Instant::now() + TAKE_OVER;
-        while let Err(error) = self.broker.acknowledge_events(&self.reader, missed, done) {
+        while let Err(error) = self.broker.acknowledge_events(&self.reader, missed, &ids) {
             if !error.is_retryable() || self.is_stopped() || Instant::now() >= until {
-                log::warn!("{} events that were handled may come again: {error}", done.len());
+                log::warn!("{} events that were handled may come again: {error}", ids.len());
                 return;
             }
             self.backoff.sleep(|| self.stop.load(Ordering::Acquire));
+        }
+    }
+}
+
+/// What was handled and is not acknowledged yet.
+#[derive(Default)]
+struct Done {
+    ids: Vec<String>,
+    missed: u64,
+}
+
+impl Done {
+    fn add(&mut self, event: &Event) {
+        match event.kind {
+            EventKind::Missed(count) => self.missed = count.unwrap_or_default(),
+            _ => self.ids.push(event.id.clone()),
         }
     }
 }

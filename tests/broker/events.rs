@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc::channel,
     },
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -321,6 +322,42 @@ event_behaviour!(processes_of_a_group_share_the_events, |world| {
     assert_eq!(all.len(), 2000);
     readers.into_iter().for_each(imcore::EventStream::stop);
     assert!(heard.try_recv().is_err(), "one more than there are");
+});
+
+/// How many events the group was given and has not acknowledged.
+fn open(im: &ImClient) -> u64 {
+    im.event_groups().unwrap()[0].unacknowledged
+}
+
+event_behaviour!(what_was_handled_does_not_wait_for_what_fails, |world| {
+    let (told, heard) = channel();
+    let (im, tries) = (helper(world), AtomicUsize::new(0));
+    let events = helper(world).events("g", move |_: &Event| {
+        match tries.fetch_add(1, Ordering::Relaxed) {
+            1 => return Err("not now"),
+            2 => told.send(open(&im)).unwrap(),
+            _ => {}
+        }
+        Ok(())
+    });
+    come_and_go(&*world.broker(), 1);
+    assert_eq!(heard.recv_timeout(PATIENCE), Ok(3));
+    events.unwrap().stop();
+});
+
+event_behaviour!(what_takes_long_is_acknowledged_one_by_one, |world| {
+    let (told, heard) = channel();
+    let im = helper(world);
+    let events = helper(world).events("g", move |_: &Event| {
+        told.send(open(&im)).map_err(|_| "nobody listens")?;
+        // As a store that is far away.
+        thread::sleep(Duration::from_millis(120));
+        Ok::<_, &str>(())
+    });
+    come_and_go(&*world.broker(), 1);
+    let left: Vec<_> = (0..4).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(left, [4, 3, 2, 1]);
+    events.unwrap().stop();
 });
 
 #[test]
