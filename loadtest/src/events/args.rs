@@ -36,4 +36,6 @@ pub enum Break {
     Nodes,
     /// SIGKILL of Redis, twice, which comes back with its append-only file
     Redis,
+    /// The nodes' connections to Redis end, and stand still, for up to 4 s each
+    Link,
 }

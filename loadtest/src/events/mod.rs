@@ -201,6 +201,7 @@ enum Act {
     TargetBack,
     KillNode(usize),
     RestartRedis,
+    Link(Mode),
 }
 
 /// With the second of each, in order.
@@ -223,6 +224,10 @@ fn schedule(args: &EventsArgs) -> Vec<(f64, Act)> {
             Break::Redis => {
                 acts.extend([(part(0.4), Act::RestartRedis), (part(0.85), Act::RestartRedis)]);
             }
+            Break::Link => {
+                let modes = [(0.1, Mode::Cut), (0.55, Mode::Stall), (0.75, Mode::Cut)];
+                acts.extend(modes.map(|(share, mode)| (part(share), Act::Link(mode))));
+            }
         }
     }
     acts.sort_by(|(one, _), (other, _)| one.total_cmp(other));
@@ -234,6 +239,7 @@ struct Lab {
     consumers: Vec<Option<Consumer>>,
     /// To the target.
     way: Proxy,
+    /// How long a node is away that is killed; links are broken for twice as long.
     killed: Duration,
 }
 
@@ -246,7 +252,8 @@ impl Lab {
         more.push(format!("--webhook-retry={}", (args.away / 600.0).min(1.0)));
         more.push(format!("--webhook-timeout={}", (args.away / 40.0).clamp(0.5, 15.0)));
         deployment.node_args.splice(0..0, more);
-        let options = NodeOptions { nodes: NODES, durable: true, ..NodeOptions::default() };
+        let options =
+            NodeOptions { nodes: NODES, durable: true, breakable: true, ..NodeOptions::default() };
         let cluster = Cluster::start(&deployment, &options)?;
         let killed = Duration::from_secs_f64((args.seconds / 10.0).min(KILLED));
         Ok(Lab { cluster, consumers: Vec::new(), way, killed })
@@ -275,6 +282,12 @@ impl Lab {
                 self.cluster.start_again(index)
             }
             Act::RestartRedis => self.cluster.restart_redis(),
+            Act::Link(mode) => {
+                self.cluster.link(mode);
+                thread::sleep(self.killed * 2);
+                self.cluster.link(Mode::Pass);
+                Ok(())
+            }
         }
     }
 }
