@@ -10,9 +10,9 @@ use imcore::{
     broker::{
         Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup, EventReader,
         EventSubscription, Events, FeedStart, Former, HandOver, JoinLimits, MemoryBroker, Moves,
-        NodeBroker, PresenceChange, Requests, Session, SlotChange, Slots, Subscription,
-        TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks,
-        sealed::Sealed,
+        NodeBroker, PresenceChange, Requests, RosterMark, RosterNews, Rosters, Session, SlotChange,
+        Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
+        WebhookTurn, Webhooks, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -273,6 +273,16 @@ impl Requests for OpenDoor {
 
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
         self.0.complete(key, claim, outcome, life)
+    }
+}
+
+impl Rosters for OpenDoor {
+    fn set_roster(&self, channel: &str, on: bool) -> Result<()> {
+        self.0.set_roster(channel, on)
+    }
+
+    fn rosters(&self, mark: &RosterMark) -> Result<RosterNews> {
+        self.0.rosters(mark)
     }
 }
 

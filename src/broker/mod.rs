@@ -19,7 +19,8 @@ pub use contract::{
     Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer, EventGroup,
     EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
     FormerConnection, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page, PresenceChange,
-    PresenceEvent, Requests, Session, Slots, Subscription, TakenTicket, Telling, Undelivered,
-    Watchlist, WebhookState, WebhookTurn, Webhooks,
+    PresenceEvent, ROSTER_NAMES, Requests, Roster, RosterMark, RosterNews, Rosters, Session, Slots,
+    Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn,
+    Webhooks,
 };
 pub use memory::MemoryBroker;

@@ -1,4 +1,4 @@
-//! Channels: joining, leaving, and who is in them; the calls of `ImClient` about it.
+//! Channels: joining, leaving, who is in them, and whether their clients are told; the calls of `ImClient` about it.
 //!
 //! Called on any business thread.
 
@@ -109,6 +109,30 @@ impl ImClient {
     /// ```
     pub fn prune_channel(&self, channel: &str) -> Result<()> {
         self.broker().clear_channel(channel)
+    }
+
+    /// Whether the clients of a channel are told who of its members is online: all of them when they come, then what
+    /// changes, once a second at most. With 200 online or more they are told the number alone.
+    ///
+    /// ```text
+    /// {"channel":"lobby","online":2,"joined":["42","43"],"left":[]}
+    /// ```
+    ///
+    /// Stays so while nobody is in the channel, for a day; then it ends by itself. Switching it on twice has no effect. What a page does
+    /// with it: `docs/protocol.md`.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) for a name that is empty or too long.
+    ///
+    /// ```
+    /// # let im = imcore::example_client()?;
+    /// im.set_roster("lobby", true)?;
+    /// im.join([42], ["lobby"])?; // is told who is there, once connected
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn set_roster(&self, channel: &str, on: bool) -> Result<()> {
+        check_channel(channel)?;
+        self.broker().set_roster(channel, on)
     }
 
     /// All channels with their number of members, in no order; read in steps as

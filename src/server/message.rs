@@ -4,6 +4,7 @@
 //! acceptor --TicketJob--> ticket thread --AcceptorCommand--> acceptor --Command::Adopt--> reactor
 //! feed --Command--> reactors --Report--> presence, --Notice--> receipts
 //! feed, reactors --SlotNews--> slots --Command::Own--> reactors
+//! rosters --Command::Roster--> reactors
 //! ```
 
 use std::{
@@ -12,7 +13,9 @@ use std::{
 };
 
 use super::{
-    connection::{frame::Frame, place::Hole, prepared::Prepared, receipt::Inquiry},
+    connection::{
+        frame::Frame, place::Hole, prepared::Prepared, receipt::Inquiry, roster::Rostered,
+    },
     ownership::Ownership,
     parcel::{Arrival, Freight},
     reasons::Refusal,
@@ -45,6 +48,8 @@ pub(crate) enum Command<S = Transport> {
     Channels { client: ClientId, channels: Vec<String> },
     /// From the feed: those of this reactor's clients that are in a channel from here on.
     Members { channel: Arc<str>, clients: Vec<ClientId> },
+    /// From the thread of rosters.
+    Roster(RosterNews),
     /// From the feed: the order of messages goes on from `position` in `epoch`. With a `hole` something may be missing
     /// before that.
     Positions { epoch: Arc<str>, position: Position, hole: Option<Hole> },
@@ -70,6 +75,17 @@ pub(crate) enum Command<S = Transport> {
     Arrived { slot: usize, version: u64 },
     /// From the handle: close everything, then end.
     Drain,
+}
+
+/// What has become of the rosters of channels.
+#[derive(Debug, Clone)]
+pub(crate) enum RosterNews {
+    /// That of a channel is another.
+    Changed(Arc<Rostered>),
+    /// A channel has none any more.
+    Ended(Arc<str>),
+    /// That was all for now.
+    Told,
 }
 
 /// A socket on its way from the acceptor to a reactor.

@@ -25,7 +25,8 @@ use super::{
     reactor::{self, Reactor},
     stats::refusals::Refusals,
     upstream::{
-        feed::Feed, presence::Presence, receipts::Receipts, slots::Slots, tickets::Tickets,
+        feed::Feed, presence::Presence, receipts::Receipts, rosters::Rosters, slots::Slots,
+        tickets::Tickets,
     },
 };
 
@@ -92,6 +93,7 @@ impl Threads {
         let tickets = Tickets::new(node, jobs_due, door.clone());
         let presence = Presence::new(node, reports_due, doors.clone());
         let feed = Feed::new(node, doors.clone(), news);
+        let rosters = Rosters::new(node, doors.clone());
         let acceptor = Acceptor::new(
             node,
             poll,
@@ -105,6 +107,7 @@ impl Threads {
             spawn_caller(node, "im-tickets", || tickets.run())?,
             spawn_caller(node, "im-presence", || presence.run())?,
             spawn_caller(node, "im-feed", || feed.run())?,
+            spawn_caller(node, "im-rosters", || rosters.run())?,
         ];
         if let Some(news) = news_due {
             let slots = Slots::new(node, doors.clone(), news);

@@ -8,6 +8,7 @@ pub mod poor;
 mod ports;
 pub mod proxy;
 pub mod redis;
+pub mod roster;
 pub mod seeded;
 pub mod tls;
 pub mod ws;

@@ -40,6 +40,8 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("join", "/v1/channels/x/clients/7", None),
         ("leave", "/v1/channels/x/clients/7", None),
         ("clearChannel", "/v1/channels/x/offline-clients", None),
+        ("startRoster", "/v1/channels/x/roster", None),
+        ("stopRoster", "/v1/channels/x/roster", None),
         ("changeMemberships", "/v1/memberships", Some(json!({ "join": [] }))),
         ("watchEvents", "/v1/events?group=g", None),
         ("acknowledgeEvents", "/v1/events/acknowledgements", Some(json!({ "group": "g" }))),

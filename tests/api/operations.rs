@@ -133,6 +133,23 @@ fn channels_are_joined_asked_about_and_left() {
     clients[1].silent();
 }
 
+#[test]
+fn a_roster_is_switched_on_and_off() {
+    let cluster = Cluster::start();
+    let path = "/v1/channels/a%2F%E5%A5%BD/roster";
+    cluster.expect(0, &format!("PUT {path}"), None, 204);
+    cluster.expect(1, &format!("PUT {path}"), None, 204);
+    cluster.expect(1, "PUT /v1/channels/a%2F%E5%A5%BD/clients/1", None, 204);
+    let mut client = cluster.connect(1);
+    let all = json!({ "channel": "a/好", "online": 1, "joined": ["1"], "left": [] });
+    assert_eq!(client.json(), all);
+    cluster.expect(2, &format!("DELETE {path}"), None, 204);
+    cluster.expect(2, &format!("DELETE {path}"), None, 204);
+    cluster.expect(0, &format!("GET {path}"), None, 405);
+    let long = format!("PUT /v1/channels/{}/roster", "x".repeat(2000));
+    cluster.expect(0, &long, None, 400);
+}
+
 fn sorted(list: &Value) -> Vec<Value> {
     let mut list = list.as_array().unwrap().clone();
     list.sort_by_key(Value::to_string);

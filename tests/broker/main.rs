@@ -103,6 +103,7 @@ mod occupied;
 mod recorded;
 #[cfg(feature = "redis")]
 mod redis_only;
+mod rosters;
 mod sessions;
 mod slots;
 mod tickets;

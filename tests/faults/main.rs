@@ -11,6 +11,7 @@ mod outages;
 mod presence;
 mod receipts;
 mod rooms;
+mod rosters;
 mod slow;
 mod spin;
 mod world;

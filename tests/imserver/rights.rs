@@ -36,6 +36,15 @@ fn end_group(events: imcore::EventStream, im: &ImClient) {
     assert!(im.forget_event_group("g").unwrap());
 }
 
+/// Client 2 is told who is with it in a room.
+fn show_roster(im: &ImClient, client: &mut Client) {
+    im.set_roster("another room", true).unwrap();
+    im.join([2], ["another room"]).unwrap();
+    assert_eq!(client.json()["joined"], serde_json::json!(["2"]));
+    im.leave([2], ["another room"]).unwrap();
+    im.set_roster("another room", false).unwrap();
+}
+
 #[test]
 fn the_documented_rights_suffice() {
     let redis = Redis::start();
@@ -60,13 +69,13 @@ fn the_documented_rights_suffice() {
     let (told, heard) = std::sync::mpsc::channel();
     let events = im.events("g", move |event| told.send(event.id.clone())).unwrap();
     let connect = |client: i64| {
-        let node = &nodes[client as usize % 2];
         let url = im.connect_url(client, Some("note")).unwrap();
-        Client::connect(node.address(), &url).unwrap()
+        Client::connect(nodes[client as usize % 2].address(), &url).unwrap()
     };
     let (mut one, mut two) = (connect(1), connect(2));
     eventually("online", || im.are_online([1, 2]).unwrap() == [true, true]);
     im.join([1, 2], ["room"]).unwrap();
+    show_roster(&im, &mut two);
     im.send(Message::to_channel("room"), "to the room").unwrap();
     im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "to two").unwrap();
     assert_eq!((one.text(), two.text()), ("\"to the room\"".into(), "\"to the room\"".into()));
@@ -74,8 +83,8 @@ fn the_documented_rights_suffice() {
     assert_eq!(im.connections_of(2).unwrap().len(), 1);
     assert!(im.nodes().unwrap().iter().all(|node| node.status.is_some()));
     assert_eq!(im.channels().unwrap(), [("room".to_owned(), 2)]);
-    assert_eq!(im.online_clients_page(None, 10).unwrap().total, 2);
-    assert_eq!(im.channels_page(None, 10).unwrap().items.len(), 1);
+    let total = im.online_clients_page(None, 10).unwrap().total;
+    assert_eq!((total, im.channels_page(None, 10).unwrap().items.len()), (2, 1));
     assert_eq!(im.channel_members_page("room", None, 10).unwrap().items.len(), 2);
     im.prune_channel("room").unwrap();
     im.leave([1], ["room"]).unwrap();
@@ -93,8 +102,8 @@ fn the_documented_rights_suffice() {
     two.leave();
     eventually("offline", || im.online_clients().unwrap().is_empty());
     assert!(bus.is_listening());
-    // Four of each client that came and went, a room that had members, and the death of a node.
-    (0..15).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
+    // Four of each client that came and went, two rooms that had members, and the death of a node.
+    (0..17).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
     end_group(events, &im);
     for server in [&redis, &sentinel] {
         let mut log = redis::cmd("ACL");

@@ -63,6 +63,7 @@ mod receipts;
 #[cfg(feature = "redis")]
 mod recorded;
 mod resume;
+mod rosters;
 mod slots;
 #[cfg(feature = "redis")]
 mod stage;

@@ -11,6 +11,7 @@ mod feed;
 mod moves;
 mod node;
 mod requests;
+mod rosters;
 mod slots;
 mod webhooks;
 
@@ -28,6 +29,7 @@ pub use self::{
         Undelivered,
     },
     requests::Requests,
+    rosters::{ROSTER_NAMES, Roster, RosterMark, RosterNews, Rosters},
     slots::Slots,
     webhooks::{DEAD_LETTERS, DeadLetter, WebhookState, WebhookTurn, Webhooks},
 };
@@ -42,7 +44,16 @@ use crate::id::IdKind;
 /// Sealed: [`MemoryBroker`](super::MemoryBroker) and [`RedisBroker`](super::RedisBroker) are all there are. Every
 /// further thing that nodes and helpers need of a broker is one more method here, and must not break a program.
 pub trait Broker:
-    NodeBroker + Directory + Bus + Requests + Events + Slots + Moves + Webhooks + sealed::Sealed
+    NodeBroker
+    + Directory
+    + Bus
+    + Requests
+    + Events
+    + Rosters
+    + Slots
+    + Moves
+    + Webhooks
+    + sealed::Sealed
 {
     /// Where the state lives, for a person: `in-process` or the Redis address without secrets.
     fn describe(&self) -> String;

@@ -12,6 +12,7 @@ mod log;
 mod pages;
 mod presence;
 mod queues;
+mod rosters;
 mod slots;
 mod state;
 mod webhooks;
@@ -28,8 +29,9 @@ use state::State;
 use super::contract::{
     Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
     Events, FeedStart, Former, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page,
-    PresenceChange, Requests, Session, Slots, Subscription, TakenTicket, Telling, Undelivered,
-    Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
+    PresenceChange, Requests, RosterMark, RosterNews, Rosters, Session, Slots, Subscription,
+    TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks,
+    sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -454,6 +456,17 @@ impl Requests for MemoryBroker {
         let mut state = self.backend.lock();
         let now = Instant::now();
         Ok(state.complete(key, claim, outcome, now, life))
+    }
+}
+
+impl Rosters for MemoryBroker {
+    fn set_roster(&self, channel: &str, on: bool) -> Result<()> {
+        self.backend.lock().rosters.set(channel, on);
+        Ok(())
+    }
+
+    fn rosters(&self, mark: &RosterMark) -> Result<RosterNews> {
+        Ok(self.backend.lock().roster_news(mark, Instant::now()))
     }
 }
 

@@ -316,6 +316,7 @@ impl State {
         *count += 1;
         let is_first = *count == 1;
         if is_first {
+            self.stir_all(client);
             self.leaving.stays(client);
             if matches!(change, PresenceChange::Opened { .. }) {
                 self.leaving.take_left(client);
@@ -358,6 +359,7 @@ impl State {
             self.online.insert(client, left);
         } else {
             self.online.remove(&client);
+            self.stir_all(client);
             self.depart(client, how, budget, now);
         }
         if told.is_some() {

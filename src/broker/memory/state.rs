@@ -18,6 +18,7 @@ use super::{
     log::Log,
     presence::SessionState,
     queues::{EventQueue, NodeQueue, Wake},
+    rosters::RosterBook,
     webhooks::WebhookBook,
 };
 use crate::{
@@ -44,6 +45,8 @@ pub(super) struct State {
     pub(super) leaving: Leaving,
     pub(super) log: Log,
     pub(super) events: EventLog,
+    /// Who is there of the members of channels that have a roster.
+    pub(super) rosters: RosterBook,
     /// Who owns which slot; `None` where nodes are a fixed list.
     pub(super) slots: Option<SlotTable>,
     pub(super) webhooks: WebhookBook,
@@ -104,6 +107,7 @@ impl State {
             self.events.push_of_channel(EventKind::Occupied, client, channel);
         }
         self.joined.entry(client).or_default().insert(channel.into());
+        self.rosters.stir(channel);
         self.mark(client);
     }
 
@@ -145,6 +149,7 @@ impl State {
                 self.joined.remove(&client);
             }
         }
+        self.rosters.stir(channel);
         self.mark(client);
     }
 

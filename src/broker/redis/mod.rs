@@ -19,8 +19,8 @@ use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
     Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
     Events, FeedStart, Former, HandOver, JoinLimits, Moves, NodeBroker, Page, PresenceChange,
-    Requests, Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist,
-    WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
+    Requests, RosterMark, RosterNews, Rosters, Session, Slots, Subscription, TakenTicket, Telling,
+    Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -308,6 +308,16 @@ impl Requests for RedisBroker {
 
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
         self.backend.complete(key, claim, outcome, life)
+    }
+}
+
+impl Rosters for RedisBroker {
+    fn set_roster(&self, channel: &str, on: bool) -> Result<()> {
+        self.backend.set_roster(channel, on)
+    }
+
+    fn rosters(&self, mark: &RosterMark) -> Result<RosterNews> {
+        self.backend.rosters(mark)
     }
 }
 

@@ -127,9 +127,19 @@ impl<S: Socket> Connection<S> {
 
     /// Tells a client that can resume where it is.
     pub(super) fn tell_position(&mut self, cx: &mut Context) {
-        let Some(continuity) = &self.continuity else { return };
-        let had = continuity.last_written().max(self.outbox.last_message().unwrap_or_default());
+        let had = self.last_message();
         self.say(cx.place.frame(had), cx.now);
+    }
+
+    /// Up to where it was told everything, as soon as what waits is written.
+    pub(super) fn told_up_to(&self, cx: &Context) -> Position {
+        cx.place.settled().max(self.last_message())
+    }
+
+    /// Where the last message is that it was sent, written or not.
+    fn last_message(&self) -> Position {
+        let written = self.continuity.as_ref().map(|continuity| continuity.last_written());
+        written.max(self.outbox.last_message()).unwrap_or_default()
     }
 
     pub(super) fn await_pong(&mut self, receipt: Rc<Receipt>) {

@@ -21,6 +21,7 @@ mod phase;
 pub(super) mod place;
 pub(super) mod prepared;
 pub(super) mod receipt;
+pub(super) mod roster;
 mod silence;
 pub(super) mod ticks;
 mod utf8;
@@ -52,6 +53,7 @@ use phase::{End, Phase};
 use place::Place;
 use prepared::{Dialect, Prepared};
 use receipt::Receipt;
+use roster::Told;
 use silence::{Look, Silence};
 use ticks::Ticks;
 
@@ -253,6 +255,20 @@ impl<S: Socket> Connection<S> {
             self.outbox.push_control(Frame::ping(&[]));
         }
         if offered { Enqueued::Offered } else { Enqueued::Queued }
+    }
+
+    /// Queues what is told of a roster, unless much waits already; whether it did.
+    pub(crate) fn show(&mut self, told: &Told, cx: &mut Context) -> bool {
+        let frame = told.frame(self.dialect(), &cx.place.epoch, self.told_up_to(cx));
+        let bytes = frame.bytes().len();
+        if !self.outbox.is_empty() && self.outbox.weight() + bytes > cx.limits.outbox_bytes / 4 {
+            return false;
+        }
+        self.say(frame, cx.now);
+        if self.silence.sent(bytes) {
+            self.outbox.push_control(Frame::ping(&[]));
+        }
+        true
     }
 
     /// Whether the outbox may take this much more without a look at the client. A single message may exceed

@@ -18,6 +18,7 @@ use crate::{
             outbox::Tally,
             prepared::Prepared,
             receipt::{Inquiry, Notice, Receipt},
+            roster::Rostered,
         },
         reasons::CloseReason,
         stats::counters::add,
@@ -49,6 +50,11 @@ pub(crate) enum Delivery {
         next: Key,
         own: Option<Key>,
         message: Prepared,
+    },
+    /// To all who are in a channel, each what is new to it.
+    Roster {
+        plan: Plan,
+        rostered: Arc<Rostered>,
     },
 }
 
@@ -84,6 +90,14 @@ impl<S: Socket> Reactor<S> {
                         break true;
                     }
                 }
+                if work >= most {
+                    break false;
+                }
+            },
+            Delivery::Roster { plan, rostered } => loop {
+                let Some(key) = plan.next() else { break true };
+                self.tell_roster(key, rostered);
+                work += 1;
                 if work >= most {
                     break false;
                 }

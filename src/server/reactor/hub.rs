@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use ahash::{AHashMap, AHashSet};
 
+use super::rosters::Newcomers;
 use crate::id::ClientId;
 
 /// Key of a connection in the reactor's slab.
@@ -21,6 +22,8 @@ pub(crate) struct Hub {
     /// While the broker is told again what it has forgotten: clients that are kept in channels of which it does not know
     /// any more.
     restoring: Option<AHashSet<ClientId>>,
+    /// Who is new in which channel, if that has a roster.
+    pub(super) newcomers: Newcomers,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +167,7 @@ impl Hub {
                     Connections::Many(keys) => keys.push(key),
                 }
                 note(&mut self.channels, &entry.channels, key, true);
+                self.newcomers.note_all(&entry.channels, key, true);
                 false
             }
         }
@@ -180,8 +184,10 @@ impl Hub {
                 keys.push(new);
             }
         }
-        note(&mut self.channels, &entry.channels, old, false);
-        note(&mut self.channels, &entry.channels, new, true);
+        for (key, here) in [(old, false), (new, true)] {
+            note(&mut self.channels, &entry.channels, key, here);
+            self.newcomers.note_all(&entry.channels, key, here);
+        }
     }
 
     /// Removes a connection; true if it was the client's last, which also ends its channels here.
@@ -204,6 +210,7 @@ impl Hub {
             }
         }
         note(&mut self.channels, &entry.channels, key, false);
+        self.newcomers.note_all(&entry.channels, key, false);
         false
     }
 
@@ -249,6 +256,7 @@ impl Hub {
                 && channel.members.insert(client)
             {
                 keys.iter().for_each(|key| channel.note(*key, true));
+                self.newcomers.note(name, keys, true);
             }
         }
         let kept: AHashSet<&str> = after.iter().map(|name| &**name).collect();
@@ -256,6 +264,7 @@ impl Hub {
             if let Some(channel) = self.channels.get_mut(name) {
                 channel.members.remove(&client);
                 keys.iter().for_each(|key| channel.note(*key, false));
+                self.newcomers.note(name, keys, false);
                 if channel.members.is_empty() {
                     self.channels.remove(name);
                 }
@@ -318,6 +327,28 @@ impl Hub {
         match self.connections(client) {
             [own] => Some(*own),
             _ => None,
+        }
+    }
+
+    /// All connections in the channel; `None` if nobody here is in it.
+    pub(super) fn plan_for_all(&mut self, channel: &str) -> Option<Plan> {
+        let channel = self.channels.get_mut(channel)?;
+        Some(Plan { keys: channel.connections(&self.clients), own: None, next: 0 })
+    }
+
+    /// Nobody in the channel knows its roster.
+    pub(super) fn come_anew(&mut self, channel: &str) {
+        let Hub { clients, channels, newcomers, .. } = self;
+        let members = channels.get(channel).map(|channel| &channel.members);
+        for client in members.into_iter().flatten().filter_map(|client| clients.get(client)) {
+            newcomers.note(channel, client.connections.as_slice(), true);
+        }
+    }
+
+    /// A connection knows no roster any more.
+    pub(super) fn forgets_rosters(&mut self, client: ClientId, key: Key) {
+        if let Some(entry) = self.clients.get(&client) {
+            self.newcomers.note_all(&entry.channels, key, true);
         }
     }
 

@@ -12,6 +12,7 @@ mod flush;
 pub(super) mod hub;
 mod parked;
 mod resume;
+mod rosters;
 mod upkeep;
 
 use std::{
@@ -29,6 +30,7 @@ use slab::Slab;
 
 use crate::{
     broker::{PresenceChange, Watchlist},
+    id::ClientId,
     server::{
         config::Limits,
         connection::{
@@ -375,13 +377,8 @@ impl<S: Socket> Reactor<S> {
                 self.hub.set_channels(client, channels);
             }
             Command::Members { channel, clients } => self.hub.set_members(&channel, clients),
-            Command::ForceOffline(client) => {
-                self.gather_kick(client);
-                for key in self.hub.connections(client).to_vec() {
-                    self.close(key, CloseReason::Kicked);
-                    self.end_parked(key, CloseReason::Kicked);
-                }
-            }
+            Command::ForceOffline(client) => self.force_offline(client),
+            Command::Roster(news) => return self.roster(news, most),
             Command::Positions { epoch, position, hole } => self.go_on(epoch, position, hole),
             Command::Park { client, connection, keep, from } => {
                 self.park_former(client, connection, Keep::new(keep), from);
@@ -396,6 +393,14 @@ impl<S: Socket> Reactor<S> {
             Command::Drain => self.begin_drain(),
         }
         1
+    }
+
+    fn force_offline(&mut self, client: ClientId) {
+        self.gather_kick(client);
+        for key in self.hub.connections(client).to_vec() {
+            self.close(key, CloseReason::Kicked);
+            self.end_parked(key, CloseReason::Kicked);
+        }
     }
 
     /// A message begins to be handed on. Who moves from here on is followed; who has moved before stands where it is in

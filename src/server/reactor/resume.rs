@@ -128,10 +128,12 @@ impl<S: Socket> Reactor<S> {
             if !connection.is_resumable() || !connection.takes_messages() {
                 continue;
             }
+            let client = connection.client();
             let lost = connection.begin_anew(self.place.settled());
             self.settle_dropped(CloseReason::Expired, lost);
             let resumption = self.refused(NotResumed::Epoch);
             self.say_hello(key, resumption, hole != Some(Hole::Channels));
+            self.hub.forgets_rosters(client, key);
             self.mark_urgent(key);
         }
     }

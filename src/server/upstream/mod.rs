@@ -13,5 +13,6 @@ mod handover;
 pub(super) mod ledger;
 pub(super) mod presence;
 pub(super) mod receipts;
+pub(super) mod rosters;
 pub(super) mod slots;
 pub(super) mod tickets;

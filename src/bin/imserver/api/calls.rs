@@ -382,6 +382,16 @@ pub(super) fn clear_channel(call: &Call) -> Outcome {
     done(204)
 }
 
+pub(super) fn start_roster(call: &Call) -> Outcome {
+    call.im.set_roster(&call.channel(0)?, true)?;
+    done(204)
+}
+
+pub(super) fn stop_roster(call: &Call) -> Outcome {
+    call.im.set_roster(&call.channel(0)?, false)?;
+    done(204)
+}
+
 pub(super) fn change_memberships(call: &Call) -> Outcome {
     let body = call.body(&["leave", "join"])?;
     let leave = body.get("leave", |text| memberships(text, input::id))?.unwrap_or_default();

@@ -282,6 +282,31 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        method: "PUT",
+        path: "/v1/channels/{channel}/roster",
+        id: "startRoster",
+        summary: "Have the clients of a channel told who of its members is online",
+        description: "All of them when a client comes, then what changes, once a second at most: \
+                      `{\"channel\":\"r\",\"online\":2,\"joined\":[\"42\",\"43\"],\"left\":[]}`. With 200 \
+                      online or more the number alone. Of no effect if it is so. Also while the channel \
+                      has no members; ends by itself when it had none for a day.",
+        kind: Change(Duration::MAX),
+        success: (204, None),
+        run: calls::start_roster,
+        ..PLAIN
+    },
+    Operation {
+        method: "DELETE",
+        path: "/v1/channels/{channel}/roster",
+        id: "stopRoster",
+        summary: "Have the clients of a channel told no more who is online",
+        description: "Of no effect if they are not.",
+        kind: Change(Duration::MAX),
+        success: (204, None),
+        run: calls::stop_roster,
+        ..PLAIN
+    },
+    Operation {
         method: "POST",
         path: "/v1/memberships",
         id: "changeMemberships",

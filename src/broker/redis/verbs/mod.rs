@@ -14,6 +14,7 @@ mod posts;
 mod presence;
 mod report;
 mod requests;
+mod rosters;
 mod scripts;
 mod settled;
 mod slots;

@@ -13,6 +13,7 @@ if redis.call('HSETNX', KEYS[1], id, '0') == 1 then
   redis.call('HSET', KEYS[2], chan, '0')
   redis.call('HINCRBY', KEYS[3], chan, 1)
   came(id, chan)
+  stir(chan)
   append_events()
   changed(id)
 end

@@ -6,6 +6,7 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
     redis.call('HDEL', KEYS[3], ARGV[2])
   end
   went(ARGV[1], ARGV[2])
+  stir(ARGV[2])
   append_events()
   changed(ARGV[1])
 end

@@ -103,6 +103,7 @@ local function close(session, connection, topic, how, reason)
   if topic then event('ended', is_last and 'offline', connection, reason, record) end
   if is_last then
     redis.call('HDEL', P .. 'Online', client)
+    stir_all(client)
     depart(client, how)
   end
   if topic then tell(topic, text) end

@@ -39,10 +39,10 @@ macro_rules! eventful {
             let kinds: [(&[&str], &[&str]); 2] =
                 [(&[include_str!("no_event.lua")], &[own]), (&EVENT, &run)];
             kinds.map(|(event, run)| {
-                let common = [include_str!("clock.lua"), include_str!("leaving.lua")];
+                let common = [include_str!("clock.lua"), include_str!("stir.lua")];
                 let of = |tell: &[&str]| {
-                    let [clock, leaving] = common.map(|text| [text]);
-                    compact(&[&["local P = ARGV[1]"], tell, &clock, event, &leaving, run].concat())
+                    let leaving = [include_str!("leaving.lua")];
+                    compact(&[&["local P = ARGV[1]"], tell, &common, event, &leaving, run].concat())
                 };
                 Texts {
                     publishes: of(&[include_str!("changed.lua"), include_str!("tell.lua")]),
@@ -72,8 +72,9 @@ macro_rules! membership {
     ($name:ident, P = $prefix:literal, $file:literal) => {
         pub(super) static $name: LazyLock<String> = LazyLock::new(|| {
             let prefix = [concat!("local P = ARGV[", $prefix, "]"), include_str!("changed.lua")];
+            let stir = [include_str!("stir.lua")];
             let own = [include_str!(concat!($file, ".lua"))];
-            compact(&[&prefix[..], &EVENT, &own].concat())
+            compact(&[&prefix[..], &stir, &EVENT, &own].concat())
         });
     };
 }
@@ -95,6 +96,8 @@ script!(FIND, "find");
 script!(HAND_OVER, P = 1, "hand_over");
 script!(LAPSED, "lapsed");
 script!(RENEW, "renew");
+script!(ROSTER, P = 1, "roster");
+script!(ROSTERS, P = 1, "rosters");
 script!(TAKING, P = 1, "clock", "taking");
 script!(UNDELIVERED, P = 1, "trim", "event", "undelivered");
 script!(VOID, P = 1, "clock", "void");

@@ -14,6 +14,7 @@ for i = 3, #ARGV do
         redis.call('HSET', own, channel, '0')
         redis.call('HINCRBY', P .. 'ListChan', channel, 1)
         came(client, channel)
+        stir(channel)
       end
       redis.call('HDEL', left, channel)
     end

@@ -38,6 +38,7 @@ for i = 8, #ARGV, 5 do
       local is_first = redis.call('HINCRBY', P .. 'Online', client, 1) == 1
       if what ~= 'r' then event('opened', is_first and 'online', connection, '', record) end
       if is_first then
+        stir_all(client)
         stays(client)
         if what == 'o' and some_aside then redis.call('UNLINK', P .. 'Left' .. client) end
       end
