@@ -213,6 +213,19 @@ export interface ImReceipt {
   status: "sent" | "acknowledged" | "offline" | "expired";
 }
 
+/** Who of a channel's members is online, where your service has that told (`set_roster`). */
+export interface ImRoster {
+  channel: string;
+  /** How many are. */
+  online: number;
+  /** Who is: ids, as text. Not there with 200 or more. */
+  members?: string[];
+  /** Who of them is new to this page: all at first. */
+  joined: string[];
+  /** Who is there no more. */
+  left: string[];
+}
+
 /** What listeners get: a `CustomEvent`. */
 export type ImEvent<Detail> = BaseEvent & { readonly detail: Detail };
 
@@ -227,6 +240,11 @@ export interface ImEventMap<Message = any> {
   /** The state is to be loaded: messages may be missing (`why`; nothing at the first connection). `onResync`, if given, is called. */
   resync: ImEvent<{ why: ImResync["why"] }>;
   receipt: ImEvent<ImReceipt>;
+  /**
+   * Of a connection that can be resumed; told at once, whatever messages wait. On any other it is a message: see docs/protocol.md,
+   * "Rosters".
+   */
+  roster: ImEvent<ImRoster>;
   /** The server or the network closed the connection, or refused it (1006). */
   close: ImEvent<{ code: number; reason: string; wasClean: boolean; willReconnect: boolean }>;
   kicked: ImEvent<{ reason: string }>;

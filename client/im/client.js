@@ -1,7 +1,7 @@
 // What applications hold, in browsers and in Node: an `EventTarget` over whatever does the work, the core or what tabs share.
 
 /** What a client tells. */
-const TYPES = ["state", "open", "rejoined", "message", "resumed", "resync", "receipt", "close", "kicked", "error"];
+const TYPES = ["state", "open", "rejoined", "message", "resumed", "resync", "receipt", "roster", "close", "kicked", "error"];
 
 /** @typedef {import("./core.js").Core} Core */
 /** @typedef {Pick<Core, "state" | "retryAt" | "isOpen" | "isSyncing" | "rooms" | "stats" | "ready" | "connect" | "close" | "retryNow" | "join"

@@ -109,6 +109,11 @@ export class Core {
     return { reconnects: this.#reconnects, ...this.#line.counts, passedOver: this.#stream.passedOver };
   }
 
+  /** Who is in which channel, as far as the node has told. */
+  get rosters() {
+    return this.#stream.rosters;
+  }
+
   /** Fulfilled as soon as messages are handed on: connected, and the state loaded. Fails if it ends before. */
   get ready() {
     return this.#readiness.wait();

@@ -107,7 +107,7 @@ export class Follower {
         this.#shared.position = word.position;
         this.#takeRooms(word.rooms);
         this.#talk.entered(word.state, word.retryAt);
-        if (!this.isGreeted) this.#greeted();
+        if (!this.isGreeted) this.#greeted(word.rosters ?? []);
         break;
       case "state":
         this.#talk.entered(word.state, word.retryAt);
@@ -141,11 +141,15 @@ export class Follower {
     }
   }
 
-  /** The state is loaded as by a first connection. */
-  #greeted() {
+  /**
+   * The state is loaded as by a first connection.
+   * @param {import("../im.d.ts").ImRoster[]} rosters
+   */
+  #greeted(rosters) {
     this.isGreeted = true;
     this.#shared.isStale = false;
     this.#load(undefined);
+    for (const roster of rosters) this.#talk.emit("roster", roster);
     this.#talk.changed();
   }
 

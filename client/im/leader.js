@@ -3,7 +3,7 @@
 import { Core } from "./core.js";
 
 /** What is told to all tabs as it is. */
-const EVENTS = ["open", "rejoined", "resumed", "receipt", "close", "kicked"];
+const EVENTS = ["open", "rejoined", "resumed", "receipt", "roster", "close", "kicked"];
 
 /**
  * @typedef {object} Talk
@@ -151,9 +151,9 @@ export class Leader {
   }
 
   #greet() {
-    const { state, retryAt } = this.#core;
+    const { state, retryAt, rosters } = this.#core;
     const { position, rooms } = this.#shared;
-    this.#talk.post({ is: "greeting", state, retryAt, position, rooms: [...rooms] });
+    this.#talk.post({ is: "greeting", state, retryAt, position, rooms: [...rooms], rosters });
   }
 
   /**

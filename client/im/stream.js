@@ -9,6 +9,7 @@ import { ImError, inWords } from "./error.js";
 import { Inbox } from "./inbox.js";
 import { Keeper } from "./keeper.js";
 import { decodeJson } from "./message.js";
+import { Rosters } from "./rosters.js";
 
 /** Acknowledgements are cumulative, so one a second is enough. */
 const ACK_EVERY_MS = 1_000;
@@ -40,6 +41,7 @@ export class Stream {
   #listener;
   #inbox;
   #keeper;
+  #rosters = new Rosters();
   /** Which connection this client goes on from. */
   #c = "";
   /** Up to where it has handled everything, or has it loaded: what the next connection goes on from. */
@@ -80,6 +82,11 @@ export class Stream {
   /** Messages that were passed over, because their handler failed. */
   get passedOver() {
     return this.#inbox.passedOver;
+  }
+
+  /** Who is in which channel, as far as the node has told. */
+  get rosters() {
+    return this.#rosters.all;
   }
 
   /**
@@ -187,7 +194,7 @@ export class Stream {
 
   /**
    * Any other frame; from the connection before this one too, as long as that lives.
-   * @param {{ p: string, m?: unknown, t?: string, r?: any }} frame
+   * @param {{ p: string, m?: unknown, t?: string, r?: any, o?: any }} frame
    * @param {string} text
    * @param {boolean} isFormer
    */
@@ -198,6 +205,9 @@ export class Stream {
       // It came before this connection was asked to go on from before it.
       else if (this.#overlap.delete(p)) return;
     }
+    // The connection after it has been told all of it.
+    const roster = isFormer ? undefined : this.#rosters.take(frame.o);
+    if (roster) this.#listener.emit("roster", roster);
     this.#received = p;
     this.#inbox.add({ p, size: text.length, ...this.#read(frame, text) });
   }

@@ -29,6 +29,38 @@ test("what was sent while the network was away comes once it is back, and the st
   assert.deepEqual([state.resyncs, state.seen], [[undefined], [1, 2, 3]]);
 });
 
+test("who is in a channel is told apart from messages, and a new connection is told all", async () => {
+  const node = new Node();
+  const { client, state } = application(node);
+  const rosters = [];
+  client.on("roster", ({ members, joined, left, online }) => rosters.push([members?.join(" "), joined.join(" "), left.join(" "), online]));
+  client.connect();
+  await serve(node, client);
+  const says = (roster) => FakeSocket.last.says({ p: node.position(), o: { channel: "r", ...roster } });
+  says({ online: 2, joined: ["1", "2"], left: [] });
+  says({ online: 2, joined: ["3"], left: ["1"] });
+  says({ online: 200 });
+  says({ online: 1, joined: ["2"], left: [] });
+  FakeSocket.last.says({ p: node.position(), o: "garbage" });
+  node.publish(1);
+  await settle();
+  FakeSocket.last.isClosed = true;
+  FakeSocket.last.ends(1006);
+  await serve(node, client);
+  says({ online: 2, joined: ["2", "4"], left: [] });
+  says({ online: 0, joined: [], left: ["2", "4"] });
+  await settle();
+  assert.deepEqual(rosters, [
+    ["1 2", "1 2", "", 2],
+    ["2 3", "3", "1", 2],
+    [undefined, "", "", 200],
+    ["2", "2", "", 1],
+    ["2 4", "4", "", 2],
+    ["", "", "2 4", 0],
+  ]);
+  assert.deepEqual([state.resyncs, state.seen], [[undefined], [1]]);
+});
+
 test("a suspected link is heard until another has taken over, and nothing comes twice", async () => {
   const node = new Node();
   const { client, state } = application(node);

@@ -100,7 +100,7 @@ class Tab {
         channel: (name, heard) => this.#channel(name, alive(heard)),
       },
     });
-    for (const type of ["state", "message", "open", "close", "kicked", "error", "resync"]) {
+    for (const type of ["state", "message", "open", "close", "kicked", "error", "resync", "roster"]) {
       this.client.on(type, (detail) => this.told.push([type, detail]));
     }
     this.client.on("error", (error) => this.errors.push(error));
@@ -223,6 +223,21 @@ test("tabs have one connection; all are told, and all handle", async () => {
   [1, 2].forEach((id) => node.publish(id));
   await settle();
   for (const tab of [one, two, three]) assert.deepEqual([tab.seen, tab.messages(), tab.loads], [[1, 2], [1, 2], [undefined]]);
+});
+
+test("all tabs are told who is in a channel, and one that comes later too", async () => {
+  const { node, tabs: [one] } = await open(1);
+  const said = (tab) => tab.told.filter(([type]) => type === "roster").map(([, { members, joined }]) => [members, joined]);
+  const [socket] = FakeSocket.all;
+  socket.says({ p: node.position(), o: { channel: "r", online: 2, joined: ["1", "2"], left: [] } });
+  await settle();
+  const two = new Tab(node);
+  two.client.connect();
+  await settle();
+  socket.says({ p: node.position(), o: { channel: "r", online: 3, joined: ["3"], left: [] } });
+  await settle();
+  const both = [[["1", "2"], ["1", "2"]], [["1", "2", "3"], ["3"]]];
+  assert.deepEqual([said(one), said(two)], [both, both]);
 });
 
 test("with handle leader one tab handles, and all are told", async () => {

@@ -42,6 +42,7 @@ pub(crate) fn find(path: &str) -> Option<Asset> {
         "/im/readiness.js" => (SCRIPT, include_str!("../../client/im/readiness.js")),
         "/im/recent.js" => (SCRIPT, include_str!("../../client/im/recent.js")),
         "/im/rooms.js" => (SCRIPT, include_str!("../../client/im/rooms.js")),
+        "/im/rosters.js" => (SCRIPT, include_str!("../../client/im/rosters.js")),
         "/im/scope.js" => (SCRIPT, include_str!("../../client/im/scope.js")),
         "/im/socket.js" => (SCRIPT, include_str!("../../client/im/socket.js")),
         "/im/storage.js" => (SCRIPT, include_str!("../../client/im/storage.js")),
