@@ -8,11 +8,11 @@ use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 use imcore::{
     ClientId, Error, ErrorKind, NodeStatus, Page, Result, SlotTable, Ticket,
     broker::{
-        Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup, EventReader,
-        EventSubscription, Events, FeedStart, Former, HandOver, JoinLimits, MemoryBroker, Moves,
-        NodeBroker, PresenceChange, Requests, RosterMark, RosterNews, Rosters, Session, SlotChange,
-        Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
-        WebhookTurn, Webhooks, sealed::Sealed,
+        Abandoned, Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup,
+        EventReader, EventSubscription, Events, FeedStart, Former, FormerConnection, HandOver,
+        JoinLimits, MemoryBroker, Moves, NodeBroker, Past, PresenceChange, Requests, RosterMark,
+        RosterNews, Rosters, Session, SlotChange, Slots, Subscription, TakenTicket, Telling,
+        Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -78,8 +78,14 @@ impl NodeBroker for OpenDoor {
         self.0.take_over_session(node, lease, own)
     }
 
-    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {
-        self.0.keep_session(session, key, keep)
+    fn keep_session(
+        &self,
+        session: &Session,
+        key: &[u8; 16],
+        keep: Duration,
+        grace: Duration,
+    ) -> Result<()> {
+        self.0.keep_session(session, key, keep, grace)
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
@@ -336,6 +342,28 @@ impl Moves for OpenDoor {
 
     fn took(&self, session: &Session, count: usize) -> Result<()> {
         self.0.took(session, count)
+    }
+
+    fn abandoned(&self) -> Result<Vec<Abandoned>> {
+        self.0.abandoned()
+    }
+
+    fn abandoned_connections(&self, abandoned: &str) -> Result<Vec<FormerConnection>> {
+        self.0.abandoned_connections(abandoned)
+    }
+
+    fn take_abandoned(
+        &self,
+        session: &Session,
+        abandoned: &str,
+        from: u64,
+        connections: &[u64],
+    ) -> Result<Vec<u64>> {
+        self.0.take_abandoned(session, abandoned, from, connections)
+    }
+
+    fn past(&self, node: &str) -> Result<Option<Box<dyn Past>>> {
+        self.0.past(node)
     }
 }
 

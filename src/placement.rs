@@ -140,6 +140,20 @@ impl Placement {
         table.owner(slot)
     }
 
+    /// The node that has still to hand a slot over to its owner.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn former_owner(&self, slot: usize) -> Option<&str> {
+        let Kind::Slots(table) = &self.0 else { return None };
+        table.moving_from(slot)
+    }
+
+    /// Whether another node owns the client, to which `own` hands nothing over.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn has_gone_from(&self, client: ClientId, own: &str) -> bool {
+        let Kind::Slots(table) = &self.0 else { return false };
+        table.has_gone_from(self.slot(client), own)
+    }
+
     /// A node besides `own` that has connections of `client`, or may have, where owners change.
     #[cfg_attr(not(feature = "server"), allow(dead_code))]
     pub(crate) fn other(&self, client: ClientId, own: &str) -> Option<&str> {

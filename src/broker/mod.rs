@@ -16,9 +16,9 @@ pub use crate::{slots::SlotChange, wire::Envelope};
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{
-    Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer, EventGroup,
-    EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
-    FormerConnection, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page, PresenceChange,
+    Abandoned, Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer,
+    EventGroup, EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
+    FormerConnection, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page, Past, PresenceChange,
     PresenceEvent, ROSTER_NAMES, Requests, Roster, RosterMark, RosterNews, Rosters, Session, Slots,
     Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn,
     Webhooks,

@@ -40,7 +40,7 @@ pub(crate) enum Command<S = Transport> {
         /// Set if receipts are wanted.
         receipt: Option<Arc<Inquiry>>,
         /// As it came, where it may have to be handed on to another node.
-        origin: Option<Arc<Envelope>>,
+        origin: Option<Arc<Original>>,
     },
     /// From the feed: a message for a channel's members here, or for everybody.
     Channel { sender: ClientId, channel: Option<Arc<str>>, message: Prepared },
@@ -65,8 +65,8 @@ pub(crate) enum Command<S = Transport> {
     /// From the thread of slots: who owns whom from here on.
     Own(Arc<Ownership>),
     /// From the feed: a slot has another owner, in order with the messages: what comes behind it is for clients of the slot at
-    /// the new owner alone.
-    Given { slot: usize, to: Arc<str>, version: u64, position: Position },
+    /// the new owner alone. `from`: the former one, if that is dead.
+    Given { slot: usize, to: Arc<str>, version: u64, position: Position, from: Option<Arc<str>> },
     /// From presence: what clients of a slot go on from is with the new owner.
     HandedOver { slot: usize },
     /// From presence: what clients of a slot go on from.
@@ -151,12 +151,20 @@ pub(crate) enum SlotNews {
     Onward(Onward),
 }
 
+/// A message as it came.
+#[derive(Debug)]
+pub(crate) struct Original {
+    pub(crate) message: Envelope,
+    /// Whether it is in the log: a node that takes its receiver's slot from a dead one has read it there.
+    pub(crate) is_logged: bool,
+}
+
 /// A message to be handed on to another node.
 #[derive(Debug)]
 pub(crate) struct Onward {
     pub(crate) node: String,
     /// As it came, for all of its receivers.
-    pub(crate) message: Arc<Envelope>,
+    pub(crate) message: Arc<Original>,
     pub(crate) receiver: ClientId,
     /// Whether the other node tells what becomes of it.
     pub(crate) receipt: bool,
@@ -171,6 +179,7 @@ pub(crate) enum Report {
     Members(Vec<(ClientId, String)>),
     /// What clients of a slot go on from is to be handed over to its new owner.
     HandOver(Box<Freight>),
-    /// A slot is given to this node: what its clients go on from is to be taken.
-    Expect { slot: usize, version: u64 },
+    /// A slot is given to this node, where the order of messages has number `at`: what its clients go on from is to be taken,
+    /// from the former owner, or what the log and the broker know of `from` if that is dead.
+    Expect { slot: usize, version: u64, at: u64, from: Option<Arc<str>> },
 }

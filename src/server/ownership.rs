@@ -3,7 +3,7 @@
 //! Pure. Made by the thread of slots; read by reactors and the feed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,16 +20,31 @@ use crate::{
 pub(crate) struct Ownership {
     table: Arc<SlotTable>,
     node: Arc<str>,
+    /// Slots that were taken from this node, which was held for dead.
+    lost: BTreeSet<usize>,
 }
 
 impl Ownership {
-    pub(crate) fn new(table: Arc<SlotTable>, node: &str) -> Self {
-        Ownership { table, node: node.into() }
+    /// As the table says, and what it said `before`.
+    pub(crate) fn new(table: Arc<SlotTable>, node: &str, before: Option<&Ownership>) -> Self {
+        let is_gone = |slot: &usize| table.has_gone_from(*slot, node);
+        let was_own = |slot: &usize| {
+            before.is_some_and(|before| {
+                before.owner(*slot) == Some(node) || before.lost.contains(slot)
+            })
+        };
+        let lost = (0..table.count()).filter(is_gone).filter(was_own).collect();
+        Ownership { table, node: node.into(), lost }
     }
 
     /// Which version of the table it is.
     pub(crate) fn version(&self) -> u64 {
         self.table.version
+    }
+
+    /// How many slots there are.
+    pub(crate) fn count(&self) -> usize {
+        self.table.count()
     }
 
     pub(crate) fn slot(&self, client: ClientId) -> usize {
@@ -39,6 +54,11 @@ impl Ownership {
     /// Whether another node owns the client. One whom nobody owns stays where it is.
     pub(crate) fn is_elsewhere(&self, client: ClientId) -> bool {
         self.table.owner(self.slot(client)).is_some_and(|owner| owner != &*self.node)
+    }
+
+    /// Whether another node has taken the client's slot from this one.
+    pub(crate) fn is_lost(&self, client: ClientId) -> bool {
+        self.lost.contains(&self.slot(client))
     }
 
     /// The node itself.

@@ -52,7 +52,7 @@ pub(crate) struct Freight {
     pub(crate) is_whole: bool,
     /// What the positions belong to.
     pub(crate) epoch: Arc<str>,
-    /// Where the change is in the order of messages; 0 if that is not known.
+    /// Where the change is in the order of messages; behind all of them if that is not known.
     pub(crate) at: u64,
     pub(crate) accounts: Vec<Account>,
 }

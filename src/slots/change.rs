@@ -3,7 +3,7 @@
 //! Pure. A broker looks here what a change comes to, and makes it if the table is still the same.
 
 use super::table::{SlotNode, SlotTable};
-use crate::error::Error;
+use crate::{error::Error, wire::Envelope};
 
 /// A change of the [`SlotTable`] by a node.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,7 +50,7 @@ pub(crate) struct Changed {
     pub(crate) alive: Option<String>,
     /// A node that must not.
     pub(crate) dead: Option<String>,
-    /// The slot that was given, and to whom.
+    /// The slot that was given, or taken from a dead node, and to whom.
     pub(crate) given: Option<(u64, String)>,
 }
 
@@ -58,6 +58,13 @@ impl Changed {
     /// Without conditions.
     pub(crate) fn of(table: SlotTable) -> Self {
         Changed { table, alive: None, dead: None, given: None }
+    }
+
+    /// What nodes are told of it.
+    pub(crate) fn notice(&self) -> Envelope {
+        let (version, given) = (self.table.version, self.given.clone());
+        let from = self.dead.clone().filter(|_| given.is_some());
+        Envelope::Slots { version, given, from }
     }
 }
 
@@ -104,6 +111,7 @@ impl SlotTable {
                 if stands && slot < after.count() && after.owner(slot) != Some(node) =>
             {
                 dead = after.owner(slot).map(str::to_owned);
+                given = dead.is_some().then(|| (slot as u64, node.to_owned()));
                 after.set_owner(slot, node, None);
                 true
             }

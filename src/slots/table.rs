@@ -82,6 +82,12 @@ impl SlotTable {
         self.owner(slot).into_iter().chain(self.moving_from(slot)).find(|node| *node != own)
     }
 
+    /// Whether another node owns `slot` to which `node` hands nothing over: it has done so, or was taken for dead.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn has_gone_from(&self, slot: usize, node: &str) -> bool {
+        self.owner(slot).is_some_and(|owner| owner != node) && self.moving_from(slot) != Some(node)
+    }
+
     /// All nodes by name, those that own nothing too.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &SlotNode)> {
         self.nodes.iter().map(|(name, node)| (&**name, node))

@@ -128,12 +128,16 @@ fn split_number(payload: &str) -> (Option<i64>, &str) {
 }
 
 fn decode_slots(text: &str) -> Option<Envelope> {
-    let Some((version, given)) = text.split_once(':') else {
-        return Some(Envelope::Slots { version: text.parse().ok()?, given: None });
+    let Some((version, given)) = text.split_once([':', '!']) else {
+        return Some(Envelope::Slots { version: text.parse().ok()?, given: None, from: None });
     };
     let (slot, to) = given.split_once(':')?;
+    let (to, from) = match text.as_bytes().get(version.len()) {
+        Some(b'!') => to.split_once(' ').map(|(to, from)| (to, Some(from.to_owned())))?,
+        _ => (to, None),
+    };
     let given = Some((slot.parse().ok()?, to.to_owned()));
-    Some(Envelope::Slots { version: version.parse().ok()?, given })
+    Some(Envelope::Slots { version: version.parse().ok()?, given, from })
 }
 
 fn decode_direct(payload: &str) -> Option<Envelope> {

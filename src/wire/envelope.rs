@@ -62,6 +62,8 @@ pub enum Envelope {
         version: u64,
         /// The slot that its owner has given away, and to whom, if that is what has changed.
         given: Option<(u64, String)>,
+        /// That owner, if it was dead and the new one has taken it.
+        from: Option<String>,
     },
     /// A node's message to itself: proof that its subscription hears, and a barrier in the feed.
     Probe {
@@ -148,10 +150,12 @@ impl Envelope {
             }
             Envelope::Volatile(message) => out = message.encode(),
             Envelope::Forwarded(message) => out = format!("{FORWARDED}{}", message.encode()),
-            Envelope::Slots { version, given } => {
+            Envelope::Slots { version, given, from } => {
                 let _ = write!(out, "{SLOTS}{version}");
-                if let Some((slot, to)) = given {
-                    let _ = write!(out, ":{slot}:{to}");
+                match (given, from) {
+                    (Some((slot, to)), None) => drop(write!(out, ":{slot}:{to}")),
+                    (Some((slot, to)), Some(from)) => drop(write!(out, "!{slot}:{to} {from}")),
+                    (None, _) => {}
                 }
             }
             Envelope::Probe { origin, number } => {
@@ -189,10 +193,18 @@ mod tests {
     fn what_nodes_tell_each_other_is_read_again() {
         let kick = || Box::new(Envelope::ForceOffline { client: 7.into() });
         for (envelope, payload) in [
-            (Envelope::Slots { version: 12, given: None }, "__FreeIM__(Slots)12"),
+            (Envelope::Slots { version: 12, given: None, from: None }, "__FreeIM__(Slots)12"),
             (
-                Envelope::Slots { version: 12, given: Some((7, "im:1".into())) },
+                Envelope::Slots { version: 12, given: Some((7, "im:1".into())), from: None },
                 "__FreeIM__(Slots)12:7:im:1",
+            ),
+            (
+                Envelope::Slots {
+                    version: 12,
+                    given: Some((7, "im:1".into())),
+                    from: Some("im:2".into()),
+                },
+                "__FreeIM__(Slots)12!7:im:1 im:2",
             ),
             (Envelope::Forwarded(kick()), "__FreeIM__(Forwarded)__FreeIM__(ForceOffline)7"),
         ] {
@@ -203,6 +215,7 @@ mod tests {
             "(Slots)",
             "(Slots)x",
             "(Slots)1:2",
+            "(Slots)1!2:im:1",
             "(Forwarded)",
             "(Forwarded){",
             "(Forwarded)__FreeIM__(Slots)1",

@@ -22,7 +22,7 @@ fn resumable(connection: u64, client: ClientId, keep: Option<Duration>) -> Prese
 /// A session of `n1` with these connections, which are held for an hour unless their tickets say otherwise.
 fn session(broker: &dyn Broker, lease: Duration, changes: &[PresenceChange]) -> Session {
     let mut session = broker.begin_session("n1", lease, true).unwrap();
-    broker.keep_session(&session, &KEY, HOUR).unwrap();
+    broker.keep_session(&session, &KEY, HOUR, Duration::ZERO).unwrap();
     broker.report(&mut session, changes).unwrap();
     session
 }

@@ -180,12 +180,26 @@ told_behaviour!(nodes_hear_of_changes_in_order_with_messages, |world| {
     assert!(a.changes(&*broker, &SlotChange::Left { slot: 3 }));
     assert!(b.changes(&*broker, &SlotChange::Forget { node: "b" }) || table(&*broker).version == 5);
     say(3);
-    let given = Envelope::Slots { version: 4, given: Some((3, "b".into())) };
-    let left = Envelope::Slots { version: 5, given: None };
+    let given = Envelope::Slots { version: 4, given: Some((3, "b".into())), from: None };
+    let left = Envelope::Slots { version: 5, given: None, from: None };
     for node in &mut nodes {
         let heard: Vec<_> = (0..5).map(|_| node.message()).collect();
         assert_eq!(heard, [kick(1), given.clone(), kick(2), left.clone(), kick(3)]);
     }
+});
+
+told_behaviour!(nodes_hear_that_a_slot_was_taken_from_the_dead, |world| {
+    let broker = world.broker();
+    let a = Member::standing(&*broker, "a");
+    let b = Member::standing(&*broker, "b");
+    let mut node = Node::on(&*broker, "b", FeedStart::Now);
+    node.until("listening", |event| matches!(event, FeedEvent::Listening));
+    assert!(a.changes(&*broker, &SlotChange::Take { slot: 3 }));
+    broker.end_session(&a.session).unwrap();
+    assert!(b.changes(&*broker, &SlotChange::Take { slot: 3 }));
+    let notice = |version, given, from| Envelope::Slots { version, given, from };
+    assert_eq!(node.message(), notice(3, None, None), "nobody had it");
+    assert_eq!(node.message(), notice(4, Some((3, "b".into())), Some("a".into())));
 });
 
 /// A helper that follows the table, on a broker of its own.

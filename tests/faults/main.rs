@@ -5,6 +5,7 @@
 
 mod failover;
 mod former;
+mod heirs;
 mod kill;
 mod loss;
 mod outages;

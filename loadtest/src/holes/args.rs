@@ -54,8 +54,12 @@ pub struct HolesArgs {
 pub enum Fault {
     /// SIGKILL of a node, and another process in its place after 2 s
     Kill,
+    /// SIGKILL of a node beside others that share slots; they take what it had, and it does not come back
+    Die,
     /// SIGSTOP of a node for 10 s
     Stop,
+    /// SIGSTOP of a node beside others that share slots, for so long that they take what it had
+    Pause,
     /// The nodes' connections to Redis end, and none comes about
     Cut,
     /// The nodes' connections to Redis stand still

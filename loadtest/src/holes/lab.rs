@@ -15,6 +15,8 @@ use crate::cluster::{Cluster, NodeOptions};
 /// How long a node is away that is killed, and one that is stopped.
 const KILLED: Duration = Duration::from_secs(2);
 const STOPPED: Duration = Duration::from_secs(10);
+/// The same of one that is to be taken for dead.
+const PAUSED: Duration = Duration::from_secs(20);
 /// Longest wait until slots have moved, and how long a table that does not change is looked at.
 const SETTLES: Duration = Duration::from_secs(180);
 const STILL: Duration = Duration::from_secs(4);
@@ -70,11 +72,13 @@ impl Lab {
         match fault {
             Fault::Kill => self.kill(index, || Ok(())),
             Fault::Trim => self.kill(index, || self.trim()),
+            Fault::Die => self.die(),
             Fault::Stop => {
                 self.cluster.signal(index, Signal::STOP)?;
                 thread::sleep(STOPPED);
                 self.cluster.signal(index, Signal::CONT)
             }
+            Fault::Pause => self.pause(),
             Fault::Cut => self.link(Mode::Cut),
             Fault::Stall => self.link(Mode::Stall),
             Fault::ClientKill => {
@@ -108,12 +112,51 @@ impl Lab {
 
     fn drain(&mut self) -> Result<(), String> {
         let (before, begun) = (self.table()?, Instant::now());
-        let owners = self.cluster.deployment.servers.iter().enumerate();
-        let last = owners.rev().find(|(_, name)| before.slots_of(name).next().is_some());
-        let (index, _) = last.ok_or("nobody owns anything")?;
-        self.cluster.drain(index)?;
+        self.cluster.drain(self.last_owner(&before)?)?;
         self.settles()?;
         self.note("drain", &before, begun)
+    }
+
+    /// Whoever sends and connects learns of it by the table alone.
+    fn die(&mut self) -> Result<(), String> {
+        let (before, begun) = (self.table()?, Instant::now());
+        let index = self.last_owner(&before)?;
+        self.cluster.kill(index);
+        self.taken_from(index, begun)?;
+        self.settles()?;
+        self.note("die", &before, begun)
+    }
+
+    fn pause(&mut self) -> Result<(), String> {
+        let (before, begun) = (self.table()?, Instant::now());
+        let index = self.last_owner(&before)?;
+        self.cluster.signal(index, Signal::STOP)?;
+        self.taken_from(index, begun)?;
+        thread::sleep(PAUSED.saturating_sub(begun.elapsed()));
+        self.cluster.signal(index, Signal::CONT)?;
+        thread::sleep(STILL);
+        self.settles()?;
+        self.note("pause", &before, begun)
+    }
+
+    /// Waits until a node owns nothing any more.
+    fn taken_from(&mut self, index: usize, begun: Instant) -> Result<(), String> {
+        let name = self.cluster.deployment.servers[index].clone();
+        while self.table()?.slots_of(&name).next().is_some() {
+            if begun.elapsed() > SETTLES {
+                return Err(format!("nobody takes what {name} had"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.moves
+            .push(format!("its slots were taken after {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    fn last_owner(&self, table: &SlotTable) -> Result<usize, String> {
+        let owners = self.cluster.deployment.servers.iter().enumerate();
+        let last = owners.rev().find(|(_, name)| table.slots_of(name).next().is_some());
+        Ok(last.ok_or("nobody owns anything")?.0)
     }
 
     fn note(&mut self, what: &str, before: &SlotTable, begun: Instant) -> Result<(), String> {

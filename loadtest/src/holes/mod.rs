@@ -59,9 +59,10 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
         row.set(name, value);
     }
     row.set("faults", format!("{faults:?}").to_lowercase());
-    let moves = faults.iter().any(|fault| matches!(fault, Fault::Join | Fault::Drain));
-    if moves && args.slots == 0 {
-        return Err("nodes join and drain where they share --slots".into());
+    let moves =
+        |fault: &Fault| matches!(fault, Fault::Join | Fault::Drain | Fault::Die | Fault::Pause);
+    if faults.iter().any(moves) && args.slots == 0 {
+        return Err("nodes join, drain, die and are paused where they share --slots".into());
     }
     let mut lab = Lab::start(args)?;
     let im = lab.cluster.im.clone();
@@ -85,6 +86,8 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
         lab.cluster.logs().into_iter().for_each(|log| row.note(log));
     }
     judge(clients, &sent, &events, &faults, &mut row);
+    let longest = shared.longest.load(Ordering::Relaxed) as f64 / 1000.0;
+    row.figure("longest time without a connection", "s", None, vec![longest]);
     Ok(row)
 }
 

@@ -50,6 +50,8 @@ pub struct Shared {
     /// Clients that have all that was sent; counted while they do not flap.
     pub complete: AtomicUsize,
     pub ends: AtomicU64,
+    /// The longest time for which one of them was not in, after it was the first time, in milliseconds.
+    pub longest: AtomicU64,
 }
 
 enum Phase {
@@ -75,6 +77,8 @@ struct Peer {
     phase: Phase,
     stream: Option<TcpStream>,
     connection: u32,
+    /// Since when it is not in.
+    away: Option<Instant>,
     failures: u32,
     heard: Instant,
     probed: bool,
@@ -124,6 +128,7 @@ impl Swarm {
             phase: Phase::Away,
             stream: None,
             connection: 0,
+            away: None,
             failures: 0,
             heard: now,
             probed: false,
@@ -285,6 +290,9 @@ impl Swarm {
             peer.client.fault(format!("the connection it had: {}", end.reason));
         }
         peer.failures = if was_open { 0 } else { peer.failures + 1 };
+        if peer.client.greeted && was_open {
+            peer.away = Some(Instant::now());
+        }
         peer.stream = None;
         peer.phase = Phase::Away;
         peer.connection += 1;
@@ -389,6 +397,12 @@ impl Swarm {
         let Phase::Open(reader) = &mut peer.phase else { return };
         let mut answer = Vec::new();
         let closed = feed(reader, &rest, &mut peer.client, &self.sent, &mut answer);
+        if peer.client.greeted
+            && let Some(since) = peer.away.take()
+        {
+            let away = since.elapsed().as_millis() as u64;
+            self.shared.longest.fetch_max(away, Ordering::Relaxed);
+        }
         let acknowledges = peer.client.place.owes() && !peer.acknowledging;
         peer.acknowledging |= acknowledges;
         if acknowledges {

@@ -23,7 +23,7 @@ pub use self::{
         PresenceEvent,
     },
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
-    moves::{HandOver, Moves},
+    moves::{Abandoned, HandOver, Moves, Past},
     node::{
         Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
         Undelivered,

@@ -50,8 +50,15 @@ pub trait NodeBroker: Send + Sync {
 
     /// Remembers what clients of the session prove with which connection is theirs, and for how long those that can be
     /// resumed are held when the session has ended otherwise than by [`discard_session`](NodeBroker::discard_session): so
-    /// long [`reap`](NodeBroker::reap) leaves them to [`take_over_session`](NodeBroker::take_over_session).
-    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()>;
+    /// long [`reap`](NodeBroker::reap) leaves them to [`take_over_session`](NodeBroker::take_over_session). For `grace` it leaves
+    /// all others to a node that [takes](super::Moves::take_abandoned) them.
+    fn keep_session(
+        &self,
+        session: &Session,
+        key: &[u8; 16],
+        keep: Duration,
+        grace: Duration,
+    ) -> Result<()>;
 
     /// Prolongs the session by its lease, also when that has run out and nobody has noticed. `status` is
     /// what [`statuses`](super::Directory::statuses) says of the node as long as the lease stands.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     broker::{
         contract::{
-            EventSubscription, FeedEvent, FeedStart, PresenceEvent, Subscription, Watchlist,
+            EventSubscription, FeedEvent, FeedStart, Past, PresenceEvent, Subscription, Watchlist,
         },
         ordered::{IDLE_CHUNK, Watched},
     },
@@ -40,6 +40,51 @@ pub(super) struct MemoryFeed {
     start: FeedStart,
     /// Number of the message after which the log is read, and of the last that is, before what is in the queue.
     past: Option<(u64, u64)>,
+}
+
+/// Messages of the log that are read at once.
+const PAGE: usize = 512;
+
+/// What the log holds for a node, whoever reads it.
+pub(super) struct MemoryPast {
+    backend: Arc<Backend>,
+    node: String,
+    /// Number of the message after which it is read on; `None` before the first page.
+    at: Option<u64>,
+    /// Number of the last.
+    upto: u64,
+}
+
+impl MemoryPast {
+    pub(super) fn new(backend: Arc<Backend>, node: &str) -> Self {
+        let upto = backend.lock().log.last();
+        MemoryPast { backend, node: node.into(), at: None, upto }
+    }
+}
+
+impl Past for MemoryPast {
+    fn next(&mut self) -> Result<Option<Vec<FeedEvent>>> {
+        let state = self.backend.lock();
+        let (log, mut page) = (&state.log, Vec::new());
+        let floor = log.floor(&self.node);
+        let mut after = match self.at {
+            Some(after) if floor <= after => after,
+            _ => {
+                page.push(FeedEvent::Log { epoch: log.epoch().to_owned(), from: floor });
+                floor
+            }
+        };
+        while page.len() < PAGE
+            && let Some((number, envelope)) = log.next(&self.node, after)
+            && number <= self.upto
+        {
+            after = number;
+            let envelope = Envelope::clone(&envelope);
+            page.push(FeedEvent::Message { envelope, number: Some(number) });
+        }
+        self.at = Some(after);
+        Ok((!page.is_empty()).then_some(page))
+    }
 }
 
 impl MemoryFeed {

@@ -23,15 +23,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use feed::{MemoryEvents, MemoryFeed};
+use feed::{MemoryEvents, MemoryFeed, MemoryPast};
 use state::State;
 
 use super::contract::{
-    Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
-    Events, FeedStart, Former, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page,
-    PresenceChange, Requests, RosterMark, RosterNews, Rosters, Session, Slots, Subscription,
-    TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks,
-    sealed::Sealed,
+    Abandoned, Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader,
+    EventSubscription, Events, FeedStart, Former, FormerConnection, GRACE, HandOver, JoinLimits,
+    Moves, NodeBroker, Page, Past, PresenceChange, Requests, RosterMark, RosterNews, Rosters,
+    Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState,
+    WebhookTurn, Webhooks, sealed::Sealed,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -160,8 +160,14 @@ impl NodeBroker for MemoryBroker {
         Ok(self.backend.lock().take_over_session(session, node, own, Instant::now()))
     }
 
-    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {
-        self.backend.lock().keep_session(session, key, keep);
+    fn keep_session(
+        &self,
+        session: &Session,
+        key: &[u8; 16],
+        keep: Duration,
+        grace: Duration,
+    ) -> Result<()> {
+        self.backend.lock().keep_session(session, key, keep, grace);
         Ok(())
     }
 
@@ -493,6 +499,29 @@ impl Moves for MemoryBroker {
     fn took(&self, session: &Session, count: usize) -> Result<()> {
         self.backend.lock().took(session, count);
         Ok(())
+    }
+
+    fn abandoned(&self) -> Result<Vec<Abandoned>> {
+        Ok(self.backend.lock().abandoned(Instant::now()))
+    }
+
+    fn abandoned_connections(&self, abandoned: &str) -> Result<Vec<FormerConnection>> {
+        Ok(self.backend.lock().abandoned_connections(abandoned))
+    }
+
+    fn take_abandoned(
+        &self,
+        session: &Session,
+        abandoned: &str,
+        from: u64,
+        connections: &[u64],
+    ) -> Result<Vec<u64>> {
+        let now = Instant::now();
+        self.backend.lock().take_abandoned(session, abandoned, from, connections, now)
+    }
+
+    fn past(&self, node: &str) -> Result<Option<Box<dyn Past>>> {
+        Ok(Some(Box::new(MemoryPast::new(Arc::clone(&self.backend), node))))
     }
 }
 

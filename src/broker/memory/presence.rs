@@ -13,7 +13,7 @@ use ahash::{AHashMap, AHashSet};
 use super::{leaving::Due, state::State};
 use crate::{
     broker::contract::{
-        Former, FormerConnection, HandOver, PresenceChange, PresenceEvent, Session,
+        Abandoned, Former, FormerConnection, HandOver, PresenceChange, PresenceEvent, Session,
     },
     error::{Error, ErrorKind, Result},
     id::ClientId,
@@ -43,6 +43,8 @@ pub(super) struct SessionState {
     parcels: Vec<String>,
     /// How they can, and for how long those are held whose tickets say nothing of it.
     resume: Option<([u8; 16], Duration)>,
+    /// For how long all others are held.
+    grace: Duration,
     /// Since when they are held.
     away: Option<Instant>,
     closed: Closed,
@@ -60,9 +62,20 @@ impl SessionState {
             moved: AHashMap::new(),
             parcels: Vec::new(),
             resume: None,
+            grace: Duration::ZERO,
             away: None,
             closed: Closed::default(),
         }
+    }
+
+    fn former_connections(&self) -> Vec<FormerConnection> {
+        let connections = self.connections.iter().map(|(number, ticket)| FormerConnection {
+            number: *number,
+            ticket: ticket.clone(),
+            resumable: self.resumable.contains_key(number),
+            from: self.moved.get(number).copied().unwrap_or_default(),
+        });
+        connections.collect()
     }
 
     /// How long connections that can be resumed have been left to the node, should it come back; `None` if they are not.
@@ -167,23 +180,76 @@ impl State {
         let former = self.sessions.remove(&id)?;
         (state.connections, state.resumable) = (former.connections, former.resumable);
         (state.resume, state.closed, state.moved) = (former.resume, former.closed, former.moved);
+        state.grace = former.grace;
         let (key, _) = state.resume?;
-        let connections = state.connections.iter().map(|(number, ticket)| FormerConnection {
-            number: *number,
-            ticket: ticket.clone(),
-            resumable: state.resumable.contains_key(number),
-            from: state.moved.get(number).copied().unwrap_or_default(),
-        });
-        let connections = connections.collect();
+        let connections = state.former_connections();
         self.leave_behind(node, own.is_none());
         self.sessions.insert(session.id.clone(), state);
         Some(Former { session, key, connections })
     }
 
-    pub(super) fn keep_session(&mut self, session: &Session, key: &[u8; 16], keep: Duration) {
+    pub(super) fn keep_session(
+        &mut self,
+        session: &Session,
+        key: &[u8; 16],
+        keep: Duration,
+        grace: Duration,
+    ) {
         if let Some(state) = self.sessions.get_mut(&session.id) {
-            state.resume = Some((*key, keep));
+            (state.resume, state.grace) = (Some((*key, keep)), grace);
         }
+    }
+
+    pub(super) fn abandoned(&mut self, now: Instant) -> Vec<Abandoned> {
+        let ended = self.sessions.iter_mut().filter(|(_, state)| state.until.is_none());
+        let left = ended.filter(|(_, state)| !state.connections.is_empty());
+        let abandoned = left.filter_map(|(session, state)| {
+            let away = state.away(now)?;
+            let (_, keep) = state.resume?;
+            let (session, node) = (session.clone(), state.node.clone());
+            Some(Abandoned { session, node, away, keep, grace: state.grace })
+        });
+        abandoned.collect()
+    }
+
+    pub(super) fn abandoned_connections(&self, abandoned: &str) -> Vec<FormerConnection> {
+        self.sessions.get(abandoned).map(SessionState::former_connections).unwrap_or_default()
+    }
+
+    pub(super) fn take_abandoned(
+        &mut self,
+        session: &Session,
+        abandoned: &str,
+        from: u64,
+        connections: &[u64],
+        now: Instant,
+    ) -> Result<Vec<u64>> {
+        self.own_session(session)?;
+        let left = self.sessions.get_mut(abandoned);
+        let can = left.is_some_and(|left| left.until.is_none() && left.away(now).is_some());
+        if !can {
+            return Ok(Vec::new());
+        }
+        let (Some(mut left), Some(mut state)) =
+            (self.sessions.remove(abandoned), self.sessions.remove(&session.id))
+        else {
+            return Ok(Vec::new());
+        };
+        let mut taken = Vec::new();
+        for number in connections {
+            if state.connections.contains_key(number) {
+                continue;
+            }
+            let Some(ticket) = left.connections.remove(number) else { continue };
+            state.connections.insert(*number, ticket);
+            state.resumable.extend(left.resumable.remove_entry(number));
+            left.moved.remove(number);
+            state.moved.insert(*number, from);
+            taken.push(*number);
+        }
+        self.sessions.insert(abandoned.to_owned(), left);
+        self.sessions.insert(session.id.clone(), state);
+        Ok(taken)
     }
 
     /// The session, unless it was ended. One whose lease has run out unnoticed is still good.
@@ -467,8 +533,8 @@ impl State {
             let Some(state) = self.sessions.get_mut(&id) else { continue };
             let away = state.away(now);
             let is_held = |number: &u64| {
-                let keep = state.resumable.get(number);
-                keep.zip(away).is_some_and(|(keep, away)| away < *keep)
+                let keep = state.resumable.get(number).copied().unwrap_or(state.grace);
+                away.is_some_and(|away| away < keep)
             };
             let due = state.connections.keys().copied().filter(|number| !is_held(number));
             let left: Vec<u64> = due.take(limit - closed).collect();

@@ -6,7 +6,6 @@ use super::state::State;
 use crate::{
     error::Result,
     slots::{Changed, SlotChange, SlotTable},
-    wire::Envelope,
 };
 
 impl State {
@@ -25,12 +24,11 @@ impl State {
         let Some(changed) = changed.map_err(|other| other.error())? else { return Ok(false) };
         let living = self.living();
         let is_alive = |name: &String| living.contains(name);
-        let Changed { table, alive, dead, given } = changed;
         let can = self.has_lease(session, node, now)
-            && alive.as_ref().is_none_or(is_alive)
-            && !dead.as_ref().is_some_and(is_alive);
+            && changed.alive.as_ref().is_none_or(is_alive)
+            && !changed.dead.as_ref().is_some_and(is_alive);
         if can {
-            self.put_slots(table, given);
+            self.put_slots(changed);
         }
         Ok(can)
     }
@@ -39,14 +37,15 @@ impl State {
         let Some(table) = &self.slots else { return false };
         let stands = table.node(node).is_some();
         if let Some(after) = table.draining(node, draining) {
-            self.put_slots(after, None);
+            self.put_slots(Changed::of(after));
         }
         stands
     }
 
     /// The nodes that stand in either table are told.
-    fn put_slots(&mut self, table: SlotTable, given: Option<(u64, String)>) {
-        let notice = Arc::new(Envelope::Slots { version: table.version, given });
+    fn put_slots(&mut self, changed: Changed) {
+        let notice = Arc::new(changed.notice());
+        let table = changed.table;
         let before = self.slots.replace(table.clone()).unwrap_or_default();
         let gone = before.nodes().filter(|(name, _)| table.node(name).is_none());
         // What is logged before it has a lower number, what is logged behind it a higher one, on all nodes.

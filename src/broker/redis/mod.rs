@@ -17,10 +17,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
 use super::contract::{
-    Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader, EventSubscription,
-    Events, FeedStart, Former, HandOver, JoinLimits, Moves, NodeBroker, Page, PresenceChange,
-    Requests, RosterMark, RosterNews, Rosters, Session, Slots, Subscription, TakenTicket, Telling,
-    Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
+    Abandoned, Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader,
+    EventSubscription, Events, FeedStart, Former, FormerConnection, HandOver, JoinLimits, Moves,
+    NodeBroker, Page, Past, PresenceChange, Requests, RosterMark, RosterNews, Rosters, Session,
+    Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn,
+    Webhooks, sealed::Sealed,
 };
 use crate::{
     error::Result,
@@ -113,8 +114,14 @@ impl NodeBroker for RedisBroker {
         former.map_err(|error| feed::explain(&self.backend, error))
     }
 
-    fn keep_session(&self, session: &Session, key: &[u8; 16], keep: Duration) -> Result<()> {
-        self.backend.keep_session(session, key, keep)
+    fn keep_session(
+        &self,
+        session: &Session,
+        key: &[u8; 16],
+        keep: Duration,
+        grace: Duration,
+    ) -> Result<()> {
+        self.backend.keep_session(session, key, keep, grace)
     }
 
     fn renew(&self, session: &Session, status: &NodeStatus) -> Result<()> {
@@ -343,6 +350,28 @@ impl Moves for RedisBroker {
 
     fn took(&self, session: &Session, count: usize) -> Result<()> {
         self.backend.took(session, count)
+    }
+
+    fn abandoned(&self) -> Result<Vec<Abandoned>> {
+        self.backend.abandoned()
+    }
+
+    fn abandoned_connections(&self, abandoned: &str) -> Result<Vec<FormerConnection>> {
+        self.backend.connections_of_session(abandoned)
+    }
+
+    fn take_abandoned(
+        &self,
+        session: &Session,
+        abandoned: &str,
+        from: u64,
+        connections: &[u64],
+    ) -> Result<Vec<u64>> {
+        self.backend.take_abandoned(session, abandoned, from, connections)
+    }
+
+    fn past(&self, node: &str) -> Result<Option<Box<dyn Past>>> {
+        feed::past(&self.backend, node)
     }
 }
 

@@ -26,12 +26,13 @@ use crate::{
             prepared::Prepared,
             receipt::{Inquiry, Receipt},
         },
-        message::{Adoption, Report, SlotNews},
+        message::{Adoption, Original, Report, SlotNews},
+        ownership::Ownership,
         parcel::{Account, Arrival},
         reasons::CloseReason,
         transport::Socket,
     },
-    wire::{Envelope, ReceiptStatus},
+    wire::ReceiptStatus,
 };
 use mio::{Interest, Token};
 
@@ -94,7 +95,7 @@ enum Item {
         receiver: ClientId,
         message: Prepared,
         receipt: Option<Rc<Receipt>>,
-        origin: Option<Arc<Envelope>>,
+        origin: Option<Arc<Original>>,
         /// Whether somebody here has it.
         is_taken: bool,
     },
@@ -117,7 +118,7 @@ impl<S: Socket> Reactor<S> {
     // --- What comes ---------------------------------------------------------------------------------
 
     /// The slot is this node's from here on in the order of messages.
-    pub(super) fn expect(&mut self, slot: usize, version: u64) {
+    pub(super) fn expect(&mut self, slot: usize, version: u64, at: u64, from: Option<Arc<str>>) {
         let mut gather = Gather::new(true, self.at + LONGEST);
         gather.is_complete = self.arriving.done.get(&slot) == Some(&version);
         if !gather.is_complete {
@@ -133,9 +134,26 @@ impl<S: Socket> Reactor<S> {
             None => {}
         }
         self.arriving.slots.insert(slot, gather);
-        self.tell(Report::Expect { slot, version });
+        self.tell(Report::Expect { slot, version, at, from });
         self.look_if_over(slot);
         self.arrive_soon();
+    }
+
+    /// Slots that the table says this node has taken from the dead: their clients may be here before the feed says so.
+    pub(super) fn await_taken(&mut self, ownership: &Ownership) {
+        let Some(before) = self.departing.ownership.clone() else { return };
+        let (node, until) = (ownership.node(), self.at + UNHEARD);
+        for slot in 0..ownership.count() {
+            let was_others = before.owner(slot).is_some_and(|owner| owner != node);
+            let is_taken = was_others
+                && ownership.owner(slot) == Some(node)
+                && ownership.former_owner(slot).is_none();
+            let is_known =
+                self.arriving.done.get(&slot).is_some_and(|version| *version > before.version());
+            if is_taken && !is_known {
+                self.arriving.slots.entry(slot).or_insert_with(|| Gather::new(false, until));
+            }
+        }
     }
 
     /// Something may be missing: nothing that was gathered is proven to be all.
@@ -172,7 +190,7 @@ impl<S: Socket> Reactor<S> {
         (sender, receiver): (ClientId, ClientId),
         message: &Prepared,
         inquiry: Option<&Arc<Inquiry>>,
-        origin: Option<&Arc<Envelope>>,
+        origin: Option<&Arc<Original>>,
     ) -> Option<usize> {
         self.gather_of(receiver).filter(|gather| gather.is_heard)?;
         let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver)));

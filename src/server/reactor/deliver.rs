@@ -20,12 +20,13 @@ use crate::{
             receipt::{Inquiry, Notice, Receipt},
             roster::Rostered,
         },
+        message::Original,
         reasons::CloseReason,
         stats::counters::add,
         transport::Socket,
     },
     throttle::Throttle,
-    wire::{Envelope, ReceiptStatus},
+    wire::ReceiptStatus,
 };
 
 /// What offering a backlog to its socket counts for in the work of a turn.
@@ -39,7 +40,7 @@ pub(crate) enum Delivery {
         message: Prepared,
         receipt: Option<Arc<Inquiry>>,
         /// As it came, where another node may have to get it.
-        origin: Option<Arc<Envelope>>,
+        origin: Option<Arc<Original>>,
     },
     Channel {
         plan: Plan,
@@ -140,7 +141,7 @@ impl<S: Socket> Reactor<S> {
         receiver: ClientId,
         message: &Prepared,
         inquiry: Option<&Arc<Inquiry>>,
-        origin: Option<&Arc<Envelope>>,
+        origin: Option<&Arc<Original>>,
     ) -> usize {
         if let Some(work) = self.gather_direct((sender, receiver), message, inquiry, origin) {
             return work;

@@ -17,13 +17,13 @@ use crate::{
     id::ClientId,
     server::{
         connection::{Estate, continuity::Keep, outbox::Tally, receipt::Receipt},
-        message::{Onward, Report, SlotNews},
+        message::{Onward, Original, Report, SlotNews},
         ownership::Ownership,
         parcel::{Account, Freight},
         reasons::CloseReason,
         transport::Socket,
     },
-    wire::{Envelope, Position},
+    wire::Position,
 };
 
 /// Between two of them while somebody is to go.
@@ -79,6 +79,7 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn own(&mut self, ownership: Arc<Ownership>) {
         let until = self.at + UNHEARD;
         let node = ownership.node();
+        self.await_taken(&ownership);
         self.departing.slots.retain(|slot, _| ownership.owner(*slot) != Some(node));
         for slot in ownership.leaving() {
             self.departing.slots.entry(slot).or_insert(Stage::Unheard { until });
@@ -99,14 +100,21 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// A slot has another owner from here on in the order of messages.
-    pub(super) fn given(&mut self, slot: usize, to: &str, version: u64, position: Position) {
+    pub(super) fn given(
+        &mut self,
+        slot: usize,
+        to: &str,
+        version: u64,
+        position: Position,
+        from: Option<Arc<str>>,
+    ) {
         self.place.begin(position);
         self.place.settle();
         let Some(ownership) = self.departing.ownership.clone() else { return };
         let node = ownership.node();
         if to == node {
             self.departing.slots.remove(&slot);
-            return self.expect(slot, version);
+            return self.expect(slot, version, position.number, from);
         }
         let owners = [ownership.owner(slot), ownership.former_owner(slot)];
         let stage = self.departing.slots.get(&slot);
@@ -166,7 +174,7 @@ impl<S: Socket> Reactor<S> {
             parts: self.parts.reactors,
             is_whole: to.is_some(),
             epoch: Arc::clone(&self.place.epoch),
-            at: if to.is_some() { self.place.settled().number } else { 0 },
+            at: if to.is_some() { self.place.settled().number } else { u64::MAX },
             accounts,
         })));
     }
@@ -315,12 +323,16 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn hand_on(
         &self,
         receiver: ClientId,
-        origin: Option<&Arc<Envelope>>,
+        origin: Option<&Arc<Original>>,
         receipt: bool,
     ) -> bool {
         let (Some(ownership), Some(origin)) = (&self.departing.ownership, origin) else {
             return false;
         };
+        if origin.is_logged && ownership.is_lost(receiver) {
+            // Whoever has it has read it in the log, up to where it took the slot.
+            return true;
+        }
         let Some(node) = ownership.other(receiver) else { return false };
         let onward =
             Onward { node: node.to_owned(), message: Arc::clone(origin), receiver, receipt };

@@ -384,8 +384,8 @@ impl<S: Socket> Reactor<S> {
                 self.park_former(client, connection, Keep::new(keep), from);
             }
             Command::Own(ownership) => self.own(ownership),
-            Command::Given { slot, to, version, position } => {
-                self.given(slot, &to, version, position);
+            Command::Given { slot, to, version, position, from } => {
+                self.given(slot, &to, version, position, from);
             }
             Command::HandedOver { slot } => self.handed_over(slot),
             Command::Arrive(arrival) => self.arrive(*arrival),

@@ -3,7 +3,7 @@
 //! A node that starts goes on from the session of a former process that has left clients who can resume; one that was
 //! taken for dead goes on from what others had not told yet.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{
     ledger::Ended,
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     broker::{FeedStart, Former, FormerConnection, Session},
     error::Result,
+    placement::Placement,
     server::{identity::ResumeKey, message::Command, node::Heritage, stats::calls::Call},
     token::random_u64,
 };
@@ -39,15 +40,30 @@ impl Presence {
         if self.node.config.slots > 0 {
             self.key()?;
         }
-        let (key, keep) = (self.node.origin.resume_key(), self.node.config.keep);
-        let remember = || self.node.broker.keep_session(session, key, keep);
+        let (key, config) = (self.node.origin.resume_key(), &self.node.config);
+        // Who cannot resume is waited for by another node alone.
+        let grace = if config.slots > 0 { config.grace } else { Duration::ZERO };
+        let remember = || self.node.broker.keep_session(session, key, config.keep, grace);
         self.node.pulse.time(Call::Begin, remember)?;
+        if state.ended == Some(Ended::Reaped) && config.slots > 0 {
+            self.give_way(state)?;
+        }
         state.session = state.begun.take();
         self.node.set_session(state.session.as_ref().map(|session| &*session.id));
         self.node.pulse.renewed.touch();
         state.discard |= state.ended == Some(Ended::Forgotten);
         state.ended = None;
         state.renew_at = Instant::now();
+        Ok(())
+    }
+
+    /// This node was taken for dead: clients of slots that others have taken meanwhile are theirs, or were told offline.
+    fn give_way(&self, state: &mut State) -> Result<()> {
+        let table = self.node.pulse.time(Call::Begin, || self.node.broker.slot_table())?;
+        if let Some(owners) = table.map(Placement::slots) {
+            let name = &*self.node.name;
+            state.ledger.give_up(|client| owners.owner(client).is_ok_and(|owner| owner != name));
+        }
         Ok(())
     }
 
@@ -146,8 +162,6 @@ fn first_number(last: u64, now: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -17,10 +17,11 @@ use crate::{
     id::ClientId,
     placement::Placement,
     server::{
+        ServerConfig,
         connection::{place::Hole, prepared::Prepared, receipt::Inquiry},
         heartbeat,
         inbox::Reactors,
-        message::{Command, Onward, SlotNews},
+        message::{Command, Onward, Original, SlotNews},
         node::Node,
         stats::counters::{Counters, add},
     },
@@ -88,6 +89,30 @@ impl Order {
         self.position = self.position.next(number);
         self.position
     }
+}
+
+/// Who wants to be told what becomes of a message to clients, if anybody does.
+pub(super) fn inquiry(
+    config: &ServerConfig,
+    sender: ClientId,
+    content: &str,
+    receipt: bool,
+    id: Option<&str>,
+    acknowledge: bool,
+    number: Option<u64>,
+) -> Option<Arc<Inquiry>> {
+    let has_receipts = receipt && !sender.is_system();
+    let named = id.filter(|_| config.undelivered);
+    if !has_receipts && named.is_none() {
+        return None;
+    }
+    let limit = if has_receipts { config.limits.receipt_content_bytes } else { 0 };
+    let text = ReceiptText::new(content, id, limit);
+    let inquiry = Inquiry::new(sender, text, acknowledge, number);
+    Some(Arc::new(match named {
+        Some(id) => inquiry.named(id, has_receipts),
+        None => inquiry,
+    }))
 }
 
 /// The reactors have ended.
@@ -269,31 +294,6 @@ impl Feed {
         self.reactors.all().iter().try_for_each(|door| door.push(command()).map_err(|_| Ended))
     }
 
-    /// Who wants to be told what becomes of a message to clients, if anybody does.
-    fn inquiry(
-        &self,
-        sender: ClientId,
-        content: &str,
-        receipt: bool,
-        id: Option<&str>,
-        acknowledge: bool,
-        number: Option<u64>,
-    ) -> Option<Arc<Inquiry>> {
-        let config = &self.node.config;
-        let has_receipts = receipt && !sender.is_system();
-        let named = id.filter(|_| config.undelivered);
-        if !has_receipts && named.is_none() {
-            return None;
-        }
-        let limit = if has_receipts { config.limits.receipt_content_bytes } else { 0 };
-        let text = ReceiptText::new(content, id, limit);
-        let inquiry = Inquiry::new(sender, text, acknowledge, number);
-        Some(Arc::new(match named {
-            Some(id) => inquiry.named(id, has_receipts),
-            None => inquiry,
-        }))
-    }
-
     fn route(
         &self,
         envelope: Envelope,
@@ -315,19 +315,19 @@ impl Feed {
             Envelope::ForceOffline { client } => {
                 self.node.kicks.note(client, Instant::now());
                 if may_go_on {
-                    self.hand_kick_on(client);
+                    self.hand_kick_on(client, number.is_some());
                 }
                 self.to_owner(client, Command::ForceOffline(client))
             }
             // The subscription keeps its probes to itself, and hands on what is inside.
             Envelope::Probe { .. } | Envelope::Volatile(_) => Ok(()),
             Envelope::Forwarded(message) => self.route(*message, position, None, false),
-            Envelope::Slots { version, given } => {
+            Envelope::Slots { version, given, from } => {
                 if let Some((slot, to)) = given {
-                    let to: Arc<str> = to.into();
+                    let (to, from): (Arc<str>, Option<Arc<str>>) = (to.into(), from.map(Arc::from));
                     self.to_all(|| {
-                        let (slot, to) = (slot as usize, Arc::clone(&to));
-                        Command::Given { slot, to, version, position }
+                        let (slot, to, from) = (slot as usize, Arc::clone(&to), from.clone());
+                        Command::Given { slot, to, version, position, from }
                     })?;
                 }
                 if let Some(news) = &self.news {
@@ -347,7 +347,9 @@ impl Feed {
         may_go_on: bool,
     ) -> Result<(), Ended> {
         // Whoever gets it may have to hand it on.
-        let origin = (may_go_on && self.news.is_some()).then(|| Arc::new(message.clone()));
+        let is_logged = number.is_some();
+        let origin = (may_go_on && self.news.is_some())
+            .then(|| Arc::new(Original { message: message.clone(), is_logged }));
         let Envelope::Direct { sender, mut receivers, content, receipt, id, acknowledge, about } =
             message
         else {
@@ -362,7 +364,8 @@ impl Feed {
             false => Prepared::text(&content, position),
         };
         let id = id.as_deref();
-        let receipt = self.inquiry(sender, &content, receipt, id, acknowledge, number);
+        let receipt =
+            inquiry(&self.node.config, sender, &content, receipt, id, acknowledge, number);
         let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
             self.to_owners(receivers, |receivers| {
                 let (message, receipt) = (message.clone(), receipt.clone());
@@ -382,11 +385,14 @@ impl Feed {
     }
 
     /// Where another node may have connections of the client too, it is to close them.
-    fn hand_kick_on(&self, client: ClientId) {
+    fn hand_kick_on(&self, client: ClientId, is_logged: bool) {
         let Some(news) = &self.news else { return };
-        let placement = self.node.placement();
-        let Some(node) = placement.other(client, &self.node.name) else { return };
-        let message = Arc::new(Envelope::ForceOffline { client });
+        let (placement, name) = (self.node.placement(), &*self.node.name);
+        let Some(node) = placement.other(client, name) else { return };
+        if is_logged && placement.has_gone_from(client, name) {
+            return;
+        }
+        let message = Arc::new(Original { message: Envelope::ForceOffline { client }, is_logged });
         let onward = Onward { node: node.to_owned(), message, receiver: client, receipt: false };
         let _ = news.try_send(SlotNews::Onward(onward));
     }

@@ -92,7 +92,12 @@ impl State {
                 self.moves.freights.push_back((now, *freight));
                 self.moves.is_barred = true;
             }
-            Report::Expect { slot, version } => drop(self.moves.expect(slot, version, now)),
+            Report::Expect { slot, version, at, from } => {
+                if from.is_none() {
+                    self.moves.expect(slot, version, now);
+                }
+                self.failover.heard(slot, version, at, from, now);
+            }
             report => self.ledger.take(report),
         }
     }
@@ -109,6 +114,7 @@ impl Presence {
                 self.hand_over(state, now)?;
             }
         }
+        self.fail_over(state, now)?;
         state.moves.expected.retain(|_, expected| now < expected.until);
         if !state.moves.expected.is_empty() && state.moves.look_at.is_none_or(|at| now >= at) {
             state.moves.look_at = Some(now + LOOK);

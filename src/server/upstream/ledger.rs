@@ -105,6 +105,14 @@ impl Ledger {
         }
     }
 
+    /// Of those that would be told anew, others answer for these clients.
+    pub(crate) fn give_up(&mut self, is_theirs: impl Fn(ClientId) -> bool) {
+        let before = self.changes.len();
+        self.changes.retain(|change| !client(change).is_some_and(&is_theirs));
+        self.again = self.again.saturating_sub(before - self.changes.len());
+        self.returned.retain(|client| !is_theirs(*client));
+    }
+
     /// The ticket of a connection that is reported.
     pub(crate) fn ticket(&self, connection: u64) -> Option<&str> {
         self.held.get(&connection).map(|ticket| &**ticket)
@@ -384,6 +392,22 @@ mod tests {
         assert_eq!(ledger.returned(9), [1.into()]);
         ledger.rejoined(1, 1);
         assert!(ledger.is_idle());
+    }
+
+    #[test]
+    fn what_others_have_taken_is_not_told_anew() {
+        let other = PresenceChange::Opened {
+            connection: 2,
+            ticket: Ticket::new(2.into(), None),
+            resumable: false,
+        };
+        let mut ledger = ledger([opened(1), other]);
+        ledger.reported(2);
+        ledger.session_ended(Ended::Reaped);
+        ledger.give_up(|client| client == 2.into());
+        assert_eq!((told(&mut ledger), ledger.again), (vec![reopened(1)], 1));
+        ledger.reported(1);
+        assert_eq!(ledger.returned(9), [1.into()]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use std::{
 
 use super::{
     batch::BATCH,
+    failover::Failover,
     grace::{CatchUp, OutageGrace, Suspects, renewal},
     handover::Moves,
     ledger::{Ended, Ledger},
@@ -84,6 +85,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     /// Clients on their way to and from other nodes.
     pub(super) moves: Moves,
+    /// Clients that dead nodes have left.
+    pub(super) failover: Failover,
     catch_up: CatchUp,
     outage: OutageGrace,
     suspects: Suspects,
@@ -198,7 +201,8 @@ impl Presence {
         self.take_reports(state);
         if state.ledger.is_idle() && state.clearing == Clearing::Done && !state.moves.is_barred() {
             let now = Instant::now();
-            let due = state.moves.due(now).map_or(state.renew_at, |at| at.min(state.renew_at));
+            let due = state.moves.due(now).into_iter().chain(state.failover.due(now));
+            let due = due.fold(state.renew_at, Instant::min);
             let wait = due.saturating_duration_since(now);
             let report = heartbeat::wait(|| self.queue.recv_timeout(wait));
             state.catch_up.idle(Instant::now());
@@ -245,8 +249,12 @@ impl Presence {
         if state.clearing == Clearing::Done {
             state.clearing = Clearing::Connections;
         }
+        if self.node.config.slots == 0 {
+            return Ok(());
+        }
         // Also what nobody has said that it comes.
-        if self.node.config.slots > 0 { self.take_parcels(state) } else { Ok(()) }
+        state.failover.look(now);
+        self.take_parcels(state)
     }
 
     /// Clears away a little of what ended sessions and overdue memberships have left.
@@ -363,6 +371,7 @@ impl State {
             absent: false,
             ledger: Ledger::default(),
             moves: Moves::default(),
+            failover: Failover::default(),
             catch_up: CatchUp::new(now),
             outage: OutageGrace::new(now),
             suspects: Suspects::default(),
@@ -377,6 +386,7 @@ impl State {
     fn session_ended(&mut self, how: Ended, queue: &Receiver<Report>) {
         queue.try_iter().for_each(|report| self.take(report));
         self.ledger.session_ended(how);
+        self.failover = Failover::default();
         self.former.extend(self.session.take());
         self.ended = Some(how);
     }

@@ -48,8 +48,9 @@ pub(crate) struct Slots {
     /// When it first stood in the table, by its present session: one that was taken for dead has to be known anew.
     stands: Option<Instant>,
     session: Option<String>,
-    /// The version that reactors were told of.
+    /// The version that reactors were told of, and what they were told.
     told: u64,
+    ownership: Option<Arc<Ownership>>,
 }
 
 /// What is to be done.
@@ -63,7 +64,15 @@ enum Step<'a> {
 
 impl Slots {
     pub(crate) fn new(node: &Arc<Node>, reactors: Reactors, news: Receiver<SlotNews>) -> Self {
-        Slots { node: Arc::clone(node), reactors, news, stands: None, session: None, told: 0 }
+        Slots {
+            node: Arc::clone(node),
+            reactors,
+            news,
+            stands: None,
+            session: None,
+            told: 0,
+            ownership: None,
+        }
     }
 
     /// Runs until the feed and the reactors have ended.
@@ -190,7 +199,9 @@ impl Slots {
         self.node.pulse.slots(self.stats(table));
         let table = Arc::new(table.clone());
         self.node.set_placement(Placement::slots(Arc::clone(&table)));
-        let ownership = Arc::new(Ownership::new(table, &self.node.name));
+        let before = self.ownership.as_deref();
+        let ownership = Arc::new(Ownership::new(table, &self.node.name, before));
+        self.ownership = Some(Arc::clone(&ownership));
         for reactor in self.reactors.all() {
             let _ = reactor.push(Command::Own(Arc::clone(&ownership)));
         }
@@ -209,7 +220,7 @@ impl Slots {
     /// Hands a message on to the node that has its receiver.
     fn hand_on(&self, onward: Onward) {
         let Onward { node, message, receiver, receipt } = onward;
-        let mut message = message.to(vec![receiver]);
+        let mut message = message.message.to(vec![receiver]);
         if let Envelope::Direct { receipt: wanted, id, .. } = &mut message
             && !receipt
         {

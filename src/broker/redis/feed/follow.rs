@@ -199,7 +199,7 @@ impl RedisFeed {
     }
 }
 
-fn event(told: Told<Logged>) -> FeedEvent {
+pub(super) fn event(told: Told<Logged>) -> FeedEvent {
     match told {
         Told::Log { epoch, from } => FeedEvent::Log { epoch, from },
         Told::Message { number, message: Ok(envelope) } => {

@@ -38,6 +38,7 @@ mod histories;
 mod mark;
 mod needs;
 mod pages;
+mod past;
 mod probe;
 mod rooms;
 mod ways;
@@ -68,7 +69,7 @@ use super::{
 };
 use crate::{
     broker::{
-        contract::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
+        contract::{Echo, FeedEvent, FeedStart, Past, Subscription, Watchlist},
         ordered::IDLE_CHUNK,
     },
     error::{Error, ErrorKind, Result},
@@ -88,6 +89,11 @@ pub(super) fn examine(backend: &Arc<Backend>) -> Result<&'static str> {
     let mut feed = RedisFeed::new(Arc::clone(backend), "?", Arc::default(), FeedStart::Now);
     feed.open()?;
     Ok(feed.changes.way.as_str())
+}
+
+/// What the log holds for a node that is no more; `None` without a log.
+pub(super) fn past(backend: &Arc<Backend>, node: &str) -> Result<Option<Box<dyn Past>>> {
+    Ok(past::RedisPast::open(backend, node)?.map(|past| Box::new(past) as _))
 }
 
 /// Says what a node needs that was refused with `error`, if that can be found out.

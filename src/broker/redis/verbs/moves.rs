@@ -2,12 +2,14 @@
 //!
 //! Called by presence threads of nodes that serve slots.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use super::{presence::read_key, report::check_known, scripts};
 use crate::{
     broker::{
-        contract::{HandOver, Session},
+        contract::{Abandoned, HandOver, Session},
         redis::{backend::Backend, link::reply},
     },
     error::Result,
@@ -61,5 +63,40 @@ impl Backend {
             pipeline.cmd("LTRIM").arg(self.layout.parcels_key(&session.id)).arg(count).arg(-1);
         })?;
         Ok(())
+    }
+
+    pub(crate) fn abandoned(&self) -> Result<Vec<Abandoned>> {
+        let found = self.one(|pipeline| self.presence_script(pipeline, &scripts::ABANDONED))?;
+        let found = reply::texts(found);
+        let of = |four: &[String]| {
+            let [session, node, away, resume] = four else { return None };
+            let mut times = resume.split(' ').skip(1).map(|time| time.parse().unwrap_or(0));
+            let mut next = || Duration::from_secs(times.next().unwrap_or(0));
+            let (session, node) = (session.clone(), node.clone());
+            let away = Duration::from_millis(away.parse().unwrap_or(0));
+            Some(Abandoned { session, node, away, keep: next(), grace: next() })
+        };
+        Ok(found.chunks(4).filter_map(of).collect())
+    }
+
+    pub(crate) fn take_abandoned(
+        &self,
+        session: &Session,
+        abandoned: &str,
+        from: u64,
+        connections: &[u64],
+    ) -> Result<Vec<u64>> {
+        let taken = self.one(|pipeline| {
+            self.presence_script(pipeline, &scripts::TAKE_ABANDONED);
+            pipeline.arg(&session.id).arg(session.reports.acknowledged()).arg(abandoned).arg(from);
+            pipeline.arg(connections);
+        })?;
+        match taken {
+            Value::Array(taken) => {
+                let taken = taken.into_iter().map(reply::text);
+                Ok(taken.filter_map(|number| number.parse().ok()).collect())
+            }
+            refused => check_known(session, &refused).map(|()| Vec::new()),
+        }
     }
 }

@@ -38,7 +38,8 @@ const RESUME_LIFE: Duration = Duration::from_secs(48 * 3600);
 /// Connections looked at in one step of a walk through them.
 const WALK_STEP: usize = 1000;
 
-/// The key in what is remembered of how a session can be resumed: 32 hex digits, a blank, seconds.
+/// The key in what is remembered of how a session can be resumed: 32 hex digits, a blank, seconds, and perhaps a blank and the
+/// seconds for all others.
 pub(super) fn read_key(text: &str) -> Option<[u8; 16]> {
     let (digits, _) = text.split_once(' ')?;
     let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32)?;
@@ -81,11 +82,17 @@ impl Backend {
             pipeline.arg(own.map_or("", |own| &own.id));
         })?;
         let Some(key) = read_key(&reply::text(resume)) else { return Ok(None) };
-        let (resumable, moved) = (self.resumable(&session)?, self.moved(&session)?);
+        let connections = self.connections_of_session(&session.id)?;
+        Ok(Some(Former { session, key, connections }))
+    }
+
+    /// What a session has, in steps.
+    pub(crate) fn connections_of_session(&self, session: &str) -> Result<Vec<FormerConnection>> {
+        let (resumable, moved) = (self.resumable(session)?, self.moved(session)?);
         let (mut connections, mut cursor) = (Vec::new(), 0);
         loop {
             let step = self.one(|pipeline| {
-                pipeline.cmd("HSCAN").arg(self.layout.connections_key(&session.id));
+                pipeline.cmd("HSCAN").arg(self.layout.connections_key(session));
                 pipeline.arg(cursor).arg("COUNT").arg(WALK_STEP);
             })?;
             let mut step = reply::items(step).into_iter();
@@ -104,26 +111,26 @@ impl Backend {
         // A walk may show a field twice.
         connections.sort_by_key(|connection| connection.number);
         connections.dedup_by_key(|connection| connection.number);
-        Ok(Some(Former { session, key, connections }))
+        Ok(connections)
     }
 
-    /// Connections of a session of our own that came from other nodes, and from where on the log of this one has all that is
-    /// for their clients.
-    fn moved(&self, session: &Session) -> Result<HashMap<String, u64>> {
+    /// Connections of a session that came from other nodes, and from where on the log of its own has all that is for their
+    /// clients.
+    fn moved(&self, session: &str) -> Result<HashMap<String, u64>> {
         let moved = self.one(|pipeline| {
-            pipeline.cmd("HGETALL").arg(self.layout.moved_key(&session.id));
+            pipeline.cmd("HGETALL").arg(self.layout.moved_key(session));
         })?;
         let moved = reply::pairs(reply::texts(moved).into_iter());
         Ok(moved.filter_map(|(number, from)| Some((number, from.parse().ok()?))).collect())
     }
 
-    /// Numbers of the connections of a session of our own that can be resumed, in steps.
-    fn resumable(&self, session: &Session) -> Result<HashSet<String>> {
+    /// Numbers of the connections of a session that can be resumed, in steps.
+    fn resumable(&self, session: &str) -> Result<HashSet<String>> {
         let mut all = HashSet::new();
         loop {
             let (from, to) = (all.len(), all.len() + WALK_STEP - 1);
             let step = self.one(|pipeline| {
-                pipeline.cmd("ZRANGE").arg(self.layout.resumable_key(&session.id));
+                pipeline.cmd("ZRANGE").arg(self.layout.resumable_key(session));
                 pipeline.arg(from).arg(to);
             })?;
             all.extend(reply::texts(step));
@@ -138,12 +145,17 @@ impl Backend {
         session: &Session,
         key: &[u8; 16],
         keep: Duration,
+        grace: Duration,
     ) -> Result<()> {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        let keep = keep.as_millis().div_ceil(1000);
+        let [keep, grace] = [keep, grace].map(|time| time.as_millis().div_ceil(1000));
+        let mut said = format!("{key} {keep}");
+        if grace > 0 {
+            said += &format!(" {grace}");
+        }
         self.one(|pipeline| {
             pipeline.cmd("SET").arg(self.layout.resume_key(&session.id));
-            pipeline.arg(format!("{key} {keep}")).arg("EX").arg(RESUME_LIFE.as_secs());
+            pipeline.arg(said).arg("EX").arg(RESUME_LIFE.as_secs());
         })?;
         Ok(())
     }

@@ -12,7 +12,6 @@ use crate::{
     broker::redis::{backend::Backend, link::reply},
     error::{Error, Result},
     slots::{Changed, SlotChange, SlotTable},
-    wire::Envelope,
 };
 
 /// Attempts at a change that others may come before.
@@ -84,11 +83,11 @@ impl Backend {
         &self,
         before: Option<&SlotTable>,
         by: Option<(&str, &str)>,
-        Changed { table, alive, dead, given }: &Changed,
+        changed: &Changed,
     ) -> Result<bool> {
-        let notice = Envelope::Slots { version: table.version, given: given.clone() };
+        let Changed { table, alive, dead, .. } = changed;
         let script = self.telling(&scripts::SLOTS)?;
-        let notice = notice.encode();
+        let notice = changed.notice().encode();
         let (session, node) = by.unwrap_or_default();
         let stood = before.into_iter().flat_map(SlotTable::nodes);
         let mut told: Vec<&str> = stood.chain(table.nodes()).map(|(name, _)| name).collect();

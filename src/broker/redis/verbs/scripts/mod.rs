@@ -79,6 +79,7 @@ macro_rules! membership {
     };
 }
 
+script!(ABANDONED, P = 1, "clock", "abandoned");
 script!(ADOPT, P = 1, "adopt");
 script!(APPEND, P = 1, "trim", "settle", "append");
 script!(BEGIN, "begin");
@@ -98,6 +99,7 @@ script!(LAPSED, "lapsed");
 script!(RENEW, "renew");
 script!(ROSTER, P = 1, "roster");
 script!(ROSTERS, P = 1, "rosters");
+script!(TAKE_ABANDONED, P = 1, "take_abandoned");
 script!(TAKING, P = 1, "clock", "taking");
 script!(UNDELIVERED, P = 1, "trim", "event", "undelivered");
 script!(VOID, P = 1, "clock", "void");

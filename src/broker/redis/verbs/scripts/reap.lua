@@ -2,7 +2,7 @@
 -- is more to close now. A session that was not ended has nothing to close.
 --
 -- Connections that can be resumed are held, each for its own time from the first look on: their node may come back and
--- take them over.
+-- take them over. Where other nodes may, all others are held too, for a time that `Resume` says.
 local session, connections, resumable = ARGV[3], P .. 'Connections' .. ARGV[3], P .. 'Resumable' .. ARGV[3]
 local ended = redis.call('GET', P .. 'Ended' .. session)
 keep_events(tonumber(ARGV[5]), session)
@@ -11,15 +11,19 @@ if not ended then return {0, 0} end
 local how = (ended == 'back' or ended == 'quiet') and 'late' or ended
 local topic = ended ~= 'quiet' and ARGV[2]
 local limit, held, more, count = tonumber(ARGV[4]), 0, 0, 0
-if how ~= 'late' and has_resumable(session) then
+local grace = how ~= 'late'
+  and tonumber(string.match(redis.call('GET', P .. 'Resume' .. session) or '', '^%x+ %d+ (%d+)$') or '') or 0
+local waits = false
+if how ~= 'late' and (grace > 0 or has_resumable(session)) then
   local since = redis.call('GET', P .. 'Away' .. session)
   if not since then
     since = string.format('%.0f', clock())
     redis.call('SET', P .. 'Away' .. session, since, 'EX', 172800)
   end
   local away = string.format('%.3f', (clock() - tonumber(since)) / 1000)
+  waits = tonumber(away) < grace
   held = redis.call('ZCOUNT', resumable, '(' .. away, '+inf')
-  local due = held > 0 and redis.call('ZRANGEBYSCORE', resumable, '-inf', away, 'LIMIT', 0, limit) or {}
+  local due = (held > 0 or waits) and redis.call('ZRANGEBYSCORE', resumable, '-inf', away, 'LIMIT', 0, limit) or {}
   if #due == limit then more = 1 end
   for _, connection in ipairs(due) do
     if budget < 500 then break end
@@ -33,6 +37,7 @@ if held > 0 then
   -- The others are to be found among those that can be resumed, if there are any.
   looked = redis.call('HLEN', connections) ~= redis.call('ZCARD', resumable) and limit * 5 or 0
 end
+if waits then looked = 0 end
 if looked > 0 then
   for _, connection in ipairs(redis.call('HRANDFIELD', connections, looked)) do
     -- Half of it is left for the next client: only one in more channels than that has to leave later.
@@ -44,7 +49,7 @@ if looked > 0 then
 end
 local left = redis.call('HLEN', connections)
 if left > 0 then
-  if held == 0 or left ~= redis.call('ZCARD', resumable) then more = 1 end
+  if not waits and (held == 0 or left ~= redis.call('ZCARD', resumable)) then more = 1 end
   return {count, more}
 end
 redis.call('HDEL', P .. 'Sessions', session)

@@ -21,7 +21,7 @@ local more_resumable = false
 -- For how many seconds the session holds a connection whose ticket says nothing of it, asked once a run.
 local usual
 local function usual_keep()
-  if not usual then usual = string.match(redis.call('GET', P .. 'Resume' .. session) or '', ' (%d+)$') or '0' end
+  if not usual then usual = string.match(redis.call('GET', P .. 'Resume' .. session) or '', '^%x+ (%d+)') or '0' end
   return usual
 end
 keep_events(tonumber(ARGV[7]), session)

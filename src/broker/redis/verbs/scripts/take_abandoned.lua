@@ -1,0 +1,36 @@
+-- ARGV: prefix, session, number of the last report that was acknowledged, a session that was abandoned, number in the log
+-- behind which that of this node has all that is for its clients, connections. Moves those of them that the other session has
+-- to this one, as they are. Returns those that are with this one, or below 1 as `renew`.
+--
+-- One that is here already was moved by a call whose answer was lost, if it is marked as moved; else it is another.
+local session, abandoned, taken = ARGV[2], ARGV[4], {}
+if redis.call('EXISTS', P .. 'Ended' .. session) == 1 then return -1 end
+local value = redis.call('HGET', P .. 'Sessions', session)
+if not value or tonumber(string.match(value, '^%d+')) < tonumber(ARGV[3]) then return -2 end
+local how = redis.call('GET', P .. 'Ended' .. abandoned)
+local can = how == 'lapsed' or how == 'loud'
+local from_key, to_key = P .. 'Connections' .. abandoned, P .. 'Connections' .. session
+local moved_keep = false
+for i = 6, #ARGV do
+  local number = ARGV[i]
+  local record = can and redis.call('HGET', from_key, number)
+  local is_here = redis.call('HEXISTS', to_key, number) == 1
+  if record and not is_here then
+    redis.call('HDEL', from_key, number)
+    redis.call('HSET', to_key, number, record)
+    local keep = redis.call('ZSCORE', P .. 'Resumable' .. abandoned, number)
+    if keep then
+      redis.call('ZREM', P .. 'Resumable' .. abandoned, number)
+      redis.call('ZADD', P .. 'Resumable' .. session, keep, number)
+      moved_keep = true
+    end
+    redis.call('HDEL', P .. 'Moved' .. abandoned, number)
+    redis.call('HSET', P .. 'Moved' .. session, number, ARGV[5])
+    taken[#taken + 1] = number
+  elseif not record and is_here and redis.call('HEXISTS', P .. 'Moved' .. session, number) == 1 then
+    taken[#taken + 1] = number
+  end
+end
+if moved_keep then redis.call('EXPIRE', P .. 'Resumable' .. session, 172800) end
+if #taken > 0 then redis.call('EXPIRE', P .. 'Moved' .. session, 172800) end
+return taken
