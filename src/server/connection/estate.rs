@@ -14,6 +14,7 @@ use super::{
     outbox::{Chunk, Tally, Written},
     prepared::{Dialect, Prepared},
     receipt::Receipt,
+    runs::Runs,
     ticks::Ticks,
 };
 use crate::{
@@ -220,6 +221,16 @@ impl<S: Socket> Connection<S> {
 pub(super) struct Keeper<'a> {
     pub(super) continuity: &'a mut Continuity,
     pub(super) tally: &'a mut Tally,
+    pub(super) runs: &'a mut Runs,
+}
+
+impl Keeper<'_> {
+    /// Keeps what was written in a row.
+    pub(super) fn settle(&mut self) {
+        if self.continuity.is_resumable() {
+            self.runs.settle(&mut self.continuity.passing().kept);
+        }
+    }
 }
 
 impl Written for Keeper<'_> {
@@ -228,7 +239,13 @@ impl Written for Keeper<'_> {
             return self.tally.written(frame, receipt);
         }
         let waits = receipt.take_if(|receipt| receipt.awaits_acknowledgement());
-        self.continuity.passing().kept.push_written(frame, waits);
+        match waits {
+            None => self.runs.add(frame),
+            waits => {
+                self.settle();
+                self.continuity.passing().kept.push_written(frame, waits);
+            }
+        }
         self.tally.messages += 1;
         self.tally.receipts.extend(receipt);
     }

@@ -72,6 +72,16 @@ impl Frame {
         self.0.kind != Kind::Control
     }
 
+    /// Whether it is the same as another, not only equal.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Where it is in memory.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     pub(super) fn kind(&self) -> Kind {
         self.0.kind
     }

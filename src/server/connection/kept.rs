@@ -9,6 +9,7 @@ use super::{
     frame::Frame,
     outbox::{Chunk, FRAME_COST, Tally},
     receipt::Receipt,
+    runs::Run,
 };
 use crate::wire::Position;
 
@@ -24,28 +25,88 @@ pub(crate) struct Kept {
     unwritten: usize,
 }
 
-/// Nothing but the frames, and beside them what they weigh: a second of a busy channel for every client is far more than a
-/// processor's cache holds, and is written and read back through it.
+/// Nothing but the frames, and beside them how many there are and what they weigh.
 #[derive(Debug, Default)]
 struct Frames {
-    queue: VecDeque<Frame>,
+    queue: VecDeque<Entry>,
+    /// How many of the first entry have gone.
+    begun: u32,
+    count: u32,
     bytes: usize,
 }
 
+#[derive(Debug)]
+enum Entry {
+    One(Frame),
+    Run(Rc<Run>),
+}
+
 impl Frames {
+    fn len(&self) -> usize {
+        self.count as usize
+    }
+
     fn push_back(&mut self, frame: Frame) {
         self.bytes += frame.bytes().len();
-        self.queue.push_back(frame);
+        self.count += 1;
+        self.queue.push_back(Entry::One(frame));
+    }
+
+    fn push_run(&mut self, run: Rc<Run>) {
+        self.bytes += run.bytes();
+        self.count += run.frames().len() as u32;
+        self.queue.push_back(Entry::Run(run));
+    }
+
+    fn front(&self) -> Option<&Frame> {
+        match self.queue.front()? {
+            Entry::One(frame) => Some(frame),
+            Entry::Run(run) => run.frames().get(self.begun as usize),
+        }
+    }
+
+    fn back(&self) -> Option<Position> {
+        match self.queue.back()? {
+            Entry::One(frame) => Some(frame.position()),
+            Entry::Run(run) => Some(run.last()),
+        }
     }
 
     fn pop_front(&mut self) -> Option<Frame> {
-        let frame = self.queue.pop_front()?;
+        let frame = match self.queue.front()? {
+            Entry::Run(run) if self.begun as usize + 1 < run.frames().len() => {
+                let frame = run.frames().get(self.begun as usize)?.clone();
+                self.begun += 1;
+                frame
+            }
+            _ => match self.queue.pop_front()? {
+                Entry::One(frame) => frame,
+                Entry::Run(run) => {
+                    let last = run.frames().get(self.begun as usize)?.clone();
+                    self.begun = 0;
+                    last
+                }
+            },
+        };
+        self.count -= 1;
         self.bytes -= frame.bytes().len();
         Some(frame)
     }
 
+    /// Takes a run off the front of which nothing has gone and nothing is behind `position`.
+    fn pop_run(&mut self, position: Position) -> Option<Rc<Run>> {
+        match self.queue.front()? {
+            Entry::Run(run) if self.begun == 0 && run.last() <= position => {}
+            _ => return None,
+        }
+        let Entry::Run(run) = self.queue.pop_front()? else { return None };
+        self.count -= run.frames().len() as u32;
+        self.bytes -= run.bytes();
+        Some(run)
+    }
+
     fn weight(&self) -> usize {
-        self.bytes + self.queue.len() * FRAME_COST
+        self.bytes + self.len() * FRAME_COST
     }
 }
 
@@ -61,13 +122,19 @@ impl Kept {
 
     /// Messages that were written and may have to be again.
     pub(crate) fn written(&self) -> usize {
-        self.frames.queue.len() - self.unwritten
+        self.frames.len() - self.unwritten
     }
 
     /// A message was written. `receipt` waits for its acknowledgement.
     pub(crate) fn push_written(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
         debug_assert_eq!(self.unwritten, 0, "a message overtakes another");
         self.push(Chunk { frame, receipt });
+    }
+
+    /// Messages were written for which nobody waits.
+    pub(super) fn push_run(&mut self, run: Rc<Run>) {
+        debug_assert_eq!(self.unwritten, 0, "a message overtakes another");
+        self.frames.push_run(run);
     }
 
     /// A message that is still to be written.
@@ -78,7 +145,7 @@ impl Kept {
 
     fn push(&mut self, Chunk { frame, receipt }: Chunk) {
         if let Some(receipt) = receipt {
-            self.receipts.push_back((self.gone + self.frames.queue.len() as u64, receipt));
+            self.receipts.push_back((self.gone + self.frames.len() as u64, receipt));
         }
         self.frames.push_back(frame);
     }
@@ -98,7 +165,15 @@ impl Kept {
     /// was.
     pub(crate) fn handled(&mut self, position: Position, tally: &mut Tally) -> Option<Position> {
         let mut last = None;
-        while self.frames.queue.front().is_some_and(|frame| frame.position() <= position) {
+        loop {
+            // Nobody waits for one of a run, and all of it was written.
+            while let Some(run) = self.frames.pop_run(position) {
+                self.gone += run.frames().len() as u64;
+                last = Some(run.last());
+            }
+            if self.frames.front().is_none_or(|frame| frame.position() > position) {
+                break;
+            }
             let Some((Chunk { frame, receipt }, was_written)) = self.pop() else { break };
             last = Some(frame.position());
             // What it says it has was delivered, by whomever.
@@ -112,7 +187,7 @@ impl Kept {
     /// `dropped`. Where the last of these was.
     pub(crate) fn shed(&mut self, limit: usize, dropped: &mut Tally) -> Option<Position> {
         let mut last = None;
-        while self.frames.queue.len() > 1 && self.frames.weight() > limit {
+        while self.frames.len() > 1 && self.frames.weight() > limit {
             last = self.drop_first(dropped).or(last);
         }
         last
@@ -141,7 +216,16 @@ impl Kept {
 
     /// Where the last message is, if there is one.
     pub(crate) fn last(&self) -> Option<Position> {
-        self.frames.queue.back().map(Frame::position)
+        self.frames.back()
+    }
+
+    /// Reads the place where the last message is.
+    pub(super) fn touch(&self) -> usize {
+        match self.frames.queue.back() {
+            Some(Entry::One(frame)) => frame.address(),
+            Some(Entry::Run(run)) => Rc::as_ptr(run).addr(),
+            None => 0,
+        }
     }
 
     /// All of it, for a socket that is to write it.
@@ -154,9 +238,11 @@ impl Kept {
 mod tests {
     use std::sync::Arc;
 
+    use testkit::seeded::Seeded;
+
     use super::*;
     use crate::{
-        server::connection::{frame::Kind, outbox::Chunk, receipt::Inquiry},
+        server::connection::{frame::Kind, outbox::Chunk, receipt::Inquiry, runs::Runs},
         wire::ReceiptText,
     };
 
@@ -207,6 +293,77 @@ mod tests {
         assert!(matches!(&dropped.receipts[..], [sixth] if Rc::ptr_eq(sixth, &receipts[1])));
         let with: Vec<_> = kept.into_chunks().map(|chunk| chunk.receipt.is_some()).collect();
         assert_eq!(with, [false, false, true]);
+    }
+
+    /// Against a plain list, whatever part of the messages clients have in common.
+    #[test]
+    fn runs_are_kept_as_their_messages_would_be() {
+        let mut random = Seeded::new(7);
+        for _ in 0..200 {
+            let (mut runs, mut kept) = ([(); 3].map(|()| Kept::default()), Vec::<u64>::new());
+            let (mut common, mut number) = (Runs::default(), 0);
+            for _ in 0..40 {
+                match random.below(4) {
+                    0 | 1 => {
+                        let some: Vec<_> = (0..random.below(5))
+                            .map(|_| {
+                                number += 1;
+                                frame(number)
+                            })
+                            .collect();
+                        kept.extend(some.iter().map(|frame| frame.position().number));
+                        for client in &mut runs {
+                            some.iter().for_each(|frame| common.add(frame.clone()));
+                            common.settle(client);
+                        }
+                    }
+                    2 => {
+                        let upto = number.saturating_sub(random.below(12) as u64);
+                        let floor = kept.iter().copied().rfind(|number| *number <= upto);
+                        kept.retain(|number| *number > upto);
+                        for client in &mut runs {
+                            let mut tally = Tally::default();
+                            assert_eq!(client.handled(at(upto), &mut tally), floor.map(at));
+                            assert_eq!(tally.messages, 0);
+                        }
+                    }
+                    _ => {
+                        let most = 1 + random.below(12);
+                        let gone = kept.len().saturating_sub(most);
+                        let floor = kept.drain(..gone).next_back();
+                        for client in &mut runs {
+                            let mut dropped = Tally::default();
+                            let limit = most * (frame(1).bytes().len() + FRAME_COST);
+                            assert_eq!(client.shed(limit, &mut dropped), floor.map(at));
+                        }
+                    }
+                }
+                for client in &runs {
+                    assert_eq!(client.written(), kept.len());
+                    assert_eq!(client.last(), kept.last().copied().map(at));
+                }
+            }
+            for client in runs {
+                let left: Vec<_> =
+                    client.into_chunks().map(|chunk| chunk.frame.position().number).collect();
+                assert_eq!(left, kept);
+            }
+        }
+    }
+
+    #[test]
+    fn what_clients_have_in_common_is_kept_once() {
+        let frames: Vec<_> = (1..=8).map(frame).collect();
+        let (mut common, mut clients) = (Runs::default(), Vec::new());
+        for _ in 0..100 {
+            let mut kept = Kept::default();
+            frames.iter().for_each(|frame| common.add(frame.clone()));
+            common.settle(&mut kept);
+            clients.push(kept);
+        }
+        // The first cannot know, the second makes it.
+        let entries: Vec<_> = clients.iter().map(|kept| kept.frames.queue.len()).collect();
+        assert_eq!((entries[0], &entries[1..]), (8, &[1; 99][..]));
     }
 
     #[test]

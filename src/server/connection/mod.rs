@@ -22,6 +22,7 @@ pub(super) mod place;
 pub(super) mod prepared;
 pub(super) mod receipt;
 pub(super) mod roster;
+pub(super) mod runs;
 mod silence;
 pub(super) mod ticks;
 mod utf8;
@@ -54,6 +55,7 @@ use place::Place;
 use prepared::{Dialect, Prepared};
 use receipt::Receipt;
 use roster::Told;
+use runs::Runs;
 use silence::{Look, Silence};
 use ticks::Ticks;
 
@@ -105,6 +107,8 @@ pub(crate) struct Context<'a> {
     pub(crate) place: &'a mut Place,
     /// What was written and acknowledged.
     pub(crate) tally: &'a mut Tally,
+    /// What clients were written in common.
+    pub(crate) runs: &'a mut Runs,
 }
 
 /// What became of a message that was to be queued.
@@ -308,6 +312,11 @@ impl<S: Socket> Connection<S> {
         self.flush(cx);
     }
 
+    /// Reads what a flush is going to need, and says something of it, lest the reading be left out.
+    pub(crate) fn touch(&self) -> usize {
+        self.continuity.as_ref().map_or(0, |continuity| continuity.touch())
+    }
+
     /// Writes what the socket takes; nothing while it is known to take nothing. What was written is added to the tally.
     pub(crate) fn flush(&mut self, cx: &mut Context) {
         if self.pace.refuses() || self.gone().is_some() {
@@ -321,8 +330,9 @@ impl<S: Socket> Connection<S> {
                 if let Some(payload) = continuity.due_ping() {
                     self.outbox.push_control(Frame::ping(&payload));
                 }
-                let mut keeper = Keeper { continuity, tally: cx.tally };
+                let mut keeper = Keeper { continuity, tally: cx.tally, runs: cx.runs };
                 let result = self.outbox.flush(&mut self.stream, &mut keeper);
+                keeper.settle();
                 continuity.bound(limits.outbox_bytes, cx.tally);
                 result
             }

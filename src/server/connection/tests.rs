@@ -65,7 +65,7 @@ pub(super) const LIMITS: ConnectionLimits = ConnectionLimits {
 /// Does something with the connection at a moment.
 fn at<T>(now: Ticks, work: impl FnOnce(&mut Context) -> T) -> T {
     let (place, tally) = (&mut Place::new("k".into()), &mut Tally::default());
-    work(&mut Context { now, limits: &LIMITS, place, tally })
+    work(&mut Context { now, limits: &LIMITS, place, tally, runs: &mut Runs::default() })
 }
 
 #[test]

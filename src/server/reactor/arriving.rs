@@ -386,8 +386,9 @@ impl<S: Socket> Reactor<S> {
             if estate.has(message) {
                 continue;
             }
-            let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
-            let mut cx = Context { now: self.now, limits, place, tally };
+            let (limits, place, tally, runs) =
+                (&self.limits, &mut self.place, &mut self.written, &mut self.runs);
+            let mut cx = Context { now: self.now, limits, place, tally, runs };
             self.offered += 1;
             let dropped = estate.add(message, receipt, &mut cx);
             self.settle_dropped(CloseReason::Expired, dropped);

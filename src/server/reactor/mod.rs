@@ -40,6 +40,7 @@ use crate::{
             outbox::Tally,
             place::Place,
             receipt::Notices,
+            runs::Runs,
             ticks::{self, Ticks},
         },
         heartbeat,
@@ -120,6 +121,8 @@ pub(super) struct Reactor<S = Transport> {
     ending: Vec<Key>,
     /// Messages that were written since the last count.
     pub(super) written: Tally,
+    /// What clients were written in common.
+    pub(super) runs: Runs,
     pub(super) scratch: Box<[u8]>,
     /// The message that is handed on over several turns.
     pub(super) delivery: Option<Delivery>,
@@ -209,6 +212,7 @@ impl<S: Socket> Reactor<S> {
             unread: Vec::new(),
             ending: Vec::new(),
             written: Tally::default(),
+            runs: Runs::default(),
             scratch: vec![0; SCRATCH].into(),
             delivery: None,
             work_per_turn: WORK_PER_TURN,
@@ -421,8 +425,9 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn read(&mut self, key: Key, to_end: bool) {
-        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
-        let mut cx = Context { now: self.now, limits, place, tally };
+        let (limits, place, tally, runs) =
+            (&self.limits, &mut self.place, &mut self.written, &mut self.runs);
+        let mut cx = Context { now: self.now, limits, place, tally, runs };
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
         let before = connection.unsent();
         if connection.read(&mut self.scratch, to_end, &mut cx) == ReadOutcome::More {
@@ -447,8 +452,9 @@ impl<S: Socket> Reactor<S> {
 
     /// The connections, and what they work with.
     fn split(&mut self) -> (&mut Slab<Connection<S>>, Context<'_>) {
-        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
-        (&mut self.connections, Context { now: self.now, limits, place, tally })
+        let (limits, place, tally, runs) =
+            (&self.limits, &mut self.place, &mut self.written, &mut self.runs);
+        (&mut self.connections, Context { now: self.now, limits, place, tally, runs })
     }
 
     /// Lists a connection that is no longer open for the reaper, who takes it out of the hub at the end of the turn, unless

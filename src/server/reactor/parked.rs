@@ -194,8 +194,9 @@ impl<S: Socket> Reactor<S> {
 
     /// A message for a client that is away.
     pub(super) fn put_by(&mut self, key: Key, message: &Prepared, receipt: Option<Rc<Receipt>>) {
-        let (limits, place, tally) = (&self.limits, &mut self.place, &mut self.written);
-        let mut cx = Context { now: self.now, limits, place, tally };
+        let (limits, place, tally, runs) =
+            (&self.limits, &mut self.place, &mut self.written, &mut self.runs);
+        let mut cx = Context { now: self.now, limits, place, tally, runs };
         let Some(parked) = self.parking.get_mut(key) else { return };
         if parked.estate.is_place || parked.estate.has(message) {
             // It had it on the socket that it has lost since, or is not given what it misses.
