@@ -178,7 +178,7 @@ const SERVER_LAYERS: [&[&str]; 12] = [
     &["transport"],
     &["config"],
     &["connection"],
-    &["parcel"],
+    &["absence", "parcel"],
     &["message"],
     &["inbox"],
     &["stats"],

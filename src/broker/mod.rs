@@ -16,11 +16,11 @@ pub use crate::{slots::SlotChange, wire::Envelope};
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{
-    Abandoned, Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch, EventConsumer,
-    EventGroup, EventReader, EventStart, EventSubscription, Events, FeedEvent, FeedStart, Former,
-    FormerConnection, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page, Past, PresenceChange,
-    PresenceEvent, ROSTER_NAMES, Requests, Roster, RosterMark, RosterNews, Rosters, Session, Slots,
-    Subscription, TakenTicket, Telling, Undelivered, Watchlist, WebhookState, WebhookTurn,
-    Webhooks,
+    Abandoned, BROUGHT_BACK, Broker, Bus, DEAD_LETTERS, DeadLetter, Directory, Echo, EventBatch,
+    EventConsumer, EventGroup, EventReader, EventStart, EventSubscription, Events, FeedEvent,
+    FeedStart, Former, FormerConnection, GRACE, HandOver, JoinLimits, Moves, NodeBroker, Page,
+    Past, PresenceChange, PresenceEvent, ROSTER_NAMES, Requests, Roster, RosterMark, RosterNews,
+    Rosters, Session, Slots, Subscription, TakenTicket, Telling, Undelivered, Watchlist,
+    WebhookState, WebhookTurn, Webhooks,
 };
 pub use memory::MemoryBroker;

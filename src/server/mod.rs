@@ -7,6 +7,7 @@
 //! `testing` tries; the rest is small. A part waits (`upstream`), loops (`acceptor`, `reactor`) or only computes:
 //! `tests/dependencies.rs` holds them to that.
 
+mod absence;
 mod acceptor;
 mod bind;
 mod config;

@@ -5,13 +5,11 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU64},
 };
 
 use super::{
+    absence::Absence,
     config::ServerConfig,
     identity::{self, ResumeKey},
     kicks::Kicks,
@@ -101,8 +99,8 @@ pub(crate) struct Node {
     pub(crate) kicks: Kicks,
     /// Connections that reactors hold or are about to; in memory of its own, because loops write it.
     pub(crate) live: Arc<AtomicU64>,
-    /// Its clients were taken out of their channels for a while, and are in them again: set by presence, told by the feed.
-    pub(crate) were_absent: AtomicBool,
+    /// Its clients were taken out of their channels for a while: noted by presence, told by the feed.
+    pub(crate) absence: Absence,
     /// What it goes on with of a former process.
     pub(crate) origin: Arc<Origin>,
     /// Names the order of messages as long as no log does.
@@ -133,7 +131,7 @@ impl Node {
             watchlist: Arc::default(),
             kicks: Kicks::default(),
             live: Arc::default(),
-            were_absent: AtomicBool::default(),
+            absence: Absence::default(),
             origin: Arc::new(Origin::new()?),
             epoch: identity::epoch(random_u64()?).into(),
             stopping: Stopping::default(),

@@ -25,8 +25,8 @@ pub use self::{
     feed::{Echo, FeedEvent, FeedStart, Subscription, Watchlist},
     moves::{Abandoned, HandOver, Moves, Past},
     node::{
-        Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session, TakenTicket, Telling,
-        Undelivered,
+        BROUGHT_BACK, Former, FormerConnection, GRACE, NodeBroker, PresenceChange, Session,
+        TakenTicket, Telling, Undelivered,
     },
     requests::Requests,
     rosters::{ROSTER_NAMES, Roster, RosterMark, RosterNews, Rosters},

@@ -208,6 +208,9 @@ pub struct FormerConnection {
 /// reported yet, and when the close is told late or by others, because its node was away.
 pub const GRACE: Duration = Duration::from_secs(10);
 
+/// How long the memberships that ended because a node was taken for dead can be brought back by it.
+pub const BROUGHT_BACK: Duration = Duration::from_secs(3600);
+
 /// A node's claim on its connections, see [`NodeBroker::begin_session`]. To be used with the broker that began
 /// it, one call at a time.
 #[derive(Debug)]

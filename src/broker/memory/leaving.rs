@@ -10,10 +10,10 @@ use std::{
 
 use ahash::{AHashMap, AHashSet};
 
-use crate::{broker::contract::GRACE, id::ClientId};
-
-/// How long a node that was taken for dead may bring memberships back.
-const LEFT_LIFE: Duration = Duration::from_secs(3600);
+use crate::{
+    broker::contract::{BROUGHT_BACK, GRACE},
+    id::ClientId,
+};
 
 /// What has expired is looked for only when at least so many clients are stored.
 const PURGE_AT_LEAST: usize = 1024;
@@ -178,7 +178,7 @@ impl Leaving {
         let now = self.clock.now(at);
         let (channels, until) = self.left.entry(client).or_default();
         channels.push(channel);
-        *until = now + LEFT_LIFE;
+        *until = now + BROUGHT_BACK;
     }
 
     /// What was set aside, which is forgotten by that.

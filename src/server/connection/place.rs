@@ -8,7 +8,7 @@ use super::frame::Frame;
 use crate::{server::reasons::NotResumed, wire::Position};
 
 /// What may be missing, of which nobody can prove that it is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hole {
     /// Messages.
     Messages,

@@ -179,7 +179,7 @@ impl Moment {
         self.at.store(millis + 1, Ordering::Relaxed);
     }
 
-    fn age(&self) -> Option<Duration> {
+    pub(crate) fn age(&self) -> Option<Duration> {
         let millis = self.at.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.since.elapsed().saturating_sub(Duration::from_millis(millis)))
     }

@@ -10,10 +10,13 @@ use super::{
     presence::{Presence, REAP_STEP, State},
 };
 use crate::{
-    broker::{FeedStart, Former, FormerConnection, Session},
+    broker::{BROUGHT_BACK, FeedStart, Former, FormerConnection, Session},
     error::Result,
     placement::Placement,
-    server::{identity::ResumeKey, message::Command, node::Heritage, stats::calls::Call},
+    server::{
+        connection::place::Hole, identity::ResumeKey, message::Command, node::Heritage,
+        stats::calls::Call,
+    },
     token::random_u64,
 };
 
@@ -29,7 +32,9 @@ impl Presence {
                 Some(session) => session,
                 None => {
                     let session = self.begin_anew(state)?;
-                    state.absent |= state.ended == Some(Ended::Reaped);
+                    if state.ended == Some(Ended::Reaped) {
+                        state.absent = state.absent.max(Some(self.missed_by_absence()));
+                    }
                     session
                 }
             },
@@ -65,6 +70,15 @@ impl Presence {
             state.ledger.give_up(|client| owners.owner(client).is_ok_and(|owner| owner != name));
         }
         Ok(())
+    }
+
+    /// What clients may have missed while they were taken for gone.
+    fn missed_by_absence(&self) -> Hole {
+        // Those who did it began an hour's time, which was later than the last renewal.
+        match self.node.pulse.renewed.age() {
+            Some(age) if age >= BROUGHT_BACK => Hole::Channels,
+            _ => Hole::Messages,
+        }
     }
 
     /// What clients prove with which connection is theirs, to any node that they may move to.

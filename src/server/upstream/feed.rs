@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::Ordering, mpsc::SyncSender},
+    sync::{Arc, mpsc::SyncSender},
     thread,
     time::{Duration, Instant},
 };
@@ -187,12 +187,11 @@ impl Feed {
 
     /// Hears one event, or waits for one; the time is that at which the broker has answered.
     fn turn(&mut self, backoff: &mut Backoff, clock: impl FnOnce() -> Instant) -> Turn {
-        if self.node.were_absent.load(Ordering::Acquire) {
-            self.node.were_absent.store(false, Ordering::Release);
-            // What was sent to their channels meanwhile was for them, and did not come.
-            if self.tell_of_hole(Hole::Messages).is_err() {
-                return Turn::Ended;
-            }
+        // What was sent to their channels while they were not in them was for them, and did not come.
+        if let Some(hole) = self.node.absence.take()
+            && self.tell_of_hole(hole).is_err()
+        {
+            return Turn::Ended;
         }
         let Some(subscription) = &mut self.subscription else { return Turn::Again };
         match heartbeat::call(|| subscription.next(STOP_CHECK)) {

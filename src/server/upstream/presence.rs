@@ -18,7 +18,6 @@
 use std::{
     sync::{
         Arc,
-        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
     time::{Duration, Instant},
@@ -37,6 +36,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
     server::{
+        connection::place::Hole,
         heartbeat,
         inbox::Reactors,
         message::{Command, Report},
@@ -81,7 +81,7 @@ pub(super) struct State {
     /// Whether the former ones must be discarded once everything is restored.
     pub(super) discard: bool,
     /// Whether all clients were told offline, and so were out of their channels until they are back.
-    pub(super) absent: bool,
+    pub(super) absent: Option<Hole>,
     pub(super) ledger: Ledger,
     /// Clients on their way to and from other nodes.
     pub(super) moves: Moves,
@@ -323,9 +323,11 @@ impl Presence {
             let done = self.node.pulse.time(Call::Join, || self.node.broker.rejoin(returned))?;
             state.ledger.rejoined(done, asked);
         }
-        if state.absent && state.ledger.all_have_returned() {
-            state.absent = false;
-            self.node.were_absent.store(true, Ordering::Release);
+        if let Some(hole) = state.absent
+            && state.ledger.all_have_returned()
+        {
+            state.absent = None;
+            self.node.absence.is_over(hole);
         }
         Ok(())
     }
@@ -368,7 +370,7 @@ impl State {
             ended: None,
             former: Vec::new(),
             discard: false,
-            absent: false,
+            absent: None,
             ledger: Ledger::default(),
             moves: Moves::default(),
             failover: Failover::default(),
