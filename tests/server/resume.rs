@@ -349,10 +349,10 @@ behaviour_in_the_clear!(a_node_that_comes_back_takes_its_clients_over, |backend|
     let _tablet = Phone::new(&world, 2);
     let legacy = world.connect(3);
     world.im.join([1, 2, 3], ["room"]).unwrap();
-    world.restart(|config| config.keep = Duration::from_secs(3));
+    world.restart(|config| config.keep = Duration::from_secs(5));
     drop(legacy);
     assert_eq!(world.im.are_online([1, 2, 3]).unwrap(), [true, true, false]);
-    assert_eq!(world.node_of(1).vitals().stats().parked, 2);
+    eventually("both are waited for", || world.node_of(1).vitals().stats().parked == 2);
     let mut phone = phone.back(&world);
     assert_eq!(phone.hello["channels"], true, "{}", phone.hello);
     world.im.send(Message::to_channel("room"), &"after").unwrap();
