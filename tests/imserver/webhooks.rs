@@ -155,14 +155,13 @@ impl Cluster {
             &self.url,
             "--webhook-secret",
             SECRET,
-            "--webhook-retry",
-            "0.02",
             "--webhook-timeout",
             "0.5",
         ];
-        let allow = ["--webhook-allow", "http,127.0.0.1"];
-        let allow = if more.contains(&allow[0]) { &[] } else { &allow[..] };
-        let node = Imserver::start(&[&args[..], allow, more].concat());
+        let usual = [["--webhook-allow", "http,127.0.0.1"], ["--webhook-retry", "0.02"]];
+        let usual = usual.into_iter().filter(|[name, _]| !more.contains(name));
+        let usual: Vec<_> = usual.flatten().collect();
+        let node = Imserver::start(&[&args[..], &usual, more].concat());
         node.wait_ready();
         eventually("somebody delivers what happens from now on", || {
             let groups = self.im.event_groups().unwrap();
@@ -268,13 +267,14 @@ fn a_target_that_answers_410_is_left_alone_until_an_operator_says_otherwise() {
 fn what_is_not_taken_in_time_is_put_aside_and_can_be_replayed() {
     let target = Target::start();
     let cluster = Cluster::start(&target);
-    let node = cluster.node("a", &["--webhook-give-up", "0"]);
+    let node = cluster.node("a", &["--webhook-give-up", "1"]);
     target.answers("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
     let _client = cluster.connect(42, &node);
     let first = target.next();
     eventually("it is put aside", || cluster.command("dead").contains(&first.id));
     assert!(
-        cluster.command("dead").contains("2 events, 1 attempts: status 503"),
+        cluster.command("dead").contains(" 2 events, ")
+            && cluster.command("dead").contains("attempts: status 503"),
         "{}",
         cluster.command("dead")
     );
@@ -286,6 +286,69 @@ fn what_is_not_taken_in_time_is_put_aside_and_can_be_replayed() {
     let again = target.next();
     assert_eq!((again.id, again.body), (first.id, first.body));
     eventually("nothing is left", || cluster.command("dead").is_empty());
+}
+
+#[test]
+fn what_grows_too_old_waits_for_no_attempt_of_its_own() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    // No second attempt comes while this test lives.
+    let node = cluster.node("a", &["--webhook-give-up", "1", "--webhook-retry", "300"]);
+    target.answers("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    let _client = cluster.connect(42, &node);
+    let first = target.next();
+    let _other = cluster.connect(44, &node);
+    let dead = || cluster.command("dead");
+    eventually("both are put aside", || {
+        let events = |line: &str| -> u32 {
+            let (before, _) = line.split_once(" events").unwrap_or_default();
+            before.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or_default()
+        };
+        dead().lines().map(events).sum::<u32>() == 4
+    });
+    assert!(dead().contains("1 attempts: status 503"), "{}", dead());
+    assert!(target.posts.try_recv().is_err(), "nothing but {} was tried", first.id);
+}
+
+#[test]
+fn a_replay_that_is_answered_410_switches_it_off_as_well() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let node = cluster.node("a", &["--webhook-give-up", "0"]);
+    target.answers("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    let _clients = [42, 44].map(|client| cluster.connect(client, &node));
+    eventually("two letters", || cluster.command("dead").lines().count() == 2);
+    target.answers("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n");
+    while target.posts.try_recv().is_ok() {}
+    assert!(cluster.command("replay").starts_with('2'));
+    node.says("Delivery is OFF on all nodes");
+    target.next();
+    assert_eq!(cluster.command("dead").lines().count(), 2);
+    target.answers(TAKEN);
+    cluster.command("on");
+    // The other was not tried, and is next.
+    target.next();
+    eventually("one is left", || cluster.command("dead").lines().count() == 1);
+}
+
+#[test]
+fn a_node_that_only_stood_by_tells_that_all_was_lost() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let mut nodes = ["a", "b"].map(|name| cluster.node(name, &[]));
+    let holder = cluster.holder().unwrap();
+    let victim = if holder.starts_with('a') { 0 } else { 1 };
+    // Its thread asks whose turn it is as soon as it runs, and then every eighth of a second; nothing shows that it has.
+    thread::sleep(std::time::Duration::from_millis(500));
+    nodes[victim].kill();
+    redis::cmd("FLUSHALL").exec(&mut cluster.redis.connect()).unwrap();
+    loop {
+        let post = target.next();
+        if post.body["type"] == "missed" {
+            assert!(post.body["data"]["missed"].is_null(), "{}", post.body);
+            return;
+        }
+    }
 }
 
 #[test]

@@ -40,8 +40,12 @@ pub(super) struct Delivery {
     retry: Retry,
     /// When the next attempt may be made.
     not_before: Instant,
-    /// The message that was tried last in vain, and how often.
+    /// The message that was tried last in vain, by its first event, and how often.
     tried: (String, u64),
+    /// What the last failure was.
+    why: String,
+    /// An attempt has failed, and what was too old then is not put aside yet.
+    has_failed: bool,
     /// That message is to be tried again.
     is_behind: bool,
     /// The group was there, or made, when it was read last.
@@ -54,6 +58,26 @@ pub(super) struct Delivery {
     noted: Option<Instant>,
     /// Of the broker, one after the other.
     failed: bool,
+}
+
+/// What is to be told.
+enum Next {
+    /// So many were lost, or all, as was seen at that time.
+    Missed(Option<u64>, u64),
+    Events(Vec<Event>),
+}
+
+impl Next {
+    /// As the target gets it; `None` if it wants nothing of it.
+    fn message(&self, hook: &Hook) -> Option<Message> {
+        let is_sent = |event: &&Event| {
+            hook.types.is_empty() || hook.types.iter().any(|word| word == event.kind.word())
+        };
+        match self {
+            Next::Missed(count, at) => Some(Message::missed(*count, *at)),
+            Next::Events(events) => Message::of(events.iter().filter(is_sent)),
+        }
+    }
 }
 
 /// What was said when the turn was asked for last.
@@ -97,6 +121,8 @@ impl Delivery {
             retry: Retry::default(),
             not_before: Instant::now(),
             tried: (String::new(), 0),
+            why: String::new(),
+            has_failed: false,
             is_behind: false,
             is_known: false,
             lost: None,
@@ -139,15 +165,20 @@ impl Delivery {
         }
         let look = look(&hook);
         let turn = self.take_turn(&hook)?;
+        if !turn.held {
+            // Somebody else reads: should the group be gone when this node has the turn, all was lost.
+            (self.is_known, self.reader.start) = (true, EventStart::All);
+        }
         if !turn.held || turn.is_off {
             return Ok(look);
         }
         let pause = self.not_before.saturating_duration_since(Instant::now());
-        if !pause.is_zero() {
-            return Ok(pause.min(look));
+        if self.has_failed || !pause.is_zero() {
+            self.has_failed = self.put_aside(&hook)?;
+            return Ok(if self.has_failed { Duration::ZERO } else { pause.min(look) });
         }
         if turn.has_replay && !self.is_behind {
-            return self.replay().map(|()| Duration::ZERO);
+            return self.replay(&hook).map(|()| Duration::ZERO);
         }
         self.deliver(&hook)?;
         Ok(Duration::ZERO)
@@ -177,52 +208,94 @@ impl Delivery {
         }
     }
 
-    /// The next message of the stream.
-    fn deliver(&mut self, hook: &Hook) -> Result<(), Error> {
+    /// What is to be told next; what was not taken comes again.
+    fn read(&mut self) -> Result<Next, Error> {
         let batch = self.broker.read_events(&self.reader, EVENTS, WAIT)?;
-        let now = self.turn.as_ref().map_or(0, Turn::now);
+        let now = self.now();
         if batch.created && self.is_known {
             self.lost = Some(now);
         }
         // Should the broker lose the group, all that is there then is new.
         (self.is_known, self.reader.start) = (true, EventStart::All);
         if let Some(at) = self.lost {
-            if self.attempt(hook, &Message::missed(None, at))? {
-                self.lost = None;
-            }
-            return Ok(());
+            return Ok(Next::Missed(None, at));
         }
         if batch.missed > 0 {
             let (count, at) = *self.missed.get_or_insert((batch.missed, now));
-            if self.attempt(hook, &Message::missed(Some(count), at))? {
-                self.broker.acknowledge_events(&self.reader, count, &[])?;
+            return Ok(Next::Missed(Some(count), at));
+        }
+        Ok(Next::Events(batch.events))
+    }
+
+    /// This was told, or put aside.
+    fn settle(&mut self, next: &Next) -> Result<(), Error> {
+        match next {
+            Next::Missed(None, _) => self.lost = None,
+            Next::Missed(Some(count), _) => {
+                self.broker.acknowledge_events(&self.reader, *count, &[])?;
                 self.missed = None;
             }
-            return Ok(());
-        }
-        let is_sent = |event: &&Event| {
-            hook.types.is_empty() || hook.types.iter().any(|word| word == event.kind.word())
-        };
-        let message = Message::of(batch.events.iter().filter(is_sent));
-        let is_done = match &message {
-            Some(message) => self.attempt(hook, message)?,
-            None => true,
-        };
-        if is_done && !batch.events.is_empty() {
-            let ids: Vec<_> = batch.events.into_iter().map(|event| event.id).collect();
-            self.broker.acknowledge_events(&self.reader, 0, &ids)?;
+            Next::Events(events) if events.is_empty() => {}
+            Next::Events(events) => {
+                let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+                self.broker.acknowledge_events(&self.reader, 0, &ids)?;
+            }
         }
         Ok(())
     }
 
-    /// One attempt. Whether the message is done with: delivered, or put aside.
-    fn attempt(&mut self, hook: &Hook, message: &Message) -> Result<bool, Error> {
-        let is_done = self.attempt_once(hook, message)?;
+    /// The next message of the stream.
+    fn deliver(&mut self, hook: &Hook) -> Result<(), Error> {
+        let next = self.read()?;
+        let is_done = match next.message(hook) {
+            Some(message) => self.attempt(hook, &message)?,
+            None => true,
+        };
         self.is_behind = !is_done;
-        Ok(is_done)
+        if is_done { self.settle(&next) } else { Ok(()) }
     }
 
-    fn attempt_once(&mut self, hook: &Hook, message: &Message) -> Result<bool, Error> {
+    /// As attempts fail, what is too old by now waits for no other. Whether there was something.
+    fn put_aside(&mut self, hook: &Hook) -> Result<bool, Error> {
+        let mut next = self.read()?;
+        let now = self.now();
+        let is_old = |ms: u64| Duration::from_millis(now.saturating_sub(ms)) >= hook.give_up;
+        match &mut next {
+            Next::Missed(_, at) if !is_old(*at) => return Ok(false),
+            Next::Missed(..) => {}
+            Next::Events(events) => {
+                events.retain(|event| is_old(event.ms));
+                if events.is_empty() {
+                    return Ok(false);
+                }
+            }
+        }
+        if let Some(message) = next.message(hook) {
+            self.bury(hook, message)?;
+        }
+        self.is_behind = false;
+        self.settle(&next)?;
+        Ok(true)
+    }
+
+    fn bury(&mut self, hook: &Hook, message: Message) -> Result<(), Error> {
+        let attempts = if self.tried.0 == message.first() { self.tried.1 } else { 0 };
+        let Message { id, body, count, ends, .. } = message;
+        let failure = self.why.clone();
+        log::error!(
+            "webhook: {}: message {id} with {count} events is put aside: {failure}",
+            hook.target
+        );
+        let letter = DeadLetter { id, count, ends, attempts, body, ..DeadLetter::default() };
+        self.broker.bury(&DeadLetter { failure, ..letter })
+    }
+
+    fn now(&self) -> u64 {
+        self.turn.as_ref().map_or(0, Turn::now)
+    }
+
+    /// One attempt; whether the message was taken.
+    fn attempt(&mut self, hook: &Hook, message: &Message) -> Result<bool, Error> {
         let why = match self.post(message)? {
             Outcome::Delivered => {
                 self.succeed()?;
@@ -231,8 +304,8 @@ impl Delivery {
             Outcome::Gone => return self.switch_off(hook).map(|()| false),
             Outcome::Failed(why) => why,
         };
-        if self.tried.0 != message.id {
-            self.tried = (message.id.clone(), 0);
+        if self.tried.0 != message.first() {
+            self.tried = (message.first().to_owned(), 0);
         }
         self.tried.1 += 1;
         let pause = self.retry.pause(hook.retry, getrandom::u64().unwrap_or_default());
@@ -249,23 +322,12 @@ impl Delivery {
             ),
         }
         self.broker.note_webhook(&self.holder, Some(&why))?;
-        let age = self.turn.as_ref().map_or(0, Turn::now).saturating_sub(message.since);
-        if Duration::from_millis(age) < hook.give_up {
-            return Ok(false);
-        }
-        let Message { id, body, count, ends, .. } = message.clone();
-        log::error!(
-            "webhook: {}: message {id} with {count} events is put aside: {why}",
-            hook.target
-        );
-        let attempts = self.tried.1;
-        let letter = DeadLetter { id, count, ends, attempts, body, ..DeadLetter::default() };
-        self.broker.bury(&DeadLetter { failure: why, ..letter })?;
-        Ok(true)
+        (self.why, self.has_failed) = (why, true);
+        Ok(false)
     }
 
     fn post(&self, message: &Message) -> Result<Outcome, Error> {
-        let now = self.turn.as_ref().map_or(0, Turn::now);
+        let now = self.now();
         let Some(poster) = &self.poster else {
             return Ok(Outcome::Failed(String::from("there is no target")));
         };
@@ -302,20 +364,18 @@ impl Delivery {
     }
 
     /// A letter that an operator wants to be tried once more: once, whatever comes of it.
-    fn replay(&mut self) -> Result<(), Error> {
+    fn replay(&mut self, hook: &Hook) -> Result<(), Error> {
         let letter = self.broker.next_replay()?;
         let Some(DeadLetter { id, body, count, ends, .. }) = letter else {
             self.turn = None;
             return Ok(());
         };
-        let message = Message { id, body, count, ends, since: 0 };
+        let message = Message { id, body, count, ends };
         let outcome = self.post(&message)?;
         let is_delivered = outcome == Outcome::Delivered;
         match outcome {
             Outcome::Delivered => self.succeed()?,
-            Outcome::Gone => {
-                log::warn!("webhook: letter {} is not delivered: status 410", message.id)
-            }
+            Outcome::Gone => self.switch_off(hook)?,
             Outcome::Failed(why) => {
                 log::warn!("webhook: letter {} is not delivered: {why}", message.id);
                 self.broker.note_webhook(&self.holder, Some(&why))?;

@@ -19,8 +19,6 @@ pub(super) struct Message {
     pub(super) count: u64,
     /// The ids of the first and the last of them.
     pub(super) ends: Option<(String, String)>,
-    /// When the oldest of them happened, in milliseconds since 1970.
-    pub(super) since: u64,
 }
 
 impl Message {
@@ -38,14 +36,19 @@ impl Message {
         let count = told.len() as u64;
         let body = body("events", last.ms, &json!({ "events": told }));
         let ends = Some((first.id.clone(), last.id.clone()));
-        Some(Message { id: name(&first.id, &body), body, count, ends, since: first.ms })
+        Some(Message { id: name(&first.id, &body), body, count, ends })
     }
 
     /// That so many events were lost, or all, as was seen at that time.
     pub(super) fn missed(count: Option<u64>, ms: u64) -> Message {
         let body = body("missed", ms, &json!({ "missed": count }));
         let id = name(&format!("{}-0", ms * 1000), &body);
-        Message { id, body, count: 0, ends: None, since: ms }
+        Message { id, body, count: 0, ends: None }
+    }
+
+    /// What it begins with, which a part of it that is told alone has in common with it.
+    pub(super) fn first(&self) -> &str {
+        self.ends.as_ref().map_or(&self.id, |(first, _)| first)
     }
 }
 

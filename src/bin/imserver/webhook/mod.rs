@@ -178,7 +178,18 @@ impl Webhook {
 
     /// Another target, other secrets, or none at all.
     pub(crate) fn change(&self, hook: Option<Arc<Hook>>) {
-        self.shared.lock().hook = hook;
+        let mut orders = self.shared.lock();
+        // Neither the name of a file nor what is secret says in the log that it has changed.
+        if let (Some(before), Some(now)) = (&orders.hook, &hook)
+            && !before.secrets.are(&now.secrets)
+        {
+            log::info!(
+                "webhook: signed with other secrets from now on, {} of them",
+                now.secrets.count()
+            );
+        }
+        orders.hook = hook;
+        drop(orders);
         self.shared.changed.notify_all();
     }
 

@@ -31,6 +31,15 @@ impl Secrets {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether they sign as others do.
+    pub(crate) fn are(&self, others: &Secrets) -> bool {
+        self.sign("", 0, "") == others.sign("", 0, "")
+    }
+
     /// The header `webhook-signature`.
     pub(crate) fn sign(&self, id: &str, timestamp: u64, body: &str) -> String {
         let signed = format!("{id}.{timestamp}.{body}");

@@ -40,13 +40,13 @@ impl FromStr for Target {
         let uri: Uri = text.parse().map_err(drop)?;
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
         let authority = uri.authority().map_or("@", |authority| authority.as_str());
+        let host = uri.host().unwrap_or_default();
+        // A port that is none would be taken for the one of the scheme.
+        let has_port = authority != host;
+        let is_there = !has_port || uri.port_u16().is_some_and(|port| port > 0);
         // A fragment would be taken away without a word.
         let is_plain = !authority.contains('@') && !authority.is_empty() && !text.contains('#');
-        if is_http && is_plain && uri.host().is_some_and(|host| !host.is_empty()) {
-            Ok(Target(uri))
-        } else {
-            Err(())
-        }
+        if is_http && is_plain && is_there && !host.is_empty() { Ok(Target(uri)) } else { Err(()) }
     }
 }
 
@@ -249,6 +249,10 @@ mod tests {
             "https://a.example/#x",
             "https:///x",
             "https://a b/",
+            "https://a.example:0/",
+            "https://a.example:65536/",
+            "https://a.example:/",
+            "https://[::1]:99999/",
         ] {
             assert_eq!(bad.parse::<Target>(), Err(()), "{bad}");
         }
