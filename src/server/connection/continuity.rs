@@ -212,11 +212,6 @@ impl Continuity {
         waiting.unwrap_or_default().receipts.into_iter().map(|(_, receipt)| receipt)
     }
 
-    /// Reads the place where the next message will be kept.
-    pub(super) fn touch(&self) -> usize {
-        self.passing.as_ref().map_or(0, |passing| passing.kept.touch())
-    }
-
     /// What is kept, which the caller takes over.
     pub(super) fn take_kept(&mut self) -> Kept {
         let kept = self.passing.as_mut().map(|passing| std::mem::take(&mut passing.kept));

@@ -219,15 +219,6 @@ impl Kept {
         self.frames.back()
     }
 
-    /// Reads the place where the last message is.
-    pub(super) fn touch(&self) -> usize {
-        match self.frames.queue.back() {
-            Some(Entry::One(frame)) => frame.address(),
-            Some(Entry::Run(run)) => Rc::as_ptr(run).addr(),
-            None => 0,
-        }
-    }
-
     /// All of it, for a socket that is to write it.
     pub(crate) fn into_chunks(mut self) -> impl Iterator<Item = Chunk> {
         std::iter::from_fn(move || self.pop().map(|(chunk, _)| chunk))

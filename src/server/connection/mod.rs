@@ -312,11 +312,6 @@ impl<S: Socket> Connection<S> {
         self.flush(cx);
     }
 
-    /// Reads what a flush is going to need, and says something of it, lest the reading be left out.
-    pub(crate) fn touch(&self) -> usize {
-        self.continuity.as_ref().map_or(0, |continuity| continuity.touch())
-    }
-
     /// Writes what the socket takes; nothing while it is known to take nothing. What was written is added to the tally.
     pub(crate) fn flush(&mut self, cx: &mut Context) {
         if self.pace.refuses() || self.gone().is_some() {

@@ -67,10 +67,6 @@ impl<S: Socket> Reactor<S> {
             // Not amid a message to many: those who get several in a row then get them in one write.
             return;
         }
-        // One after the other, each would wait for the memory that it needs; together they wait once.
-        let slice = self.pending.bulk.iter().take(BULK_PER_TURN);
-        let slice = slice.filter_map(|key| self.connections.get(*key as usize));
-        std::hint::black_box(slice.fold(0, |sum, connection| sum ^ connection.touch()));
         for _ in 0..BULK_PER_TURN {
             let Some(key) = self.pending.bulk.pop_front() else { return };
             self.flush(key);
