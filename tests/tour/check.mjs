@@ -102,6 +102,9 @@ try {
   for (const page of [one, other]) await says(page, "#log", "you are in the lobby");
   await talk(one, other, "hello");
   for (const url of sockets) assert.match(url, /^ws:\/\/127\.0\.0\.1:610[012]\/ws\?/);
+  // A reader takes longer to get here.
+  await until("each node has its share", () => json("http://127.0.0.1:7002/v1/slots").then((table) =>
+    table?.nodes?.length === 3 && table.nodes.every(({ slots, leaving }) => slots.length === 4 && leaving.length === 0)));
   const grown = await talkDuring(shell.run(grow), one, other);
   assert.match(grown.join("\n"), /3 slots and about .* would move/);
 
