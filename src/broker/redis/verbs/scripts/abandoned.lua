@@ -6,13 +6,8 @@ for i = 1, #all, 2 do
   local session, how = all[i], redis.call('GET', P .. 'Ended' .. all[i])
   local resume = (how == 'lapsed' or how == 'loud') and redis.call('GET', P .. 'Resume' .. session)
   if resume and redis.call('EXISTS', P .. 'Connections' .. session) == 1 then
-    local since = redis.call('GET', P .. 'Away' .. session)
-    if not since then
-      since = string.format('%.0f', clock())
-      redis.call('SET', P .. 'Away' .. session, since, 'EX', 172800)
-    end
     local node = string.sub(all[i + 1], (string.find(all[i + 1], ' ', 1, true) or 0) + 1)
-    for _, text in ipairs({session, node, string.format('%.0f', clock() - tonumber(since)), resume}) do
+    for _, text in ipairs({session, node, string.format('%.0f', away(session)), resume}) do
       found[#found + 1] = text
     end
   end

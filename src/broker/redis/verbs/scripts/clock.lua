@@ -18,3 +18,13 @@ local function clock()
   end
   return now
 end
+
+-- Milliseconds for which the clients of a session that has ended are away, counted from the first look on.
+local function away(session)
+  local since = redis.call('GET', P .. 'Away' .. session)
+  if not since then
+    since = string.format('%.0f', clock())
+    redis.call('SET', P .. 'Away' .. session, since, 'EX', 172800)
+  end
+  return clock() - tonumber(since)
+end

@@ -28,22 +28,8 @@ for i = 7, #ARGV do
 end
 if #taken > 0 then return taken end
 if #here == 0 and #ARGV > 6 then return 1 end
-local moved_keep = false
-for _, connection in ipairs(here) do
-  local number = connection[1]
-  redis.call('HDEL', from_key, number)
-  redis.call('HSET', to_key, number, connection[2])
-  local keep = redis.call('ZSCORE', P .. 'Resumable' .. session, number)
-  if keep then
-    redis.call('ZREM', P .. 'Resumable' .. session, number)
-    redis.call('ZADD', P .. 'Resumable' .. to, keep, number)
-    moved_keep = true
-  end
-  redis.call('HDEL', P .. 'Moved' .. session, number)
-  redis.call('HSET', P .. 'Moved' .. to, number, ARGV[5])
-end
-if moved_keep then redis.call('EXPIRE', P .. 'Resumable' .. to, 172800) end
-if #here > 0 then redis.call('EXPIRE', P .. 'Moved' .. to, 172800) end
+for _, connection in ipairs(here) do move(connection[1], connection[2], session, to, ARGV[5]) end
+if #here > 0 then all_moved(to) end
 redis.call('RPUSH', P .. 'Parcels' .. to, ARGV[6])
 redis.call('EXPIRE', P .. 'Parcels' .. to, 3600)
 return 1

@@ -15,15 +15,10 @@ local grace = how ~= 'late'
   and tonumber(string.match(redis.call('GET', P .. 'Resume' .. session) or '', '^%x+ %d+ (%d+)$') or '') or 0
 local waits = false
 if how ~= 'late' and (grace > 0 or has_resumable(session)) then
-  local since = redis.call('GET', P .. 'Away' .. session)
-  if not since then
-    since = string.format('%.0f', clock())
-    redis.call('SET', P .. 'Away' .. session, since, 'EX', 172800)
-  end
-  local away = string.format('%.3f', (clock() - tonumber(since)) / 1000)
-  waits = tonumber(away) < grace
-  held = redis.call('ZCOUNT', resumable, '(' .. away, '+inf')
-  local due = (held > 0 or waits) and redis.call('ZRANGEBYSCORE', resumable, '-inf', away, 'LIMIT', 0, limit) or {}
+  local passed = string.format('%.3f', away(session) / 1000)
+  waits = tonumber(passed) < grace
+  held = redis.call('ZCOUNT', resumable, '(' .. passed, '+inf')
+  local due = (held > 0 or waits) and redis.call('ZRANGEBYSCORE', resumable, '-inf', passed, 'LIMIT', 0, limit) or {}
   if #due == limit then more = 1 end
   for _, connection in ipairs(due) do
     if budget < 500 then break end

@@ -10,27 +10,16 @@ if not value or tonumber(string.match(value, '^%d+')) < tonumber(ARGV[3]) then r
 local how = redis.call('GET', P .. 'Ended' .. abandoned)
 local can = how == 'lapsed' or how == 'loud'
 local from_key, to_key = P .. 'Connections' .. abandoned, P .. 'Connections' .. session
-local moved_keep = false
 for i = 6, #ARGV do
   local number = ARGV[i]
   local record = can and redis.call('HGET', from_key, number)
   local is_here = redis.call('HEXISTS', to_key, number) == 1
   if record and not is_here then
-    redis.call('HDEL', from_key, number)
-    redis.call('HSET', to_key, number, record)
-    local keep = redis.call('ZSCORE', P .. 'Resumable' .. abandoned, number)
-    if keep then
-      redis.call('ZREM', P .. 'Resumable' .. abandoned, number)
-      redis.call('ZADD', P .. 'Resumable' .. session, keep, number)
-      moved_keep = true
-    end
-    redis.call('HDEL', P .. 'Moved' .. abandoned, number)
-    redis.call('HSET', P .. 'Moved' .. session, number, ARGV[5])
+    move(number, record, abandoned, session, ARGV[5])
     taken[#taken + 1] = number
   elseif not record and is_here and redis.call('HEXISTS', P .. 'Moved' .. session, number) == 1 then
     taken[#taken + 1] = number
   end
 end
-if moved_keep then redis.call('EXPIRE', P .. 'Resumable' .. session, 172800) end
-if #taken > 0 then redis.call('EXPIRE', P .. 'Moved' .. session, 172800) end
+if #taken > 0 then all_moved(session) end
 return taken
