@@ -15,7 +15,7 @@ use crate::wire::Position;
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
 /// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
-pub(super) const FRAME_COST: usize = 64;
+pub(crate) const FRAME_COST: usize = 64;
 
 /// Frames that wait for the socket, in order.
 #[derive(Debug, Default)]

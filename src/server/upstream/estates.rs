@@ -17,6 +17,7 @@ use crate::{
     server::{
         connection::{
             frame::Frame,
+            outbox::FRAME_COST,
             prepared::{Dialect, Prepared},
             receipt::Inquiry,
         },
@@ -24,9 +25,6 @@ use crate::{
     },
     wire::{Envelope, Position},
 };
-
-/// What a message weighs besides its text.
-const FRAME_COST: usize = 64;
 
 /// Who wants to be told what becomes of a message with this number.
 pub(super) trait Inquire: Fn(&Envelope, u64) -> Option<Arc<Inquiry>> {}
