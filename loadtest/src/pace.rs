@@ -98,6 +98,22 @@ pub fn until(
     Ok(())
 }
 
+/// Asks again until the answer is yes, for so long at most.
+pub fn wait(
+    what: &str,
+    patience: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> Result<(), String> {
+    let deadline = Instant::now() + patience;
+    while !condition() {
+        if Instant::now() > deadline {
+            return Err(format!("still not after {patience:?}: {what}"));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,6 +31,7 @@ use self::{
 };
 use crate::{
     cluster::{Cluster, NodeOptions},
+    pace::wait,
     progress::Progress,
     report::Row,
     target::{self, Target},
@@ -72,7 +73,8 @@ pub fn run(args: &EventsArgs, progress: &Progress) -> Result<Row, String> {
         ("webhook", WEBHOOK, listen(Heard::in_order(), posted(target.bodies))),
     ];
     let im = lab.cluster.im.clone();
-    wait("both groups are there", || groups.iter().all(|(_, name, _)| lag(&im, name).is_some()))?;
+    let are_there = || groups.iter().all(|(_, name, _)| lag(&im, name).is_some());
+    wait("both groups are there", PATIENCE, are_there)?;
     let begun = Instant::now();
     let visits = Visits::default();
     let plan = Plan { opens: args.opens, clients: args.clients, seconds: args.seconds };
@@ -306,7 +308,7 @@ fn settle(
     is_complete: impl Fn(&Heard) -> bool,
 ) -> Result<(), String> {
     let mut quiet = None;
-    wait("everything is told", || {
+    wait("everything is told", PATIENCE, || {
         if groups.iter().any(|(_, name, _)| lag(im, name) != Some(0)) {
             quiet = None;
             return false;
@@ -314,17 +316,6 @@ fn settle(
         let since = quiet.get_or_insert_with(Instant::now);
         since.elapsed() > QUIET || groups.iter().all(|(.., heard)| is_complete(&lock(heard)))
     })
-}
-
-fn wait(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        if Instant::now() > deadline {
-            return Err(format!("still not after {PATIENCE:?}: {what}"));
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
 }
 
 fn judge(title: &str, verdict: &Verdict, row: &mut Row) {

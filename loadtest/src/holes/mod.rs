@@ -27,6 +27,7 @@ use self::{
     swarm::{Shared, Swarm},
 };
 use crate::{
+    pace::wait,
     progress::Progress,
     report::Row,
     setups::{first_client, room_name},
@@ -105,7 +106,7 @@ fn drive(
 ) -> Result<(), String> {
     let count = args.clients;
     let all = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Acquire) == count;
-    wait("all clients are in", || all(&shared.open))?;
+    wait("all clients are in", PATIENCE, || all(&shared.open))?;
     for room in 0..args.rooms {
         let members = (room..count).step_by(args.rooms).map(|place| first_client() + place as i64);
         let joined = im.join(members.collect::<Vec<_>>(), [room_name(room as u32)]);
@@ -137,7 +138,8 @@ fn drive(
     row.note(format!("{} calls of the sender failed", failed.load(Ordering::Relaxed)));
     progress.say("waiting until everybody is back and has everything");
     // Whoever does not get everything has a hole at its end, which the account says.
-    let _ = wait("everything is delivered", || all(&shared.open) && all(&shared.complete));
+    let _ =
+        wait("everything is delivered", PATIENCE, || all(&shared.open) && all(&shared.complete));
     // What comes twice comes after it.
     thread::sleep(Duration::from_secs(3));
     let in_now = shared.open.load(Ordering::Acquire);
@@ -203,17 +205,6 @@ fn watch(im: &ImClient, count: usize, events: &Events) -> Result<imcore::Presenc
         }
     });
     watch.map_err(|error| error.to_string())
-}
-
-fn wait(what: &str, mut condition: impl FnMut() -> bool) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        if Instant::now() > deadline {
-            return Err(format!("still not after {PATIENCE:?}: {what}"));
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
 }
 
 fn judge(clients: Vec<Client>, sent: &Sent, events: &Events, faults: &[Fault], row: &mut Row) {
