@@ -148,5 +148,7 @@ behaviour_in_the_clear!(a_client_that_can_resume_is_told_all_when_it_is_back, |b
     Roster::of(ROOM).hear_until(&mut phone, &[1, 2, 3]);
     phone.leave();
     of_three.hear_until(&mut three, &[1, 2, 3]);
-    assert_eq!(world.nodes[0].vitals().stats().parked, 1, "it did not say that it leaves for good");
+    eventually("it did not say that it leaves for good", || {
+        world.nodes[0].vitals().stats().parked == 1
+    });
 });
