@@ -6,6 +6,7 @@ mod page;
 mod settings;
 mod slots;
 mod webhooks;
+mod words;
 
 use std::{
     collections::BTreeMap,

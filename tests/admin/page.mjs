@@ -36,7 +36,7 @@ async function getIn() {
   await page.until("asks again", () => document.getElementById("ask-token").open);
   await page.fill("#token", token);
   await page.press("Enter");
-  await page.until("all ready", () => document.getElementById("state").textContent === "3 nodes ready");
+  await page.until("all ready", () => document.getElementById("state")?.textContent === "3 nodes ready");
 }
 
 /** The address in a node's start line brings its token along, which does not stay there. */
@@ -145,6 +145,56 @@ async function writeToNobody() {
   await says("#done.shown", "is offline: the message went nowhere");
 }
 
+/** What the page says is found in nobody's name, note or error; `spoken` is what may not be in it. */
+const foreign = "script, #about, #language, #calls td:first-child, #channels button, .who b, .who .dim, .meta, .chips a, .chips li, #trouble, "
+  + "#nodes td:first-child, td[data-label='版本'], #nodes small, #groups td, #webhook td, #letters td, #events span";
+const spokenIn = (spoken) => page.run((foreign, spoken) => {
+  const said = [];
+  for (const node of document.querySelectorAll("body *")) {
+    if (node.closest(foreign)) continue;
+    const own = [...node.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE).map((child) => child.textContent);
+    said.push(...own, ...["aria-label", "placeholder", "data-label"].map((name) => node.getAttribute(name) ?? ""));
+  }
+  // What has no translation: names of things, units.
+  const words = /\b(im-[0-9]|imserver|broker|reactor|slot|webhook|WebSocket|GUID|JSON|id|ms|UTF|ping)\b/gi;
+  return said.map((text) => text.replace(words, "")).filter((text) => new RegExp(spoken).test(text));
+}, foreign, spoken);
+const LATIN = "[A-Za-z]{2,}", CHINESE = "[\\u4e00-\\u9fff]";
+
+/** Everything is said in the language of the browser, or the one that was chosen. */
+async function speaksBoth() {
+  const chinese = await browser.open("about:blank", { width: 390, height: 844, phone: true });
+  await chinese.send("Emulation.setUserAgentOverride", { userAgent: "test", acceptLanguage: "zh-CN,en" });
+  await chinese.send("Page.navigate", { url: `${url}#token=${token}` });
+  await chinese.until("三个节点就绪", () => document.getElementById("state")?.textContent === "3 个节点就绪");
+  assert.equal(await chinese.run(() => document.documentElement.lang), "zh-CN");
+
+  assert.equal(await page.run(() => document.documentElement.lang), "en");
+  assert.deepEqual(await spokenIn(CHINESE), []);
+  await page.click("#language", "中文");
+  await page.until("三个节点就绪", () => document.getElementById("state")?.textContent === "3 个节点就绪");
+  await says("#found .who", "在线");
+  await says("#webhook .pill", "正在失败");
+  await page.click("nav a", "本节点");
+  await says("#closed", "被踢下线");
+  await page.until("a rate", () => document.getElementById("own-delivered").textContent !== "–");
+  assert.deepEqual(await spokenIn(LATIN), []);
+  await picture("admin-node-chinese");
+  await page.click("nav a", "集群");
+  await says("#found .who", "在线");
+  assert.deepEqual(await spokenIn(LATIN), []);
+  await fitsEverywhere("本节点", "集群");
+  await page.dark(true);
+  assert.deepEqual(await page.pale(), []);
+  await page.dark(false);
+  if (folder) await takePictures("-chinese");
+  // It is remembered.
+  await page.send("Page.reload");
+  await page.until("三个节点就绪", () => document.getElementById("state")?.textContent === "3 个节点就绪");
+  await page.click("#language", "English");
+  await page.until("all ready", () => document.getElementById("state")?.textContent === "3 nodes ready");
+}
+
 async function isReadable() {
   for (const dark of [false, true]) {
     await page.dark(dark);
@@ -193,26 +243,25 @@ async function picture(name) {
   if (folder) await page.screenshot(join(folder, `${name}.png`));
 }
 
-async function takePictures() {
+async function takePictures(language = "") {
   const desktop = { width: 1280, height: 1000 };
-  await page.run(() => new Promise((next) => setTimeout(next, 120_000)));
   await page.run(() => document.activeElement.blur());
   await page.resize({ ...desktop, height: await page.run(() => document.documentElement.scrollHeight) });
-  await picture("admin");
+  await picture(`admin${language}`);
   await page.dark(true);
-  await picture("admin-dark");
+  await picture(`admin-dark${language}`);
   await page.resize({ width: 390, height: 1200, phone: true, scale: 2 });
   await page.run(() => scrollTo(0, 0));
-  await picture("admin-phone-dark");
+  await picture(`admin-phone-dark${language}`);
   await page.dark(false);
-  await picture("admin-phone");
+  await picture(`admin-phone${language}`);
   await page.resize(desktop);
 }
 
-async function fitsEverywhere() {
+async function fitsEverywhere(...views) {
   for (const width of [360, 700, 1000]) {
     await page.resize({ width, height: 800, phone: width < 500 });
-    for (const view of ["This node", "Cluster"]) {
+    for (const view of views) {
       await page.click("nav a", view);
       const wide = await page.run(() => document.documentElement.scrollWidth > window.innerWidth);
       assert.ok(!wide, `${view} is wider than a window of ${width}`);
@@ -226,7 +275,11 @@ try {
   await getInByAddress();
   await seeTheCluster();
   await seeTheClient();
-  if (folder) await takePictures();
+  if (folder) {
+    await page.run(() => new Promise((next) => setTimeout(next, 120_000)));
+    await takePictures();
+  }
+  await speaksBoth();
   await seeTheHostileClient();
   await seeNobody();
   await steerTheWebhook();
@@ -244,7 +297,7 @@ try {
   await step("kicked");
   await says("#found .who", "offline");
   await says("#found", "in no channel");
-  await fitsEverywhere();
+  await fitsEverywhere("This node", "Cluster");
   await step("quiet");
 
   await step("kill");

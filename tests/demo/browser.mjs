@@ -28,6 +28,12 @@ export async function until(what, condition, deadline = DEADLINE_MS) {
   }
 }
 
+/** A page that is being left for another says nothing of either. */
+function unlessItLeaves(error) {
+  if (!/navigated or closed|context was destroyed|Cannot find context/.test(error.message)) throw error;
+  return null;
+}
+
 export class Browser {
   #process;
   #profile;
@@ -186,7 +192,7 @@ export class Page {
   /** Fails with what the page shows, and what it asked for in vain. */
   async until(what, body, ...parameters) {
     try {
-      return await until(what, () => this.run(body, ...parameters));
+      return await until(what, () => this.run(body, ...parameters).catch(unlessItLeaves));
     } catch (error) {
       const shown = await this.run(() => document.body?.innerText).catch(({ message }) => message);
       const { problems, missing, failed } = this;

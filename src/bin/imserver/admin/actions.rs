@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     cached::{Failure, Outcome},
+    happened::Happened,
     watch::Watch,
 };
 
@@ -33,7 +34,7 @@ pub(super) fn kick(im: &ImClient, watch: &Watch, body: &[u8], peer: Option<Socke
     let Kick { client } = read(body, r#"{"client": "42"}"#)?;
     im.kick(client)?;
     log::info!(client:% = client, address:% = Who(peer); "admin: {} kicked client={client}", Who(peer));
-    watch.note(false, format!("{} kicked client {client}", Who(peer)));
+    watch.note(Happened::Kicked { by: Who(peer).to_string(), client: client.to_string() });
     Ok(json!({ "kicked": client.to_string() }).to_string())
 }
 

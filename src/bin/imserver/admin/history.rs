@@ -7,6 +7,8 @@ use imcore::NodeStatus;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::happened::{Happened, Hurt};
+
 /// Seconds between two points, and how many are kept: an hour.
 const STEP: f64 = 10.0;
 const POINTS: usize = 360;
@@ -37,13 +39,15 @@ pub(super) struct Point {
     dropped: f64,
 }
 
-/// Something that happened.
+/// Something that happened, when, and how it is told in English.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Event {
     at: f64,
     /// Whether somebody should look into it.
     bad: bool,
     what: String,
+    #[serde(flatten)]
+    happened: Happened,
 }
 
 /// The last that was heard of a node.
@@ -92,30 +96,30 @@ impl History {
     fn hear(&mut self, server: &str, status: &NodeStatus, twins: bool, now: f64) {
         let mut told = None;
         let is_full = self.known.len() >= NAMES;
-        match self.known.get_mut(server) {
+        let server = server.to_owned();
+        match self.known.get_mut(&server) {
             None if is_full => return,
             None => {
-                if self.has_looked {
-                    told = Some((false, format!("{server} came")));
-                }
                 let (status, mark) = (status.clone(), None);
                 let known = Known { status, heard: now, mark, is_silent: false };
-                self.known.insert(server.to_owned(), known);
+                self.known.insert(server.clone(), known);
+                if self.has_looked {
+                    told = Some(Happened::Came { server });
+                }
             }
             Some(known) => {
                 let restarted = status.uptime_seconds < known.status.uptime_seconds && !twins;
-                if known.is_silent {
-                    let gone = (now - known.heard).round();
-                    let how = if restarted { "was started again" } else { "is back" };
-                    told = Some((false, format!("{server} {how}, not heard of for {gone} s")));
-                } else if restarted {
-                    told = Some((false, format!("{server} was started again")));
-                } else if status.not_ready != known.status.not_ready && !twins {
-                    told = Some(match &status.not_ready {
-                        Some(why) => (why != "stopping", format!("{server} is not ready: {why}")),
-                        None => (false, format!("{server} is ready")),
-                    });
-                }
+                let seconds = known.is_silent.then(|| (now - known.heard).round() as u64);
+                let changed = status.not_ready != known.status.not_ready && !twins;
+                told = match (restarted, seconds) {
+                    (true, seconds) => Some(Happened::StartedAgain { server, seconds }),
+                    (false, Some(seconds)) => Some(Happened::Back { server, seconds }),
+                    (false, None) if changed => Some(match status.not_ready.clone() {
+                        Some(why) => Happened::NotReady { server, why },
+                        None => Happened::Ready { server },
+                    }),
+                    (false, None) => None,
+                };
                 if restarted {
                     known.mark = None;
                 }
@@ -123,8 +127,8 @@ impl History {
                 known.status = status.clone();
             }
         }
-        if let Some((bad, what)) = told {
-            self.note(bad, what, now);
+        if let Some(happened) = told {
+            self.note(happened, now);
         }
     }
 
@@ -142,13 +146,12 @@ impl History {
             })
             .collect();
         for (server, status) in silent {
-            let stopped = status.not_ready.as_deref() == Some("stopping");
-            let how = if stopped { "has stopped" } else { "fell silent" };
-            let hurt =
-                hurt(&server, nodes).map_or(String::new(), |who| format!("; {who} cannot connect"));
-            let count = status.connections;
-            let connections = if count == 1 { "connection" } else { "connections" };
-            self.note(!stopped, format!("{server} {how}; it had {count} {connections}{hurt}"), now);
+            let (connections, hurt) = (status.connections, hurt(&server, nodes));
+            let happened = match status.not_ready.as_deref() {
+                Some("stopping") => Happened::Stopped { server, connections, hurt },
+                _ => Happened::Silent { server, connections, hurt },
+            };
+            self.note(happened, now);
         }
     }
 
@@ -181,8 +184,9 @@ impl History {
     }
 
     /// Remembers that something happened.
-    pub(super) fn note(&mut self, bad: bool, what: String, now: f64) {
-        keep(&mut self.events, Event { at: now, bad, what }, EVENTS);
+    pub(super) fn note(&mut self, happened: Happened, now: f64) {
+        let (bad, what) = (happened.is_bad(), happened.to_string());
+        keep(&mut self.events, Event { at: now, bad, what, happened }, EVENTS);
     }
 
     /// What was last heard of a node that says nothing now.
@@ -208,13 +212,10 @@ fn keep<T>(ring: &mut VecDeque<T>, item: T, most: usize) {
 }
 
 /// Which clients are cut off while a node is away; `None` if the servers list does not name it.
-pub(super) fn hurt(server: &str, nodes: &[Seen]) -> Option<String> {
+pub(super) fn hurt(server: &str, nodes: &[Seen]) -> Option<Hurt> {
     let index = nodes.iter().find(|node| node.server == server)?.index?;
     let places = nodes.iter().filter_map(|node| node.index).max().map_or(1, |most| most + 1);
-    Some(match places {
-        1 => "no client".into(),
-        _ => format!("every client with id % {places} = {index}"),
-    })
+    Some(Hurt { index, places })
 }
 
 #[cfg(test)]

@@ -47,9 +47,12 @@ fn an_hour_of_points_and_no_more() {
     let last = history.points.back().unwrap();
     assert_eq!((last.connections, last.delivered), (14, 3.0));
     for number in 0..1000 {
-        history.note(false, number.to_string(), 0.0);
+        history.note(Happened::BrokerBack { seconds: number }, 0.0);
     }
-    assert_eq!((history.events.len(), history.events[0].what.as_str()), (EVENTS, "800"));
+    assert_eq!(
+        (history.events.len(), history.events[0].what.as_str()),
+        (EVENTS, "the broker answers again, after 800 s")
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The admin listener: health, metrics and a page for people, apart from the clients' listener.
 //!
 //! Reading order: `site` (what there is and who may ask), `node_pages` (this node), `watch` and `history` (what this
-//! node knows of all, with `groups` and `webhook`), `cluster` and `slots` (what the broker is asked for: channels, clients; the table of slots), `actions` (what can be done),
+//! node knows of all, with `happened`, `groups` and `webhook`), `cluster` and `slots` (what the broker is asked for: channels, clients; the table of slots), `actions` (what can be done),
 //! `cached` (answers that several pages share), `page` (the files of the page, which lie in the folder of that
 //! name).
 
@@ -9,6 +9,7 @@ mod actions;
 mod cached;
 mod cluster;
 mod groups;
+mod happened;
 mod history;
 mod node_pages;
 mod page;

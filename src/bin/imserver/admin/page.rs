@@ -19,10 +19,12 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/ask.js", SCRIPT, include_str!("page/ask.js")),
     ("/page/client.js", SCRIPT, include_str!("page/client.js")),
     ("/page/cluster.js", SCRIPT, include_str!("page/cluster.js")),
+    ("/page/language.js", SCRIPT, include_str!("page/language.js")),
     ("/page/node.js", SCRIPT, include_str!("page/node.js")),
     ("/page/slots.js", SCRIPT, include_str!("page/slots.js")),
     ("/page/show.js", SCRIPT, include_str!("page/show.js")),
     ("/page/webhook.js", SCRIPT, include_str!("page/webhook.js")),
+    ("/page/words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
 /// Whether the page has a file of that path.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     actions::{Who, read},
     cached::{Cached, Failure, Outcome},
+    happened::Happened,
     watch::Watch,
 };
 use crate::api;
@@ -54,10 +55,13 @@ impl Slots {
                 why: format!("no node {server:?} stands in a table of slots"),
             });
         }
-        let what = if draining { "give its slots away" } else { "take its share" };
-        let done = format!("{} had node {server} {what}", Who(peer));
+        let (by, named) = (Who(peer).to_string(), server.clone());
+        let done = match draining {
+            true => Happened::Drained { by, server: named },
+            false => Happened::TakenBack { by, server: named },
+        };
         log::info!(server:% = server, draining = draining, address:% = Who(peer); "admin: {done}");
-        watch.note(false, done);
+        watch.note(done);
         Ok(json!({ "server": server, "draining": draining }).to_string())
     }
 }

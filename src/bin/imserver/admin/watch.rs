@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     groups,
+    happened::Happened,
     history::{History, Seen, hurt},
     webhook,
 };
@@ -144,7 +145,7 @@ impl Watch {
                 let State { history, nodes, trouble, .. } = &mut *state;
                 if let Some((_, since)) = trouble.take() {
                     let gone = since.elapsed().as_secs();
-                    history.note(false, format!("the broker answers again, after {gone} s"), now());
+                    history.note(Happened::BrokerBack { seconds: gone }, now());
                 }
                 history.learn(nodes, now());
             }
@@ -152,7 +153,7 @@ impl Watch {
                 let why = error.to_string();
                 let since = state.trouble.take().map(|(_, since)| since);
                 if since.is_none() {
-                    state.history.note(true, why.clone(), now());
+                    state.history.note(Happened::BrokerAway { why: why.clone() }, now());
                 }
                 state.trouble = Some((why, since.unwrap_or(began)));
             }
@@ -174,8 +175,8 @@ impl Watch {
     }
 
     /// Remembers what an operator did.
-    pub(super) fn note(&self, bad: bool, what: String) {
-        self.lock().history.note(bad, what, now());
+    pub(super) fn note(&self, happened: Happened) {
+        self.lock().history.note(happened, now());
     }
 
     /// Points and events of the last hour, as JSON.

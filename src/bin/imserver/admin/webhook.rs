@@ -9,6 +9,7 @@ use super::{
     actions::{Who, mistake, read},
     cached::{Failure, Outcome},
     groups::label,
+    happened::Happened,
     watch::Watch,
 };
 use crate::webhook::{Desk, Seen, letter_json};
@@ -100,24 +101,25 @@ pub(super) fn act(desk: &Desk, watch: &Watch, body: &[u8], peer: Option<SocketAd
         (Verb::Replay | Verb::Discard, Some(named), false) if !named.is_empty() => named,
         _ => return Err(mistake("letters are named, or all, where they are meant", EXAMPLE)),
     };
-    let (count, what) = match verb {
+    let by = Who(peer).to_string();
+    let (letters, done) = match verb {
         Verb::On | Verb::Off => {
             let on = matches!(verb, Verb::On);
             Desk::switch(broker, on)?;
-            (0, format!("switched webhooks {}", if on { "on" } else { "off" }))
+            (0, if on { Happened::WebhooksOn { by } } else { Happened::WebhooksOff { by } })
         }
         Verb::Replay => {
-            let count = broker.replay_dead_letters(&named)?;
-            (count, format!("has {count} dead letters delivered once more"))
+            let letters = broker.replay_dead_letters(&named)?;
+            (letters, Happened::Replayed { by, letters })
         }
         Verb::Discard => {
-            let count = broker.discard_dead_letters(&named)?;
-            (count, format!("threw {count} dead letters away"))
+            let letters = broker.discard_dead_letters(&named)?;
+            (letters, Happened::Discarded { by, letters })
         }
     };
-    log::info!(address:% = Who(peer); "admin: {} {what}", Who(peer));
-    watch.note(false, format!("{} {what}", Who(peer)));
-    Ok(json!({ "letters": count }).to_string())
+    log::info!(address:% = Who(peer); "admin: {done}");
+    watch.note(done);
+    Ok(json!({ "letters": letters }).to_string())
 }
 
 fn no_webhook() -> Failure {

@@ -3,8 +3,9 @@
 import { ask } from "./ask.js";
 import { lookUp } from "./client.js";
 import { showHistory, showNodes, showChannels } from "./cluster.js";
+import { span, t } from "./language.js";
 import { showNode } from "./node.js";
-import { $, put, span } from "./show.js";
+import { $, put } from "./show.js";
 import { hasLetters, showLetters, showWebhook } from "./webhook.js";
 import { showSlots } from "./slots.js";
 
@@ -20,17 +21,16 @@ function showTroubles() {
   const stale = troubles.has("cluster");
   document.body.classList.toggle("stale", stale);
   if (stale) {
-    put("state", "no news");
+    put("state", t("state.silent"));
     $("state").className = "pill bad";
   }
-  if (trouble) put("trouble", trouble.text ?? `No news for ${span((Date.now() - trouble.heard) / 1000)}: ${trouble.why}. Trying on.`);
+  if (trouble) put("trouble", trouble.text ?? t("trouble.silent", { span: span((Date.now() - trouble.heard) / 1000), why: trouble.why }));
 }
 
 /** The node answers; whether it could ask the broker is in its answer. */
 function showCluster(answer) {
   const { trouble, age_seconds: age } = answer;
-  const others = age == null ? "nothing is known of the others yet" : `the others were heard ${span(age)} ago`;
-  if (trouble) troubles.set("broker", { text: `This node works, the broker does not: ${trouble}. This node is shown as it is, ${others}.` });
+  if (trouble) troubles.set("broker", { text: t("trouble.broker", { why: trouble, age: age == null ? "" : span(age) }) });
   else troubles.delete("broker");
   showNodes(answer);
   showWebhook(answer);

@@ -1,5 +1,6 @@
 // Talks to the node that served the page: with the token it asks for, and with a deadline.
 
+import { t } from "./language.js";
 import { $, announce, put } from "./show.js";
 
 const DEADLINE_MS = 6000;
@@ -24,7 +25,7 @@ export async function ask(path, body) {
     headers["Content-Type"] = "application/json";
   }
   const answer = await fetch(path, request).catch((error) => {
-    throw new Error(error.name === "TimeoutError" ? "this node does not answer in time" : "this node cannot be reached");
+    throw new Error(t(error.name === "TimeoutError" ? "trouble.late" : "trouble.unreachable"));
   });
   if (answer.status === 401) {
     // Another question may have brought the right token meanwhile.
@@ -49,8 +50,8 @@ export async function act(path, body, done) {
 }
 
 async function askForToken(refused) {
-  put("state", "asks for its token");
-  put("ask-token-why", refused ? "That was not it." : "It stays in this tab only.");
+  put("state", t("state.token"));
+  put("ask-token-why", t(refused ? "token.wrong" : "token.stays"));
   await choice("ask-token");
   sessionStorage.setItem("token", $("token").value.trim());
   $("token").value = "";

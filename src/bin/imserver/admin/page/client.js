@@ -2,7 +2,8 @@
 // can be done with a client or a channel.
 
 import { act, ask, choice } from "./ask.js";
-import { $, announce, button, clock, el, many, put } from "./show.js";
+import { clock, many, t } from "./language.js";
+import { $, announce, button, el, put } from "./show.js";
 
 // After a kick the client is looked up again until it is gone, at most so often and so far apart.
 const LOOKS_AFTER_KICK = [400, 800, 1500, 3000, 5000];
@@ -16,7 +17,7 @@ export async function lookUp(id) {
     const client = await ask(`clients/${encodeURIComponent(id)}`);
     if (own !== looked) return undefined;
     $("found").replaceChildren(...card(client));
-    put("client-age", `as of ${clock(Date.now())}`);
+    put("client-age", t("client.as-of", { when: clock(Date.now()) }));
     return client;
   } catch (error) {
     if (own === looked) {
@@ -37,14 +38,14 @@ export async function lookInto(name) {
     if (own !== looked) return;
     const { count, members } = channel;
     const chips = members.map(({ client, online }) => {
-      const link = el("a", online ? "" : "zero", online ? client : `${client} (offline)`);
+      const link = el("a", online ? "" : "zero", online ? client : t("member.offline", { client }));
       link.href = `#${new URLSearchParams({ client })}`;
       return el("li", "", link);
     });
-    const who = el("div", "who", el("b", "", name), el("span", "pill", "channel"),
-      el("div", "buttons", button("Send …", "plain", () => write({ channel: name }))));
+    const who = el("div", "who", el("b", "", name), el("span", "pill", t("channel.pill")),
+      el("div", "buttons", button(t("message.send"), "plain", () => write({ channel: name }))));
     $("found").replaceChildren(who, heading(count, members.length, "member"), el("ul", "chips", ...chips));
-    put("client-age", `as of ${clock(Date.now())}`);
+    put("client-age", t("client.as-of", { when: clock(Date.now()) }));
   } catch (error) {
     if (own === looked) $("found").replaceChildren(el("p", "bad", error.message));
   }
@@ -53,37 +54,37 @@ export async function lookInto(name) {
 function card(client) {
   const { connections, channels } = client;
   const count = client.connections_count;
-  const actions = el("div", "buttons", button("Refresh", "plain", () => lookUp(client.client)),
-    button("Send …", "plain", () => write({ client: client.client })));
-  if (client.online) actions.append(button("Kick …", "danger", () => kick(client)));
+  const actions = el("div", "buttons", button(t("client.refresh"), "plain", () => lookUp(client.client)),
+    button(t("message.send"), "plain", () => write({ client: client.client })));
+  if (client.online) actions.append(button(t("client.kick"), "danger", () => kick(client)));
   const who = el("div", "who", el("b", "", client.client),
-    el("span", `pill ${client.online ? "good" : ""}`, client.online ? "online" : "offline"),
-    el("span", "dim", `lives on ${client.server}`), actions);
+    el("span", `pill ${client.online ? "good" : ""}`, t(client.online ? "client.online" : "client.offline")),
+    el("span", "dim", t("client.lives", { server: client.server })), actions);
   const parts = [who];
   if (count) {
     const body = el("tbody", "", ...connections.map(({ number, meta, away }) =>
-      el("tr", "", el("td", "", `conn ${number}`), el("td", away ? "warn" : "", away ? "away, waited for" : ""),
-        el("td", meta == null ? "zero" : "", el("div", "meta", meta ?? "no note")))));
+      el("tr", "", el("td", "", t("client.connection", { number })), el("td", away ? "warn" : "", away ? t("client.away") : ""),
+        el("td", meta == null ? "zero" : "", el("div", "meta", meta ?? t("client.no-note"))))));
     parts.push(heading(count, connections.length, "connection"), el("table", "devices", body));
-    if (connections.some(({ away }) => away == null)) parts.push(el("p", "dim", `Which of them are away and waited for is told by the page of ${client.server}.`));
+    if (connections.some(({ away }) => away == null)) parts.push(el("p", "dim", t("client.where-away", { server: client.server })));
   } else if (client.online) {
-    parts.push(el("p", "dim", "Its connections are not on this node: another fleet holds them, or a .NET node."));
+    parts.push(el("p", "dim", t("client.elsewhere")));
   }
   if (client.channels_count) {
     const chips = el("ul", "chips", ...channels.map((channel) => el("li", "", channel)));
     parts.push(heading(client.channels_count, channels.length, "channel"), chips);
   } else {
-    parts.push(el("h3", "", "in no channel"));
+    parts.push(el("h3", "", t("client.no-channel")));
   }
   return parts;
 }
 
-const heading = (count, shown, word) => el("h3", "", shown < count ? `${shown} of ${many(count, word)}` : many(count, word));
+const heading = (count, shown, word) => el("h3", "", shown < count ? t("some.of", { shown, all: many(count, word) }) : many(count, word));
 
 async function kick({ client, connections_count: count }) {
-  put("ask-kick-title", `Kick client ${client}?`);
-  put("ask-kick-what", `Closes ${count ? many(count, "connection") : "all its connections"} with code 4001: well-behaved clients stay away until their user acts. It can connect again with a new address.`);
-  if (await choice("ask-kick") !== "kick" || !await act("kick", JSON.stringify({ client }), `Client ${client} was kicked.`)) return;
+  put("ask-kick-title", t("client.kick.title", { client }));
+  put("ask-kick-what", t("client.kick.what", { connections: count ? many(count, "connection") : "" }));
+  if (await choice("ask-kick") !== "kick" || !await act("kick", JSON.stringify({ client }), t("client.kicked", { client }))) return;
   let own = looked;
   for (const pause of LOOKS_AFTER_KICK) {
     await new Promise((next) => setTimeout(next, pause));
@@ -97,15 +98,15 @@ async function kick({ client, connections_count: count }) {
 
 /** Asks for a message to a client or a channel, and sends it. */
 export async function write(to) {
-  const whom = to.client ? `client ${to.client}` : `channel ${to.channel}`;
-  put("ask-message-title", `Message to ${whom}`);
-  $("message").value ||= JSON.stringify({ text: "A test from the admin page" });
+  const kind = to.client ? "client" : "channel";
+  put("ask-message-title", t(`message.to.${kind}`, to));
+  $("message").value ||= JSON.stringify({ text: t("message.test") });
   if (await choice("ask-message") !== "send") return;
   // JSON goes out letter by letter: a large number would not survive as one of the browser's.
   const text = $("message").value;
   const message = isJson(text) ? text : JSON.stringify(text);
-  const sent = await act("send", `${JSON.stringify(to).slice(0, -1)},"message":${message}}`, `Sent to ${whom}.`);
-  if (sent && sent.online === false) announce(`Client ${to.client} is offline: the message went nowhere.`, true);
+  const sent = await act("send", `${JSON.stringify(to).slice(0, -1)},"message":${message}}`, t(`message.sent.${kind}`, to));
+  if (sent && sent.online === false) announce(t("message.nowhere", to), true);
 }
 
 function isJson(text) {

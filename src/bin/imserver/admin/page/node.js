@@ -1,14 +1,10 @@
 // The node that answers, in detail.
 
-import { fill, put, rate, short, span, time, whole } from "./show.js";
+import { dotted, named, rate, short, span, t, time, whole } from "./language.js";
+import { fill, put } from "./show.js";
 
 // Looks that rates are taken over.
 const WINDOW = 5;
-const REFUSALS = {
-  400: "not a WebSocket request", 401: "token missing, unknown, used or expired", 403: "origin", 404: "path",
-  405: "method", 408: "too slow", 421: "client of another node", 426: "no upgrade", 429: "too many from one address",
-  431: "head too large", 503: "full, stopping or without broker",
-};
 const looks = [];
 
 /** The time below which a share of the calls between two moments lay: the bound of its bucket. */
@@ -21,7 +17,7 @@ function quantile(now, before, share) {
 
 function ranked(counts, name) {
   const all = Object.entries(counts).filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a);
-  if (all.length === 0) return [{ cells: ["none yet"], dull: true }];
+  if (all.length === 0) return [{ cells: [t("none.yet")], dull: true }];
   return all.map(([key, count]) => ({ cells: [name(key), whole(count)], bar: count / all[0][1] }));
 }
 
@@ -35,24 +31,25 @@ export function showNode(stats) {
   const passed = Math.max(0.001, stats.uptime_seconds - then.uptime_seconds);
   const recent = (pick) => looks.length > 1 ? Math.max(0, (pick(stats) - pick(then)) / passed) : null;
   const { connections, messages } = stats;
-  put("own-name", `Connections of ${stats.node}`);
+  put("own-name", t("own.name", { node: stats.node }));
   put("own-connections", whole(connections.open));
-  const parked = connections.parked ? `${whole(connections.parked)} away and waited for · ` : "";
-  put("own-limit", `of ${whole(connections.limit)} · ${parked}${stats.ready ? "ready" : stats.not_ready} · up ${span(stats.uptime_seconds)} · ${stats.version}`);
+  const parked = connections.parked && t("total.away", { count: whole(connections.parked) });
+  const state = stats.ready ? t("node.ready") : t("node.not-ready", { why: named("why", stats.not_ready.split(":")[0]) });
+  put("own-limit", dotted(t("own.limit", { limit: whole(connections.limit) }), parked, state, t("own.up", { span: span(stats.uptime_seconds) }), stats.version));
   put("own-delivered", rate(recent((s) => s.messages.delivered)));
-  put("own-delivered-all", `${whole(messages.delivered)} since the start`);
+  put("own-delivered-all", t("own.delivered", { count: whole(messages.delivered) }));
   put("own-dropped", whole(messages.dropped));
   put("own-handshakes", whole(connections.handshakes));
-  put("own-opened", `${rate(recent((s) => s.connections.opened))} connects a second`);
-  fill("closed", ranked(connections.closed, (reason) => reason.replaceAll("_", " ")));
-  fill("refused", ranked(connections.refused, (status) => `${status} ${REFUSALS[status] ?? ""}`));
+  put("own-opened", t("own.opened", { rate: rate(recent((s) => s.connections.opened)) }));
+  fill("closed", ranked(connections.closed, (reason) => named("closed", reason)));
+  fill("refused", ranked(connections.refused, (status) => `${status} ${named("refused", status)}`));
   showWaits(stats);
   showBroker(stats, then, passed);
 }
 
 function showWaits(stats) {
-  const waits = [["Messages for slow clients", stats.messages.queued], ["Presence changes", stats.presence.waiting], ["Receipts", stats.receipts.waiting],
-    ...stats.reactors.map((count, index) => [`Commands for reactor ${index}`, count])];
+  const waits = [[t("waits.messages"), stats.messages.queued], [t("waits.presence"), stats.presence.waiting], [t("waits.receipts"), stats.receipts.waiting],
+    ...stats.reactors.map((count, index) => [t("waits.reactor", { index }), count])];
   const longest = Math.max(1, ...waits.map(([, count]) => count));
   fill("waits", waits.map(([name, count]) => ({ cells: [name, whole(count)], bar: count / longest, dull: count === 0 })));
 }
@@ -66,15 +63,15 @@ function showBroker({ broker, feed, lease, receipts }, then, passed) {
     };
   }));
   const counted = (name, count, bad) => ({ cells: [name, whole(count)], dull: count === 0, bad: bad && count > 0 });
-  const ago = (seconds) => seconds == null ? "never" : `${time(seconds)} ago`;
+  const ago = (seconds) => seconds == null ? t("feed.never") : t("feed.ago", { time: time(seconds) });
   fill("feed", [
-    { cells: ["The node hears the broker", feed.listening ? "yes" : "no"], bad: !feed.listening },
-    { cells: ["Proven", ago(feed.heard_age_seconds)] },
-    { cells: ["Way through the broker", time(feed.lag_seconds)] },
-    counted("Messages missed while deaf", feed.lost, true),
-    counted("Payloads skipped", feed.malformed),
-    counted("Receipts dropped", receipts.dropped),
-    { cells: ["Presence lease", lease.held ? "held" : "not held"], bad: !lease.held },
-    { cells: ["Renewed", ago(lease.age_seconds)] },
+    { cells: [t("feed.hears"), t(feed.listening ? "feed.yes" : "feed.no")], bad: !feed.listening },
+    { cells: [t("feed.proven"), ago(feed.heard_age_seconds)] },
+    { cells: [t("feed.way"), time(feed.lag_seconds)] },
+    counted(t("feed.missed"), feed.lost, true),
+    counted(t("feed.skipped"), feed.malformed),
+    counted(t("feed.receipts"), receipts.dropped),
+    { cells: [t("feed.lease"), t(lease.held ? "feed.held" : "feed.not-held")], bad: !lease.held },
+    { cells: [t("feed.renewed"), ago(lease.age_seconds)] },
   ]);
 }

@@ -1,4 +1,4 @@
-// Numbers, times, elements and lines: how things are shown. Text only ever goes in as text, so what
+// Elements and lines: how things are shown. Text only ever goes in as text, so what
 // clients wrote cannot become part of the page.
 
 export const $ = (id) => document.getElementById(id);
@@ -21,40 +21,6 @@ export function button(text, className, act) {
   element.type = "button";
   element.addEventListener("click", act);
   return element;
-}
-
-// --- Numbers and times ---
-
-const group = new Intl.NumberFormat("en");
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const clockTime = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-
-export const whole = (value) => group.format(value);
-export const short = (value) => compact.format(value);
-export const clock = (at) => clockTime.format(at);
-/** A moment; with its day if that is another one. */
-export const when = (at) => new Date(at).toDateString() === new Date().toDateString() ? clock(at) : `${new Date(at).toLocaleDateString("en")} ${clock(at)}`;
-export const many = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
-export const rate = (value) => value == null ? "–" : value >= 100 ? whole(Math.round(value)) : value.toFixed(1).replace(/\.0$/, "");
-
-/** A short time, in the unit that suits it. */
-export function time(seconds) {
-  if (seconds == null) return "–";
-  if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
-  return seconds < 1 ? `${(seconds * 1000).toFixed(seconds < 0.01 ? 1 : 0)} ms` : `${seconds.toFixed(1)} s`;
-}
-
-/** A long time, in its two largest units. */
-export function span(seconds) {
-  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-  const first = units.findIndex(([, size]) => seconds >= size);
-  if (first < 0) return "0 s";
-  let left = Math.floor(seconds);
-  return units.slice(first, first + 2).map(([unit, size]) => {
-    const count = Math.floor(left / size);
-    left -= count * size;
-    return count ? `${count} ${unit}` : "";
-  }).filter(Boolean).join(" ");
 }
 
 // --- Elements ---

@@ -1,7 +1,8 @@
 // Webhooks: how delivery goes, on and off, and the messages that nobody took in time.
 
 import { act, choice } from "./ask.js";
-import { $, button, el, many, put, span, when, whole } from "./show.js";
+import { many, span, t, when, whole } from "./language.js";
+import { $, button, el, put } from "./show.js";
 
 /** How delivery went when it was told last. */
 let seen = null;
@@ -15,40 +16,39 @@ export function showWebhook({ webhook, groups }) {
   $("webhook-card").hidden = !webhook;
   if (!webhook) return;
   const { url, on, node, waiting, failures, missed, dead_letters: dead, dropped, last_success_ms: success } = webhook;
-  put("webhook-note", success ? `last success ${when(success)}` : "nothing was delivered yet");
-  put("webhook-switch", on ? "Switch off …" : "Switch on");
+  put("webhook-note", success ? t("webhook.success", { when: when(success) }) : t("webhook.nothing"));
+  put("webhook-switch", t(on ? "webhook.switch.off" : "webhook.switch.on"));
   const [state, look, note] = stateOf(webhook);
   const pill = el("td", "", el("span", `pill ${look}`, state));
   if (note) pill.append(el("small", "", note));
-  const tr = el("tr", "", el("td", "", url ?? "not set on this node"), pill);
+  const tr = el("tr", "", el("td", "", url ?? t("webhook.unset")), pill);
   const cell = (label, className, text) => {
     const td = el("td", className, text);
-    td.dataset.label = label;
+    td.dataset.label = label && t(`col.${label}`);
     tr.append(td);
   };
   const oldest = groups.find(({ name }) => name === "@webhook")?.oldest_seconds;
-  cell("node", node ? "" : "bad", node ?? "none");
+  cell("node", node ? "" : "bad", node ?? t("webhook.none"));
   cell("waiting", waiting ? "" : "zero", whole(waiting));
   cell("oldest", oldest > 60 ? "warn" : oldest == null ? "zero" : "", oldest == null ? "–" : span(oldest));
   cell("missed", missed ? "bad" : "zero", whole(missed));
   cell("failures", failures ? "bad" : "zero", whole(failures));
-  cell("dead letters", dead ? "bad" : "zero", `${whole(dead)}${dropped ? `, ${whole(dropped)} dropped` : ""}`);
+  cell("letters", dead ? "bad" : "zero", dropped ? t("webhook.dropped", { dead: whole(dead), dropped: whole(dropped) }) : whole(dead));
   $("webhook").replaceChildren(tr);
   $("letters-part").hidden = !dead;
 }
 
 /** What its state is called, how it looks, and why. */
 function stateOf({ on, off_reason: why, off_since_ms: since, node, failures, failing_since_ms: failing, last_failure: failure }) {
-  if (!on) return ["off", "bad", `since ${when(since)}: ${why}`];
-  if (!node) return ["nobody delivers", "bad", "no node that is set to it has the turn"];
-  if (failures) return ["failing", "bad", `since ${when(failing)}: ${failure}`];
-  return ["on", "good"];
+  if (!on) return [t("webhook.off"), "bad", t("webhook.since", { when: when(since), why })];
+  if (!node) return [t("webhook.idle"), "bad", t("webhook.idle.why")];
+  if (failures) return [t("webhook.failing"), "bad", t("webhook.since", { when: when(failing), why: failure })];
+  return [t("webhook.on"), "good"];
 }
 
 /** Shows dead letters; those that stay keep their buttons. */
 export function showLetters({ letters, total }) {
-  const shown = total > letters.length ? `${letters.length} of ` : "";
-  put("letters-note", `${shown}${many(total, "message")} that nobody took in time`);
+  put("letters-note", t("letters.note", { messages: many(total, "message"), shown: total > letters.length && letters.length }));
   const body = $("letters"), rows = body.rows;
   while (rows.length > letters.length) body.deleteRow(-1);
   letters.forEach((letter, index) => {
@@ -65,23 +65,24 @@ function letterRow({ letter, events, reason, attempts, ms, replaying, first_even
   const tr = el("tr", "", el("td", "", letter), el("td", "", reason));
   const cell = (label, ...children) => {
     const td = el("td", "", ...children);
-    td.dataset.label = label;
+    td.dataset.label = label && t(`col.${label}`);
     tr.append(td);
   };
-  cell("events", events ? many(events, "event") : "events missed");
-  tr.children[2].title = first ? `${first} to ${last}` : "";
+  cell("events", events ? many(events, "event") : t("letters.missed"));
+  tr.children[2].title = first ? t("letters.from-to", { first, last }) : "";
   cell("attempts", whole(attempts));
-  cell("put aside", when(ms));
-  const again = button(replaying ? "Waiting" : "Replay", "plain", () => order("replay", [letter], "It is delivered once more."));
+  cell("aside", when(ms));
+  const again = button(t(replaying ? "letters.replaying" : "letters.replay"), "plain", () => order("replay", [letter], t("letters.replayed")));
   again.disabled = replaying;
-  const away = button("Discard …", "plain", () => discard([letter], "this message"));
-  for (const [one, what] of [[again, "Replay"], [away, "Discard"]]) one.setAttribute("aria-label", `${what} ${letter}`);
+  const away = button(t("letters.discard"), "plain", () => discard([letter], t("letters.discard.this")));
+  again.setAttribute("aria-label", t("letters.replay.one", { letter }));
+  away.setAttribute("aria-label", t("letters.discard.one", { letter }));
   cell("", el("div", "buttons", again, away));
   return tr;
 }
 
-async function discard(letters, which) {
-  if (await sure(`Discard ${which}?`, "Its events reach nobody any more.", "Discard")) await order("discard", letters, "Discarded.");
+async function discard(letters, question) {
+  if (await sure(question, t("letters.discard.what"), t("letters.discard.do"))) await order("discard", letters, t("letters.discarded"));
 }
 
 /** Asks whether something is meant. */
@@ -97,12 +98,12 @@ function order(verb, letters, done) {
   return act("webhook", JSON.stringify(letters ? { do: verb, letters } : { do: verb, all: true }), done);
 }
 
-$("replay-all").addEventListener("click", () => order("replay", null, "All of them are delivered once more."));
-$("discard-all").addEventListener("click", () => discard(null, many(seen.dead_letters, "message")));
+$("replay-all").addEventListener("click", () => order("replay", null, t("letters.replayed-all")));
+$("discard-all").addEventListener("click", () => discard(null, t("letters.discard.these", { messages: many(seen.dead_letters, "message") })));
 $("webhook-switch").addEventListener("click", async () => {
   if (!seen.on) {
-    await act("webhook", JSON.stringify({ do: "on" }), "Webhooks are on.");
-  } else if (await sure("Switch webhooks off?", "On all nodes, until they are switched on again. Events wait meanwhile, as long as they are kept.", "Switch off")) {
-    await act("webhook", JSON.stringify({ do: "off" }), "Webhooks are off.");
+    await act("webhook", JSON.stringify({ do: "on" }), t("webhook.switched.on"));
+  } else if (await sure(t("webhook.sure"), t("webhook.sure.what"), t("webhook.sure.do"))) {
+    await act("webhook", JSON.stringify({ do: "off" }), t("webhook.switched.off"));
   }
 });
