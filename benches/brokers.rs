@@ -78,14 +78,14 @@ fn hops(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
         });
     }
     let client = ClientId::Int(7);
-    watchlist.watch(client);
+    watchlist.watch(client.clone());
     group.throughput(Throughput::Elements(1));
     group.bench_function("ordered feed: join, message, leave", |bencher| {
         bencher.iter(|| {
-            broker.join(&[(client, "room")]).expect("the broker is there");
+            broker.join(&[(client.clone(), "room")]).expect("the broker is there");
             broker.publish(&[(NODE, to_channel())]).expect("the broker is there");
             hear(&mut *feed, 1);
-            broker.leave(&[(client, "room")]).expect("the broker is there");
+            broker.leave(&[(client.clone(), "room")]).expect("the broker is there");
         });
     });
     group.finish();

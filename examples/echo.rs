@@ -151,7 +151,7 @@ impl Directory for OpenDoor {
         self.0.put_ticket(token, ticket, life)
     }
 
-    fn void_tickets(&self, client: ClientId) -> Result<()> {
+    fn void_tickets(&self, client: &ClientId) -> Result<()> {
         self.0.void_tickets(client)
     }
 
@@ -171,13 +171,13 @@ impl Directory for OpenDoor {
         self.0.statuses()
     }
 
-    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
+    fn connections_of(&self, client: &ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
         self.0.connections_of(client, node)
     }
 
     fn connections_page(
         &self,
-        client: ClientId,
+        client: &ClientId,
         node: &str,
         after: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let next = |step: &str| -> Result<(), Box<dyn Error>> {
         let (what, client, meta): (_, ClientId, Option<String>) =
             events.recv_timeout(Duration::from_secs(10))?;
-        let online = im.is_online(client)?;
+        let online = im.is_online(&client)?;
         println!("{step:24} {what} client={client} meta={meta:?} user online: {online}");
         Ok(())
     };

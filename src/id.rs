@@ -30,7 +30,7 @@ use crate::error::Error;
 /// assert!(ClientId::try_from(u64::MAX).is_err());
 /// # Ok::<(), imcore::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ClientId {
     /// A signed 64-bit integer, as FreeIM 2 uses.
     Int(i64),
@@ -48,7 +48,7 @@ pub enum ClientId {
 /// use imcore::IdKind;
 ///
 /// assert_eq!("guid".parse::<IdKind>()?, IdKind::Guid);
-/// assert!(!IdKind::Guid.admits(42.into()));
+/// assert!(!IdKind::Guid.admits(&42.into()));
 /// assert_eq!(IdKind::of_prefix("im_v2"), IdKind::Int);
 /// # Ok::<(), imcore::Error>(())
 /// ```
@@ -76,7 +76,7 @@ impl IdKind {
     }
 
     /// Whether a client of this deployment may have this id.
-    pub fn admits(self, client: ClientId) -> bool {
+    pub fn admits(self, client: &ClientId) -> bool {
         match self {
             IdKind::Int => matches!(client, ClientId::Int(_)),
             IdKind::Guid => matches!(client, ClientId::Guid(_)),
@@ -126,8 +126,11 @@ impl FromStr for IdKind {
 
 impl ClientId {
     /// Whether this is the system rather than a user: 0 or the all-zero GUID.
-    pub fn is_system(self) -> bool {
-        matches!(self, ClientId::Int(0)) || self == ClientId::Guid([0; 16])
+    pub fn is_system(&self) -> bool {
+        match self {
+            ClientId::Int(id) => *id == 0,
+            ClientId::Guid(bytes) => *bytes == [0; 16],
+        }
     }
 
     /// Reads the text form leniently, as the original does: blanks around, a leading `+` or zeros,
@@ -248,7 +251,7 @@ impl TryFrom<ClientId> for i64 {
     fn try_from(client: ClientId) -> Result<Self, Error> {
         match client {
             ClientId::Int(id) => Ok(id),
-            ClientId::Guid(_) => Err(other_kind(client, "an integer")),
+            ClientId::Guid(_) => Err(other_kind(&client, "an integer")),
         }
     }
 }
@@ -260,7 +263,7 @@ impl TryFrom<ClientId> for u64 {
     /// [`Argument`](crate::ErrorKind::Argument) for a GUID and for a negative id.
     fn try_from(client: ClientId) -> Result<Self, Error> {
         let id = i64::try_from(client)?;
-        id.try_into().map_err(|_| other_kind(client, "an integer without a sign"))
+        id.try_into().map_err(|_| other_kind(&id.into(), "an integer without a sign"))
     }
 }
 
@@ -281,13 +284,20 @@ impl TryFrom<ClientId> for uuid::Uuid {
     fn try_from(client: ClientId) -> Result<Self, Error> {
         match client {
             ClientId::Guid(bytes) => Ok(uuid::Uuid::from_bytes(bytes)),
-            ClientId::Int(_) => Err(other_kind(client, "a GUID")),
+            ClientId::Int(_) => Err(other_kind(&client, "a GUID")),
         }
     }
 }
 
-fn other_kind(client: ClientId, wanted: &str) -> Error {
+fn other_kind(client: &ClientId, wanted: &str) -> Error {
     Error::argument(format!("client {client} is not {wanted}"))
+}
+
+/// So that calls take an id that the caller keeps.
+impl From<&ClientId> for ClientId {
+    fn from(client: &ClientId) -> Self {
+        client.clone()
+    }
 }
 
 impl From<[u8; 16]> for ClientId {

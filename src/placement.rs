@@ -68,8 +68,8 @@ impl Placement {
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if nobody owns its slot.
-    pub(crate) fn owner(&self, client: impl Into<ClientId>) -> Result<&str> {
-        self.owner_of(self.slot(client.into()))
+    pub(crate) fn owner(&self, client: &ClientId) -> Result<&str> {
+        self.owner_of(self.slot(client))
     }
 
     /// Names of all nodes, in the order of the list.
@@ -96,7 +96,7 @@ impl Placement {
 
     /// What stands for `{index}` and `{server}` in the address of `client`: the place and the name of its node in the list,
     /// its slot and what the node that owns it is called by clients.
-    pub(crate) fn address(&self, client: ClientId) -> Result<(usize, &str)> {
+    pub(crate) fn address(&self, client: &ClientId) -> Result<(usize, &str)> {
         let slot = self.slot(client);
         let owner = self.owner_of(slot)?;
         Ok(match &self.0 {
@@ -112,7 +112,7 @@ impl Placement {
     ) -> Result<Vec<(&str, Vec<ClientId>)>> {
         let mut found: Vec<(&str, Vec<ClientId>)> = Vec::new();
         for client in clients {
-            let owner = self.owner(client)?;
+            let owner = self.owner(&client)?;
             // Names of one placement are the same if they lie at the same place, which most do.
             match found.iter_mut().find(|(other, _)| std::ptr::eq(*other, owner) || *other == owner)
             {
@@ -149,19 +149,19 @@ impl Placement {
 
     /// Whether another node owns the client, to which `own` hands nothing over.
     #[cfg_attr(not(feature = "server"), allow(dead_code))]
-    pub(crate) fn has_gone_from(&self, client: ClientId, own: &str) -> bool {
+    pub(crate) fn has_gone_from(&self, client: &ClientId, own: &str) -> bool {
         let Kind::Slots(table) = &self.0 else { return false };
         table.has_gone_from(self.slot(client), own)
     }
 
     /// A node besides `own` that has connections of `client`, or may have, where owners change.
     #[cfg_attr(not(feature = "server"), allow(dead_code))]
-    pub(crate) fn other(&self, client: ClientId, own: &str) -> Option<&str> {
+    pub(crate) fn other(&self, client: &ClientId, own: &str) -> Option<&str> {
         let Kind::Slots(table) = &self.0 else { return None };
         table.other(self.slot(client), own)
     }
 
-    fn slot(&self, client: ClientId) -> usize {
+    fn slot(&self, client: &ClientId) -> usize {
         let count = match &self.0 {
             Kind::Fixed(nodes) => nodes.len(),
             Kind::Slots(table) => table.count(),
@@ -244,7 +244,7 @@ mod tests {
             (4_294_967_296, "1"),
             (-3, "0"),
         ] {
-            assert_eq!(three().owner(id).unwrap(), node, "{id}");
+            assert_eq!(three().owner(&id.into()).unwrap(), node, "{id}");
         }
         for (id, node) in [
             ("0f8fad5b-d9cb-469f-a165-70867728950e", "1"),
@@ -253,14 +253,14 @@ mod tests {
             ("8f14e45f-ceea-467f-a9b1-000000010000", "0"),
             ("8f14e45f-ceea-467f-a9b1-00000000ffff", "0"),
         ] {
-            assert_eq!(three().owner(id.parse::<ClientId>().unwrap()).unwrap(), node, "{id}");
+            assert_eq!(three().owner(&id.parse().unwrap()).unwrap(), node, "{id}");
         }
     }
 
     #[test]
     fn negative_ids_have_a_node() {
         for id in [-1, -2, i64::MIN] {
-            assert!(three().nodes().contains(&three().owner(id).unwrap()));
+            assert!(three().nodes().contains(&three().owner(&id.into()).unwrap()));
         }
     }
 
@@ -286,12 +286,12 @@ mod tests {
         let placement = Placement::slots(SlotTable::read(fields).unwrap().unwrap());
         assert_eq!((placement.version(), placement.nodes()), (Some(7), vec!["a", "b"]));
         assert_eq!((placement.slots_of("b"), placement.slots_of("c")), (Some(2), None));
-        assert_eq!(placement.owner(5).unwrap(), "b");
-        assert_eq!(placement.address(6.into()).unwrap(), (2, "b.example.com"));
+        assert_eq!(placement.owner(&5.into()).unwrap(), "b");
+        assert_eq!(placement.address(&6.into()).unwrap(), (2, "b.example.com"));
         let clients = [1, 4, 2].map(ClientId::from);
         let expected = vec![("b", [1, 2].map(ClientId::from).to_vec()), ("a", vec![4.into()])];
         assert_eq!(placement.by_owner(clients).unwrap(), expected);
-        let error = placement.owner(3).unwrap_err();
+        let error = placement.owner(&3.into()).unwrap_err();
         assert!(error.is_retryable() && error.to_string().contains("slot 3"), "{error}");
     }
 }

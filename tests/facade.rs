@@ -36,10 +36,10 @@ fn the_facade_does_what_the_client_does() {
     let url = ImHelper::prev_connect_server(1, Some("note")).unwrap();
     let mut client = Client::connect(node.local_addr(), &url).unwrap();
     let one = ClientId::from(1);
-    assert_eq!(events.recv_timeout(PATIENCE), Ok((true, one, Some("note".into()))));
+    assert_eq!(events.recv_timeout(PATIENCE), Ok((true, one.clone(), Some("note".into()))));
     assert!(ImHelper::has_online(1).unwrap());
     assert_eq!(ImHelper::has_online_many([2, 1]).unwrap(), [false, true]);
-    assert_eq!(ImHelper::get_client_list_by_online().unwrap(), [one]);
+    assert_eq!(ImHelper::get_client_list_by_online().unwrap(), [ClientId::from(1)]);
 
     ImHelper::join_chan(1, ["a"]).unwrap();
     ImHelper::join_chan_clients("b", [1, 2]).unwrap();
@@ -47,7 +47,7 @@ fn the_facade_does_what_the_client_does() {
     assert_eq!(ImHelper::get_chan_list().unwrap().len(), 2);
     assert_eq!(ImHelper::get_chan_list_by_client_id(2).unwrap(), ["b"]);
     ImHelper::clear_chan_client("b").unwrap();
-    assert_eq!(ImHelper::get_chan_client_list("b").unwrap(), [one]);
+    assert_eq!(ImHelper::get_chan_client_list("b").unwrap(), [ClientId::from(1)]);
 
     ImHelper::send_message(2, [1], "direct", false).unwrap();
     ImHelper::send_chan_message(2, "b", "channel").unwrap();

@@ -115,12 +115,12 @@ impl Api {
     /// The user who acts: the id in the field `name`, if the session that came with it is that id's.
     fn user(&self, fields: &Fields, name: &str) -> Result<ClientId, Refusal> {
         let client = fields.required_client(name)?;
-        self.check_session(client, fields)?;
-        self.actions.take(client)?;
+        self.check_session(&client, fields)?;
+        self.actions.take(client.clone())?;
         Ok(client)
     }
 
-    fn check_session(&self, client: ClientId, fields: &Fields) -> Result<(), Refusal> {
+    fn check_session(&self, client: &ClientId, fields: &Fields) -> Result<(), Refusal> {
         if self.sessions.fits(client, fields.text("session").unwrap_or_default()) {
             return Ok(());
         }
@@ -133,8 +133,8 @@ impl Api {
     fn pre_connect(&self, fields: &Fields, caller: &Caller) -> Answer {
         let client = match fields.client("websocketId")? {
             Some(client) => {
-                self.check_session(client, fields)?;
-                self.actions.take(client)?;
+                self.check_session(&client, fields)?;
+                self.actions.take(client.clone())?;
                 client
             }
             None => {
@@ -145,8 +145,8 @@ impl Api {
         let nick = fields.label("nick", LONGEST_NICK)?.map(str::to_owned);
         let meta = Meta { nick, ip: Some(caller.ip.to_string()) };
         let meta = serde_json::to_string(&meta).map_err(|error| Refusal::bad(error.to_string()))?;
-        let server = self.im.connect_url(client, Some(&meta))?;
-        let session = self.sessions.of(client);
+        let server = self.im.connect_url(&client, Some(&meta))?;
+        let session = self.sessions.of(&client);
         Ok(json!({ "server": server, "websocketId": client, "session": session }))
     }
 
@@ -187,7 +187,7 @@ impl Api {
             return Err(Refusal::new(409, "There are too many rooms; join one of them."));
         }
         self.rooms.tidy(|| self.im.online_clients().unwrap_or_default());
-        self.rooms.enter(client, channel)?;
+        self.rooms.enter(&client, channel)?;
         self.im.join([client], [channel])?;
         self.roll.changed();
         Ok(json!({}))
@@ -195,7 +195,7 @@ impl Api {
 
     fn leave_channel(&self, fields: &Fields, _: &Caller) -> Answer {
         let (client, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
-        self.rooms.leave(client, channel);
+        self.rooms.leave(&client, channel);
         self.im.leave([client], [channel])?;
         self.roll.changed();
         Ok(json!({}))
@@ -205,17 +205,17 @@ impl Api {
     /// what the caller says only if nothing is known, because the process is a new one.
     fn rejoin(&self, fields: &Fields, _: &Caller) -> Answer {
         let client = self.user(fields, "websocketId")?;
-        if self.rooms.of(client).is_none() {
+        if self.rooms.of(&client).is_none() {
             for room in rooms_of_caller(fields)? {
-                self.rooms.enter(client, &room)?;
+                self.rooms.enter(&client, &room)?;
             }
         }
-        let rooms = self.rooms.of(client).unwrap_or_default();
+        let rooms = self.rooms.of(&client).unwrap_or_default();
         if !rooms.is_empty() {
-            self.im.join([client], &rooms)?;
+            self.im.join([&client], &rooms)?;
         }
         // Whoever left one meanwhile is not to be back in it.
-        let now = self.rooms.of(client).unwrap_or_default();
+        let now = self.rooms.of(&client).unwrap_or_default();
         let left: Vec<_> = rooms.iter().filter(|room| !now.contains(room)).collect();
         if !left.is_empty() {
             self.im.leave([client], left)?;
@@ -229,7 +229,7 @@ impl Api {
         let total = members.len();
         members.sort();
         members.truncate(MOST_LISTED);
-        let online = self.im.are_online(members.iter().copied())?;
+        let online = self.im.are_online(&members)?;
         let members: Vec<_> = members
             .iter()
             .zip(self.roll.nicks(&members))
@@ -258,7 +258,7 @@ impl Api {
 
     fn send_channelmsg(&self, fields: &Fields, _: &Caller) -> Answer {
         let (sender, channel) = (self.user(fields, "websocketId")?, channel(fields)?);
-        let mut message = self.compose(Kind::Room, sender, fields)?;
+        let mut message = self.compose(Kind::Room, &sender, fields)?;
         message.chan = Some(channel.to_owned());
         self.im.send(Message::to_channel(channel).from(sender), &message.text()?)?;
         Ok(json!({ "message": message }))
@@ -266,7 +266,7 @@ impl Api {
 
     fn send_broadcast(&self, fields: &Fields, _: &Caller) -> Answer {
         let sender = self.user(fields, "websocketId")?;
-        let message = self.compose(Kind::Broadcast, sender, fields)?;
+        let message = self.compose(Kind::Broadcast, &sender, fields)?;
         self.im.send(Message::to_everyone(), &message.text()?)?;
         Ok(json!({ "message": message }))
     }
@@ -275,12 +275,12 @@ impl Api {
         let sender = self.user(fields, "senderWebsocketId")?;
         let receiver = fields.required_client("receiveWebsocketId")?;
         let receipt = fields.flag("isReceipt")?;
-        let mut message = self.compose(Kind::Private, sender, fields)?;
-        message.to = Some(receiver);
+        let mut message = self.compose(Kind::Private, &sender, fields)?;
+        message.to = Some(receiver.clone());
         // The sender as well: imcore hands it on only if the sender has several connections, and its
         // other devices should show what it wrote.
         self.im.send(
-            Message::to([receiver, sender]).from(sender).receipt(if receipt {
+            Message::to([&receiver, &sender]).from(&sender).receipt(if receipt {
                 Receipt::Sent
             } else {
                 Receipt::None
@@ -295,7 +295,7 @@ impl Api {
     fn compose(
         &self,
         kind: Kind,
-        sender: ClientId,
+        sender: &ClientId,
         fields: &Fields,
     ) -> Result<ChatMessage, Refusal> {
         let posted = Posted::read(fields.required("message")?)?;
@@ -306,7 +306,7 @@ impl Api {
             Some(id) => Some(id.to_owned()),
             None => Some(random_id()?.to_string()),
         };
-        message.sender = Some(sender);
+        message.sender = Some(sender.clone());
         message.sender_nick = known.or_else(stated);
         message.msg = posted.msg;
         Ok(message)

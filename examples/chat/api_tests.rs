@@ -22,7 +22,7 @@ fn call(api: &Api, path: &str, form: &str) -> Answer {
 
 /// Calls `path` with the session of `client`.
 fn call_as(api: &Api, client: i64, path: &str, form: &str) -> Answer {
-    let session = api.sessions.of(client.into());
+    let session = api.sessions.of(&client.into());
     call(api, path, &format!("websocketId={client}&session={session}&{form}"))
 }
 
@@ -45,7 +45,7 @@ fn pre_connect_makes_an_id_or_keeps_the_one_it_made() {
 #[test]
 fn nobody_acts_under_an_id_that_was_not_issued_to_it() {
     let api = api();
-    let session = api.sessions.of(9.into());
+    let session = api.sessions.of(&9.into());
     for proof in ["", "&session=", "&session=00", &format!("&session={session}")] {
         for (path, form) in [
             ("/ws/pre-connect", "websocketId=1"),

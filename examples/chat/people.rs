@@ -46,8 +46,8 @@ impl Roll {
 
     /// What `client` calls itself; `None` if its connection came with no name, or before this
     /// process listened.
-    pub(crate) fn nick(&self, client: ClientId) -> Option<String> {
-        self.lock().get(&client).cloned()
+    pub(crate) fn nick(&self, client: &ClientId) -> Option<String> {
+        self.lock().get(client).cloned()
     }
 
     /// The names of many clients under one lock.
@@ -159,6 +159,6 @@ mod tests {
         assert_eq!(due.try_recv(), Ok(()));
         assert!(due.try_recv().is_err(), "hints pile up");
         roll.keep_only(&[2.into()]);
-        assert_eq!(roll.nick(1.into()), None);
+        assert_eq!(roll.nick(&1.into()), None);
     }
 }

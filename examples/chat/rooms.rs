@@ -23,9 +23,9 @@ pub(crate) struct Rooms(Mutex<HashMap<ClientId, BTreeSet<String>>>);
 
 impl Rooms {
     /// `client` is in `room` from now on.
-    pub(crate) fn enter(&self, client: ClientId, room: &str) -> Result<(), Refusal> {
+    pub(crate) fn enter(&self, client: &ClientId, room: &str) -> Result<(), Refusal> {
         let mut known = self.lock();
-        let rooms = known.entry(client).or_default();
+        let rooms = known.entry(client.clone()).or_default();
         if rooms.len() >= MOST_ROOMS && !rooms.contains(room) {
             let why = format!("You are in {MOST_ROOMS} rooms; leave one to enter another.");
             return Err(Refusal::new(409, why));
@@ -35,15 +35,15 @@ impl Rooms {
     }
 
     /// `client` is not in `room` any more.
-    pub(crate) fn leave(&self, client: ClientId, room: &str) {
-        if let Some(rooms) = self.lock().get_mut(&client) {
+    pub(crate) fn leave(&self, client: &ClientId, room: &str) {
+        if let Some(rooms) = self.lock().get_mut(client) {
             rooms.remove(room);
         }
     }
 
     /// The rooms of `client`; `None` if nothing is known of it.
-    pub(crate) fn of(&self, client: ClientId) -> Option<Vec<String>> {
-        Some(self.lock().get(&client)?.iter().cloned().collect())
+    pub(crate) fn of(&self, client: &ClientId) -> Option<Vec<String>> {
+        Some(self.lock().get(client)?.iter().cloned().collect())
     }
 
     /// Keeps the memory bounded; `online` is asked for only if need be.
@@ -66,25 +66,25 @@ mod tests {
     #[test]
     fn rooms_are_known_until_they_are_left_and_bounded() {
         let (rooms, client) = (Rooms::default(), ClientId::from(1));
-        assert_eq!(rooms.of(client), None);
+        assert_eq!(rooms.of(&client), None);
         for number in 0..MOST_ROOMS {
-            rooms.enter(client, &number.to_string()).unwrap();
+            rooms.enter(&client, &number.to_string()).unwrap();
         }
-        rooms.enter(client, "0").unwrap();
-        assert_eq!(rooms.enter(client, "x").unwrap_err().status, 409);
-        rooms.leave(client, "0");
-        rooms.enter(client, "x").unwrap();
-        assert_eq!(rooms.of(client).unwrap().len(), MOST_ROOMS);
+        rooms.enter(&client, "0").unwrap();
+        assert_eq!(rooms.enter(&client, "x").unwrap_err().status, 409);
+        rooms.leave(&client, "0");
+        rooms.enter(&client, "x").unwrap();
+        assert_eq!(rooms.of(&client).unwrap().len(), MOST_ROOMS);
     }
 
     #[test]
     fn in_a_crowd_those_who_are_offline_are_forgotten() {
         let rooms = Rooms::default();
         for client in 1..=MOST_KNOWN as i64 + 1 {
-            rooms.enter(client.into(), "a").unwrap();
+            rooms.enter(&client.into(), "a").unwrap();
         }
         rooms.tidy(|| vec![5.into()]);
-        assert!(rooms.of(5.into()).is_some() && rooms.of(6.into()).is_none());
+        assert!(rooms.of(&5.into()).is_some() && rooms.of(&6.into()).is_none());
         rooms.tidy(|| panic!("there is room"));
     }
 }

@@ -19,7 +19,7 @@ impl Sessions {
     }
 
     /// The session of `client`, as the page posts it.
-    pub(crate) fn of(&self, client: ClientId) -> String {
+    pub(crate) fn of(&self, client: &ClientId) -> String {
         let tag = hmac::sign(&self.0, client.to_string().as_bytes());
         tag.as_ref().iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
@@ -28,7 +28,7 @@ impl Sessions {
     }
 
     /// Whether `session` was issued for `client`; takes as long for any guess.
-    pub(crate) fn fits(&self, client: ClientId, session: &str) -> bool {
+    pub(crate) fn fits(&self, client: &ClientId, session: &str) -> bool {
         let pairs = session.as_bytes().chunks(2);
         let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let Some(tag) = pairs.map(byte).collect::<Option<Vec<u8>>>() else { return false };
@@ -43,13 +43,13 @@ mod tests {
     #[test]
     fn a_session_fits_its_own_client_under_its_own_secret() {
         let sessions = Sessions::new(b"one secret");
-        let session = sessions.of(7.into());
+        let session = sessions.of(&7.into());
         assert_eq!(session.len(), 64);
-        assert!(sessions.fits(7.into(), &session));
-        assert!(!sessions.fits(8.into(), &session));
-        assert!(!Sessions::new(b"another").fits(7.into(), &session));
+        assert!(sessions.fits(&7.into(), &session));
+        assert!(!sessions.fits(&8.into(), &session));
+        assert!(!Sessions::new(b"another").fits(&7.into(), &session));
         for guess in ["", "7", "zz", "é", &session[1..], &format!("{session}00")] {
-            assert!(!sessions.fits(7.into(), guess), "{guess}");
+            assert!(!sessions.fits(&7.into(), guess), "{guess}");
         }
     }
 }

@@ -31,31 +31,31 @@ impl Watched {
         for (client, watch) in watchlist.take() {
             if !watch {
                 self.clients.remove(&client);
-            } else if self.clients.insert(client, true) != Some(true) {
+            } else if self.clients.insert(client.clone(), true) != Some(true) {
                 self.dirty.push_back(client);
             }
         }
     }
 
     /// The channels of `client` have changed or may have. Of no effect for a client not watched.
-    pub(super) fn mark(&mut self, client: ClientId) {
-        if let Some(dirty @ false) = self.clients.get_mut(&client) {
+    pub(super) fn mark(&mut self, client: &ClientId) {
+        if let Some(dirty @ false) = self.clients.get_mut(client) {
             *dirty = true;
-            self.dirty.push_back(client);
+            self.dirty.push_back(client.clone());
         }
     }
 
     /// Whether `client` is watched.
     #[cfg(feature = "redis")]
-    pub(super) fn contains(&self, client: ClientId) -> bool {
-        self.clients.contains_key(&client)
+    pub(super) fn contains(&self, client: &ClientId) -> bool {
+        self.clients.contains_key(client)
     }
 
     /// Nothing is known for sure any more.
     #[cfg(any(feature = "redis", test))]
     pub(super) fn mark_all(&mut self) {
         self.dirty.clear();
-        self.dirty.extend(self.clients.keys());
+        self.dirty.extend(self.clients.keys().cloned());
         self.clients.values_mut().for_each(|dirty| *dirty = true);
     }
 
@@ -96,15 +96,15 @@ mod tests {
     fn each_dirty_client_is_taken_once() {
         let watchlist = Watchlist::default();
         let mut watched = Watched::default();
-        watched.mark(id(1));
+        watched.mark(&id(1));
         watchlist.watch(id(1));
         watchlist.watch(id(2));
         watched.apply(&watchlist);
-        watched.mark(id(2));
+        watched.mark(&id(2));
         assert_eq!(watched.take_dirty(1), [id(1)]);
         assert_eq!(watched.take_dirty(9), [id(2)]);
         assert!(!watched.any_dirty());
-        watched.mark(id(2));
+        watched.mark(&id(2));
         assert_eq!(watched.take_dirty(9), [id(2)]);
         watched.mark_all();
         assert_eq!(watched.take_dirty(9).len(), 2);

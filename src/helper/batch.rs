@@ -136,7 +136,7 @@ impl<'a> Batch<'a> {
         wanted: Receipt,
         id: Option<String>,
     ) -> Result<Envelope> {
-        receivers.iter().try_for_each(|receiver| self.im.check_kind(*receiver).map(drop))?;
+        receivers.iter().try_for_each(|receiver| self.im.check_kind(receiver))?;
         if receivers.is_empty() {
             return Err(Error::argument(
                 "receivers: the list is empty; nobody would get the message",
@@ -193,7 +193,7 @@ fn check(message: &Message) -> Result<()> {
     match &message.to {
         Receivers::Clients(_) => return Ok(()),
         Receivers::Channel(channel) => check_channel(channel)?,
-        Receivers::Everyone if message.from.is_some_and(|sender| !sender.is_system()) => {
+        Receivers::Everyone if message.from.as_ref().is_some_and(|sender| !sender.is_system()) => {
             return Err(Error::argument("from: a message to everyone comes from the system"));
         }
         Receivers::Everyone => {}
@@ -210,7 +210,7 @@ fn check(message: &Message) -> Result<()> {
 fn unique(mut clients: Vec<ClientId>) -> Vec<ClientId> {
     if clients.len() > 1 {
         let mut seen = HashSet::with_capacity(clients.len());
-        clients.retain(|client| seen.insert(*client));
+        clients.retain(|client| seen.insert(client.clone()));
     }
     clients
 }
@@ -221,7 +221,7 @@ pub(super) fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<Se
         Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, .. } => {
             Some(SendEvent {
                 node,
-                sender: *sender,
+                sender,
                 receivers,
                 channel: None,
                 message: content,
@@ -235,7 +235,7 @@ pub(super) fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<Se
         }
         Envelope::Channel { sender, channel, content } => Some(SendEvent {
             node,
-            sender: *sender,
+            sender,
             receivers: &[],
             channel: channel.as_deref(),
             message: content,

@@ -154,7 +154,7 @@ impl ImClient {
 
     fn join_checked(&self, pairs: &[(ClientId, &str)]) -> Result<()> {
         for (client, channel) in pairs {
-            self.check_user(*client)?;
+            self.check_user(client)?;
             check_channel(channel)?;
         }
         self.broker().join_within(pairs, &self.joins)
@@ -178,7 +178,7 @@ fn each_with_each<C: Into<ClientId>, S: AsRef<str>>(
     let mut pairs = Vec::new();
     for client in clients {
         let client = client.into();
-        pairs.extend(channels.iter().map(|channel| (client, channel.as_ref())));
+        pairs.extend(channels.iter().map(|channel| (client.clone(), channel.as_ref())));
     }
     call(&pairs)
 }
@@ -187,9 +187,9 @@ fn beside<C: Into<ClientId>, S: AsRef<str>>(
     pairs: impl IntoIterator<Item = (C, S)>,
     call: impl FnOnce(&[(ClientId, &str)]) -> Result<()>,
 ) -> Result<()> {
-    let owned: Vec<(ClientId, S)> =
-        pairs.into_iter().map(|(client, channel)| (client.into(), channel)).collect();
-    let pairs: Vec<_> = owned.iter().map(|(client, channel)| (*client, channel.as_ref())).collect();
+    let (clients, channels): (Vec<ClientId>, Vec<S>) =
+        pairs.into_iter().map(|(client, channel)| (client.into(), channel)).unzip();
+    let pairs: Vec<_> = clients.into_iter().zip(channels.iter().map(S::as_ref)).collect();
     call(&pairs)
 }
 

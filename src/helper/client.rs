@@ -78,7 +78,7 @@ pub struct SendEvent<'a> {
     /// The node it goes to, as listed in [`servers`](crate::ImClientBuilder::servers).
     pub node: &'a str,
     /// Who sends it.
-    pub sender: ClientId,
+    pub sender: &'a ClientId,
     /// Receivers on that node; empty for a channel message or a broadcast.
     pub receivers: &'a [ClientId],
     /// The channel; `None` for a direct message or a broadcast.
@@ -164,9 +164,9 @@ impl ImClient {
 
     /// The address for a ticket, which is stored.
     fn issue(&self, ticket: Ticket) -> Result<String> {
-        let client = self.check_user(ticket.client())?;
+        self.check_user(ticket.client())?;
         let placement = self.routes.certain(&*self.broker)?;
-        let url = public_url::fill(&self.url_template, placement.address(client)?);
+        let url = public_url::fill(&self.url_template, placement.address(ticket.client())?);
         let token = random_token()?;
         self.broker.put_ticket(&token, &ticket, Self::TICKET_LIFE)?;
         // A template may have a query of its own, for the proxy in front.
@@ -192,16 +192,17 @@ impl ImClient {
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn kick(&self, client: impl Into<ClientId>) -> Result<()> {
-        let client = self.check_kind(client.into())?;
+        let client = client.into();
+        self.check_kind(&client)?;
         // First, so that none is taken once the node has closed what there is.
-        self.broker.void_tickets(client)?;
+        self.broker.void_tickets(&client)?;
         self.dispatch(vec![Envelope::ForceOffline { client }])
     }
 
     /// An id that a client of this deployment can have.
-    pub(super) fn check_kind(&self, client: ClientId) -> Result<ClientId> {
+    pub(super) fn check_kind(&self, client: &ClientId) -> Result<()> {
         match self.id_kind.admits(client) {
-            true => Ok(client),
+            true => Ok(()),
             false => Err(Error::argument(format!(
                 "client {client}: this deployment has ids of the kind {}; one of another kind would end \
                  the .NET processes that hear of it",
@@ -211,7 +212,7 @@ impl ImClient {
     }
 
     /// As [`check_kind`](Self::check_kind), and not the system.
-    pub(super) fn check_user(&self, client: ClientId) -> Result<ClientId> {
+    pub(super) fn check_user(&self, client: &ClientId) -> Result<()> {
         match client.is_system() {
             true => Err(Error::argument(format!(
                 "client {client}: this id stands for the system; nobody connects or joins as it"
@@ -224,7 +225,7 @@ impl ImClient {
     pub(super) fn check_sender(&self, sender: ClientId) -> Result<ClientId> {
         match sender.is_system() {
             true => Ok(self.system()),
-            false => self.check_kind(sender),
+            false => self.check_kind(&sender).map(|()| sender),
         }
     }
 }

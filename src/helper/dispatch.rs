@@ -48,7 +48,7 @@ fn address(messages: Vec<Envelope>, placement: &Placement) -> Result<Vec<(&str, 
     for message in messages {
         match message.message().0 {
             Envelope::Direct { receivers, .. } => {
-                let parts = placement.by_owner(receivers.iter().copied())?;
+                let parts = placement.by_owner(receivers.iter().cloned())?;
                 // Most messages have one receiver, or all of them on one node.
                 if let [(node, receivers)] = &parts[..]
                     && receivers.len() <= RECEIVERS
@@ -64,9 +64,7 @@ fn address(messages: Vec<Envelope>, placement: &Placement) -> Result<Vec<(&str, 
             Envelope::Channel { .. } => {
                 outgoing.extend(placement.nodes().into_iter().map(|node| (node, message.clone())));
             }
-            Envelope::ForceOffline { client } => {
-                outgoing.push((placement.owner(*client)?, message))
-            }
+            Envelope::ForceOffline { client } => outgoing.push((placement.owner(client)?, message)),
             _ => {}
         }
     }

@@ -120,7 +120,7 @@ impl ImClient {
     /// With [slots](crate::ImClientBuilder::slots) those of the broker, and [`Unavailable`](crate::ErrorKind::Unavailable) if no
     /// node owns the client's slot.
     pub fn node_of(&self, client: impl Into<ClientId>) -> Result<String> {
-        Ok(self.routes.now(&**self.broker())?.owner(client)?.to_owned())
+        Ok(self.routes.now(&**self.broker())?.owner(&client.into())?.to_owned())
     }
 
     /// A bounded part of [`connections_of`](Self::connections_of): looks through up to 5,000 connections of
@@ -134,8 +134,8 @@ impl ImClient {
         after: Option<&str>,
     ) -> Result<Page<ConnectionInfo>> {
         let client = client.into();
-        let node = &self.node_of(client)?;
-        let Page { items, next, total } = self.broker().connections_page(client, node, after)?;
+        let node = &self.node_of(&client)?;
+        let Page { items, next, total } = self.broker().connections_page(&client, node, after)?;
         let items = items.into_iter().map(|found| connection(node, found)).collect();
         Ok(Page { items, next, total })
     }
@@ -150,8 +150,8 @@ impl ImClient {
     /// What opens or closes while it looks may be missing, or shown still.
     pub fn connections_of(&self, client: impl Into<ClientId>) -> Result<Vec<ConnectionInfo>> {
         let client = client.into();
-        let node = &self.node_of(client)?;
-        let mut open = self.broker().connections_of(client, node)?;
+        let node = &self.node_of(&client)?;
+        let mut open = self.broker().connections_of(&client, node)?;
         open.sort_by_key(|(number, _)| *number);
         Ok(open.into_iter().map(|found| connection(node, found)).collect())
     }

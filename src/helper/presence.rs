@@ -82,8 +82,8 @@ impl ImClient {
         offline: impl Fn(ClientId, Option<String>) + Send + 'static,
     ) -> Result<PresenceWatch> {
         self.watch_presence(move |event| match event {
-            PresenceEvent::Online(ticket) => online(ticket.client(), ticket.meta()),
-            PresenceEvent::Offline(ticket) => offline(ticket.client(), ticket.meta()),
+            PresenceEvent::Online(ticket) => online(ticket.client().clone(), ticket.meta()),
+            PresenceEvent::Offline(ticket) => offline(ticket.client().clone(), ticket.meta()),
             PresenceEvent::Listening => {}
         })
     }
@@ -114,11 +114,11 @@ impl ImClient {
     ///             Ok(clients) => *online = clients.into_iter().collect(),
     ///             Err(error) => eprintln!("try again: {error}"),
     ///         },
-    ///         PresenceEvent::Online(ticket) => drop(online.insert(ticket.client())),
+    ///         PresenceEvent::Online(ticket) => drop(online.insert(ticket.client().clone())),
     ///         // Of a client with several connections, one ended: ask.
     ///         PresenceEvent::Offline(ticket) => {
     ///             if !asking.is_online(ticket.client()).unwrap_or(true) {
-    ///                 online.remove(&ticket.client());
+    ///                 online.remove(ticket.client());
     ///             }
     ///         }
     ///         _ => {} // of a later version

@@ -23,14 +23,14 @@ pub(crate) fn key(random: [u64; 2]) -> ResumeKey {
 }
 
 /// The `c` of a connection of `client`.
-pub(crate) fn write(key: &ResumeKey, client: ClientId, connection: u64) -> String {
+pub(crate) fn write(key: &ResumeKey, client: &ClientId, connection: u64) -> String {
     let mut text = format!("{connection:x}-");
     text.push_str(&proof(key, client, connection));
     text
 }
 
 /// The number of the connection that a `c` names; `None` unless a node with this key has made it for this client.
-pub(crate) fn read(key: &ResumeKey, client: ClientId, text: &str) -> Option<u64> {
+pub(crate) fn read(key: &ResumeKey, client: &ClientId, text: &str) -> Option<u64> {
     let (number, claimed) = text.split_once('-')?;
     let connection = u64::from_str_radix(number, 16).ok()?;
     let proof = proof(key, client, connection);
@@ -41,7 +41,7 @@ pub(crate) fn read(key: &ResumeKey, client: ClientId, text: &str) -> Option<u64>
 
 /// A keyed hash over input of one length: the protocol library's SHA-1, which is all that a proof of a few minutes' use
 /// needs, in characters that an address takes as they are.
-fn proof(key: &ResumeKey, client: ClientId, connection: u64) -> String {
+fn proof(key: &ResumeKey, client: &ClientId, connection: u64) -> String {
     let mut input = [0; 16 + 8 + 17];
     input[..16].copy_from_slice(key);
     input[16..24].copy_from_slice(&connection.to_be_bytes());
@@ -49,7 +49,7 @@ fn proof(key: &ResumeKey, client: ClientId, connection: u64) -> String {
         ClientId::Int(id) => input[25..33].copy_from_slice(&id.to_be_bytes()),
         ClientId::Guid(guid) => {
             input[24] = 1;
-            input[25..].copy_from_slice(&guid);
+            input[25..].copy_from_slice(guid);
         }
     }
     let mut proof = derive_accept_key(&input).replace('+', "_").replace('/', "~");
@@ -72,11 +72,11 @@ mod tests {
     fn a_c_is_good_for_its_client_and_key_alone() {
         let (key, other) = ([7; 16], [8; 16]);
         let guid = "8f14e45f-ceea-467f-a9b1-0000000003e9".parse().unwrap();
-        for client in [ClientId::Int(42), guid] {
+        for client in &[ClientId::Int(42), guid] {
             let c = write(&key, client, 300);
             assert_eq!(read(&key, client, &c), Some(300));
             assert_eq!(read(&other, client, &c), None);
-            assert_eq!(read(&key, 43.into(), &c), None);
+            assert_eq!(read(&key, &43.into(), &c), None);
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
             assert!(c.bytes().all(plain), "{c} needs no escape in an address");
             for text in

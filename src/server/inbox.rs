@@ -181,11 +181,11 @@ impl<S> Reactors<S> {
     /// Place of the reactor that holds all connections of `client`.
     ///
     /// Independent of the node rule, by which all clients of a node share a remainder.
-    pub(crate) fn index_of(&self, client: ClientId) -> usize {
+    pub(crate) fn index_of(&self, client: &ClientId) -> usize {
         let bits = match client {
-            ClientId::Int(id) => id as u64,
+            ClientId::Int(id) => *id as u64,
             ClientId::Guid(guid) => {
-                let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
+                let [a, b, c, d, e, f, g, h, rest @ ..] = *guid;
                 u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(rest)
             }
         };

@@ -42,14 +42,14 @@ impl Kicks {
     }
 
     /// Whether the client was kicked after `at`.
-    pub(crate) fn is_kicked_since(&self, client: ClientId, at: Instant) -> bool {
+    pub(crate) fn is_kicked_since(&self, client: &ClientId, at: Instant) -> bool {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.heard.get(&client).is_some_and(|heard| *heard >= at)
+        noted.heard.get(client).is_some_and(|heard| *heard >= at)
     }
 
     /// Whether a ticket that was taken at `taken`, with so much of its life `left`, was issued before the
     /// client was kicked, as far as that can be told by time.
-    pub(crate) fn void(&self, client: ClientId, taken: Instant, left: Duration) -> bool {
+    pub(crate) fn void(&self, client: &ClientId, taken: Instant, left: Duration) -> bool {
         let age = Ticket::LIFE.saturating_sub(left);
         let issued = taken.checked_sub(age.saturating_sub(LAG)).unwrap_or(taken);
         age > LAG && self.is_kicked_since(client, issued)
@@ -65,16 +65,16 @@ mod tests {
         let kicks = Kicks::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let void = |taken, left| kicks.void(1.into(), at(taken), Duration::from_secs(left));
+        let void = |taken, left| kicks.void(&1.into(), at(taken), Duration::from_secs(left));
         assert!(!void(6, 4));
         kicks.note(1.into(), at(20));
         assert!(void(21, 4), "issued at 15");
         assert!(void(21, 7), "issued at 18");
         assert!(!void(21, 9), "issued at 20, which may have been after it");
         assert!(!void(29, 4), "issued at 23");
-        assert!(!kicks.void(2.into(), at(21), Duration::from_secs(4)), "another client");
+        assert!(!kicks.void(&2.into(), at(21), Duration::from_secs(4)), "another client");
         assert!(
-            kicks.is_kicked_since(1.into(), at(20)) && !kicks.is_kicked_since(1.into(), at(21))
+            kicks.is_kicked_since(&1.into(), at(20)) && !kicks.is_kicked_since(&1.into(), at(21))
         );
     }
 

@@ -64,7 +64,7 @@ impl Origin {
     }
 
     /// The number of the connection that a client of this node proves to be its own.
-    pub(crate) fn connection_of(&self, client: ClientId, c: &str) -> Option<u64> {
+    pub(crate) fn connection_of(&self, client: &ClientId, c: &str) -> Option<u64> {
         let former = self.heritage().and_then(|heritage| heritage.former_key.as_ref());
         let keys = [Some(self.resume_key()), former].into_iter().flatten();
         keys.into_iter().find_map(|key| identity::read(key, client, c))

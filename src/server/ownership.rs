@@ -47,17 +47,17 @@ impl Ownership {
         self.table.count()
     }
 
-    pub(crate) fn slot(&self, client: ClientId) -> usize {
+    pub(crate) fn slot(&self, client: &ClientId) -> usize {
         slots::slot(client, self.table.count())
     }
 
     /// Whether another node owns the client. One whom nobody owns stays where it is.
-    pub(crate) fn is_elsewhere(&self, client: ClientId) -> bool {
+    pub(crate) fn is_elsewhere(&self, client: &ClientId) -> bool {
         self.table.owner(self.slot(client)).is_some_and(|owner| owner != &*self.node)
     }
 
     /// Whether another node has taken the client's slot from this one.
-    pub(crate) fn is_lost(&self, client: ClientId) -> bool {
+    pub(crate) fn is_lost(&self, client: &ClientId) -> bool {
         self.lost.contains(&self.slot(client))
     }
 
@@ -81,7 +81,7 @@ impl Ownership {
     }
 
     /// Another node that has connections of the client, or may have: the one that owns it, or did before this one.
-    pub(crate) fn other(&self, client: ClientId) -> Option<&str> {
+    pub(crate) fn other(&self, client: &ClientId) -> Option<&str> {
         self.table.other(self.slot(client), &self.node)
     }
 }

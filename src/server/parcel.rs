@@ -158,7 +158,7 @@ impl Freight {
             });
             let kept = kept.collect();
             parcel.accounts.push(Packed {
-                client: account.client,
+                client: account.client.clone(),
                 number: account.number,
                 ticket: ticket.to_owned(),
                 is_place: account.is_place,

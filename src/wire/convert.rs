@@ -55,7 +55,7 @@ pub(super) fn non_empty(channel: Option<String>) -> Option<String> {
 }
 
 /// An id in JSON: a number, or the GUID as a string.
-pub(super) fn push_id(out: &mut String, id: ClientId) {
+pub(super) fn push_id(out: &mut String, id: &ClientId) {
     let _ = match id {
         ClientId::Int(id) => write!(out, "{id}"),
         ClientId::Guid(_) => write!(out, "\"{id}\""),

@@ -90,7 +90,7 @@ impl Envelope {
             Envelope::Volatile(message) => Envelope::Volatile(Box::new(message.to(receivers))),
             Envelope::Direct { sender, content, receipt, id, acknowledge, about, .. } => {
                 Envelope::Direct {
-                    sender: *sender,
+                    sender: sender.clone(),
                     receivers,
                     content: content.clone(),
                     receipt: *receipt,
@@ -109,13 +109,13 @@ impl Envelope {
         match self {
             Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
                 out.push_str("{\"Item1\":");
-                push_id(&mut out, *sender);
+                push_id(&mut out, sender);
                 out.push_str(",\"Item2\":[");
                 for (index, receiver) in receivers.iter().enumerate() {
                     if index > 0 {
                         out.push(',');
                     }
-                    push_id(&mut out, *receiver);
+                    push_id(&mut out, receiver);
                 }
                 out.push_str("],\"Item3\":");
                 push_string(&mut out, content);
@@ -135,7 +135,7 @@ impl Envelope {
             Envelope::Channel { sender, channel, content } => {
                 out.push_str(CHAN_MESSAGE);
                 out.push_str("{\"Item1\":");
-                push_id(&mut out, *sender);
+                push_id(&mut out, sender);
                 out.push_str(",\"Item2\":");
                 match channel {
                     Some(channel) => push_string(&mut out, channel),

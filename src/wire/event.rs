@@ -188,12 +188,15 @@ mod tests {
         assert_eq!((ids[0], ids[4]), ("1700000000000005-36", "1700000000000009-40"));
         assert!(events.iter().all(|event| event.ms == 1_700_000_000_000 && event.node == "n1"));
         let ended = &events[2];
-        assert_eq!((ended.client, ended.connection), (Some(8.into()), Some(4)));
+        assert_eq!((ended.client.clone(), ended.connection), (Some(8.into()), Some(4)));
         assert_eq!((&*ended.reason, ended.n), ("kicked", 1_700_000_000_000_007));
         assert_eq!(ended.ticket.as_ref().unwrap().text(), ticket);
-        let vacated = (events[3].client, events[3].channel.as_deref(), &events[3].ticket);
+        let vacated = (events[3].client.clone(), events[3].channel.as_deref(), &events[3].ticket);
         assert_eq!(vacated, (Some(8.into()), Some(r#"a {"Item1":1}"#), &None));
-        assert_eq!((events[4].client, &events[4].channel, &events[4].ticket), (None, &None, &None));
+        assert_eq!(
+            (events[4].client.clone(), &events[4].channel, &events[4].ticket),
+            (None, &None, &None)
+        );
         assert_eq!(Event::of_entry("", [].into_iter()), []);
     }
 }

@@ -37,7 +37,7 @@ pub fn ticket(data: &[u8]) {
         }
         assert!(!matches!(name.as_str(), "$ref" | "$values"), "{name}");
     }
-    let again = Ticket::new(ticket.client(), ticket.meta().as_deref());
+    let again = Ticket::new(ticket.client().clone(), ticket.meta().as_deref());
     let parsed = Ticket::parse(again.text()).expect("what we write is a ticket");
     assert_eq!((parsed.client(), parsed.meta()), (ticket.client(), ticket.meta()));
     let strict: Value = serde_json::from_str(again.text()).expect("what we write is JSON");

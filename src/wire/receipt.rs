@@ -82,7 +82,7 @@ impl ReceiptText {
 
     /// The content of one receipt message: the original's two members, then for whom, a status for programs,
     /// and the message's id if it has one.
-    pub(crate) fn content(&self, to: ClientId, status: ReceiptStatus) -> String {
+    pub(crate) fn content(&self, to: &ClientId, status: ReceiptStatus) -> String {
         let mut content = String::with_capacity(self.len() + 100);
         content.push_str(&self.head);
         content.push_str(status.text());
@@ -97,7 +97,7 @@ impl ReceiptText {
 
 /// Adds an id that every reader of JSON reads as it is: `to` is a member of our own, and JavaScript rounds
 /// numbers from 2^53 on.
-fn push_exact(out: &mut String, id: ClientId) {
+fn push_exact(out: &mut String, id: &ClientId) {
     match id {
         ClientId::Int(number) if number.unsigned_abs() >= 1 << 53 => {
             push_json(out, &id.to_string())
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn receipts_hold_the_original_members_first() {
         assert_eq!(
-            ReceiptText::new("\"x\"", None, 3).content(2.into(), ReceiptStatus::Sent),
+            ReceiptText::new("\"x\"", None, 3).content(&2.into(), ReceiptStatus::Sent),
             r#"{"content":"\"x\"","receipt":"发送成功","to":2,"status":"sent"}"#
         );
     }
@@ -130,7 +130,7 @@ mod tests {
             (-9_007_199_254_740_993, "\"-9007199254740993\""),
             (i64::MIN, "\"-9223372036854775808\""),
         ] {
-            let content = ReceiptText::new("1", None, 3).content(id.into(), ReceiptStatus::Sent);
+            let content = ReceiptText::new("1", None, 3).content(&id.into(), ReceiptStatus::Sent);
             assert!(content.contains(&format!("\"to\":{text},")), "{content}");
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     fn an_id_stands_for_content_above_the_limit() {
         let guid = "8f14e45f-ceea-467f-a9b1-0000000003e9".parse().unwrap();
         assert_eq!(
-            ReceiptText::new("\"xx\"", Some("a\"b"), 3).content(guid, ReceiptStatus::Offline),
+            ReceiptText::new("\"xx\"", Some("a\"b"), 3).content(&guid, ReceiptStatus::Offline),
             r#"{"receipt":"用户不在线","to":"8f14e45f-ceea-467f-a9b1-0000000003e9","status":"offline","id":"a\"b"}"#
         );
     }

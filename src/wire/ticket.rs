@@ -34,7 +34,7 @@ impl Ticket {
     pub fn new(client: ClientId, meta: Option<&str>) -> Self {
         let mut text = String::with_capacity(48);
         text.push_str("{\"Item1\":");
-        push_id(&mut text, client);
+        push_id(&mut text, &client);
         text.push_str(",\"Item2\":");
         match meta {
             Some(meta) => push_string(&mut text, meta),
@@ -61,8 +61,8 @@ impl Ticket {
     }
 
     /// Who may connect with it.
-    pub fn client(&self) -> ClientId {
-        self.client
+    pub fn client(&self) -> &ClientId {
+        &self.client
     }
 
     /// The business's note about the connection.
@@ -183,7 +183,11 @@ mod tests {
     fn ids_convert_as_in_the_original() {
         for (json, id) in [("2.0", 2), ("2.5", 2), ("3.5", 4), ("true", 1), ("\" 7\"", 7)] {
             let ticket = Ticket::parse(&format!("{{\"Item1\":{json}}}"));
-            assert_eq!(ticket.map(|ticket| ticket.client()), Some(ClientId::Int(id)), "{json}");
+            assert_eq!(
+                ticket.map(|ticket| ticket.client().clone()),
+                Some(ClientId::Int(id)),
+                "{json}"
+            );
         }
         for json in ["null", "9223372036854775808", "1e300", "[1]", "\"x\""] {
             assert_eq!(Ticket::parse(&format!("{{\"Item1\":{json}}}")), None, "{json}");
@@ -198,7 +202,7 @@ mod tests {
             "{\"Item1\":\" 7\\t\"}",
             &format!("{{\"Item1\":7,\"a\":{}}}", "1".repeat(380)),
         ] {
-            let client = Ticket::parse(text).map(|ticket| ticket.client());
+            let client = Ticket::parse(text).map(|ticket| ticket.client().clone());
             assert_eq!(client, Some(ClientId::Int(7)), "{text}");
         }
     }

@@ -46,7 +46,7 @@ impl Fleet {
     /// Opens a connection of `client` on its own node.
     pub fn connect(&self, client: impl Into<ClientId>, meta: Option<&str>) -> Client {
         let client = client.into();
-        let url = self.im.connect_url(client, meta).unwrap();
+        let url = self.im.connect_url(&client, meta).unwrap();
         let owner = self.im.node_of(client).unwrap();
         let index = NAMES.iter().position(|name| *name == owner).unwrap();
         Client::connect(self.nodes[index].address(), &url).unwrap()
@@ -205,12 +205,12 @@ fn the_largest_channels_come_first() {
 fn the_page_of_its_node_says_which_connections_of_a_client_are_away() {
     let fleet = Fleet::start(&[]);
     let client = ClientId::from(7);
-    let owner = NAMES.iter().position(|name| *name == fleet.im.node_of(client).unwrap()).unwrap();
+    let owner = NAMES.iter().position(|name| *name == fleet.im.node_of(&client).unwrap()).unwrap();
     let other = (owner + 1) % NAMES.len();
-    let url = fleet.im.connect_url(client, Some("phone")).unwrap();
+    let url = fleet.im.connect_url(&client, Some("phone")).unwrap();
     let mut phone = Client::speak(fleet.nodes[owner].address(), &url, "imcore.1").unwrap();
     let hello = phone.json()["hello"].take();
-    let _laptop = fleet.connect(client, Some("laptop"));
+    let _laptop = fleet.connect(&client, Some("laptop"));
     let seen_by = |node: usize| {
         let answer = get(fleet.nodes[node].admin(), "/clients/7");
         let seen: Value = serde_json::from_str(&answer.1).unwrap();
@@ -245,10 +245,10 @@ fn a_client_is_found_written_to_and_kicked() {
     let fleet = Fleet::start(&[]);
     // Larger than a browser's numbers, and a GUID: both stay what they are.
     let guid: ClientId = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
-    for client in [9_007_199_254_740_995_i64.into(), guid] {
+    for client in [9_007_199_254_740_995_i64.into(), guid.clone()] {
         let id = client.to_string();
-        let mut devices = [Some("phone"), None].map(|meta| fleet.connect(client, meta));
-        fleet.im.join([client], ["b", "a"]).unwrap();
+        let mut devices = [Some("phone"), None].map(|meta| fleet.connect(&client, meta));
+        fleet.im.join([&client], ["b", "a"]).unwrap();
         let path = format!("/clients/{id}");
         eventually("both are known", || fleet.json(&path)["connections_count"] == 2);
         let seen = fleet.json(&path);

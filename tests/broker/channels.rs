@@ -198,16 +198,19 @@ told_behaviour!(any_channel_name_will_do, |world| {
         " ",
         "\u{2028}",
     ];
-    let guid = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
+    let guid: ClientId = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
     for name in names {
-        broker.join(&[(id(1), name), (guid, name), (id(-3), name)]).unwrap();
+        broker.join(&[(id(1), name), (guid.clone(), name), (id(-3), name)]).unwrap();
         let members = sorted(broker.channel_members(name).unwrap());
-        assert_eq!(members, sorted(vec![id(1), guid, id(-3)]), "{name:?}");
+        assert_eq!(members, sorted(vec![id(1), guid.clone(), id(-3)]), "{name:?}");
         assert_eq!(broker.channel_size(name).unwrap(), 3);
     }
-    assert_eq!(sorted(broker.channels_of(&[guid]).unwrap().remove(0)), sorted(names.to_vec()));
+    assert_eq!(
+        sorted(broker.channels_of(std::slice::from_ref(&guid)).unwrap().remove(0)),
+        sorted(names.to_vec())
+    );
     for name in names {
-        broker.leave(&[(id(1), name), (guid, name), (id(-3), name)]).unwrap();
+        broker.leave(&[(id(1), name), (guid.clone(), name), (id(-3), name)]).unwrap();
     }
     assert_eq!(broker.channels().unwrap(), []);
 });

@@ -67,7 +67,7 @@ event_behaviour!(what_happens_is_told_in_order_with_all_that_is_known, |world| {
     let connections: Vec<_> = batch.events.iter().map(|event| event.connection).collect();
     assert_eq!(connections, [1, 1, 2, 1, 2, 2].map(Some));
     for event in &batch.events {
-        assert_eq!((event.client, &*event.node), (Some(id(7)), "n1"));
+        assert_eq!((event.client.clone(), &*event.node), (Some(id(7)), "n1"));
         assert_eq!(event.ticket.as_ref().unwrap().meta().as_deref(), Some("m"));
         let ended = matches!(event.kind, EventKind::Ended | EventKind::Offline);
         assert_eq!(event.reason, if ended { "peer" } else { "" });
@@ -87,7 +87,7 @@ event_behaviour!(a_node_that_died_is_told_and_each_of_its_connections, |world| {
     });
     let events = read(&*broker, &reader("g", "a", EventStart::All)).events;
     assert_eq!(words(&events[3..]), ["node_died", "ended", "ended", "offline"]);
-    assert_eq!((events[3].client, &*events[3].node), (None, "n1"));
+    assert_eq!((events[3].client.clone(), &*events[3].node), (None, "n1"));
     assert!(events[4..].iter().all(|event| event.reason == "node_gone" && event.node == "n1"));
 });
 

@@ -64,8 +64,8 @@ impl Node {
         match self.feed.next(Duration::from_millis(200)) {
             Ok(event) => {
                 if let Some(FeedEvent::Channels { client, channels }) = &event {
-                    self.channels.insert(*client, channels.iter().cloned().collect());
-                    *self.reports.entry(*client).or_default() += 1;
+                    self.channels.insert(client.clone(), channels.iter().cloned().collect());
+                    *self.reports.entry(client.clone()).or_default() += 1;
                 }
                 if let Some(FeedEvent::Members { channel, clients }) = &event {
                     for (client, channels) in &mut self.channels {
@@ -167,12 +167,12 @@ logged_behaviour!(messages_keep_their_order, |world| {
 logged_behaviour!(payloads_arrive_unchanged, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
-    let guid = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
+    let guid: ClientId = "0f8fad5b-d9cb-469f-a165-70867728950e".parse().unwrap();
     let text = "\"说 \\\"x\\\" \u{2028} 😀 \u{0} | \"";
     let sent = [
         Envelope::Direct {
             sender: id(1),
-            receivers: vec![id(2), guid, id(2)],
+            receivers: vec![id(2), guid.clone(), id(2)],
             content: text.into(),
             receipt: true,
             id: Some("\"一\"".into()),
@@ -180,7 +180,9 @@ logged_behaviour!(payloads_arrive_unchanged, |world| {
             about: false,
         },
         Envelope::Channel {
-            sender: guid, channel: Some("群聊\n{1}".into()), content: text.into()
+            sender: guid.clone(),
+            channel: Some("群聊\n{1}".into()),
+            content: text.into(),
         },
         Envelope::Channel { sender: id(0), channel: None, content: text.into() },
         Envelope::ForceOffline { client: guid },

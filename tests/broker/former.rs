@@ -37,7 +37,7 @@ fn is_lost(broker: &dyn Broker, session: &mut Session) {
 /// Number, client and whether it can be resumed, of each connection.
 fn left(former: &Former) -> Vec<(u64, i64, bool)> {
     let all = former.connections.iter().map(|connection| {
-        let ClientId::Int(client) = connection.ticket.client() else { unreachable!() };
+        let ClientId::Int(client) = *connection.ticket.client() else { unreachable!() };
         (connection.number, client, connection.resumable)
     });
     sorted(all.collect())

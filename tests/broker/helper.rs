@@ -25,12 +25,12 @@ fn builder() -> ImClientBuilder {
 /// Each call that takes a client, with its name.
 fn refused(im: &ImClient, client: ClientId) -> Vec<&'static str> {
     let calls: [(&'static str, imcore::Result<()>); 7] = [
-        ("connect", im.connect_url(client, None).map(drop)),
-        ("join", im.join([client], ["room"])),
-        ("join many", im.join([client], ["room"])),
-        ("receiver", im.send(Message::to([client]), "x").map(drop)),
-        ("sender", im.send(Message::to([good(im)]).from(client), "x").map(drop)),
-        ("sender to a channel", im.send(Message::to_channel("room").from(client), "x").map(drop)),
+        ("connect", im.connect_url(&client, None).map(drop)),
+        ("join", im.join([&client], ["room"])),
+        ("join many", im.join([&client], ["room"])),
+        ("receiver", im.send(Message::to([&client]), "x").map(drop)),
+        ("sender", im.send(Message::to([good(im)]).from(&client), "x").map(drop)),
+        ("sender to a channel", im.send(Message::to_channel("room").from(&client), "x").map(drop)),
         ("kick", im.kick(client)),
     ];
     let refused = calls.into_iter().filter_map(|(name, result)| {
@@ -55,7 +55,9 @@ fn a_deployment_has_one_kind_of_id() {
     let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new());
     let of = |kind| builder().broker(Arc::clone(&broker)).id_kind(kind).build().unwrap();
     let all = ["connect", "join", "join many", "receiver", "sender", "sender to a channel", "kick"];
-    for (kind, own, other) in [(IdKind::Int, 7.into(), guid), (IdKind::Guid, guid, 7.into())] {
+    for (kind, own, other) in
+        [(IdKind::Int, 7.into(), guid.clone()), (IdKind::Guid, guid.clone(), 7.into())]
+    {
         let im = of(kind);
         assert_eq!(refused(&im, own), [""; 0], "{kind}");
         assert_eq!(refused(&im, other), all, "{kind}");

@@ -85,13 +85,13 @@ behaviour!(connections_come_page_by_page, |world| {
             (from..from + 6_000).map(|number| opened(number, id(number as i64 / 4000))).collect();
         broker.report(session, &changes).unwrap();
     }
-    let read = |after: Option<&str>| broker.connections_page(id(1), "n1", after).unwrap();
+    let read = |after: Option<&str>| broker.connections_page(&id(1), "n1", after).unwrap();
     assert_eq!(read(None).total, 4_000);
     let mut found: Vec<_> = all_pages(read).into_iter().map(|(number, _)| number).collect();
     found.sort_unstable();
     found.dedup();
     assert_eq!(found, (4_000..8_000).collect::<Vec<_>>());
-    assert_eq!(broker.connections_of(id(1), "n1").unwrap().len(), 4_000);
-    let other = broker.connections_page(id(1), "n2", None).unwrap();
+    assert_eq!(broker.connections_of(&id(1), "n1").unwrap().len(), 4_000);
+    let other = broker.connections_page(&id(1), "n2", None).unwrap();
     assert_eq!((other.items.len(), other.next), (0, None));
 });

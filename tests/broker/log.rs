@@ -94,12 +94,12 @@ log_behaviour!(what_is_settled_is_known_of_each_message_and_receiver, |world| {
     log(&mut node);
     broker.publish(&[(NODE, direct(1)), (NODE, direct(2)), (NODE, direct(3))]).unwrap();
     let numbers = [0; 3].map(|_| numbered(&mut node).1.unwrap());
-    let guid = "0c41bd1e-92c1-4e7c-9f3a-0c3e4b1a7d55".parse().unwrap();
+    let guid: ClientId = "0c41bd1e-92c1-4e7c-9f3a-0c3e4b1a7d55".parse().unwrap();
     let settle = |number: u64, settled: &[(u64, ClientId)]| {
         broker.tell(NODE, &Telling { by: "x", number, receipts: &[], settled }).unwrap();
     };
     settle(1, &[]);
-    settle(2, &[(numbers[0], id(1)), (numbers[0], id(2)), (numbers[1], guid)]);
+    settle(2, &[(numbers[0], id(1)), (numbers[0], id(2)), (numbers[1], guid.clone())]);
     settle(3, &[(numbers[0], id(-3)), (numbers[0], id(2))]);
     let all = [(numbers[0], id(1)), (numbers[0], id(2)), (numbers[1], guid), (numbers[0], id(-3))];
     assert_eq!(broker.settled(NODE).unwrap(), all.into());

@@ -47,7 +47,7 @@ fn resumable(connection: u64) -> PresenceChange {
 
 /// Numbers of the connections of these clients at a node.
 fn at(broker: &dyn Broker, node: &str, clients: &[i64]) -> Vec<u64> {
-    let of = |client: &i64| broker.connections_of(id(*client), node).unwrap();
+    let of = |client: &i64| broker.connections_of(&id(*client), node).unwrap();
     sorted(clients.iter().flat_map(of).map(|(number, _)| number).collect())
 }
 

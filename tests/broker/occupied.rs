@@ -65,7 +65,8 @@ impl Reader {
 }
 
 fn about(events: &[Event]) -> Vec<(&str, &str, String)> {
-    let of = |event: &Event| event.client.map_or(String::new(), |client| client.to_string());
+    let of =
+        |event: &Event| event.client.as_ref().map_or(String::new(), |client| client.to_string());
     events
         .iter()
         .map(|event| (event.kind.word(), event.channel.as_deref().unwrap(), of(event)))
@@ -137,7 +138,7 @@ told_event_behaviour!(channels_are_occupied_and_vacated_in_turn, |world| {
                 5 => broker.clear_channel(&channel).unwrap(),
                 6 => {
                     next += 1;
-                    open.insert(next, client);
+                    open.insert(next, client.clone());
                     broker.report(&mut session, &[opened(next, client)]).unwrap();
                 }
                 _ => {

@@ -152,12 +152,14 @@ fn drive(broker: &RedisBroker, case: &Case) {
     let memberships = |clients: &[ClientId], channels: &[Option<String>]| {
         let mut all = Vec::new();
         for client in clients {
-            all.extend(channels.iter().map(|name| (*client, name.clone().unwrap_or_default())));
+            all.extend(
+                channels.iter().map(|name| (client.clone(), name.clone().unwrap_or_default())),
+            );
         }
         all
     };
     let borrow = |all: &[(ClientId, String)]| -> Vec<(ClientId, &'static str)> {
-        all.iter().map(|(client, name)| (*client, &*name.clone().leak())).collect()
+        all.iter().map(|(client, name)| (client.clone(), &*name.clone().leak())).collect()
     };
     let result = match case.call.as_str() {
         "PrevConnectServer" => {

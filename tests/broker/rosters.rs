@@ -142,8 +142,9 @@ behaviour!(many_are_counted_and_not_named, |world| {
     let mut session = broker.begin_session("n", LONG, true).unwrap();
     let all: Vec<_> = (1..=2001).map(id).collect();
     let number = |client: ClientId| client.to_string().parse::<u64>().unwrap();
-    let open: Vec<_> = all.iter().map(|client| opened(number(*client), *client)).collect();
-    broker.join(&all.iter().map(|client| (*client, "r")).collect::<Vec<_>>()).unwrap();
+    let open: Vec<_> =
+        all.iter().map(|client| opened(number(client.clone()), client.clone())).collect();
+    broker.join(&all.iter().map(|client| (client.clone(), "r")).collect::<Vec<_>>()).unwrap();
     for (range, online) in [(0..199, 199), (199..200, 200), (200..2001, 2001)] {
         broker.report(&mut session, &open[range]).unwrap();
         eventually("counted", || {
@@ -177,7 +178,7 @@ behaviour!(whatever_happens_the_roster_becomes_the_members_that_are_online, |wor
                 4 => broker.clear_channel(channel).unwrap(),
                 5..7 => {
                     next += 1;
-                    open.insert(next, client);
+                    open.insert(next, client.clone());
                     broker.report(&mut session, &[opened(next, client)]).unwrap();
                 }
                 _ => {
@@ -189,13 +190,13 @@ behaviour!(whatever_happens_the_roster_becomes_the_members_that_are_online, |wor
                 reader.ask();
             }
         }
-        let online: BTreeSet<ClientId> = open.values().copied().collect();
+        let online: BTreeSet<ClientId> = open.values().cloned().collect();
         eventually("what is told is so", || {
             reader.ask();
             channels.iter().all(|channel| {
                 let members: BTreeSet<_> =
                     broker.channel_members(channel).unwrap().into_iter().collect();
-                let here: Vec<_> = members.intersection(&online).copied().collect();
+                let here: Vec<_> = members.intersection(&online).cloned().collect();
                 reader.members(channel) == Some(here)
             })
         });

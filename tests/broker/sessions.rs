@@ -279,20 +279,20 @@ told_behaviour!(connections_of_a_client_are_found_on_its_node, |world| {
     let others = (10..CONNECTIONS).map(|number| opened(number, id(7000 + number as i64)));
     let mut changes: Vec<_> = others.collect();
     changes.push(opened_with(1, id(7), Some("phone <b>\n")));
-    changes.push(opened_with(2, guid, None));
+    changes.push(opened_with(2, guid.clone(), None));
     changes.push(opened_with(3, id(7), None));
     broker.report(&mut session, &changes).unwrap();
     broker.report(&mut beside, &[opened_with(1, id(7), Some("twin"))]).unwrap();
     broker.report(&mut elsewhere, &[opened_with(1, id(7), Some("not this node"))]).unwrap();
-    let metas = |client, node| {
+    let metas = |client: &ClientId, node: &str| {
         let found = broker.connections_of(client, node).unwrap();
         sorted(found.iter().map(|(number, ticket)| (*number, ticket.meta())).collect())
     };
     let phone = Some("phone <b>\n".to_owned());
-    assert_eq!(metas(id(7), "n1"), [(1, phone), (1, Some("twin".into())), (3, None)]);
-    assert_eq!(metas(guid, "n1"), [(2, None)]);
-    assert_eq!(metas(id(7), "n3"), []);
-    assert_eq!(metas(id(8), "n1"), []);
+    assert_eq!(metas(&id(7), "n1"), [(1, phone), (1, Some("twin".into())), (3, None)]);
+    assert_eq!(metas(&guid, "n1"), [(2, None)]);
+    assert_eq!(metas(&id(7), "n3"), []);
+    assert_eq!(metas(&id(8), "n1"), []);
     broker.report(&mut session, &[closed(1)]).unwrap();
-    assert_eq!(metas(id(7), "n1"), [(1, Some("twin".into())), (3, None)]);
+    assert_eq!(metas(&id(7), "n1"), [(1, Some("twin".into())), (3, None)]);
 });

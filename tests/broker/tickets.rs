@@ -98,10 +98,10 @@ behaviour!(tickets_of_a_client_can_be_voided, |world| {
         .iter()
         .for_each(|(token, client)| put(token, *client));
     assert!(good("a3"), "one that is taken is not touched");
-    broker.void_tickets(id(1)).unwrap();
+    broker.void_tickets(&id(1)).unwrap();
     put("a4", 1);
     assert_eq!(["a1", "a2", "a4", "b"].map(good), [false, false, true, true]);
-    broker.void_tickets(id(3)).unwrap();
+    broker.void_tickets(&id(3)).unwrap();
 });
 
 behaviour!(a_request_is_claimed_once, |world| {

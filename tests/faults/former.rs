@@ -87,7 +87,7 @@ impl Cluster {
         let phones: Vec<_> = phones.into_iter().map(|id| self.phone(id)).collect();
         let others = others.into_iter().map(|id| connect(&self.im, self.address(), id).unwrap());
         let others: Vec<_> = others.collect();
-        let clients = phones.iter().map(|phone| phone.client);
+        let clients = phones.iter().map(|phone| phone.client.clone());
         self.im.join(clients, ["room"]).unwrap();
         eventually("all online", || {
             self.told(&phones, 1, 0)
@@ -118,7 +118,7 @@ impl Cluster {
 
     /// Exactly these are online, once each, and in the room.
     fn are_online(&self, phones: &[&[Phone]]) -> bool {
-        let ids = || phones.iter().flat_map(|part| part.iter().map(|phone| phone.client));
+        let ids = || phones.iter().flat_map(|part| part.iter().map(|phone| phone.client.clone()));
         let all =
             |count: i64| -> BTreeMap<_, _> { ids().map(|id| (id.to_string(), count)).collect() };
         self.hash("im_v2_wsOnline") == all(1) && self.hash("im_v2_wsChanroom") == all(0)
@@ -142,7 +142,7 @@ impl Cluster {
 
 impl Phone {
     fn open(&mut self, cluster: &Cluster, meta: &str, query: &str) {
-        let url = patiently(|| cluster.im.connect_url(self.client, Some(meta))) + query;
+        let url = patiently(|| cluster.im.connect_url(&self.client, Some(meta))) + query;
         let mut socket = Client::speak(cluster.address(), &url, "imcore.1").unwrap();
         self.hello = socket.json()["hello"].take();
         self.socket = Some(socket);
@@ -167,7 +167,7 @@ impl Phone {
         let query = format!("&since={}&c={}", text("p"), text("c"));
         let meta = format!("phone {}", self.client);
         eventually("served again", || {
-            let url = patiently(|| cluster.im.connect_url(self.client, Some(&meta))) + &query;
+            let url = patiently(|| cluster.im.connect_url(&self.client, Some(&meta))) + &query;
             let socket = Client::speak(cluster.address(), &url, "imcore.1");
             let served = socket.ok().map(|mut socket| (socket.json()["hello"].take(), socket));
             if let Some((hello, socket)) = served {
@@ -361,7 +361,7 @@ fn who_is_waited_for_outlives_a_loss_of_data() {
     eventually("all of it is as it is", || {
         cluster.hash("im_v2_wsOnline") == BTreeMap::from([(phones[0].client.to_string(), 1)])
     });
-    let anew = Ticket::new(phones[0].client, Some("anew"));
+    let anew = Ticket::new(phones[0].client.clone(), Some("anew"));
     eventually("told", || cluster.log.count(true, anew.text()) == 1);
     assert!(cluster.told(&phones, 1, 0), "nobody knows that they were here");
     eventually("nothing is left", || cluster.is_tidy());
@@ -403,11 +403,11 @@ fn events_are_exact_while_a_node_dies_and_its_link_flaps() {
 fn what_is_sent_while_a_node_is_dead_is_given_once_it_is_back() {
     let mut cluster = Cluster::with_log("60", true);
     let (mut phones, _others) = cluster.connect();
-    let clients: Vec<_> = phones.iter().map(|phone| phone.client).collect();
+    let clients: Vec<_> = phones.iter().map(|phone| phone.client.clone()).collect();
     let send = |cluster: &Cluster, message: Message, number: u32| {
         patiently(|| cluster.im.send(message.clone(), &number));
     };
-    let to_each = || Message::to(clients.iter().copied());
+    let to_each = || Message::to(&clients);
     send(&cluster, to_each(), 1);
     phones.iter_mut().for_each(|phone| assert_eq!(phone.message(), 1));
     // Written to sockets, and not known to have been handled.

@@ -67,15 +67,15 @@ impl Fleet {
     fn connect(&self, client: ClientId) -> (String, Client) {
         let mut found = None;
         eventually("served", || {
-            let Ok(url) = self.im.connect_url(client, None) else { return false };
+            let Ok(url) = self.im.connect_url(&client, None) else { return false };
             let host = url.trim_start_matches("ws://").split('/').next().unwrap();
             let name = host.strip_suffix(".example.com").unwrap().to_owned();
-            let node = self.nodes.get(&name).filter(|_| self.im.node_of(client).is_ok());
+            let node = self.nodes.get(&name).filter(|_| self.im.node_of(&client).is_ok());
             let socket = node.and_then(|node| Client::connect(node.address(), &url).ok());
             found = socket.map(|socket| (name, socket));
             found.is_some()
         });
-        eventually("online", || self.im.is_online(client).unwrap());
+        eventually("online", || self.im.is_online(&client).unwrap());
         found.unwrap()
     }
 
@@ -134,13 +134,13 @@ impl Fleet {
     fn all_are_served(&mut self, lost: Option<&str>) {
         let mut clients = std::mem::take(&mut self.clients);
         for (client, node, socket) in &mut clients {
-            if self.im.node_of(*client).unwrap() != *node {
+            if self.im.node_of(&*client).unwrap() != *node {
                 let code = socket.closed();
                 assert_eq!(code, if lost == Some(node) { None } else { Some(4302) }, "{client}");
-                (*node, *socket) = self.connect(*client);
+                (*node, *socket) = self.connect(client.clone());
             }
         }
-        let ids: Vec<_> = clients.iter().map(|(client, ..)| *client).collect();
+        let ids: Vec<_> = clients.iter().map(|(client, ..)| client.clone()).collect();
         self.im.send(Message::to(ids), "served").unwrap();
         clients.iter_mut().for_each(|(.., socket)| assert_eq!(socket.json(), "served"));
         self.clients = clients;

@@ -148,8 +148,8 @@ behaviour!(own_messages_come_back_only_to_several_connections, |backend| {
 behaviour!(guids_and_integers_live_on_one_node, |backend| {
     let world = World::new(backend, 3);
     let ids = [guid(1, 0), guid(2, 1), guid(3, 0xffff), 3.into(), (-3).into(), i64::MIN.into()];
-    let mut clients: Vec<_> = ids.iter().map(|id| world.connect(*id)).collect();
-    world.im.send(Message::to(ids).from(guid(1, 0)).receipt(Receipt::Sent), "mixed").unwrap();
+    let mut clients: Vec<_> = ids.iter().map(|id| world.connect(id)).collect();
+    world.im.send(Message::to(&ids).from(guid(1, 0)).receipt(Receipt::Sent), "mixed").unwrap();
     for (id, client) in ids.iter().zip(&mut clients).skip(1) {
         assert_eq!(client.text(), "\"mixed\"", "{id}");
     }

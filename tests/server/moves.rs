@@ -106,21 +106,21 @@ impl Traveller {
         let mut this = Traveller {
             im: ImClient::builder().slots().broker((fleet.open)()).build().unwrap(),
             addresses: Arc::clone(&fleet.addresses),
-            client,
+            client: client.clone(),
             since: String::new(),
             c: String::new(),
             account: Account::default(),
         };
         let socket = this.connect();
         this.account.hellos.clear();
-        eventually("online", || this.im.is_online(client).unwrap());
+        eventually("online", || this.im.is_online(&client).unwrap());
         (this, socket)
     }
 
     /// Connects where its slot is, as often as it is sent on before it is greeted.
     fn connect(&mut self) -> Client {
         loop {
-            let mut url = self.im.connect_url(self.client, None).unwrap();
+            let mut url = self.im.connect_url(&self.client, None).unwrap();
             let name = url.trim_start_matches("ws://").split('/').next().unwrap().to_owned();
             if !self.c.is_empty() {
                 url += &format!("&since={}&c={}", self.since, self.c);
@@ -203,11 +203,11 @@ impl Sender {
             let mut sent: HashMap<ClientId, Vec<u64>> = HashMap::new();
             let mut number = 0;
             while !stopped.load(Ordering::Relaxed) {
-                let one = clients[number as usize % clients.len()];
+                let one = &clients[number as usize % clients.len()];
                 let to: Vec<ClientId> = match number % 5 {
                     0 => {
                         im.send(Message::to_channel("room"), &number).unwrap();
-                        clients.iter().copied().filter(|client| is_in_room(*client)).collect()
+                        clients.iter().filter(|client| is_in_room(client)).cloned().collect()
                     }
                     1 => {
                         im.send(Message::to(clients.clone()), &number).unwrap();
@@ -219,7 +219,7 @@ impl Sender {
                     }
                     _ => {
                         im.send(Message::to([one]), &number).unwrap();
-                        vec![one]
+                        vec![one.clone()]
                     }
                 };
                 to.into_iter().for_each(|client| sent.entry(client).or_default().push(number));
@@ -227,7 +227,7 @@ impl Sender {
                 thread::sleep(Duration::from_millis(1));
             }
             im.send(Message::to(clients.clone()), &END).unwrap();
-            clients.iter().for_each(|client| sent.entry(*client).or_default().push(END));
+            clients.iter().for_each(|client| sent.entry(client.clone()).or_default().push(END));
             sent
         });
         Sender { stop, thread }
@@ -239,8 +239,8 @@ impl Sender {
     }
 }
 
-fn is_in_room(client: ClientId) -> bool {
-    matches!(client, ClientId::Int(id) if id % 3 != 0)
+fn is_in_room(client: &ClientId) -> bool {
+    matches!(client, ClientId::Int(id) if *id % 3 != 0)
 }
 
 /// Presence events since it was made.
@@ -263,8 +263,9 @@ behaviour_in_the_clear!(nobody_misses_anything_while_nodes_come_and_go, |backend
     fleet.start("node-b");
     fleet.settles(&["node-a", "node-b"]);
     let clients: Vec<ClientId> = (1..=32).map(ClientId::from).collect();
-    let travellers: Vec<_> = clients.iter().map(|client| Traveller::of(&fleet, *client)).collect();
-    let members = clients.iter().copied().filter(|client| is_in_room(*client));
+    let travellers: Vec<_> =
+        clients.iter().map(|client| Traveller::of(&fleet, client.clone())).collect();
+    let members = clients.iter().filter(|client| is_in_room(client));
     fleet.im.join(members.collect::<Vec<_>>(), ["room"]).unwrap();
     let (events, _watch) = events_of(&fleet.im);
     let sender = Sender::to(&fleet, clients.clone());
@@ -298,7 +299,7 @@ impl Fleet {
     /// A client of the original's kind.
     fn connect(&self, client: ClientId) -> Client {
         loop {
-            let url = self.im.connect_url(client, None).unwrap();
+            let url = self.im.connect_url(&client, None).unwrap();
             let name = url.trim_start_matches("ws://").split('/').next().unwrap();
             let address = self.addresses.lock().unwrap()[name];
             match Client::connect(address, &url) {
@@ -316,10 +317,10 @@ behaviour_in_the_clear!(who_is_away_moves_too, |backend| {
     fleet.start("node-a");
     fleet.settles(&["node-a"]);
     let clients: Vec<ClientId> = (1..=16).map(ClientId::from).collect();
-    let away = clients.iter().map(|client| Traveller::of(&fleet, *client).0);
+    let away = clients.iter().map(|client| Traveller::of(&fleet, client.clone()).0);
     let away: Vec<Traveller> = away.collect();
     let others: Vec<ClientId> = (17..=32).map(ClientId::from).collect();
-    let mut sockets: Vec<_> = others.iter().map(|client| fleet.connect(*client)).collect();
+    let mut sockets: Vec<_> = others.iter().map(|client| fleet.connect(client.clone())).collect();
     eventually("online", || fleet.im.are_online(others.clone()).unwrap().iter().all(|is| *is));
     let (sender, socket) = Traveller::of(&fleet, 1001.into());
     let sender = thread::spawn(move || sender.travel(socket, true, false));
@@ -339,9 +340,9 @@ behaviour_in_the_clear!(who_is_away_moves_too, |backend| {
         assert_eq!((&socket.json()["m"], &socket.json()["m"]), (&json!(1), &json!(2)));
     }
     for (client, socket) in others.iter().zip(&mut sockets) {
-        if fleet.im.node_of(*client).unwrap() == "node-b" {
+        if fleet.im.node_of(client.clone()).unwrap() == "node-b" {
             assert_eq!(socket.closed(), Some(4302), "{client}");
-            *socket = fleet.connect(*client);
+            *socket = fleet.connect(client.clone());
         }
     }
     fleet.im.send(Message::to(others), "here").unwrap();

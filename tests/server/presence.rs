@@ -33,7 +33,7 @@ fn record(world: &World) -> (PresenceWatch, Receiver<Seen>) {
 
 fn connect(world: &World, client: impl Into<ClientId>, meta: Option<&str>) -> Client {
     let client = client.into();
-    let url = world.im.connect_url(client, meta).unwrap();
+    let url = world.im.connect_url(&client, meta).unwrap();
     Client::connect(world.node_of(client).local_addr(), &url).unwrap()
 }
 
@@ -126,8 +126,8 @@ behaviour!(events_tell_of_every_connection_in_order, |backend| {
     let meta = "10.0.0.1 \"phone\" 元 😀\u{2028}";
     for (client, meta) in [(1.into(), Some(meta)), (guid, None), ((-7).into(), Some(""))] {
         let meta_text = meta.map(str::to_owned);
-        let connection = connect(&world, client, meta);
-        assert_eq!(next(), ("online", client, meta_text.clone()));
+        let connection = connect(&world, &client, meta);
+        assert_eq!(next(), ("online", client.clone(), meta_text.clone()));
         connection.leave();
         assert_eq!(next(), ("offline", client, meta_text));
     }
@@ -176,8 +176,8 @@ behaviour!(who_reacts_to_the_online_event_reaches_the_client, |backend| {
         .on_presence(
             move |client, meta| {
                 let sent = im
-                    .join([client], ["welcome"])
-                    .and_then(|()| im.send(imcore::Message::to([client]), &meta))
+                    .join([&client], ["welcome"])
+                    .and_then(|()| im.send(imcore::Message::to([&client]), &meta))
                     .and_then(|_| {
                         im.send(imcore::Message::to_channel(format!("own {client}")), "channel")
                     });

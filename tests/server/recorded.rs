@@ -77,9 +77,9 @@ fn play(stage: &mut Stage, scenario: &Scenario) {
             assert_eq!(client.closed(), Some(code), "{name}");
             continue;
         }
-        let id = Ticket::parse(&visitor.ticket).unwrap().client();
+        let id = Ticket::parse(&visitor.ticket).unwrap().client().clone();
         if !visitor.kick {
-            stage.mark(visitor.node, id, "end of the scenario");
+            stage.mark(visitor.node, id.clone(), "end of the scenario");
         }
         for recorded in &visitor.frames {
             let ours = client.text();
@@ -143,11 +143,11 @@ fn odd_payloads_are_delivered_or_skipped_like_the_original() {
     for dialect in ["long", "guid"] {
         let mut stage = Stage::new(dialect, 1);
         let id = second(dialect);
-        let mut client = stage.enter(0, Ticket::new(id, None).text()).unwrap();
+        let mut client = stage.enter(0, Ticket::new(id.clone(), None).text()).unwrap();
         let cases: Vec<Tolerance> = fixtures("tolerance.jsonl");
         for case in cases.iter().filter(|case| case.dialect == dialect) {
             stage.publish(0, &case.payload);
-            stage.mark(0, id, "next");
+            stage.mark(0, id.clone(), "next");
             let mut frames = Vec::new();
             loop {
                 let text = client.text();

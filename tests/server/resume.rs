@@ -28,14 +28,14 @@ struct Phone {
 impl Phone {
     fn new(world: &World, client: impl Into<ClientId>) -> Self {
         let client = client.into();
-        let phone = Phone::open(world, client, "").unwrap();
-        eventually("online", || world.im.is_online(client).unwrap());
+        let phone = Phone::open(world, client.clone(), "").unwrap();
+        eventually("online", || world.im.is_online(&client).unwrap());
         phone
     }
 
     fn open(world: &World, client: ClientId, query: &str) -> Result<Self, u16> {
-        let url = world.im.connect_url(client, Some("phone")).unwrap() + query;
-        let mut socket = Client::speak(world.node_of(client).local_addr(), &url, "imcore.1")?;
+        let url = world.im.connect_url(&client, Some("phone")).unwrap() + query;
+        let mut socket = Client::speak(world.node_of(&client).local_addr(), &url, "imcore.1")?;
         let hello = socket.json()["hello"].take();
         assert_eq!(hello["client"], client.to_string());
         let since = hello["p"].as_str().unwrap().to_owned();

@@ -52,7 +52,7 @@ impl Fleet {
 
     fn connect(&self, client: ClientId) -> Client {
         loop {
-            let url = self.im.connect_url(client, None).unwrap();
+            let url = self.im.connect_url(&client, None).unwrap();
             let name = url.trim_start_matches("ws://").split('/').next().unwrap();
             let node = self
                 .nodes
@@ -61,7 +61,7 @@ impl Fleet {
                 .unwrap_or_else(|| panic!("{name}"));
             match Client::connect(node.local_addr(), &url) {
                 Ok(socket) => {
-                    eventually("online", || self.im.is_online(client).unwrap());
+                    eventually("online", || self.im.is_online(&client).unwrap());
                     return socket;
                 }
                 // Its slot moves at this moment.
@@ -76,7 +76,8 @@ behaviour_in_the_clear!(a_node_that_comes_takes_its_share_and_nobody_else_moves,
     fleet.start("node-a");
     fleet.settles(&[("node-a", SLOTS)]);
     let clients: Vec<ClientId> = (1..=40).map(ClientId::from).collect();
-    let mut sockets: Vec<Client> = clients.iter().map(|client| fleet.connect(*client)).collect();
+    let mut sockets: Vec<Client> =
+        clients.iter().map(|client| fleet.connect(client.clone())).collect();
     fleet.start("node-b");
     let mut sent = 0;
     let is_even = |table: &SlotTable| table.slots_of("node-b").count() == SLOTS / 2;
@@ -97,7 +98,7 @@ behaviour_in_the_clear!(a_node_that_comes_takes_its_share_and_nobody_else_moves,
             continue;
         }
         assert_eq!(socket.closed(), Some(4302), "{client}");
-        *socket = fleet.connect(*client);
+        *socket = fleet.connect(client.clone());
     }
     assert!((10..=30).contains(&moved), "{moved} of 40");
     fleet.im.send(Message::to(clients.clone()), "to all").unwrap();
@@ -113,15 +114,18 @@ behaviour_in_the_clear!(a_node_that_drains_leaves_nobody_behind, |backend| {
     fleet.start("node-b");
     fleet.settles(&[("node-a", SLOTS / 2), ("node-b", SLOTS / 2)]);
     let clients: Vec<ClientId> = (1..=40).map(ClientId::from).collect();
-    let mut sockets: Vec<Client> = clients.iter().map(|client| fleet.connect(*client)).collect();
-    let of_b: Vec<bool> =
-        clients.iter().map(|client| fleet.im.node_of(*client).unwrap() == "node-b").collect();
+    let mut sockets: Vec<Client> =
+        clients.iter().map(|client| fleet.connect(client.clone())).collect();
+    let of_b: Vec<bool> = clients
+        .iter()
+        .map(|client| fleet.im.node_of(client.clone()).unwrap() == "node-b")
+        .collect();
     let leaving = fleet.nodes.pop().unwrap();
     let stopped = thread::spawn(move || leaving.shutdown());
     for ((client, socket), of_b) in clients.iter().zip(&mut sockets).zip(&of_b) {
         if *of_b {
             assert_eq!(socket.closed(), Some(4302), "{client}");
-            *socket = fleet.connect(*client);
+            *socket = fleet.connect(client.clone());
         }
     }
     assert!(stopped.join().unwrap().stuck.is_empty());
@@ -194,22 +198,22 @@ behaviour_in_the_clear!(a_client_that_can_resume_is_never_away, |backend| {
         let mut socket = Client::speak(node.local_addr(), &url, "imcore.1").unwrap();
         (socket.json()["hello"].take(), socket)
     };
-    let mut phones: Vec<_> = clients.iter().map(|client| open(&fleet, *client)).collect();
+    let mut phones: Vec<_> = clients.iter().map(|client| open(&fleet, client.clone())).collect();
     eventually("online", || fleet.im.are_online(clients.clone()).unwrap().iter().all(|is| *is));
     fleet.im.join(clients.clone(), ["room"]).unwrap();
     fleet.start("node-b");
     fleet.settles(&[("node-a", SLOTS / 2), ("node-b", SLOTS / 2)]);
     for (client, (_, socket)) in clients.iter().zip(&mut phones) {
-        if fleet.im.node_of(*client).unwrap() == "node-b" {
+        if fleet.im.node_of(client.clone()).unwrap() == "node-b" {
             let (code, reason) = socket.dismissed().unwrap();
             assert_eq!((code, &*reason), (4302, r#"{"after":0,"spread":0}"#));
-            assert!(fleet.im.is_online(*client).unwrap());
-            let (hello, new) = open(&fleet, *client);
+            assert!(fleet.im.is_online(client).unwrap());
+            let (hello, new) = open(&fleet, client.clone());
             assert_eq!(hello["resumed"], false);
             *socket = new;
         }
-        assert!(fleet.im.is_online(*client).unwrap());
-        assert_eq!(fleet.im.channels_of(*client).unwrap(), ["room"]);
+        assert!(fleet.im.is_online(client).unwrap());
+        assert_eq!(fleet.im.channels_of(client.clone()).unwrap(), ["room"]);
     }
     fleet.im.send(Message::to_channel("room"), "all").unwrap();
     for (_, socket) in &mut phones {

@@ -67,7 +67,7 @@ impl Stage {
                 "long" => number.into(),
                 _ => format!("8f14e45f-ceea-467f-a9b1-{number:012x}").parse().unwrap(),
             };
-            let ticket = Ticket::new(id, None);
+            let ticket = Ticket::new(id.clone(), None);
             let probe = stage.enter(node, ticket.text()).unwrap();
             let key = format!("{}Online", stage.prefix);
             eventually("the probe is online", || {

@@ -140,16 +140,16 @@ behaviour!(a_ticket_that_is_older_than_a_kick_is_void, |backend| {
 behaviour!(ids_of_another_kind_are_refused, |backend| {
     let guid: ClientId = "8f14e45f-ceea-467f-a9b1-000000000007".parse().unwrap();
     for (kind, own, other) in [
-        (IdKind::Int, 7.into(), guid),
-        (IdKind::Guid, guid, 7.into()),
-        (IdKind::Guid, guid, 0.into()),
+        (IdKind::Int, 7.into(), guid.clone()),
+        (IdKind::Guid, guid.clone(), 7.into()),
+        (IdKind::Guid, guid.clone(), 0.into()),
     ] {
         let world = World::with(backend, 1, |config| config.ids = Some(kind));
-        let (status, reason) = refusal(&world, &request(&target(&world, other)));
+        let (status, reason) = refusal(&world, &request(&target(&world, &other)));
         assert_eq!(status, 401, "{kind} {other}");
         assert!(reason.contains("kind"), "{reason}");
-        let _client = world.connect(own);
-        eventually("one is online", || world.im.online_clients().unwrap() == [own]);
+        let _client = world.connect(&own);
+        eventually("one is online", || world.im.online_clients().unwrap() == [own.clone()]);
     }
     // Where no .NET process listens, both may.
     let world = World::with(backend, 1, |config| config.ids = Some(IdKind::Any));

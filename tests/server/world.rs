@@ -143,8 +143,8 @@ impl World {
     /// Connects `client` with a fresh token and waits until it counts as online.
     pub fn connect(&self, client: impl Into<ClientId>) -> Client {
         let client = client.into();
-        let connection = self.try_connect(client).unwrap();
-        eventually("online", || self.im.is_online(client).unwrap());
+        let connection = self.try_connect(&client).unwrap();
+        eventually("online", || self.im.is_online(&client).unwrap());
         connection
     }
 
@@ -164,8 +164,8 @@ impl World {
     /// Connects `client` with a fresh token; the status if it is refused.
     pub fn try_connect(&self, client: impl Into<ClientId>) -> Result<Client, u16> {
         let client = client.into();
-        let url = self.im.connect_url(client, Some("meta")).unwrap();
-        Client::connect(self.node_of(client).local_addr(), &url)
+        let url = self.im.connect_url(&client, Some("meta")).unwrap();
+        Client::connect(self.node_of(&client).local_addr(), &url)
     }
 }
 

@@ -42,7 +42,7 @@ impl Word {
                 n: event.n,
                 id: event.id.clone(),
                 kind: event.kind.word().to_owned(),
-                client: event.client.map(|client| client.to_string()).unwrap_or_default(),
+                client: event.client.as_ref().map(|client| client.to_string()).unwrap_or_default(),
                 note: event.ticket.as_ref().and_then(|ticket| ticket.meta()).unwrap_or_default(),
             },
         }

@@ -145,7 +145,7 @@ impl Direct {
         for index in self.sent..self.sent + count {
             let (receiver, content) = self.message(index, due, receipt);
             let receiver = ClientId::Int(receiver);
-            let node = self.im.node_of(receiver).map_err(|error| error.to_string())?;
+            let node = self.im.node_of(&receiver).map_err(|error| error.to_string())?;
             let sender = self.author(index, receipt);
             let receivers = vec![receiver];
             batch.push((

@@ -8,7 +8,7 @@ pub(crate) fn about(event: &Event) -> Value {
     if event.kind == EventKind::NodeDied {
         return json!({ "id": event.id, "node": event.node, "ms": event.ms, "n": event.n });
     }
-    let client = event.client.map(|client| client.to_string());
+    let client = event.client.as_ref().map(ToString::to_string);
     if let Some(channel) = &event.channel {
         return json!({
             "id": event.id,

@@ -78,7 +78,7 @@ impl Lookups {
     ///
     /// # Errors
     /// [`Overloaded`](ErrorKind::Overloaded) if others who look keep this one waiting.
-    pub(crate) fn connections(&self, client: ClientId) -> Result<Arc<[ConnectionInfo]>, Error> {
+    pub(crate) fn connections(&self, client: &ClientId) -> Result<Arc<[ConnectionInfo]>, Error> {
         // A client that is offline has none.
         if !self.im.is_online(client)? {
             return Ok(Arc::new([]));
@@ -97,7 +97,7 @@ impl Lookups {
         if let Ok(connections) = &found {
             let until = now + LIFE.max(took * SHARE);
             let connections = Arc::clone(connections);
-            state.answers.push(Answer { client, until, connections });
+            state.answers.push(Answer { client: client.clone(), until, connections });
             if state.answers.len() > ANSWERS {
                 state.answers.remove(0);
             }
@@ -108,13 +108,13 @@ impl Lookups {
     }
 
     /// Returns when this caller is the one to look, or with what another has found.
-    fn wait_for_turn(&self, client: ClientId) -> Result<Option<Arc<[ConnectionInfo]>>, Error> {
+    fn wait_for_turn(&self, client: &ClientId) -> Result<Option<Arc<[ConnectionInfo]>>, Error> {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();
         loop {
             let now = Instant::now();
             state.answers.retain(|answer| answer.until > now);
-            let known = state.answers.iter().find(|answer| answer.client == client);
+            let known = state.answers.iter().find(|answer| answer.client == *client);
             if let Some(answer) = known {
                 return Ok(Some(Arc::clone(&answer.connections)));
             }
@@ -151,19 +151,19 @@ mod tests {
         let im = ImClient::builder().servers(["n"]).broker(broker).build().unwrap();
         let lookups = Lookups::new(im);
         let id = ClientId::from(1);
-        assert_eq!(lookups.connections(id).unwrap().len(), 0, "nobody is online");
-        assert!(lookups.wait_for_turn(id).unwrap().is_none(), "it is the one to look");
+        assert_eq!(lookups.connections(&id).unwrap().len(), 0, "nobody is online");
+        assert!(lookups.wait_for_turn(&id).unwrap().is_none(), "it is the one to look");
         std::thread::scope(|scope| {
             let waiting: Vec<_> =
-                (0..WAITING).map(|_| scope.spawn(|| lookups.wait_for_turn(id))).collect();
+                (0..WAITING).map(|_| scope.spawn(|| lookups.wait_for_turn(&id))).collect();
             while lookups.lock().waiting < WAITING {
                 std::thread::yield_now();
             }
-            assert_eq!(lookups.wait_for_turn(id).unwrap_err().kind(), ErrorKind::Overloaded);
+            assert_eq!(lookups.wait_for_turn(&id).unwrap_err().kind(), ErrorKind::Overloaded);
             let mut state = lookups.lock();
             state.is_looking = false;
             let until = Instant::now() + Duration::from_secs(600);
-            state.answers.push(Answer { client: id, until, connections: Arc::new([]) });
+            state.answers.push(Answer { client: id.clone(), until, connections: Arc::new([]) });
             drop(state);
             lookups.ended.notify_all();
             for caller in waiting {

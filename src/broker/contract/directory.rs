@@ -20,7 +20,7 @@ pub trait Directory: Send + Sync {
 
     /// Tickets of `client` that were put here and not taken so far are good no more. Not those that a .NET helper
     /// wrote, which nobody can find by their client.
-    fn void_tickets(&self, client: ClientId) -> Result<()>;
+    fn void_tickets(&self, client: &ClientId) -> Result<()>;
 
     // --- Who is here -----------------------------------------------------------------------------
 
@@ -48,14 +48,14 @@ pub trait Directory: Send + Sync {
     ///
     /// Looks through all connections of the node, in steps between which the broker serves others: for an
     /// operator's eyes, not for business per message. What opens or closes meanwhile may be missed.
-    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>>;
+    fn connections_of(&self, client: &ClientId, node: &str) -> Result<Vec<(u64, Ticket)>>;
 
     /// A bounded part of that: looks through some thousand connections of the node. The page may be
     /// empty and not the last; [`total`](Page::total) is the number of the client's open connections on
     /// all nodes.
     fn connections_page(
         &self,
-        client: ClientId,
+        client: &ClientId,
         node: &str,
         after: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>>;

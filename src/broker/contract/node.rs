@@ -158,7 +158,7 @@ pub struct Telling<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Undelivered<'a> {
     /// The receiver.
-    pub client: ClientId,
+    pub client: &'a ClientId,
     /// The id that its sender gave it.
     pub id: &'a str,
     /// Why, in the word of a receipt: `offline` or `expired`.

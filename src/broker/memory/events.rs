@@ -62,7 +62,7 @@ impl EventLog {
     ) {
         let (node, _) = session.rsplit_once('#').unwrap_or((session, ""));
         self.add(Event {
-            client: connection.map(|(_, ticket)| ticket.client()),
+            client: connection.map(|(_, ticket)| ticket.client().clone()),
             connection: connection.map(|(number, _)| number),
             ticket: connection.map(|(_, ticket)| ticket.clone()),
             node: node.to_owned(),
@@ -72,9 +72,9 @@ impl EventLog {
     }
 
     /// Of a channel, by the client who came or went.
-    pub(super) fn push_of_channel(&mut self, kind: EventKind, client: ClientId, channel: &str) {
+    pub(super) fn push_of_channel(&mut self, kind: EventKind, client: &ClientId, channel: &str) {
         self.add(Event {
-            client: Some(client),
+            client: Some(client.clone()),
             channel: Some(channel.to_owned()),
             ..Event::bare(String::new(), kind)
         });
@@ -82,7 +82,7 @@ impl EventLog {
 
     pub(super) fn push_undelivered(&mut self, node: &str, undelivered: &Undelivered<'_>) {
         self.add(Event {
-            client: Some(undelivered.client),
+            client: Some(undelivered.client.clone()),
             message: Some(undelivered.id.to_owned()),
             node: node.to_owned(),
             reason: undelivered.reason.to_owned(),

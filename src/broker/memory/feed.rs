@@ -179,7 +179,7 @@ impl MemoryFeed {
         };
         let dirty = queue.watched.take_dirty(reread);
         for client in dirty {
-            let channels = state.channels_of(client);
+            let channels = state.channels_of(&client);
             self.ready.push_back(FeedEvent::Channels { client, channels });
         }
         self.ready.extend(message.map(|(message, number)| match Arc::unwrap_or_clone(message) {

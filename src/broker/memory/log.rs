@@ -110,14 +110,14 @@ impl Log {
     /// The senders of these messages for `node` know what became of them.
     pub(super) fn settle(&mut self, node: &str, settled: &[(u64, ClientId)]) {
         if let Some(stream) = self.nodes.get_mut(node) {
-            stream.settled.extend(settled);
+            stream.settled.extend(settled.iter().cloned());
             stream.forget_settled();
         }
     }
 
     /// What was settled of the messages for `node` that are there.
     pub(super) fn settled(&self, node: &str) -> HashSet<(u64, ClientId)> {
-        let settled = self.nodes.get(node).map(|stream| stream.settled.iter().copied());
+        let settled = self.nodes.get(node).map(|stream| stream.settled.iter().cloned());
         settled.into_iter().flatten().collect()
     }
 }

@@ -252,7 +252,7 @@ impl Directory for MemoryBroker {
         Ok(())
     }
 
-    fn void_tickets(&self, client: ClientId) -> Result<()> {
+    fn void_tickets(&self, client: &ClientId) -> Result<()> {
         let mut state = self.backend.lock();
         let state = &mut *state;
         let tags = state.leaving.tags(client);
@@ -273,25 +273,25 @@ impl Directory for MemoryBroker {
 
     fn are_online(&self, clients: &[ClientId]) -> Result<Vec<bool>> {
         let state = self.backend.lock();
-        Ok(clients.iter().map(|client| state.is_online(*client)).collect())
+        Ok(clients.iter().map(|client| state.is_online(client)).collect())
     }
 
     fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
         Ok(self.backend.lock().statuses(Instant::now()))
     }
 
-    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
+    fn connections_of(&self, client: &ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
         Ok(self.backend.lock().connections_of(client, node))
     }
 
     fn connections_page(
         &self,
-        client: ClientId,
+        client: &ClientId,
         node: &str,
         _: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {
         let state = self.backend.lock();
-        let total = state.online.get(&client).copied().unwrap_or_default();
+        let total = state.online.get(client).copied().unwrap_or_default();
         Ok(Page { items: state.connections_of(client, node), next: None, total })
     }
 
@@ -304,8 +304,8 @@ impl Directory for MemoryBroker {
         let now = Instant::now();
         let mut refused = Vec::new();
         for (client, channel) in memberships.iter().filter(|(_, channel)| !channel.is_empty()) {
-            if !state.join_within(*client, channel, limits, now) {
-                refused.push(*client);
+            if !state.join_within(client, channel, limits, now) {
+                refused.push(client.clone());
             }
         }
         limits.check(&refused, memberships.len())
@@ -314,8 +314,8 @@ impl Directory for MemoryBroker {
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
         let mut state = self.backend.lock();
         for (client, channel) in memberships {
-            state.leave(*client, channel);
-            state.leaving.forget_left(*client, channel);
+            state.leave(client, channel);
+            state.leaving.forget_left(client, channel);
         }
         Ok(())
     }
@@ -338,8 +338,8 @@ impl Directory for MemoryBroker {
     fn clear_channel(&self, channel: &str) -> Result<()> {
         let mut state = self.backend.lock();
         for client in state.members(channel) {
-            if !state.is_online(client) {
-                state.leave(client, channel);
+            if !state.is_online(&client) {
+                state.leave(&client, channel);
             }
         }
         Ok(())
@@ -355,7 +355,7 @@ impl Directory for MemoryBroker {
 
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
         let state = self.backend.lock();
-        Ok(clients.iter().map(|client| state.channels_of(*client)).collect())
+        Ok(clients.iter().map(|client| state.channels_of(client)).collect())
     }
 
     fn channel_size(&self, channel: &str) -> Result<i64> {

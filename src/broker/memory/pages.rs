@@ -57,7 +57,7 @@ fn clients<'a>(
     limit: usize,
     total: usize,
 ) -> Page<ClientId> {
-    let mut items: Vec<_> = rest.by_ref().take(limit.max(1)).copied().collect();
+    let mut items: Vec<_> = rest.by_ref().take(limit.max(1)).cloned().collect();
     let next = rest.next().and_then(|_| items.last()).map(ClientId::to_string);
     items.retain(|client| !client.is_system());
     Page { items, next, total: total as u64 }

@@ -378,7 +378,7 @@ impl State {
             return;
         }
         state.connections.insert(connection, ticket.clone());
-        let count = self.online.entry(client).or_default();
+        let count = self.online.entry(client.clone()).or_default();
         *count += 1;
         let is_first = *count == 1;
         if is_first {
@@ -413,7 +413,7 @@ impl State {
         state.resumable.remove(&connection);
         state.moved.remove(&connection);
         let client = ticket.client();
-        let left = self.online.get(&client).map_or(0, |count| count - 1);
+        let left = self.online.get(client).map_or(0, |count| count - 1);
         if let Some(reason) = told {
             let of = Some((connection, &ticket));
             self.events.push(EventKind::Ended, session, of, reason);
@@ -422,9 +422,9 @@ impl State {
             }
         }
         if left > 0 {
-            self.online.insert(client, left);
+            self.online.insert(client.clone(), left);
         } else {
-            self.online.remove(&client);
+            self.online.remove(client);
             self.stir_all(client);
             self.depart(client, how, budget, now);
         }
@@ -434,8 +434,8 @@ impl State {
     }
 
     /// The last connection of `client` has ended.
-    fn depart(&mut self, client: ClientId, how: Depart, budget: &mut usize, now: Instant) {
-        let count = self.joined.get(&client).map_or(0, |channels| channels.len());
+    fn depart(&mut self, client: &ClientId, how: Depart, budget: &mut usize, now: Instant) {
+        let count = self.joined.get(client).map_or(0, |channels| channels.len());
         if count == 0 {
             return;
         }
@@ -461,27 +461,27 @@ impl State {
                 return true;
             }
             budget -= 1;
-            if self.is_online(client) {
-                self.leaving.stays(client);
+            if self.is_online(&client) {
+                self.leaving.stays(&client);
                 continue;
             }
-            if self.leaving.is_coming(client, now) {
-                self.leaving.wait(client, now);
+            if self.leaving.is_coming(&client, now) {
+                self.leaving.wait(&client, now);
                 continue;
             }
-            let mut channels = self.channels_of(client);
-            channels.retain(|channel| !self.leaving.is_kept(client, channel));
+            let mut channels = self.channels_of(&client);
+            channels.retain(|channel| !self.leaving.is_kept(&client, channel));
             let all = channels.len() <= budget;
             channels.truncate(budget);
             budget -= channels.len();
             for channel in channels {
-                self.leave(client, &channel);
+                self.leave(&client, &channel);
                 if due == Due::Lapsed {
-                    self.leaving.set_aside(client, channel, now);
+                    self.leaving.set_aside(&client, channel, now);
                 }
             }
             if all {
-                self.leaving.done(client, now);
+                self.leaving.done(&client, now);
             }
         }
         false
@@ -489,9 +489,9 @@ impl State {
 
     pub(super) fn rejoin(&mut self, clients: &[ClientId]) {
         for client in clients {
-            for channel in self.leaving.take_left(*client) {
-                if self.is_online(*client) {
-                    self.join(*client, &channel);
+            for channel in self.leaving.take_left(client) {
+                if self.is_online(client) {
+                    self.join(client, &channel);
                 }
             }
         }
@@ -551,11 +551,11 @@ impl State {
     }
 
     pub(super) fn online_clients(&self) -> Vec<ClientId> {
-        self.online.keys().copied().filter(|client| !client.is_system()).collect()
+        self.online.keys().filter(|client| !client.is_system()).cloned().collect()
     }
 
-    pub(super) fn is_online(&self, client: ClientId) -> bool {
-        self.online.contains_key(&client)
+    pub(super) fn is_online(&self, client: &ClientId) -> bool {
+        self.online.contains_key(client)
     }
 
     pub(super) fn statuses(&self, now: Instant) -> Vec<(String, Option<NodeStatus>)> {
@@ -579,7 +579,7 @@ impl State {
         names
     }
 
-    pub(super) fn connections_of(&self, client: ClientId, node: &str) -> Vec<(u64, Ticket)> {
+    pub(super) fn connections_of(&self, client: &ClientId, node: &str) -> Vec<(u64, Ticket)> {
         let of_node = self.sessions.values().filter(|state| state.node == node);
         let connections = of_node.flat_map(|state| &state.connections);
         let own = connections.filter(|(_, ticket)| ticket.client() == client);

@@ -145,7 +145,7 @@ impl RosterBook {
 
 impl State {
     /// The client came online, or went.
-    pub(super) fn stir_all(&mut self, client: ClientId) {
+    pub(super) fn stir_all(&mut self, client: &ClientId) {
         if !self.rosters.is_empty() {
             for channel in self.channels_of(client) {
                 self.rosters.stir(&channel);
@@ -157,7 +157,7 @@ impl State {
         self.rosters.tidy(now);
         for channel in self.rosters.take_due(now) {
             let members = self.members(&channel);
-            let here = members.iter().copied().filter(|client| self.is_online(*client)).collect();
+            let here = members.iter().filter(|client| self.is_online(client)).cloned().collect();
             self.rosters.looked(&channel, members.len(), Roster::of(here), now);
         }
         self.rosters.news(mark)

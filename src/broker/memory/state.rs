@@ -98,15 +98,15 @@ impl State {
 // --- Channels ------------------------------------------------------------------------------------
 
 impl State {
-    pub(super) fn join(&mut self, client: ClientId, channel: &str) {
+    pub(super) fn join(&mut self, client: &ClientId, channel: &str) {
         let members = self.members.entry(channel.into()).or_default();
-        if !members.insert(client) {
+        if !members.insert(client.clone()) {
             return;
         }
         if members.len() == 1 {
             self.events.push_of_channel(EventKind::Occupied, client, channel);
         }
-        self.joined.entry(client).or_default().insert(channel.into());
+        self.joined.entry(client.clone()).or_default().insert(channel.into());
         self.rosters.stir(channel);
         self.mark(client);
     }
@@ -114,12 +114,12 @@ impl State {
     /// Joins, unless the client is in as many channels as it may be; whether it is a member now.
     pub(super) fn join_within(
         &mut self,
-        client: ClientId,
+        client: &ClientId,
         channel: &str,
         limits: &JoinLimits,
         now: Instant,
     ) -> bool {
-        let channels = self.joined.get(&client);
+        let channels = self.joined.get(client);
         if limits.channels_per_client > 0
             && channels.is_some_and(|channels| {
                 channels.len() >= limits.channels_per_client && !channels.contains(channel)
@@ -134,26 +134,26 @@ impl State {
         true
     }
 
-    pub(super) fn leave(&mut self, client: ClientId, channel: &str) {
+    pub(super) fn leave(&mut self, client: &ClientId, channel: &str) {
         let Some(members) = self.members.get_mut(channel) else { return };
-        if !members.remove(&client) {
+        if !members.remove(client) {
             return;
         }
         if members.is_empty() {
             self.members.remove(channel);
             self.events.push_of_channel(EventKind::Vacated, client, channel);
         }
-        if let Some(channels) = self.joined.get_mut(&client) {
+        if let Some(channels) = self.joined.get_mut(client) {
             channels.remove(channel);
             if channels.is_empty() {
-                self.joined.remove(&client);
+                self.joined.remove(client);
             }
         }
         self.rosters.stir(channel);
         self.mark(client);
     }
 
-    fn mark(&mut self, client: ClientId) {
+    fn mark(&mut self, client: &ClientId) {
         for queue in &mut self.node_queues {
             queue.watched.mark(client);
             queue.wake.arrived.notify_one();
@@ -161,15 +161,15 @@ impl State {
     }
 
     pub(super) fn members(&self, channel: &str) -> Vec<ClientId> {
-        self.members.get(channel).map_or_else(Vec::new, |members| members.iter().copied().collect())
+        self.members.get(channel).map_or_else(Vec::new, |members| members.iter().cloned().collect())
     }
 
     pub(super) fn channels(&self) -> Vec<(String, i64)> {
         self.members.iter().map(|(name, members)| (name.clone(), members.len() as i64)).collect()
     }
 
-    pub(super) fn channels_of(&self, client: ClientId) -> Vec<String> {
-        self.joined.get(&client).map_or_else(Vec::new, |names| names.iter().cloned().collect())
+    pub(super) fn channels_of(&self, client: &ClientId) -> Vec<String> {
+        self.joined.get(client).map_or_else(Vec::new, |names| names.iter().cloned().collect())
     }
 
     pub(super) fn channel_size(&self, channel: &str) -> i64 {

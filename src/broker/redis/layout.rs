@@ -97,12 +97,12 @@ impl Layout {
     }
 
     /// Hash: channel of the client -> 0.
-    pub(super) fn client_key(&self, client: ClientId) -> String {
+    pub(super) fn client_key(&self, client: &ClientId) -> String {
         format!("{}{client}", self.client_key_prefix())
     }
 
     /// Who of this client is known to be coming, see [`prefix`](Self::prefix).
-    pub(super) fn coming_key(&self, client: ClientId) -> String {
+    pub(super) fn coming_key(&self, client: &ClientId) -> String {
         format!("{}Coming{client}", self.key)
     }
 
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(layout.online_key(), format!("{prefix}Online"));
         }
         let layout = Layout::new("im_v2", "/ws", "app1:");
-        assert_eq!(layout.client_key(7.into()), "app1:im_v2_wsClient7");
+        assert_eq!(layout.client_key(&7.into()), "app1:im_v2_wsClient7");
         assert_eq!(layout.node_topic("n:1"), "im_v2_wsServern:1");
         assert_eq!(layout.online_topic(), "evt_im_v2_wsOnline");
     }

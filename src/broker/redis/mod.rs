@@ -187,7 +187,7 @@ impl Directory for RedisBroker {
         self.backend.put_ticket(token, ticket, life)
     }
 
-    fn void_tickets(&self, client: ClientId) -> Result<()> {
+    fn void_tickets(&self, client: &ClientId) -> Result<()> {
         self.backend.void_tickets(client)
     }
 
@@ -207,13 +207,13 @@ impl Directory for RedisBroker {
         self.backend.statuses()
     }
 
-    fn connections_of(&self, client: ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
+    fn connections_of(&self, client: &ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
         self.backend.connections_of(client, node)
     }
 
     fn connections_page(
         &self,
-        client: ClientId,
+        client: &ClientId,
         node: &str,
         after: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {

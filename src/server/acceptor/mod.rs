@@ -354,8 +354,8 @@ impl<L: Listen> Acceptor<L> {
     ) {
         let Some(Handshake { stream, connection, phase, .. }) = handshake else { return };
         let Phase::Ticket { response, claim, leftover } = phase else { return };
-        let client = ticket.client();
-        let reactor = &self.reactors.all()[self.reactors.index_of(client)];
+        let client = ticket.client().clone();
+        let reactor = &self.reactors.all()[self.reactors.index_of(&client)];
         // Numbers that a former process has given stay with its connections.
         let first = self.node.origin.heritage().map_or(0, |heritage| heritage.first_number);
         let adoption = Adoption {
@@ -371,7 +371,7 @@ impl<L: Listen> Acceptor<L> {
             self.gate.leave();
         }
         // A kick that was heard in between was told to the reactor before it had this connection.
-        if self.node.kicks.is_kicked_since(client, taken) {
+        if self.node.kicks.is_kicked_since(&client, taken) {
             let _ = reactor.push(Command::ForceOffline(client));
         }
     }

@@ -83,7 +83,7 @@ impl<S: Socket> Connection<S> {
         (keep, floor): (Keep, Position),
         now: Ticks,
     ) -> Self {
-        let client = ticket.client();
+        let client = ticket.client().clone();
         let continuity = Continuity::new(keep, floor, now, Some(ticket));
         Connection::open(stream, client, number, continuity, now)
     }
@@ -94,7 +94,8 @@ impl<S: Socket> Connection<S> {
             true => Continuity::without(),
             false => Continuity::new(estate.keep, estate.floor, now, None),
         };
-        let mut this = Connection::open(stream, estate.client, estate.number, continuity, now);
+        let mut this =
+            Connection::open(stream, estate.client.clone(), estate.number, continuity, now);
         this.standing = Standing::Reported;
         this.tidy();
         this
@@ -198,7 +199,7 @@ impl<S: Socket> Connection<S> {
         let mut kept = continuity.take_kept();
         let unwritten = self.outbox.leave_messages(self.stream.begun());
         unwritten.into_iter().for_each(|chunk| kept.push_unwritten(chunk));
-        let (client, number, floor) = (self.client, self.number, continuity.floor());
+        let (client, number, floor) = (self.client.clone(), self.number, continuity.floor());
         let is_place = false;
         Some(Estate { client, number, keep, floor, kept, is_place })
     }
@@ -211,7 +212,7 @@ impl<S: Socket> Connection<S> {
             return None;
         }
         self.standing = Standing::HandedOver;
-        let (client, number, is_place) = (self.client, self.number, true);
+        let (client, number, is_place) = (self.client.clone(), self.number, true);
         let (floor, kept) = (Position::default(), Kept::default());
         Some(Estate { client, number, keep, floor, kept, is_place })
     }

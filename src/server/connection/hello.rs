@@ -19,7 +19,7 @@ pub(crate) enum Resumption {
 /// The first frame, and the one by which a client hears that something was lost.
 #[derive(Debug)]
 pub(crate) struct Hello<'a> {
-    pub(crate) client: ClientId,
+    pub(crate) client: &'a ClientId,
     pub(crate) c: &'a str,
     pub(crate) keep: Keep,
     pub(crate) resumption: Resumption,
@@ -76,7 +76,7 @@ mod tests {
         place.go_on("k3".into(), Position { number: 7, sub: 0 }, None);
         let hello = |resumption, channels| {
             let keep = Keep::new(Duration::from_secs(60));
-            let hello = Hello { client: 42.into(), c: "c", keep, resumption, channels, spread: 0 };
+            let hello = Hello { client: &42.into(), c: "c", keep, resumption, channels, spread: 0 };
             hello.frame(&place).content().to_owned()
         };
         let head = "{\"hello\":{\"p\":\"k3.7\",\"c\":\"c\",\"client\":\"42\",\"resumed\":";

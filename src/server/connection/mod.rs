@@ -133,7 +133,7 @@ pub(crate) enum ReadOutcome {
 
 impl<S: Socket> Connection<S> {
     pub(crate) fn new(stream: S, ticket: Ticket, number: u64, now: Ticks) -> Self {
-        let client = ticket.client();
+        let client = ticket.client().clone();
         Connection::open(stream, client, number, Continuity::plain(ticket), now)
     }
 
@@ -169,8 +169,8 @@ impl<S: Socket> Connection<S> {
         &mut self.stream
     }
 
-    pub(crate) fn client(&self) -> ClientId {
-        self.client
+    pub(crate) fn client(&self) -> &ClientId {
+        &self.client
     }
 
     /// The ticket it came with, the first time.

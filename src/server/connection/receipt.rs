@@ -62,7 +62,7 @@ impl Inquiry {
     /// What another node needs to tell it.
     pub(crate) fn pack(&self) -> PackedInquiry {
         PackedInquiry {
-            sender: self.sender,
+            sender: self.sender.clone(),
             has_receipts: self.has_receipts,
             named: self.named.clone(),
             text: self.text.clone(),
@@ -152,7 +152,8 @@ impl Receipt {
     }
 
     fn notice(&self, status: ReceiptStatus) -> Notice {
-        Notice { inquiry: Arc::clone(&self.inquiry), receiver: self.receiver, status }
+        let (inquiry, receiver) = (Arc::clone(&self.inquiry), self.receiver.clone());
+        Notice { inquiry, receiver, status }
     }
 }
 
@@ -179,12 +180,12 @@ impl Notice {
     pub(crate) fn undelivered(&self) -> Option<Undelivered<'_>> {
         let is_lost = matches!(self.status, ReceiptStatus::Offline | ReceiptStatus::Expired);
         let id = self.inquiry.named.as_deref().filter(|_| is_lost)?;
-        Some(Undelivered { client: self.receiver, id, reason: self.status.label() })
+        Some(Undelivered { client: &self.receiver, id, reason: self.status.label() })
     }
 
     /// Who is to be told.
-    pub(crate) fn sender(&self) -> ClientId {
-        self.inquiry.sender
+    pub(crate) fn sender(&self) -> &ClientId {
+        &self.inquiry.sender
     }
 
     /// What became of the message.
@@ -194,7 +195,7 @@ impl Notice {
 
     /// Number of the message in the log, if it is in one, and its receiver.
     pub(crate) fn settles(&self) -> Option<(u64, ClientId)> {
-        self.inquiry.number.map(|number| (number, self.receiver))
+        self.inquiry.number.map(|number| (number, self.receiver.clone()))
     }
 
     /// Bytes of its content, give or take some.
@@ -205,9 +206,9 @@ impl Notice {
     /// The message to the sender.
     pub(crate) fn envelope(&self) -> Envelope {
         Envelope::Direct {
-            sender: self.receiver,
-            receivers: vec![self.inquiry.sender],
-            content: self.inquiry.text.content(self.receiver, self.status),
+            sender: self.receiver.clone(),
+            receivers: vec![self.inquiry.sender.clone()],
+            content: self.inquiry.text.content(&self.receiver, self.status),
             receipt: false,
             id: None,
             acknowledge: false,

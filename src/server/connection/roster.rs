@@ -48,8 +48,8 @@ impl Rostered {
     }
 
     /// Whether the client finds itself in it.
-    pub(crate) fn has(&self, client: ClientId) -> bool {
-        self.members.as_ref().is_none_or(|members| members.binary_search(&client).is_ok())
+    pub(crate) fn has(&self, client: &ClientId) -> bool {
+        self.members.as_ref().is_none_or(|members| members.binary_search(client).is_ok())
     }
 }
 

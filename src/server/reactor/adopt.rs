@@ -49,7 +49,7 @@ impl<S: Socket> Reactor<S> {
             self.parts.live.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let client = ticket.client();
+        let client = ticket.client().clone();
         let Newcomer { mut connection, place, greeting, missed } =
             self.newcomer(stream, ticket, number, claim);
         let key = self.connections.vacant_key();
@@ -65,8 +65,10 @@ impl<S: Socket> Reactor<S> {
         let key = key as Key;
         add(&self.parts.counters.opened, 1);
         match place {
-            Some(former) => self.hub.replace(client, former, key),
-            None if self.hub.insert(client, key) => self.parts.watchlist.watch(client),
+            Some(former) => self.hub.replace(&client, former, key),
+            None if self.hub.insert(client.clone(), key) => {
+                self.parts.watchlist.watch(client.clone())
+            }
             None => {}
         }
         if let Some((resumption, channels)) = greeting {
@@ -86,7 +88,7 @@ impl<S: Socket> Reactor<S> {
         }
         self.mark_urgent(key);
         self.note_phase(key);
-        self.close_beyond_limit(client);
+        self.close_beyond_limit(&client);
         self.look_whose(key);
     }
 
@@ -140,15 +142,15 @@ impl<S: Socket> Reactor<S> {
         let bequest = bequest.or_else(|| connection.bequeath_place(self.limits.grace));
         if let (Some(former), Some(mut estate)) = (place, bequest) {
             estate.kept = missed.unwrap_or_default();
-            let client = estate.client;
+            let client = estate.client.clone();
             let parked = self.keep_estate(estate);
-            self.hub.replace(client, former, parked);
+            self.hub.replace(&client, former, parked);
         }
     }
 
     /// A client with too many connections loses its oldest: a page that lost its network comes back before
     /// its former socket is known to be dead.
-    fn close_beyond_limit(&mut self, client: ClientId) {
+    fn close_beyond_limit(&mut self, client: &ClientId) {
         let keys = self.hub.connections(client);
         if keys.len() <= self.parts.limits.connections_per_client {
             return;

@@ -127,7 +127,7 @@ impl<S: Socket> Reactor<S> {
         match self.arriving.slots.remove(&slot) {
             Some(before) if !before.is_heard => {
                 // Their channels are told once more, now that what comes is gathered.
-                before.clients.keys().for_each(|client| self.parts.watchlist.watch(*client));
+                before.clients.keys().for_each(|client| self.parts.watchlist.watch(client.clone()));
                 gather.clients = before.clients;
             }
             Some(before) => self.end_gather(slot, before),
@@ -164,7 +164,7 @@ impl<S: Socket> Reactor<S> {
     /// A message for members of a channel, or for everybody, is for those too who are to come.
     pub(super) fn gather_channel(
         &mut self,
-        sender: ClientId,
+        sender: &ClientId,
         channel: Option<&Arc<str>>,
         message: &Prepared,
     ) {
@@ -173,27 +173,27 @@ impl<S: Socket> Reactor<S> {
             gather.is_whole &= gather.bytes <= BYTES;
             if gather.is_whole {
                 let (channel, message) = (channel.cloned(), message.clone());
-                gather.items.push(Item::Channel { sender, channel, message });
+                gather.items.push(Item::Channel { sender: sender.clone(), channel, message });
             }
         }
     }
 
-    pub(super) fn gather_kick(&mut self, client: ClientId) {
+    pub(super) fn gather_kick(&mut self, client: &ClientId) {
         if let Some(gather) = self.gather_of(client) {
-            gather.items.push(Item::Kick(client));
+            gather.items.push(Item::Kick(client.clone()));
         }
     }
 
     /// A message for a client that may be to come; `None` if it is not. How much work it was.
     pub(super) fn gather_direct(
         &mut self,
-        (sender, receiver): (ClientId, ClientId),
+        (sender, receiver): (&ClientId, &ClientId),
         message: &Prepared,
         inquiry: Option<&Arc<Inquiry>>,
         origin: Option<&Arc<Original>>,
     ) -> Option<usize> {
         self.gather_of(receiver).filter(|gather| gather.is_heard)?;
-        let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver)));
+        let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver.clone())));
         let keys = self.hub.connections(receiver).to_vec();
         let mut work = 1;
         for key in &keys {
@@ -206,8 +206,8 @@ impl<S: Socket> Reactor<S> {
         gather.bytes += message.len();
         gather.is_whole &= gather.bytes <= BYTES;
         gather.items.push(Item::Direct {
-            sender,
-            receiver,
+            sender: sender.clone(),
+            receiver: receiver.clone(),
             message: message.clone(),
             receipt,
             origin: origin.cloned(),
@@ -223,7 +223,7 @@ impl<S: Socket> Reactor<S> {
         }
     }
 
-    fn gather_of(&mut self, client: ClientId) -> Option<&mut Gather> {
+    fn gather_of(&mut self, client: &ClientId) -> Option<&mut Gather> {
         if self.arriving.slots.is_empty() {
             return None;
         }
@@ -239,15 +239,16 @@ impl<S: Socket> Reactor<S> {
         let is_whole = is_whole && epoch == self.place.epoch;
         let until = self.at + UNHEARD;
         let gather = self.arriving.slots.entry(slot).or_insert_with(|| Gather::new(false, until));
-        let clients: HashSet<ClientId> = accounts.iter().map(|account| account.client).collect();
+        let clients: HashSet<ClientId> =
+            accounts.iter().map(|account| account.client.clone()).collect();
         for account in accounts {
-            gather.clients.entry(account.client).or_default().push((account, is_whole));
+            gather.clients.entry(account.client.clone()).or_default().push((account, is_whole));
         }
         for client in clients {
             // Tells its channels, for the first time or once more.
-            self.parts.watchlist.watch(client);
+            self.parts.watchlist.watch(client.clone());
             if !is_whole {
-                self.settle_in(slot, client, None);
+                self.settle_in(slot, &client, None);
             }
         }
         self.look_if_over(slot);
@@ -265,9 +266,9 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// The channels of a client are known: one whose account has come is here from now on.
-    pub(super) fn channels_known(&mut self, client: ClientId, channels: &[String]) {
+    pub(super) fn channels_known(&mut self, client: &ClientId, channels: &[String]) {
         let Some(gather) = self.gather_of(client) else { return };
-        if !gather.is_heard || !gather.clients.contains_key(&client) {
+        if !gather.is_heard || !gather.clients.contains_key(client) {
             return;
         }
         let Some(ownership) = &self.departing.ownership else { return };
@@ -278,9 +279,9 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// A client of which all is known that there will be is waited for, with what came for it meanwhile.
-    fn settle_in(&mut self, slot: usize, client: ClientId, channels: Option<&[String]>) {
+    fn settle_in(&mut self, slot: usize, client: &ClientId, channels: Option<&[String]>) {
         let Some(gather) = self.arriving.slots.get_mut(&slot) else { return };
-        let Some(accounts) = gather.clients.remove(&client) else { return };
+        let Some(accounts) = gather.clients.remove(client) else { return };
         let is_whole = gather.is_heard && gather.is_whole;
         let mut items = std::mem::take(&mut gather.items);
         let accounts: Vec<_> = accounts
@@ -302,7 +303,7 @@ impl<S: Socket> Reactor<S> {
                 self.catch_up(&mut estate, &mut items, &names, is_only);
             }
             let key = self.keep_estate(estate);
-            self.hub.insert(client, key);
+            self.hub.insert(client.clone(), key);
             keys.push(key);
         }
         if channels.is_none() {
@@ -313,7 +314,7 @@ impl<S: Socket> Reactor<S> {
             self.hub.set_channels(client, names);
         }
         let is_kicked =
-            items.iter().any(|item| matches!(item, Item::Kick(kicked) if *kicked == client));
+            items.iter().any(|item| matches!(item, Item::Kick(kicked) if kicked == client));
         if let Some(gather) = self.arriving.slots.get_mut(&slot) {
             gather.items = items;
         }
@@ -332,7 +333,8 @@ impl<S: Socket> Reactor<S> {
     ) -> Estate {
         let Account { client, number, is_place, left, floor, written, kept, .. } = account;
         let chunks = kept.into_iter().map(|(frame, inquiry)| {
-            let (at, new) = (frame.position(), |inquiry| Rc::new(Receipt::new(&inquiry, client)));
+            let (at, new) =
+                (frame.position(), |inquiry| Rc::new(Receipt::new(&inquiry, client.clone())));
             // Connections of one client have one receipt.
             let receipt = inquiry.map(|inquiry| {
                 Rc::clone(receipts.entry((at.number, at.sub)).or_insert_with(|| new(inquiry)))
@@ -360,7 +362,7 @@ impl<S: Socket> Reactor<S> {
         names: &[String],
         is_only: bool,
     ) {
-        let client = estate.client;
+        let client = estate.client.clone();
         for item in items {
             let (message, receipt) = match item {
                 Item::Direct { sender, receiver, message, receipt, is_taken, .. }
@@ -410,16 +412,16 @@ impl<S: Socket> Reactor<S> {
     /// owner.
     fn end_gather(&mut self, slot: usize, mut gather: Gather) {
         gather.is_whole = false;
-        let clients: Vec<ClientId> = gather.clients.keys().copied().collect();
+        let clients: Vec<ClientId> = gather.clients.keys().cloned().collect();
         self.arriving.slots.insert(slot, gather);
-        clients.into_iter().for_each(|client| self.settle_in(slot, client, None));
+        clients.into_iter().for_each(|client| self.settle_in(slot, &client, None));
         let Some(gather) = self.arriving.slots.remove(&slot) else { return };
         let has_gone = self.departing.has_gone(slot);
         for item in gather.items {
             let Item::Direct { receiver, receipt, origin, is_taken, .. } = item else { continue };
             // What was taken goes on with whoever took it, if the slot has gone on meanwhile.
             let is_on =
-                !(is_taken && has_gone) && self.hand_on(receiver, origin.as_ref(), !is_taken);
+                !(is_taken && has_gone) && self.hand_on(&receiver, origin.as_ref(), !is_taken);
             match receipt {
                 Some(receipt) if is_on && !is_taken => receipt.is_handed_over(),
                 Some(receipt) => self.lose(receipt, ReceiptStatus::Offline),

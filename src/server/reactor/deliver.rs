@@ -77,7 +77,7 @@ impl<S: Socket> Reactor<S> {
                 match receivers.next() {
                     Some(receiver) => {
                         let inquiry = receipt.as_ref().filter(|_| *sender != receiver);
-                        work += self.direct(*sender, receiver, message, inquiry, origin.as_ref());
+                        work += self.direct(sender, &receiver, message, inquiry, origin.as_ref());
                     }
                     None => break true,
                 }
@@ -137,8 +137,8 @@ impl<S: Socket> Reactor<S> {
 
     fn direct(
         &mut self,
-        sender: ClientId,
-        receiver: ClientId,
+        sender: &ClientId,
+        receiver: &ClientId,
         message: &Prepared,
         inquiry: Option<&Arc<Inquiry>>,
         origin: Option<&Arc<Original>>,
@@ -157,7 +157,7 @@ impl<S: Socket> Reactor<S> {
             Recipient::OwnEcho => return 1,
             Recipient::Offline => {
                 if let Some(inquiry) = inquiry {
-                    self.publish(Notice::offline(inquiry, receiver));
+                    self.publish(Notice::offline(inquiry, receiver.clone()));
                 }
                 return 1;
             }
@@ -166,7 +166,7 @@ impl<S: Socket> Reactor<S> {
                 std::mem::take(&mut self.keys)
             }
         };
-        let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver)));
+        let receipt = inquiry.map(|inquiry| Rc::new(Receipt::new(inquiry, receiver.clone())));
         let mut work = 0;
         for key in &keys {
             work += self.enqueue(*key, message, receipt.clone());

@@ -62,7 +62,7 @@ enum Stage {
 impl Departing {
     /// Whether the table says that the client's slot is given away, and the feed has not come that far: what comes is for this
     /// node's clients alone.
-    pub(super) fn is_still_here(&self, client: ClientId) -> bool {
+    pub(super) fn is_still_here(&self, client: &ClientId) -> bool {
         let slot = self.ownership.as_ref().map(|ownership| ownership.slot(client));
         let stage = slot.and_then(|slot| self.slots.get(&slot));
         matches!(stage, Some(Stage::Unheard { .. }))
@@ -87,8 +87,8 @@ impl<S: Socket> Reactor<S> {
         self.departing.ownership = Some(Arc::clone(&ownership));
         let clients = self.connections.iter().map(|(_, connection)| connection.client());
         let away = self.parking.keys();
-        let away = away.iter().filter_map(|key| Some(self.parking.get(*key)?.estate.client));
-        let astray = clients.chain(away).filter(|client| ownership.is_elsewhere(*client));
+        let away = away.iter().filter_map(|key| Some(&self.parking.get(*key)?.estate.client));
+        let astray = clients.chain(away).filter(|client| ownership.is_elsewhere(client));
         let astray: HashSet<usize> = astray.map(|client| ownership.slot(client)).collect();
         for slot in astray {
             if !self.departing.slots.contains_key(&slot) {
@@ -131,35 +131,35 @@ impl<S: Socket> Reactor<S> {
         let Some(owner) = to.or_else(|| ownership.owner(slot)).map(Arc::from) else { return };
         self.departing.slots.insert(slot, Stage::Handing { until: self.at + UNTAKEN });
         self.end_arriving_of(slot);
-        let is_its = |client: ClientId| ownership.slot(client) == slot;
+        let is_its = |client: &ClientId| ownership.slot(client) == slot;
         let open = self.connections.iter().filter(|(_, c)| c.is_open() && is_its(c.client()));
-        let open: Vec<_> = open.map(|(key, c)| (key as Key, c.client())).collect();
+        let open: Vec<_> = open.map(|(key, c)| (key as Key, c.client().clone())).collect();
         let away = self.parking.keys().into_iter();
-        let away = away.filter_map(|key| Some((key, self.parking.get(key)?.estate.client)));
-        let away: Vec<_> = away.filter(|(_, client)| is_its(*client)).collect();
+        let away = away.filter_map(|key| Some((key, self.parking.get(key)?.estate.client.clone())));
+        let away: Vec<_> = away.filter(|(_, client)| is_its(client)).collect();
         // They are not gone before it is their turn.
         let turn = (self.departing.queue.len() + open.len()) as f64 / self.departure_rate();
         let turn = Duration::from_secs_f64(turn);
         let (mut accounts, mut receipts) = (Vec::new(), Vec::new());
         for (key, client) in open {
-            let channels = self.hub.channels_of(client);
+            let channels = self.hub.channels_of(&client);
             let Some(connection) = self.connections.get_mut(key as usize) else { continue };
             let estate = match connection.is_resumable() && connection.keep() != Keep::NONE {
                 true => connection.bequeath(),
                 false => connection.bequeath_place(self.limits.grace),
             };
             let Some(estate) = estate else { continue };
-            if connection.is_mute() && self.hub.remove(client, key) {
+            if connection.is_mute() && self.hub.remove(&client, key) {
                 self.parts.watchlist.unwatch(client);
             }
             let left = Duration::from_secs(estate.keep.seconds()) + turn;
             accounts.push(self.account(estate, left, channels, &mut receipts));
         }
         for (key, client) in away {
-            let channels = self.hub.channels_of(client);
+            let channels = self.hub.channels_of(&client);
             let left = self.parking.left(key).unwrap_or_default();
             let Some(estate) = self.take_parked(key) else { continue };
-            if self.hub.remove(client, key) {
+            if self.hub.remove(&client, key) {
                 self.parts.watchlist.unwatch(client);
             }
             let left = Duration::from_millis(u64::from(left) * 100);
@@ -212,7 +212,7 @@ impl<S: Socket> Reactor<S> {
     /// Lists whoever is to go now: first those who get nothing here any more.
     fn queue_up(&mut self) {
         let Some(ownership) = &self.departing.ownership else { return };
-        let goes = |client| {
+        let goes = |client: &ClientId| {
             let stage = self.departing.slots.get(&ownership.slot(client));
             matches!(stage, Some(Stage::Going))
         };
@@ -322,7 +322,7 @@ impl<S: Socket> Reactor<S> {
     /// becomes of the message, as nobody is here.
     pub(super) fn hand_on(
         &self,
-        receiver: ClientId,
+        receiver: &ClientId,
         origin: Option<&Arc<Original>>,
         receipt: bool,
     ) -> bool {
@@ -334,8 +334,12 @@ impl<S: Socket> Reactor<S> {
             return true;
         }
         let Some(node) = ownership.other(receiver) else { return false };
-        let onward =
-            Onward { node: node.to_owned(), message: Arc::clone(origin), receiver, receipt };
+        let onward = Onward {
+            node: node.to_owned(),
+            message: Arc::clone(origin),
+            receiver: receiver.clone(),
+            receipt,
+        };
         self.parts
             .onward
             .as_ref()

@@ -174,8 +174,8 @@ impl Hub {
     }
 
     /// Puts a connection in the place of another of the same client.
-    pub(crate) fn replace(&mut self, client: ClientId, old: Key, new: Key) {
-        let Some(entry) = self.clients.get_mut(&client) else { return };
+    pub(crate) fn replace(&mut self, client: &ClientId, old: Key, new: Key) {
+        let Some(entry) = self.clients.get_mut(client) else { return };
         match &mut entry.connections {
             Connections::One(key) => *key = new,
             Connections::Many(keys) => {
@@ -191,15 +191,15 @@ impl Hub {
     }
 
     /// Removes a connection; true if it was the client's last, which also ends its channels here.
-    pub(crate) fn remove(&mut self, client: ClientId, key: Key) -> bool {
-        let Some(entry) = self.clients.get_mut(&client) else { return false };
+    pub(crate) fn remove(&mut self, client: &ClientId, key: Key) -> bool {
+        let Some(entry) = self.clients.get_mut(client) else { return false };
         match &mut entry.connections {
             Connections::One(only) if *only != key => return false,
             Connections::One(_) => {
                 let restoring = self.restoring.take();
                 self.set_channels(client, Vec::new());
                 self.restoring = restoring;
-                self.clients.remove(&client);
+                self.clients.remove(client);
                 return true;
             }
             Connections::Many(keys) => {
@@ -227,14 +227,14 @@ impl Hub {
     }
 
     /// The client is in exactly these channels from now on. Ignored for a client without connection.
-    pub(crate) fn set_channels(&mut self, client: ClientId, mut channels: Vec<String>) {
-        let Some(entry) = self.clients.get_mut(&client) else { return };
+    pub(crate) fn set_channels(&mut self, client: &ClientId, mut channels: Vec<String>) {
+        let Some(entry) = self.clients.get_mut(client) else { return };
         if let Some(restoring) = &mut self.restoring {
             let named: AHashSet<&str> = channels.iter().map(String::as_str).collect();
             let missing = entry.channels.iter().filter(|name| !named.contains(&***name));
             let missing: Vec<_> = missing.map(|name| name.to_string()).collect();
             if !missing.is_empty() {
-                restoring.insert(client);
+                restoring.insert(client.clone());
                 channels.extend(missing);
             }
         }
@@ -253,7 +253,7 @@ impl Hub {
         let keys = entry.connections.as_slice();
         for name in &after {
             if let Some(channel) = self.channels.get_mut(name)
-                && channel.members.insert(client)
+                && channel.members.insert(client.clone())
             {
                 keys.iter().for_each(|key| channel.note(*key, true));
                 self.newcomers.note(name, keys, true);
@@ -262,7 +262,7 @@ impl Hub {
         let kept: AHashSet<&str> = after.iter().map(|name| &**name).collect();
         for name in before.iter().filter(|name| !kept.contains(&***name)) {
             if let Some(channel) = self.channels.get_mut(name) {
-                channel.members.remove(&client);
+                channel.members.remove(client);
                 keys.iter().for_each(|key| channel.note(*key, false));
                 self.newcomers.note(name, keys, false);
                 if channel.members.is_empty() {
@@ -279,7 +279,7 @@ impl Hub {
         let before = self.channels.get(channel).map(|channel| &channel.members);
         let gone = before.into_iter().flatten().filter(|client| !clients.contains(client));
         let come = clients.iter().filter(|client| before.is_none_or(|all| !all.contains(client)));
-        let changed: Vec<_> = gone.chain(come).copied().collect();
+        let changed: Vec<_> = gone.chain(come).cloned().collect();
         for client in changed {
             let Some(entry) = self.clients.get(&client) else { continue };
             let others = entry.channels.iter().filter(|name| &***name != channel);
@@ -287,30 +287,28 @@ impl Hub {
             if clients.contains(&client) {
                 channels.push(channel.to_owned());
             }
-            self.set_channels(client, channels);
+            self.set_channels(&client, channels);
         }
     }
 
     /// The channels of a client.
-    pub(crate) fn channels_of(&self, client: ClientId) -> Vec<String> {
-        let channels = self.clients.get(&client).map(|client| &client.channels);
+    pub(crate) fn channels_of(&self, client: &ClientId) -> Vec<String> {
+        let channels = self.clients.get(client).map(|client| &client.channels);
         channels.into_iter().flatten().map(|name| name.to_string()).collect()
     }
 
     /// Every client with each of its channels.
     pub(crate) fn memberships(&self) -> Vec<(ClientId, String)> {
         let of = |(client, entry): (&ClientId, &Client)| {
-            let client = *client;
-            let names: Vec<_> =
-                entry.channels.iter().map(|name| (client, name.to_string())).collect();
-            names
+            let of_client = |name: &Rc<str>| (client.clone(), name.to_string());
+            entry.channels.iter().map(of_client).collect::<Vec<_>>()
         };
         self.clients.iter().flat_map(of).collect()
     }
 
     /// Where a message from `sender` to `receiver` goes.
-    pub(crate) fn direct(&self, sender: ClientId, receiver: ClientId) -> Recipient<'_> {
-        match self.clients.get(&receiver).map(|client| client.connections.as_slice()) {
+    pub(crate) fn direct(&self, sender: &ClientId, receiver: &ClientId) -> Recipient<'_> {
+        match self.clients.get(receiver).map(|client| client.connections.as_slice()) {
             None => Recipient::Offline,
             Some([_]) if sender == receiver => Recipient::OwnEcho,
             Some(keys) => Recipient::Connections(keys),
@@ -318,12 +316,12 @@ impl Hub {
     }
 
     /// All connections of a client.
-    pub(crate) fn connections(&self, client: ClientId) -> &[Key] {
-        self.clients.get(&client).map_or(&[], |client| client.connections.as_slice())
+    pub(crate) fn connections(&self, client: &ClientId) -> &[Key] {
+        self.clients.get(client).map_or(&[], |client| client.connections.as_slice())
     }
 
     /// The only connection of `client`, which gets no echo of what the client sends to many.
-    pub(crate) fn own(&self, client: ClientId) -> Option<Key> {
+    pub(crate) fn own(&self, client: &ClientId) -> Option<Key> {
         match self.connections(client) {
             [own] => Some(*own),
             _ => None,
@@ -346,14 +344,14 @@ impl Hub {
     }
 
     /// A connection knows no roster any more.
-    pub(super) fn forgets_rosters(&mut self, client: ClientId, key: Key) {
-        if let Some(entry) = self.clients.get(&client) {
+    pub(super) fn forgets_rosters(&mut self, client: &ClientId, key: Key) {
+        if let Some(entry) = self.clients.get(client) {
             self.newcomers.note_all(&entry.channels, key, true);
         }
     }
 
     /// The connections that get a message from `sender` to `channel`; `None` if nobody here is in it.
-    pub(crate) fn plan(&mut self, sender: ClientId, channel: &str) -> Option<Plan> {
+    pub(crate) fn plan(&mut self, sender: &ClientId, channel: &str) -> Option<Plan> {
         let own = self.own(sender);
         let channel = self.channels.get_mut(channel)?;
         Some(Plan { keys: channel.connections(&self.clients), own, next: 0 })
@@ -375,7 +373,7 @@ mod tests {
     use testkit::seeded::Seeded;
 
     fn plan(hub: &mut Hub, sender: i64, channel: &str) -> Vec<Key> {
-        hub.plan(sender.into(), channel).into_iter().flatten().collect()
+        hub.plan(&sender.into(), channel).into_iter().flatten().collect()
     }
 
     #[test]
@@ -383,19 +381,19 @@ mod tests {
         let mut hub = Hub::default();
         hub.insert(1.into(), 10);
         hub.insert(2.into(), 20);
-        hub.set_channels(1.into(), vec!["a".into()]);
+        hub.set_channels(&1.into(), vec!["a".into()]);
         hub.restore();
-        hub.set_channels(1.into(), Vec::new());
-        hub.set_channels(2.into(), vec!["a".into()]);
+        hub.set_channels(&1.into(), Vec::new());
+        hub.set_channels(&2.into(), vec!["a".into()]);
         let plan =
-            |hub: &mut Hub| hub.plan(0.into(), "a").into_iter().flatten().collect::<Vec<_>>();
+            |hub: &mut Hub| hub.plan(&0.into(), "a").into_iter().flatten().collect::<Vec<_>>();
         assert_eq!(plan(&mut hub), [10, 20]);
         assert_eq!(hub.restored().into_iter().collect::<Vec<_>>(), [1.into()]);
-        hub.set_channels(1.into(), Vec::new());
+        hub.set_channels(&1.into(), Vec::new());
         assert_eq!(plan(&mut hub), [20]);
         hub.restore();
-        assert!(hub.remove(2.into(), 20));
-        assert!(hub.plan(0.into(), "a").is_none(), "who is gone is in no channel");
+        assert!(hub.remove(&2.into(), 20));
+        assert!(hub.plan(&0.into(), "a").is_none(), "who is gone is in no channel");
     }
 
     #[test]
@@ -403,14 +401,14 @@ mod tests {
         let mut hub = Hub::default();
         for client in 1..=3 {
             hub.insert(client.into(), client as Key * 10);
-            hub.set_channels(client.into(), vec!["a".into(), "b".into()]);
+            hub.set_channels(&client.into(), vec!["a".into(), "b".into()]);
         }
-        hub.set_channels(3.into(), Vec::new());
+        hub.set_channels(&3.into(), Vec::new());
         hub.set_members("a", vec![2.into(), 3.into(), 4.into()]);
         assert_eq!((plan(&mut hub, 0, "a"), plan(&mut hub, 0, "b")), (vec![20, 30], vec![10, 20]));
         hub.set_members("a", Vec::new());
         hub.set_members("c", vec![1.into()]);
-        assert!(hub.plan(0.into(), "a").is_none(), "it is not kept for nobody");
+        assert!(hub.plan(&0.into(), "a").is_none(), "it is not kept for nobody");
         assert_eq!((plan(&mut hub, 0, "b"), plan(&mut hub, 0, "c")), (vec![10, 20], vec![10]));
         hub.restore();
         hub.set_members("b", Vec::new());
@@ -421,14 +419,14 @@ mod tests {
     fn a_single_connection_gets_no_echo_and_several_all_do() {
         let mut hub = Hub::default();
         assert!(hub.insert(1.into(), 10));
-        assert_eq!(hub.direct(1.into(), 1.into()), Recipient::OwnEcho);
-        assert_eq!(hub.direct(2.into(), 1.into()), Recipient::Connections(&[10]));
+        assert_eq!(hub.direct(&1.into(), &1.into()), Recipient::OwnEcho);
+        assert_eq!(hub.direct(&2.into(), &1.into()), Recipient::Connections(&[10]));
         assert!(!hub.insert(1.into(), 11));
-        assert_eq!(hub.direct(1.into(), 1.into()), Recipient::Connections(&[10, 11]));
-        assert!(!hub.remove(1.into(), 10));
-        assert_eq!(hub.direct(1.into(), 1.into()), Recipient::OwnEcho);
-        assert!(hub.remove(1.into(), 11));
-        assert_eq!(hub.direct(2.into(), 1.into()), Recipient::Offline);
+        assert_eq!(hub.direct(&1.into(), &1.into()), Recipient::Connections(&[10, 11]));
+        assert!(!hub.remove(&1.into(), 10));
+        assert_eq!(hub.direct(&1.into(), &1.into()), Recipient::OwnEcho);
+        assert!(hub.remove(&1.into(), 11));
+        assert_eq!(hub.direct(&2.into(), &1.into()), Recipient::Offline);
     }
 
     #[test]
@@ -447,17 +445,17 @@ mod tests {
                 }
                 3..=4 if !here.is_empty() => {
                     let (client, key) = here.swap_remove(chance.below(here.len()));
-                    hub.remove(client.into(), key);
+                    hub.remove(&client.into(), key);
                     free.push(key);
                 }
                 5..=6 => {
                     let rooms = ["a", "b"].iter().filter(|_| !chance.once_in(3));
                     let rooms = rooms.map(|name| name.to_string()).collect();
-                    hub.set_channels(client.into(), rooms);
+                    hub.set_channels(&client.into(), rooms);
                 }
                 _ if chance.once_in(4) => {
                     let carried = plan(&mut hub, -1, "a");
-                    let of = |client: &ClientId| hub.connections(*client).to_vec();
+                    let of = |client: &ClientId| hub.connections(client).to_vec();
                     let members = hub.channels.get("a").map(|channel| &channel.members);
                     let mut gathered: Vec<Key> =
                         members.into_iter().flatten().flat_map(of).collect();
@@ -475,27 +473,27 @@ mod tests {
         for (client, key) in [(1, 10), (2, 20), (3, 30), (3, 31)] {
             hub.insert(client.into(), key);
         }
-        hub.set_channels(1.into(), vec!["a".into(), "b".into()]);
-        hub.set_channels(2.into(), vec!["a".into()]);
-        hub.set_channels(3.into(), vec!["a".into(), "a".into()]);
-        hub.set_channels(9.into(), vec!["a".into()]);
+        hub.set_channels(&1.into(), vec!["a".into(), "b".into()]);
+        hub.set_channels(&2.into(), vec!["a".into()]);
+        hub.set_channels(&3.into(), vec!["a".into(), "a".into()]);
+        hub.set_channels(&9.into(), vec!["a".into()]);
         assert_eq!(plan(&mut hub, 0, "a"), [10, 20, 30, 31]);
         assert_eq!(plan(&mut hub, 1, "a"), [20, 30, 31], "no echo to the only connection");
         assert_eq!(plan(&mut hub, 3, "a"), [10, 20, 30, 31]);
         assert_eq!(plan(&mut hub, 0, "b"), [10]);
         assert_eq!(
-            (hub.own(1.into()), hub.own(3.into()), hub.own(9.into())),
+            (hub.own(&1.into()), hub.own(&3.into()), hub.own(&9.into())),
             (Some(10), None, None)
         );
-        hub.set_channels(1.into(), vec!["b".into()]);
+        hub.set_channels(&1.into(), vec!["b".into()]);
         assert_eq!(plan(&mut hub, 0, "a"), [20, 30, 31]);
         hub.insert(2.into(), 21);
         assert_eq!(plan(&mut hub, 0, "a"), [20, 21, 30, 31], "a connection more");
-        hub.remove(2.into(), 21);
-        hub.remove(2.into(), 20);
-        hub.remove(3.into(), 30);
+        hub.remove(&2.into(), 21);
+        hub.remove(&2.into(), 20);
+        hub.remove(&3.into(), 30);
         assert_eq!(plan(&mut hub, 0, "a"), [31]);
-        hub.remove(3.into(), 31);
+        hub.remove(&3.into(), 31);
         assert!(plan(&mut hub, 0, "a").is_empty());
         assert_eq!(hub.channels.len(), 1, "only b has a member");
     }

@@ -354,8 +354,8 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channel { sender, channel: Some(channel), message } => {
                 self.begin(message.position());
-                self.gather_channel(sender, Some(&channel), &message);
-                let Some(plan) = self.hub.plan(sender, &channel) else {
+                self.gather_channel(&sender, Some(&channel), &message);
+                let Some(plan) = self.hub.plan(&sender, &channel) else {
                     self.place.settle();
                     return 1;
                 };
@@ -363,8 +363,8 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channel { sender, channel: None, message } => {
                 self.begin(message.position());
-                self.gather_channel(sender, None, &message);
-                let own = self.hub.own(sender);
+                self.gather_channel(&sender, None, &message);
+                let own = self.hub.own(&sender);
                 return 1 + self.deliver(Delivery::All { next: 0, own, message }, most);
             }
             Command::Rejoin => {
@@ -377,11 +377,11 @@ impl<S: Socket> Reactor<S> {
                 clients.into_iter().for_each(|client| self.parts.watchlist.watch(client));
             }
             Command::Channels { client, channels } => {
-                self.channels_known(client, &channels);
-                self.hub.set_channels(client, channels);
+                self.channels_known(&client, &channels);
+                self.hub.set_channels(&client, channels);
             }
             Command::Members { channel, clients } => self.hub.set_members(&channel, clients),
-            Command::ForceOffline(client) => self.force_offline(client),
+            Command::ForceOffline(client) => self.force_offline(&client),
             Command::Roster(news) => return self.roster(news, most),
             Command::Positions { epoch, position, hole } => self.go_on(epoch, position, hole),
             Command::Park { client, connection, keep, from } => {
@@ -399,7 +399,7 @@ impl<S: Socket> Reactor<S> {
         1
     }
 
-    fn force_offline(&mut self, client: ClientId) {
+    fn force_offline(&mut self, client: &ClientId) {
         self.gather_kick(client);
         for key in self.hub.connections(client).to_vec() {
             self.close(key, CloseReason::Kicked);

@@ -155,9 +155,9 @@ impl<S: Socket> Reactor<S> {
             false => connection.bequeath_place(self.limits.grace),
         };
         let Some(estate) = estate else { return };
-        let client = estate.client;
+        let client = estate.client.clone();
         let parked = self.keep_estate(estate);
-        self.hub.replace(client, key, parked);
+        self.hub.replace(&client, key, parked);
         self.moved.push((key, parked));
     }
 
@@ -174,9 +174,10 @@ impl<S: Socket> Reactor<S> {
     pub(super) fn park_former(&mut self, client: ClientId, connection: u64, keep: Keep, from: u64) {
         let floor = self.place.newest().max(Position { number: from, sub: 0 });
         let kept = Kept::default();
-        let estate = Estate { client, number: connection, keep, floor, kept, is_place: false };
+        let number = connection;
+        let estate = Estate { client: client.clone(), number, keep, floor, kept, is_place: false };
         let key = self.keep_estate(estate);
-        if self.hub.insert(client, key) {
+        if self.hub.insert(client.clone(), key) {
             self.parts.watchlist.watch(client);
         }
     }
@@ -208,7 +209,7 @@ impl<S: Socket> Reactor<S> {
     }
 
     /// The oldest place that is kept for a client of the original's kind.
-    pub(super) fn take_place(&mut self, client: ClientId) -> Option<(Key, Estate)> {
+    pub(super) fn take_place(&mut self, client: &ClientId) -> Option<(Key, Estate)> {
         if self.limits.grace == Keep::NONE {
             return None;
         }
@@ -232,10 +233,10 @@ impl<S: Socket> Reactor<S> {
     /// Waits for a parked client no longer.
     pub(super) fn end_parked(&mut self, key: Key, reason: CloseReason) {
         let Some(estate) = self.take_parked(key) else { return };
-        let (client, number) = (estate.client, estate.number);
+        let (client, number) = (estate.client.clone(), estate.number);
         self.report(PresenceChange::Closed { connection: number, reason: reason.label() });
-        if self.hub.remove(client, key) {
-            self.parts.watchlist.unwatch(client);
+        if self.hub.remove(&client, key) {
+            self.parts.watchlist.unwatch(client.clone());
         }
         self.settle_dropped(reason, estate.into_unwritten());
         let reason = reason.label();

@@ -34,7 +34,7 @@ const SPREAD: u64 = 2500;
 impl<S: Socket> Reactor<S> {
     /// Takes over what the former connection of a client has left, which is superseded if it is still open; with the key
     /// under which the hub knows it. `None` if it is not known, or not the client's.
-    pub(super) fn take_over(&mut self, client: ClientId, claim: &Claim) -> Option<(Key, Estate)> {
+    pub(super) fn take_over(&mut self, client: &ClientId, claim: &Claim) -> Option<(Key, Estate)> {
         let number = self.parts.origin.connection_of(client, claim.c.as_deref()?)?;
         let keys = self.hub.connections(client);
         let key = keys.iter().copied().find(|key| self.number_of(*key) == Some(number))?;
@@ -100,7 +100,8 @@ impl<S: Socket> Reactor<S> {
         let (client, keep) = (connection.client(), connection.keep());
         let c = identity::write(resume_key, client, connection.number);
         let hello = Hello { client, c: &c, keep, resumption, channels, spread };
-        connection.say(hello.frame(&self.place), self.now);
+        let hello = hello.frame(&self.place);
+        connection.say(hello, self.now);
     }
 
     /// Milliseconds over which all clients of the node spread what they ask of the business after a common loss.
@@ -128,12 +129,12 @@ impl<S: Socket> Reactor<S> {
             if !connection.is_resumable() || !connection.takes_messages() {
                 continue;
             }
-            let client = connection.client();
+            let client = connection.client().clone();
             let lost = connection.begin_anew(self.place.settled());
             self.settle_dropped(CloseReason::Expired, lost);
             let resumption = self.refused(NotResumed::Epoch);
             self.say_hello(key, resumption, hole != Some(Hole::Channels));
-            self.hub.forgets_rosters(client, key);
+            self.hub.forgets_rosters(&client, key);
             self.mark_urgent(key);
         }
     }

@@ -50,7 +50,7 @@ impl<S: Socket> Reactor<S> {
             if connection.is_open() {
                 continue;
             }
-            let (client, number) = (connection.client(), connection.number);
+            let (client, number) = (connection.client().clone(), connection.number);
             let (gone, ending) = (connection.gone(), connection.ending());
             if connection.standing == Standing::Reported {
                 connection.standing = Standing::HandedOver;
@@ -63,8 +63,8 @@ impl<S: Socket> Reactor<S> {
                     _ => PresenceChange::Closed { connection: number, reason },
                 });
             }
-            if self.hub.remove(client, key) {
-                self.parts.watchlist.unwatch(client);
+            if self.hub.remove(&client, key) {
+                self.parts.watchlist.unwatch(client.clone());
             }
             if let Some(reason) = gone {
                 let connection = self.connections.remove(key as usize);

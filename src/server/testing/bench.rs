@@ -43,25 +43,25 @@ impl Room {
         let mut hub = Hub::default();
         for client in 1..=members {
             hub.insert(client.into(), client as Key);
-            hub.set_channels(client.into(), vec!["room".into()]);
+            hub.set_channels(&client.into(), vec!["room".into()]);
         }
         Room { hub }
     }
 
     /// Connections of one client.
     pub fn look_up(&self, client: i64) -> usize {
-        self.hub.connections(client.into()).len()
+        self.hub.connections(&client.into()).len()
     }
 
     /// Connections that a message to the channel goes to.
     pub fn plan(&mut self) -> usize {
-        self.hub.plan(0.into(), "room").map_or(0, |plan| plan.len())
+        self.hub.plan(&0.into(), "room").map_or(0, |plan| plan.len())
     }
 
     /// One client joins and leaves another channel.
     pub fn join_and_leave(&mut self, client: i64) {
-        self.hub.set_channels(client.into(), vec!["room".into(), "other".into()]);
-        self.hub.set_channels(client.into(), vec!["room".into()]);
+        self.hub.set_channels(&client.into(), vec!["room".into(), "other".into()]);
+        self.hub.set_channels(&client.into(), vec!["room".into()]);
     }
 }
 

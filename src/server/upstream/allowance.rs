@@ -26,11 +26,11 @@ impl Allowance {
     }
 
     /// Whether one more may be told of `client`, which counts then.
-    pub(super) fn admits(&mut self, client: ClientId, now: Instant) -> bool {
+    pub(super) fn admits(&mut self, client: &ClientId, now: Instant) -> bool {
         if now.duration_since(self.since) >= SPAN || self.told.len() >= CLIENTS {
             *self = Allowance::new(now);
         }
-        let told = self.told.entry(client).or_default();
+        let told = self.told.entry(client.clone()).or_default();
         *told += 1;
         *told <= MOST
     }
@@ -45,7 +45,7 @@ mod tests {
         let start = Instant::now();
         let mut allowance = Allowance::new(start);
         let mut admitted =
-            |client: i64, now| (0..1000).filter(|_| allowance.admits(client.into(), now)).count();
+            |client: i64, now| (0..1000).filter(|_| allowance.admits(&client.into(), now)).count();
         assert_eq!((admitted(1, start), admitted(2, start)), (20, 20));
         assert_eq!(admitted(1, start + SPAN / 2), 0);
         assert_eq!(admitted(1, start + SPAN), 20);
@@ -55,7 +55,7 @@ mod tests {
     fn what_is_counted_is_bounded() {
         let start = Instant::now();
         let mut allowance = Allowance::new(start);
-        (0..300_000).for_each(|client| assert!(allowance.admits(client.into(), start)));
+        (0..300_000).for_each(|client| assert!(allowance.admits(&client.into(), start)));
         assert!(allowance.told.len() <= CLIENTS);
     }
 }

@@ -149,8 +149,12 @@ impl Presence {
                 let client = ticket.client();
                 let reactor = &self.reactors.all()[self.reactors.index_of(client)];
                 // Fails when the reactor has ended, and the node with it.
-                let _ =
-                    reactor.push(Command::Park { client, connection: *number, keep, from: *from });
+                let _ = reactor.push(Command::Park {
+                    client: client.clone(),
+                    connection: *number,
+                    keep,
+                    from: *from,
+                });
             }
         }
         let (node, clients) = (&*self.node.name, if parked == 1 { "client" } else { "clients" });

@@ -72,7 +72,7 @@ impl Estates {
         let mut of_client: AHashMap<ClientId, Vec<usize>> = AHashMap::new();
         let mut of_channel: HashMap<String, Vec<usize>> = HashMap::new();
         let all = left.into_iter().zip(channels).enumerate().map(|(place, (left, channels))| {
-            of_client.entry(left.connection.ticket.client()).or_default().push(place);
+            of_client.entry(left.connection.ticket.client().clone()).or_default().push(place);
             for channel in &channels {
                 of_channel.entry(channel.clone()).or_default().push(place);
             }
@@ -108,14 +108,14 @@ impl Estates {
             Envelope::Direct { sender, receivers, content, about, .. } => {
                 let places = receivers.iter().filter_map(|client| self.of_client.get(client));
                 let places: Vec<usize> = places.flatten().copied().collect();
-                (*sender, content, *about, places)
+                (sender, content, *about, places)
             }
             Envelope::Channel { sender, channel, content } => {
                 let places = match channel {
                     Some(channel) => self.of_channel.get(channel).unwrap_or(&none).clone(),
                     None => (0..self.all.len()).collect(),
                 };
-                (*sender, content, false, places)
+                (sender, content, false, places)
             }
             Envelope::ForceOffline { client } => {
                 for place in self.of_client.get(client).unwrap_or(&none) {
@@ -132,7 +132,7 @@ impl Estates {
             let client = estate.left.connection.ticket.client();
             let is_before = estate.left.at.is_some_and(|at| number < at);
             // Nobody hears itself but on another connection.
-            let is_own = client == sender && self.of_client[&client].len() == 1;
+            let is_own = client == sender && self.of_client[client].len() == 1;
             if !estate.left.connection.resumable || !is_before || number <= estate.floor || is_own {
                 continue;
             }
@@ -145,7 +145,7 @@ impl Estates {
                 message.frame(Dialect::Stamped, self.epoch.as_deref().unwrap_or_default()).clone()
             });
             let inquiry = inquiry.get_or_insert_with(|| inquire(&envelope, number));
-            let is_settled = self.settled.contains(&(number, client));
+            let is_settled = self.settled.contains(&(number, client.clone()));
             let inquiry = inquiry.clone().filter(|_| !is_settled);
             estate.add(frame.clone(), inquiry, self.limit);
         }
@@ -164,7 +164,7 @@ impl Estates {
     pub(super) fn arrivals(
         self,
         is_whole: bool,
-        reactor: impl Fn(ClientId) -> usize,
+        reactor: impl Fn(&ClientId) -> usize,
     ) -> (Vec<FormerConnection>, HashMap<(usize, usize), Arrival>) {
         let epoch: Arc<str> = self.epoch.unwrap_or_default().into();
         let (mut connections, mut arrivals) = (Vec::new(), HashMap::new());
@@ -173,7 +173,7 @@ impl Estates {
                 estate;
             let client = connection.ticket.client();
             let account = Account {
-                client,
+                client: client.clone(),
                 number: connection.number,
                 is_place: !connection.resumable,
                 left,

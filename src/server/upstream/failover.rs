@@ -202,7 +202,8 @@ impl Presence {
         let Inheritance { node, left, taken, reading, .. } = inheritance;
         let (broker, pulse) = (&self.node.broker, &self.node.pulse);
         left.retain(|left| taken.contains(&left.connection.number));
-        let clients: Vec<_> = left.iter().map(|left| left.connection.ticket.client()).collect();
+        let clients: Vec<_> =
+            left.iter().map(|left| left.connection.ticket.client().clone()).collect();
         let channels = pulse.time(Call::Reap, || broker.channels_of(&clients))?;
         let is_whole = |left: &Left| left.at.is_some() && left.connection.resumable;
         let open = || Ok((broker.settled(node)?, broker.past(node)?));
@@ -226,7 +227,7 @@ impl Presence {
         let inquire = |message: &Envelope, number: u64| match message {
             Envelope::Direct { sender, content, receipt, id, acknowledge, .. } => {
                 let (config, id) = (&self.node.config, id.as_deref());
-                inquiry(config, *sender, content, *receipt, id, *acknowledge, Some(number))
+                inquiry(config, sender, content, *receipt, id, *acknowledge, Some(number))
             }
             _ => None,
         };

@@ -94,7 +94,7 @@ impl Order {
 /// Who wants to be told what becomes of a message to clients, if anybody does.
 pub(super) fn inquiry(
     config: &ServerConfig,
-    sender: ClientId,
+    sender: &ClientId,
     content: &str,
     receipt: bool,
     id: Option<&str>,
@@ -108,7 +108,7 @@ pub(super) fn inquiry(
     }
     let limit = if has_receipts { config.limits.receipt_content_bytes } else { 0 };
     let text = ReceiptText::new(content, id, limit);
-    let inquiry = Inquiry::new(sender, text, acknowledge, number);
+    let inquiry = Inquiry::new(sender.clone(), text, acknowledge, number);
     Some(Arc::new(match named {
         Some(id) => inquiry.named(id, has_receipts),
         None => inquiry,
@@ -226,7 +226,8 @@ impl Feed {
                 return self.route(envelope, position, number, true);
             }
             FeedEvent::Channels { client, channels } => {
-                return self.to_owner(client, Command::Channels { client, channels });
+                let reactor = self.reactors.index_of(&client);
+                return self.to_reactor(reactor, Command::Channels { client, channels });
             }
             FeedEvent::Members { channel, clients } => return self.to_each(channel, clients),
             FeedEvent::Log { epoch, from } => {
@@ -307,16 +308,16 @@ impl Feed {
                 let message = Prepared::text(&content, position);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
                 self.to_all(|| {
-                    let (channel, message) = (channel.clone(), message.clone());
-                    Command::Channel { sender, channel, message }
+                    let (sender, channel) = (sender.clone(), channel.clone());
+                    Command::Channel { sender, channel, message: message.clone() }
                 })
             }
             Envelope::ForceOffline { client } => {
-                self.node.kicks.note(client, Instant::now());
+                self.node.kicks.note(client.clone(), Instant::now());
                 if may_go_on {
-                    self.hand_kick_on(client, number.is_some());
+                    self.hand_kick_on(&client, number.is_some());
                 }
-                self.to_owner(client, Command::ForceOffline(client))
+                self.to_reactor(self.reactors.index_of(&client), Command::ForceOffline(client))
             }
             // The subscription keeps its probes to itself, and hands on what is inside.
             Envelope::Probe { .. } | Envelope::Volatile(_) => Ok(()),
@@ -356,7 +357,7 @@ impl Feed {
         };
         if let Some(owners) = &self.past_owners {
             let name = &*self.node.name;
-            receivers.retain(|client| owners.owner(*client).is_ok_and(|node| node == name));
+            receivers.retain(|client| owners.owner(client).is_ok_and(|node| node == name));
         }
         let message = match about {
             true => Prepared::receipt(&content, position),
@@ -364,16 +365,16 @@ impl Feed {
         };
         let id = id.as_deref();
         let receipt =
-            inquiry(&self.node.config, sender, &content, receipt, id, acknowledge, number);
+            inquiry(&self.node.config, &sender, &content, receipt, id, acknowledge, number);
         let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {
             self.to_owners(receivers, |receivers| {
+                let (sender, origin) = (sender.clone(), origin.clone());
                 let (message, receipt) = (message.clone(), receipt.clone());
-                let origin = origin.clone();
                 Command::Direct { sender, receivers, message, receipt, origin }
             })
         };
         let is_settled = |receiver: &ClientId| {
-            number.is_some_and(|number| self.settled.contains(&(number, *receiver)))
+            number.is_some_and(|number| self.settled.contains(&(number, receiver.clone())))
         };
         if receipt.is_none() || self.settled.is_empty() {
             return hand_on(receivers, receipt);
@@ -384,20 +385,22 @@ impl Feed {
     }
 
     /// Where another node may have connections of the client too, it is to close them.
-    fn hand_kick_on(&self, client: ClientId, is_logged: bool) {
+    fn hand_kick_on(&self, client: &ClientId, is_logged: bool) {
         let Some(news) = &self.news else { return };
         let (placement, name) = (self.node.placement(), &*self.node.name);
         let Some(node) = placement.other(client, name) else { return };
         if is_logged && placement.has_gone_from(client, name) {
             return;
         }
-        let message = Arc::new(Original { message: Envelope::ForceOffline { client }, is_logged });
-        let onward = Onward { node: node.to_owned(), message, receiver: client, receipt: false };
+        let (receiver, message) =
+            (client.clone(), Envelope::ForceOffline { client: client.clone() });
+        let message = Arc::new(Original { message, is_logged });
+        let onward = Onward { node: node.to_owned(), message, receiver, receipt: false };
         let _ = news.try_send(SlotNews::Onward(onward));
     }
 
-    fn to_owner(&self, client: ClientId, command: Command) -> Result<(), Ended> {
-        self.reactors.all()[self.reactors.index_of(client)].push(command).map_err(|_| Ended)
+    fn to_reactor(&self, index: usize, command: Command) -> Result<(), Ended> {
+        self.reactors.all()[index].push(command).map_err(|_| Ended)
     }
 
     /// Tells every reactor which of its clients are in a channel, also that none is.
@@ -414,7 +417,7 @@ impl Feed {
     fn parts(&self, clients: Vec<ClientId>) -> Vec<Vec<ClientId>> {
         let mut parts = vec![Vec::new(); self.reactors.len()];
         for client in clients {
-            parts[self.reactors.index_of(client)].push(client);
+            parts[self.reactors.index_of(&client)].push(client);
         }
         parts
     }
@@ -425,13 +428,13 @@ impl Feed {
         receivers: Vec<ClientId>,
         command: impl Fn(Vec<ClientId>) -> Command,
     ) -> Result<(), Ended> {
-        match receivers[..] {
+        let alone = match &receivers[..] {
             [] => return Ok(()),
-            [only] => return self.to_owner(only, command(receivers)),
-            [first, ..] if self.reactors.len() == 1 => {
-                return self.to_owner(first, command(receivers));
-            }
-            _ => {}
+            [only] => Some(self.reactors.index_of(only)),
+            _ => (self.reactors.len() == 1).then_some(0),
+        };
+        if let Some(reactor) = alone {
+            return self.to_reactor(reactor, command(receivers));
         }
         for (door, part) in self.reactors.all().iter().zip(self.parts(receivers)) {
             if !part.is_empty() {

@@ -224,7 +224,7 @@ impl Presence {
         let mut parts: Vec<Vec<Account>> = Vec::new();
         parts.resize_with(self.reactors.len(), Vec::new);
         for account in parcel.unpack() {
-            parts[self.reactors.index_of(account.client)].push(account);
+            parts[self.reactors.index_of(&account.client)].push(account);
         }
         for (reactor, accounts) in self.reactors.all().iter().zip(parts) {
             if !accounts.is_empty() {

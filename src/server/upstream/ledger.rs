@@ -106,11 +106,11 @@ impl Ledger {
     }
 
     /// Of those that would be told anew, others answer for these clients.
-    pub(crate) fn give_up(&mut self, is_theirs: impl Fn(ClientId) -> bool) {
+    pub(crate) fn give_up(&mut self, is_theirs: impl Fn(&ClientId) -> bool) {
         let before = self.changes.len();
         self.changes.retain(|change| !client(change).is_some_and(&is_theirs));
         self.again = self.again.saturating_sub(before - self.changes.len());
-        self.returned.retain(|client| !is_theirs(*client));
+        self.returned.retain(|client| !is_theirs(client));
     }
 
     /// The ticket of a connection that is reported.
@@ -258,7 +258,7 @@ impl Ledger {
             })
             .collect();
         if how == Ended::Reaped {
-            let mut clients: AHashSet<_> = again.iter().filter_map(client).collect();
+            let mut clients: AHashSet<_> = again.iter().filter_map(client).cloned().collect();
             clients.extend(self.returned.drain(..));
             self.returned = clients.into_iter().collect();
         }
@@ -276,7 +276,7 @@ fn closed(change: &PresenceChange) -> Option<u64> {
     }
 }
 
-fn client(change: &PresenceChange) -> Option<ClientId> {
+fn client(change: &PresenceChange) -> Option<&ClientId> {
     match change {
         PresenceChange::Reopened { ticket, .. } => Some(ticket.client()),
         _ => None,
@@ -404,7 +404,7 @@ mod tests {
         let mut ledger = ledger([opened(1), other]);
         ledger.reported(2);
         ledger.session_ended(Ended::Reaped);
-        ledger.give_up(|client| client == 2.into());
+        ledger.give_up(|client| *client == 2.into());
         assert_eq!((told(&mut ledger), ledger.again), (vec![reopened(1)], 1));
         ledger.reported(1);
         assert_eq!(ledger.returned(9), [1.into()]);

@@ -333,7 +333,8 @@ impl Presence {
     }
 
     fn restore(&self, members: &[(ClientId, String)]) -> Result<usize> {
-        let step: Vec<_> = members.iter().map(|(client, name)| (*client, name.as_str())).collect();
+        let step: Vec<_> =
+            members.iter().map(|(client, name)| (client.clone(), name.as_str())).collect();
         let limits = JoinLimits { offline_life: Some(RESTORED_LIFE), ..JoinLimits::default() };
         self.node.pulse.time(Call::Join, || self.node.broker.join_within(&step, &limits))?;
         log::warn!("the broker lost data; {} memberships were restored", step.len());

@@ -77,7 +77,7 @@ impl Receipts {
         let undelivered = batch.iter().filter_map(|notice| {
             let missed = notice.undelivered()?;
             let is_admitted = allowance.admits(missed.client, now);
-            is_admitted.then(|| (missed.client, missed.id.to_owned(), notice.status()))
+            is_admitted.then(|| (missed.client.clone(), missed.id.to_owned(), notice.status()))
         });
         let undelivered: Vec<_> = undelivered.collect();
         let mut is_told = undelivered.is_empty();
@@ -132,7 +132,7 @@ impl Receipts {
     /// Has the business told. What the broker refuses costs the event, not the receipts.
     fn tell_undelivered(&self, undelivered: &[(ClientId, String, ReceiptStatus)]) -> Result<()> {
         let all = undelivered.iter().map(|(client, id, status)| Undelivered {
-            client: *client,
+            client,
             id,
             reason: status.label(),
         });

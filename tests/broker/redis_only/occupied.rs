@@ -27,7 +27,8 @@ fn told(broker: &RedisBroker) -> Vec<String> {
     let events = broker.read_events(&reader, 5000, Duration::ZERO).unwrap().events;
     let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
     broker.acknowledge_events(&reader, 0, &ids).unwrap();
-    let client = |event: &imcore::Event| event.client.map_or("-".into(), |id| id.to_string());
+    let client =
+        |event: &imcore::Event| event.client.as_ref().map_or("-".into(), |id| id.to_string());
     let of_channel = |event: &imcore::Event| event.channel.clone().unwrap();
     let line = |event| format!("{} {}", of_channel(event), client(event));
     events.iter().map(|event| format!("{} {}", event.kind.word(), line(event))).collect()

@@ -39,18 +39,18 @@ fn what_a_process_leaves_untold_the_next_one_tells_once() {
         let (online, offline) = (id(number), id(number + 10));
         let first = open(&server, &options, |_| None);
         let mut session = first.begin_session("n", LONG, true).unwrap();
-        first.report(&mut session, &[opened(1, offline)]).unwrap();
-        assert_eq!(events.online(), Ticket::new(offline, Some("m")).text());
+        first.report(&mut session, &[opened(1, offline.clone())]).unwrap();
+        assert_eq!(events.online(), Ticket::new(offline.clone(), Some("m")).text());
         let dying = open(&server, &options, rule);
-        let refused = dying.report(&mut session, &[opened(2, online), closed(1)]);
+        let refused = dying.report(&mut session, &[opened(2, online.clone()), closed(1)]);
         assert_eq!(kind(refused), ErrorKind::Rejected);
-        assert_eq!(dying.are_online(&[online, offline]).unwrap(), [true, false]);
+        assert_eq!(dying.are_online(&[online.clone(), offline.clone()]).unwrap(), [true, false]);
         let mut heard = events.into_inner();
         let silence = Duration::from_millis(50);
         assert_eq!(heard.next(silence).unwrap(), None, "it is not told yet");
         // Its own repetition, if it lives; another node, if it does not.
         match number {
-            1 => first.report(&mut session, &[opened(2, online), closed(1)]).unwrap(),
+            1 => first.report(&mut session, &[opened(2, online.clone()), closed(1)]).unwrap(),
             _ => drop(first.leave_overdue().unwrap()),
         }
         let mut next = || heard.next(LONG).unwrap();
@@ -90,7 +90,7 @@ fn several_nodes_tell_each_event_once_and_in_order() {
                 PresenceEvent::Offline(ticket) => (ticket, false),
                 other => panic!("{other:?}"),
             };
-            let node = (1..=4).position(|node| ticket.client() == id(node)).unwrap();
+            let node = (1..=4).position(|node| *ticket.client() == id(node)).unwrap();
             assert_ne!(std::mem::replace(&mut is_online[node], online), online);
             counts[node] += 1;
         }

@@ -32,7 +32,7 @@ struct Send {
 /// Closes all connections of a client with 4001.
 pub(super) fn kick(im: &ImClient, watch: &Watch, body: &[u8], peer: Option<SocketAddr>) -> Outcome {
     let Kick { client } = read(body, r#"{"client": "42"}"#)?;
-    im.kick(client)?;
+    im.kick(&client)?;
     log::info!(client:% = client, address:% = Who(peer); "admin: {} kicked client={client}", Who(peer));
     watch.note(Happened::Kicked { by: Who(peer).to_string(), client: client.to_string() });
     Ok(json!({ "kicked": client.to_string() }).to_string())
@@ -44,8 +44,8 @@ pub(super) fn send(im: &ImClient, body: &[u8], peer: Option<SocketAddr>) -> Outc
     const EXAMPLE: &str = r#"{"client": "42", "message": {"text": "hello"}}"#;
     let (to, online) = match read(body, EXAMPLE)? {
         Send { client: Some(client), channel: None, message } => {
-            im.send(Message::to([client]), &message)?;
-            (format!("client={client}"), Some(im.is_online(client)?))
+            im.send(Message::to([&client]), &message)?;
+            (format!("client={client}"), Some(im.is_online(&client)?))
         }
         Send { client: None, channel: Some(channel), message } => {
             im.send(Message::to_channel(&channel), &message)?;

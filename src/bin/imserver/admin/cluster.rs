@@ -55,7 +55,7 @@ impl Cluster {
         let mut page = self.im.channel_members_page(name, None, CLIENT_ITEMS)?;
         // A page may hold more than it was asked for.
         page.items.truncate(CLIENT_ITEMS);
-        let online = self.im.are_online(page.items.iter().copied())?;
+        let online = self.im.are_online(&page.items)?;
         let member = |(client, online): (&ClientId, bool)| json!({ "client": client.to_string(), "online": online });
         let members = page.items.iter().zip(online).map(member).collect::<Value>();
         Ok(json!({ "name": name, "count": page.total, "members": members }).to_string())
@@ -64,11 +64,11 @@ impl Cluster {
     /// Where a client lives, its connections and its channels.
     pub(super) fn client(&self, id: &str) -> Outcome {
         let client: ClientId = id.parse()?;
-        let open = self.lookups.connections(client)?;
-        let mut channels = self.im.channels_of(client)?;
+        let open = self.lookups.connections(&client)?;
+        let mut channels = self.im.channels_of(&client)?;
         channels.sort_unstable();
         // Connections may be on nodes of another list, or not be told of by .NET nodes.
-        let online = !open.is_empty() || self.im.is_online(client)?;
+        let online = !open.is_empty() || self.im.is_online(&client)?;
         let shown = |connection: &ConnectionInfo| {
             let meta = connection.meta.as_deref().map(cut);
             let away = self.lookups.is_away(connection);
@@ -76,7 +76,7 @@ impl Cluster {
         };
         let text = json!({
             "client": client.to_string(),
-            "server": self.im.node_of(client)?,
+            "server": self.im.node_of(&client)?,
             "online": online,
             "connections": open.iter().take(CLIENT_ITEMS).map(shown).collect::<Value>(),
             "connections_count": open.len(),

@@ -66,7 +66,7 @@ impl Call<'_> {
     /// hear of it.
     fn user(&self, text: &str) -> Result<ClientId, Mistake> {
         let (id, kind) = (input::user(text)?, self.im.id_kind());
-        match kind.admits(id) {
+        match kind.admits(&id) {
             true => Ok(id),
             false => Err(Mistake::new(format!(
                 "{id} is no client of this deployment, whose ids are of the kind {kind}"
@@ -131,7 +131,7 @@ pub(super) fn list_online(call: &Call) -> Outcome {
 pub(super) fn are_online(call: &Call) -> Outcome {
     let body = call.body(&["clients"])?;
     let clients = body.need("clients", |text| json::array(text, (0, LIST), input::id))?;
-    let online = call.im.are_online(clients.iter().copied())?;
+    let online = call.im.are_online(&clients)?;
     let entry =
         |(id, online): (&ClientId, &bool)| json!({ "client": id.to_string(), "online": online });
     let entries: Vec<_> = clients.iter().zip(&online).map(entry).collect();
@@ -140,8 +140,8 @@ pub(super) fn are_online(call: &Call) -> Outcome {
 
 pub(super) fn get_client(call: &Call) -> Outcome {
     let client = call.client(0)?;
-    let online = call.im.is_online(client)?;
-    let mut channels = call.im.channels_of(client)?;
+    let online = call.im.is_online(&client)?;
+    let mut channels = call.im.channels_of(&client)?;
     channels.sort_unstable();
     let body = json!({ "client": client.to_string(), "online": online, "channels": channels });
     Ok(answer(200, &body))
@@ -149,13 +149,13 @@ pub(super) fn get_client(call: &Call) -> Outcome {
 
 pub(super) fn list_connections(call: &Call) -> Outcome {
     let client = call.client(0)?;
-    let open = call.lookups.connections(client)?;
+    let open = call.lookups.connections(&client)?;
     let entry = |open: &ConnectionInfo| {
         let away = call.lookups.is_away(open);
         json!({ "number": open.number, "meta": open.meta, "away": away })
     };
     let connections: Vec<_> = open.iter().map(entry).collect();
-    let server = call.im.node_of(client)?;
+    let server = call.im.node_of(&client)?;
     let body =
         json!({ "client": client.to_string(), "server": server, "connections": connections });
     Ok(answer(200, &body))
@@ -396,8 +396,8 @@ pub(super) fn change_memberships(call: &Call) -> Outcome {
     let body = call.body(&["leave", "join"])?;
     let leave = body.get("leave", |text| memberships(text, input::id))?.unwrap_or_default();
     let join = body.get("join", |text| memberships(text, |id| call.user(id)))?.unwrap_or_default();
-    fn pairs(list: &[(ClientId, String)]) -> Vec<(ClientId, &str)> {
-        list.iter().map(|(client, channel)| (*client, channel.as_str())).collect()
+    fn pairs(list: &[(ClientId, String)]) -> Vec<(&ClientId, &str)> {
+        list.iter().map(|(client, channel)| (client, channel.as_str())).collect()
     }
     if !leave.is_empty() {
         call.im.leave_pairs(pairs(&leave))?;

@@ -126,20 +126,20 @@ impl Changes {
     pub(super) fn told(&mut self, notice: &[u8]) {
         let clients = std::str::from_utf8(notice).unwrap_or_default().split(' ');
         for client in clients.filter_map(ClientId::parse_text) {
-            self.watched.mark(client);
+            self.watched.mark(&client);
         }
     }
 
     /// Those of `clients` who are watched.
     pub(super) fn watched(&self, clients: Vec<String>) -> Vec<ClientId> {
         let clients = clients.iter().filter_map(|client| ClientId::parse_text(client));
-        clients.filter(|client| self.watched.contains(*client)).collect()
+        clients.filter(|client| self.watched.contains(client)).collect()
     }
 
     fn changed(&mut self, key: &str) {
         let client = key.strip_prefix(&self.prefix).and_then(ClientId::parse_text);
         if let Some(client) = client {
-            self.watched.mark(client);
+            self.watched.mark(&client);
         }
     }
 

@@ -103,7 +103,7 @@ impl Data {
     ) -> Result<(Vec<Vec<String>>, Value)> {
         let mut pipeline = Pipeline::with_capacity(clients.len() + 1);
         for client in clients {
-            pipeline.cmd("HKEYS").arg(self.backend.layout.client_key(*client));
+            pipeline.cmd("HKEYS").arg(self.backend.layout.client_key(client));
         }
         pipeline.add_command(mark);
         let mut replies = self.exchange(&pipeline, clients.len() + 1)?;

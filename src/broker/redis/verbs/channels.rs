@@ -34,7 +34,7 @@ impl Backend {
         })?;
         let named = memberships.iter().filter(|(_, name)| !name.is_empty());
         let refused = named.zip(&replies).filter(|(_, reply)| **reply == Value::Int(0));
-        let refused: Vec<_> = refused.map(|((client, _), _)| *client).collect();
+        let refused: Vec<_> = refused.map(|((client, _), _)| client.clone()).collect();
         limits.check(&refused, replies.len())
     }
 
@@ -53,7 +53,7 @@ impl Backend {
         let named: Vec<_> = memberships.iter().filter(|(_, name)| !name.is_empty()).collect();
         let layout = &self.layout;
         let replies = self.each_run(script, &named, |pipeline, (client, channel)| {
-            pipeline.arg(3).arg(layout.channel_key(channel)).arg(layout.client_key(*client));
+            pipeline.arg(3).arg(layout.channel_key(channel)).arg(layout.client_key(client));
             pipeline.arg(layout.channel_list_key()).arg(client.to_string()).arg(*channel);
             pipeline.arg(layout.prefix());
             more(pipeline);
@@ -123,7 +123,7 @@ impl Backend {
 
     pub(crate) fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>> {
         let replies = self.each(clients, |pipeline, client| {
-            pipeline.cmd("HKEYS").arg(self.layout.client_key(*client));
+            pipeline.cmd("HKEYS").arg(self.layout.client_key(client));
         })?;
         Ok(replies.into_iter().map(reply::texts).collect())
     }

@@ -86,7 +86,7 @@ impl Backend {
     /// fewer once as many were found as are open.
     pub(crate) fn connections_of(
         &self,
-        client: ClientId,
+        client: &ClientId,
         node: &str,
     ) -> Result<Vec<(u64, Ticket)>> {
         let mut found = Vec::new();
@@ -107,7 +107,7 @@ impl Backend {
     /// A few steps of the walk through the connections of a node.
     pub(crate) fn connections_page(
         &self,
-        client: ClientId,
+        client: &ClientId,
         node: &str,
         after: Option<&str>,
     ) -> Result<Page<(u64, Ticket)>> {
@@ -149,7 +149,7 @@ impl Backend {
         Ok(page)
     }
 
-    fn find_step(&self, client: ClientId, session: &str, cursor: u64) -> Result<Step> {
+    fn find_step(&self, client: &ClientId, session: &str, cursor: u64) -> Result<Step> {
         let mark = format!("{client} ");
         let reply = self.look(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::FIND).arg(1);

@@ -87,7 +87,7 @@ impl Backend {
         Ok(())
     }
 
-    pub(crate) fn void_tickets(&self, client: ClientId) -> Result<()> {
+    pub(crate) fn void_tickets(&self, client: &ClientId) -> Result<()> {
         self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::VOID).arg(0).arg(self.layout.prefix());
             pipeline.arg(client.to_string());

@@ -286,9 +286,9 @@ impl World {
         let guest = &mut self.guests[index];
         guest.was_kicked = true;
         guest.must_go |= guest.has_ticket;
-        let client = guest.client.into();
-        self.node.kicks.note(client, self.now);
-        self.to_reactor.push(Command::ForceOffline(client)).unwrap();
+        let client = guest.client;
+        self.node.kicks.note(client.into(), self.now);
+        self.to_reactor.push(Command::ForceOffline(client.into())).unwrap();
     }
 
     /// The ticket thread, which is sometimes late, and whose broker is sometimes away.

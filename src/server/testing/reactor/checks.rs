@@ -24,7 +24,7 @@ impl World {
                 expected.iter().map(|number| keys[&(*number as u64)]).collect();
             let plan: Vec<Key> = match channel {
                 Some(channel) => {
-                    let plan = self.reactor.hub.plan(0.into(), &channel_name(channel));
+                    let plan = self.reactor.hub.plan(&0.into(), &channel_name(channel));
                     plan.into_iter().flatten().collect()
                 }
                 None => self.open().map(|(_, key)| key).collect(),

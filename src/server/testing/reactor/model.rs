@@ -374,7 +374,7 @@ impl World {
     pub(super) fn collect(&mut self) {
         for (client, watch) in self.watchlist.take() {
             let changed = match watch {
-                true => self.watched.insert(client),
+                true => self.watched.insert(client.clone()),
                 false => self.watched.remove(&client),
             };
             assert!(changed, "{client} is watched twice, or unwatched twice");
