@@ -115,7 +115,7 @@ fn connects(criterion: &mut Criterion, name: &str, broker: &dyn Broker) {
                     broker.put_ticket(token, &ticket, PATIENCE).expect("the broker is there");
                 }
             },
-            |()| black_box(broker.take_tickets(&tokens).expect("the broker is there")),
+            |()| black_box(broker.take_tickets("n1", &tokens).expect("the broker is there")),
             BatchSize::PerIteration,
         );
     });

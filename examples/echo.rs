@@ -55,14 +55,14 @@ impl Broker for OpenDoor {
 }
 
 impl NodeBroker for OpenDoor {
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
+    fn take_tickets(&self, _node: &str, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         let text = Ticket::new(ClientId::Int(1), None).text().to_owned();
         let taken = TakenTicket { text, left: Duration::from_secs(10) };
         Ok(tokens.iter().map(|_| Some(taken.clone())).collect())
     }
 
-    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
-        self.0.return_tickets(tickets)
+    fn return_tickets(&self, node: &str, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+        self.0.return_tickets(node, tickets)
     }
 
     fn begin_session(&self, node: &str, lease: Duration, supersede: bool) -> Result<Session> {
@@ -225,8 +225,8 @@ impl Directory for OpenDoor {
         self.0.channels_of(clients)
     }
 
-    fn channel_size(&self, channel: &str) -> Result<i64> {
-        self.0.channel_size(channel)
+    fn channel_sizes(&self, channels: &[&str]) -> Result<Vec<i64>> {
+        self.0.channel_sizes(channels)
     }
 }
 

@@ -189,12 +189,12 @@ const SERVER_LAYERS: [&[&str]; 12] = [
 ];
 
 /// The broker, in the same way: its two backends know nothing of each other.
-const BROKER_LAYERS: [&[&str]; 4] =
-    [&["reports"], &["contract"], &["ordered"], &["memory", "redis"]];
+const BROKER_LAYERS: [&[&str]; 5] =
+    [&["reports"], &["contract"], &["ordered"], &["memory", "redis"], &["shares"]];
 
 /// The broker on Redis: what is asked (`verbs`) and what is heard (`feed`, `events`) have the backend in common.
 const REDIS_LAYERS: [&[&str]; 4] =
-    [&["appending", "layout", "link"], &["cached"], &["backend"], &["events", "feed", "verbs"]];
+    [&["appending", "link"], &["cached", "layout"], &["backend"], &["events", "feed", "verbs"]];
 
 /// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
 const PROGRAM_LAYERS: [&[&str]; 10] = [

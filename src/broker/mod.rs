@@ -1,4 +1,4 @@
-//! The broker between business code and nodes: the contract and its two backends.
+//! The broker between business code and nodes: the contract its two backends, and several of one together.
 
 mod contract;
 mod memory;
@@ -7,11 +7,16 @@ mod ordered;
 mod redis;
 #[cfg(feature = "redis")]
 mod reports;
+#[cfg(feature = "redis")]
+mod shares;
 
 #[cfg(all(feature = "redis", any(test, feature = "fuzzing")))]
 pub(crate) use self::redis::fuzzing;
 #[cfg(feature = "redis")]
-pub use self::redis::{ChangesBy, RedisBroker, RedisOptions};
+pub use self::{
+    redis::{ChangesBy, RedisBroker, RedisOptions},
+    shares::open,
+};
 pub use crate::{slots::SlotChange, wire::Envelope};
 #[doc(hidden)]
 pub use contract::sealed;

@@ -107,7 +107,8 @@ impl ImClientBuilder {
 
     /// Uses Redis at `url`: `redis://user:password@host:port/db`, `rediss://` for TLS,
     /// `redis+unix:///path`, or with Sentinels
-    /// `redis+sentinel://user:password@host:26379,host,host/name/0`.
+    /// `redis+sentinel://user:password@host:26379,host,host/name/0`. Several URLs with commas between them: these Redis share
+    /// the nodes, as [`broker::open`](crate::broker::open) says; the same list in every process.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.redis_url = Some(url.into());
@@ -248,7 +249,7 @@ impl ImClientBuilder {
         };
         check_path(&self.path)?;
         public_url::check(&self.public_url, &self.path, placement.as_ref())?;
-        let broker = self.open_broker()?;
+        let broker = self.open_broker(placement.as_ref())?;
         Ok(ImClient {
             id_kind: self.id_kind.unwrap_or_else(|| broker.id_kind()),
             broker,
@@ -260,13 +261,15 @@ impl ImClientBuilder {
         })
     }
 
-    /// The broker that was given, or the one at the Redis URL.
-    fn open_broker(&mut self) -> Result<Arc<dyn Broker>> {
+    /// The broker that was given, or the one at the Redis URL, of which several share the nodes of a list.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))]
+    fn open_broker(&mut self, placement: Option<&Placement>) -> Result<Arc<dyn Broker>> {
         #[cfg(feature = "redis")]
         if let Some(url) = &self.redis_url {
             if self.broker.is_some() {
                 return Err(Error::config("broker", "redis is set beside it; choose one"));
             }
+            let nodes = placement.map(Placement::nodes).unwrap_or_default();
             let defaults = crate::broker::RedisOptions::default();
             let options = crate::broker::RedisOptions {
                 prefix: self.prefix.clone(),
@@ -274,9 +277,10 @@ impl ImClientBuilder {
                 key_prefix: self.key_prefix.clone(),
                 pool_size: self.pool_size.unwrap_or(defaults.pool_size),
                 log: self.log.unwrap_or(defaults.log),
+                nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
                 ..defaults
             };
-            return Ok(Arc::new(crate::broker::RedisBroker::open(url, options)?));
+            return crate::broker::open(url, options);
         }
         self.broker.take().ok_or_else(|| {
             let advice = "none is set; call broker(MemoryBroker) or redis(\"redis://...\")";

@@ -8,9 +8,9 @@ use imcore::{
 };
 use testkit::eventually;
 
-use crate::world::{LONG, closed, id, opened, sorted};
+use crate::world::{LONG, closed, even as id, opened, sorted};
 
-told_behaviour!(the_last_close_leaves_channels, |world| {
+told_shared_behaviour!(the_last_close_leaves_channels, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(7)), opened(2, id(7)), opened(3, id(8))]).unwrap();
@@ -33,7 +33,7 @@ pub(crate) fn overdue(broker: &dyn Broker, what: &str, mut condition: impl FnMut
     });
 }
 
-told_behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
+told_shared_behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
     let broker = world.broker();
     let mut limits = JoinLimits::default();
     limits.channels_per_client = 3;
@@ -41,7 +41,7 @@ told_behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
     join(&[(id(1), "a"), (id(1), "b"), (id(2), "a")]).unwrap();
     let error = join(&[(id(1), "c"), (id(1), "a"), (id(1), "d"), (id(2), "d")]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
-    assert!(error.to_string().contains("client 1 ") && error.to_string().contains("3 of 4"));
+    assert!(error.to_string().contains("client 2 ") && error.to_string().contains("3 of 4"));
     let mut of = broker.channels_of(&[id(1), id(2)]).unwrap();
     assert_eq!(
         (sorted(of.remove(0)), sorted(of.remove(0))),
@@ -52,7 +52,7 @@ told_behaviour!(a_client_is_in_no_more_channels_than_it_may, |world| {
     broker.join(&[(id(1), "e")]).unwrap();
 });
 
-told_behaviour!(memberships_of_clients_that_never_come_end, |world| {
+told_shared_behaviour!(memberships_of_clients_that_never_come_end, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -96,7 +96,7 @@ told_behaviour!(very_many_channels_are_left_in_steps, |world| {
 });
 
 // A node was taken for dead and is not: what its clients have left by that is brought back.
-told_behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
+told_shared_behaviour!(a_node_that_returns_brings_its_clients_back, |world| {
     let broker = world.broker();
     let lapsing = Duration::from_millis(50);
     let mut session = broker.begin_session("n1", lapsing, true).unwrap();
@@ -149,7 +149,7 @@ told_behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
     }
     broker.put_ticket("out", &ticket(1), GRACE).unwrap();
     broker.put_ticket("taken", &ticket(2), Duration::from_millis(100)).unwrap();
-    assert!(broker.take_tickets(&["taken".into()]).unwrap()[0].is_some());
+    assert!(broker.take_tickets("n1", &["taken".into()]).unwrap()[0].is_some());
     broker.put_ticket("over", &ticket(3), Duration::from_millis(1)).unwrap();
     thread::sleep(Duration::from_millis(20));
     broker.report(&mut session, &[closed(1), closed(2), closed(3)]).unwrap();
@@ -165,7 +165,7 @@ told_behaviour!(who_is_known_to_come_keeps_its_channels, |world| {
     overdue(&*broker, "1 has left", || members() == [id(2)]);
 });
 
-told_behaviour!(joining_and_leaving, |world| {
+told_shared_behaviour!(joining_and_leaving, |world| {
     let broker = world.broker();
     broker.join(&[(id(1), "a"), (id(2), "a"), (id(1), "b"), (id(1), "a")]).unwrap();
     broker.join(&[(id(1), "a")]).unwrap();
@@ -183,7 +183,7 @@ told_behaviour!(joining_and_leaving, |world| {
     assert_eq!(broker.channels_of(&[id(1)]).unwrap(), [Vec::<String>::new()]);
 });
 
-told_behaviour!(any_channel_name_will_do, |world| {
+told_shared_behaviour!(any_channel_name_will_do, |world| {
     let broker = world.broker();
     let names = [
         "群聊1",
@@ -215,7 +215,7 @@ told_behaviour!(any_channel_name_will_do, |world| {
     assert_eq!(broker.channels().unwrap(), []);
 });
 
-told_behaviour!(the_system_is_hidden, |world| {
+told_shared_behaviour!(the_system_is_hidden, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(0)), opened(2, id(4))]).unwrap();
@@ -224,7 +224,7 @@ told_behaviour!(the_system_is_hidden, |world| {
     assert_eq!(broker.channel_members("a").unwrap(), [id(4)]);
 });
 
-told_behaviour!(clearing_a_channel_keeps_who_is_online, |world| {
+told_shared_behaviour!(clearing_a_channel_keeps_who_is_online, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(250))]).unwrap();

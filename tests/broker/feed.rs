@@ -16,7 +16,7 @@ use imcore::{
 };
 use testkit::PATIENCE;
 
-use crate::world::id;
+use crate::world::even as id;
 
 pub(crate) const NODE: &str = "127.0.0.1:6001";
 

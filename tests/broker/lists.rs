@@ -2,9 +2,9 @@
 
 use imcore::{ErrorKind, broker::Page};
 
-use crate::world::{LONG, id, opened, sorted};
+use crate::world::{LONG, even as id, opened, sorted};
 
-behaviour!(nothing_asked_nothing_done, |world| {
+shared_behaviour!(nothing_asked_nothing_done, |world| {
     let broker = world.broker();
     broker.join(&[]).unwrap();
     broker.join(&[(id(1), "")]).unwrap();
@@ -16,7 +16,7 @@ behaviour!(nothing_asked_nothing_done, |world| {
     broker.clear_channel("").unwrap();
     assert_eq!(broker.are_online(&[]).unwrap(), Vec::<bool>::new());
     assert_eq!(broker.channels_of(&[]).unwrap(), Vec::<Vec<String>>::new());
-    assert_eq!(broker.take_tickets(&[]).unwrap(), Vec::new());
+    assert_eq!(broker.take_tickets("n1", &[]).unwrap(), Vec::new());
     assert_eq!(broker.reap(10).unwrap(), 0);
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[]).unwrap();
@@ -24,7 +24,7 @@ behaviour!(nothing_asked_nothing_done, |world| {
 });
 
 /// Reads all pages of a list.
-fn all_pages<T>(read: impl Fn(Option<&str>) -> Page<T>) -> Vec<T> {
+pub(crate) fn all_pages<T>(read: impl Fn(Option<&str>) -> Page<T>) -> Vec<T> {
     let (mut items, mut after) = (Vec::new(), None);
     loop {
         let page = read(after.as_deref());
@@ -36,7 +36,7 @@ fn all_pages<T>(read: impl Fn(Option<&str>) -> Page<T>) -> Vec<T> {
     }
 }
 
-behaviour!(lists_come_page_by_page, |world| {
+shared_behaviour!(lists_come_page_by_page, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let count = 1_500;
@@ -76,7 +76,7 @@ behaviour!(lists_come_page_by_page, |world| {
     }
 });
 
-behaviour!(connections_come_page_by_page, |world| {
+shared_behaviour!(connections_come_page_by_page, |world| {
     let broker = world.broker();
     let mut sessions: Vec<_> =
         (0..2).map(|_| broker.begin_session("n1", LONG, false).unwrap()).collect();

@@ -7,7 +7,7 @@ use imcore::{
 
 use crate::{
     feed::{NODE, Node, direct, to_channel},
-    world::id,
+    world::even as id,
 };
 
 /// Another node of the same cluster.
@@ -36,7 +36,7 @@ fn numbered(node: &mut Node) -> (Envelope, Option<u64>) {
     }
 }
 
-log_behaviour!(numbers_rise_and_the_volatile_has_none, |world| {
+shared_log_behaviour!(numbers_rise_and_the_volatile_has_none, |world| {
     let broker = world.broker();
     let mut node = Node::quiet(&*broker);
     let (_, mut last) = log(&mut node);
@@ -58,7 +58,7 @@ log_behaviour!(numbers_rise_and_the_volatile_has_none, |world| {
     }
 });
 
-log_behaviour!(a_node_that_comes_back_gets_what_was_sent_meanwhile, |world| {
+shared_log_behaviour!(a_node_that_comes_back_gets_what_was_sent_meanwhile, |world| {
     let broker = world.broker();
     let mut node = Node::quiet(&*broker);
     let (epoch, _) = log(&mut node);
@@ -88,7 +88,7 @@ log_behaviour!(a_node_that_comes_back_gets_what_was_sent_meanwhile, |world| {
     assert!(third > second);
 });
 
-log_behaviour!(what_is_settled_is_known_of_each_message_and_receiver, |world| {
+shared_log_behaviour!(what_is_settled_is_known_of_each_message_and_receiver, |world| {
     let broker = world.broker();
     let mut node = Node::quiet(&*broker);
     log(&mut node);
@@ -106,7 +106,7 @@ log_behaviour!(what_is_settled_is_known_of_each_message_and_receiver, |world| {
     assert!(broker.settled(OTHER).unwrap().is_empty());
 });
 
-log_behaviour!(a_message_to_all_nodes_has_one_number, |world| {
+shared_log_behaviour!(a_message_to_all_nodes_has_one_number, |world| {
     let broker = world.broker();
     let mut node = Node::quiet(&*broker);
     log(&mut node);

@@ -29,6 +29,31 @@ macro_rules! behaviour {
     };
 }
 
+/// As `behaviour!`, also on two Redis.
+macro_rules! shared_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        on_each!(
+            $name, $world, $body,
+            memory: memory,
+            #[cfg(feature = "redis")] redis: redis,
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two
+        );
+    };
+}
+
+/// As `shared_behaviour!`, also on a Redis on which no script may publish.
+macro_rules! told_shared_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        on_each!(
+            $name, $world, $body,
+            memory: memory,
+            #[cfg(feature = "redis")] redis: redis,
+            #[cfg(feature = "redis")] redis_aside: redis_aside,
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two
+        );
+    };
+}
+
 /// As `behaviour!`, also on a Redis on which no script may publish.
 macro_rules! told_behaviour {
     ($name:ident, |$world:ident| $body:block) => {
@@ -41,7 +66,7 @@ macro_rules! told_behaviour {
     };
 }
 
-/// As `behaviour!`, also with a log on Redis, and in the other ways in which joins become known there.
+/// As `shared_behaviour!`, also with a log on Redis, and in the other ways in which joins become known there.
 macro_rules! logged_behaviour {
     ($name:ident, |$world:ident| $body:block) => {
         on_each!(
@@ -50,7 +75,8 @@ macro_rules! logged_behaviour {
             #[cfg(feature = "redis")] redis: redis,
             #[cfg(feature = "redis")] redis_with_log: redis_with_log,
             #[cfg(feature = "redis")] redis_by_keyspace: redis_by_keyspace,
-            #[cfg(feature = "redis")] redis_by_notice: redis_by_notice
+            #[cfg(feature = "redis")] redis_by_notice: redis_by_notice,
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two
         );
     };
 }
@@ -62,6 +88,18 @@ macro_rules! log_behaviour {
             $name, $world, $body,
             memory: memory,
             #[cfg(feature = "redis")] redis: redis_with_log
+        );
+    };
+}
+
+/// As `log_behaviour!`, also on two Redis.
+macro_rules! shared_log_behaviour {
+    ($name:ident, |$world:ident| $body:block) => {
+        on_each!(
+            $name, $world, $body,
+            memory: memory,
+            #[cfg(feature = "redis")] redis: redis_with_log,
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two_with_log
         );
     };
 }

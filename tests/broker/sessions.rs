@@ -15,10 +15,10 @@ use testkit::eventually;
 
 use crate::{
     channels::overdue,
-    world::{Events, LONG, closed, id, opened, sorted},
+    world::{Events, LONG, closed, even as id, opened, sorted},
 };
 
-told_behaviour!(presence_is_counted_per_connection, |world| {
+told_shared_behaviour!(presence_is_counted_per_connection, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     let mut elsewhere = broker.begin_session("n2", LONG, true).unwrap();
@@ -33,7 +33,7 @@ told_behaviour!(presence_is_counted_per_connection, |world| {
     assert_eq!(broker.online_clients().unwrap(), []);
 });
 
-told_behaviour!(events_carry_the_ticket_text, |world| {
+told_shared_behaviour!(events_carry_the_ticket_text, |world| {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -62,7 +62,7 @@ told_behaviour!(events_carry_the_ticket_text, |world| {
     assert_eq!(events.offline(), texts[0]);
 });
 
-told_behaviour!(repeating_a_report_has_no_effect, |world| {
+told_shared_behaviour!(repeating_a_report_has_no_effect, |world| {
     let broker = world.broker();
     let mut events = Events::of(&*broker);
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
@@ -88,7 +88,7 @@ told_behaviour!(repeating_a_report_has_no_effect, |world| {
     assert_eq!(events.offline(), Ticket::new(id(2), Some("m")).text());
 });
 
-told_behaviour!(a_new_session_supersedes_the_nodes_former_ones, |world| {
+told_shared_behaviour!(a_new_session_supersedes_the_nodes_former_ones, |world| {
     let broker = world.broker();
     let mut former = broker.begin_session("n1", LONG, true).unwrap();
     let mut other = broker.begin_session("n2", LONG, true).unwrap();
@@ -118,7 +118,7 @@ told_behaviour!(a_new_session_supersedes_the_nodes_former_ones, |world| {
     broker.renew(&now, &NodeStatus::default()).unwrap();
 });
 
-told_behaviour!(a_session_beside_others_does_not_supersede, |world| {
+told_shared_behaviour!(a_session_beside_others_does_not_supersede, |world| {
     let broker = world.broker();
     let first = broker.begin_session("n1", LONG, true).unwrap();
     let second = broker.begin_session("n1", LONG, false).unwrap();
@@ -126,7 +126,7 @@ told_behaviour!(a_session_beside_others_does_not_supersede, |world| {
     broker.renew(&second, &NodeStatus::default()).unwrap();
 });
 
-told_behaviour!(a_lapsed_lease_is_reaped, |world| {
+told_shared_behaviour!(a_lapsed_lease_is_reaped, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
     broker.report(&mut session, &[opened(1, id(1)), opened(2, id(1))]).unwrap();
@@ -147,7 +147,7 @@ told_behaviour!(a_lapsed_lease_is_reaped, |world| {
     );
 });
 
-told_behaviour!(renewing_keeps_a_session, |world| {
+told_shared_behaviour!(renewing_keeps_a_session, |world| {
     let broker = world.broker();
     // Two leases of one length; the one that is not renewed tells that the time has passed.
     let lease = Duration::from_millis(500);
@@ -164,7 +164,7 @@ told_behaviour!(renewing_keeps_a_session, |world| {
     assert_eq!(broker.online_clients().unwrap(), [id(1)]);
 });
 
-told_behaviour!(two_reapers_never_close_twice, |world| {
+told_shared_behaviour!(two_reapers_never_close_twice, |world| {
     const CONNECTIONS: u64 = 3000;
     let broker = world.broker();
     for node in ["n1", "n2"] {
@@ -206,7 +206,7 @@ told_behaviour!(two_reapers_never_close_twice, |world| {
     assert_eq!(broker.reap(10).unwrap(), 0);
 });
 
-told_behaviour!(an_ended_session_is_lost, |world| {
+told_shared_behaviour!(an_ended_session_is_lost, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -224,7 +224,7 @@ told_behaviour!(an_ended_session_is_lost, |world| {
     assert_eq!(broker.reap(10).unwrap(), 0);
 });
 
-told_behaviour!(a_lost_session_reports_nothing, |world| {
+told_shared_behaviour!(a_lost_session_reports_nothing, |world| {
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();
     broker.report(&mut session, &[opened(1, id(1))]).unwrap();
@@ -243,7 +243,7 @@ fn status(connections: u64) -> NodeStatus {
     status
 }
 
-told_behaviour!(a_status_is_heard_as_long_as_the_lease_stands, |world| {
+told_shared_behaviour!(a_status_is_heard_as_long_as_the_lease_stands, |world| {
     let broker = world.broker();
     assert_eq!(broker.statuses().unwrap(), []);
     let short = broker.begin_session("n1", Duration::from_millis(300), true).unwrap();
@@ -263,7 +263,7 @@ told_behaviour!(a_status_is_heard_as_long_as_the_lease_stands, |world| {
     assert_eq!(broker.statuses().unwrap(), []);
 });
 
-told_behaviour!(connections_of_a_client_are_found_on_its_node, |world| {
+told_shared_behaviour!(connections_of_a_client_are_found_on_its_node, |world| {
     const CONNECTIONS: u64 = 5000;
     let broker = world.broker();
     let mut session = broker.begin_session("n1", LONG, true).unwrap();

@@ -9,9 +9,9 @@ use std::{
 use imcore::{Ticket, broker::TakenTicket};
 use testkit::eventually;
 
-use crate::world::{LONG, id};
+use crate::world::{LONG, even as id};
 
-behaviour!(tickets_are_taken_once, |world| {
+shared_behaviour!(tickets_are_taken_once, |world| {
     let broker = world.broker();
     let tokens: Vec<String> = (0..100).map(|number| format!("token{number}")).collect();
     for (number, token) in tokens.iter().enumerate() {
@@ -24,7 +24,7 @@ behaviour!(tickets_are_taken_once, |world| {
             thread::spawn(move || {
                 start.wait();
                 let chunks = tokens.chunks(7);
-                chunks.flat_map(|chunk| broker.take_tickets(chunk).unwrap()).flatten().count()
+                chunks.flat_map(|chunk| broker.take_tickets("n1", chunk).unwrap()).flatten().count()
             })
         })
         .collect();
@@ -32,7 +32,7 @@ behaviour!(tickets_are_taken_once, |world| {
     assert_eq!(taken, 100);
 });
 
-behaviour!(tickets_expire, |world| {
+shared_behaviour!(tickets_expire, |world| {
     let broker = world.broker();
     // Looking takes a ticket away, so there is one for each look.
     let mut number = 0;
@@ -44,56 +44,56 @@ behaviour!(tickets_expire, |world| {
         let kept = format!("long{number}");
         broker.put_ticket(&kept, &ticket, LONG).unwrap();
         thread::sleep(Duration::from_millis(2));
-        let taken = broker.take_tickets(&[token, kept]).unwrap();
+        let taken = broker.take_tickets("n1", &[token, kept]).unwrap();
         assert!(taken[1].is_some());
         taken[0].is_none()
     });
 });
 
-behaviour!(tickets_keep_the_order_of_tokens, |world| {
+shared_behaviour!(tickets_keep_the_order_of_tokens, |world| {
     let broker = world.broker();
-    let first = Ticket::parse(r#"{ "item2":"10.0.0.1", "item1":"5" }"#).unwrap();
+    let first = Ticket::parse(r#"{ "item2":"10.0.0.1", "item1":"4" }"#).unwrap();
     let second = Ticket::new(id(6), Some("说"));
     broker.put_ticket("b", &second, Duration::from_secs(10)).unwrap();
     broker.put_ticket("a", &first, Duration::from_millis(9_500)).unwrap();
     let tokens = ["a", "nosuch", "b", "a"].map(String::from);
-    let taken = broker.take_tickets(&tokens).unwrap();
+    let taken = broker.take_tickets("n1", &tokens).unwrap();
     let texts: Vec<_> =
         taken.iter().map(|taken| taken.as_ref().map(|taken| &taken.text[..])).collect();
     assert_eq!(texts, [Some(first.text()), None, Some(second.text()), None]);
 });
 
-behaviour!(tickets_are_put_back_for_what_is_left_of_their_life, |world| {
+shared_behaviour!(tickets_are_put_back_for_what_is_left_of_their_life, |world| {
     let broker = world.broker();
     let ticket = Ticket::new(id(1), Some("元"));
     broker.put_ticket("a", &ticket, Duration::from_secs(50)).unwrap();
-    let take = |token: &str| broker.take_tickets(&[token.to_owned()]).unwrap().pop().unwrap();
+    let take = |token: &str| broker.take_tickets("n1", &[token.to_owned()]).unwrap().pop().unwrap();
     let taken = take("a").unwrap();
     assert_eq!(taken.text, ticket.text());
     assert!(taken.left <= Duration::from_secs(50) && taken.left > Duration::from_secs(20));
     assert_eq!(take("a"), None);
-    broker.return_tickets(&[("a", &taken)]).unwrap();
+    broker.return_tickets("n1", &[("a", &taken)]).unwrap();
     let again = take("a").unwrap();
     assert!(again.text == taken.text && again.left <= taken.left, "{again:?}");
     // What is there meanwhile stays.
     let newer = Ticket::new(id(2), None);
     broker.put_ticket("a", &newer, LONG).unwrap();
-    broker.return_tickets(&[("a", &taken)]).unwrap();
+    broker.return_tickets("n1", &[("a", &taken)]).unwrap();
     assert_eq!(take("a").unwrap().text, newer.text());
     // It vanishes when it would have.
     let short = TakenTicket { left: Duration::from_millis(1), ..taken };
-    broker.return_tickets(&[("b", &short)]).unwrap();
+    broker.return_tickets("n1", &[("b", &short)]).unwrap();
     thread::sleep(Duration::from_millis(5));
     assert_eq!(take("b"), None);
-    broker.return_tickets(&[]).unwrap();
+    broker.return_tickets("n1", &[]).unwrap();
 });
 
-behaviour!(tickets_of_a_client_can_be_voided, |world| {
+shared_behaviour!(tickets_of_a_client_can_be_voided, |world| {
     let broker = world.broker();
     let put = |token: &str, client| {
         broker.put_ticket(token, &Ticket::new(id(client), None), LONG).unwrap();
     };
-    let good = |token: &str| broker.take_tickets(&[token.to_owned()]).unwrap()[0].is_some();
+    let good = |token: &str| broker.take_tickets("n1", &[token.to_owned()]).unwrap()[0].is_some();
     [("a1", 1), ("a2", 1), ("b", 2), ("a3", 1)]
         .iter()
         .for_each(|(token, client)| put(token, *client));
@@ -104,7 +104,7 @@ behaviour!(tickets_of_a_client_can_be_voided, |world| {
     broker.void_tickets(&id(3)).unwrap();
 });
 
-behaviour!(a_request_is_claimed_once, |world| {
+shared_behaviour!(a_request_is_claimed_once, |world| {
     let start = Barrier::new(8);
     let first: Vec<bool> = thread::scope(|scope| {
         let race = |number: usize| {
@@ -128,7 +128,7 @@ behaviour!(a_request_is_claimed_once, |world| {
     assert_eq!(broker.claim("键 2", "late", LONG).unwrap(), None, "keys are apart");
 });
 
-behaviour!(claims_expire_and_are_released, |world| {
+shared_behaviour!(claims_expire_and_are_released, |world| {
     let broker = world.broker();
     assert_eq!(broker.claim("a", "first", Duration::from_millis(1)).unwrap(), None);
     eventually("a claim has expired", || broker.claim("a", "second", LONG).unwrap().is_none());

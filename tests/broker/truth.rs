@@ -146,7 +146,7 @@ fn a_foreign_key_costs_its_own_ticket_only() {
     let broker = RedisBroker::open(&server.url(), options).unwrap();
     let ticket = Ticket::new(id(1), None);
     broker.put_ticket("own", &ticket, Duration::from_secs(60)).unwrap();
-    let taken = broker.take_tickets(&["foreign".into(), "own".into()]).unwrap();
+    let taken = broker.take_tickets("n1", &["foreign".into(), "own".into()]).unwrap();
     assert!(taken[0].is_none() && taken[1].is_some());
 }
 

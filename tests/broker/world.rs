@@ -100,14 +100,32 @@ impl World {
         World { kind: Kind::Redis { url: server.url(), options: Box::new(options) } }
     }
 
+    /// On two Redis. The nodes of the behaviours are on the first, and so must be their clients, whose ids are [`even`]: what
+    /// is of all nodes goes to both all the same.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_of_two() -> Self {
+        let url = testkit::Redis::shared().url();
+        let options = imcore::broker::RedisOptions { nodes: nodes_of_two(), ..fresh_options() };
+        World { kind: Kind::Redis { url: format!("{url}/0,{url}/1"), options: Box::new(options) } }
+    }
+
+    /// The same, with a log, and sessions of the nodes.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_of_two_with_log() -> Self {
+        let Kind::Redis { url, mut options } = Self::redis_of_two().kind else { unreachable!() };
+        options.log = true;
+        for node in [NODE, OTHER] {
+            serve_as(testkit::Redis::shared(), &format!("{}_ws{{0}}", options.prefix), node);
+        }
+        World { kind: Kind::Redis { url, options } }
+    }
+
     /// A broker as a further process would open it.
     pub(crate) fn broker(&self) -> Arc<dyn Broker> {
         match &self.kind {
             Kind::Memory(broker) => Arc::clone(broker) as _,
             #[cfg(feature = "redis")]
-            Kind::Redis { url, options } => {
-                Arc::new(imcore::broker::RedisBroker::open(url, (**options).clone()).unwrap())
-            }
+            Kind::Redis { url, options } => imcore::broker::open(url, (**options).clone()).unwrap(),
         }
     }
 }
@@ -122,9 +140,22 @@ pub(crate) fn notifying() -> &'static testkit::Redis {
 /// Writes a session of a node, as one that runs has it.
 #[cfg(feature = "redis")]
 pub(crate) fn serve(server: &testkit::Redis, prefix: &str, node: &str) {
+    serve_as(server, &format!("{prefix}_ws"), node);
+}
+
+/// The same, where keys begin otherwise.
+#[cfg(feature = "redis")]
+fn serve_as(server: &testkit::Redis, begin: &str, node: &str) {
     let mut set = redis::cmd("HSET");
-    set.arg(format!("{prefix}_wsSessions")).arg(format!("{node}#0")).arg(format!("0 {node}"));
+    set.arg(format!("{begin}Sessions")).arg(format!("{node}#0")).arg(format!("0 {node}"));
     set.exec(&mut server.connect()).unwrap();
+}
+
+/// Names of nodes of which the first, third and so on are those of the behaviours.
+#[cfg(feature = "redis")]
+fn nodes_of_two() -> Vec<String> {
+    let own = ["n1", "n2", "n 2", NODE, OTHER, "elsewhere"];
+    own.iter().flat_map(|name| [(*name).to_owned(), format!("not {name}")]).collect()
 }
 
 /// [`fresh_options`], and as many events as one process keeps.
@@ -145,6 +176,11 @@ pub(crate) fn fresh_options() -> imcore::broker::RedisOptions {
 
 pub(crate) fn id(number: i64) -> ClientId {
     number.into()
+}
+
+/// A client of the first of two Redis.
+pub(crate) fn even(number: i64) -> ClientId {
+    id(2 * number)
 }
 
 pub(crate) fn opened(connection: u64, client: ClientId) -> PresenceChange {

@@ -55,6 +55,20 @@ fn several_nodes_need_a_broker_that_they_share() {
 }
 
 #[test]
+fn several_redis_share_the_nodes_of_a_list() {
+    let two = "redis://127.0.0.1:1,redis://127.0.0.1:2";
+    let with = |args: &[&'static str]| [&["--redis", two, "--server", "a"], args].concat();
+    let report = check(&with(&["--servers", "a,b"]), &[]);
+    assert_eq!(value(&report, "redis"), "redis://127.0.0.1:1/0,redis://127.0.0.1:2/0");
+    is_refused(&with(&["--servers", "a,b,c"]), &["--redis", "2 Redis cannot share 3 nodes evenly"]);
+    is_refused(
+        &with(&["--slots", "64"]),
+        &["--redis", "where nodes come and go (slots), one Redis"],
+    );
+    is_refused(&with(&["--servers", "a,b", "--events", "9"]), &["--redis", "set events to 0"]);
+}
+
+#[test]
 fn names_of_nodes_that_were_meant_otherwise() {
     for (servers, part) in [
         ("im-0;im-1", "separate names with commas"),

@@ -16,7 +16,7 @@ fn ids<const N: usize>(ids: [i64; N]) -> Vec<ClientId> {
     sorted(ids.map(ClientId::from).to_vec())
 }
 
-behaviour!(channel_messages_reach_members_on_all_nodes, |backend| {
+shared_behaviour!(channel_messages_reach_members_on_all_nodes, |backend| {
     let world = World::new(backend, 3);
     let mut members: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
     let mut outsider = world.connect(7);
@@ -36,7 +36,7 @@ behaviour!(channel_messages_reach_members_on_all_nodes, |backend| {
     outsider.silent();
 });
 
-behaviour!(both_directions_of_membership_agree, |backend| {
+shared_behaviour!(both_directions_of_membership_agree, |backend| {
     let world = World::new(backend, 3);
     let im = &world.im;
     im.join([1], ["a", "b", "a"]).unwrap();
@@ -58,7 +58,7 @@ behaviour!(both_directions_of_membership_agree, |backend| {
     assert!(im.channel_members("b").unwrap().is_empty());
 });
 
-behaviour!(clearing_a_channel_keeps_who_is_online, |backend| {
+shared_behaviour!(clearing_a_channel_keeps_who_is_online, |backend| {
     let world = World::new(backend, 3);
     let mut online = world.connect(1);
     world.im.join(1..=250, ["room"]).unwrap();
@@ -89,7 +89,7 @@ behaviour!(who_joined_before_connecting_gets_channel_messages, |backend| {
     }
 });
 
-behaviour!(channels_are_left_with_the_last_connection, |backend| {
+shared_behaviour!(channels_are_left_with_the_last_connection, |backend| {
     let world = World::new(backend, 3);
     let phone = world.connect(1);
     let mut laptop = world.connect(1);
@@ -130,7 +130,7 @@ behaviour!(the_sender_of_a_channel_message_hears_it_on_several_connections, |bac
     assert_eq!(other.text(), "\"four\"");
 });
 
-behaviour!(a_broadcast_reaches_everybody, |backend| {
+shared_behaviour!(a_broadcast_reaches_everybody, |backend| {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = [1, 2, 3, 3, 4].iter().map(|id| world.connect(*id)).collect();
     world.im.send(Message::to_everyone(), "to all").unwrap();
@@ -208,7 +208,7 @@ behaviour!(an_empty_channel_name_is_refused, |backend| {
 // One client joins and leaves over and over: a message right after a join comes, one right after a
 // leave does not. (One between a join and a leave may or may not: who has left when the node hands
 // a message on does not get it.)
-behaviour!(membership_and_messages_keep_their_order, |backend| {
+shared_behaviour!(membership_and_messages_keep_their_order, |backend| {
     let world = World::new(backend, 2);
     let mut client = world.connect(1);
     let mut witness = world.connect(2);

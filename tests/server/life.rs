@@ -157,7 +157,7 @@ behaviour!(the_books_balance, |backend| {
     assert_eq!(world.closed(CloseReason::Lost), 2);
 });
 
-behaviour!(presence_counts_survive_a_storm_of_visits, |backend| {
+shared_behaviour!(presence_counts_survive_a_storm_of_visits, |backend| {
     let world = World::new(backend, 2);
     let stays: Vec<_> = (1..=4).map(|id| world.connect(id)).collect();
     world.im.join(1..=20, ["room"]).unwrap();

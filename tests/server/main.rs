@@ -32,6 +32,19 @@ macro_rules! behaviour {
     };
 }
 
+/// As `behaviour!`, also with a Redis for each of the nodes, of which there are several.
+macro_rules! shared_behaviour {
+    ($name:ident, |$backend:ident| $body:block) => {
+        on_each!(
+            $name, $backend, $body,
+            memory: Memory,
+            #[cfg(feature = "redis")] redis: Redis,
+            #[cfg(feature = "redis")] several: Several,
+            #[cfg(feature = "tls")] secure: Tls
+        );
+    };
+}
+
 /// Declares a behaviour of sockets in the clear, and its tests: with the broker in memory and with Redis.
 macro_rules! behaviour_in_the_clear {
     ($name:ident, |$backend:ident| $body:block) => {
@@ -64,6 +77,8 @@ mod receipts;
 mod recorded;
 mod resume;
 mod rosters;
+#[cfg(feature = "redis")]
+mod shares;
 mod slots;
 #[cfg(feature = "redis")]
 mod stage;

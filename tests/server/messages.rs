@@ -18,7 +18,7 @@ pub(crate) fn guid(number: u32, owner: u32) -> ClientId {
     format!("8f14e45f-ceea-467f-a9b1-{number:08x}{owner:04x}").parse().unwrap()
 }
 
-behaviour!(a_message_reaches_its_receivers_on_all_nodes, |backend| {
+shared_behaviour!(a_message_reaches_its_receivers_on_all_nodes, |backend| {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = (1..=6).map(|id| world.connect(id)).collect();
     let mut outsider = world.connect(7);
@@ -38,7 +38,7 @@ behaviour!(unknown_receivers_are_no_error, |backend| {
     bystander.silent();
 });
 
-behaviour!(a_batch_goes_out_in_order, |backend| {
+shared_behaviour!(a_batch_goes_out_in_order, |backend| {
     let world = World::new(backend, 3);
     let mut clients: Vec<_> = (1..=3).map(|id| world.connect(id)).collect();
     world.im.join([1, 2, 3], ["room"]).unwrap();
@@ -145,7 +145,7 @@ behaviour!(own_messages_come_back_only_to_several_connections, |backend| {
     assert_eq!(phone.text(), "\"mark\"");
 });
 
-behaviour!(guids_and_integers_live_on_one_node, |backend| {
+shared_behaviour!(guids_and_integers_live_on_one_node, |backend| {
     let world = World::new(backend, 3);
     let ids = [guid(1, 0), guid(2, 1), guid(3, 0xffff), 3.into(), (-3).into(), i64::MIN.into()];
     let mut clients: Vec<_> = ids.iter().map(|id| world.connect(id)).collect();
@@ -279,7 +279,7 @@ behaviour!(the_send_hook_sees_every_send, |backend| {
     assert!(take().is_empty());
 });
 
-behaviour!(order_holds_per_thread_and_receiver_under_load, |backend| {
+shared_behaviour!(order_holds_per_thread_and_receiver_under_load, |backend| {
     const THREADS: usize = 4;
     const MESSAGES: usize = 400;
     let world = World::new(backend, 3);

@@ -42,7 +42,7 @@ behaviour!(nodes_tell_of_themselves, |backend| {
     eventually("silent", || world.im.nodes().unwrap()[2].status.is_none());
 });
 
-behaviour!(a_client_s_connections_are_shown_with_their_notes, |backend| {
+shared_behaviour!(a_client_s_connections_are_shown_with_their_notes, |backend| {
     let world = World::new(backend, 3);
     let connect = |client: i64, meta: Option<&str>| {
         let url = world.im.connect_url(client, meta).unwrap();

@@ -37,7 +37,7 @@ fn connect(world: &World, client: impl Into<ClientId>, meta: Option<&str>) -> Cl
     Client::connect(world.node_of(client).local_addr(), &url).unwrap()
 }
 
-behaviour!(who_is_online_can_be_asked, |backend| {
+shared_behaviour!(who_is_online_can_be_asked, |backend| {
     let world = World::new(backend, 3);
     assert!(world.im.online_clients().unwrap().is_empty());
     assert!(world.im.are_online(Vec::<ClientId>::new()).unwrap().is_empty());
@@ -55,7 +55,7 @@ behaviour!(who_is_online_can_be_asked, |backend| {
     assert_eq!(world.im.online_clients().unwrap(), [ClientId::from(5)]);
 });
 
-behaviour!(force_offline_closes_every_connection, |backend| {
+shared_behaviour!(force_offline_closes_every_connection, |backend| {
     let world = World::new(backend, 3);
     let mut first = world.connect(5);
     let mut second = world.connect(5);
@@ -147,7 +147,7 @@ behaviour!(events_tell_of_every_connection_in_order, |backend| {
 });
 
 // A client that connects and leaves at once still has both events, and in that order.
-behaviour!(short_visits_have_both_events, |backend| {
+shared_behaviour!(short_visits_have_both_events, |backend| {
     const VISITS: usize = 40;
     let world = World::new(backend, 2);
     let (_bus, seen) = record(&world);

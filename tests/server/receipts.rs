@@ -8,7 +8,7 @@ use testkit::ws::Client;
 
 use crate::world::World;
 
-behaviour!(receipts_tell_what_became_of_a_message, |backend| {
+shared_behaviour!(receipts_tell_what_became_of_a_message, |backend| {
     let world = World::new(backend, 3);
     let mut sender = world.connect(1);
     let mut receiver = world.connect(2);
@@ -62,7 +62,7 @@ behaviour!(receipts_repeat_the_id_and_leave_out_long_content, |backend| {
 });
 
 // More than the queues between the threads hold, however they are made; receivers that are here and not.
-behaviour!(every_receipt_of_a_long_list_comes, |backend| {
+shared_behaviour!(every_receipt_of_a_long_list_comes, |backend| {
     const RECEIVERS: i64 = 25_000;
     let world = World::new(backend, 2);
     let mut sender = world.connect(1);

@@ -17,6 +17,9 @@ pub enum Backend {
     Memory,
     #[cfg(feature = "redis")]
     Redis,
+    /// A Redis for each node.
+    #[cfg(feature = "redis")]
+    Several,
     /// The memory broker, and TLS between clients and nodes.
     #[cfg(feature = "tls")]
     Tls,
@@ -42,13 +45,9 @@ impl World {
         #[cfg(feature = "redis")]
         let prefix = fresh_prefix();
         #[cfg(feature = "redis")]
-        let events = {
-            let mut config = ServerConfig::default();
-            change(&mut config);
-            // Who asks for what is told by events has some kept.
-            if config.undelivered { 10_000 } else { 0 }
-        };
+        let events = events_kept(&change);
         let memory = Arc::new(MemoryBroker::new());
+        let servers: Vec<_> = (0..nodes).map(|index| format!("node-{index}")).collect();
         let open = || -> Arc<dyn Broker> {
             match backend {
                 #[cfg(feature = "tls")]
@@ -56,9 +55,10 @@ impl World {
                 Backend::Memory => Arc::clone(&memory) as _,
                 #[cfg(feature = "redis")]
                 Backend::Redis => open_redis_keeping(&prefix, events),
+                #[cfg(feature = "redis")]
+                Backend::Several => open_several(&prefix, &servers),
             }
         };
-        let servers: Vec<_> = (0..nodes).map(|index| format!("node-{index}")).collect();
         let started = servers
             .iter()
             .map(|name| {
@@ -196,6 +196,24 @@ pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
 #[cfg(feature = "redis")]
 fn open_redis_keeping(prefix: &str, events: u64) -> Arc<dyn Broker> {
     open_redis_with(RedisOptions { prefix: prefix.into(), events, ..RedisOptions::default() })
+}
+
+/// Who asks for what is told by events has some kept.
+#[cfg(feature = "redis")]
+fn events_kept(change: impl Fn(&mut ServerConfig)) -> u64 {
+    let mut config = ServerConfig::default();
+    change(&mut config);
+    if config.undelivered { 10_000 } else { 0 }
+}
+
+/// On so many databases of the common server as there are nodes.
+#[cfg(feature = "redis")]
+fn open_several(prefix: &str, servers: &[String]) -> Arc<dyn Broker> {
+    let url = testkit::Redis::shared().url();
+    let urls: Vec<_> = (0..servers.len()).map(|number| format!("{url}/{number}")).collect();
+    let nodes = servers.to_vec();
+    let options = RedisOptions { prefix: prefix.into(), nodes, ..RedisOptions::default() };
+    imcore::broker::open(&urls.join(","), options).unwrap()
 }
 
 #[cfg(feature = "redis")]

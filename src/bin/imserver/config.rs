@@ -140,6 +140,8 @@ impl Config {
             log_age: self.message_log_age,
             log_bytes: self.message_log_bytes,
             events: self.events,
+            // Where they come and go there is no list.
+            nodes: if self.server.slots > 0 { Vec::new() } else { self.node_names() },
             ..Default::default()
         }
     }

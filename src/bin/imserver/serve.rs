@@ -8,7 +8,7 @@ use std::{
 
 use imcore::{
     Error, ErrorKind,
-    broker::{Broker, MemoryBroker, RedisBroker},
+    broker::{self, Broker, MemoryBroker},
     server::{Server, ServerHandle},
 };
 use signal_hook::{
@@ -190,10 +190,8 @@ fn open(
 pub(crate) fn open_broker(settings: &Settings) -> Result<Arc<dyn Broker>, Error> {
     match &settings.config.redis {
         None => Ok(Arc::new(MemoryBroker::new())),
-        Some(url) => match RedisBroker::open(url, settings.config.redis_options()) {
-            Ok(broker) => Ok(Arc::new(broker)),
-            Err(error) => Err(settings.of_redis(&error)),
-        },
+        Some(urls) => broker::open(urls, settings.config.redis_options())
+            .map_err(|error| settings.of_redis(&error)),
     }
 }
 

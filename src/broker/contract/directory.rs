@@ -106,7 +106,12 @@ pub trait Directory: Send + Sync {
     fn channels_of(&self, clients: &[ClientId]) -> Result<Vec<Vec<String>>>;
 
     /// Number of members of the channel; 0 if there is none of that name.
-    fn channel_size(&self, channel: &str) -> Result<i64>;
+    fn channel_size(&self, channel: &str) -> Result<i64> {
+        Ok(self.channel_sizes(&[channel])?.pop().unwrap_or_default())
+    }
+
+    /// As [`channel_size`](Directory::channel_size), of each of `channels`, in their order.
+    fn channel_sizes(&self, channels: &[&str]) -> Result<Vec<i64>>;
 }
 
 /// A part of a list that is read bit by bit, in no order.
@@ -121,7 +126,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// What to ask the next page with; `None` if this was the last. An opaque text.
     pub next: Option<String>,
-    /// Length of the whole list at this moment.
+    /// Length of the whole list at this moment. Where several Redis share the nodes, a channel counts once for each that
+    /// has members of it.
     pub total: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What the helper and the server need from a broker, in the words of the domain: a trait for each who calls it.
 //!
-//! Implemented by `memory` (one process) and `redis`; called by the helper on any thread and by those of the
+//! Implemented by `memory` (one process), `redis` and `shares`; called by the helper on any thread and by those of the
 //! server's threads that wait, never by a reactor: every call may block up to the broker's deadline. Nothing here
 //! knows Redis.
 
@@ -41,7 +41,8 @@ use crate::id::IdKind;
 /// allow. Errors that are [retryable](crate::Error::is_retryable) pass; the same call may be repeated, and
 /// [`report`](NodeBroker::report) without double effect.
 ///
-/// Sealed: [`MemoryBroker`](super::MemoryBroker) and [`RedisBroker`](super::RedisBroker) are all there are. Every
+/// Sealed: [`MemoryBroker`](super::MemoryBroker), [`RedisBroker`](super::RedisBroker) and several of that together are all there
+/// are. Every
 /// further thing that nodes and helpers need of a broker is one more method here, and must not break a program.
 pub trait Broker:
     NodeBroker

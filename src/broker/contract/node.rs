@@ -17,12 +17,13 @@ use crate::{
 pub trait NodeBroker: Send + Sync {
     // --- Tickets ---------------------------------------------------------------------------------
 
-    /// Takes the tickets out, each at most once over all callers; what was stored, unchecked, in the order
-    /// of `tokens`.
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>>;
+    /// Takes the tickets out that were brought to `node`, each at most once over all callers; what was stored, unchecked, in
+    /// the order of `tokens`.
+    fn take_tickets(&self, node: &str, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>>;
 
-    /// Puts tickets back under their tokens for what was left of their life, unless something is there.
-    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()>;
+    /// Puts tickets that were [taken](NodeBroker::take_tickets) at `node` back under their tokens for what was left of their
+    /// life, unless something is there.
+    fn return_tickets(&self, node: &str, tickets: &[(&str, &TakenTicket)]) -> Result<()>;
 
     // --- Presence --------------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ impl Broker for MemoryBroker {
 }
 
 impl NodeBroker for MemoryBroker {
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
+    fn take_tickets(&self, _node: &str, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         let mut state = self.backend.lock();
         let now = Instant::now();
         let mut take = |token: &String| {
@@ -133,7 +133,7 @@ impl NodeBroker for MemoryBroker {
         Ok(tokens.iter().map(&mut take).collect())
     }
 
-    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+    fn return_tickets(&self, _node: &str, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
         let mut state = self.backend.lock();
         let now = Instant::now();
         for (token, TakenTicket { text, left }) in tickets {
@@ -358,8 +358,9 @@ impl Directory for MemoryBroker {
         Ok(clients.iter().map(|client| state.channels_of(client)).collect())
     }
 
-    fn channel_size(&self, channel: &str) -> Result<i64> {
-        Ok(self.backend.lock().channel_size(channel))
+    fn channel_sizes(&self, channels: &[&str]) -> Result<Vec<i64>> {
+        let state = self.backend.lock();
+        Ok(channels.iter().map(|channel| state.channel_size(channel)).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use redis::{Pipeline, Value};
 use super::{
     appending::Appending,
     cached::Cached,
-    layout::Layout,
+    layout::{Layout, Share},
     link::{PIPELINE, RedisOptions, connector::Connector, error, gather::Gather, pool::Pool},
 };
 use crate::error::Result;
@@ -49,12 +49,13 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Checks URL and options; connects to nothing.
-    pub(super) fn new(url: &str, options: RedisOptions) -> Result<Self> {
+    /// Checks URL and options; connects to nothing. With a `share` it is one of several.
+    pub(super) fn new(url: &str, options: RedisOptions, share: Option<Share>) -> Result<Self> {
         options.validate()?;
+        let layout = Layout::new(&options.prefix, &options.path, &options.key_prefix, share);
         Ok(Backend {
-            layout: Layout::new(&options.prefix, &options.path, &options.key_prefix),
-            connector: Connector::new(url, &options)?,
+            connector: Connector::new(url, &options, layout.mark())?,
+            layout,
             calls: Pool::new(options.pool_size),
             gather: Gather::new((options.pool_size / LANES).max(1)),
             appending: Appending::default(),

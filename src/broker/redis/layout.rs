@@ -2,23 +2,50 @@
 //!
 //! Pure. Asked by the verbs and the feeds; nothing else builds a name, but for scripts, which get the prefix.
 
+use super::link::mark::Mark;
 use crate::id::ClientId;
 
 /// The layout of the .NET original, with keys of our own beside its.
 ///
 /// The prefix is a constant (`im_v2` for FreeIM 2, `wsim` before) followed by the WebSocket path with
 /// every `/` turned into `_`. `key_prefix` stands in front of keys but not of topics, as the `prefix=`
-/// option of the original's Redis client does.
+/// option of the original's Redis client does. Where several Redis share the nodes, the number of the share follows in
+/// braces, `im_v2_ws{0}`: no share can be taken for another, nor for what one Redis alone holds.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     topic: String,
     key: String,
+    share: Option<Share>,
+    mark: String,
+}
+
+/// Which of several Redis it is.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::broker) struct Share {
+    /// Counted from 0.
+    pub(in crate::broker) number: usize,
+    /// How many there are.
+    pub(in crate::broker) of: usize,
 }
 
 impl Layout {
-    pub(super) fn new(prefix: &str, path: &str, key_prefix: &str) -> Self {
-        let topic = format!("{prefix}{}", path.replace('/', "_"));
-        Layout { key: format!("{key_prefix}{topic}"), topic }
+    pub(super) fn new(prefix: &str, path: &str, key_prefix: &str, share: Option<Share>) -> Self {
+        let base = format!("{prefix}{}", path.replace('/', "_"));
+        let mark = format!("{key_prefix}{base}Layout");
+        let topic = match share {
+            Some(Share { number, .. }) => format!("{base}{{{number}}}"),
+            None => base,
+        };
+        Layout { key: format!("{key_prefix}{topic}"), topic, share, mark }
+    }
+
+    /// What stands on a Redis that holds a share, so that nobody takes it for another, or all of it for one Redis.
+    pub(super) fn mark(&self) -> Mark {
+        let base = self.mark.trim_end_matches("Layout");
+        let says = self.share.map(|Share { number, of }| format!("share {} of {of}", number + 1));
+        // What nodes of either make leave on one Redis alone.
+        let unmarked = ["Sessions", "Online", "ListChan"].map(|end| format!("{base}{end}"));
+        Mark::new(self.mark.clone(), says, unmarked)
     }
 
     /// What all keys begin with, for scripts that make their names themselves. Those that only scripts know,
@@ -218,12 +245,26 @@ mod tests {
         for (path, prefix) in
             [("/ws", "im_v2_ws"), ("/im/ws", "im_v2_im_ws"), ("/", "im_v2_"), ("", "im_v2")]
         {
-            let layout = Layout::new("im_v2", path, "");
+            let layout = Layout::new("im_v2", path, "", None);
             assert_eq!(layout.online_key(), format!("{prefix}Online"));
         }
-        let layout = Layout::new("im_v2", "/ws", "app1:");
+        let layout = Layout::new("im_v2", "/ws", "app1:", None);
         assert_eq!(layout.client_key(&7.into()), "app1:im_v2_wsClient7");
         assert_eq!(layout.node_topic("n:1"), "im_v2_wsServern:1");
         assert_eq!(layout.online_topic(), "evt_im_v2_wsOnline");
+    }
+
+    #[test]
+    fn names_of_a_share_have_its_number() {
+        let layout = Layout::new("im_v2", "/ws", "app1:", Some(Share { number: 1, of: 2 }));
+        assert_eq!(layout.client_key(&7.into()), "app1:im_v2_ws{1}Client7");
+        assert_eq!(layout.node_topic("n:1"), "im_v2_ws{1}Servern:1");
+        assert_eq!(layout.online_topic(), "evt_im_v2_ws{1}Online");
+        let mark = layout.mark();
+        assert_eq!(
+            (&*mark.key, &*mark.unmarked[0]),
+            ("app1:im_v2_wsLayout", "app1:im_v2_wsSessions")
+        );
+        assert_eq!(mark.says.as_deref(), Some("share 2 of 2"));
     }
 }

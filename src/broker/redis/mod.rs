@@ -16,6 +16,7 @@ mod verbs;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
+pub(in crate::broker) use self::{layout::Share, link::split};
 use super::contract::{
     Abandoned, Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader,
     EventSubscription, Events, FeedStart, Former, FormerConnection, HandOver, JoinLimits, Moves,
@@ -34,7 +35,8 @@ use crate::{
 pub(crate) use self::link::fuzzing;
 pub use self::link::{ChangesBy, RedisOptions};
 
-/// A broker on Redis 6.2 or newer, alone or with Sentinels (not Redis Cluster).
+/// A broker on one Redis 6.2 or newer, alone or with Sentinels (not Redis Cluster). Several are opened by
+/// [`open`](super::open).
 ///
 /// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
 /// [`Unavailable`](crate::ErrorKind::Unavailable) at once while nobody listens, with
@@ -69,7 +71,16 @@ impl RedisBroker {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) for a URL or option that cannot work. Connects to nothing.
     pub fn open(url: &str, options: RedisOptions) -> Result<Self> {
-        Ok(RedisBroker { backend: Arc::new(Backend::new(url, options)?) })
+        Ok(RedisBroker { backend: Arc::new(Backend::new(url, options, None)?) })
+    }
+
+    /// As [`open`](Self::open), as one of several.
+    pub(in crate::broker) fn open_share(
+        url: &str,
+        options: RedisOptions,
+        share: Share,
+    ) -> Result<Self> {
+        Ok(RedisBroker { backend: Arc::new(Backend::new(url, options, Some(share))?) })
     }
 }
 
@@ -91,11 +102,11 @@ impl Broker for RedisBroker {
 }
 
 impl NodeBroker for RedisBroker {
-    fn take_tickets(&self, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
+    fn take_tickets(&self, _node: &str, tokens: &[String]) -> Result<Vec<Option<TakenTicket>>> {
         self.backend.take_tickets(tokens)
     }
 
-    fn return_tickets(&self, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
+    fn return_tickets(&self, _node: &str, tickets: &[(&str, &TakenTicket)]) -> Result<()> {
         self.backend.return_tickets(tickets)
     }
 
@@ -261,8 +272,8 @@ impl Directory for RedisBroker {
         self.backend.channels_of(clients)
     }
 
-    fn channel_size(&self, channel: &str) -> Result<i64> {
-        self.backend.channel_size(channel)
+    fn channel_sizes(&self, channels: &[&str]) -> Result<Vec<i64>> {
+        self.backend.channel_sizes(channels)
     }
 }
 

@@ -66,7 +66,8 @@ impl Tickets {
         let (handshakes, tokens): (Vec<_>, Vec<_>) =
             jobs.drain(..).map(|job| (job.handshake, job.token)).unzip();
         let at = Instant::now();
-        let taken = self.node.pulse.time(Call::Tickets, || self.node.broker.take_tickets(&tokens));
+        let take = || self.node.broker.take_tickets(&self.node.name, &tokens);
+        let taken = self.node.pulse.time(Call::Tickets, take);
         let taken = taken.unwrap_or_else(|error| {
             log::debug!("tickets cannot be taken: {error}");
             Vec::new()
@@ -134,8 +135,8 @@ impl Tickets {
         if tickets.is_empty() {
             return;
         }
-        let result =
-            self.node.pulse.time(Call::Tickets, || self.node.broker.return_tickets(tickets));
+        let put_back = || self.node.broker.return_tickets(&self.node.name, tickets);
+        let result = self.node.pulse.time(Call::Tickets, put_back);
         if let Err(error) = result {
             log::debug!("tickets of clients of other nodes cannot be put back: {error}");
         }

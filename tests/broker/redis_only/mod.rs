@@ -12,6 +12,7 @@ mod occupied;
 mod oracle;
 mod sentinel;
 mod settings;
+mod several;
 mod untold;
 
 use imcore::{Error, ErrorKind, broker::RedisBroker};

@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn watching(clients: &[i64]) -> Changes {
-        let layout = Layout::new("p", "/ws", "");
+        let layout = Layout::new("p", "/ws", "", None);
         let mut changes = Changes::new(&layout, 3, "n:1", Arc::default());
         clients.iter().for_each(|client| changes.watchlist.watch((*client).into()));
         changes.take_over();
@@ -252,7 +252,7 @@ mod tests {
         };
         assert!(told(&mut changes, 2) && told(&mut changes, 3));
         assert!(!told(&mut changes, 0) && !told(&mut changes, 1));
-        let layout = Layout::new("p[1]*", "/ws", "a?");
+        let layout = Layout::new("p[1]*", "/ws", "a?", None);
         let changes = Changes::new(&layout, 0, "n", Arc::default());
         assert_eq!(changes.pattern(), r"__keyspace@0__:a\?p\[1\]\*_wsClient*");
     }

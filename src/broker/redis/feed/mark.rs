@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn mark() -> Mark {
-        Mark::new(&Layout::new("p", "/ws", ""), "n:1")
+        Mark::new(&Layout::new("p", "/ws", "", None), "n:1")
     }
 
     fn found(text: &str) -> Value {

@@ -6,6 +6,7 @@ use super::{
     connection::Link,
     dial::dial,
     error,
+    mark::Mark,
     options::RedisOptions,
     url::{self, Route},
 };
@@ -18,16 +19,17 @@ pub(crate) struct Connector {
     tls: bool,
     /// For people: the URL without secrets.
     pub(crate) address: String,
+    mark: Mark,
     connect_timeout: Duration,
     call_timeout: Duration,
 }
 
 impl Connector {
     /// Checks the URL; connects to nothing.
-    pub(crate) fn new(url: &str, options: &RedisOptions) -> Result<Self> {
+    pub(crate) fn new(url: &str, options: &RedisOptions, mark: Mark) -> Result<Self> {
         let url::Target { route, tls, address } = url::read(url)?;
         let &RedisOptions { connect_timeout, call_timeout, .. } = options;
-        Ok(Connector { route, tls, address, connect_timeout, call_timeout })
+        Ok(Connector { route, tls, address, mark, connect_timeout, call_timeout })
     }
 
     /// When a connection that is asked for now must stand.
@@ -71,12 +73,14 @@ impl Connector {
         Err(Error::new(ErrorKind::Unavailable, detail))
     }
 
-    /// An authenticated connection.
+    /// An authenticated connection to a Redis that is laid out as it is to be.
     pub(crate) fn connect(&self, deadline: Instant) -> Result<Link> {
-        match &self.route {
+        let mut link = match &self.route {
             Route::Redis(place) => dial(place, self.tls, deadline)
-                .map_err(|error| error::connect_failed(&self.address, error)),
-            Route::Sentinels(sentinels) => sentinels.connect(deadline),
-        }
+                .map_err(|error| error::connect_failed(&self.address, error))?,
+            Route::Sentinels(sentinels) => sentinels.connect(deadline)?,
+        };
+        self.mark.check(&mut link, &self.address, self.call_deadline())?;
+        Ok(link)
     }
 }

@@ -116,6 +116,10 @@ fn by_code(code: &str) -> (ErrorKind, &'static str) {
         ),
         "BUSY" => (ErrorKind::Unavailable, "a slow script blocks it"),
         "OOM" => (ErrorKind::Unavailable, "it is out of memory; raise its maxmemory"),
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => (
+            ErrorKind::Config,
+            "it is part of a Redis Cluster; take one Redis, or several that know nothing of each other",
+        ),
         "NOPERM" => (ErrorKind::Rejected, "the user lacks permission; extend its ACL"),
         "WRONGTYPE" => (ErrorKind::Rejected, "a key has a foreign type; is the prefix shared?"),
         "MISCONF" => (ErrorKind::Unavailable, "it cannot save to disk and refuses writes"),

@@ -10,6 +10,7 @@ pub(super) mod error;
 pub(crate) mod fuzzing;
 pub(super) mod gather;
 pub(super) mod listener;
+pub(super) mod mark;
 mod options;
 pub(super) mod pool;
 mod pushes;
@@ -18,6 +19,7 @@ mod sentinel;
 mod url;
 
 pub use options::{ChangesBy, RedisOptions};
+pub(in crate::broker) use url::split;
 
 /// Commands in one round trip; keeps what Redis must buffer for one call within a few megabytes.
 pub(super) const PIPELINE: usize = 1024;

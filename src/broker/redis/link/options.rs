@@ -92,6 +92,9 @@ pub struct RedisOptions {
     /// How many [events](crate::Event) about connections are kept in Redis for those who read them in groups, of a day
     /// at most; that of the nodes counts. Default 0: none are written.
     pub events: u64,
+    /// Names of all nodes, in the order of the `servers` list. Needed where [several Redis](crate::broker::open) share them,
+    /// and used there alone. Default empty.
+    pub nodes: Vec<String>,
 }
 
 impl Default for RedisOptions {
@@ -111,6 +114,7 @@ impl Default for RedisOptions {
             log_age: Duration::from_secs(120),
             log_bytes: 256 << 20,
             events: 0,
+            nodes: Vec::new(),
         }
     }
 }

@@ -34,6 +34,22 @@ pub(crate) enum Route {
     Sentinels(Arc<Sentinels>),
 }
 
+/// The URLs of a list: a comma separates two where a scheme follows, as hosts of Sentinels are separated by commas too.
+pub(in crate::broker) fn split(list: &str) -> Vec<&str> {
+    let mut urls = Vec::new();
+    let mut rest = list;
+    let is_scheme = |text: &str| {
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    while let Some((at, _)) = rest.match_indices(',').find(|(at, _)| is_scheme(&rest[at + 1..])) {
+        urls.push(&rest[..at]);
+        rest = &rest[at + 1..];
+    }
+    urls.push(rest);
+    urls
+}
+
 /// Reads a URL, or says what is wrong with it.
 pub(crate) fn read(url: &str) -> Result<Target> {
     check(url)?;
@@ -66,6 +82,11 @@ fn check(url: &str) -> Result<()> {
             false => refuse("has no scheme"),
         };
     };
+    if scheme.ends_with("cluster") {
+        return refuse(
+            "is one of a Redis Cluster: take one Redis, or several that know nothing of each other",
+        );
+    }
     if scheme.ends_with("-sentinel") || scheme == "sentinel" {
         return refuse("has a scheme of another library");
     }
@@ -95,7 +116,9 @@ fn check(url: &str) -> Result<()> {
     let with_sentinels = scheme.ends_with("+sentinel");
     let host = place.rsplit('@').next().unwrap_or_default();
     if host.contains(',') && !is_path && !with_sentinels {
-        return refuse("names several hosts, which Sentinels alone may be");
+        return refuse(
+            "names several hosts, which Sentinels alone may be: several Redis are so many whole URLs",
+        );
     }
     let known: &[&str] = if with_sentinels { &SENTINEL } else { &UNIX };
     for name in query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()) {
@@ -237,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_split_where_a_scheme_follows() {
+        for (list, urls) in [
+            ("redis://a", &["redis://a"][..]),
+            ("redis://a,redis://b/1", &["redis://a", "redis://b/1"]),
+            ("redis://a,b", &["redis://a,b"]),
+            (
+                "redis+sentinel://a,b/m,rediss+sentinel://c,d/m",
+                &["redis+sentinel://a,b/m", "rediss+sentinel://c,d/m"],
+            ),
+            ("redis://a,,redis://b,", &["redis://a,", "redis://b,"]),
+            ("redis://:x,://y@a", &["redis://:x,://y@a"]),
+            ("", &[""]),
+        ] {
+            assert_eq!(split(list), urls, "{list}");
+        }
+    }
+
+    #[test]
     fn odd_forms_of_sentinels_are_refused() {
         for (url, why) in [
             ("redis+sentinel://h:26379", "what the Sentinels call the primary"),
@@ -254,6 +295,7 @@ mod tests {
             ("redis+sentinel://h/m?sentinel_password=sec@ret", "written %40"),
             ("redis+sentinel://:sec/ret@h/m", "written %2F"),
             ("redis-sentinel://h:26379/0?sentinelMasterId=m", "of another library"),
+            ("redis+cluster://h:6379,k:6379", "of a Redis Cluster"),
             ("sentinel://h:26379", "of another library"),
             ("redis://h1:6379,h2:6379/0", "several hosts"),
             ("redis://:secret@h1,h2", "several hosts"),

@@ -128,13 +128,14 @@ impl Backend {
         Ok(replies.into_iter().map(reply::texts).collect())
     }
 
-    pub(crate) fn channel_size(&self, channel: &str) -> Result<i64> {
-        if channel.is_empty() {
-            return Ok(0);
-        }
-        let size = self.one(|pipeline| {
-            pipeline.cmd("HGET").arg(self.layout.channel_list_key()).arg(channel);
+    pub(crate) fn channel_sizes(&self, channels: &[&str]) -> Result<Vec<i64>> {
+        let key = self.layout.channel_list_key();
+        let named: Vec<_> = channels.iter().filter(|channel| !channel.is_empty()).collect();
+        let sizes = self.each(&named, |pipeline, channel| {
+            pipeline.cmd("HGET").arg(&key).arg(**channel);
         })?;
-        Ok(reply::number(size))
+        let mut sizes = sizes.into_iter().map(reply::number);
+        let size = |channel: &&str| if channel.is_empty() { None } else { sizes.next() };
+        Ok(channels.iter().map(size).map(Option::unwrap_or_default).collect())
     }
 }
