@@ -30,6 +30,8 @@ export class Socket {
   /** @type {LinkListener | null} Until the end has been told. */
   #listener;
   #wasOpen = false;
+  /** What it was let go with. @type {[code?: number, reason?: string]} */
+  #goodbye = [];
   #forbiddenBy = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -86,8 +88,13 @@ export class Socket {
    */
   close(code, reason) {
     if (!this.#finish()) return;
+    this.#goodbye = [code, reason];
+    this.#shut();
+  }
+
+  #shut() {
     try {
-      this.#socket.close(code, reason);
+      this.#socket.close(...this.#goodbye);
     } catch {
       // An engine that dislikes the code must still not keep the connection.
       this.#socket.close();
@@ -95,7 +102,8 @@ export class Socket {
   }
 
   #opened() {
-    if (!this.#listener) return;
+    // Apps' engines cannot close what is not open yet, and open it all the same.
+    if (!this.#listener) return this.#shut();
     this.#wasOpen = true;
     clearTimeout(this.#timer);
     this.#listener.opened();

@@ -3,6 +3,9 @@
 import { afterEach, beforeEach, mock } from "node:test";
 import { Core } from "../im/core.js";
 import { ImClient } from "../im.js";
+import { ImClient as ProgramClient } from "../miniprogram.js";
+import { ImClient as AppClient } from "../react-native.js";
+import { Program, ReactNative } from "./platforms.js";
 
 /** A socket in the test's hands. */
 export class FakeSocket {
@@ -62,6 +65,8 @@ beforeEach(() => {
   const { random } = Math;
   mock.method(Math, "random", () => share ?? random());
   FakeSocket.all = [];
+  Program.last = new Program(FakeSocket);
+  ReactNative.last = new ReactNative();
   urls = 0;
   clients = [];
   wakes = new Set();
@@ -119,19 +124,25 @@ export function network(isThere) {
   globalThis.navigator.onLine = isThere;
   window.dispatchEvent(new Event(isThere ? "online" : "offline"));
   wake(isThere ? "networkIsBack" : "networkIsGone");
+  Program.last.network(isThere ? "wifi" : "none");
+  ReactNative.last.network(isThere ? "wifi" : "none");
 }
 
 export function visible(isVisible) {
   page.visibilityState = isVisible ? "visible" : "hidden";
   page.dispatchEvent(new Event("visibilitychange"));
   wake(isVisible ? "isVisible" : "isHidden");
+  ReactNative.last.turn(isVisible ? "active" : "inactive");
 }
 
 /** `pagehide`, `pageshow`, `freeze` or `resume`. */
 export function lifecycle(type, persisted) {
   const target = type.startsWith("page") ? window : page;
   target.dispatchEvent(Object.assign(new Event(type), { persisted }));
-  if (type === "freeze" || type === "resume") wake(type === "freeze" ? "isPutAway" : "isBack");
+  if (type !== "freeze" && type !== "resume") return;
+  wake(type === "freeze" ? "isPutAway" : "isBack");
+  Program.last.tell(type === "freeze" ? "AppHide" : "AppShow");
+  ReactNative.last.turn(type === "freeze" ? "background" : "active");
 }
 
 function wake(what) {
@@ -189,6 +200,8 @@ function connect(url, protocols, listener) {
 export const ADAPTERS = {
   "im.js": (options) => new ImClient({ WebSocket: FakeSocket, ...options }),
   "the core alone": (options) => new Core(options, bare()),
+  "mini program": (options) => new ProgramClient(Program.last, options),
+  "React Native": (options) => new AppClient(ReactNative.last, { WebSocket: FakeSocket, ...options }),
 };
 
 /** The page's policy forbids something. */

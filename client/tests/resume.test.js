@@ -348,8 +348,12 @@ async function run(seed, adapter) {
   client.close();
 }
 
-for (const adapter of Object.keys(ADAPTERS)) {
-  for (let seed = 0; seed < 100; seed += 1) {
+/** Those of apps share what they do with the core alone. */
+const SEEDS = { "im.js": 100, "the core alone": 100, "mini program": 25, "React Native": 25 };
+assert.deepEqual(Object.keys(SEEDS), Object.keys(ADAPTERS));
+
+for (const [adapter, seeds] of Object.entries(SEEDS)) {
+  for (let seed = 0; seed < seeds; seed += 1) {
     test(`whatever breaks, nothing is missing, double or out of order (${adapter}, seed ${seed})`, () => run(seed, adapter));
   }
 }

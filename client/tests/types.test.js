@@ -19,19 +19,18 @@ const CASES = {
     paths: { ws: [join(packages, "node_modules/@types/ws/index.d.ts")] },
   },
   "tests/types/web.ts": { lib: ["es2022", "dom", "dom.iterable"] },
-  "tests/types/bare.ts": { lib: ["es2022"] },
+  "tests/types/bare.ts tests/types/apps.ts": { lib: ["es2022"] },
   // Neither the DOM's types nor Node's: whatever global the core read would be an error.
   "im/core.js": { lib: ["es2022"], allowJs: true, checkJs: true },
-  "node.js": { lib: ["es2022", "dom", "dom.iterable"], allowJs: true, checkJs: true },
-  "im.js": { lib: ["es2022", "dom", "dom.iterable"], allowJs: true, checkJs: true },
+  "im.js node.js miniprogram.js react-native.js": { lib: ["es2022", "dom", "dom.iterable"], allowJs: true, checkJs: true },
 };
 
-for (const [file, options] of Object.entries(CASES)) {
-  test(file, { skip: missing() }, async (t) => {
+for (const [files, options] of Object.entries(CASES)) {
+  test(files, { skip: missing() }, async (t) => {
     const folder = await mkdtemp(join(tmpdir(), "im-types-"));
     t.after(() => rm(folder, { recursive: true }));
     const config = join(folder, "tsconfig.json");
-    await writeFile(config, JSON.stringify({ compilerOptions: { ...COMMON, ...options }, files: [join(CLIENT, file)] }));
+    await writeFile(config, JSON.stringify({ compilerOptions: { ...COMMON, ...options }, files: files.split(" ").map((file) => join(CLIENT, file)) }));
     const output = await new Promise((resolve) => {
       const compiler = join(packages, "node_modules/typescript/bin/tsc");
       execFile(process.execPath, [compiler, "-p", config], (error, stdout) => resolve(error ? stdout || String(error) : ""));
