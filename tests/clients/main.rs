@@ -6,6 +6,7 @@
 
 mod certificate;
 mod driver;
+mod kit;
 mod node;
 
 use std::{
