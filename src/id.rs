@@ -1,4 +1,4 @@
-//! `ClientId`: who a connection belongs to, in both dialects.
+//! `ClientId`: who a connection belongs to, in both dialects of .NET, or by a text of ours.
 //!
 //! Pure. Used by everything above; knows neither Redis nor sockets.
 
@@ -8,13 +8,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::Error;
 
-/// A user of the business system: a signed 64-bit integer (FreeIM 2) or a GUID (ImCore, FreeIM 1).
+mod text;
+
+pub use text::TextId;
+pub(crate) use text::fnv1a;
+
+/// A user of the business system: a signed 64-bit integer (FreeIM 2), a GUID (ImCore, FreeIM 1), or any other text, which no
+/// .NET process can have.
 ///
 /// Calls take whatever is one: `impl Into<ClientId>`, and lists of it. That is any integer of up to 64 bits but
 /// `u64`, for which there is [`TryFrom`], since the originals' ids have a sign; the 16 bytes of a GUID; and with
-/// the feature `uuid` a `uuid::Uuid`. From text with [`str::parse`]. Back with [`TryFrom`], or by a `match`.
+/// the feature `uuid` a `uuid::Uuid`. From text with [`str::parse`]: what reads as an integer or a GUID *is* that one, however
+/// it is spelled (`0042` is 42), and every other text of 1 to 64 bytes is a [`TextId`]. Back with [`TryFrom`], or by a `match`.
 ///
-/// One deployment uses one kind, see [`IdKind`]. Zero (the integer 0 or the all-zero GUID) means "the
+/// One deployment uses one kind, see [`IdKind`]; texts are to be admitted. Zero (the integer 0 or the all-zero GUID) means "the
 /// system": messages from it get no receipt, and nobody connects as it.
 ///
 /// ```
@@ -24,6 +31,8 @@ use crate::error::Error;
 /// let guid: ClientId = "{0F8FAD5B-D9CB-469F-A165-70867728950E}".parse()?;
 /// assert_eq!(number.to_string(), "42");
 /// assert_eq!(guid.to_string(), "0f8fad5b-d9cb-469f-a165-70867728950e");
+/// let name: ClientId = "alice@example.com".parse()?;
+/// assert!(matches!(name, ClientId::Text(text) if text.as_str() == "alice@example.com"));
 ///
 /// let row_id: u64 = 43;
 /// assert_eq!(u64::try_from(ClientId::try_from(row_id)?)?, 43);
@@ -36,13 +45,15 @@ pub enum ClientId {
     Int(i64),
     /// The 16 bytes of a GUID in the order of its text form, as ImCore and FreeIM 1 use.
     Guid([u8; 16]),
+    /// Any other text; only where [`IdKind::Text`] says so.
+    Text(TextId),
 }
 
-/// Which of the two forms of [`ClientId`] a deployment uses.
+/// Which of the forms of [`ClientId`] a deployment uses.
 ///
-/// A .NET process reads one of them only, and an event with an id of the other form ends it. So a
-/// deployment has one kind, and refuses ids of the other; [`Any`](IdKind::Any) is for those in which no
-/// .NET process takes part.
+/// A .NET process reads integers or GUIDs only, and an event with an id of another form ends it. So a
+/// deployment has one kind, and refuses ids of the other; [`Any`](IdKind::Any) and [`Text`](IdKind::Text) are for those in
+/// which no .NET process takes part.
 ///
 /// ```
 /// use imcore::IdKind;
@@ -60,8 +71,11 @@ pub enum IdKind {
     Int,
     /// GUIDs (ImCore, FreeIM 1).
     Guid,
-    /// Both; only where no .NET process takes part.
+    /// Integers and GUIDs; only where no .NET process takes part.
     Any,
+    /// Integers, GUIDs and any other text; only where no .NET process takes part, and never by itself: whoever mistypes an id
+    /// means somebody else.
+    Text,
 }
 
 impl IdKind {
@@ -80,25 +94,44 @@ impl IdKind {
         match self {
             IdKind::Int => matches!(client, ClientId::Int(_)),
             IdKind::Guid => matches!(client, ClientId::Guid(_)),
-            IdKind::Any => true,
+            IdKind::Any => !matches!(client, ClientId::Text(_)),
+            IdKind::Text => true,
         }
     }
 
-    /// The id that stands for the system in this kind: no user, no receipts. The integer 0 for
-    /// [`Any`](IdKind::Any).
+    /// As [`admits`](Self::admits), with an error that says what to do.
+    ///
+    /// # Errors
+    /// [`Argument`](crate::ErrorKind::Argument) if a client of this deployment may not have this id.
+    pub fn check(self, client: &ClientId) -> Result<(), Error> {
+        let what = match client {
+            _ if self.admits(client) => return Ok(()),
+            ClientId::Text(_) => {
+                "and no other texts; if no .NET process takes part in it, set ids to text on all nodes (--ids text) and \
+                 helpers (ImClientBuilder::id_kind)"
+            }
+            _ => "and one of another kind would end the .NET processes that hear of it",
+        };
+        Err(Error::argument(format!(
+            "client {client}: this deployment has ids of the kind {self}, {what}"
+        )))
+    }
+
+    /// The id that stands for the system in this kind: no user, no receipts. The integer 0 for all but GUIDs.
     pub fn system(self) -> ClientId {
         match self {
-            IdKind::Int | IdKind::Any => ClientId::Int(0),
+            IdKind::Int | IdKind::Any | IdKind::Text => ClientId::Int(0),
             IdKind::Guid => ClientId::Guid([0; 16]),
         }
     }
 
-    /// What the kind is called in settings: `integer`, `guid` or `mixed`.
+    /// What the kind is called in settings: `integer`, `guid`, `mixed` or `text`.
     pub fn as_str(self) -> &'static str {
         match self {
             IdKind::Int => "integer",
             IdKind::Guid => "guid",
             IdKind::Any => "mixed",
+            IdKind::Text => "text",
         }
     }
 }
@@ -117,8 +150,9 @@ impl FromStr for IdKind {
             "integer" | "int" => Ok(IdKind::Int),
             "guid" => Ok(IdKind::Guid),
             "mixed" | "any" => Ok(IdKind::Any),
+            "text" => Ok(IdKind::Text),
             _ => Err(Error::argument(format!(
-                "{text:?} is no kind of id; expected integer, guid or mixed"
+                "{text:?} is no kind of id; expected integer, guid, mixed or text"
             ))),
         }
     }
@@ -130,18 +164,27 @@ impl ClientId {
         match self {
             ClientId::Int(id) => *id == 0,
             ClientId::Guid(bytes) => *bytes == [0; 16],
+            ClientId::Text(_) => false,
         }
     }
 
-    /// Reads the text form leniently, as the original does: blanks around, a leading `+` or zeros,
-    /// GUIDs in any case, with or without hyphens, braces or parentheses.
+    /// Reads numbers and GUIDs leniently, as the original does: blanks around, a leading `+` or zeros,
+    /// GUIDs in any case, with or without hyphens, braces or parentheses. Any other text is taken as it is.
     pub(crate) fn parse_text(text: &str) -> Option<ClientId> {
+        ClientId::read(text).ok()
+    }
+
+    /// The error says why it is none.
+    fn read(text: &str) -> Result<ClientId, &'static str> {
         if let Some(guid) = parse_guid(text.trim()) {
-            return Some(ClientId::Guid(guid));
+            return Ok(ClientId::Guid(guid));
         }
         // Around a number the original knows fewer blanks than around a GUID.
         let blank = |character| matches!(character, '\t'..='\r' | ' ');
-        text.trim_matches(blank).parse().ok().map(ClientId::Int)
+        match text.trim_matches(blank).parse() {
+            Ok(id) => Ok(ClientId::Int(id)),
+            Err(_) => TextId::new(text).map(ClientId::Text),
+        }
     }
 }
 
@@ -173,7 +216,7 @@ fn parse_guid(text: &str) -> Option<[u8; 16]> {
 }
 
 impl fmt::Display for ClientId {
-    /// The text form in Redis keys and hashes: decimal, or the GUID in lower case with hyphens.
+    /// The text form in Redis keys and hashes: decimal, the GUID in lower case with hyphens, or the text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         match self {
@@ -191,6 +234,7 @@ impl fmt::Display for ClientId {
                 }
                 f.pad(std::str::from_utf8(&text).expect("hex digits are ASCII"))
             }
+            ClientId::Text(text) => fmt::Display::fmt(text, f),
         }
     }
 }
@@ -205,10 +249,12 @@ impl FromStr for ClientId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        ClientId::parse_text(text).ok_or_else(|| {
+        ClientId::read(text).map_err(|why| {
+            let shown: String = text.chars().take(2 * TextId::BYTES).collect();
             Error::argument(format!(
-                "{text:?} is not a client id; expected a 64-bit integer such as 42 or a GUID such \
-                 as 0f8fad5b-d9cb-469f-a165-70867728950e"
+                "{shown:?} is not a client id: {why}; expected a 64-bit integer such as 42, a GUID such as \
+                 0f8fad5b-d9cb-469f-a165-70867728950e, or another text of 1 to {} bytes",
+                TextId::BYTES
             ))
         })
     }
@@ -247,11 +293,11 @@ impl TryFrom<ClientId> for i64 {
     type Error = Error;
 
     /// # Errors
-    /// [`Argument`](crate::ErrorKind::Argument) for a GUID.
+    /// [`Argument`](crate::ErrorKind::Argument) for a GUID or a text.
     fn try_from(client: ClientId) -> Result<Self, Error> {
         match client {
             ClientId::Int(id) => Ok(id),
-            ClientId::Guid(_) => Err(other_kind(&client, "an integer")),
+            ClientId::Guid(_) | ClientId::Text(_) => Err(other_kind(&client, "an integer")),
         }
     }
 }
@@ -260,7 +306,7 @@ impl TryFrom<ClientId> for u64 {
     type Error = Error;
 
     /// # Errors
-    /// [`Argument`](crate::ErrorKind::Argument) for a GUID and for a negative id.
+    /// [`Argument`](crate::ErrorKind::Argument) for a GUID or a text, and for a negative id.
     fn try_from(client: ClientId) -> Result<Self, Error> {
         let id = i64::try_from(client)?;
         id.try_into().map_err(|_| other_kind(&id.into(), "an integer without a sign"))
@@ -280,11 +326,11 @@ impl TryFrom<ClientId> for uuid::Uuid {
     type Error = Error;
 
     /// # Errors
-    /// [`Argument`](crate::ErrorKind::Argument) for an integer.
+    /// [`Argument`](crate::ErrorKind::Argument) for an integer or a text.
     fn try_from(client: ClientId) -> Result<Self, Error> {
         match client {
             ClientId::Guid(bytes) => Ok(uuid::Uuid::from_bytes(bytes)),
-            ClientId::Int(_) => Err(other_kind(&client, "a GUID")),
+            ClientId::Int(_) | ClientId::Text(_) => Err(other_kind(&client, "a GUID")),
         }
     }
 }
@@ -307,11 +353,12 @@ impl From<[u8; 16]> for ClientId {
 }
 
 impl Serialize for ClientId {
-    /// A JSON number, or the GUID as a JSON string.
+    /// A JSON number, or the GUID or the text as a JSON string.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             ClientId::Int(id) => serializer.serialize_i64(*id),
             ClientId::Guid(_) => serializer.collect_str(self),
+            ClientId::Text(text) => serializer.serialize_str(text.as_str()),
         }
     }
 }
@@ -325,7 +372,7 @@ impl<'de> Deserialize<'de> for ClientId {
             type Value = ClientId;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a 64-bit integer or a GUID")
+                f.write_str("a 64-bit integer, a GUID or another text of 1 to 64 bytes")
             }
 
             fn visit_i64<E: de::Error>(self, id: i64) -> Result<ClientId, E> {

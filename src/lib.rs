@@ -49,7 +49,7 @@
 //!
 //! # Clients and addresses
 //!
-//! A client is a user of yours, a [`ClientId`]: an integer or a GUID. It may have many connections (phone, tabs); all
+//! A client is a user of yours, a [`ClientId`]: an integer, a GUID or another text. It may have many connections (phone, tabs); all
 //! are on one node, which follows from the id. Either the nodes are a fixed list, [`servers`](ImClientBuilder::servers), which is
 //! the same, in the same order, in every process; or they come and go: then clients belong to [`slots`](ImClientBuilder::slots), a
 //! [`SlotTable`] in the broker says which node owns which, and everybody follows it. Clients of a slot that moves are sent on to its new
@@ -176,7 +176,7 @@ pub use helper::{
     Accepted, Batch, ConnectionInfo, EventStream, ImClient, ImClientBuilder, ImHelper, Message,
     NodeInfo, PresenceWatch, Receipt, SendEvent,
 };
-pub use id::{ClientId, IdKind};
+pub use id::{ClientId, IdKind, TextId};
 pub use slots::{SlotMove, SlotNode, SlotPlan, SlotTable, WhatIf};
 pub use wire::{Event, EventKind, NodeStatus, Ticket};
 

@@ -26,7 +26,8 @@ enum Kind {
 
 impl Placement {
     /// Clients are spread over `nodes` by their ids, as in the .NET original: integers by their remainder
-    /// (never negative), GUIDs by the remainder of their last two bytes read as a big-endian number.
+    /// (never negative), GUIDs by the remainder of their last two bytes read as a big-endian number. Texts, which it has not,
+    /// by the remainder of a hash.
     ///
     /// Refuses an empty list and empty, repeated or malformed names: each would send messages astray silently.
     pub(crate) fn fixed<N: Into<String>>(nodes: impl IntoIterator<Item = N>) -> Result<Self> {

@@ -96,6 +96,7 @@ impl Fields {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse() {
             Ok(ClientId::Int(id)) if id.unsigned_abs() > MAX_SAFE_ID as u64 => {}
+            Ok(ClientId::Text(_)) => {}
             Ok(id) if !id.is_system() => return Ok(Some(id)),
             _ => {}
         }

@@ -79,7 +79,7 @@ impl ImClient {
     /// Members of the channel, online or not, in no order; read in steps as
     /// [`online_clients`](Self::online_clients) is.
     pub fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
-        self.broker().channel_members(channel)
+        Ok(self.retain_own(self.broker().channel_members(channel)?))
     }
 
     /// About `limit` members of the channel; else as [`online_clients_page`](Self::online_clients_page).
@@ -89,7 +89,8 @@ impl ImClient {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<ClientId>> {
-        self.broker().members_page(channel, after, limit)
+        let page = self.broker().members_page(channel, after, limit)?;
+        Ok(Page { items: self.retain_own(page.items), ..page })
     }
 
     /// Number of members of the channel, online or not; 0 if there is none of that name.

@@ -201,14 +201,15 @@ impl ImClient {
 
     /// An id that a client of this deployment can have.
     pub(super) fn check_kind(&self, client: &ClientId) -> Result<()> {
-        match self.id_kind.admits(client) {
-            true => Ok(()),
-            false => Err(Error::argument(format!(
-                "client {client}: this deployment has ids of the kind {}; one of another kind would end \
-                 the .NET processes that hear of it",
-                self.id_kind
-            ))),
+        self.id_kind.check(client)
+    }
+
+    /// Lists of the broker without what is no id here: who else writes there is not asked.
+    pub(super) fn retain_own(&self, mut clients: Vec<ClientId>) -> Vec<ClientId> {
+        if self.id_kind != IdKind::Text {
+            clients.retain(|client| !matches!(client, ClientId::Text(_)));
         }
+        clients
     }
 
     /// As [`check_kind`](Self::check_kind), and not the system.

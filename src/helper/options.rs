@@ -174,7 +174,8 @@ impl ImClientBuilder {
     }
 
     /// Which ids clients may have; others are refused. The default follows from the broker: what goes with
-    /// the [`prefix`](Self::prefix) on Redis, see [`IdKind::of_prefix`], and any within one process.
+    /// the [`prefix`](Self::prefix) on Redis, see [`IdKind::of_prefix`], and integers and GUIDs within one process. With
+    /// [`IdKind::Text`] also any other text: set it alike on all helpers and nodes, and only where no .NET process takes part.
     pub fn id_kind(mut self, kind: IdKind) -> Self {
         self.id_kind = Some(kind);
         self

@@ -13,7 +13,7 @@ impl ImClient {
     /// All clients that have a connection, in no order. Read in steps of 500, each a round trip; see
     /// [`Page`] for who is in it that comes or goes meanwhile.
     pub fn online_clients(&self) -> Result<Vec<ClientId>> {
-        self.broker().online_clients()
+        Ok(self.retain_own(self.broker().online_clients()?))
     }
 
     /// About `limit` of the clients that have a connection: those after the page whose
@@ -36,7 +36,8 @@ impl ImClient {
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn online_clients_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
-        self.broker().online_page(after, limit)
+        let page = self.broker().online_page(after, limit)?;
+        Ok(Page { items: self.retain_own(page.items), ..page })
     }
 
     /// Whether `client` has a connection.

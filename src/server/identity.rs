@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::id::ClientId;
+use crate::id::{ClientId, TextId};
 
 /// What a node makes its proofs with; whoever takes its session over needs it too.
 pub(crate) type ResumeKey = [u8; 16];
@@ -39,20 +39,30 @@ pub(crate) fn read(key: &ResumeKey, client: &ClientId, text: &str) -> Option<u64
     (claimed.len() == PROOF && differ == 0).then_some(connection)
 }
 
-/// A keyed hash over input of one length: the protocol library's SHA-1, which is all that a proof of a few minutes' use
-/// needs, in characters that an address takes as they are.
+/// A keyed hash over input of one length for each kind of id: the protocol library's SHA-1, which is all that a proof of a
+/// few minutes' use needs, in characters that an address takes as they are.
 fn proof(key: &ResumeKey, client: &ClientId, connection: u64) -> String {
-    let mut input = [0; 16 + 8 + 17];
+    let mut input = [0; 16 + 8 + 2 + TextId::BYTES];
     input[..16].copy_from_slice(key);
     input[16..24].copy_from_slice(&connection.to_be_bytes());
-    match client {
-        ClientId::Int(id) => input[25..33].copy_from_slice(&id.to_be_bytes()),
+    let length = match client {
+        ClientId::Int(id) => {
+            input[25..33].copy_from_slice(&id.to_be_bytes());
+            16 + 8 + 17
+        }
         ClientId::Guid(guid) => {
             input[24] = 1;
-            input[25..].copy_from_slice(guid);
+            input[25..41].copy_from_slice(guid);
+            16 + 8 + 17
         }
-    }
-    let mut proof = derive_accept_key(&input).replace('+', "_").replace('/', "~");
+        ClientId::Text(text) => {
+            let text = text.as_str().as_bytes();
+            (input[24], input[25]) = (2, text.len() as u8);
+            input[26..26 + text.len()].copy_from_slice(text);
+            input.len()
+        }
+    };
+    let mut proof = derive_accept_key(&input[..length]).replace('+', "_").replace('/', "~");
     proof.truncate(PROOF);
     proof
 }
@@ -72,7 +82,7 @@ mod tests {
     fn a_c_is_good_for_its_client_and_key_alone() {
         let (key, other) = ([7; 16], [8; 16]);
         let guid = "8f14e45f-ceea-467f-a9b1-0000000003e9".parse().unwrap();
-        for client in &[ClientId::Int(42), guid] {
+        for client in &[ClientId::Int(42), guid, "alice".parse().unwrap()] {
             let c = write(&key, client, 300);
             assert_eq!(read(&key, client, &c), Some(300));
             assert_eq!(read(&other, client, &c), None);

@@ -188,6 +188,7 @@ impl<S> Reactors<S> {
                 let [a, b, c, d, e, f, g, h, rest @ ..] = *guid;
                 u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ u64::from_le_bytes(rest)
             }
+            ClientId::Text(text) => text.place(),
         };
         // Fibonacci hashing: the high bits of the product depend on all bits of the id.
         let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;

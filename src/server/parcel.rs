@@ -236,7 +236,7 @@ mod tests {
 
     fn account(number: u64, kept: Vec<(Frame, Option<Arc<Inquiry>>)>) -> Account {
         Account {
-            client: (number as i64).into(),
+            client: format!("client,\"{number}").parse().unwrap(),
             number,
             is_place: false,
             left: Duration::from_secs(60),
@@ -261,6 +261,7 @@ mod tests {
         let mut parcel = Parcel::decode(&parcel.encode()).unwrap();
         let accounts = parcel.unpack();
         assert_eq!(accounts.len(), 2);
+        assert_eq!(accounts[1].client, account(3, Vec::new()).client);
         let (first, asked) = &accounts[1].kept[0];
         assert_eq!((first.bytes(), first.position()), (frame.bytes(), frame.position()));
         let (asked, was) = (asked.as_ref().unwrap().pack(), inquiry.pack());

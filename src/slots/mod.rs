@@ -19,11 +19,13 @@ pub use table::{SlotNode, SlotTable};
 pub const MOST_SLOTS: usize = 4096;
 
 /// The slot of `client` among `count`, which is not 0: integers by their remainder (never negative), GUIDs by the remainder
-/// of their last two bytes read as a big-endian number. The .NET original places clients in its list of nodes like this.
+/// of their last two bytes read as a big-endian number; the .NET original places clients in its list of nodes like this. Texts,
+/// which it has not, by the remainder of a hash.
 pub(crate) fn slot(client: &ClientId, count: usize) -> usize {
     match client {
         ClientId::Int(id) => id.rem_euclid(count as i64) as usize,
         ClientId::Guid([.., high, low]) => usize::from(u16::from_be_bytes([*high, *low])) % count,
+        ClientId::Text(text) => (text.place() % count as u64) as usize,
     }
 }
 

@@ -54,11 +54,12 @@ pub(super) fn non_empty(channel: Option<String>) -> Option<String> {
     channel.filter(|name| !name.is_empty())
 }
 
-/// An id in JSON: a number, or the GUID as a string.
+/// An id in JSON: a number, or the GUID or the text as a string.
 pub(super) fn push_id(out: &mut String, id: &ClientId) {
     let _ = match id {
         ClientId::Int(id) => write!(out, "{id}"),
         ClientId::Guid(_) => write!(out, "\"{id}\""),
+        ClientId::Text(text) => return push_string(out, text.as_str()),
     };
 }
 

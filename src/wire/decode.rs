@@ -218,7 +218,7 @@ mod tests {
     fn unknown_commands_are_told_from_garbage() {
         assert_eq!(Envelope::decode("__FreeIM__(New)x"), Err(Malformed::UnknownCommand));
         assert_eq!(Envelope::decode("__freeim__(forceoffline)2"), Err(Malformed::UnknownCommand));
-        for payload in ["", "hello", "[]", "null", "{}", "0\r\n", "__FreeIM__(ForceOffline)abc"] {
+        for payload in ["", "hello", "[]", "null", "{}", "0\r\n", "__FreeIM__(ForceOffline)a b"] {
             assert_eq!(Envelope::decode(payload), Err(Malformed::Unparsable), "{payload}");
         }
     }

@@ -84,6 +84,21 @@ impl Envelope {
         }
     }
 
+    /// Whether it names a client by a text that is neither a number nor a GUID, as no .NET process reads it.
+    #[cfg(any(test, feature = "server"))]
+    pub(crate) fn names_texts(&self) -> bool {
+        let is_text = |client: &ClientId| matches!(client, ClientId::Text(_));
+        match self {
+            Envelope::Direct { sender, receivers, .. } => {
+                is_text(sender) || receivers.iter().any(is_text)
+            }
+            Envelope::Channel { sender, .. } => is_text(sender),
+            Envelope::ForceOffline { client } => is_text(client),
+            Envelope::Volatile(message) | Envelope::Forwarded(message) => message.names_texts(),
+            Envelope::Slots { .. } | Envelope::Probe { .. } => false,
+        }
+    }
+
     /// The same for these receivers; what has none in it stays as it is.
     pub(crate) fn to(&self, receivers: Vec<ClientId>) -> Envelope {
         match self {
@@ -222,6 +237,35 @@ mod tests {
         ] {
             assert!(Envelope::decode(&format!("__FreeIM__{wrong}")).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ids_that_are_other_texts_are_strings() {
+        let text = |text: &str| text.parse::<ClientId>().unwrap();
+        let envelope = Envelope::Direct {
+            sender: text("alice"),
+            receivers: vec![text("a\"\\/é"), 2.into()],
+            content: "3".into(),
+            receipt: true,
+            id: None,
+            acknowledge: false,
+            about: false,
+        };
+        let payload = envelope.encode();
+        assert!(payload.starts_with(r#"{"Item1":"alice","Item2":["a\"\\/é",2],"#), "{payload}");
+        for payload in [payload.clone(), payload.replace("Item4", "item4")] {
+            assert_eq!(Envelope::decode(&payload), Ok(envelope.clone()));
+        }
+        let kick = Envelope::ForceOffline { client: text("__FreeIM__(Probe)1:2") };
+        let forwarded = Envelope::Forwarded(Box::new(kick.clone()));
+        for envelope in [envelope, kick, forwarded] {
+            assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope.clone()));
+            assert!(envelope.names_texts());
+        }
+        assert!(!Envelope::ForceOffline { client: 1.into() }.names_texts());
+        assert!(
+            Envelope::decode("{\"Item1\":\"a\\ud800\",\"Item2\":[2],\"Item3\":\"x\"}").is_err()
+        );
     }
 
     #[test]

@@ -136,6 +136,13 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_is_another_text_is_a_string() {
+        let receiver = "a\"b".parse().unwrap();
+        let content = ReceiptText::new("1", None, 3).content(&receiver, ReceiptStatus::Sent);
+        assert!(content.contains(r#""to":"a\"b","#), "{content}");
+    }
+
+    #[test]
     fn an_id_stands_for_content_above_the_limit() {
         let guid = "8f14e45f-ceea-467f-a9b1-0000000003e9".parse().unwrap();
         assert_eq!(

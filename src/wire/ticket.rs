@@ -8,13 +8,13 @@ use super::{
     convert::{id, push_id, push_string, text},
     lenient::Json,
 };
-use crate::id::ClientId;
+use crate::id::{ClientId, fnv1a};
 
 /// What a connect token stands for: who may connect, and the business's note about the connection.
 ///
 /// The text is stored under the token and sent on, byte for byte, as the online and offline event.
 /// A .NET subscriber ends its process on an event it cannot parse, so a `Ticket` only ever holds
-/// text that such a subscriber reads.
+/// text that such a subscriber reads, but for the id: who may have which is said by [`IdKind`](crate::IdKind).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ticket {
     client: ClientId,
@@ -105,8 +105,7 @@ impl Ticket {
 /// A short name for a token, the same in every process: FNV-1a, never 0. Two tokens of one client that share
 /// it would only make a node wait less long for one of them.
 pub(crate) fn tag(token: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    token.bytes().fold(0xcbf2_9ce4_8422_2325, mix).max(1)
+    fnv1a(token).max(1)
 }
 
 /// Client, note, and for how many seconds the client is waited for.
@@ -180,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_is_another_text_has_the_escapes_of_json() {
+        for id in ["alice", "a\"b\\c", "李雷,"] {
+            let ticket = Ticket::new(id.parse().unwrap(), None);
+            let again = Ticket::parse(ticket.text()).unwrap();
+            assert_eq!((again.client().to_string().as_str(), again.text()), (id, ticket.text()));
+        }
+        let escaped = Ticket::parse(r#"{"Item1":"\u0061\ud83d\ude00"}"#).unwrap();
+        assert_eq!(escaped.client().to_string(), "a😀");
+        assert_eq!(Ticket::parse(r#"{"Item1":"a\ud83d"}"#), None, "half a character is none");
+    }
+
+    #[test]
     fn ids_convert_as_in_the_original() {
         for (json, id) in [("2.0", 2), ("2.5", 2), ("3.5", 4), ("true", 1), ("\" 7\"", 7)] {
             let ticket = Ticket::parse(&format!("{{\"Item1\":{json}}}"));
@@ -189,7 +200,7 @@ mod tests {
                 "{json}"
             );
         }
-        for json in ["null", "9223372036854775808", "1e300", "[1]", "\"x\""] {
+        for json in ["null", "9223372036854775808", "1e300", "[1]", "\"\"", "\"a b\""] {
             assert_eq!(Ticket::parse(&format!("{{\"Item1\":{json}}}")), None, "{json}");
         }
     }

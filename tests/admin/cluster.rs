@@ -295,7 +295,7 @@ fn what_cannot_be_done_is_refused_with_an_example() {
         assert_eq!(post(admin, path, good, &token).0, 415, "{path}");
         let form = format!("{token}Content-Type: text/plain\r\n");
         assert_eq!(post(admin, path, good, &form).0, 415, "{path}");
-        for body in ["", "x", "{}", "[]", r#"{"client": "x", "message": 1}"#] {
+        for body in ["", "x", "{}", "[]", r#"{"client": "x y", "message": 1}"#] {
             let (status, text) = post(admin, path, body, &json);
             assert!(
                 status == 400 && text.contains("for example {"),

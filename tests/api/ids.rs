@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{Imserver, Redis, eventually};
 
-use crate::http::ask;
+use crate::{
+    cluster::{Cluster, KEY},
+    http::ask,
+};
 
 const GUID: &str = "8f14e45f-ceea-467f-a9b1-000000000007";
 const SYSTEM: &str = "00000000-0000-0000-0000-000000000000";
@@ -172,5 +175,98 @@ fn what_is_nobody_is_not_taken_for_a_client() {
         assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{request}");
         assert!(answer.body.contains("is the system"), "{answer:?}");
         assert_eq!(answer.json()["pointer"].as_str().unwrap_or_default(), pointer, "{answer:?}");
+    }
+}
+
+/// How an id stands in an address.
+fn escaped(id: &str) -> String {
+    id.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[test]
+fn texts_are_ids_where_the_setting_says_so() {
+    let cluster = Cluster::start_with(&["--ids", "text"]);
+    let ids = ["alice", "a/b?c#d%20&e,f", "\"q\\\"", "李雷", "42.0", "9223372036854775808"];
+    let mut clients: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let body = json!({ "client": id });
+            let answer = cluster.expect(0, "POST /v1/connections", Some(&body), 201).json();
+            cluster.open(answer["url"].as_str().unwrap())
+        })
+        .collect();
+    for id in ids {
+        let path = format!("/v1/clients/{}", escaped(id));
+        eventually("online", || {
+            cluster.expect(1, &format!("GET {path}"), None, 200).json()["online"] == true
+        });
+        let join = format!("PUT /v1/channels/room/clients/{}", escaped(id));
+        cluster.expect(2, &join, None, 204);
+        let found = cluster.expect(0, &format!("GET {path}"), None, 200).json();
+        assert_eq!((&found["client"], &found["channels"]), (&json!(id), &json!(["room"])));
+        let open = cluster.expect(0, &format!("GET {path}/connections"), None, 200).json();
+        assert_eq!(open["connections"].as_array().unwrap().len(), 1, "{open}");
+    }
+    let send = json!({ "sender": "alice", "receivers": ids, "message": 1, "receipt": true });
+    cluster.expect(1, "POST /v1/messages", Some(&send), 202);
+    let mut about: Vec<_> = (1..ids.len()).map(|_| clients[0].json()["to"].take()).collect();
+    about.sort_by_key(Value::to_string);
+    let mut others: Vec<_> = ids[1..].iter().map(|id| json!(id)).collect();
+    others.sort_by_key(Value::to_string);
+    assert_eq!(about, others);
+    clients[1..].iter_mut().for_each(|client| assert_eq!(client.json(), 1));
+    let online = json!({ "clients": ["alice", "Alice", "42.0", 42] });
+    let states = cluster.expect(0, "POST /v1/clients/online", Some(&online), 200).json();
+    let states: Vec<_> = states["clients"].as_array().unwrap().clone();
+    let online: Vec<_> = states.iter().map(|state| state["online"] == true).collect();
+    assert_eq!(online, [true, false, true, false], "{states:?}");
+    let leave = json!({ "leave": [{ "client": "alice", "channel": "room" }] });
+    cluster.expect(0, "POST /v1/memberships", Some(&leave), 204);
+    let members = cluster.expect(0, "GET /v1/channels/room/clients", None, 200).json();
+    assert_eq!(members["clients"].as_array().unwrap().len(), ids.len() - 1);
+    cluster.expect(0, &format!("DELETE /v1/clients/{}/connections", escaped(ids[1])), None, 202);
+    assert_eq!(clients[1].closed(), Some(4001));
+    let long = "x".repeat(65);
+    for id in ["", " alice", "a b", "a\u{7}", "a\u{fffd}", ".", "..", "042", "+42", &long] {
+        let answer = cluster.ask(0, "POST /v1/connections", Some(&json!({ "client": id })));
+        assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{id:?}");
+        assert!(answer.body.contains("is not a client id"), "{answer:?}");
+    }
+    // Half of a character, and bytes that are none.
+    let key = format!("Authorization: Bearer {KEY}\r\n");
+    let half = r#"{"client": "a\ud83d"}"#;
+    assert_eq!(ask(cluster.apis[0], "POST /v1/connections", &key, Some(half)).status, 400);
+    for path in ["a%FF", "a%ED%A0%BD", "%2E%2E", "a%20b"] {
+        let answer = cluster.ask(0, &format!("GET /v1/clients/{path}"), None);
+        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+    }
+    let document = ask(cluster.apis[0], "GET /openapi.json", "", None).json();
+    assert_eq!(document["components"]["schemas"]["ClientIdText"]["maxLength"], 64);
+}
+
+#[test]
+fn texts_are_refused_where_net_may_listen() {
+    let wire = Wire::start("im_v2", "unused");
+    for (request, body) in [
+        ("POST /v1/connections", Some(r#"{"client": "alice"}"#)),
+        ("POST /v1/messages", Some(r#"{"receivers": ["alice"], "message": 1}"#)),
+        ("POST /v1/clients/online", Some(r#"{"clients": ["alice"]}"#)),
+        ("PUT /v1/channels/a/clients/alice", None),
+        ("GET /v1/clients/alice", None),
+    ] {
+        let answer = ask(wire.api, request, "", body);
+        assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{request}");
+        assert!(answer.body.contains("is not a client id"), "{answer:?}");
+    }
+    let admin = wire.admin();
+    eventually("ready", || ask(admin, "GET /health/ready", "", None).status == 200);
+    for (request, body) in [
+        ("GET /clients/alice", None),
+        ("POST /kick", Some(r#"{"client": "alice"}"#)),
+        ("POST /send", Some(r#"{"client": "alice", "message": 1}"#)),
+    ] {
+        let answer = ask(admin, request, "", body);
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.body.contains("--ids text"), "{answer:?}");
     }
 }

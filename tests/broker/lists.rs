@@ -70,7 +70,7 @@ shared_behaviour!(lists_come_page_by_page, |world| {
     assert_eq!(sorted(broker.online_clients().unwrap()), expected);
     assert_eq!(sorted(broker.channel_members("lobby").unwrap()), expected);
     assert_eq!(broker.channels().unwrap().len(), names.len() + 1);
-    for after in ["x", "-", "1:x"] {
+    for after in ["x y", "- -", "1: x"] {
         let error = broker.online_page(Some(after), 10).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Argument, "{error}");
     }

@@ -1,6 +1,6 @@
 //! One behaviour suite over both brokers, and what is special to Redis.
 //!
-//! `tickets`, `sessions`, `former`, `moves`, `channels`, `lists`, `feed` and `webhooks` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
+//! `tickets`, `sessions`, `former`, `moves`, `channels`, `lists`, `feed`, `texts` and `webhooks` hold behaviours that know only the contract; each is a test per backend. `memory_only` is about its queues; `redis_only` starts servers of its own where it breaks them.
 
 /// Tests of one behaviour, one for each world in the list.
 macro_rules! on_each {
@@ -144,6 +144,7 @@ mod redis_only;
 mod rosters;
 mod sessions;
 mod slots;
+mod texts;
 mod tickets;
 #[cfg(feature = "redis")]
 mod truth;

@@ -208,7 +208,9 @@ fn drive(broker: &RedisBroker, case: &Case) {
     assert_eq!(result, case.result, "{} {}", case.n, case.call);
 }
 
-fn ids(clients: Vec<ClientId>) -> Value {
+/// As a helper gives them whose deployment has no other texts than numbers and GUIDs.
+fn ids(mut clients: Vec<ClientId>) -> Value {
+    clients.retain(|client| !matches!(client, ClientId::Text(_)));
     serde_json::to_value(clients).unwrap()
 }
 

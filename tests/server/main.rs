@@ -82,6 +82,7 @@ mod shares;
 mod slots;
 #[cfg(feature = "redis")]
 mod stage;
+mod texts;
 #[cfg(feature = "tls")]
 mod tls;
 mod tokens;

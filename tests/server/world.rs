@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 #[cfg(feature = "redis")]
 use imcore::broker::RedisOptions;
 use imcore::{
-    ClientId, ImClient,
+    ClientId, IdKind, ImClient,
     broker::{Broker, MemoryBroker},
     server::{CloseReason, Limits, Server, ServerConfig, ServerHandle},
 };
@@ -93,7 +93,7 @@ impl World {
         let broker = open();
         // Nodes take larger messages than helpers send without being told.
         let im = ImClient::builder().servers(servers).broker(Arc::clone(&broker));
-        let im = im.message_bytes(16 << 20).build().unwrap();
+        let im = im.id_kind(helpers_ids(&change)).message_bytes(16 << 20).build().unwrap();
         World {
             nodes: started,
             im,
@@ -196,6 +196,13 @@ pub fn open_redis(prefix: &str) -> Arc<dyn Broker> {
 #[cfg(feature = "redis")]
 fn open_redis_keeping(prefix: &str, events: u64) -> Arc<dyn Broker> {
     open_redis_with(RedisOptions { prefix: prefix.into(), events, ..RedisOptions::default() })
+}
+
+/// Helpers have other texts for ids where nodes do; else both of .NET's kinds, whatever nodes take.
+fn helpers_ids(change: impl Fn(&mut ServerConfig)) -> IdKind {
+    let mut config = ServerConfig::default();
+    change(&mut config);
+    config.ids.filter(|kind| *kind == IdKind::Text).unwrap_or(IdKind::Any)
 }
 
 /// Who asks for what is told by events has some kept.

@@ -168,7 +168,14 @@ fn weight(envelope: &Envelope) -> usize {
     size_of::<Envelope>()
         + match envelope {
             Envelope::Direct { receivers, content, id, .. } => {
-                size_of_val(&receivers[..]) + content.len() + id.as_ref().map_or(0, String::len)
+                let texts = receivers.iter().map(|receiver| match receiver {
+                    ClientId::Text(text) => text.as_str().len(),
+                    _ => 0,
+                });
+                size_of_val(&receivers[..])
+                    + texts.sum::<usize>()
+                    + content.len()
+                    + id.as_ref().map_or(0, String::len)
             }
             Envelope::Channel { channel, content, .. } => {
                 content.len() + channel.as_ref().map_or(0, String::len)

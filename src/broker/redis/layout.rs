@@ -138,9 +138,10 @@ impl Layout {
         format!("{}Client", self.key)
     }
 
-    /// Hash with a life, ours: what the node changes itself, among the hashes of clients, to see whether it is told.
+    /// Hash with a life, ours: what the node changes itself, among the hashes of clients, to see whether it is told. No client is
+    /// called that: an id holds no blank.
     pub(super) fn touched_key(&self, node: &str) -> String {
-        format!("{}?{node}", self.client_key_prefix())
+        format!("{} {node}", self.client_key_prefix())
     }
 
     /// Hash: channel -> number of its members.

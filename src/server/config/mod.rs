@@ -52,7 +52,8 @@ pub struct ServerConfig {
     /// Path of the WebSocket endpoint; compared without regard to case, by whole segments. Default `/ws`.
     pub path: String,
     /// Which ids may connect; tickets of others are refused with 401. Default: as the broker says
-    /// ([`Broker::id_kind`](crate::broker::Broker::id_kind)).
+    /// ([`Broker::id_kind`](crate::broker::Broker::id_kind)). Messages that name a client by a text which is neither a number
+    /// nor a GUID are skipped, unless this is [`IdKind::Text`].
     pub ids: Option<IdKind>,
     /// Reactor threads. Default: one per core that the process may use.
     pub reactors: usize,

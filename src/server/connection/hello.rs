@@ -33,7 +33,8 @@ impl Hello<'_> {
     pub(crate) fn frame(&self, place: &Place) -> Frame {
         let mut text = String::from("{\"hello\":{\"p\":\"");
         place.settled().push(&place.epoch, &mut text);
-        let _ = write!(text, "\",\"c\":\"{}\",\"client\":\"{}\"", self.c, self.client);
+        let client = serde_json::Value::String(self.client.to_string());
+        let _ = write!(text, "\",\"c\":\"{}\",\"client\":{client}", self.c);
         let _ = match self.resumption {
             Resumption::New => write!(text, ",\"resumed\":false"),
             Resumption::Whole(missed) => write!(text, ",\"resumed\":true,\"missed\":{missed}"),

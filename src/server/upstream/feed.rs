@@ -14,7 +14,7 @@ use crate::{
     backoff::Backoff,
     broker::{FeedEvent, FeedStart, Subscription},
     error::Error,
-    id::ClientId,
+    id::{ClientId, IdKind},
     placement::Placement,
     server::{
         ServerConfig,
@@ -221,6 +221,9 @@ impl Feed {
 
     fn on_event(&mut self, event: FeedEvent) -> Result<(), Ended> {
         match event {
+            FeedEvent::Message { envelope, .. } if !self.admits(&envelope) => {
+                self.skip("an id is a text, which the setting ids does not admit");
+            }
             FeedEvent::Message { envelope, number } => {
                 let position = self.order.next(number);
                 return self.route(envelope, position, number, true);
@@ -257,14 +260,7 @@ impl Feed {
                     log::warn!(node, count; "{count} messages were sent to node {node} while it could not hear{more}");
                 }
             }
-            FeedEvent::Malformed(why) => {
-                add(&self.counters.malformed, 1);
-                let node = &*self.node.name;
-                // A broken publisher must not fill the disk.
-                if let Some(more) = self.said.admit(why) {
-                    log::warn!(node, reason = why; "skipped what came for node {node}: {why}{more}");
-                }
-            }
+            FeedEvent::Malformed(why) => self.skip(why),
             FeedEvent::DuplicateNode => {
                 if let Some(more) = self.said.admit("duplicate") {
                     log::error!(
@@ -276,6 +272,20 @@ impl Feed {
             }
         }
         Ok(())
+    }
+
+    /// Whether no client of the message is another kind of text than this deployment has: to .NET that is none.
+    fn admits(&self, envelope: &Envelope) -> bool {
+        self.node.ids() == IdKind::Text || !envelope.names_texts()
+    }
+
+    fn skip(&self, why: &'static str) {
+        add(&self.counters.malformed, 1);
+        let node = &*self.node.name;
+        // A broken publisher must not fill the disk.
+        if let Some(more) = self.said.admit(why) {
+            log::warn!(node, reason = why; "skipped what came for node {node}: {why}{more}");
+        }
     }
 
     /// Tells all reactors that something may be missing, behind everything before.

@@ -93,15 +93,9 @@ impl Tickets {
     fn admit(&self, token: &str, taken: &TakenTicket, at: Instant) -> Result<Admission, Refusal> {
         let ticket = Ticket::parse(&taken.text).ok_or(Refusal::BadTicket)?;
         let client = ticket.client();
-        if !self.ids.admits(client) {
+        if let Err(error) = self.ids.check(client) {
             if let Some(more) = OTHER_KIND.admit("") {
-                log::warn!(
-                    client:% = client;
-                    "client={client} is refused: ids are of the kind {} here, by the prefix or the setting \
-                     ids, and a .NET process that heard of another would end; whoever issued the address \
-                     must use that kind{more}",
-                    self.ids
-                );
+                log::warn!(client:% = client; "client={client} is refused: {error}{more}");
             }
             return Err(Refusal::OtherKind);
         }

@@ -64,6 +64,7 @@ impl Cluster {
     /// Where a client lives, its connections and its channels.
     pub(super) fn client(&self, id: &str) -> Outcome {
         let client: ClientId = id.parse()?;
+        self.im.id_kind().check(&client)?;
         let open = self.lookups.connections(&client)?;
         let mut channels = self.im.channels_of(&client)?;
         channels.sort_unstable();

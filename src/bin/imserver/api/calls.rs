@@ -48,7 +48,8 @@ impl Call<'_> {
 
     /// The `{client}` of the path.
     fn client(&self, index: usize) -> Result<ClientId, Problem> {
-        input::id_path(self.param(index)?).map_err(|mistake| in_path("client", &mistake))
+        let id = input::id_path(self.param(index)?, self.im.id_kind());
+        id.map_err(|mistake| in_path("client", &mistake))
     }
 
     /// The `{channel}` of the path.
@@ -62,10 +63,16 @@ impl Call<'_> {
         Ok(Object::read(json::whole(&self.request.body)?, known)?)
     }
 
+    /// A client, or the system, whatever its kind.
+    fn id(&self, text: &str) -> Result<ClientId, Mistake> {
+        input::id(text, self.im.id_kind())
+    }
+
     /// A client that is somebody, and can be one here: an id of the other kind would end .NET processes that
     /// hear of it.
     fn user(&self, text: &str) -> Result<ClientId, Mistake> {
-        let (id, kind) = (input::user(text)?, self.im.id_kind());
+        let kind = self.im.id_kind();
+        let id = input::user(text, kind)?;
         match kind.admits(&id) {
             true => Ok(id),
             false => Err(Mistake::new(format!(
@@ -78,7 +85,7 @@ impl Call<'_> {
     /// kind, in whichever the caller gave it: nodes of one kind cannot read the other.
     fn sender(&self, object: &Object<'_>) -> Result<ClientId, Mistake> {
         let system = self.im.system();
-        let given = object.get("sender", input::id)?;
+        let given = object.get("sender", |text| self.id(text))?;
         Ok(given.filter(|sender| !sender.is_system()).unwrap_or(system))
     }
 }
@@ -130,7 +137,7 @@ pub(super) fn list_online(call: &Call) -> Outcome {
 
 pub(super) fn are_online(call: &Call) -> Outcome {
     let body = call.body(&["clients"])?;
-    let clients = body.need("clients", |text| json::array(text, (0, LIST), input::id))?;
+    let clients = body.need("clients", |text| json::array(text, (0, LIST), |id| call.id(id)))?;
     let online = call.im.are_online(&clients)?;
     let entry =
         |(id, online): (&ClientId, &bool)| json!({ "client": id.to_string(), "online": online });
@@ -394,7 +401,7 @@ pub(super) fn stop_roster(call: &Call) -> Outcome {
 
 pub(super) fn change_memberships(call: &Call) -> Outcome {
     let body = call.body(&["leave", "join"])?;
-    let leave = body.get("leave", |text| memberships(text, input::id))?.unwrap_or_default();
+    let leave = body.get("leave", |text| memberships(text, |id| call.id(id)))?.unwrap_or_default();
     let join = body.get("join", |text| memberships(text, |id| call.user(id)))?.unwrap_or_default();
     fn pairs(list: &[(ClientId, String)]) -> Vec<(&ClientId, &str)> {
         list.iter().map(|(client, channel)| (client, channel.as_str())).collect()

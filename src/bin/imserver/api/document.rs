@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use imcore::{IdKind, TextId};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -15,8 +16,8 @@ const SCHEMAS: &str = include_str!("schemas.json");
 const ABOUT: &str = "\
 Pushes messages to WebSocket clients, keeps channels, and says who is online.
 
-Client ids are 64-bit integers or GUIDs. Requests take them as JSON numbers or strings; answers have \
-strings, because JavaScript rounds numbers above 2^53. Bodies are JSON of up to 1 MiB, one message up to \
+Client ids are 64-bit integers or GUIDs, and other texts where the setting `ids` is `text`. Requests take \
+them as JSON numbers or strings; answers have strings, because JavaScript rounds numbers above 2^53. Bodies are JSON of up to 1 MiB, one message up to \
 256 KiB. Keys of a body that are not known are refused.
 
 Operations with an effect take the header `Idempotency-Key`: a request that is repeated under the same key, \
@@ -27,12 +28,14 @@ Every refusal is a problem by RFC 9457 with a `code` for programs; besides those
 404, 405, 408, 417, 431 or 501 before it reaches an operation.";
 
 /// The document as JSON.
-pub(super) fn text() -> &'static str {
-    static TEXT: LazyLock<String> = LazyLock::new(|| build().to_string());
-    &TEXT
+pub(super) fn text(ids: IdKind) -> &'static str {
+    static USUAL: LazyLock<String> = LazyLock::new(|| build(false).to_string());
+    static WITH_TEXTS: LazyLock<String> = LazyLock::new(|| build(true).to_string());
+    if ids == IdKind::Text { &WITH_TEXTS } else { &USUAL }
 }
 
-fn build() -> Value {
+/// `with_texts`: ids may be other texts than numbers and GUIDs.
+fn build(with_texts: bool) -> Value {
     let mut paths = Map::new();
     for operation in OPERATIONS {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
@@ -41,6 +44,9 @@ fn build() -> Value {
     // Written by hand and checked by the tests.
     let mut schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
     schemas["ClientIdText"]["pattern"] = format!("^({}|{GUID})$", integer_pattern()).into();
+    if with_texts {
+        describe_texts(&mut schemas);
+    }
     let codes = Code::ALL.map(|code| code.parts().1);
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
     let responses = Code::ALL.map(|code| (code.parts().1.to_owned(), problem(code)));
@@ -68,6 +74,26 @@ fn build() -> Value {
             },
         },
     })
+}
+
+/// What an id is where it may be any text.
+fn describe_texts(schemas: &mut Value) {
+    let text = &mut schemas["ClientIdText"];
+    text["description"] = "A client as text: a 64-bit integer, a GUID, or any other text of up to 64 bytes of UTF-8 without \
+                           white space, control characters and U+FFFD, which is neither `.` nor `..`. What reads as an \
+                           integer or a GUID is that one, and has one spelling."
+        .into();
+    text["pattern"] = r"^[^\s\u0000-\u001f\u007f-\u009f\ufffd]+$".into();
+    text["minLength"] = 1.into();
+    text["maxLength"] = TextId::BYTES.into();
+    text["examples"] = json!(["42", "alice"]);
+    let id = &mut schemas["ClientId"];
+    id["description"] = "A client: a 64-bit integer, or a string with one, with a GUID or with any other text. Numbers beyond \
+                         2^53 are safer as strings: many languages round them before they are sent."
+        .into();
+    if let Some(examples) = id["examples"].as_array_mut() {
+        examples.push("alice".into());
+    }
 }
 
 const GUID: &str = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}";
@@ -305,8 +331,9 @@ mod tests {
             };
             children.into_iter().for_each(|child| walk(root, child));
         }
-        let document = build();
-        walk(&document, &document);
+        for document in [build(false), build(true)] {
+            walk(&document, &document);
+        }
     }
 
     #[test]

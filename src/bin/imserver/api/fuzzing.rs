@@ -1,6 +1,7 @@
 //! Invariants of what is read from bodies and paths of the API, for any bytes: called by the tests with the seed
 //! corpus and mutations of it, and by `fuzz/`.
 
+use imcore::IdKind;
 use serde_json::Value;
 
 use super::{input, json};
@@ -30,13 +31,14 @@ pub(crate) fn body(data: &[u8]) {
     if let Ok(message) = input::message(text) {
         assert_eq!((message.get(), depth <= input::DEPTH), (text, true));
     }
-    id(text);
+    [IdKind::Any, IdKind::Text].into_iter().for_each(|kind| id(text, kind));
     let _ = (input::channel(text), input::meta(text), input::message_id(text), json::boolean(text));
     let known = ["sender", "receivers", "message", "receipt", "messages"];
     match json::Object::read(text, &known) {
         Ok(object) => {
             for name in known {
-                let entries = object.get(name, |text| json::array(text, (1, 4), input::user));
+                let entries = object
+                    .get(name, |text| json::array(text, (1, 4), |id| input::user(id, IdKind::Any)));
                 if let Err(mistake) = entries {
                     let place = mistake.pointer();
                     assert!(place == format!("/{name}") || place.starts_with(&format!("/{name}/")));
@@ -48,10 +50,10 @@ pub(crate) fn body(data: &[u8]) {
 }
 
 /// An id is the number that stands there, digit by digit.
-fn id(text: &str) {
-    let Ok(id) = input::id(text) else { return };
+fn id(text: &str, kind: IdKind) {
+    let Ok(id) = input::id(text, kind) else { return };
     let written = id.to_string();
-    let again = input::id_text(&written).map(|id| id.to_string());
+    let again = input::id_text(&written, kind).map(|id| id.to_string());
     assert_eq!(again.as_deref(), Ok(&*written));
     if !text.starts_with('"') {
         // As near as floating-point numbers come.
@@ -64,8 +66,9 @@ fn id(text: &str) {
 }
 
 fn path(text: &str) {
-    if let Ok(id) = input::id_path(text) {
-        let again = input::id_path(&id.to_string()).map(|id| id.to_string());
+    for kind in [IdKind::Any, IdKind::Text] {
+        let Ok(id) = input::id_path(text, kind) else { continue };
+        let again = input::id_path(&id.to_string(), kind).map(|id| id.to_string());
         assert_eq!(again, Ok(id.to_string()), "{text:?}");
     }
     let _ = input::channel_name(text.to_owned());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imcore::{ClientId, Receipt, Ticket, broker::DEAD_LETTERS};
+use imcore::{ClientId, IdKind, Receipt, Ticket, broker::DEAD_LETTERS};
 use serde_json::value::RawValue;
 
 use super::{
@@ -38,36 +38,41 @@ pub(super) const PAGE: usize = 1000;
 /// A client, or the system, by its text as it is written in answers.
 ///
 /// Stricter than the library, which reads what .NET writes in all its forms: each id has one text here,
-/// but for the case of a GUID.
-pub(super) fn id_text(text: &str) -> Result<ClientId, Mistake> {
-    let id: Option<ClientId> = text.parse().ok();
-    id.filter(|id| id.to_string() == text.to_ascii_lowercase()).ok_or_else(|| no_id(text))
+/// but for the case of a GUID. Texts that are neither a number nor a GUID are ids where the deployment has such.
+pub(super) fn id_text(text: &str, kind: IdKind) -> Result<ClientId, Mistake> {
+    let id: ClientId = text.parse().map_err(|_| no_id(text, kind))?;
+    let is_its_own = match &id {
+        ClientId::Text(_) => kind == IdKind::Text,
+        ClientId::Guid(_) => id.to_string() == text.to_ascii_lowercase(),
+        _ => id.to_string() == text,
+    };
+    if is_its_own { Ok(id) } else { Err(no_id(text, kind)) }
 }
 
 /// A client, or the system, in an address: its text, or a number as JSON writes it.
-pub(super) fn id_path(text: &str) -> Result<ClientId, Mistake> {
+pub(super) fn id_path(text: &str, kind: IdKind) -> Result<ClientId, Mistake> {
     let is_number = || {
         let value: Result<&RawValue, _> = serde_json::from_str(text);
         value.is_ok_and(|value| value.get() == text && Shape::of(text) == Shape::Number)
     };
-    match id_text(text) {
-        Err(_) if is_number() => number(text),
+    match id_text(text, kind) {
+        Err(_) if is_number() => number(text, kind),
         found => found,
     }
 }
 
 /// A client, or the system: a number, or a string with its text.
-pub(super) fn id(text: &str) -> Result<ClientId, Mistake> {
+pub(super) fn id(text: &str, kind: IdKind) -> Result<ClientId, Mistake> {
     match Shape::of(text) {
-        Shape::String => id_text(&json::string(text)?),
-        Shape::Number => number(text),
-        _ => Err(no_id(text)),
+        Shape::String => id_text(&json::string(text)?, kind),
+        Shape::Number => number(text, kind),
+        _ => Err(no_id(text, kind)),
     }
 }
 
 /// A client that is somebody.
-pub(super) fn user(text: &str) -> Result<ClientId, Mistake> {
-    somebody(id(text)?)
+pub(super) fn user(text: &str, kind: IdKind) -> Result<ClientId, Mistake> {
+    somebody(id(text, kind)?)
 }
 
 /// Refuses the system's ids, which is also what no id at all becomes in many languages.
@@ -78,16 +83,23 @@ pub(super) fn somebody(id: ClientId) -> Result<ClientId, Mistake> {
     }
 }
 
-fn no_id(text: &str) -> Mistake {
+fn no_id(text: &str, kind: IdKind) -> Mistake {
     let shown: String = text.chars().take(64).collect();
+    let or_text = match kind {
+        IdKind::Text => {
+            ", or another text of 1 to 64 bytes without white space, control characters and U+FFFD; a number \
+             has one spelling, so 042 is none"
+        }
+        _ => "",
+    };
     Mistake::new(format!(
         "{shown} is not a client id; expected a 64-bit integer such as 42, or a string with one or with a \
-         GUID such as \"0f8fad5b-d9cb-469f-a165-70867728950e\""
+         GUID such as \"0f8fad5b-d9cb-469f-a165-70867728950e\"{or_text}"
     ))
 }
 
-fn number(text: &str) -> Result<ClientId, Mistake> {
-    integer(text).map(ClientId::from).ok_or_else(|| no_id(text))
+fn number(text: &str, kind: IdKind) -> Result<ClientId, Mistake> {
+    integer(text).map(ClientId::from).ok_or_else(|| no_id(text, kind))
 }
 
 /// The integer that a JSON number is, digit by digit: no floating-point number takes part.
@@ -391,7 +403,10 @@ mod tests {
             ("\"-9223372036854775808\"", "-9223372036854775808"),
             ("\"0F8FAD5B-d9cb-469f-a165-70867728950e\"", guid),
         ] {
-            assert_eq!(id(text).map(|id| id.to_string()), Ok(expected.into()), "{text}");
+            for kind in [IdKind::Int, IdKind::Text] {
+                let read = id(text, kind).map(|id| id.to_string());
+                assert_eq!(read, Ok(expected.into()), "{text} {kind}");
+            }
         }
     }
 
@@ -420,14 +435,58 @@ mod tests {
             "[1]",
             "\"９\"",
         ] {
-            assert!(id(text).is_err(), "{text}");
+            assert!(id(text, IdKind::Any).is_err(), "{text}");
         }
-        assert_eq!(id_path("42.0").unwrap().to_string(), "42");
+        assert_eq!(id_path("42.0", IdKind::Any).unwrap().to_string(), "42");
         for text in ["9007199254740993.1", "+42", "042", "42.", " 42", "4 2", "1..2", ""] {
-            assert!(id_path(text).is_err(), "{text}");
+            assert!(id_path(text, IdKind::Any).is_err(), "{text}");
         }
         for text in ["0", "\"0\"", "0.0", "\"00000000-0000-0000-0000-000000000000\""] {
-            assert!(user(text).unwrap_err().detail().contains("is the system"), "{text}");
+            let mistake = user(text, IdKind::Text).unwrap_err();
+            assert!(mistake.detail().contains("is the system"), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_ids_where_the_deployment_has_such() {
+        let quoted = |text: &str| serde_json::to_string(text).unwrap();
+        let longest = "é".repeat(32);
+        for text in [
+            "alice",
+            "a,b:c/d?e#f%20g+\"\\",
+            "42.0",
+            "...",
+            "9223372036854775808",
+            "李雷@例子",
+            "{42}",
+            &longest,
+        ] {
+            for read in [id(&quoted(text), IdKind::Text), id_path(text, IdKind::Text)] {
+                assert_eq!(read.map(|id| id.to_string()), Ok(text.to_owned()));
+            }
+            assert!(id(&quoted(text), IdKind::Any).is_err(), "{text}");
+        }
+        let longer = "é".repeat(32) + "x";
+        for text in [
+            "",
+            " a",
+            "a b",
+            "a\u{7}",
+            "a\u{2028}",
+            "a\u{fffd}",
+            ".",
+            "..",
+            "042",
+            "+7",
+            "-0",
+            &longer,
+        ] {
+            let mistake = id(&quoted(text), IdKind::Text).unwrap_err();
+            assert!(mistake.detail().contains("64 bytes"), "{text:?}: {mistake:?}");
+            assert!(id_path(text, IdKind::Text).is_err(), "{text:?}");
+        }
+        for text in ["1.5", "9223372036854775808", "true", "null", "[]", "{}"] {
+            assert!(id(text, IdKind::Text).is_err(), "{text}: only strings are texts");
         }
     }
 

@@ -140,7 +140,7 @@ impl Api {
         let key = idempotency::key(request)?;
         let (listeners, access) = (&self.listeners, &self.access);
         let (im, lookups) = (self.lookups.im(), &*self.lookups);
-        let document = document::text();
+        let document = document::text(im.id_kind());
         let (readers, keeps_events) = (&self.readers, self.keeps_events);
         let call = Call {
             im,

@@ -125,12 +125,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "ids",
         value_name: "KIND",
-        help: "Which ids clients have; others are refused, as they would end .NET processes [default: by \
-               --prefix, integer for im_v2, guid for wsim, mixed for others]",
+        help: "Which ids clients have; others are refused, as they would end .NET processes. text is any, where no \
+               .NET process takes part [default: by --prefix, integer for im_v2, guid for wsim, mixed for others]",
         example: "integer",
-        choices: &["integer", "guid", "mixed"],
+        choices: &["integer", "guid", "mixed", "text"],
         read: |config, given| {
-            given.parse("integer, guid or mixed").map(|ids| config.server.ids = Some(ids))
+            given.parse("integer, guid, mixed or text").map(|ids| config.server.ids = Some(ids))
         },
         show: |config| config.ids().to_string(),
         ..PLAIN

@@ -246,7 +246,7 @@ mod tests {
         let told = |changes: &mut Changes, times: usize| {
             assert!(changes.touched(&[Value::Int(1), Value::Int(1)]));
             for _ in 0..times {
-                assert!(changes.notified("__keyspace@3__:p_wsClient?n:1"));
+                assert!(changes.notified("__keyspace@3__:p_wsClient n:1"));
             }
             changes.was_told()
         };

@@ -62,7 +62,8 @@ mod tests {
     fn a_state_names_those_who_are_ids() {
         assert_eq!(roster(""), None);
         assert_eq!(roster("0"), Some(Roster::of(Vec::new())));
-        assert_eq!(roster("3 10 9 x"), Some(Roster::of(vec![9.into(), 10.into()])));
+        let all = vec![9.into(), 10.into(), "x,".parse().unwrap()];
+        assert_eq!(roster("3 10 9 x, "), Some(Roster::of(all)));
         assert_eq!(roster("200"), Some(Roster::of_many(200)));
         assert_eq!(roster("x"), None);
     }

@@ -61,15 +61,19 @@ impl Backend {
     }
 }
 
-/// A word for each message, with all of its receivers that stand beside each other.
+/// A word for each message, with all of its receivers that stand beside each other; a text, which may hold a comma, has one of
+/// its own.
 pub(super) fn write(settled: &[(u64, ClientId)]) -> String {
     let mut text = String::new();
     let mut before = None;
     for (number, client) in settled {
-        let written = match before.replace(number) == Some(number) {
-            true => write!(text, ",{client}"),
-            false if text.is_empty() => write!(text, "{number}:{client}"),
-            false => write!(text, " {number}:{client}"),
+        let is_text = matches!(client, ClientId::Text(_));
+        let gap = if text.is_empty() { "" } else { " " };
+        let is_more = before.replace((number, is_text)) == Some((number, false)) && !is_text;
+        let written = match (is_text, is_more) {
+            (_, true) => write!(text, ",{client}"),
+            (true, false) => write!(text, "{gap}{number}={client}"),
+            (false, false) => write!(text, "{gap}{number}:{client}"),
         };
         debug_assert!(written.is_ok(), "a text takes everything");
     }
@@ -78,10 +82,13 @@ pub(super) fn write(settled: &[(u64, ClientId)]) -> String {
 
 /// What of such a text can be understood.
 fn read(text: &str) -> impl Iterator<Item = (u64, ClientId)> {
-    let words = text.split(' ').filter_map(|word| word.split_once(':'));
-    let words = words.filter_map(|(number, clients)| Some((number.parse().ok()?, clients)));
-    words.flat_map(|(number, clients)| {
-        clients.split(',').filter_map(move |client| Some((number, client.parse().ok()?)))
+    text.split(' ').flat_map(|word| {
+        let end = word.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(word.len());
+        let (number, rest) = word.split_at(end);
+        let number: Option<u64> = number.parse().ok();
+        let (list, alone) = (rest.strip_prefix(':'), rest.strip_prefix('='));
+        let clients = list.into_iter().flat_map(|list| list.split(',')).chain(alone);
+        clients.filter_map(move |client| Some((number?, client.parse().ok()?)))
     })
 }
 
@@ -95,6 +102,12 @@ mod tests {
         let all = [(7, 1.into()), (7, guid), (9, 1.into()), (7, 2.into())];
         assert_eq!(write(&all), "7:1,0c41bd1e-92c1-4e7c-9f3a-0c3e4b1a7d55 9:1 7:2");
         assert_eq!(read(&write(&all)).collect::<Vec<_>>(), all);
-        assert_eq!(read("x:1 :2 3: 4 5:6,y,7").collect::<Vec<_>>(), [(5, 6.into()), (5, 7.into())]);
+        let text = |text: &str| text.parse::<ClientId>().unwrap();
+        let all =
+            [(7, 1.into()), (7, text("a,7:2")), (7, text("=")), (7, 2.into()), (8, text(":"))];
+        assert_eq!(write(&all), "7:1 7=a,7:2 7== 7:2 8=:");
+        assert_eq!(read(&write(&all)).collect::<Vec<_>>(), all);
+        let understood = [(5, 6.into()), (5, 7.into())];
+        assert_eq!(read("x:1 :2 3: 4 5:6,,7 =a 7=").collect::<Vec<_>>(), understood);
     }
 }
