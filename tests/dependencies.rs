@@ -174,6 +174,7 @@ const SERVER_LAYERS: [&[&str]; 12] = [
         "kicks",
         "ownership",
         "stopping",
+        "waits",
     ],
     &["transport"],
     &["config"],

@@ -32,6 +32,7 @@ pub mod testing;
 mod threads;
 mod transport;
 mod upstream;
+mod waits;
 
 use std::{
     net::SocketAddr,
@@ -56,6 +57,7 @@ pub use readiness::NotReady;
 pub use reasons::{CloseReason, NotResumed, TlsFailure};
 pub use stats::{
     calls::CallStats,
+    histogram::Times,
     prometheus::{PROMETHEUS_TYPE, prometheus},
     snapshot::{ServerStats, SlotStats},
     vitals::Vitals,

@@ -262,3 +262,23 @@ fn hostile_peers_do_not_keep_others_out() {
     assert_eq!(ask(admin, "HEAD /health/live", "").1, "");
     assert_eq!(get(admin, "/health/live").0, 200);
 }
+
+/// What a log numbers by its time is counted from where it was published, all else from where it came to the node.
+#[test]
+fn how_long_messages_take_is_told() {
+    let redis = Redis::start();
+    let (process, admin) = node(&redis, &["--message-log", "on"]);
+    let im = |log| ImClient::builder().servers(["n"]).redis(redis.url()).log(log).build().unwrap();
+    let (logged, not_logged) = (im(true), im(false));
+    let url = logged.connect_url(1, None).unwrap();
+    let mut client = Client::connect(process.address(), &url).unwrap();
+    eventually("online", || logged.is_online(1).unwrap());
+    logged.send(Message::to([1]), "logged").unwrap();
+    not_logged.send(Message::to([1]).volatile(), "not").unwrap();
+    assert_eq!([client.text(), client.text()], ["\"logged\"", "\"not\""]);
+    let count = |name: &str| metrics(admin)[&format!("imcore_{name}_to_written_seconds_count")];
+    eventually("both are counted", || count("publish") + count("arrival") == 2.0);
+    assert_eq!((count("publish"), count("arrival")), (1.0, 1.0));
+    let all = "imcore_publish_to_written_seconds_bucket{le=\"+Inf\"}";
+    assert_eq!(metrics(admin)[all], 1.0);
+}

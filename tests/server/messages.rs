@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use imcore::{ClientId, ErrorKind, ImClient, Message, Receipt};
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, json};
-use testkit::ws::Client;
+use testkit::{eventually, ws::Client};
 
 use crate::world::World;
 
@@ -313,4 +314,20 @@ shared_behaviour!(order_holds_per_thread_and_receiver_under_load, |backend| {
             });
         }
     });
+});
+
+behaviour!(how_long_messages_take_is_counted_once_a_connection, |backend| {
+    let world = World::new(backend, 1);
+    let mut clients: Vec<_> = (1..=3).map(|client| world.connect(client)).collect();
+    for _ in 0..4 {
+        world.im.send(Message::to_everyone(), "x").unwrap();
+    }
+    world.im.send(Message::to([1, 9]), "y").unwrap();
+    clients.iter_mut().for_each(|client| (0..4).for_each(|_| drop(client.text())));
+    let stats = || world.nodes[0].vitals().stats();
+    eventually("all are counted", || stats().arrival_to_written.count == 13);
+    let times = stats().arrival_to_written;
+    let (_, within) = times.buckets.last().copied().unwrap();
+    assert!(within <= times.count && times.total > Duration::ZERO, "{times:?}");
+    assert_eq!(stats().publish_to_written.count, 0, "no log says when");
 });

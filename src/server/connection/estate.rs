@@ -239,6 +239,7 @@ impl Written for Keeper<'_> {
         if !frame.is_message() || !self.continuity.is_resumable() {
             return self.tally.written(frame, receipt);
         }
+        self.tally.count(&frame);
         let waits = receipt.take_if(|receipt| receipt.awaits_acknowledgement());
         match waits {
             None => self.runs.add(frame),
@@ -247,7 +248,6 @@ impl Written for Keeper<'_> {
                 self.continuity.passing().kept.push_written(frame, waits);
             }
         }
-        self.tally.messages += 1;
         self.tally.receipts.extend(receipt);
     }
 }

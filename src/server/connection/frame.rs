@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::wire::Position;
+use crate::{server::waits::Since, wire::Position};
 
 /// Bytes ready for a socket. A clone is another reference to the same bytes, one word long: a channel of slow
 /// clients queues many.
@@ -14,6 +14,8 @@ pub(crate) struct Frame(Arc<Encoded>);
 #[derive(Debug)]
 struct Encoded {
     kind: Kind,
+    /// Of a message: since when it is under way, if that is known.
+    since: Since,
     /// Of a message: where it is in the order of the node.
     position: Position,
     bytes: Box<[u8]>,
@@ -65,6 +67,19 @@ impl Frame {
     /// Bytes that are already in wire form: a handshake response, what the protocol library wrote.
     pub(crate) fn raw(bytes: &[u8]) -> Self {
         Frame::new(Kind::Control, Position::default(), bytes.into())
+    }
+
+    /// This message, under way since then; before anybody else has it.
+    pub(super) fn under_way(mut self, since: Since) -> Self {
+        if let Some(encoded) = Arc::get_mut(&mut self.0) {
+            encoded.since = since;
+        }
+        self
+    }
+
+    /// Since when a message is under way.
+    pub(crate) fn since(&self) -> Since {
+        self.0.since
     }
 
     /// Whether it is a message, which is accounted for, or protocol traffic.
@@ -135,7 +150,8 @@ impl Frame {
     }
 
     fn new(kind: Kind, position: Position, bytes: Box<[u8]>) -> Self {
-        Frame(Arc::new(Encoded { kind, position, bytes, stamped: OnceLock::new() }))
+        let (since, stamped) = (Since::default(), OnceLock::new());
+        Frame(Arc::new(Encoded { kind, since, position, bytes, stamped }))
     }
 }
 

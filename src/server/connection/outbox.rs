@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{frame::Frame, receipt::Receipt};
-use crate::wire::Position;
+use crate::{server::waits::Waits, wire::Position};
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
@@ -91,6 +91,18 @@ pub(crate) struct Tally {
     pub(crate) receipts: Vec<Rc<Receipt>>,
     /// Receipts of messages that their receivers say they have.
     pub(crate) acknowledged: Vec<Rc<Receipt>>,
+    /// Since when those were under way that were written.
+    pub(crate) waits: Waits,
+}
+
+impl Tally {
+    /// A frame was written in full; counts it if it is a message.
+    pub(super) fn count(&mut self, frame: &Frame) {
+        if frame.is_message() {
+            self.messages += 1;
+            self.waits.add(frame.since());
+        }
+    }
 }
 
 /// Hears of every frame that is written in full, in order.
@@ -100,7 +112,7 @@ pub(crate) trait Written {
 
 impl Written for Tally {
     fn written(&mut self, frame: Frame, receipt: Option<Rc<Receipt>>) {
-        self.messages += u64::from(frame.is_message());
+        self.count(&frame);
         self.receipts.extend(receipt);
     }
 }

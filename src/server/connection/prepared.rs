@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::frame::{Frame, Kind};
-use crate::wire::Position;
+use crate::{server::waits::Since, wire::Position};
 
 /// The form in which a connection takes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,11 @@ impl Prepared {
     /// What became of another message, as a node says it.
     pub(crate) fn receipt(content: &str, position: Position) -> Self {
         Prepared { plain: Frame::message(content, Kind::Receipt, position) }
+    }
+
+    /// This message, under way since then; before anybody else has it.
+    pub(crate) fn under_way(self, since: Since) -> Self {
+        Prepared { plain: self.plain.under_way(since) }
     }
 
     /// Bytes of it, plain.
@@ -74,7 +79,7 @@ fn stamped(plain: &Frame, epoch: &str) -> Frame {
         }
     }
     text.push('}');
-    Frame::message(&text, plain.kind(), position)
+    Frame::message(&text, plain.kind(), position).under_way(plain.since())
 }
 
 /// A receipt without what only old pages read, and its receiver as text: JavaScript rounds large numbers. `None` for what

@@ -216,6 +216,17 @@ impl<S: Socket> Reactor<S> {
     pub(crate) fn settle_written(&mut self) {
         add(&self.parts.counters.offered, std::mem::take(&mut self.offered));
         add(&self.parts.counters.delivered, std::mem::take(&mut self.written.messages));
+        if !self.written.waits.is_empty() {
+            let now = self.parts.pulse.clock.now();
+            let counters = &self.parts.counters;
+            for wait in self.written.waits.take(now) {
+                let times = match wait.is_published {
+                    true => &counters.since_published,
+                    false => &counters.since_arrival,
+                };
+                times.record(wait.time, wait.messages);
+            }
+        }
         let mut receipts = std::mem::take(&mut self.written.receipts);
         for receipt in receipts.drain(..) {
             if let Some(notice) = receipt.written() {

@@ -1,12 +1,11 @@
 //! How long a node's calls to its broker take: a histogram for each kind of call.
-//!
-//! Buckets are fixed, so that recording is three additions without a lock, and the histograms of several
-//! nodes can be added up.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
+
+use super::histogram::{Histogram, Times};
 
 /// What calls of one kind to the broker took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,45 +57,23 @@ calls! {
     Publish = "publish";
 }
 
-/// Bounds of the histogram in microseconds: from a local Redis to the broker's own deadlines.
-const BOUNDS: [u64; 13] = [
-    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000,
-];
-
 /// How long calls of one kind took; written by the thread that makes them.
 #[derive(Debug, Default)]
 pub(crate) struct CallTimes {
-    /// Calls whose time is up to the bound and above the one before; the last has no bound.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
+    times: Histogram,
     errors: AtomicU64,
-    nanos: AtomicU64,
 }
 
 impl CallTimes {
     pub(crate) fn record(&self, took: Duration, failed: bool) {
-        let place = BOUNDS.partition_point(|bound| Duration::from_micros(*bound) < took);
-        self.buckets[place].fetch_add(1, Ordering::Relaxed);
+        self.times.record(took, 1);
         self.errors.fetch_add(failed.into(), Ordering::Relaxed);
-        self.nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, call: Call) -> CallStats {
-        let mut count = 0;
-        let mut counts = self.buckets.iter().map(|bucket| {
-            count += bucket.load(Ordering::Relaxed);
-            count
-        });
-        let bounds = BOUNDS.iter().map(|bound| Duration::from_micros(*bound));
-        let buckets = bounds.zip(counts.by_ref()).collect();
-        let count = counts.next().unwrap_or_default();
-        CallStats {
-            call: call.as_str(),
-            count,
-            errors: self.errors.load(Ordering::Relaxed),
-            total: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
-            buckets,
-        }
+        let Times { count, total, buckets } = self.times.read();
+        let errors = self.errors.load(Ordering::Relaxed);
+        CallStats { call: call.as_str(), count, errors, total, buckets }
     }
 }
 
@@ -105,16 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_fall_into_cumulative_buckets() {
+    fn calls_are_counted_with_those_that_failed() {
         let times = CallTimes::default();
         times.record(Duration::from_micros(250), false);
         times.record(Duration::from_micros(251), true);
-        times.record(Duration::from_secs(9), false);
         let stats = times.read(Call::Renew);
-        assert_eq!((stats.call, stats.count, stats.errors), ("renew", 3, 1));
+        assert_eq!((stats.call, stats.count, stats.errors), ("renew", 2, 1));
         assert_eq!(stats.buckets[0], (Duration::from_micros(250), 1));
-        assert_eq!(stats.buckets[1].1, 2);
-        assert_eq!(stats.buckets.last().unwrap().1, 2, "nine seconds are above every bound");
-        assert_eq!(stats.total, Duration::from_micros(9_000_501));
+        assert_eq!(stats.total, Duration::from_micros(501));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::table::counter_table;
+use super::{histogram::Histogram, table::counter_table};
 use crate::{
     server::reasons::{CloseReason, NotResumed, TlsFailure},
     wire::ReceiptStatus,
@@ -30,6 +30,10 @@ macro_rules! counters {
             pub(crate) handshakes: AtomicU64,
             /// The same of clients that are away and are waited for, which a reactor writes.
             pub(crate) parked: AtomicU64,
+            /// How long messages took until they were written: from where they were published, if a log says when, else from
+            /// their arrival at the node.
+            pub(crate) since_published: Histogram,
+            pub(crate) since_arrival: Histogram,
         }
     };
 }

@@ -6,6 +6,7 @@
 pub(crate) mod away;
 pub(super) mod calls;
 pub(super) mod counters;
+pub(super) mod histogram;
 pub(super) mod prometheus;
 pub(super) mod pulse;
 pub(super) mod refusals;

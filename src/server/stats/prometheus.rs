@@ -6,10 +6,10 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
-use super::{snapshot::ServerStats, table::counter_table};
+use super::{calls::CallStats, histogram::Times, snapshot::ServerStats, table::counter_table};
 use crate::{
     server::reasons::{CloseReason, NotResumed, TlsFailure},
     wire::ReceiptStatus,
@@ -123,6 +123,23 @@ fn connection_metrics(page: &mut Page, stats: &ServerStats) {
 }
 
 fn queue_metrics(page: &mut Page, stats: &ServerStats) {
+    for (name, help, times) in [
+        (
+            "imcore_publish_to_written_seconds",
+            "Time from the publication of a message that a log has until the operating system had its last byte, once a \
+             connection; by the clocks of Redis and node.",
+            &stats.publish_to_written,
+        ),
+        (
+            "imcore_arrival_to_written_seconds",
+            "The same of all other messages, from their arrival at the node.",
+            &stats.arrival_to_written,
+        ),
+    ] {
+        page.family(name, Kind::Histogram, help);
+        let Times { count, total, buckets } = times;
+        page.histogram(name, &[], *count, *total, buckets);
+    }
     let help = "Messages that wait for a slow client: offered, but neither delivered nor dropped.";
     let queued = stats.offered.saturating_sub(stats.delivered + stats.dropped);
     page.single("imcore_messages_queued", Kind::Gauge, help, queued);
@@ -166,18 +183,8 @@ fn broker_metrics(page: &mut Page, stats: &ServerStats) {
     let name = "imcore_broker_call_seconds";
     page.family(name, Kind::Histogram, "How long calls to the broker took, failed ones included.");
     for call in &stats.calls {
-        for (bound, count) in &call.buckets {
-            let bound = bound.as_secs_f64().to_string();
-            page.sample(
-                "imcore_broker_call_seconds_bucket",
-                &[("call", call.call), ("le", &bound)],
-                count,
-            );
-        }
-        let all = [("call", call.call), ("le", "+Inf")];
-        page.sample("imcore_broker_call_seconds_bucket", &all, call.count);
-        page.sample("imcore_broker_call_seconds_sum", &all[..1], call.total.as_secs_f64());
-        page.sample("imcore_broker_call_seconds_count", &all[..1], call.count);
+        let CallStats { count, total, buckets, .. } = call;
+        page.histogram(name, &[("call", call.call)], *count, *total, buckets);
     }
     let name = "imcore_broker_call_errors_total";
     page.family(name, Kind::Counter, "Calls to the broker that failed.");
@@ -228,6 +235,25 @@ impl Page {
         let _ = writeln!(self.0, "{end} {value}");
     }
 
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        count: u64,
+        total: Duration,
+        buckets: &[(Duration, u64)],
+    ) {
+        let (bucket, mut all) = (format!("{name}_bucket"), labels.to_vec());
+        for (bound, count) in buckets {
+            let bound = bound.as_secs_f64().to_string();
+            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), count);
+        }
+        all.push(("le", "+Inf"));
+        self.sample(&bucket, &all, count);
+        self.sample(&format!("{name}_sum"), labels, total.as_secs_f64());
+        self.sample(&format!("{name}_count"), labels, count);
+    }
+
     fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl fmt::Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
@@ -236,10 +262,10 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::server::stats::{calls::CallStats, snapshot::SlotStats};
+    use crate::server::stats::snapshot::SlotStats;
 
     /// A sample: name, labels, value.
     type Sample = (String, BTreeMap<String, String>, f64);

@@ -25,6 +25,7 @@ use crate::{
         heartbeat::{self, Heartbeats},
         inbox::Depth,
         readiness::Readiness,
+        waits::Clock,
     },
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Pulse {
     pub(crate) heartbeats: Heartbeats,
     /// Whose clients are waited for.
     pub(crate) away: Away,
+    /// By which messages are told when they came.
+    pub(crate) clock: Clock,
     counters: Mutex<Vec<Arc<Counters>>>,
     inboxes: Mutex<Vec<Arc<Depth>>>,
     calls: [CallTimes; Call::ALL.len()],

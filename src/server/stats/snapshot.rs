@@ -8,6 +8,7 @@ use std::{
 use super::{
     calls::CallStats,
     counters::{Counters, REFUSALS},
+    histogram::Times,
     table::counter_table,
 };
 use crate::{
@@ -66,6 +67,11 @@ macro_rules! server_stats {
             pub presence_waiting: u64,
             /// Receipts that wait to be sent.
             pub receipts_waiting: u64,
+            /// How long messages took from their publication until the operating system had their last byte, each once a connection:
+            /// of those whose number in a log says when they were published, by the clocks of Redis and node.
+            pub publish_to_written: Times,
+            /// The same of all others, from their arrival at the node.
+            pub arrival_to_written: Times,
             /// How long the node's calls to the broker took.
             pub calls: Vec<CallStats>,
             /// Whether the node hears the broker.
@@ -104,6 +110,8 @@ macro_rules! server_stats {
                     )*
                     sum.handshakes += get(&part.handshakes);
                     sum.parked += get(&part.parked);
+                    sum.publish_to_written.add(part.since_published.read());
+                    sum.arrival_to_written.add(part.since_arrival.read());
                     sum.presence_waiting += get(&part.presence_queued);
                     sum.receipts_waiting += get(&part.receipts_queued);
                 }

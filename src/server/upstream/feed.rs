@@ -315,7 +315,8 @@ impl Feed {
         match envelope {
             direct @ Envelope::Direct { .. } => self.direct(direct, position, number, may_go_on),
             Envelope::Channel { sender, channel, content } => {
-                let message = Prepared::text(&content, position);
+                let since = self.node.pulse.clock.since(number);
+                let message = Prepared::text(&content, position).under_way(since);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
                 self.to_all(|| {
                     let (sender, channel) = (sender.clone(), channel.clone());
@@ -372,7 +373,8 @@ impl Feed {
         let message = match about {
             true => Prepared::receipt(&content, position),
             false => Prepared::text(&content, position),
-        };
+        }
+        .under_way(self.node.pulse.clock.since(number));
         let id = id.as_deref();
         let receipt =
             inquiry(&self.node.config, &sender, &content, receipt, id, acknowledge, number);
