@@ -170,6 +170,7 @@ const SERVER_LAYERS: [&[&str]; 12] = [
         "readiness",
         "heartbeat",
         "failure",
+        "follow",
         "identity",
         "kicks",
         "ownership",
@@ -200,8 +201,8 @@ const REDIS_LAYERS: [&[&str]; 4] =
 /// The program from the ground up, in the same way. What answers over HTTP (`web`) knows nothing of what is asked.
 const PROGRAM_LAYERS: [&[&str]; 10] = [
     &["web", "stderr", "process", "lookups", "event_json"],
-    &["logging"],
-    &["webhook"],
+    &["logging", "sse"],
+    &["webhook", "following"],
     &["api"],
     &["admin", "config"],
     &["settings", "descriptors", "operate", "slot_table"],

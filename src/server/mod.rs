@@ -13,6 +13,7 @@ mod bind;
 mod config;
 mod connection;
 mod failure;
+mod follow;
 mod heartbeat;
 mod identity;
 mod inbox;
@@ -53,6 +54,7 @@ use transport::tls::Tls;
 pub use crate::wire::ReceiptStatus;
 pub use bind::bind_advice;
 pub use config::{Limits, PeerAddress, ServerConfig};
+pub use follow::{Following, Sighting, Target, What};
 pub use readiness::NotReady;
 pub use reasons::{CloseReason, NotResumed, TlsFailure};
 pub use stats::{

@@ -11,6 +11,7 @@ use std::{
 use super::{
     absence::Absence,
     config::ServerConfig,
+    follow::Follows,
     identity::{self, ResumeKey},
     kicks::Kicks,
     ownership::Departures,
@@ -89,6 +90,8 @@ pub(crate) struct Node {
     session: Mutex<Option<String>>,
     /// How far reactors are with sending clients on.
     pub(crate) departures: Arc<Departures>,
+    /// Who follows what.
+    pub(crate) follows: Arc<Follows>,
     /// Called by the threads of `upstream` alone: a call may take long.
     pub(crate) broker: Arc<dyn Broker>,
     /// The certificate in use, if clients speak TLS.
@@ -122,6 +125,7 @@ impl Node {
         let (placement, name) = config.identity(bound)?;
         Ok(Arc::new(Node {
             departures: Arc::new(Departures::of(config.reactors)),
+            follows: Arc::default(),
             config,
             placement: Mutex::new(placement),
             name,
@@ -165,7 +169,8 @@ impl Node {
     /// What can be asked about the node.
     pub(crate) fn vitals(&self) -> Vitals {
         let limit = self.config.limits.connections as u64;
-        Vitals::new(Arc::clone(&self.pulse), self.tls.clone(), limit)
+        let follows = Arc::clone(&self.follows);
+        Vitals::new(Arc::clone(&self.pulse), follows, self.tls.clone(), limit)
     }
 }
 

@@ -134,6 +134,25 @@ async function seeTheChannel() {
   await says("#found .who", `${client}online`);
 }
 
+/** What becomes of a channel's messages, and who may be followed here. */
+async function followLive() {
+  await page.click("#channels .link", "lobby");
+  await says("#found .who", "lobby");
+  await page.click("#found button", "Follow");
+  await says("#follow-note", "as im-0 sees it, for 120 s; what messages say is not shown");
+  await write("#found button", '"seen"', "Sent to channel lobby.");
+  await says("#followed", "received");
+  await says("#followed", "channel lobby");
+  await says("#followed", "written");
+  await picture("admin-follow");
+  await page.click("#follow-stop");
+  await says("#follow-note", "it is over");
+  await page.fill("#follow-what", client);
+  await page.run(() => { document.getElementById("follow-kind").value = "client"; });
+  await page.click("#follow button");
+  await says("#follow-note", "lives on node im-2: follow it there");
+}
+
 /** What goes nowhere is told as that. */
 async function writeToNobody() {
   await page.fill("#client-id", "4242424242");
@@ -284,6 +303,7 @@ try {
   await seeNobody();
   await steerTheWebhook();
   await seeTheChannel();
+  await followLive();
   await writeToNobody();
   await seeTheClient();
   await isReadable();

@@ -44,6 +44,7 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("stopRoster", "/v1/channels/x/roster", None),
         ("changeMemberships", "/v1/memberships", Some(json!({ "join": [] }))),
         ("watchEvents", "/v1/events?group=g", None),
+        ("follow", "/v1/follow?channel=x&seconds=1", None),
         ("acknowledgeEvents", "/v1/events/acknowledgements", Some(json!({ "group": "g" }))),
         ("listEventGroups", "/v1/events/groups", None),
         ("forgetEventGroup", "/v1/events/groups/g", None),

@@ -13,18 +13,22 @@ use crate::{
     http,
 };
 
-struct Events(BufReader<TcpStream>);
+pub(crate) struct Events(BufReader<TcpStream>);
 
 impl Events {
     fn watch(cluster: &Cluster, node: usize) -> Events {
+        Events::begin(cluster, node, "GET /v1/events")
+    }
+
+    pub(crate) fn begin(cluster: &Cluster, node: usize, request: &str) -> Events {
         let key = format!("Authorization: Bearer {KEY}\r\n");
-        let (stream, head) = http::begin(cluster.apis[node], "GET /v1/events", &key, None);
+        let (stream, head) = http::begin(cluster.apis[node], request, &key, None);
         assert!(head.contains("text/event-stream"), "{head}");
         Events(BufReader::new(stream))
     }
 
     /// Name and data of the next event; comments are passed over.
-    fn next(&mut self) -> (String, Value) {
+    pub(crate) fn next(&mut self) -> (String, Value) {
         let (mut name, mut data) = (String::new(), Value::Null);
         loop {
             let mut line = String::new();

@@ -7,6 +7,7 @@ mod document;
 mod events;
 mod examples;
 mod failover;
+mod follow;
 mod foreign;
 mod groups;
 mod http;

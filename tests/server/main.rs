@@ -62,6 +62,7 @@ mod certificates;
 mod channels;
 mod faults;
 mod fleet;
+mod follow;
 mod frames;
 mod grace;
 mod handshakes;

@@ -16,17 +16,17 @@ use tungstenite::{Message as Frame, protocol::CloseFrame};
 use crate::world::{Backend, World};
 
 /// A client of `imcore.1`, and what it knows.
-struct Phone {
+pub(crate) struct Phone {
     client: ClientId,
-    socket: Client,
+    pub(crate) socket: Client,
     /// The hello of its last connection.
-    hello: Value,
+    pub(crate) hello: Value,
     /// The position up to which it has handled everything.
-    since: String,
+    pub(crate) since: String,
 }
 
 impl Phone {
-    fn new(world: &World, client: impl Into<ClientId>) -> Self {
+    pub(crate) fn new(world: &World, client: impl Into<ClientId>) -> Self {
         let client = client.into();
         let phone = Phone::open(world, client.clone(), "").unwrap();
         eventually("online", || world.im.is_online(&client).unwrap());
@@ -48,7 +48,7 @@ impl Phone {
         Phone::return_to(world, client, &hello, since)
     }
 
-    fn return_to(world: &World, client: ClientId, hello: &Value, since: String) -> Self {
+    pub(crate) fn return_to(world: &World, client: ClientId, hello: &Value, since: String) -> Self {
         let query = format!("&since={since}&c={}", hello["c"].as_str().unwrap());
         let mut phone = Phone::open(world, client, &query).unwrap();
         if phone.hello["resumed"] == true {
@@ -58,7 +58,7 @@ impl Phone {
     }
 
     /// The next message, which it handles.
-    fn message(&mut self) -> Value {
+    pub(crate) fn message(&mut self) -> Value {
         let mut frame = self.socket.json();
         self.since = frame["p"].as_str().unwrap().to_owned();
         let content = frame.as_object_mut().unwrap();
@@ -77,7 +77,7 @@ impl Phone {
         self.socket.closed();
     }
 
-    fn acknowledge(&mut self) {
+    pub(crate) fn acknowledge(&mut self) {
         self.say(json!({ "a": self.since }));
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) channels_per_client: usize,
     /// How long a membership of a client that never comes lasts; zero is for ever.
     pub(crate) offline_memberships: Duration,
+    /// Whether those who follow something are shown what messages say.
+    pub(crate) follow_texts: bool,
     pub(crate) webhook: webhook::Settings,
     /// What these come to; filled in once everything is read.
     pub(crate) hook: Option<Arc<Hook>>,
@@ -83,6 +85,7 @@ impl Default for Config {
             idempotency: KeyLimits { life: Duration::ZERO, keys: 0 },
             channels_per_client: 0,
             offline_memberships: Duration::ZERO,
+            follow_texts: false,
             webhook: webhook::Settings::default(),
             hook: None,
             log: LevelFilter::Info,

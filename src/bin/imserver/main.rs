@@ -13,6 +13,7 @@ mod config;
 mod contradictions;
 mod descriptors;
 mod event_json;
+mod following;
 #[cfg(test)]
 mod fuzzing;
 mod health;
@@ -25,6 +26,7 @@ mod reload;
 mod serve;
 mod settings;
 mod slot_table;
+mod sse;
 mod stderr;
 mod web;
 mod webhook;

@@ -22,6 +22,7 @@ use crate::{
     check,
     cli::Cli,
     config::Config,
+    following::Follows,
     load::Settings,
     logging,
     lookups::Lookups,
@@ -51,17 +52,25 @@ pub(crate) fn run(cli: &Cli, mut settings: Settings, broker: Arc<dyn Broker>) ->
     let lookups = Arc::new(Lookups::new(im).beside(node.server(), node.vitals()));
     let keeps_events = config.redis.is_none() || config.events > 0;
     let idempotency = config.idempotency;
-    let api_site =
-        Api::new(Arc::clone(&lookups), access, idempotency, keeps_events, webhook.desk());
+    let (vitals, im) = (node.vitals(), lookups.im().clone());
+    let follows = Arc::new(Follows::new(node.server(), vitals, im, config.follow_texts));
+    let api_site = Api::new(
+        Arc::clone(&lookups),
+        access,
+        idempotency,
+        keeps_events,
+        webhook.desk(),
+        Arc::clone(&follows),
+    );
     let api_site = Arc::new(api_site);
     let access = Access::new("admin", "admin_token", admin_token.clone(), config.admin, hosts)?;
     let admin_site = Arc::new(Site::new(
-        node.server(),
+        (node.server(), config.server.limits.connections),
         lookups,
-        config.server.limits.connections,
         node.vitals(),
         config.api.map(|_| Arc::clone(&api_site)),
         webhook.desk(),
+        follows,
         access,
     ));
     print_banner(config, &node, &*broker);

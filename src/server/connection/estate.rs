@@ -66,6 +66,12 @@ impl Estate {
         dropped
     }
 
+    /// Messages that were never written: where they are, and their bytes.
+    pub(crate) fn unwritten_messages(&self) -> Vec<(Position, usize)> {
+        let unwritten = self.kept.unwritten_frames();
+        unwritten.map(|frame| (frame.position(), frame.bytes().len())).collect()
+    }
+
     /// What will never be written.
     pub(crate) fn into_unwritten(self) -> Tally {
         let messages = self.kept.unwritten() as u64;
@@ -165,11 +171,18 @@ impl<S: Socket> Connection<S> {
             self.farewell = Farewell::of(code, self.is_resumable());
         }
         let Some(continuity) = &mut self.continuity else { return };
+        let mut had = None;
         if let Some(number) = said.pong {
+            let before = cx.tally.acknowledged.len();
             continuity.ponged(number, cx.tally);
+            had = (cx.tally.acknowledged.len() > before).then_some(None);
         }
         if let Some(position) = said.acknowledged.and_then(|text| cx.place.handled(&text)) {
             continuity.handled(position, cx.tally);
+            had = Some(Some(position));
+        }
+        if let (Some(trace), Some(upto)) = (&mut cx.tally.trace, had) {
+            trace.acknowledged(&self.client, self.number, upto);
         }
         if said.probed {
             self.tell_position(cx);

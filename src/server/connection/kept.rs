@@ -120,6 +120,15 @@ impl Kept {
         self.unwritten
     }
 
+    /// Those, in order: each stands by itself, behind all that were written.
+    pub(super) fn unwritten_frames(&self) -> impl Iterator<Item = &Frame> {
+        let frames = self.frames.queue.iter().rev().take(self.unwritten).rev();
+        frames.filter_map(|entry| match entry {
+            Entry::One(frame) => Some(frame),
+            Entry::Run(_) => None,
+        })
+    }
+
     /// Messages that were written and may have to be again.
     pub(crate) fn written(&self) -> usize {
         self.frames.len() - self.unwritten

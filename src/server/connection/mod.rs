@@ -25,6 +25,7 @@ pub(super) mod roster;
 pub(super) mod runs;
 mod silence;
 pub(super) mod ticks;
+pub(super) mod trace;
 mod utf8;
 
 use std::{
@@ -39,7 +40,7 @@ use crate::{
         reasons::CloseReason,
         transport::{Socket, Transport},
     },
-    wire::Ticket,
+    wire::{Position, Ticket},
 };
 use continuity::Continuity;
 use estate::Keeper;
@@ -215,7 +216,12 @@ impl<S: Socket> Connection<S> {
 
     /// Bytes and messages that are not written.
     pub(crate) fn unwritten(&self) -> (usize, usize) {
-        (self.outbox.pending(), self.outbox.messages())
+        (self.outbox.pending(), self.outbox.messages().count())
+    }
+
+    /// Messages that are not written in full: where they are, and their bytes.
+    pub(crate) fn unwritten_messages(&self) -> Vec<(Position, usize)> {
+        self.outbox.messages().map(|frame| (frame.position(), frame.bytes().len())).collect()
     }
 
     /// Why it ends; `None` while it is open.
@@ -319,6 +325,9 @@ impl<S: Socket> Connection<S> {
         }
         let (now, limits) = (cx.now, cx.limits);
         let (before, sealed) = (self.outbox.pending(), self.stream.unsent());
+        if let Some(trace) = &mut cx.tally.trace {
+            trace.of(&self.client, self.number);
+        }
         let result = match &mut self.continuity {
             None => self.outbox.flush(&mut self.stream, cx.tally),
             Some(continuity) => {

@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
 };
 
-use super::{frame::Frame, receipt::Receipt};
+use super::{frame::Frame, receipt::Receipt, trace::Trace};
 use crate::{server::waits::Waits, wire::Position};
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
@@ -93,6 +93,8 @@ pub(crate) struct Tally {
     pub(crate) acknowledged: Vec<Rc<Receipt>>,
     /// Since when those were under way that were written.
     pub(crate) waits: Waits,
+    /// What became of each, while somebody follows something.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Tally {
@@ -101,6 +103,9 @@ impl Tally {
         if frame.is_message() {
             self.messages += 1;
             self.waits.add(frame.since());
+            if let Some(trace) = &mut self.trace {
+                trace.written(frame);
+            }
         }
     }
 }
@@ -136,8 +141,8 @@ impl Outbox {
     }
 
     /// Messages that are not written in full.
-    pub(crate) fn messages(&self) -> usize {
-        self.chunks.iter().filter(|chunk| chunk.frame.is_message()).count()
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Frame> {
+        self.chunks.iter().map(|chunk| &chunk.frame).filter(|frame| frame.is_message())
     }
 
     /// Memory that the unwritten frames hold, which is what a limit is about: many small ones weigh more

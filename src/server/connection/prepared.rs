@@ -44,6 +44,11 @@ impl Prepared {
         self.plain.bytes().len()
     }
 
+    /// The text that was sent.
+    pub(crate) fn content(&self) -> &str {
+        self.plain.content()
+    }
+
     /// Where it comes in the order of the node.
     pub(crate) fn position(&self) -> Position {
         self.plain.position()

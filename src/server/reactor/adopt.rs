@@ -71,6 +71,7 @@ impl<S: Socket> Reactor<S> {
             }
             None => {}
         }
+        let resumption = greeting.as_ref().map(|(resumption, _)| *resumption);
         if let Some((resumption, channels)) = greeting {
             self.say_hello(key, resumption, channels);
         }
@@ -86,6 +87,7 @@ impl<S: Socket> Reactor<S> {
                 self.unread.push(key);
             }
         }
+        self.see_opened(key, place.is_some(), resumption);
         self.mark_urgent(key);
         self.note_phase(key);
         self.close_beyond_limit(&client);

@@ -156,6 +156,7 @@ impl<S: Socket> Reactor<S> {
         let keys = match self.hub.direct(sender, receiver) {
             Recipient::OwnEcho => return 1,
             Recipient::Offline => {
+                self.see_offline(receiver, message);
                 if let Some(inquiry) = inquiry {
                     self.publish(Notice::offline(inquiry, receiver.clone()));
                 }
@@ -206,6 +207,7 @@ impl<S: Socket> Reactor<S> {
             }
             Enqueued::TooSlow => {
                 self.parts.counters.dropped(CloseReason::SlowConsumer, 1);
+                self.see_too_slow(key, message);
                 self.close(key, CloseReason::SlowConsumer);
                 OFFER
             }
@@ -214,6 +216,7 @@ impl<S: Socket> Reactor<S> {
 
     /// Counts what was offered and written since the last time.
     pub(crate) fn settle_written(&mut self) {
+        self.tell_written();
         add(&self.parts.counters.offered, std::mem::take(&mut self.offered));
         add(&self.parts.counters.delivered, std::mem::take(&mut self.written.messages));
         if !self.written.waits.is_empty() {

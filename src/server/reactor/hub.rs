@@ -297,6 +297,11 @@ impl Hub {
         channels.into_iter().flatten().map(|name| name.to_string()).collect()
     }
 
+    /// Who here is in a channel.
+    pub(crate) fn members(&self, channel: &str) -> impl Iterator<Item = &ClientId> {
+        self.channels.get(channel).into_iter().flat_map(|channel| &channel.members)
+    }
+
     /// Every client with each of its channels.
     pub(crate) fn memberships(&self) -> Vec<(ClientId, String)> {
         let of = |(client, entry): (&ClientId, &Client)| {

@@ -13,9 +13,11 @@ pub(super) mod hub;
 mod parked;
 mod resume;
 mod rosters;
+mod seen;
 mod upkeep;
 
 use std::{
+    collections::HashSet,
     io,
     sync::{
         Arc,
@@ -43,6 +45,7 @@ use crate::{
             runs::Runs,
             ticks::{self, Ticks},
         },
+        follow::{Followers, Follows},
         heartbeat,
         inbox::Inbox,
         message::{Command, Report, SlotNews},
@@ -95,6 +98,7 @@ pub(super) struct ReactorParts<S> {
     /// What is for clients of other nodes, where slots are served.
     onward: Option<SyncSender<SlotNews>>,
     departures: Arc<Departures>,
+    follows: Arc<Follows>,
     /// How long clients are kept whose tickets say nothing of it.
     keep: Keep,
 }
@@ -129,6 +133,8 @@ pub(super) struct Reactor<S = Transport> {
     pub(super) work_per_turn: usize,
     /// Messages that were offered to connections since the last count.
     pub(super) offered: u64,
+    /// Those who follow something, as of the beginning of this turn.
+    followers: Option<Followers>,
     /// For the keys of a receiver, so that they need no allocation.
     keys: Vec<Key>,
     /// When this turn began: the clock is read once a turn.
@@ -196,6 +202,7 @@ impl<S: Socket> Reactor<S> {
             reactors: node.config.reactors,
             onward: None,
             departures: Arc::clone(&node.departures),
+            follows: Arc::clone(&node.follows),
             keep: Keep::new(node.config.keep),
         };
         let now = Instant::now();
@@ -217,6 +224,7 @@ impl<S: Socket> Reactor<S> {
             delivery: None,
             work_per_turn: WORK_PER_TURN,
             offered: 0,
+            followers: None,
             keys: Vec::new(),
             at: now,
             clock: Duration::ZERO,
@@ -279,6 +287,7 @@ impl<S: Socket> Reactor<S> {
 
     /// The turn after the wait; here a simulation comes in.
     pub(super) fn work(&mut self, ready: impl Iterator<Item = Ready>) -> Next {
+        self.look_who_follows();
         // 2. Sockets: room to write, then bytes to read. Before the commands: who is found to be gone here gets no more
         //    messages, and who has read again is not judged by what it had not read.
         for key in std::mem::take(&mut self.unread) {
@@ -354,6 +363,7 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channel { sender, channel: Some(channel), message } => {
                 self.begin(message.position());
+                self.see_channel_message(Some(&channel), &message);
                 self.gather_channel(&sender, Some(&channel), &message);
                 let Some(plan) = self.hub.plan(&sender, &channel) else {
                     self.place.settle();
@@ -363,6 +373,7 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channel { sender, channel: None, message } => {
                 self.begin(message.position());
+                self.see_channel_message(None, &message);
                 self.gather_channel(&sender, None, &message);
                 let own = self.hub.own(&sender);
                 return 1 + self.deliver(Delivery::All { next: 0, own, message }, most);
@@ -378,9 +389,11 @@ impl<S: Socket> Reactor<S> {
             }
             Command::Channels { client, channels } => {
                 self.channels_known(&client, &channels);
+                let before = self.channels_before(&client);
                 self.hub.set_channels(&client, channels);
+                self.see_channels(&client, before);
             }
-            Command::Members { channel, clients } => self.hub.set_members(&channel, clients),
+            Command::Members { channel, clients } => self.members(&channel, clients),
             Command::ForceOffline(client) => self.force_offline(&client),
             Command::Roster(news) => return self.roster(news, most),
             Command::Positions { epoch, position, hole } => self.go_on(epoch, position, hole),
@@ -397,6 +410,18 @@ impl<S: Socket> Reactor<S> {
             Command::Drain => self.begin_drain(),
         }
         1
+    }
+
+    fn members(&mut self, channel: &str, clients: Vec<ClientId>) {
+        let before: Option<Vec<_>> = self.followers.is_some().then(|| {
+            let all: HashSet<_> = self.hub.members(channel).chain(&clients).cloned().collect();
+            let before = |client: ClientId| (self.channels_before(&client), client);
+            all.into_iter().map(before).collect()
+        });
+        self.hub.set_members(channel, clients);
+        for (before, client) in before.into_iter().flatten() {
+            self.see_channels(&client, before);
+        }
     }
 
     fn force_offline(&mut self, client: &ClientId) {
@@ -441,10 +466,14 @@ impl<S: Socket> Reactor<S> {
     }
 
     fn close(&mut self, key: Key, reason: CloseReason) {
-        let pause = self.pause(reason);
+        let (pause, before) = (self.pause(reason), self.unwritten_of(key));
         let (connections, mut cx) = self.split();
         let Some(connection) = connections.get_mut(key as usize) else { return };
+        let who = before.as_ref().map(|_| (connection.client().clone(), connection.number));
         let dropped = connection.close(reason, pause, &mut cx);
+        if let Some((client, number)) = who {
+            self.see_dropped((&client, number), before, self.unwritten_of(key), reason);
+        }
         self.settle_dropped(reason, dropped);
         self.mark_urgent(key);
         self.note_phase(key);

@@ -155,10 +155,11 @@ impl<S: Socket> Reactor<S> {
             false => connection.bequeath_place(self.limits.grace),
         };
         let Some(estate) = estate else { return };
-        let client = estate.client.clone();
+        let (client, number, keep) = (estate.client.clone(), estate.number, estate.keep);
         let parked = self.keep_estate(estate);
         self.hub.replace(&client, key, parked);
         self.moved.push((key, parked));
+        self.see_parked(&client, number, keep, reason);
     }
 
     /// Hands a message on to those who stood in its `plan` with a socket and are away since.
@@ -204,7 +205,13 @@ impl<S: Socket> Reactor<S> {
             return;
         }
         self.offered += 1;
+        let before = self.followers.is_some().then(|| parked.estate.unwritten_messages());
+        let who = before.as_ref().map(|_| (parked.estate.client.clone(), parked.estate.number));
         let dropped = parked.estate.add(message, receipt, &mut cx);
+        if let Some((client, number)) = who {
+            let (after, reason) = (self.unwritten_of(key), CloseReason::Expired);
+            self.see_dropped((&client, number), before, after, reason);
+        }
         self.settle_dropped(CloseReason::Expired, dropped);
     }
 
@@ -232,8 +239,11 @@ impl<S: Socket> Reactor<S> {
 
     /// Waits for a parked client no longer.
     pub(super) fn end_parked(&mut self, key: Key, reason: CloseReason) {
+        let unwritten = self.unwritten_of(key);
         let Some(estate) = self.take_parked(key) else { return };
         let (client, number) = (estate.client.clone(), estate.number);
+        self.see_dropped((&client, number), unwritten, None, reason);
+        self.see_closed(&client, number, reason);
         self.report(PresenceChange::Closed { connection: number, reason: reason.label() });
         if self.hub.remove(&client, key) {
             self.parts.watchlist.unwatch(client.clone());

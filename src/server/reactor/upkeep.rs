@@ -67,6 +67,8 @@ impl<S: Socket> Reactor<S> {
                 self.parts.watchlist.unwatch(client.clone());
             }
             if let Some(reason) = gone {
+                self.see_dropped((&client, number), self.unwritten_of(key), None, reason);
+                self.see_closed(&client, number, reason);
                 let connection = self.connections.remove(key as usize);
                 self.settle_dropped(reason, connection.into_unwritten());
                 self.parts.live.fetch_sub(1, Ordering::Relaxed);

@@ -2,11 +2,18 @@
 //!
 //! Reading takes no lock that a loop takes: what the threads say is in `pulse`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{pulse::Pulse, snapshot::ServerStats};
+#[cfg(doc)]
+use crate::server::follow::What;
 use crate::{
-    server::{readiness::NotReady, transport::tls::Tls},
+    error::Result,
+    server::{
+        follow::{Following, Follows, Target},
+        readiness::NotReady,
+        transport::tls::Tls,
+    },
     wire::NodeStatus,
 };
 
@@ -33,11 +40,17 @@ pub struct Vitals {
     tls: Option<Tls>,
     /// Connections that the node takes at most.
     connections_limit: u64,
+    follows: Arc<Follows>,
 }
 
 impl Vitals {
-    pub(crate) fn new(pulse: Arc<Pulse>, tls: Option<Tls>, connections_limit: u64) -> Self {
-        Vitals { pulse, tls, connections_limit }
+    pub(crate) fn new(
+        pulse: Arc<Pulse>,
+        follows: Arc<Follows>,
+        tls: Option<Tls>,
+        connections_limit: u64,
+    ) -> Self {
+        Vitals { pulse, tls, connections_limit, follows }
     }
 
     /// Why clients cannot connect, the gravest reason first; `None` if they can.
@@ -98,6 +111,32 @@ impl Vitals {
     /// it counts as online all the while. False of connections that are not known here, as those of other nodes.
     pub fn is_away(&self, connection: u64) -> bool {
         self.pulse.away.has(connection)
+    }
+
+    /// Follows a client, a channel or the messages of an id for `time`, as this node sees them: messages that it gets and what becomes of
+    /// them, clients that come and go. `texts`: with what messages say, up to 2000 bytes of each. Up to 500 sightings a second; what is
+    /// more is [counted](What::Skipped).
+    ///
+    /// # Errors
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) while 8 follow something on this node.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use imcore::{ImClient, broker::MemoryBroker, server::{Server, ServerConfig, Target}};
+    /// # let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), ..ServerConfig::default() };
+    /// # let node = Server::start(config, Arc::new(MemoryBroker::new()))?;
+    /// let following = node.vitals().follow(Target::Client(42.into()), Duration::from_secs(60), false)?;
+    /// std::thread::spawn(move || {
+    ///     while !following.is_over() {
+    ///         if let Some(sighting) = following.next(Duration::from_secs(1)) {
+    ///             println!("{} {:?}", sighting.what.as_str(), sighting.position());
+    ///         }
+    ///     }
+    /// });
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn follow(&self, target: Target, time: Duration, texts: bool) -> Result<Following> {
+        self.follows.begin(target, time, texts)
     }
 
     /// What the node tells others of itself with each renewal of its lease, as of now. Asks nobody.

@@ -19,6 +19,7 @@ use crate::{
     server::{
         ServerConfig,
         connection::{place::Hole, prepared::Prepared, receipt::Inquiry},
+        follow::{Sighting, What},
         heartbeat,
         inbox::Reactors,
         message::{Command, Onward, Original, SlotNews},
@@ -318,6 +319,11 @@ impl Feed {
                 let since = self.node.pulse.clock.since(number);
                 let message = Prepared::text(&content, position).under_way(since);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
+                if let Some(followers) = self.node.follows.now() {
+                    let (channel, bytes) = (channel.clone(), Some(message.len()));
+                    let sighting = Sighting { channel, bytes, ..Sighting::new(What::Received) };
+                    followers.came(&sighting.at_position(position), &[], &content);
+                }
                 self.to_all(|| {
                     let (sender, channel) = (sender.clone(), channel.clone());
                     Command::Channel { sender, channel, message: message.clone() }
@@ -376,6 +382,15 @@ impl Feed {
         }
         .under_way(self.node.pulse.clock.since(number));
         let id = id.as_deref();
+        if let Some(followers) = self.node.follows.now() {
+            let sighting = Sighting {
+                id: id.map(Arc::from),
+                bytes: Some(message.len()),
+                count: Some(receivers.len() as u64),
+                ..Sighting::new(What::Received)
+            };
+            followers.came(&sighting.at_position(position), &receivers, &content);
+        }
         let receipt =
             inquiry(&self.node.config, &sender, &content, receipt, id, acknowledge, number);
         let hand_on = |receivers, receipt: Option<Arc<Inquiry>>| {

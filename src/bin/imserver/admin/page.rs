@@ -19,6 +19,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/ask.js", SCRIPT, include_str!("page/ask.js")),
     ("/page/client.js", SCRIPT, include_str!("page/client.js")),
     ("/page/cluster.js", SCRIPT, include_str!("page/cluster.js")),
+    ("/page/follow.js", SCRIPT, include_str!("page/follow.js")),
     ("/page/language.js", SCRIPT, include_str!("page/language.js")),
     ("/page/node.js", SCRIPT, include_str!("page/node.js")),
     ("/page/slots.js", SCRIPT, include_str!("page/slots.js")),

@@ -17,13 +17,14 @@ use super::{
 };
 use crate::{
     api::Api,
+    following::{Follows, NotFollowed},
     lookups::Lookups,
     web::{self, Access, CHALLENGE, Limits, Request, Response},
     webhook::Desk,
 };
 
 const PATHS: &str = "there are /, /health/live, /health/ready, /metrics, /stats, /cluster, /history, \
-                      /channels, /channels/NAME, /clients/ID, /slots, /letters, /kick, /send, /drain and /webhook";
+                      /channels, /channels/NAME, /clients/ID, /follow, /slots, /letters, /kick, /send, /drain and /webhook";
 /// What is done, not asked.
 const ACTIONS: [&str; 4] = ["/kick", "/send", "/drain", "/webhook"];
 
@@ -34,18 +35,19 @@ pub(crate) struct Site {
     slots: Slots,
     watch: Arc<Watch>,
     desk: Desk,
-    access: Access,
+    follows: Arc<Follows>,
+    access: Arc<Access>,
 }
 
 impl Site {
-    /// A site for the node called `node`, which takes up to `connections`.
+    /// A site for the node called `node`, which takes up to so many `connections`.
     pub(crate) fn new(
-        node: &str,
+        (node, connections): (&str, usize),
         lookups: Arc<Lookups>,
-        connections: usize,
         vitals: Vitals,
         api: Option<Arc<Api>>,
         desk: Desk,
+        follows: Arc<Follows>,
         access: Access,
     ) -> Site {
         let broker = lookups.im().broker().describe();
@@ -62,13 +64,25 @@ impl Site {
             slots: Slots::new(lookups.im().clone()),
             cluster: Cluster::new(lookups),
             desk,
-            access,
+            follows,
+            access: Arc::new(access),
         }
     }
 
     /// Who may ask.
     pub(crate) fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// What is followed, as a stream.
+    fn follow(&self, request: &Request) -> Response {
+        self.follows.answer(request, &self.access).unwrap_or_else(|why| {
+            respond(Err(match why {
+                NotFollowed::Wrong(why) => Failure { status: 400, why },
+                NotFollowed::Elsewhere(why) => Failure { status: 404, why },
+                NotFollowed::Failed(error) => error.into(),
+            }))
+        })
     }
 
     /// One client, or one channel.
@@ -136,6 +150,7 @@ impl web::Site for Site {
             "/webhook" => {
                 respond(webhook::act(&self.desk, &self.watch, &request.body, request.peer))
             }
+            "/follow" => self.follow(request),
             "/slots" => respond(self.slots.table()),
             "/drain" => respond(self.slots.drain(&self.watch, &request.body, request.peer)),
             "/kick" => respond(actions::kick(im, &self.watch, &request.body, request.peer)),

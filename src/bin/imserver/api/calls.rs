@@ -18,6 +18,7 @@ use super::{
     json::{self, Mistake, Object},
     problem::{Code, Problem},
 };
+use crate::following::{Follows, NotFollowed};
 use crate::lookups::Lookups;
 use crate::web::{Access, Request, Response};
 use crate::webhook::Desk;
@@ -31,6 +32,7 @@ pub(super) struct Call<'a> {
     /// Whether nodes write events down, as far as this one knows.
     pub(super) keeps_events: bool,
     pub(super) webhook: &'a Desk,
+    pub(super) follows: &'a Follows,
     pub(super) access: &'a Arc<Access>,
     /// The OpenAPI document.
     pub(super) document: &'static str,
@@ -175,6 +177,14 @@ pub(super) fn list_nodes(call: &Call) -> Outcome {
 }
 
 // --- Events --------------------------------------------------------------------------------------
+
+pub(super) fn follow(call: &Call) -> Outcome {
+    call.follows.answer(call.request, call.access).map_err(|why| match why {
+        NotFollowed::Wrong(why) => Problem::invalid(why),
+        NotFollowed::Elsewhere(why) => Problem::new(Code::NotFound, why),
+        NotFollowed::Failed(error) => error.into(),
+    })
+}
 
 pub(super) fn watch(call: &Call) -> Outcome {
     let [group, start] = input::query(call.request, ["group", "start"])?;

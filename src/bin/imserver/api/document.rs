@@ -10,6 +10,7 @@ use super::{
     operations::{Kind, OPERATIONS, Operation},
     problem::Code,
 };
+use crate::following;
 
 const SCHEMAS: &str = include_str!("schemas.json");
 
@@ -149,7 +150,7 @@ fn tag(operation: &Operation) -> &'static str {
         Some("webhook") => "webhooks",
         Some("messages" | "broadcast") => "messages",
         Some("channels" | "memberships") => "channels",
-        Some("nodes" | "slots") => "nodes",
+        Some("nodes" | "slots" | "follow") => "nodes",
         Some("openapi.json" | "") | None => "document",
         _ => "clients",
     }
@@ -162,7 +163,7 @@ const TAGS: [(&str, &str); 7] = [
     ("channels", "Channels and their members"),
     ("events", "Who comes and goes, as it happens, or kept until a group has acknowledged it"),
     ("webhooks", "How events are posted to the business, and those that nobody took"),
-    ("nodes", "The servers themselves"),
+    ("nodes", "The servers themselves, and what they see"),
     ("document", "This document"),
 ];
 
@@ -205,27 +206,56 @@ fn parameters(operation: &Operation) -> Vec<Value> {
                 "type": "string", "minLength": 1, "maxLength": input::KEY, "pattern": "^[!-~]+$",
             },
         })),
-        Kind::Stream => parameters.extend([
-            json!({
-                "name": "group", "in": "query", "schema": reference("EventGroupName"),
-                "description": "Reads events that are kept, in the name of this group.",
-            }),
-            json!({
-                "name": "start", "in": "query",
-                "description": "Where the group begins if there is none of that name: with what happens from now \
-                                on, with all that is kept, or at a time in milliseconds since 1970.",
-                "schema": { "type": "string", "pattern": "^(new|all|[0-9]{1,16})$", "default": "new" },
-            }),
-            json!({
-                "name": "Last-Event-ID", "in": "header",
-                "description": "The last `id` of a stream that has ended: this one is the same reader, and goes on \
-                                behind that.",
-                "schema": { "type": "string", "pattern": "^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})\\.[0-9a-f]{16}$" },
-            }),
-        ]),
+        Kind::Stream if operation.id == "follow" => parameters.extend(following()),
+        Kind::Stream => parameters.extend(reading()),
         Kind::Read | Kind::Public => {}
     }
     parameters
+}
+
+/// What is followed, and for how long.
+fn following() -> [Value; 4] {
+    [
+        json!({
+            "name": "client", "in": "query", "schema": reference("ClientId"),
+            "description": "The client to follow. One of `client`, `channel` and `message` is needed.",
+        }),
+        json!({
+            "name": "channel", "in": "query", "schema": reference("ChannelName"),
+            "description": "The channel to follow.",
+        }),
+        json!({
+            "name": "message", "in": "query", "schema": reference("MessageId"),
+            "description": "The `id` of messages to clients that come from now on.",
+        }),
+        json!({
+            "name": "seconds", "in": "query",
+            "description": "How long.",
+            "schema": { "type": "integer", "minimum": 1, "maximum": following::LONGEST, "default": 60 },
+        }),
+    ]
+}
+
+/// Which events are read, and where that begins.
+fn reading() -> [Value; 3] {
+    [
+        json!({
+            "name": "group", "in": "query", "schema": reference("EventGroupName"),
+            "description": "Reads events that are kept, in the name of this group.",
+        }),
+        json!({
+            "name": "start", "in": "query",
+            "description": "Where the group begins if there is none of that name: with what happens from now \
+                            on, with all that is kept, or at a time in milliseconds since 1970.",
+            "schema": { "type": "string", "pattern": "^(new|all|[0-9]{1,16})$", "default": "new" },
+        }),
+        json!({
+            "name": "Last-Event-ID", "in": "header",
+            "description": "The last `id` of a stream that has ended: this one is the same reader, and goes on \
+                            behind that.",
+            "schema": { "type": "string", "pattern": "^(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})\\.[0-9a-f]{16}$" },
+        }),
+    ]
 }
 
 fn responses(operation: &Operation) -> Value {
@@ -267,7 +297,7 @@ fn problems(operation: &Operation) -> Vec<Code> {
         Code::UnknownEffect,
     ];
     if operation.path.contains('{')
-        || ["/v1/events", "/v1/slots", "/v1/webhook"]
+        || ["/v1/events", "/v1/follow", "/v1/slots", "/v1/webhook"]
             .iter()
             .any(|path| operation.path.starts_with(path))
     {

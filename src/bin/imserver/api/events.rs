@@ -18,11 +18,11 @@ use imcore::{
 };
 use serde_json::json;
 
-use super::{
-    listener::{self, HEARTBEAT, LOOK, Listener, PAUSE},
-    problem::{Code, Problem},
+use super::problem::{Code, Problem};
+use crate::{
+    sse::{self, HEARTBEAT, LOOK, Listener, PAUSE},
+    web::{Access, Request, Response},
 };
-use crate::web::{Access, Request, Response};
 
 /// Listeners at a time: each holds a thread and a connection.
 pub(super) const LISTENERS: usize = 32;
@@ -55,7 +55,7 @@ impl Listeners {
     ) -> Result<Response, Problem> {
         let slot = self.take_slot(broker)?;
         slot.queue.wait_for_greeting()?;
-        Ok(listener::answer(Stream { slot, listener: Listener::new(access, request) }))
+        Ok(sse::answer(Stream { slot, listener: Listener::new(access, request) }))
     }
 
     fn take_slot(&self, broker: &dyn Broker) -> Result<Slot, Problem> {

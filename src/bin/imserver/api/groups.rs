@@ -20,11 +20,11 @@ use serde_json::{Value, json};
 
 use super::{
     input,
-    listener::{self, LOOK, Listener, PAUSE},
     problem::{Code, Problem},
 };
 use crate::{
     event_json::about,
+    sse::{self, LOOK, Listener, PAUSE},
     web::{Access, Request, Response},
 };
 
@@ -67,7 +67,7 @@ impl Readers {
         let reader = EventReader { group, consumer, start, take_over: TAKE_OVER, after };
         let listener = Listener::new(access, request);
         if request.method == "HEAD" {
-            return Ok(listener::answer(std::iter::empty()));
+            return Ok(sse::answer(std::iter::empty()));
         }
         // What happens once this is answered belongs to the group.
         let first = broker.read_events(&reader, WINDOW, Duration::ZERO)?;
@@ -82,7 +82,7 @@ impl Readers {
             _slot: slot,
         };
         stream.next = stream.tell(first);
-        Ok(listener::answer(stream))
+        Ok(sse::answer(stream))
     }
 
     fn take_slot(&self) -> Result<Slot, Problem> {

@@ -1,7 +1,7 @@
 //! The API over HTTP: everything that the helper does, for business code in any language.
 //!
 //! Reading order: `operations` (the table that everything follows from), `calls` (what each does), `input`
-//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events` and `groups` (streams), `webhooks`, `document` (OpenAPI).
+//! (what is good), `json` (how it is read), `problem` (what is not), `idempotency`, `events`, `groups` and `following` beside this folder (streams), `webhooks`, `document` (OpenAPI).
 
 mod calls;
 mod document;
@@ -13,7 +13,6 @@ mod idempotency;
 mod input;
 mod json;
 mod keys;
-mod listener;
 mod operations;
 mod problem;
 mod slots;
@@ -34,6 +33,7 @@ use self::{
     problem::{Code, Problem},
     stats::Stats,
 };
+use crate::following::Follows;
 use crate::lookups::Lookups;
 use crate::web::{Access, Limits, Request, Response, Site};
 use crate::webhook::Desk;
@@ -59,6 +59,7 @@ pub(crate) struct Api {
     readers: Readers,
     keeps_events: bool,
     webhook: Desk,
+    follows: Arc<Follows>,
     stats: Stats,
 }
 
@@ -69,6 +70,7 @@ impl Api {
         limits: KeyLimits,
         keeps_events: bool,
         webhook: Desk,
+        follows: Arc<Follows>,
     ) -> Api {
         let keys = Keys::new(limits);
         Api {
@@ -79,6 +81,7 @@ impl Api {
             readers: Readers::default(),
             keeps_events,
             webhook,
+            follows,
             stats: Stats::default(),
         }
     }
@@ -149,6 +152,7 @@ impl Api {
             readers,
             keeps_events,
             webhook: &self.webhook,
+            follows: &self.follows,
             access,
             document,
             params,

@@ -339,6 +339,22 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..PLAIN
     },
     Operation {
+        path: "/v1/follow",
+        id: "follow",
+        summary: "Follow a client, a channel or a message live, as this node sees it",
+        description: "Server-sent events, for `seconds` at most; then `ended`. First `following`, with the name of the \
+                      node. Then, each with a `Sighting`: `connected`, `resumed` (`count`: messages that it missed), \
+                      `parked` (it is waited for, for `count` seconds), `closed` (`code` is what the client was sent), \
+                      `joined`, `left`, `received` (from the broker), `written` (the operating system has its last \
+                      byte), `acknowledged` (all up to `position`; without one, what was written before), `dropped`, \
+                      and `skipped` where `count` were left out: 500 a second are told, and 1000 wait. A client is \
+                      followed on the node that it lives on, all else on each node by itself. 8 streams at a time on \
+                      each node, those of the admin page included. 404 names the node that the client lives on.",
+        kind: Stream,
+        run: calls::follow,
+        ..PLAIN
+    },
+    Operation {
         method: "POST",
         path: "/v1/events/acknowledgements",
         id: "acknowledgeEvents",

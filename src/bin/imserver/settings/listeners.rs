@@ -129,6 +129,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "follow_texts",
+        value_name: "WHETHER",
+        help: "Whether those who follow a client, a channel or a message, on the admin page or by the API, are shown what \
+               messages say, 2000 bytes of each",
+        default: "off",
+        example: "off",
+        choices: &["on", "off"],
+        read: |config, given| {
+            config.follow_texts = given.text() == "on";
+            Ok(())
+        },
+        show: |config| if config.follow_texts { "on" } else { "off" }.to_owned(),
+        ..PLAIN
+    },
+    Setting {
         name: "log",
         value_name: "LEVEL",
         help: "What to log",

@@ -16,23 +16,53 @@ if (given) {
 
 /** What a path answers, as JSON; with `body`, a JSON text, something is done. Throws what went wrong, for a person. */
 export async function ask(path, body) {
+  const answer = await request(path, () => AbortSignal.timeout(DEADLINE_MS), body);
+  return answer.json();
+}
+
+/** What a path goes on telling until it ends, or `signal` ends it: the name of each event, and its data. */
+export async function* listen(path, signal) {
+  const answer = await request(path, () => signal);
+  let rest = "";
+  for await (const chunk of chunks(answer.body.pipeThrough(new TextDecoderStream()))) {
+    const events = (rest + chunk).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const [, name, data] = /^event: (.*)\ndata: (.*)$/.exec(event) ?? [];
+      if (name) yield [name, JSON.parse(data)];
+    }
+  }
+}
+
+/** The pieces of a stream: not every browser walks through one by itself. */
+async function* chunks(stream) {
+  const reader = stream.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield value;
+  }
+}
+
+/** The answer to a question, if it is a good one; `signal` gives what ends it. */
+async function request(path, signal, body) {
   const token = sessionStorage.getItem("token");
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const request = { headers, cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS) };
+  const options = { headers, cache: "no-store", signal: signal() };
   if (body) {
-    request.method = "POST";
-    request.body = body;
+    options.method = "POST";
+    options.body = body;
     headers["Content-Type"] = "application/json";
   }
-  const answer = await fetch(path, request).catch((error) => {
+  const answer = await fetch(path, options).catch((error) => {
     throw new Error(t(error.name === "TimeoutError" ? "trouble.late" : "trouble.unreachable"));
   });
   if (answer.status === 401) {
     // Another question may have brought the right token meanwhile.
     if (sessionStorage.getItem("token") === token) await (prompt ??= askForToken(Boolean(token)));
-    return ask(path, body);
+    return request(path, signal, body);
   }
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer;
   const text = await answer.text();
   throw new Error(answer.headers.get("Content-Type") === "application/json" ? JSON.parse(text).error : text.trim());
 }

@@ -2,6 +2,7 @@
 // can be done with a client or a channel.
 
 import { act, ask, choice } from "./ask.js";
+import { follow } from "./follow.js";
 import { clock, many, t } from "./language.js";
 import { $, announce, button, el, put } from "./show.js";
 
@@ -43,7 +44,7 @@ export async function lookInto(name) {
       return el("li", "", link);
     });
     const who = el("div", "who", el("b", "", name), el("span", "pill", t("channel.pill")),
-      el("div", "buttons", button(t("message.send"), "plain", () => write({ channel: name }))));
+      el("div", "buttons", button(t("follow.do"), "plain", () => follow("channel", name)), button(t("message.send"), "plain", () => write({ channel: name }))));
     $("found").replaceChildren(who, heading(count, members.length, "member"), el("ul", "chips", ...chips));
     put("client-age", t("client.as-of", { when: clock(Date.now()) }));
   } catch (error) {
@@ -55,7 +56,7 @@ function card(client) {
   const { connections, channels } = client;
   const count = client.connections_count;
   const actions = el("div", "buttons", button(t("client.refresh"), "plain", () => lookUp(client.client)),
-    button(t("message.send"), "plain", () => write({ client: client.client })));
+    button(t("follow.do"), "plain", () => follow("client", client.client)), button(t("message.send"), "plain", () => write({ client: client.client })));
   if (client.online) actions.append(button(t("client.kick"), "danger", () => kick(client)));
   const who = el("div", "who", el("b", "", client.client),
     el("span", `pill ${client.online ? "good" : ""}`, t(client.online ? "client.online" : "client.offline")),

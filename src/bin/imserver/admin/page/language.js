@@ -53,11 +53,14 @@ const group = new Intl.NumberFormat(locale);
 const compact = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
 const few = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
 const clockTime = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const exactTime = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(locale, { dateStyle: "short" });
 
 export const whole = (value) => group.format(value);
 export const short = (value) => compact.format(value);
 export const clock = (at) => clockTime.format(at);
+/** A moment of today, to the millisecond. */
+export const exactly = (at) => exactTime.format(at);
 /** A moment; with its day if that is another one. */
 export const when = (at) => new Date(at).toDateString() === new Date().toDateString() ? clock(at) : `${day.format(at)} ${clock(at)}`;
 /** So many of something: `many.` and the word. */

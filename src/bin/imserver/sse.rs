@@ -1,6 +1,6 @@
-//! Who listens to a stream of events: whether it still may, and what keeps the connection alive.
+//! Server-sent events: whether whoever listens still may, and what keeps the connection alive.
 //!
-//! Used by `events` and `groups`, on the thread of the listener's connection.
+//! Used by the streams of the API and of the admin listener, on the thread of the listener's connection.
 
 use std::{
     sync::Arc,
@@ -10,13 +10,13 @@ use std::{
 use crate::web::{Access, Body, Request, Response};
 
 /// Something is sent at least this often, so that both sides and proxies see that the other is there.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often a stream looks whether it should end.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 /// Pause between attempts while the broker is away.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
-pub(super) struct Listener {
+pub(crate) struct Listener {
     access: Arc<Access>,
     /// Of the rules by which the caller was let in.
     version: u64,
@@ -26,7 +26,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(access: &Arc<Access>, request: &Request) -> Self {
+    pub(crate) fn new(access: &Arc<Access>, request: &Request) -> Self {
         Listener {
             version: access.version(),
             access: Arc::clone(access),
@@ -37,7 +37,7 @@ impl Listener {
 
     /// What is sent now that this is to be told, if anything: a sign of life, or nothing for now. `None` ends the stream, as the
     /// caller may not ask any more.
-    pub(super) fn send(&mut self, piece: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    pub(crate) fn send(&mut self, piece: Option<Vec<u8>>) -> Option<Vec<u8>> {
         let version = self.access.version();
         if version != self.version {
             self.access.check(&self.request).ok()?;
@@ -54,7 +54,7 @@ impl Listener {
 }
 
 /// The answer that goes on with these pieces.
-pub(super) fn answer(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
+pub(crate) fn answer(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response {
     let body = Body::Stream(Box::new(pieces));
     let response = Response { body, ..Response::new(200, "text/event-stream", "") };
     // nginx would keep every event until it has some thousand bytes of them.
