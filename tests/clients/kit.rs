@@ -8,7 +8,7 @@ use std::{
 use crate::driver::folder;
 
 /// Most scenarios wait most of the time.
-const JOBS: &str = "20";
+const JOBS: &str = "10";
 
 #[test]
 #[ignore = "needs mono, mcs and node; .ci/run runs it"]
