@@ -13,7 +13,7 @@ use std::{
 };
 
 use imcore::{
-    ClientId, ImClient, Message, Receipt, SlotTable, broker::Broker, server::ServerHandle,
+    ClientId, IdKind, ImClient, Message, Receipt, SlotTable, broker::Broker, server::ServerHandle,
 };
 use serde_json::{Value, json};
 use testkit::{eventually, ws::Client};
@@ -41,10 +41,22 @@ struct Fleet {
     grace: Duration,
 }
 
+fn helper(open: &Open) -> ImClient {
+    ImClient::builder().slots().broker(open()).id_kind(IdKind::Text).build().unwrap()
+}
+
+/// Numbers, and texts that hold what separates things elsewhere.
+fn one_of_each_kind(number: i64) -> ClientId {
+    match number % 2 {
+        0 => number.into(),
+        _ => format!("u,{number}:李").parse().unwrap(),
+    }
+}
+
 impl Fleet {
     fn new(backend: Backend) -> Self {
         let open = fleet::opener(backend, true);
-        let im = ImClient::builder().slots().broker(open()).build().unwrap();
+        let im = helper(&open);
         let (nodes, addresses, grace) = Default::default();
         Fleet { broker: open(), im, open, nodes, addresses, grace }
     }
@@ -52,6 +64,7 @@ impl Fleet {
     fn start(&mut self, name: &str) {
         let node = fleet::start(name, SLOTS, (self.open)(), |config| {
             config.grace = self.grace;
+            config.ids = Some(IdKind::Text);
             config.limits.sweep = Duration::from_millis(200);
         });
         self.addresses.lock().unwrap().insert(name.into(), node.local_addr());
@@ -104,7 +117,7 @@ struct Account {
 impl Traveller {
     fn of(fleet: &Fleet, client: ClientId) -> (Self, Client) {
         let mut this = Traveller {
-            im: ImClient::builder().slots().broker((fleet.open)()).build().unwrap(),
+            im: helper(&fleet.open),
             addresses: Arc::clone(&fleet.addresses),
             client: client.clone(),
             since: String::new(),
@@ -197,7 +210,7 @@ struct Sender {
 impl Sender {
     fn to(fleet: &Fleet, clients: Vec<ClientId>) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let im = ImClient::builder().slots().broker((fleet.open)()).build().unwrap();
+        let im = helper(&fleet.open);
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             let mut sent: HashMap<ClientId, Vec<u64>> = HashMap::new();
@@ -240,7 +253,7 @@ impl Sender {
 }
 
 fn is_in_room(client: &ClientId) -> bool {
-    matches!(client, ClientId::Int(id) if *id % 3 != 0)
+    !matches!(client, ClientId::Int(id) if *id % 3 == 0)
 }
 
 /// Presence events since it was made.
@@ -262,7 +275,7 @@ behaviour_in_the_clear!(nobody_misses_anything_while_nodes_come_and_go, |backend
     fleet.start("node-a");
     fleet.start("node-b");
     fleet.settles(&["node-a", "node-b"]);
-    let clients: Vec<ClientId> = (1..=32).map(ClientId::from).collect();
+    let clients: Vec<ClientId> = (1..=32).map(one_of_each_kind).collect();
     let travellers: Vec<_> =
         clients.iter().map(|client| Traveller::of(&fleet, client.clone())).collect();
     let members = clients.iter().filter(|client| is_in_room(client));
@@ -316,10 +329,10 @@ behaviour_in_the_clear!(who_is_away_moves_too, |backend| {
     fleet.grace = Duration::from_secs(60);
     fleet.start("node-a");
     fleet.settles(&["node-a"]);
-    let clients: Vec<ClientId> = (1..=16).map(ClientId::from).collect();
+    let clients: Vec<ClientId> = (1..=16).map(one_of_each_kind).collect();
     let away = clients.iter().map(|client| Traveller::of(&fleet, client.clone()).0);
     let away: Vec<Traveller> = away.collect();
-    let others: Vec<ClientId> = (17..=32).map(ClientId::from).collect();
+    let others: Vec<ClientId> = (17..=32).map(one_of_each_kind).collect();
     let mut sockets: Vec<_> = others.iter().map(|client| fleet.connect(client.clone())).collect();
     eventually("online", || fleet.im.are_online(others.clone()).unwrap().iter().all(|is| *is));
     let (sender, socket) = Traveller::of(&fleet, 1001.into());
