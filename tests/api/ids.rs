@@ -226,6 +226,17 @@ fn texts_are_ids_where_the_setting_says_so() {
     assert_eq!(members["clients"].as_array().unwrap().len(), ids.len() - 1);
     cluster.expect(0, &format!("DELETE /v1/clients/{}/connections", escaped(ids[1])), None, 202);
     assert_eq!(clients[1].closed(), Some(4001));
+    refuse_what_is_no_id(&cluster);
+    let owners = (0..3).filter(|node| {
+        let follow = format!("HEAD /v1/follow?client={}", escaped(ids[2]));
+        cluster.ask(*node, &follow, None).status == 200
+    });
+    assert_eq!(owners.count(), 1, "a text is followed where it lives");
+    let document = ask(cluster.apis[0], "GET /openapi.json", "", None).json();
+    assert_eq!(document["components"]["schemas"]["ClientIdText"]["maxLength"], 64);
+}
+
+fn refuse_what_is_no_id(cluster: &Cluster) {
     let long = "x".repeat(65);
     for id in ["", " alice", "a b", "a\u{7}", "a\u{fffd}", ".", "..", "042", "+42", &long] {
         let answer = cluster.ask(0, "POST /v1/connections", Some(&json!({ "client": id })));
@@ -240,8 +251,6 @@ fn texts_are_ids_where_the_setting_says_so() {
         let answer = cluster.ask(0, &format!("GET /v1/clients/{path}"), None);
         assert_eq!(answer.status, 400, "{path}: {answer:?}");
     }
-    let document = ask(cluster.apis[0], "GET /openapi.json", "", None).json();
-    assert_eq!(document["components"]["schemas"]["ClientIdText"]["maxLength"], 64);
 }
 
 #[test]
@@ -258,6 +267,8 @@ fn texts_are_refused_where_net_may_listen() {
         assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{request}");
         assert!(answer.body.contains("is not a client id"), "{answer:?}");
     }
+    let answer = ask(wire.api, "GET /v1/follow?client=alice", "", None);
+    assert_eq!((answer.status, answer.code()), (400, "invalid_request".into()), "{answer:?}");
     let admin = wire.admin();
     eventually("ready", || ask(admin, "GET /health/ready", "", None).status == 200);
     for (request, body) in [

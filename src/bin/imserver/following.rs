@@ -62,6 +62,7 @@ impl Follows {
     ) -> Result<Response, NotFollowed> {
         let (target, seconds) = read(request).map_err(NotFollowed::Wrong)?;
         if let Target::Client(client) = &target {
+            self.im.id_kind().check(client)?;
             let owner = self.im.node_of(client)?;
             if owner != self.node {
                 let why = format!("client {client} lives on node {owner}: follow it there");
@@ -180,7 +181,7 @@ mod tests {
         for wrong in [
             "",
             "client=",
-            "client=x",
+            "client=x%20y",
             "client=1&channel=a",
             "seconds=9",
             "channel=a&seconds=601",
