@@ -29,6 +29,7 @@ fn direct(receiver: i64) -> Envelope {
         id: None,
         acknowledge: false,
         about: false,
+        trace: None,
     }
 }
 
@@ -37,6 +38,7 @@ fn to_channel() -> Envelope {
         sender: 0.into(),
         channel: Some("room".into()),
         content: format!("\"{}\"", "x".repeat(126)),
+        trace: None,
     }
 }
 

@@ -100,16 +100,27 @@ impl<'a> Batch<'a> {
             Some(sender) => self.im.check_sender(sender)?,
             None => self.im.system(),
         };
-        let envelope = match message.to {
+        let Message { to, receipt, id, volatile: is_volatile, trace, .. } = message;
+        let envelope = match to {
             Receivers::Clients(clients) => {
-                self.direct(sender, clients, content, message.receipt, message.id)?
+                let receivers = self.receivers(clients)?;
+                Envelope::Direct {
+                    sender,
+                    receivers,
+                    content,
+                    receipt: receipt != Receipt::None,
+                    id,
+                    acknowledge: receipt == Receipt::Acknowledged,
+                    about: false,
+                    trace,
+                }
             }
             Receivers::Channel(channel) => {
-                Envelope::Channel { sender, channel: Some(channel), content }
+                Envelope::Channel { sender, channel: Some(channel), content, trace }
             }
-            Receivers::Everyone => Envelope::Channel { sender, channel: None, content },
+            Receivers::Everyone => Envelope::Channel { sender, channel: None, content, trace },
         };
-        self.messages.push(match message.volatile {
+        self.messages.push(match is_volatile {
             true => volatile(envelope),
             false => envelope,
         });
@@ -128,29 +139,15 @@ impl<'a> Batch<'a> {
         Ok(Accepted {})
     }
 
-    fn direct(
-        &self,
-        sender: ClientId,
-        receivers: Vec<ClientId>,
-        content: String,
-        wanted: Receipt,
-        id: Option<String>,
-    ) -> Result<Envelope> {
+    /// Who gets it, each once.
+    fn receivers(&self, receivers: Vec<ClientId>) -> Result<Vec<ClientId>> {
         receivers.iter().try_for_each(|receiver| self.im.check_kind(receiver))?;
         if receivers.is_empty() {
             return Err(Error::argument(
                 "receivers: the list is empty; nobody would get the message",
             ));
         }
-        Ok(Envelope::Direct {
-            sender,
-            receivers: unique(receivers),
-            content,
-            receipt: wanted != Receipt::None,
-            id,
-            acknowledge: wanted == Receipt::Acknowledged,
-            about: false,
-        })
+        Ok(unique(receivers))
     }
 
     /// The payload's JSON, if the bus can carry it.
@@ -233,7 +230,7 @@ pub(super) fn send_event<'a>(node: &'a str, envelope: &'a Envelope) -> Option<Se
                 id: id.as_deref(),
             })
         }
-        Envelope::Channel { sender, channel, content } => Some(SendEvent {
+        Envelope::Channel { sender, channel, content, .. } => Some(SendEvent {
             node,
             sender,
             receivers: &[],

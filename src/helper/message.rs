@@ -1,6 +1,6 @@
 //! `Message`: whom a message is for and how it is sent. Pure: plain data, checked by `batch` when it is added.
 
-use crate::{error::Result, id::ClientId, token::random_u64};
+use crate::{error::Result, id::ClientId, token::random_u64, wire};
 
 /// Whom a message is for, from whom, and what is told about it; what it says is given beside it, to
 /// [`ImClient::send`](crate::ImClient::send) or [`Batch::add`](crate::Batch::add).
@@ -33,6 +33,7 @@ pub struct Message {
     pub(super) receipt: Receipt,
     pub(super) id: Option<String>,
     pub(super) volatile: bool,
+    pub(super) trace: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub enum Receipt {
 
 impl Message {
     fn new(to: Receivers) -> Self {
-        Message { to, from: None, receipt: Receipt::None, id: None, volatile: false }
+        Message { to, from: None, receipt: Receipt::None, id: None, volatile: false, trace: None }
     }
 
     /// A message to these clients. Who is offline misses it.
@@ -116,6 +117,13 @@ impl Message {
     /// who is away at that moment misses it, and nobody counts that.
     pub fn volatile(mut self) -> Self {
         self.volatile = true;
+        self
+    }
+
+    /// The W3C `traceparent` of what the message is sent for: nodes name it in their logs and to those who follow. What is none is
+    /// left out, as that standard wants it.
+    pub fn traceparent(mut self, traceparent: &str) -> Self {
+        self.trace = wire::traceparent(traceparent).map(str::to_owned);
         self
     }
 

@@ -103,6 +103,8 @@ pub struct Sighting {
     pub channel: Option<Arc<str>>,
     /// Which message, by its sender's id.
     pub id: Option<Arc<str>>,
+    /// The W3C `traceparent` that the message came with.
+    pub traceparent: Option<Arc<str>>,
     /// Which message, by its place in the order of this node; with a log, its number there.
     pub(crate) position: Option<Position>,
     /// Bytes of the message, for a socket with its frame.
@@ -126,6 +128,7 @@ impl Sighting {
             connection: None,
             channel: None,
             id: None,
+            traceparent: None,
             position: None,
             bytes: None,
             code: None,

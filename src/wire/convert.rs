@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{envelope::MESSAGE_ID_BYTES, lenient::Json};
+use super::{envelope::MESSAGE_ID_BYTES, lenient::Json, trace::traceparent};
 use crate::id::ClientId;
 
 /// A payload as an object, read leniently.
@@ -47,6 +47,11 @@ pub(super) fn text(json: &Json) -> Option<String> {
 /// An id that is too long to be repeated in every receipt counts as none.
 pub(super) fn usable(id: Option<String>) -> Option<String> {
     id.filter(|id| id.len() <= MESSAGE_ID_BYTES)
+}
+
+/// What is no `traceparent` is none.
+pub(super) fn good_trace(text: Option<String>) -> Option<String> {
+    text.and_then(|text| traceparent(&text).map(str::to_owned))
 }
 
 /// A channel without a name is none.

@@ -3,7 +3,7 @@
 //! The usual form is read by `known`; what that does not know goes to the lenient reader. Pure.
 
 use super::{
-    convert::{id, id_member, non_empty, object, text, usable},
+    convert::{good_trace, id, id_member, non_empty, object, text, usable},
     envelope::{CHAN_MESSAGE, Envelope, FORCE_OFFLINE, FORWARDED, PROBE, SLOTS},
     known,
     lenient::Json,
@@ -162,6 +162,7 @@ fn lenient_direct(payload: &str) -> Option<Envelope> {
         id: usable(json.member("Id").and_then(text)),
         acknowledge: flag(&json, "Ack").unwrap_or_default(),
         about: flag(&json, "Receipt").unwrap_or_default(),
+        trace: good_trace(json.member("Trace").and_then(text)),
     })
 }
 
@@ -190,6 +191,7 @@ fn lenient_channel(payload: &str) -> Option<Envelope> {
         sender: id_member(&json, "Item1")?,
         channel: non_empty(channel),
         content: text(json.member("Item3")?)?,
+        trace: good_trace(json.member("Trace").and_then(text)),
     })
 }
 

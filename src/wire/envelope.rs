@@ -35,6 +35,8 @@ pub enum Envelope {
         acknowledge: bool,
         /// Whether it is itself a receipt, by which a node says what became of another message. Not the original's.
         about: bool,
+        /// The W3C `traceparent` of the request that it was sent by. Not the original's.
+        trace: Option<String>,
     },
     /// A message for all members of a channel on the node, or for everybody on it.
     Channel {
@@ -44,6 +46,8 @@ pub enum Envelope {
         channel: Option<String>,
         /// The text that each receiver's socket gets.
         content: String,
+        /// The W3C `traceparent` of the request that it was sent by. Not the original's.
+        trace: Option<String>,
     },
     /// Close all connections of a client.
     ForceOffline {
@@ -103,17 +107,18 @@ impl Envelope {
     pub(crate) fn to(&self, receivers: Vec<ClientId>) -> Envelope {
         match self {
             Envelope::Volatile(message) => Envelope::Volatile(Box::new(message.to(receivers))),
-            Envelope::Direct { sender, content, receipt, id, acknowledge, about, .. } => {
-                Envelope::Direct {
-                    sender: sender.clone(),
-                    receivers,
-                    content: content.clone(),
-                    receipt: *receipt,
-                    id: id.clone(),
-                    acknowledge: *acknowledge,
-                    about: *about,
-                }
-            }
+            Envelope::Direct {
+                sender, content, receipt, id, acknowledge, about, trace, ..
+            } => Envelope::Direct {
+                sender: sender.clone(),
+                receivers,
+                content: content.clone(),
+                receipt: *receipt,
+                id: id.clone(),
+                acknowledge: *acknowledge,
+                about: *about,
+                trace: trace.clone(),
+            },
             other => other.clone(),
         }
     }
@@ -122,16 +127,20 @@ impl Envelope {
     pub(crate) fn encode(&self) -> String {
         let mut out = String::with_capacity(64);
         match self {
-            Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about } => {
+            Envelope::Direct {
+                sender,
+                receivers,
+                content,
+                receipt,
+                id,
+                acknowledge,
+                about,
+                trace,
+            } => {
                 out.push_str("{\"Item1\":");
                 push_id(&mut out, sender);
                 out.push_str(",\"Item2\":[");
-                for (index, receiver) in receivers.iter().enumerate() {
-                    if index > 0 {
-                        out.push(',');
-                    }
-                    push_id(&mut out, receiver);
-                }
+                push_ids(&mut out, receivers);
                 out.push_str("],\"Item3\":");
                 push_string(&mut out, content);
                 out.push_str(",\"Item4\":");
@@ -145,19 +154,18 @@ impl Envelope {
                         let _ = write!(out, ",\"{name}\":true");
                     }
                 }
+                push_trace(&mut out, trace.as_deref());
                 out.push('}');
             }
-            Envelope::Channel { sender, channel, content } => {
+            Envelope::Channel { sender, channel, content, trace } => {
                 out.push_str(CHAN_MESSAGE);
                 out.push_str("{\"Item1\":");
                 push_id(&mut out, sender);
                 out.push_str(",\"Item2\":");
-                match channel {
-                    Some(channel) => push_string(&mut out, channel),
-                    None => out.push_str("null"),
-                }
+                push_optional(&mut out, channel.as_deref());
                 out.push_str(",\"Item3\":");
                 push_string(&mut out, content);
+                push_trace(&mut out, trace.as_deref());
                 out.push('}');
             }
             Envelope::ForceOffline { client } => {
@@ -166,18 +174,44 @@ impl Envelope {
             Envelope::Volatile(message) => out = message.encode(),
             Envelope::Forwarded(message) => out = format!("{FORWARDED}{}", message.encode()),
             Envelope::Slots { version, given, from } => {
-                let _ = write!(out, "{SLOTS}{version}");
-                match (given, from) {
-                    (Some((slot, to)), None) => drop(write!(out, ":{slot}:{to}")),
-                    (Some((slot, to)), Some(from)) => drop(write!(out, "!{slot}:{to} {from}")),
-                    (None, _) => {}
-                }
+                push_slots(&mut out, *version, given.as_ref(), from.as_deref());
             }
             Envelope::Probe { origin, number } => {
                 let _ = write!(out, "{PROBE}{origin}:{number}");
             }
         }
         out
+    }
+}
+
+fn push_slots(out: &mut String, version: u64, given: Option<&(u64, String)>, from: Option<&str>) {
+    let _ = match (given, from) {
+        (None, _) => write!(out, "{SLOTS}{version}"),
+        (Some((slot, to)), None) => write!(out, "{SLOTS}{version}:{slot}:{to}"),
+        (Some((slot, to)), Some(from)) => write!(out, "{SLOTS}{version}!{slot}:{to} {from}"),
+    };
+}
+
+fn push_ids(out: &mut String, ids: &[ClientId]) {
+    for (index, id) in ids.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        push_id(out, id);
+    }
+}
+
+fn push_optional(out: &mut String, text: Option<&str>) {
+    match text {
+        Some(text) => push_string(out, text),
+        None => out.push_str("null"),
+    }
+}
+
+fn push_trace(out: &mut String, trace: Option<&str>) {
+    if let Some(trace) = trace {
+        out.push_str(",\"Trace\":");
+        push_string(out, trace);
     }
 }
 
@@ -195,6 +229,7 @@ mod tests {
             id: None,
             acknowledge: false,
             about: false,
+            trace: None,
         };
         let payload = envelope.encode();
         assert_eq!(
@@ -250,6 +285,7 @@ mod tests {
             id: None,
             acknowledge: false,
             about: false,
+            trace: None,
         };
         let payload = envelope.encode();
         assert!(payload.starts_with(r#"{"Item1":"alice","Item2":["a\"\\/é",2],"#), "{payload}");
@@ -278,6 +314,7 @@ mod tests {
             id: id.map(str::to_owned),
             acknowledge: false,
             about: false,
+            trace: None,
         };
         let payload = r#"{"Item1":1,"Item2":[2],"Item3":"3","Item4":true,"Id":"order 17"}"#;
         assert_eq!(envelope(Some("order 17")).encode(), payload);
@@ -312,11 +349,46 @@ mod tests {
                 id: None,
                 acknowledge,
                 about,
+                trace: None,
             };
             let payload = envelope.encode();
             assert!(payload.ends_with(tail), "{payload}");
             assert_eq!(Envelope::decode(&payload), Ok(envelope.clone()));
             assert_eq!(Envelope::decode(&payload.replace("Item4", "item4")), Ok(envelope));
+        }
+    }
+
+    #[test]
+    fn a_trace_stands_behind_everything() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let direct = |trace: Option<&str>| Envelope::Direct {
+            sender: 1.into(),
+            receivers: vec![2.into()],
+            content: "3".into(),
+            receipt: true,
+            id: Some("a".into()),
+            acknowledge: true,
+            about: false,
+            trace: trace.map(str::to_owned),
+        };
+        let channel = |trace: Option<&str>| Envelope::Channel {
+            sender: 1.into(),
+            channel: None,
+            content: "3".into(),
+            trace: trace.map(str::to_owned),
+        };
+        for (envelope, plain) in
+            [(direct(Some(TRACE)), direct(None)), (channel(Some(TRACE)), channel(None))]
+        {
+            let payload = envelope.encode();
+            assert!(payload.ends_with(&format!(",\"Trace\":\"{TRACE}\"}}")), "{payload}");
+            assert_eq!(Envelope::decode(&payload), Ok(envelope.clone()));
+            assert_eq!(Envelope::decode(&payload.replace("Item3", "item3")), Ok(envelope));
+            // What is no trace is as if it were not there.
+            for wrong in ["x", "", &TRACE.replace("00-", "ff-")] {
+                let payload = payload.replace(TRACE, wrong);
+                assert_eq!(Envelope::decode(&payload), Ok(plain.clone()), "{payload}");
+            }
         }
     }
 }

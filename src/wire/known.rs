@@ -4,7 +4,7 @@
 //! knows what it means, and must mean the same by what is read here. Pure.
 
 use super::{
-    convert::{non_empty, usable},
+    convert::{good_trace, non_empty, usable},
     envelope::Envelope,
 };
 use crate::id::ClientId;
@@ -26,8 +26,9 @@ pub(super) fn direct(payload: &str) -> Option<Envelope> {
     };
     let acknowledge = rest.member(",", "\"Ack\":true").is_some();
     let about = rest.member(",", "\"Receipt\":true").is_some();
+    let trace = rest.trace()?;
     rest.end()?;
-    Some(Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about })
+    Some(Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about, trace })
 }
 
 /// What comes behind the control word of a channel message.
@@ -42,8 +43,9 @@ pub(super) fn channel(payload: &str) -> Option<Envelope> {
     };
     rest.member(",", "\"Item3\":")?;
     let content = rest.string()?;
+    let trace = rest.trace()?;
     rest.end()?;
-    Some(Envelope::Channel { sender, channel, content })
+    Some(Envelope::Channel { sender, channel, content, trace })
 }
 
 /// What is not yet read.
@@ -53,6 +55,14 @@ impl<'a> Rest<'a> {
     fn skip(&mut self, word: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(word)?;
         Some(())
+    }
+
+    /// The last member of either, if it is there.
+    fn trace(&mut self) -> Option<Option<String>> {
+        match self.member(",", "\"Trace\":") {
+            Some(()) => Some(good_trace(Some(self.string()?))),
+            None => Some(None),
+        }
     }
 
     /// The name of a member and what stands in front of it; some write a blank behind either.

@@ -19,6 +19,7 @@ mod receipt;
 mod recorded_tests;
 mod status;
 mod ticket;
+mod trace;
 
 #[cfg(feature = "redis")]
 pub(crate) use decode::{Malformed, Mark};
@@ -34,3 +35,4 @@ pub(crate) use receipt::ReceiptText;
 pub use status::NodeStatus;
 pub use ticket::Ticket;
 pub(crate) use ticket::tag;
+pub(crate) use trace::traceparent;

@@ -38,11 +38,13 @@ impl Published {
                 id: None,
                 acknowledge: false,
                 about: false,
+                trace: None,
             },
             "channel" => Envelope::Channel {
                 sender: self.get("sender"),
                 channel: self.get::<Option<String>>("channel").filter(|name| !name.is_empty()),
                 content: self.get("content"),
+                trace: None,
             },
             "force" => Envelope::ForceOffline { client: self.get("client") },
             kind => panic!("{kind}"),
@@ -114,6 +116,7 @@ fn the_fast_reader_knows_what_every_helper_writes() {
                 id: id.map(str::to_owned),
                 acknowledge: set,
                 about: set,
+                trace: None,
             };
             assert_eq!(reads(&envelope.encode()), Some(envelope));
         }

@@ -53,6 +53,11 @@ impl Cluster {
         http::ask(self.apis[node], request, &headers, body.as_deref())
     }
 
+    /// Waits until a node has said something in its log.
+    pub fn says(&self, node: usize, what: &str) {
+        self.nodes[node].says(what);
+    }
+
     /// As [`ask`](Self::ask), and expects this status.
     pub fn expect(&self, node: usize, request: &str, body: Option<&Value>, status: u16) -> Answer {
         let answer = self.ask(node, request, body);

@@ -68,6 +68,35 @@ fn what_messages_say_is_shown_where_that_is_set() {
 }
 
 #[test]
+fn a_trace_goes_with_the_message_into_the_log_of_its_node() {
+    let cluster = Cluster::start_with(&["--log", "debug"]);
+    let (owner, other) = nodes_of(&cluster, 42);
+    let mut events = Events::begin(&cluster, owner, "GET /v1/follow?client=42");
+    assert_eq!(events.next().0, "following");
+    let message = json!({ "receivers": [42], "message": 1, "id": "order-17" });
+    let send = |headers: &str| {
+        let answer = cluster.ask_with(other, "POST /v1/messages", headers, Some(&message));
+        assert_eq!(answer.status, 202, "{answer:?}");
+    };
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    send("traceparent: 00-not-a-trace\r\n");
+    send(&format!("traceparent: {trace}\r\n"));
+    let mut received = || loop {
+        let (what, about) = events.next();
+        if what == "received" {
+            break about;
+        }
+    };
+    assert_eq!(received().get("traceparent"), None);
+    assert_eq!(received()["traceparent"], trace);
+    cluster.says(owner, &format!("message traceparent={trace} position="));
+    let channel = json!({ "message": 1 });
+    let headers = format!("traceparent: {trace}\r\n");
+    cluster.ask_with(other, "POST /v1/channels/lobby/messages", &headers, Some(&channel));
+    (0..3).for_each(|node| cluster.says(node, "id=\"\" came to node"));
+}
+
+#[test]
 fn what_cannot_be_followed_is_refused() {
     let cluster = Cluster::start();
     for query in ["", "?client=x", "?channel=a&message=b", "?channel=a&seconds=601", "?room=a"] {

@@ -123,7 +123,12 @@ impl Node {
 }
 
 pub(crate) fn to_channel(channel: &str) -> Envelope {
-    Envelope::Channel { sender: id(0), channel: Some(channel.into()), content: "\"c\"".into() }
+    Envelope::Channel {
+        sender: id(0),
+        channel: Some(channel.into()),
+        content: "\"c\"".into(),
+        trace: None,
+    }
 }
 
 pub(crate) fn direct(number: i64) -> Envelope {
@@ -135,6 +140,7 @@ pub(crate) fn direct(number: i64) -> Envelope {
         id: None,
         acknowledge: false,
         about: false,
+        trace: None,
     }
 }
 
@@ -178,13 +184,15 @@ logged_behaviour!(payloads_arrive_unchanged, |world| {
             id: Some("\"一\"".into()),
             acknowledge: false,
             about: false,
+            trace: None,
         },
         Envelope::Channel {
             sender: guid.clone(),
             channel: Some("群聊\n{1}".into()),
             content: text.into(),
+            trace: None,
         },
-        Envelope::Channel { sender: id(0), channel: None, content: text.into() },
+        Envelope::Channel { sender: id(0), channel: None, content: text.into(), trace: None },
         Envelope::ForceOffline { client: guid },
         direct(5),
     ];
@@ -335,7 +343,8 @@ logged_behaviour!(a_second_process_under_one_name_is_told, |world| {
 logged_behaviour!(a_broadcast_needs_no_watch, |world| {
     let broker = world.broker();
     let mut node = Node::listen(&*broker);
-    let broadcast = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
+    let broadcast =
+        Envelope::Channel { sender: id(0), channel: None, content: "1".into(), trace: None };
     broker.publish(&[(NODE, broadcast.clone()), (NODE, direct(2))]).unwrap();
     assert_eq!(node.message(), broadcast);
     assert_eq!(node.message(), direct(2));

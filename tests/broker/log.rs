@@ -110,7 +110,7 @@ shared_log_behaviour!(a_message_to_all_nodes_has_one_number, |world| {
     let broker = world.broker();
     let mut node = Node::quiet(&*broker);
     log(&mut node);
-    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
+    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into(), trace: None };
     // Two that are alike are two.
     let to_both = [(NODE, all.clone()), (OTHER, all)];
     broker.publish(&to_both).unwrap();

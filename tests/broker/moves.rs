@@ -191,7 +191,8 @@ log_behaviour!(what_was_for_a_dead_node_is_read_to_its_end, |world| {
     let mut node = Node::quiet(&*broker);
     node.until("the log", |event| matches!(event, FeedEvent::Log { .. }));
     drop(node);
-    let all = || Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
+    let all =
+        || Envelope::Channel { sender: id(0), channel: None, content: "1".into(), trace: None };
     let volatile = Envelope::Volatile(Box::new(direct(9)));
     let sent = [direct(1), to_channel("a"), all(), direct(2)];
     let mut outgoing: Vec<_> = sent.iter().map(|envelope| (NODE, envelope.clone())).collect();

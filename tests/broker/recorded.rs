@@ -230,7 +230,7 @@ fn envelope(command: &[String]) -> (&str, Envelope) {
     if let Some(body) = payload.strip_prefix("__FreeIM__(ChanMessage)") {
         let (sender, channel, content, _) = read(body);
         let channel = channel.as_str().map(String::from);
-        return (node, Envelope::Channel { sender, channel, content });
+        return (node, Envelope::Channel { sender, channel, content, trace: None });
     }
     let (sender, receivers, content, receipt) = read(payload);
     let receivers = serde_json::from_value(receivers).unwrap();
@@ -244,6 +244,7 @@ fn envelope(command: &[String]) -> (&str, Envelope) {
             id: None,
             acknowledge: false,
             about: false,
+            trace: None,
         },
     )
 }

@@ -142,6 +142,7 @@ shared_behaviour!(a_broadcast_reaches_everybody, |backend| {
         sender: sender.into(),
         channel: None,
         content: content.into(),
+        trace: None,
     };
     for sender in [1, 3] {
         let outgoing = ["node-0", "node-1", "node-2"].map(|node| (node, broadcast(sender, "x")));

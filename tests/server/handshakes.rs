@@ -163,6 +163,7 @@ behaviour!(a_peer_that_goes_during_its_handshake_costs_nothing, |backend| {
         id: None,
         acknowledge: false,
         about: false,
+        trace: None,
     };
     world.broker.publish(&[("node-0", message)]).unwrap();
     world.connect(3).silent();

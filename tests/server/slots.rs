@@ -179,6 +179,7 @@ behaviour_in_the_clear!(a_message_to_a_node_that_has_no_such_client_finds_its_wa
             id: None,
             acknowledge: false,
             about: false,
+            trace: None,
         };
         fleet.broker.publish(&[(other, astray)]).unwrap();
         assert_eq!(socket.json(), *id);

@@ -136,6 +136,7 @@ behaviour!(a_deployment_without_texts_refuses_them, |backend| {
             id: None,
             acknowledge: false,
             about: false,
+            trace: None,
         };
         let kick = Envelope::ForceOffline { client: alice.clone() };
         for envelope in [direct(vec![7.into(), alice.clone()]), kick] {

@@ -158,6 +158,7 @@ impl Direct {
                     id: None,
                     acknowledge,
                     about: false,
+                    trace: None,
                 },
             ));
         }

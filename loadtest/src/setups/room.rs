@@ -146,6 +146,7 @@ fn publish_room(
         sender: ClientId::Int(0),
         channel: Some(room.to_owned()),
         content: text.clone(),
+        trace: None,
     };
     let outgoing: Vec<_> = texts
         .iter()

@@ -132,6 +132,7 @@ fn told(sighting: &Sighting) -> Value {
     add("code", sighting.code.map(Into::into));
     add("reason", sighting.reason.map(Into::into));
     add("count", sighting.count.map(Into::into));
+    add("traceparent", sighting.traceparent.as_deref().map(Into::into));
     add("text", sighting.text.as_deref().map(Into::into));
     Value::Object(told)
 }

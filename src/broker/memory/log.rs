@@ -193,7 +193,12 @@ mod tests {
     }
 
     fn to_all() -> Arc<Envelope> {
-        Arc::new(Envelope::Channel { sender: 0.into(), channel: None, content: "1".into() })
+        Arc::new(Envelope::Channel {
+            sender: 0.into(),
+            channel: None,
+            content: "1".into(),
+            trace: None,
+        })
     }
 
     fn numbers(log: &Log, node: &str) -> Vec<u64> {

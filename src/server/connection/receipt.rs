@@ -213,6 +213,7 @@ impl Notice {
             id: None,
             acknowledge: false,
             about: true,
+            trace: None,
         }
     }
 }

@@ -110,7 +110,7 @@ impl Estates {
                 let places: Vec<usize> = places.flatten().copied().collect();
                 (sender, content, *about, places)
             }
-            Envelope::Channel { sender, channel, content } => {
+            Envelope::Channel { sender, channel, content, .. } => {
                 let places = match channel {
                     Some(channel) => self.of_channel.get(channel).unwrap_or(&none).clone(),
                     None => (0..self.all.len()).collect(),
@@ -248,6 +248,7 @@ mod tests {
             id: None,
             acknowledge: false,
             about: false,
+            trace: None,
         }
     }
 
@@ -280,6 +281,7 @@ mod tests {
             sender: sender.into(),
             channel: channel.map(str::to_owned),
             content: "2".into(),
+            trace: None,
         };
         say(&mut estates, direct(0, 1), 11);
         say(&mut estates, direct(1, 1), 12);

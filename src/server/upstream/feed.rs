@@ -315,13 +315,16 @@ impl Feed {
         let may_go_on = may_go_on && self.past_owners.is_none();
         match envelope {
             direct @ Envelope::Direct { .. } => self.direct(direct, position, number, may_go_on),
-            Envelope::Channel { sender, channel, content } => {
+            Envelope::Channel { sender, channel, content, trace } => {
                 let since = self.node.pulse.clock.since(number);
                 let message = Prepared::text(&content, position).under_way(since);
                 let channel: Option<Arc<str>> = channel.map(Into::into);
+                self.log_trace(trace.as_deref(), position, None);
                 if let Some(followers) = self.node.follows.now() {
                     let (channel, bytes) = (channel.clone(), Some(message.len()));
-                    let sighting = Sighting { channel, bytes, ..Sighting::new(What::Received) };
+                    let traceparent = trace.map(Arc::from);
+                    let sighting =
+                        Sighting { channel, bytes, traceparent, ..Sighting::new(What::Received) };
                     followers.came(&sighting.at_position(position), &[], &content);
                 }
                 self.to_all(|| {
@@ -367,8 +370,16 @@ impl Feed {
         let is_logged = number.is_some();
         let origin = (may_go_on && self.news.is_some())
             .then(|| Arc::new(Original { message: message.clone(), is_logged }));
-        let Envelope::Direct { sender, mut receivers, content, receipt, id, acknowledge, about } =
-            message
+        let Envelope::Direct {
+            sender,
+            mut receivers,
+            content,
+            receipt,
+            id,
+            acknowledge,
+            about,
+            trace,
+        } = message
         else {
             return Ok(());
         };
@@ -382,9 +393,11 @@ impl Feed {
         }
         .under_way(self.node.pulse.clock.since(number));
         let id = id.as_deref();
+        self.log_trace(trace.as_deref(), position, id);
         if let Some(followers) = self.node.follows.now() {
             let sighting = Sighting {
                 id: id.map(Arc::from),
+                traceparent: trace.map(Arc::from),
                 bytes: Some(message.len()),
                 count: Some(receivers.len() as u64),
                 ..Sighting::new(What::Received)
@@ -409,6 +422,17 @@ impl Feed {
         let (settled, receivers): (Vec<_>, Vec<_>) = receivers.into_iter().partition(is_settled);
         hand_on(settled, None)?;
         hand_on(receivers, receipt)
+    }
+
+    /// A message with a trace has come: that is in the log, for whoever follows the trace through services.
+    fn log_trace(&self, traceparent: Option<&str>, position: Position, id: Option<&str>) {
+        let Some(traceparent) = traceparent else { return };
+        let (Position { number, sub }, node) = (position, &*self.node.name);
+        let id = id.unwrap_or_default();
+        log::debug!(
+            traceparent, node, position = number, id;
+            "message traceparent={traceparent} position={number}.{sub} id={id:?} came to node {node}"
+        );
     }
 
     /// Where another node may have connections of the client too, it is to close them.

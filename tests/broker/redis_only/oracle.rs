@@ -31,7 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Every fourth goes to all.
 fn message(number: usize) -> Envelope {
     match number % 4 {
-        0 => Envelope::Channel { sender: id(0), channel: None, content: number.to_string() },
+        0 => Envelope::Channel {
+            sender: id(0),
+            channel: None,
+            content: number.to_string(),
+            trace: None,
+        },
         _ => direct(number as i64),
     }
 }

@@ -212,7 +212,7 @@ fn a_redis_that_goes_takes_its_own_nodes_along() {
     assert_eq!(kind(broker.join(&[(id(1), "r"), (id(4), "r")])), ErrorKind::Interrupted);
     assert_eq!(kind(broker.publish(&[("a", direct(2)), ("b", direct(1))])), ErrorKind::Interrupted);
     assert!(broker.channel_members("room").unwrap_err().is_retryable());
-    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
+    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into(), trace: None };
     assert_eq!(kind(broker.publish(&[("b", all)])), ErrorKind::Unavailable);
 
     second.start_again();

@@ -274,9 +274,9 @@ impl<'a> Direct<'a> {
     }
 
     /// Puts it into a batch. Returns the id by which receipts name it.
-    fn add(self, batch: &mut Batch) -> Result<Option<String>, imcore::Error> {
+    fn add(self, batch: &mut Batch, request: &Request) -> Result<Option<String>, imcore::Error> {
         let Direct { sender, receivers, message, receipt, id, volatile } = self;
-        let to = lasting(Message::to(receivers).from(sender), volatile);
+        let to = traced(lasting(Message::to(receivers).from(sender), volatile), request);
         if receipt != Receipt::None {
             let id = id.map_or_else(Message::fresh_id, Ok)?;
             batch.add(to.receipt(receipt).id(&id), message)?;
@@ -284,6 +284,14 @@ impl<'a> Direct<'a> {
         }
         batch.add(id.iter().fold(to, Message::id), message)?;
         Ok(id)
+    }
+}
+
+/// With the trace of the request, if it has one.
+fn traced(message: Message, request: &Request) -> Message {
+    match request.header("traceparent") {
+        Some(trace) => message.traceparent(trace),
+        None => message,
     }
 }
 
@@ -299,7 +307,7 @@ fn lasting(message: Message, volatile: bool) -> Message {
 pub(super) fn send(call: &Call) -> Outcome {
     let body = call.body(&["sender", "receivers", "message", "receipt", "id", "volatile"])?;
     let mut batch = call.im.batch();
-    let id = Direct::read(call, &body)?.add(&mut batch)?;
+    let id = Direct::read(call, &body)?.add(&mut batch, call.request)?;
     batch.send()?;
     Ok(answer(202, &json!({ "id": id })))
 }
@@ -308,14 +316,15 @@ pub(super) fn send_to_channel(call: &Call) -> Outcome {
     let body = call.body(&["sender", "message", "volatile"])?;
     let message = body.need("message", input::message)?;
     let to = Message::to_channel(&call.channel(0)?).from(call.sender(&body)?);
-    call.im.send(lasting(to, is_volatile(&body)?), message)?;
+    call.im.send(traced(lasting(to, is_volatile(&body)?), call.request), message)?;
     done(202)
 }
 
 pub(super) fn broadcast(call: &Call) -> Outcome {
     let body = call.body(&["message", "volatile"])?;
     let message = body.need("message", input::message)?;
-    call.im.send(lasting(Message::to_everyone(), is_volatile(&body)?), message)?;
+    let to = lasting(Message::to_everyone(), is_volatile(&body)?);
+    call.im.send(traced(to, call.request), message)?;
     done(202)
 }
 
@@ -342,16 +351,17 @@ fn add(call: &Call, batch: &mut Batch, text: &str) -> Result<Option<String>, Mis
     let broadcast = item.get("broadcast", json::boolean)?.unwrap_or_default();
     let volatile = is_volatile(&item)?;
     let added = match (has("receivers"), has("channel"), broadcast) {
-        (true, false, false) => Direct::read(call, &item)?.add(batch),
+        (true, false, false) => Direct::read(call, &item)?.add(batch, call.request),
         (false, true, false) if !has("receipt") && !has("id") => {
             let channel = item.need("channel", input::channel)?;
             let message = item.need("message", input::message)?;
             let to = Message::to_channel(channel).from(call.sender(&item)?);
-            batch.add(lasting(to, volatile), message).map(|()| None)
+            batch.add(traced(lasting(to, volatile), call.request), message).map(|()| None)
         }
         (false, false, true) if !has("sender") && !has("receipt") && !has("id") => {
             let message = item.need("message", input::message)?;
-            batch.add(lasting(Message::to_everyone(), volatile), message).map(|()| None)
+            let to = lasting(Message::to_everyone(), volatile);
+            batch.add(traced(to, call.request), message).map(|()| None)
         }
         _ => return Err(Mistake::new(ONE_KIND)),
     };

@@ -210,6 +210,14 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         Kind::Stream => parameters.extend(reading()),
         Kind::Read | Kind::Public => {}
     }
+    if tag(operation) == "messages" {
+        parameters.push(json!({
+            "name": "traceparent", "in": "header",
+            "description": "W3C Trace Context: nodes name it in their logs of the message, and to those who follow. What is \
+                            none is left out.",
+            "schema": { "type": "string" },
+        }));
+    }
     parameters
 }
 

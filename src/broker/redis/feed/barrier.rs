@@ -70,7 +70,7 @@ mod tests {
     /// A message to channel `name`; to everybody for an empty name.
     fn message(name: &str) -> Envelope {
         let channel = (!name.is_empty()).then(|| name.to_owned());
-        Envelope::Channel { sender: 0.into(), channel, content: String::new() }
+        Envelope::Channel { sender: 0.into(), channel, content: String::new(), trace: None }
     }
 
     fn told(name: &str) -> FeedEvent {

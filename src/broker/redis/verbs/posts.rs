@@ -93,7 +93,12 @@ mod tests {
     use super::*;
 
     fn channel(name: &str) -> Envelope {
-        Envelope::Channel { sender: 0.into(), channel: Some(name.into()), content: "1".into() }
+        Envelope::Channel {
+            sender: 0.into(),
+            channel: Some(name.into()),
+            content: "1".into(),
+            trace: None,
+        }
     }
 
     fn kick(client: i64) -> Envelope {

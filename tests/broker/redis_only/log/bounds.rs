@@ -18,7 +18,7 @@ fn bytes_are_bounded() {
     let mut admin = scene.admin();
     for _ in 0..400 {
         let content = format!("\"{}\"", "x".repeat(10_000));
-        let message = Envelope::Channel { sender: id(0), channel: None, content };
+        let message = Envelope::Channel { sender: id(0), channel: None, content, trace: None };
         scene.broker.publish(&[(NODE, message)]).unwrap();
         let used: Option<u64> =
             cmd("MEMORY").arg("USAGE").arg(scene.key("LogAll")).query(&mut admin).unwrap();
@@ -34,7 +34,7 @@ fn a_node_of_another_make_gets_what_it_can_read() {
     let mut old = scene.admin();
     let mut old = old.as_pubsub();
     old.subscribe(scene.key("Serverold")).unwrap();
-    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into() };
+    let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into(), trace: None };
     scene.broker.publish(&[(NODE, all.clone()), ("old", all), ("old", direct(2))]).unwrap();
     for _ in 0..2 {
         let payload: String = old.get_message().unwrap().get_payload().unwrap();

@@ -112,8 +112,16 @@ fn a_feed_that_redis_cuts_for_its_backlog_misses_nothing() {
             unreachable!()
         };
         let (content, id) = (text.clone(), Some(number.to_string()));
-        let message =
-            Envelope::Direct { sender, receivers, content, receipt, id, acknowledge, about };
+        let message = Envelope::Direct {
+            sender,
+            receivers,
+            content,
+            receipt,
+            id,
+            acknowledge,
+            about,
+            trace: None,
+        };
         scene.broker.publish(&[(NODE, message)]).unwrap();
     }
     for number in 0..300 {
