@@ -92,7 +92,7 @@ impl Broker for RedisBroker {
     }
 
     fn examine(&self) -> Result<String> {
-        let way = feed::examine(&self.backend)?;
+        let way = self.backend.connector.looking(|| feed::examine(&self.backend))?;
         Ok(format!("has all that a node needs; joins and leaves become known by {way}"))
     }
 

@@ -224,10 +224,12 @@ fn a_list_that_differs_is_refused_in_one_sentence() {
     let (first, second) = (Redis::start(), Redis::start());
     let (one, two) = (first.url(), second.url());
     let scene = Scene::on(format!("{one},{two}"));
-    scene.broker.join(&[(id(1), "room"), (id(2), "room")]).unwrap();
     let mark = format!("{}_wsLayout", scene.options.prefix);
-    let marks = [&first, &second].map(|redis| cmd("GET").arg(&mark).query(&mut redis.connect()));
-    assert_eq!(marks, [Ok("share 1 of 2".to_owned()), Ok("share 2 of 2".into())]);
+    let marks = || [&first, &second].map(|redis| cmd("GET").arg(&mark).query(&mut redis.connect()));
+    scene.broker.examine().unwrap();
+    assert_eq!(marks(), [Ok(None::<String>), Ok(None)], "who only looks leaves nothing");
+    scene.broker.join(&[(id(1), "room"), (id(2), "room")]).unwrap();
+    assert_eq!(marks(), [Ok(Some("share 1 of 2".to_owned())), Ok(Some("share 2 of 2".into()))]);
     let refusal = |urls: &str, options: &RedisOptions| {
         let broker = broker::open(urls, options.clone()).unwrap();
         let error = broker.channel_members("room").unwrap_err();

@@ -73,6 +73,14 @@ impl Connector {
         Err(Error::new(ErrorKind::Unavailable, detail))
     }
 
+    /// Does something that is to leave no mark.
+    pub(crate) fn looking<T>(&self, look: impl FnOnce() -> T) -> T {
+        self.mark.only_look(true);
+        let seen = look();
+        self.mark.only_look(false);
+        seen
+    }
+
     /// An authenticated connection to a Redis that is laid out as it is to be.
     pub(crate) fn connect(&self, deadline: Instant) -> Result<Link> {
         let mut link = match &self.route {

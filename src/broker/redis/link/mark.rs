@@ -24,11 +24,19 @@ pub(crate) struct Mark {
     pub(crate) unmarked: [String; 3],
     /// There is none, and is to be none.
     is_absent: AtomicBool,
+    /// It is only looked at.
+    is_looked_at: AtomicBool,
 }
 
 impl Mark {
     pub(crate) fn new(key: String, says: Option<String>, unmarked: [String; 3]) -> Self {
-        Mark { key, says, unmarked, is_absent: AtomicBool::new(false) }
+        let [is_absent, is_looked_at] = [(); 2].map(|()| AtomicBool::new(false));
+        Mark { key, says, unmarked, is_absent, is_looked_at }
+    }
+
+    /// From here on, whether it is only looked at and not set.
+    pub(crate) fn only_look(&self, only: bool) {
+        self.is_looked_at.store(only, Ordering::Relaxed);
     }
 
     /// Fails if the Redis at `address` is marked otherwise, or used without a mark that it is to have; else sets that.
@@ -71,6 +79,9 @@ impl Mark {
                     self.base()
                 ),
             ));
+        }
+        if self.is_looked_at.load(Ordering::Relaxed) {
+            return Ok(());
         }
         let set = &mut cmd("SET");
         self.ask(set.arg(&self.key).arg(says).arg("NX"), link, address, deadline).map(drop)
