@@ -127,7 +127,8 @@ impl Slots for Shares {
     }
 
     fn living(&self) -> Result<Vec<String>> {
-        Ok(self.all(Slots::living)?.concat())
+        let all = self.all(Slots::living).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(all.concat())
     }
 
     fn set_draining(&self, _node: &str, _draining: bool) -> Result<bool> {

@@ -8,6 +8,7 @@
 //! A Redis that is away takes its own nodes along and no others: whoever clears away after the dead leaves it alone for a while.
 
 mod absent;
+mod crew;
 mod events;
 mod spread;
 mod verbs;
@@ -17,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::spread::{Part, at_once, joined, parts};
+use self::{
+    crew::Crew,
+    spread::{Part, joined, parts},
+};
 use super::{
     contract::{Broker, Page, Session},
     redis::{RedisBroker, RedisOptions, Share, split},
@@ -63,9 +67,11 @@ pub fn open(urls: &str, options: RedisOptions) -> Result<Arc<dyn Broker>> {
 }
 
 struct Shares {
-    all: Vec<Held>,
+    all: Vec<Arc<Held>>,
     /// Names of all nodes, in the order of the list.
     nodes: Vec<String>,
+    /// Who calls several at the same time.
+    crew: Crew,
 }
 
 /// A Redis with its share.
@@ -129,7 +135,7 @@ impl Shares {
     fn open(urls: &[&str], options: RedisOptions) -> Result<Self> {
         let (count, nodes) = (urls.len(), options.nodes.clone());
         check(count, &options)?;
-        let mut all: Vec<Held> = Vec::with_capacity(count);
+        let mut all: Vec<Arc<Held>> = Vec::with_capacity(count);
         for (number, url) in urls.iter().enumerate() {
             let share = Share { number, of: count };
             let broker = RedisBroker::open_share(url, options.clone(), share)?;
@@ -137,9 +143,9 @@ impl Shares {
             if all.iter().any(|held| held.broker.describe() == address) {
                 return Err(Error::config("redis", format!("{address} is in the list twice")));
             }
-            all.push(Held { broker, health: Mutex::new(Health::Good) });
+            all.push(Arc::new(Held { broker, health: Mutex::new(Health::Good) }));
         }
-        Ok(Shares { all, nodes })
+        Ok(Shares { all, nodes, crew: Crew::default() })
     }
 
     fn of_client(&self, client: &ClientId) -> &RedisBroker {
@@ -167,62 +173,76 @@ impl Shares {
     }
 
     /// What each of all says.
-    fn all<T: Send>(&self, call: impl Fn(&RedisBroker) -> Result<T> + Sync) -> Result<Vec<T>> {
-        at_once(&self.all, |held| call(&held.broker)).into_iter().collect()
-    }
-
-    /// What those say that can be reached: for what the others are asked for again later. Fails if none can.
-    fn reached<T: Send>(
+    fn all<T: Send + 'static>(
         &self,
-        what: &str,
-        call: impl Fn(usize, &RedisBroker) -> Result<T> + Sync,
-    ) -> Result<Vec<T>> {
-        let asked: Vec<_> =
-            self.all.iter().enumerate().filter(|(_, held)| !held.is_left_alone()).collect();
-        let answers = at_once(&asked, |(share, held)| call(*share, &held.broker));
-        let mut last = None;
-        let mut reached = Vec::with_capacity(answers.len());
-        for ((_, held), answer) in asked.iter().zip(answers) {
-            match answer {
-                Ok(answer) => {
-                    held.works();
-                    reached.push(answer);
-                }
-                Err(error) => {
-                    held.fails(what, &error);
-                    last = Some(error);
-                }
+        call: impl Fn(&RedisBroker) -> Result<T> + Send + Sync + 'static,
+    ) -> Vec<Result<T>> {
+        self.crew.at_once(self.all.clone(), move |held| call(&held.broker))
+    }
+
+    /// What those say that can be reached, each with its number: for what the others are asked for again later. Fails if none can.
+    fn reached<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl Fn(usize, &RedisBroker) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Vec<(usize, T)>> {
+        let all = self.all.iter().enumerate();
+        let asked = all.filter(|(_, held)| !held.is_left_alone());
+        let asked = asked.map(|(share, held)| (share, Arc::clone(held))).collect();
+        let answers = self.crew.at_once(asked, move |(share, held)| {
+            let answer = call(share, &held.broker);
+            match &answer {
+                Ok(_) => held.works(),
+                Err(error) => held.fails(what, error),
             }
-        }
-        match last {
+            answer.map(|answer| (share, answer))
+        });
+        let (reached, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        match failed.into_iter().find_map(Result::err) {
             Some(error) if reached.is_empty() => Err(error),
-            _ => Ok(reached),
+            _ => Ok(reached.into_iter().flatten().collect()),
         }
     }
 
-    /// Items of clients, each with those of the same Redis.
-    fn by_client<I: Clone>(&self, items: &[I], client: impl Fn(&I) -> &ClientId) -> Vec<Part<I>> {
-        let count = self.all.len();
-        parts(items, count, |item| Ok(slot(client(item), count))).unwrap_or_default()
+    /// Calls with each part, all at the same time.
+    fn each_part<I: Send + 'static, T: Send + 'static>(
+        &self,
+        parts: Vec<Part<I>>,
+        call: impl Fn(&Held, Vec<I>) -> T + Send + Sync + 'static,
+    ) -> Vec<T> {
+        let jobs = parts.into_iter().map(|part| (Arc::clone(&self.all[part.share]), part.items));
+        self.crew.at_once(jobs.collect(), move |(held, items)| call(&held, items))
     }
 
     /// Answers for each of `clients`, in their order.
-    fn of_each<T: Default + Send>(
+    fn of_each<T: Default + Send + 'static>(
         &self,
         clients: &[ClientId],
-        call: impl Fn(&RedisBroker, &[ClientId]) -> Result<Vec<T>> + Sync,
+        call: impl Fn(&RedisBroker, &[ClientId]) -> Result<Vec<T>> + Send + Sync + 'static,
     ) -> Result<Vec<T>> {
-        let parts = self.by_client(clients, |client| client);
-        let answers = at_once(&parts, |part| call(&self.all[part.share].broker, &part.items));
-        Ok(joined(&parts, answers.into_iter().collect::<Result<_>>()?))
+        let count = self.all.len();
+        let parts = parts(clients, count, |client| Ok(slot(client, count)), Clone::clone)?;
+        let places: Vec<_> = parts.iter().map(|part| part.places.clone()).collect();
+        let answers = self.each_part(parts, move |held, clients| call(&held.broker, &clients));
+        Ok(joined(&places, answers.into_iter().collect::<Result<_>>()?))
+    }
+
+    /// Memberships, each with those of the same Redis.
+    fn of_members(
+        &self,
+        memberships: &[(ClientId, &str)],
+    ) -> Result<Vec<Part<(ClientId, String)>>> {
+        let count = self.all.len();
+        let own = |(client, channel): &(ClientId, &str)| (client.clone(), (*channel).to_owned());
+        parts(memberships, count, |(client, _)| Ok(slot(client, count)), own)
     }
 
     /// A page of a list that goes through one Redis after the other.
-    fn page<T: Send>(
+    fn page<T: Send + 'static>(
         &self,
         after: Option<&str>,
         limit: usize,
-        read: impl Fn(&RedisBroker, Option<&str>, usize) -> Result<Page<T>> + Sync,
+        read: impl Fn(&RedisBroker, Option<&str>, usize) -> Result<Page<T>> + Send + Sync + 'static,
     ) -> Result<Page<T>> {
         let (share, inner) = match after {
             None => (0, None),
@@ -232,8 +252,10 @@ impl Shares {
                 ))
             })?,
         };
-        let pages = at_once(&self.all, |held| match std::ptr::eq(held, &self.all[share]) {
-            true => read(&held.broker, inner, limit),
+        let inner = inner.map(str::to_owned);
+        let jobs = self.all.iter().cloned().enumerate().collect();
+        let pages = self.crew.at_once(jobs, move |(number, held)| match number == share {
+            true => read(&held.broker, inner.as_deref(), limit),
             // For its total.
             false => read(&held.broker, None, 1),
         });

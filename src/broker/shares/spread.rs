@@ -1,41 +1,23 @@
-//! One call to several Redis at once, and what their answers come to.
+//! How a call falls into parts, one for each Redis, and what their answers come to.
 //!
 //! Used by the verbs of `Shares`; knows neither them nor Redis.
 
-use std::{iter, panic, thread};
+use std::iter;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Calls with each of `jobs`, all at the same time; the answers in their order.
-pub(super) fn at_once<J: Sync, T: Send>(jobs: &[J], call: impl Fn(&J) -> T + Sync) -> Vec<T> {
-    let [first, others @ ..] = jobs else { return Vec::new() };
-    thread::scope(|scope| {
-        let call = &call;
-        let start = |job| {
-            let thread = thread::Builder::new().name("im-share".into());
-            (job, thread.spawn_scoped(scope, move || call(job)).ok())
-        };
-        let others: Vec<_> = others.iter().map(start).collect();
-        let answer = |(job, thread): (&J, Option<thread::ScopedJoinHandle<'_, T>>)| match thread {
-            Some(thread) => thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic)),
-            // One after the other, where there are no more threads.
-            None => call(job),
-        };
-        iter::once(call(first)).chain(others.into_iter().map(answer)).collect()
-    })
-}
-
 /// What belongs to each of `count`, with the places at which it stood; those to which nothing does are left out.
-pub(super) fn parts<I: Clone>(
-    items: &[I],
+pub(super) fn parts<'a, B, I>(
+    items: &'a [B],
     count: usize,
-    of: impl Fn(&I) -> Result<usize>,
+    of: impl Fn(&'a B) -> Result<usize>,
+    own: impl Fn(&'a B) -> I,
 ) -> Result<Vec<Part<I>>> {
     let mut parts: Vec<_> = (0..count).map(|share| Part { share, ..Part::default() }).collect();
     for (place, item) in items.iter().enumerate() {
         let part = &mut parts[of(item)?];
         part.places.push(place);
-        part.items.push(item.clone());
+        part.items.push(own(item));
     }
     parts.retain(|part| !part.items.is_empty());
     Ok(parts)
@@ -49,7 +31,7 @@ pub(super) struct Part<I> {
     /// In the order of the call.
     pub(super) items: Vec<I>,
     /// Where they stood.
-    places: Vec<usize>,
+    pub(super) places: Vec<usize>,
 }
 
 impl<I> Default for Part<I> {
@@ -58,12 +40,11 @@ impl<I> Default for Part<I> {
     }
 }
 
-/// Answers for the items of all `parts`, in the order of the call. An answer that is missing is the default.
-pub(super) fn joined<I, T: Default>(parts: &[Part<I>], answers: Vec<Vec<T>>) -> Vec<T> {
-    let count = parts.iter().map(|part| part.items.len()).sum();
-    let mut all: Vec<T> = iter::repeat_with(T::default).take(count).collect();
-    for (part, answers) in parts.iter().zip(answers) {
-        for (place, answer) in part.places.iter().zip(answers) {
+/// Answers in the order of the call, of which each stood at one of `places`. One that is missing is the default.
+pub(super) fn joined<T: Default>(places: &[Vec<usize>], answers: Vec<Vec<T>>) -> Vec<T> {
+    let mut all: Vec<T> = iter::repeat_with(T::default).take(places.concat().len()).collect();
+    for (places, answers) in places.iter().zip(answers) {
+        for (place, answer) in places.iter().zip(answers) {
             all[*place] = answer;
         }
     }
@@ -95,14 +76,12 @@ mod tests {
 
     #[test]
     fn answers_come_in_the_order_of_the_call() {
-        let parts = parts(&[5, 2, 4, 1, 3], 3, |item| Ok(item % 2)).unwrap();
+        let parts = parts(&[5, 2, 4, 1, 3], 3, |item| Ok(item % 2), |item| *item).unwrap();
         assert_eq!(parts.iter().map(|part| part.share).collect::<Vec<_>>(), [0, 1]);
         assert_eq!((&parts[0].items, &parts[1].items), (&vec![2, 4], &vec![5, 1, 3]));
-        let answers =
-            at_once(&parts, |part| part.items.iter().map(|item| item * 10).collect::<Vec<_>>());
-        assert_eq!(joined(&parts, answers), [50, 20, 40, 10, 30]);
-        assert_eq!(joined(&parts, vec![vec![1], vec![]]), [0, 1, 0, 0, 0]);
-        assert!(at_once(&[0; 0], |job| *job).is_empty());
+        let places: Vec<_> = parts.iter().map(|part| part.places.clone()).collect();
+        assert_eq!(joined(&places, vec![vec![20, 40], vec![50, 10, 30]]), [50, 20, 40, 10, 30]);
+        assert_eq!(joined(&places, vec![vec![1], vec![]]), [0, 1, 0, 0, 0]);
     }
 
     #[test]

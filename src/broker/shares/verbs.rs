@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    Shares,
+    Held, Shares,
     absent::no_slots,
     events::SharesEvents,
     node_of,
-    spread::{Part, at_once, done, parts},
+    spread::{Part, done, parts},
 };
 use crate::{
     broker::contract::{
@@ -35,7 +35,7 @@ impl Broker for Shares {
     }
 
     fn examine(&self) -> Result<String> {
-        let mut found = self.all(Broker::examine)?;
+        let mut found = self.all(Broker::examine).into_iter().collect::<Result<Vec<_>>>()?;
         found.dedup();
         Ok(found.join("; "))
     }
@@ -94,36 +94,37 @@ impl NodeBroker for Shares {
     }
 
     fn lapsed(&self) -> Result<Vec<String>> {
-        let lapsed = self.reached("dead nodes are not looked for", |share, broker| {
-            Ok((share, broker.lapsed()?))
-        })?;
+        let lapsed = self.reached("dead nodes are not looked for", |_, broker| broker.lapsed())?;
         let trusted = lapsed.into_iter().filter(|(share, _)| self.all[*share].is_trusted());
         Ok(trusted.flat_map(|(_, lapsed)| lapsed).collect())
     }
 
     fn end_lapsed(&self, sessions: &[String]) -> Result<Vec<String>> {
-        let ended = self.reached("dead nodes are not ended", |share, broker| {
-            // Who is not in the list may be anywhere.
-            let may_be = |session: &&String| {
-                self.share_of_node(node_of(session)).is_ok_and(|other| other == share)
-                    || self.share_of_node(node_of(session)).is_err()
-            };
-            let here: Vec<_> = sessions.iter().filter(may_be).cloned().collect();
-            if here.is_empty() { Ok(Vec::new()) } else { broker.end_lapsed(&here) }
-        })?;
-        Ok(ended.into_iter().flatten().collect())
+        // Who is not in the list may be anywhere.
+        let may_be = |share, session: &str| {
+            self.share_of_node(node_of(session)).map_or(true, |other| other == share)
+        };
+        let on = |share| sessions.iter().filter(move |session| may_be(share, session)).cloned();
+        let all: Vec<Vec<_>> = (0..self.all.len()).map(|share| on(share).collect()).collect();
+        let ended =
+            self.reached("dead nodes are not ended", move |share, broker| match &all[share][..] {
+                [] => Ok(Vec::new()),
+                sessions => broker.end_lapsed(sessions),
+            })?;
+        Ok(ended.into_iter().flat_map(|(_, ended)| ended).collect())
     }
 
     /// Up to `limit` on each.
     fn reap(&self, limit: usize) -> Result<usize> {
-        let reaped = self.reached("nothing is cleared away", |_, broker| broker.reap(limit))?;
-        Ok(reaped.into_iter().sum())
+        let reaped =
+            self.reached("nothing is cleared away", move |_, broker| broker.reap(limit))?;
+        Ok(reaped.into_iter().map(|(_, count)| count).sum())
     }
 
     fn leave_overdue(&self) -> Result<bool> {
         let more =
             self.reached("no overdue memberships are ended", |_, broker| broker.leave_overdue())?;
-        Ok(more.contains(&true))
+        Ok(more.into_iter().any(|(_, more)| more))
     }
 
     fn rejoin(&self, clients: &[ClientId]) -> Result<usize> {
@@ -143,17 +144,19 @@ impl NodeBroker for Shares {
     /// once: those of a Redis that is away are dropped, as their clients hear nothing now.
     fn tell(&self, node: &str, telling: &Telling<'_>) -> Result<()> {
         let own = self.share_of_node(node)?;
-        let parts = parts(telling.receipts, self.all.len(), |(to, _)| self.share_of_node(to))?;
-        let (own_part, others): (Vec<_>, Vec<_>) =
-            parts.into_iter().partition(|part| part.share == own);
-        let receipts = own_part.first().map_or(&[][..], |part| &part.items[..]);
+        let (receipts, others): (Vec<_>, Vec<_>) = telling
+            .receipts
+            .iter()
+            .cloned()
+            .partition(|(to, _)| self.share_of_node(to).is_ok_and(|share| share == own));
+        let receipts = &receipts[..];
         self.all[own].broker.tell(node, &Telling { receipts, ..*telling })?;
-        at_once(&others, |part| {
-            let held = &self.all[part.share];
+        let parts = self.of_outgoing(&others)?;
+        self.each_part(parts, |held, items| {
             if held.is_left_alone() {
                 return;
             }
-            match held.broker.publish(&part.items) {
+            match publish(held, items) {
                 Ok(()) => held.works(),
                 Err(error) => held.fails("receipts are dropped", &error),
             }
@@ -191,7 +194,7 @@ impl Directory for Shares {
     }
 
     fn online_clients(&self) -> Result<Vec<ClientId>> {
-        Ok(self.all(Directory::online_clients)?.concat())
+        flat(self.all(Directory::online_clients))
     }
 
     fn online_page(&self, after: Option<&str>, limit: usize) -> Result<Page<ClientId>> {
@@ -205,7 +208,7 @@ impl Directory for Shares {
     /// Of a Redis that is away no lease can be said to stand.
     fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
         let all = self.reached("nodes are not seen", |_, broker| broker.statuses())?;
-        Ok(all.into_iter().flatten().collect())
+        Ok(all.into_iter().flat_map(|(_, statuses)| statuses).collect())
     }
 
     fn connections_of(&self, client: &ClientId, node: &str) -> Result<Vec<(u64, Ticket)>> {
@@ -227,18 +230,20 @@ impl Directory for Shares {
     }
 
     fn join_within(&self, memberships: &[(ClientId, &str)], limits: &JoinLimits) -> Result<()> {
-        let parts = self.by_client(memberships, |(client, _)| client);
-        let join = |part: &Part<_>| self.all[part.share].broker.join_within(&part.items, limits);
-        done(at_once(&parts, join)).map(drop)
+        let (parts, limits) = (self.of_members(memberships)?, limits.clone());
+        let join = move |held: &Held, all: Vec<_>| held.broker.join_within(&lent(&all), &limits);
+        done(self.each_part(parts, join)).map(drop)
     }
 
     fn leave(&self, memberships: &[(ClientId, &str)]) -> Result<()> {
-        let parts = self.by_client(memberships, |(client, _)| client);
-        done(at_once(&parts, |part| self.all[part.share].broker.leave(&part.items))).map(drop)
+        let parts = self.of_members(memberships)?;
+        let leave = |held: &Held, all: Vec<_>| held.broker.leave(&lent(&all));
+        done(self.each_part(parts, leave)).map(drop)
     }
 
     fn channel_members(&self, channel: &str) -> Result<Vec<ClientId>> {
-        Ok(self.all(|broker| broker.channel_members(channel))?.concat())
+        let channel = channel.to_owned();
+        flat(self.all(move |broker| broker.channel_members(&channel)))
     }
 
     fn members_page(
@@ -247,16 +252,20 @@ impl Directory for Shares {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<ClientId>> {
-        self.page(after, limit, |broker, after, limit| broker.members_page(channel, after, limit))
+        let channel = channel.to_owned();
+        self.page(after, limit, move |broker, after, limit| {
+            broker.members_page(&channel, after, limit)
+        })
     }
 
     fn clear_channel(&self, channel: &str) -> Result<()> {
-        done(at_once(&self.all, |held| held.broker.clear_channel(channel))).map(drop)
+        let channel = channel.to_owned();
+        done(self.all(move |broker| broker.clear_channel(&channel))).map(drop)
     }
 
     fn channels(&self) -> Result<Vec<(String, i64)>> {
         let mut sums = BTreeMap::new();
-        for (channel, size) in self.all(Directory::channels)?.into_iter().flatten() {
+        for (channel, size) in flat(self.all(Directory::channels))? {
             *sums.entry(channel).or_default() += size;
         }
         Ok(sums.into_iter().collect())
@@ -280,8 +289,11 @@ impl Directory for Shares {
 
     fn channel_sizes(&self, channels: &[&str]) -> Result<Vec<i64>> {
         let mut sums = vec![0; channels.len()];
-        for sizes in self.all(|broker| broker.channel_sizes(channels))? {
-            sums.iter_mut().zip(sizes).for_each(|(sum, size)| *sum += size);
+        let names: Vec<_> = channels.iter().map(|channel| (*channel).to_owned()).collect();
+        for sizes in self.all(move |broker| {
+            broker.channel_sizes(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        }) {
+            sums.iter_mut().zip(sizes?).for_each(|(sum, size)| *sum += size);
         }
         Ok(sums)
     }
@@ -295,8 +307,7 @@ impl Bus for Shares {
         if outgoing.iter().all(is_there) {
             return self.all[share].broker.publish(outgoing);
         }
-        let parts = parts(outgoing, self.all.len(), |(node, _)| self.share_of_node(node))?;
-        done(at_once(&parts, |part| self.all[part.share].broker.publish(&part.items))).map(drop)
+        done(self.each_part(self.of_outgoing(outgoing)?, publish)).map(drop)
     }
 
     fn publish_by(&self, _version: u64, _outgoing: &[(&str, Envelope)]) -> Result<usize> {
@@ -312,4 +323,27 @@ impl Requests for Shares {
     fn complete(&self, key: &str, claim: &str, outcome: &str, life: Duration) -> Result<bool> {
         self.of_request(key).complete(key, claim, outcome, life)
     }
+}
+
+impl Shares {
+    /// Messages, each with those to nodes of the same Redis.
+    fn of_outgoing(&self, outgoing: &[(&str, Envelope)]) -> Result<Vec<Part<(String, Envelope)>>> {
+        let own = |(node, envelope): &(&str, Envelope)| ((*node).to_owned(), envelope.clone());
+        parts(outgoing, self.all.len(), |(node, _)| self.share_of_node(node), own)
+    }
+}
+
+fn publish(held: &Held, outgoing: Vec<(String, Envelope)>) -> Result<()> {
+    let (nodes, envelopes): (Vec<_>, Vec<_>) = outgoing.into_iter().unzip();
+    let lent: Vec<_> = nodes.iter().map(String::as_str).zip(envelopes).collect();
+    held.broker.publish(&lent)
+}
+
+fn lent(memberships: &[(ClientId, String)]) -> Vec<(ClientId, &str)> {
+    memberships.iter().map(|(client, channel)| (client.clone(), channel.as_str())).collect()
+}
+
+/// All items of all lists.
+fn flat<T>(lists: Vec<Result<Vec<T>>>) -> Result<Vec<T>> {
+    Ok(lists.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
