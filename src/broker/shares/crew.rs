@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a thread without work is kept.
@@ -21,6 +21,9 @@ type Job = Box<dyn FnOnce(&dyn Fn()) + Send>;
 
 /// The way to a thread that is idle, by its number.
 type Idle = (u64, Sender<Job>);
+
+/// What a job came to.
+type Answer<T> = Receiver<thread::Result<T>>;
 
 #[derive(Default)]
 pub(super) struct Crew(Arc<Hall>);
@@ -52,19 +55,7 @@ impl Crew {
         let call = Arc::new(call);
         let mut jobs = jobs.into_iter();
         let Some(first) = jobs.next() else { return Vec::new() };
-        let others: Vec<_> = jobs
-            .map(|job| {
-                let (says, answer) = channel();
-                let call = Arc::clone(&call);
-                self.give(Box::new(move |is_done| {
-                    let said = catch_unwind(AssertUnwindSafe(|| call(job)));
-                    is_done();
-                    // Nobody waits if the caller has panicked.
-                    drop(says.send(said));
-                }));
-                answer
-            })
-            .collect();
+        let others: Vec<_> = jobs.map(|job| self.begin(job, &call)).collect();
         let mut answers = vec![call(first)];
         for answer in others {
             match answer.recv() {
@@ -74,6 +65,44 @@ impl Crew {
             }
         }
         answers
+    }
+
+    /// As [`at_once`](Self::at_once), each on another thread; `None` of those that take longer than `patience`, and go on.
+    pub(super) fn within<J: Send + 'static, T: Send + 'static>(
+        &self,
+        patience: Duration,
+        jobs: Vec<J>,
+        call: impl Fn(J) -> T + Send + Sync + 'static,
+    ) -> Vec<Option<T>> {
+        let call = Arc::new(call);
+        let answers: Vec<_> = jobs.into_iter().map(|job| self.begin(job, &call)).collect();
+        let deadline = Instant::now() + patience;
+        let wait = |answer: Answer<T>| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match answer.recv_timeout(left) {
+                Ok(Ok(answer)) => Some(answer),
+                Ok(Err(panic)) => resume_unwind(panic),
+                Err(_) => None,
+            }
+        };
+        answers.into_iter().map(wait).collect()
+    }
+
+    /// Calls with `job` on another thread.
+    fn begin<J: Send + 'static, T: Send + 'static>(
+        &self,
+        job: J,
+        call: &Arc<impl Fn(J) -> T + Send + Sync + 'static>,
+    ) -> Answer<T> {
+        let (says, answer) = channel();
+        let call = Arc::clone(call);
+        self.give(Box::new(move |is_done| {
+            let said = catch_unwind(AssertUnwindSafe(|| call(job)));
+            is_done();
+            // Nobody may wait any more.
+            drop(says.send(said));
+        }));
+        answer
     }
 
     /// Has an idle thread do it, or a new one; this one, where there are no more threads.
@@ -144,6 +173,20 @@ mod tests {
         }
         assert!(crew.at_once(Vec::<u8>::new(), |job| job).is_empty());
         assert!(crew.0.lock().made < 50, "threads are kept");
+    }
+
+    #[test]
+    fn who_takes_too_long_is_not_waited_for() {
+        let crew = Crew::default();
+        let (let_go, held) = channel::<()>();
+        let jobs = vec![(1, None), (2, Some(held)), (3, None)];
+        let answers = crew.within(Duration::from_millis(50), jobs, |(number, held)| {
+            held.map(|held: Receiver<()>| held.recv());
+            number
+        });
+        assert_eq!(answers[1], None);
+        drop(let_go);
+        assert_eq!(crew.within(Duration::from_secs(30), vec![4], |job| job), [Some(4)]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::{
     redis::{RedisBroker, RedisOptions, Share, split},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     id::ClientId,
     slots::slot,
     throttle::Throttle,
@@ -36,6 +36,10 @@ use crate::{
 
 /// How long a Redis that failed is not asked for what is left of the dead, nor given receipts of nodes that are not its own.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
+/// How long a node waits for a Redis that is not its own: meanwhile it does nothing for its clients.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long somebody waits who asks for all nodes.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
 /// Once it is back: how long its nodes have to renew their leases, before any of them is looked for as dead.
 const RETURN: Duration = Duration::from_secs(10);
 
@@ -113,6 +117,20 @@ impl Held {
         }
     }
 
+    /// What it answered to somebody who can do without it.
+    fn seen<T>(&self, what: &str, answer: Result<T>) -> Result<T> {
+        match &answer {
+            Ok(_) => self.works(),
+            Err(error) => self.fails(what, error),
+        }
+        answer
+    }
+
+    fn is_late(&self, patience: Duration) -> Error {
+        let detail = format!("{} has not answered within {patience:?}", self.broker.describe());
+        Error::new(ErrorKind::Timeout, detail)
+    }
+
     /// It did what was asked.
     fn works(&self) {
         if matches!(self.health(), Health::Bad(_)) {
@@ -180,24 +198,24 @@ impl Shares {
         self.crew.at_once(self.all.clone(), move |held| call(&held.broker))
     }
 
-    /// What those say that can be reached, each with its number: for what the others are asked for again later. Fails if none can.
+    /// What those say that can be reached within `patience`, each with its number: for what the others are asked for again later. Fails
+    /// if none can.
     fn reached<T: Send + 'static>(
         &self,
         what: &'static str,
+        patience: Duration,
         call: impl Fn(usize, &RedisBroker) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Vec<(usize, T)>> {
-        let all = self.all.iter().enumerate();
-        let asked = all.filter(|(_, held)| !held.is_left_alone());
-        let asked = asked.map(|(share, held)| (share, Arc::clone(held))).collect();
-        let answers = self.crew.at_once(asked, move |(share, held)| {
-            let answer = call(share, &held.broker);
-            match &answer {
-                Ok(_) => held.works(),
-                Err(error) => held.fails(what, error),
-            }
+        let all = self.all.iter().cloned().enumerate();
+        let asked: Vec<_> = all.filter(|(_, held)| !held.is_left_alone()).collect();
+        let answers = self.crew.within(patience, asked.clone(), move |(share, held)| {
+            held.seen(what, call(share, &held.broker))
+        });
+        let answers = asked.into_iter().zip(answers).map(|((share, held), answer)| {
+            let answer = answer.unwrap_or_else(|| held.seen(what, Err(held.is_late(patience))));
             answer.map(|answer| (share, answer))
         });
-        let (reached, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        let (reached, failed): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
         match failed.into_iter().find_map(Result::err) {
             Some(error) if reached.is_empty() => Err(error),
             _ => Ok(reached.into_iter().flatten().collect()),

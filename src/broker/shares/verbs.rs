@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Held, Shares,
+    Held, LONG_PATIENCE, PATIENCE, Shares,
     absent::no_slots,
     events::SharesEvents,
     node_of,
@@ -94,7 +94,8 @@ impl NodeBroker for Shares {
     }
 
     fn lapsed(&self) -> Result<Vec<String>> {
-        let lapsed = self.reached("dead nodes are not looked for", |_, broker| broker.lapsed())?;
+        let lapsed =
+            self.reached("dead nodes are not looked for", PATIENCE, |_, broker| broker.lapsed())?;
         let trusted = lapsed.into_iter().filter(|(share, _)| self.all[*share].is_trusted());
         Ok(trusted.flat_map(|(_, lapsed)| lapsed).collect())
     }
@@ -106,24 +107,26 @@ impl NodeBroker for Shares {
         };
         let on = |share| sessions.iter().filter(move |session| may_be(share, session)).cloned();
         let all: Vec<Vec<_>> = (0..self.all.len()).map(|share| on(share).collect()).collect();
-        let ended =
-            self.reached("dead nodes are not ended", move |share, broker| match &all[share][..] {
+        let ended = self.reached("dead nodes are not ended", PATIENCE, move |share, broker| {
+            match &all[share][..] {
                 [] => Ok(Vec::new()),
                 sessions => broker.end_lapsed(sessions),
-            })?;
+            }
+        })?;
         Ok(ended.into_iter().flat_map(|(_, ended)| ended).collect())
     }
 
     /// Up to `limit` on each.
     fn reap(&self, limit: usize) -> Result<usize> {
         let reaped =
-            self.reached("nothing is cleared away", move |_, broker| broker.reap(limit))?;
+            self.reached("nothing is cleared away", PATIENCE, move |_, broker| broker.reap(limit))?;
         Ok(reaped.into_iter().map(|(_, count)| count).sum())
     }
 
     fn leave_overdue(&self) -> Result<bool> {
-        let more =
-            self.reached("no overdue memberships are ended", |_, broker| broker.leave_overdue())?;
+        let more = self.reached("no overdue memberships are ended", PATIENCE, |_, broker| {
+            broker.leave_overdue()
+        })?;
         Ok(more.into_iter().any(|(_, more)| more))
     }
 
@@ -151,16 +154,18 @@ impl NodeBroker for Shares {
             .partition(|(to, _)| self.share_of_node(to).is_ok_and(|share| share == own));
         let receipts = &receipts[..];
         self.all[own].broker.tell(node, &Telling { receipts, ..*telling })?;
-        let parts = self.of_outgoing(&others)?;
-        self.each_part(parts, |held, items| {
-            if held.is_left_alone() {
-                return;
-            }
-            match publish(held, items) {
-                Ok(()) => held.works(),
-                Err(error) => held.fails("receipts are dropped", &error),
-            }
+        let parts = self.of_outgoing(&others)?.into_iter();
+        let jobs = parts.map(|part| (Arc::clone(&self.all[part.share]), part.items));
+        let jobs: Vec<_> = jobs.filter(|(held, _)| !held.is_left_alone()).collect();
+        let told: Vec<_> = jobs.iter().map(|(held, _)| Arc::clone(held)).collect();
+        let what = "receipts are dropped";
+        let answers = self.crew.within(PATIENCE, jobs, move |(held, receipts)| {
+            // Said in the log: nobody could do anything about it.
+            drop(held.seen(what, publish(&held, receipts)));
         });
+        for (held, _) in told.iter().zip(answers).filter(|(_, answer)| answer.is_none()) {
+            held.fails(what, &held.is_late(PATIENCE));
+        }
         Ok(())
     }
 
@@ -207,7 +212,8 @@ impl Directory for Shares {
 
     /// Of a Redis that is away no lease can be said to stand.
     fn statuses(&self) -> Result<Vec<(String, Option<NodeStatus>)>> {
-        let all = self.reached("nodes are not seen", |_, broker| broker.statuses())?;
+        let all =
+            self.reached("nodes are not seen", LONG_PATIENCE, |_, broker| broker.statuses())?;
         Ok(all.into_iter().flat_map(|(_, statuses)| statuses).collect())
     }
 

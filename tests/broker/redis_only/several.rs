@@ -7,7 +7,7 @@ use imcore::{
     broker::{self, Broker, Envelope, FeedStart, JoinLimits, PresenceEvent, RedisOptions, Telling},
 };
 use redis::cmd;
-use testkit::{Redis, eventually};
+use testkit::{Redis, eventually, poor::Poor};
 
 use crate::{
     feed::{Node, direct},
@@ -220,6 +220,29 @@ fn a_redis_that_goes_takes_its_own_nodes_along() {
 }
 
 #[test]
+fn a_redis_that_hangs_is_not_waited_for() {
+    let (first, second) = (Redis::start(), Redis::start());
+    let mut scene = Scene::on(format!("{},{}", first.url(), second.url()));
+    // Who waits for it waits for ever.
+    scene.options.call_timeout = Duration::from_secs(3600);
+    let broker = &*scene.elsewhere();
+    let mut a = broker.begin_session("a", LONG, true).unwrap();
+    broker.join(&[(id(1), "room"), (id(2), "room")]).unwrap();
+    let paused = second.pause();
+    assert_eq!((broker.lapsed().unwrap(), broker.reap(10).unwrap()), (vec![], 0));
+    broker.leave_overdue().unwrap();
+    broker.report(&mut a, &[opened(1, id(2))]).unwrap();
+    // One that has not found it out yet.
+    let other = &*scene.elsewhere();
+    let receipts = [("b", direct(3)), ("a", direct(2))];
+    let telling = Telling { by: "x", number: 1, receipts: &receipts, settled: &[] };
+    other.tell("a", &telling).unwrap();
+    assert_eq!(other.are_online(&[id(2)]).unwrap(), [true]);
+    drop(paused);
+    assert_eq!(sorted(broker.channel_members("room").unwrap()), [id(1), id(2)]);
+}
+
+#[test]
 fn a_list_that_differs_is_refused_in_one_sentence() {
     let (first, second) = (Redis::start(), Redis::start());
     let (one, two) = (first.url(), second.url());
@@ -286,7 +309,8 @@ fn what_needs_one_redis_is_refused_or_empty() {
 
 #[test]
 fn a_part_of_a_cluster_is_refused() {
-    let server = Redis::start_with(&["--cluster-enabled", "yes"]);
+    let moved = |words: &[String]| (words[0] == "GET").then_some("MOVED 1 10.0.0.9:6379");
+    let server = Poor::start(Redis::shared().port, moved);
     let broker = broker::open(&server.url(), fresh_options()).unwrap();
     let error = broker.channel_size("room").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
