@@ -144,6 +144,7 @@ async function followLive() {
   await says("#followed", "received");
   await says("#followed", "channel lobby");
   await says("#followed", "written");
+  await page.run(() => document.getElementById("followed").scrollIntoView());
   await picture("admin-follow");
   await page.click("#follow-stop");
   await says("#follow-note", "it is over");

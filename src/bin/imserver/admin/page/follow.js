@@ -18,6 +18,7 @@ export async function follow(kind, what) {
   $("follow-what").value = what;
   $("followed").replaceChildren();
   $("follow-stop").hidden = false;
+  $("follow").scrollIntoView({ block: "nearest" });
   put("follow-note", "");
   try {
     for await (const [name, data] of listen(`follow?${new URLSearchParams({ [kind]: what, seconds: SECONDS })}`, abort.signal)) {
