@@ -54,7 +54,8 @@ impl PresenceWatch {
     ) -> Result<Self> {
         let signals = Arc::new(Signals::default());
         let first = subscription.next(STOP_CHECK);
-        signals.listening.store(first.is_ok(), Ordering::Release);
+        let listens = matches!(first, Ok(Some(PresenceEvent::Listening)));
+        signals.listening.store(listens, Ordering::Release);
         let thread = thread::Builder::new()
             .name("im-events".into())
             .spawn({
@@ -106,7 +107,9 @@ fn run(
         match next {
             Ok(event) => {
                 backoff.works(Instant::now());
-                signals.listening.store(true, Ordering::Release);
+                if event == Some(PresenceEvent::Listening) {
+                    signals.listening.store(true, Ordering::Release);
+                }
                 if let Some(event) = event {
                     call(callback, event);
                 }

@@ -31,15 +31,15 @@ pub(super) struct SharesEvents {
     /// Until they are listened to.
     idle: Vec<Box<dyn EventSubscription>>,
     heard: Option<Receiver<Said>>,
-    /// Which of them have said anything.
-    spoke: Vec<bool>,
+    /// To which of them the subscription stands.
+    stands: Vec<bool>,
     ended: Arc<AtomicBool>,
 }
 
 impl SharesEvents {
     pub(super) fn new(all: Vec<Box<dyn EventSubscription>>) -> Self {
         SharesEvents {
-            spoke: vec![false; all.len()],
+            stands: vec![false; all.len()],
             idle: all,
             heard: None,
             ended: Arc::default(),
@@ -77,11 +77,13 @@ impl EventSubscription for SharesEvents {
                     return Err(Error::new(ErrorKind::Io, "nobody hears the events any more"));
                 }
             };
-            self.spoke[share] = true;
-            // At first that all stand, or have failed, is said once.
-            let is_early = matches!(said, Ok(PresenceEvent::Listening))
-                && self.spoke.iter().any(|spoke| !spoke);
-            if !is_early {
+            match &said {
+                Ok(PresenceEvent::Listening) => self.stands[share] = true,
+                Ok(_) => return said.map(Some),
+                Err(_) => self.stands[share] = false,
+            }
+            // It listens once it does so to all.
+            if said.is_err() || self.stands.iter().all(|stands| *stands) {
                 return said.map(Some);
             }
         }

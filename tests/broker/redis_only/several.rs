@@ -215,7 +215,23 @@ fn a_redis_that_goes_takes_its_own_nodes_along() {
     let all = Envelope::Channel { sender: id(0), channel: None, content: "1".into(), trace: None };
     assert_eq!(kind(broker.publish(&[("b", all)])), ErrorKind::Unavailable);
 
+    // Who begins to listen now listens to half of them, and says so.
+    let mut half = scene.elsewhere().subscribe_events();
+    eventually("it is said", || half.next(Duration::from_millis(100)).is_err());
+    let mut number = 10;
+    eventually("the half is heard", || {
+        number += 1;
+        broker.report(&mut a, &[opened(number, id(4)), closed(number)]).unwrap();
+        match half.next(Duration::from_millis(100)) {
+            Ok(Some(PresenceEvent::Listening)) => panic!("it does not listen to all"),
+            heard => matches!(heard, Ok(Some(PresenceEvent::Offline(_)))),
+        }
+    });
+
     second.start_again();
+    eventually("it listens to all", || {
+        matches!(half.next(Duration::from_millis(100)), Ok(Some(PresenceEvent::Listening)))
+    });
     eventually("it is back", || broker.channel_members("r").is_ok_and(|all| all == [id(4)]));
 }
 
