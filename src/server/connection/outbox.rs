@@ -14,6 +14,8 @@ use crate::{server::waits::Waits, wire::Position};
 
 /// Frames per system call: the kernel takes 1024, few sockets take more than this at once.
 const BATCH: usize = 64;
+/// Chunks behind the first that there is room for at once: a queue that grows to this costs more than what it holds.
+const REST: usize = 7;
 /// What a frame costs besides its bytes: its place in the queue, and an allocation if it is not shared.
 pub(crate) const FRAME_COST: usize = 64;
 
@@ -60,7 +62,10 @@ impl Chunks {
     fn push_back(&mut self, chunk: Chunk) {
         match &mut self.first {
             None => self.first = Some(chunk),
-            Some(_) => self.rest.get_or_insert_default().push_back(chunk),
+            Some(_) => {
+                let rest = self.rest.get_or_insert_with(|| Box::new(VecDeque::with_capacity(REST)));
+                rest.push_back(chunk);
+            }
         }
     }
 

@@ -64,8 +64,10 @@ impl Runs {
             run.len() == current.len() && run.iter().zip(current).all(|(a, b)| a.is(b))
         };
         if let Some(run) = self.run.as_ref().filter(is_same) {
-            kept.push_run(Rc::clone(run));
+            let run = Rc::clone(run);
+            // First, as letting go of what threads share waits for all that was stored before, and what is kept is far away.
             self.current.clear();
+            kept.push_run(run);
         } else if self.current.iter().map(Frame::address).eq(self.before.iter().copied()) {
             let run = Rc::new(Run::new(self.current.drain(..).collect()));
             kept.push_run(Rc::clone(&run));
