@@ -1,6 +1,13 @@
 //! Webhooks over https: whose certificates are trusted, and what is said of others.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
@@ -31,7 +38,9 @@ struct Authorities(PathBuf);
 
 impl Authorities {
     fn new(identity: &Identity) -> Authorities {
-        let name = format!("imcore-webhook-ca-{}.pem", std::process::id());
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("imcore-webhook-ca-{}-{number}.pem", std::process::id());
         let file = Authorities(std::env::temp_dir().join(name));
         file.put(identity);
         file

@@ -47,7 +47,15 @@ impl Fleet {
             counts.iter().all(|(node, count)| {
                 table.slots_of(node).count() == *count && table.leaving(node).next().is_none()
             }) && counts.iter().map(|(_, count)| count).sum::<usize>() == SLOTS
+                && (0..SLOTS).all(|slot| self.knows(&table, slot))
         });
+    }
+
+    /// Whether the helper knows the owner of a slot. Until then what it sends to one client is handed on, and what it sends to
+    /// everybody may overtake that.
+    fn knows(&self, table: &SlotTable, slot: usize) -> bool {
+        let client = (SLOTS + slot) as i64;
+        table.owner(slot) == Some(&*self.im.node_of(client).unwrap())
     }
 
     fn connect(&self, client: ClientId) -> Client {
