@@ -165,8 +165,9 @@ impl Delivery {
         }
         let look = look(&hook);
         let turn = self.take_turn(&hook)?;
-        if !turn.held {
-            // Somebody else reads: should the group be gone when this node has the turn, all was lost.
+        if !turn.held && !turn.is_off {
+            // Somebody else reads: should the group be gone when this node has the turn, all was lost. While it is off nobody may
+            // ever have read.
             (self.is_known, self.reader.start) = (true, EventStart::All);
         }
         if !turn.held || turn.is_off {
