@@ -5,19 +5,12 @@ import { test } from "node:test";
 import { storagePosition } from "../miniprogram.js";
 import { create, FakeSocket, pass, pauseOf, settle } from "./fake.js";
 import { Program } from "./platforms.js";
-import { application, Node, serve } from "./resuming.js";
+import * as resuming from "./resuming.js";
+import { application, serve } from "./resuming.js";
 
 const ADAPTER = "mini program";
 
-/** A client that is live on a node, and what that node heard. */
-async function live(options = {}) {
-  const node = new Node();
-  const made = application(node, options, ADAPTER);
-  made.client.connect();
-  await serve(node, made.client);
-  await settle();
-  return { node, ...made };
-}
+const live = (options) => resuming.live(options, ADAPTER);
 
 test("the sub-protocol stands in the headers, by whatever capitals; where none are shown, it is the one that was asked for", async () => {
   for (const [headers, protocol, opens] of [

@@ -5,19 +5,12 @@ import { test } from "node:test";
 import { ImClient, storagePosition } from "../react-native.js";
 import { create, FakeSocket, pass, settle } from "./fake.js";
 import { ReactNative } from "./platforms.js";
-import { application, Node, serve } from "./resuming.js";
+import * as resuming from "./resuming.js";
+import { application, serve } from "./resuming.js";
 
 const ADAPTER = "React Native";
 
-/** A client that is live on a node. */
-async function live(options = {}) {
-  const node = new Node();
-  const made = application(node, options, ADAPTER);
-  made.client.connect();
-  await serve(node, made.client);
-  await settle();
-  return { node, ...made };
-}
+const live = (options) => resuming.live(options, ADAPTER);
 
 test("in the background it acknowledges and says that it comes back; in front again it goes on from there", async () => {
   const { node, client, state } = await live();

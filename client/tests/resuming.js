@@ -110,4 +110,14 @@ export async function serve(node, client) {
   }
 }
 
+/** An application that is live on a node of its own. */
+export async function live(options = {}, adapter = undefined) {
+  const node = new Node();
+  const made = application(node, options, adapter);
+  made.client.connect();
+  await serve(node, made.client);
+  await settle();
+  return { node, ...made };
+}
+
 export const all = (node) => node.log.map((message) => message.id);
