@@ -206,20 +206,33 @@ impl Shares {
         patience: Duration,
         call: impl Fn(usize, &RedisBroker) -> Result<T> + Send + Sync + 'static,
     ) -> Result<Vec<(usize, T)>> {
-        let all = self.all.iter().cloned().enumerate();
-        let asked: Vec<_> = all.filter(|(_, held)| !held.is_left_alone()).collect();
-        let answers = self.crew.within(patience, asked.clone(), move |(share, held)| {
-            held.seen(what, call(share, &held.broker))
+        let jobs = self.all.iter().cloned().enumerate().map(|(share, held)| (held, share));
+        let answers = self.each_reached(what, patience, jobs.collect(), move |held, share| {
+            Ok((share, call(share, &held.broker)?))
         });
-        let answers = asked.into_iter().zip(answers).map(|((share, held), answer)| {
-            let answer = answer.unwrap_or_else(|| held.seen(what, Err(held.is_late(patience))));
-            answer.map(|answer| (share, answer))
-        });
-        let (reached, failed): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
+        let (reached, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
         match failed.into_iter().find_map(Result::err) {
             Some(error) if reached.is_empty() => Err(error),
             _ => Ok(reached.into_iter().flatten().collect()),
         }
+    }
+
+    /// What those say that are not left alone, each called with its part; one that takes longer than `patience` has failed.
+    fn each_reached<I: Send + 'static, T: Send + 'static>(
+        &self,
+        what: &'static str,
+        patience: Duration,
+        mut jobs: Vec<(Arc<Held>, I)>,
+        call: impl Fn(&Held, I) -> Result<T> + Send + Sync + 'static,
+    ) -> Vec<Result<T>> {
+        jobs.retain(|(held, _)| !held.is_left_alone());
+        let asked: Vec<_> = jobs.iter().map(|(held, _)| Arc::clone(held)).collect();
+        let answers = self
+            .crew
+            .within(patience, jobs, move |(held, part)| held.seen(what, call(&held, part)));
+        let late = |held: &Held| held.seen(what, Err(held.is_late(patience)));
+        let heard = asked.iter().zip(answers);
+        heard.map(|(held, answer)| answer.unwrap_or_else(|| late(held))).collect()
     }
 
     /// Calls with each part, all at the same time.

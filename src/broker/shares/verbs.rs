@@ -156,16 +156,8 @@ impl NodeBroker for Shares {
         self.all[own].broker.tell(node, &Telling { receipts, ..*telling })?;
         let parts = self.of_outgoing(&others)?.into_iter();
         let jobs = parts.map(|part| (Arc::clone(&self.all[part.share]), part.items));
-        let jobs: Vec<_> = jobs.filter(|(held, _)| !held.is_left_alone()).collect();
-        let told: Vec<_> = jobs.iter().map(|(held, _)| Arc::clone(held)).collect();
-        let what = "receipts are dropped";
-        let answers = self.crew.within(PATIENCE, jobs, move |(held, receipts)| {
-            // Said in the log: nobody could do anything about it.
-            drop(held.seen(what, publish(&held, receipts)));
-        });
-        for (held, _) in told.iter().zip(answers).filter(|(_, answer)| answer.is_none()) {
-            held.fails(what, &held.is_late(PATIENCE));
-        }
+        // Failures are said in the log: nobody could do anything about them.
+        self.each_reached("receipts are dropped", PATIENCE, jobs.collect(), publish);
         Ok(())
     }
 
