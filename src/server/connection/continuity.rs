@@ -143,6 +143,11 @@ impl Continuity {
         self.passing.get_or_insert_default()
     }
 
+    /// Reads something of each piece of memory that keeping a message needs.
+    pub(super) fn look_at(&self) -> usize {
+        self.passing.as_ref().map_or(0, |passing| passing.kept.look_at())
+    }
+
     /// Messages that were written and may have to be again, and the weight of all that is kept bounded by `limit`.
     pub(super) fn bound(&mut self, limit: usize, dropped: &mut Tally) {
         let Some(passing) = &mut self.passing else { return };

@@ -204,6 +204,12 @@ impl<S: Socket> Connection<S> {
         !self.outbox.is_empty() || self.stream.unsent() > 0
     }
 
+    /// Reads something of each piece of memory that a flush needs.
+    pub(crate) fn look_at_output(&self) -> usize {
+        self.outbox.look_at()
+            ^ self.continuity.as_ref().map_or(0, |continuity| continuity.look_at())
+    }
+
     /// Whether there may be something to read that no event tells of.
     pub(crate) fn has_unread(&self) -> bool {
         self.stream.has_unread()

@@ -137,6 +137,13 @@ impl Outbox {
         self.pending as usize
     }
 
+    /// Reads something of each piece of memory that a flush needs.
+    pub(super) fn look_at(&self) -> usize {
+        let rest = self.chunks.rest.as_ref().map(|rest| [rest.front(), rest.back()]);
+        let chunks = rest.into_iter().flatten().flatten();
+        chunks.filter(|chunk| chunk.receipt.is_some()).count()
+    }
+
     /// Where the last message is that is not written in full, if there is one.
     pub(crate) fn last_message(&self) -> Option<Position> {
         let Chunks { first, rest } = &self.chunks;

@@ -3,7 +3,7 @@
 //! `Pending` says who, in which order; how is the connection's own business (`Connection::flush`). Part of `Reactor`,
 //! called from its turn alone.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, hint::black_box};
 
 use super::{Reactor, deliver::Delivery, hub::Key};
 use crate::{
@@ -67,10 +67,20 @@ impl<S: Socket> Reactor<S> {
             // Not amid a message to many: those who get several in a row then get them in one write.
             return;
         }
+        self.look_ahead();
         for _ in 0..BULK_PER_TURN {
             let Some(key) = self.pending.bulk.pop_front() else { return };
             self.flush(key);
         }
+    }
+
+    /// Looks at the connections that are flushed next. One after the other, each waits for its memory several times, as system
+    /// calls lie between them; like this the processor waits for that of many at once.
+    fn look_ahead(&self) {
+        let next = self.pending.bulk.iter().take(BULK_PER_TURN);
+        let connections = next.filter_map(|key| self.connections.get(*key as usize));
+        // Or the compiler would leave it out.
+        black_box(connections.fold(0, |seen, connection| seen ^ connection.look_at_output()));
     }
 
     fn flush(&mut self, key: Key) {
