@@ -1,9 +1,10 @@
 //! `loadtest holes`: clients that come and go while Redis loses what it held, and an account at the receiver that tells
-//! holes of which the server spoke from silent ones. Reading order: `account`, `client`, `swarm`, `sender`, `lab`.
+//! holes of which the server spoke from silent ones. Reading order: `account`, `client`, `delays`, `swarm`, `sender`, `lab`.
 
 mod account;
 pub mod args;
 mod client;
+mod delays;
 mod lab;
 mod sender;
 mod swarm;
@@ -81,7 +82,7 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
     let result = drive(args, progress, &mut lab, &im, &sent, &shared, &events, &faults, &mut row);
     shared.end.store(true, Ordering::Release);
     let clients = swarm.join().map_err(|_| "the clients' loop failed")?;
-    let clients = clients.map_err(|error| error.to_string())?;
+    let (clients, delays) = clients.map_err(|error| error.to_string())?;
     if let Err(error) = result.and(lab.cluster.check()) {
         row.fault(error);
         lab.cluster.logs().into_iter().for_each(|log| row.note(log));
@@ -89,6 +90,8 @@ pub fn run(args: &HolesArgs, progress: &Progress) -> Result<Row, String> {
     judge(clients, &sent, &events, &faults, &mut row);
     let longest = shared.longest.load(Ordering::Relaxed) as f64 / 1000.0;
     row.figure("longest time without a connection", "s", None, vec![longest]);
+    let are_moves = |fault: &Fault| matches!(fault, Fault::Join | Fault::Drain);
+    delays.state(&mut row, faults.iter().all(are_moves).then_some(1.2));
     Ok(row)
 }
 
@@ -175,8 +178,10 @@ fn suffer(
             break;
         }
         progress.say(&format!("{fault:?}"));
+        shared.amid_fault.store(true, Ordering::Release);
         lab.inflict(*fault, round / faults.len() + round % 2)
             .map_err(|error| format!("{fault:?}: {error}"))?;
+        shared.amid_fault.store(false, Ordering::Release);
         done.push(format!("{fault:?}"));
     }
     pass(end, "quiet");

@@ -20,7 +20,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     account::Sent,
-    client::{Client, feed},
+    client::{Client, Heard, feed},
+    delays::Delays,
 };
 use crate::{
     clock,
@@ -43,6 +44,8 @@ const ABANDONED: Duration = Duration::from_secs(60);
 pub struct Shared {
     /// Clients may end their connections.
     pub flaps: AtomicBool,
+    /// Something is being done to nodes or Redis.
+    pub amid_fault: AtomicBool,
     pub end: AtomicBool,
     /// Clients that are in.
     pub open: AtomicUsize,
@@ -94,6 +97,7 @@ pub struct Swarm {
     given: Receiver<(usize, Result<Way, String>)>,
     sent: Arc<Sent>,
     shared: Arc<Shared>,
+    delays: Delays,
     flap: f64,
     random: u64,
     scratch: Vec<u8>,
@@ -143,14 +147,15 @@ impl Swarm {
             given,
             sent,
             shared,
+            delays: Delays::default(),
             flap,
             random: 0x9e37_79b9_7f4a_7c15,
             scratch: vec![0; 64 << 10],
         })
     }
 
-    /// Until the run ends; the clients with all they have seen.
-    pub fn run(mut self) -> io::Result<Vec<Client>> {
+    /// Until the run ends; the clients with all they have seen, and how long it took.
+    pub fn run(mut self) -> io::Result<(Vec<Client>, Delays)> {
         let mut events = Events::with_capacity(2048);
         let mut told = Instant::now();
         while !self.shared.end.load(Ordering::Acquire) {
@@ -170,7 +175,7 @@ impl Swarm {
                 self.tell();
             }
         }
-        Ok(self.peers.into_iter().map(|peer| peer.client).collect())
+        Ok((self.peers.into_iter().map(|peer| peer.client).collect(), self.delays))
     }
 
     fn tell(&mut self) {
@@ -396,7 +401,10 @@ impl Swarm {
         let peer = &mut self.peers[key];
         let Phase::Open(reader) = &mut peer.phase else { return };
         let mut answer = Vec::new();
-        let closed = feed(reader, &rest, &mut peer.client, &self.sent, &mut answer);
+        let amid_fault = self.shared.amid_fault.load(Ordering::Relaxed);
+        let delays = &mut |delay| self.delays.add(delay, amid_fault);
+        let heard = &mut Heard { sent: &self.sent, now: clock::now(), delays };
+        let closed = feed(reader, &rest, &mut peer.client, heard, &mut answer);
         if peer.client.greeted
             && let Some(since) = peer.away.take()
         {
