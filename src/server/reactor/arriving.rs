@@ -476,9 +476,7 @@ impl<S: Socket> Reactor<S> {
                 return self.arrive_soon();
             }
         }
-        let ownership = self.departing.ownership.as_ref();
-        let is_elsewhere =
-            ownership.is_some_and(|ownership| ownership.is_elsewhere(adoption.ticket.client()));
+        let is_elsewhere = self.departing.is_elsewhere(adoption.ticket.client());
         // It is told nothing of what it missed: that is known elsewhere.
         match is_elsewhere && adoption.claim.is_some() && self.drain.is_none() {
             true => self.turn_away(adoption),
@@ -490,7 +488,7 @@ impl<S: Socket> Reactor<S> {
         let ownership = self.departing.ownership.as_ref()?;
         let client = adoption.ticket.client();
         let slot = ownership.slot(client);
-        if ownership.is_elsewhere(client) {
+        if self.departing.is_elsewhere(client) {
             adoption.claim.as_ref()?;
             let is_known = self.departing.has_gone(slot);
             if !is_known && let Some(news) = &self.parts.onward {

@@ -39,6 +39,8 @@ pub(super) struct Departing {
     pub(super) ownership: Option<Arc<Ownership>>,
     /// Slots that others own of which clients are or were here.
     slots: HashMap<usize, Stage>,
+    /// Slots of which the feed has said who owns them, sooner than the table has: by which version, and who does.
+    heard: HashMap<usize, (u64, Arc<str>)>,
     /// Connections by key and number: a key may be another's by the time it comes to its turn.
     queue: VecDeque<(Key, u64)>,
     /// When the next are due, and since when they are counted.
@@ -68,6 +70,13 @@ impl Departing {
         matches!(stage, Some(Stage::Unheard { .. }))
     }
 
+    /// Whether another node owns the client, by the table or by what the feed has said since.
+    pub(super) fn is_elsewhere(&self, client: &ClientId) -> bool {
+        self.ownership.as_ref().is_some_and(|ownership| {
+            self.heard.contains_key(&ownership.slot(client)) || ownership.is_elsewhere(client)
+        })
+    }
+
     /// Whether the slot is known to have gone from here.
     pub(super) fn has_gone(&self, slot: usize) -> bool {
         self.slots.contains_key(&slot)
@@ -84,6 +93,7 @@ impl<S: Socket> Reactor<S> {
         for slot in ownership.leaving() {
             self.departing.slots.entry(slot).or_insert(Stage::Unheard { until });
         }
+        self.departing.heard.retain(|_, (version, _)| *version > ownership.version());
         self.departing.ownership = Some(Arc::clone(&ownership));
         let clients = self.connections.iter().map(|(_, connection)| connection.client());
         let away = self.parking.keys();
@@ -114,7 +124,11 @@ impl<S: Socket> Reactor<S> {
         let node = ownership.node();
         if to == node {
             self.departing.slots.remove(&slot);
+            self.departing.heard.remove(&slot);
             return self.expect(slot, version, position.number, from);
+        }
+        if version > ownership.version() {
+            self.departing.heard.insert(slot, (version, to.into()));
         }
         let owners = [ownership.owner(slot), ownership.former_owner(slot)];
         let stage = self.departing.slots.get(&slot);
@@ -226,9 +240,8 @@ impl<S: Socket> Reactor<S> {
 
     /// A connection that was taken over just now may be another node's already.
     pub(super) fn look_whose(&mut self, key: Key) {
-        let Some(ownership) = &self.departing.ownership else { return };
         let Some(connection) = self.connections.get(key as usize) else { return };
-        if ownership.is_elsewhere(connection.client()) {
+        if self.departing.is_elsewhere(connection.client()) {
             self.departing.queue.push_back((key, connection.number));
             self.depart_soon();
             self.tell_departures();
@@ -333,7 +346,8 @@ impl<S: Socket> Reactor<S> {
             // Whoever has it has read it in the log, up to where it took the slot.
             return true;
         }
-        let Some(node) = ownership.other(receiver) else { return false };
+        let heard = self.departing.heard.get(&ownership.slot(receiver)).map(|(_, to)| &**to);
+        let Some(node) = heard.or_else(|| ownership.other(receiver)) else { return false };
         let onward = Onward {
             node: node.to_owned(),
             message: Arc::clone(origin),
