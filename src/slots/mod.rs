@@ -29,10 +29,10 @@ pub(crate) fn slot(client: &ClientId, count: usize) -> usize {
     }
 }
 
-/// What slot number `slot` of `count` is called in the servers list of a .NET helper: `s07`, all equally long.
-fn slot_name(slot: usize, count: usize) -> String {
+/// Slot number `slot` of `count` as it is written in the servers list of a .NET helper: `07`, all equally long.
+fn slot_number(slot: usize, count: usize) -> String {
     let width = count.saturating_sub(1).to_string().len();
-    format!("s{slot:0width$}")
+    format!("{slot:0width$}")
 }
 
 #[cfg(test)]
@@ -40,9 +40,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_equally_long() {
-        for (slot, count, name) in [(0, 1, "s0"), (7, 10, "s7"), (7, 64, "s07"), (7, 101, "s007")] {
-            assert_eq!(slot_name(slot, count), name);
+    fn numbers_are_equally_long() {
+        for (slot, count, name) in [(0, 1, "0"), (7, 10, "7"), (7, 64, "07"), (7, 101, "007")] {
+            assert_eq!(slot_number(slot, count), name);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_SLOTS, slot_name};
+use super::{MOST_SLOTS, slot_number};
 
 /// Which node owns which slot, at one version.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,7 +63,12 @@ impl SlotTable {
 
     /// What slot number `slot` is called in the servers list of a .NET helper: `s07`, all equally long.
     pub fn slot_name(&self, slot: usize) -> String {
-        slot_name(slot, self.count())
+        format!("s{}", self.slot_number(slot))
+    }
+
+    /// The number in it: `07`.
+    pub(crate) fn slot_number(&self, slot: usize) -> String {
+        slot_number(slot, self.count())
     }
 
     /// The node that owns `slot`; `None` if none does, or there is no such slot.

@@ -1,6 +1,7 @@
 //! What tests of all packages share, and the load tool's proxy. Never named by code that is shipped, and names nothing of imcore itself: what is
 //! asserted through it is seen from outside.
 
+pub mod dotnet;
 pub mod failover;
 pub mod imserver;
 pub mod mutations;
@@ -23,6 +24,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 pub use self::{
+    dotnet::Dotnet,
     imserver::{Imserver, outcome},
     ports::port,
     redis::Redis,

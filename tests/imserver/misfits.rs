@@ -69,6 +69,25 @@ fn several_redis_share_the_nodes_of_a_list() {
 }
 
 #[test]
+fn names_of_slots_are_for_net_helpers() {
+    let names = ["--slot-names", "im.example.com/s{slot}"];
+    let with = |args: &[&'static str]| [&names[..], args].concat();
+    let slots = with(&["--slots", "64", "--server", "a", "--redis", REDIS[1]]);
+    assert_eq!(value(&check(&slots, &[]), "slot_names"), names[1]);
+    is_refused(&with(&["--server", "a", "--redis", REDIS[1]]), &["slot_names: nodes are a fixed"]);
+    is_refused(&with(&["--slots", "64"]), &["slot_names: without Redis no .NET helper"]);
+    is_refused(&[&slots[..], &["--ids", "text"]].concat(), &["slot_names: ids are texts"]);
+    for (pattern, part) in [
+        ("s00", "has not one {slot}"),
+        ("ws://s{slot}", "is a URL"),
+        ("s{slot},b", "holds what no name can"),
+    ] {
+        let args = ["--slot-names", pattern, "--slots", "64", "--server", "a", "--redis", REDIS[1]];
+        is_refused(&args, &["slot", part]);
+    }
+}
+
+#[test]
 fn names_of_nodes_that_were_meant_otherwise() {
     for (servers, part) in [
         ("im-0;im-1", "separate names with commas"),

@@ -60,6 +60,8 @@ mod bursts;
 #[cfg(feature = "tls")]
 mod certificates;
 mod channels;
+#[cfg(feature = "redis")]
+mod dotnet;
 mod faults;
 mod fleet;
 mod follow;

@@ -24,20 +24,20 @@ use crate::{
     world::Backend,
 };
 
-const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = 16;
 
 /// What the last message to everybody says.
-const END: u64 = u64::MAX;
+pub(crate) const END: u64 = u64::MAX;
 
 /// Where nodes listen, by name.
-type Addresses = Arc<Mutex<HashMap<String, SocketAddr>>>;
+pub(crate) type Addresses = Arc<Mutex<HashMap<String, SocketAddr>>>;
 
-struct Fleet {
+pub(crate) struct Fleet {
     open: Open,
-    broker: Arc<dyn Broker>,
-    im: ImClient,
-    nodes: HashMap<String, ServerHandle>,
-    addresses: Addresses,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) im: ImClient,
+    pub(crate) nodes: HashMap<String, ServerHandle>,
+    pub(crate) addresses: Addresses,
     grace: Duration,
 }
 
@@ -55,13 +55,16 @@ fn one_of_each_kind(number: i64) -> ClientId {
 
 impl Fleet {
     fn new(backend: Backend) -> Self {
-        let open = fleet::opener(backend, true);
+        Fleet::over(fleet::opener(backend, true))
+    }
+
+    pub(crate) fn over(open: Open) -> Self {
         let im = helper(&open);
         let (nodes, addresses, grace) = Default::default();
         Fleet { broker: open(), im, open, nodes, addresses, grace }
     }
 
-    fn start(&mut self, name: &str) {
+    pub(crate) fn start(&mut self, name: &str) {
         let node = fleet::start(name, SLOTS, (self.open)(), |config| {
             config.grace = self.grace;
             config.ids = Some(IdKind::Text);
@@ -72,17 +75,17 @@ impl Fleet {
     }
 
     /// Gives away what it has, and ends.
-    fn drain(&mut self, name: &str) {
+    pub(crate) fn drain(&mut self, name: &str) {
         let ended = self.nodes.remove(name).unwrap().shutdown();
         assert!(ended.stuck.is_empty() && ended.reported, "{ended:?}");
     }
 
-    fn table(&self) -> SlotTable {
+    pub(crate) fn table(&self) -> SlotTable {
         self.broker.slot_table().unwrap().unwrap_or_default()
     }
 
     /// Waits until each of these owns its share, and nothing is on its way.
-    fn settles(&self, names: &[&str]) {
+    pub(crate) fn settles(&self, names: &[&str]) {
         eventually("shares", || {
             let table = self.table();
             let owned: Vec<_> = names.iter().map(|name| table.slots_of(name).count()).collect();
@@ -96,7 +99,7 @@ impl Fleet {
 }
 
 /// A client that goes wherever it is told to, and writes down what it is told.
-struct Traveller {
+pub(crate) struct Traveller {
     im: ImClient,
     addresses: Addresses,
     client: ClientId,
@@ -107,15 +110,15 @@ struct Traveller {
 }
 
 #[derive(Default, Debug)]
-struct Account {
-    messages: Vec<u64>,
+pub(crate) struct Account {
+    pub(crate) messages: Vec<u64>,
     /// Hellos of its connections after the first.
-    hellos: Vec<Value>,
-    receipts: Vec<Value>,
+    pub(crate) hellos: Vec<Value>,
+    pub(crate) receipts: Vec<Value>,
 }
 
 impl Traveller {
-    fn of(fleet: &Fleet, client: ClientId) -> (Self, Client) {
+    pub(crate) fn of(fleet: &Fleet, client: ClientId) -> (Self, Client) {
         let mut this = Traveller {
             im: helper(&fleet.open),
             addresses: Arc::clone(&fleet.addresses),
@@ -131,7 +134,7 @@ impl Traveller {
     }
 
     /// Connects where its slot is, as often as it is sent on before it is greeted.
-    fn connect(&mut self) -> Client {
+    pub(crate) fn connect(&mut self) -> Client {
         loop {
             let mut url = self.im.connect_url(&self.client, None).unwrap();
             let name = url.trim_start_matches("ws://").split('/').next().unwrap().to_owned();
@@ -165,7 +168,12 @@ impl Traveller {
     }
 
     /// Until the last message has come; `sleeps` now and then.
-    fn travel(mut self, mut socket: Client, acknowledges: bool, sleeps: bool) -> Account {
+    pub(crate) fn travel(
+        mut self,
+        mut socket: Client,
+        acknowledges: bool,
+        sleeps: bool,
+    ) -> Account {
         loop {
             match socket.0.read() {
                 Ok(Frame::Text(text)) => {
@@ -252,12 +260,12 @@ impl Sender {
     }
 }
 
-fn is_in_room(client: &ClientId) -> bool {
+pub(crate) fn is_in_room(client: &ClientId) -> bool {
     !matches!(client, ClientId::Int(id) if *id % 3 == 0)
 }
 
 /// Presence events since it was made.
-fn events_of(im: &ImClient) -> (Arc<Mutex<Vec<String>>>, imcore::PresenceWatch) {
+pub(crate) fn events_of(im: &ImClient) -> (Arc<Mutex<Vec<String>>>, imcore::PresenceWatch) {
     let seen = Arc::<Mutex<Vec<String>>>::default();
     let note = |what: &'static str| {
         let seen = Arc::clone(&seen);
@@ -310,7 +318,7 @@ behaviour_in_the_clear!(nobody_misses_anything_while_nodes_come_and_go, |backend
 
 impl Fleet {
     /// A client of the original's kind.
-    fn connect(&self, client: ClientId) -> Client {
+    pub(crate) fn connect(&self, client: ClientId) -> Client {
         loop {
             let url = self.im.connect_url(&client, None).unwrap();
             let name = url.trim_start_matches("ws://").split('/').next().unwrap();

@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) tls_cert: Option<String>,
     pub(crate) tls_key: Option<String>,
+    /// What slots are called in the list of .NET helpers; empty: none send.
+    pub(crate) slot_names: String,
     pub(crate) redis: Option<String>,
     pub(crate) prefix: String,
     pub(crate) key_prefix: String,
@@ -67,6 +69,7 @@ impl Default for Config {
             server: ServerConfig::default(),
             tls_cert: None,
             tls_key: None,
+            slot_names: String::new(),
             redis: None,
             prefix: String::new(),
             key_prefix: String::new(),
@@ -143,6 +146,7 @@ impl Config {
             log_age: self.message_log_age,
             log_bytes: self.message_log_bytes,
             events: self.events,
+            slot_names: self.slot_names.clone(),
             // Where they come and go there is no list.
             nodes: if self.server.slots > 0 { Vec::new() } else { self.node_names() },
             ..Default::default()

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use imcore::{Error, ErrorKind, server::ServerConfig};
+use imcore::{Error, ErrorKind, IdKind, server::ServerConfig};
 
 use crate::{config::Config, settings::variable, web::Secret};
 
@@ -27,11 +27,30 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
             ),
         ));
     }
+    check_slot_names(config)?;
     if config.hook.is_some() && config.redis.is_some() && config.events == 0 {
         let detail = "there is nothing to post, as no events are kept; say how many, for example --events 1000000";
         return Err(refusal("webhook_url", detail.to_owned()));
     }
     Ok(())
+}
+
+/// Names that .NET helpers send to.
+fn check_slot_names(config: &Config) -> Result<(), Error> {
+    let why = match config {
+        _ if config.slot_names.is_empty() => return Ok(()),
+        _ if config.server.slots == 0 => {
+            "nodes are a fixed list, to whose names .NET helpers send; leave slot_names out, or set slots"
+        }
+        _ if config.redis.is_none() => {
+            "without Redis no .NET helper can send; leave slot_names out, or set redis"
+        }
+        _ if config.ids() == IdKind::Text => {
+            "ids are texts, which no .NET helper can read; leave slot_names out, or set ids to integer or guid"
+        }
+        _ => return Ok(()),
+    };
+    Err(refusal("slot_names", why.to_owned()))
 }
 
 /// What the operator should look at, a sentence each.

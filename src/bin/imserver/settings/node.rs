@@ -96,6 +96,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         ..PLAIN
     },
     Setting {
+        name: "slot_names",
+        needs: Some("slots"),
+        value_name: "PATTERN",
+        help: "With --slots: what slots are called in the servers list of .NET helpers, {slot} being the number (00 to 63 of 64), so \
+               that they can send; the same everywhere [default: none do]",
+        example: "im.example.com/s{slot}",
+        read: |config, given| {
+            config.slot_names = given.text().to_owned();
+            Ok(())
+        },
+        show: |config| config.slot_names.clone(),
+        ..PLAIN
+    },
+    Setting {
         name: "redis",
         value_name: "URL",
         help: "Redis, for example redis://user:password@127.0.0.1:6379/0, or with Sentinels \

@@ -36,6 +36,11 @@ impl Gap {
         self.heard += 1;
     }
 
+    /// A message was heard that nobody has counted.
+    pub(super) fn heard_stranger(&mut self) {
+        self.strangers = true;
+    }
+
     /// How many messages were counted that were all heard, or told of.
     pub(super) fn counted(&self) -> Option<u64> {
         self.counted.filter(|_| !self.broken)

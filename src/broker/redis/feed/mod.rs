@@ -22,6 +22,9 @@
 //! connection: with a message all notices before it have been heard, and nothing waits for a probe. Joins of .NET helpers,
 //! which say nothing, are found by reading the members of a channel that has a message (`rooms`).
 //!
+//! Where slots have names of their own, their topics are heard on the same connection (`slot_topics`, stepped by `slots`), so all
+//! of it is in one order.
+//!
 //! Never sleeps. A lost data connection is replaced at once, which loses no message; any other error
 //! drops both connections, and the next call opens new ones. What waited still waits, until every
 //! watched client has been read again.
@@ -41,6 +44,8 @@ mod pages;
 mod past;
 mod probe;
 mod rooms;
+mod slot_topics;
+mod slots;
 mod ways;
 
 use std::{
@@ -62,6 +67,7 @@ use self::{
     pages::{Logged, PageSize},
     probe::{Covers, Probes, Whose},
     rooms::Rooms,
+    slot_topics::SlotTopics,
 };
 use super::{
     backend::Backend,
@@ -87,7 +93,7 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(10);
 pub(super) fn examine(backend: &Arc<Backend>) -> Result<&'static str> {
     needs::check(backend)?;
     let mut feed = RedisFeed::new(Arc::clone(backend), "?", Arc::default(), FeedStart::Now);
-    feed.open()?;
+    feed.open(&[])?;
     Ok(feed.changes.way.as_str())
 }
 
@@ -114,6 +120,7 @@ pub(super) struct RedisFeed {
     changes: Changes,
     barrier: Barrier,
     rooms: Rooms,
+    slot_topics: SlotTopics,
     probes: Probes,
     gap: Gap,
     mark: Mark,
@@ -156,6 +163,7 @@ impl RedisFeed {
             changes: Changes::new(&backend.layout, backend.connector.db(), node, watchlist),
             barrier: Barrier::default(),
             rooms: Rooms::default(),
+            slot_topics: SlotTopics::new(&backend.layout, &backend.options.slot_names, node),
             probes: Probes::new(Instant::now()),
             gap: Gap::default(),
             mark: Mark::new(&backend.layout, node),
@@ -172,7 +180,9 @@ impl RedisFeed {
     }
 
     fn connect(&mut self) -> Result<Box<Connections>> {
-        let (listener, mut data) = self.open()?;
+        let topics = self.begin_slots()?;
+        let (listener, mut data) = self.open(&topics)?;
+        topics.iter().for_each(|topic| self.slot_topics.confirmed(topic.as_bytes()));
         let began_anew = self.take_up(&mut data)?;
         if !self.knows_redis {
             needs::check_on(&mut data.link, &self.backend)?;
@@ -186,6 +196,7 @@ impl RedisFeed {
         let (proven, flushed) = (true, false);
         let mut connections =
             Box::new(Connections { listener, data, proven, refreshed: now, flushed });
+        self.speak(&mut connections)?;
         if self.backend.options.log {
             self.enter_log(&mut connections, None, true)?;
         } else {
@@ -253,6 +264,9 @@ impl RedisFeed {
         if self.changes.way == Way::Notice && !self.barrier.is_empty() {
             return self.with_data(connections, Self::release_heard);
         }
+        if self.slot_topics.is_stale() || self.slot_topics.has_to_speak() {
+            return self.follow_slots(connections);
+        }
         let count =
             self.gap.is_open() || self.probes.is_due(now, self.backend.options.probe_interval);
         if !self.probes.is_under_way() && (count || !self.barrier.is_empty()) {
@@ -307,14 +321,20 @@ impl RedisFeed {
         if self.reading.is_some() || !self.held.is_empty() {
             return Ok(false);
         }
-        let payload = match connections.listener.hear()? {
+        let (topic, payload) = match connections.listener.hear()? {
             None => return Ok(false),
             Some(Heard::Message { topic, payload }) if topic == self.changes.topic.as_bytes() => {
                 self.changes.told(payload);
                 return Ok(true);
             }
             // Where Redis names changed keys, what somebody has published says nothing.
-            Some(Heard::Message { topic, payload }) if topic != INVALIDATE.as_bytes() => payload,
+            Some(Heard::Message { topic, payload }) if topic != INVALIDATE.as_bytes() => {
+                (topic, payload)
+            }
+            Some(Heard::Subscribed(topic)) => {
+                self.slot_topics.confirmed(&topic);
+                return Ok(true);
+            }
             Some(Heard::Notice(notice)) if notice.get_channel_name() == INVALIDATE => {
                 if let Ok(keys) = notice.get_payload::<Value>() {
                     connections.flushed |= self.changes.notice(keys);
@@ -327,6 +347,10 @@ impl RedisFeed {
             }
             Some(_) => return Ok(true),
         };
+        if topic != self.topic.as_bytes() {
+            self.hear_slot(topic, payload);
+            return Ok(true);
+        }
         let Ok(payload) = std::str::from_utf8(payload) else {
             self.ready.push_back(FeedEvent::Malformed("payload is not UTF-8"));
             return Ok(true);
@@ -345,6 +369,7 @@ impl RedisFeed {
             }
             // Of a script, which counts nothing, and takes a number of the log but adds nothing to it.
             Ok(envelope @ Envelope::Slots { .. }) => {
+                self.slot_topics.table_changed();
                 let number = match (mark, &self.cursor) {
                     (Numbered::Logged(number), Some(_)) => Some(number),
                     _ => None,

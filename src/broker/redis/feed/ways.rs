@@ -19,24 +19,25 @@ use crate::{
 };
 
 impl RedisFeed {
-    /// Both connections, in the best way to learn of changes that is wanted and can be had.
-    pub(super) fn open(&mut self) -> Result<(Listener, Data)> {
+    /// Both connections, in the best way to learn of changes that is wanted and can be had. The listener hears `others` beside the
+    /// node's own topic.
+    pub(super) fn open(&mut self, others: &[String]) -> Result<(Listener, Data)> {
         match self.backend.options.changes {
-            ChangesBy::Tracking => return self.open_by(Way::Tracking),
-            ChangesBy::Keyspace => return self.open_by(Way::Keyspace),
-            ChangesBy::Notice => return self.open_by(Way::Notice),
+            ChangesBy::Tracking => return self.open_by(Way::Tracking, others),
+            ChangesBy::Keyspace => return self.open_by(Way::Keyspace, others),
+            ChangesBy::Notice => return self.open_by(Way::Notice, others),
             ChangesBy::Auto => {}
         }
         for way in [Way::Tracking, Way::Keyspace] {
-            match self.open_by(way) {
+            match self.open_by(way, others) {
                 Err(error) if error.kind() == ErrorKind::Rejected => {}
                 opened => return opened,
             }
         }
-        self.open_by(Way::Notice)
+        self.open_by(Way::Notice, others)
     }
 
-    fn open_by(&mut self, way: Way) -> Result<(Listener, Data)> {
+    fn open_by(&mut self, way: Way, others: &[String]) -> Result<(Listener, Data)> {
         self.changes.way = way;
         let pattern = self.changes.pattern();
         if way == Way::Keyspace {
@@ -47,11 +48,16 @@ impl RedisFeed {
             Way::Keyspace => &pattern,
             Way::Notice => &self.changes.topic,
         };
-        let (both, alone, also) = ([&*self.topic, also], [&*self.topic], [also]);
+        let also = [also];
+        let mut exact = vec![&*self.topic];
+        exact.extend(others.iter().map(String::as_str));
+        if way != Way::Keyspace {
+            exact.extend(also);
+        }
         let topics = match way {
-            Way::Tracking => Topics { exact: &both, patterns: &[], with_id: true },
-            Way::Keyspace => Topics { exact: &alone, patterns: &also, with_id: false },
-            Way::Notice => Topics { exact: &both, ..Topics::default() },
+            Way::Tracking => Topics { exact: &exact, patterns: &[], with_id: true },
+            Way::Keyspace => Topics { exact: &exact, patterns: &also, with_id: false },
+            Way::Notice => Topics { exact: &exact, ..Topics::default() },
         };
         let connector = &self.backend.connector;
         let listener = Listener::open(connector, &topics)?;

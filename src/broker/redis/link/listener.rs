@@ -40,6 +40,8 @@ pub(crate) enum Heard<'a> {
     Message { topic: &'a [u8], payload: &'a [u8] },
     /// What Redis itself says: a list, or nothing, or what matched a pattern.
     Notice(Msg),
+    /// A topic that was [subscribed to](Listener::subscribe) is heard from here on.
+    Subscribed(Vec<u8>),
     /// The answer to a [ping](Listener::ping): everything said before it has been heard.
     Pong,
     /// A confirmation that Redis repeats, or the like.
@@ -93,10 +95,27 @@ impl Listener {
             Some(Push::Message { topic, payload }) => Some(Heard::Message { topic, payload }),
             Some(Push::Other(Value::ServerError(error))) => return Err(failed(error.into())),
             Some(Push::Other(reply)) if is_pong(&reply) => Some(Heard::Pong),
-            Some(Push::Other(reply)) => {
-                Some(Msg::from_owned_value(reply).map_or(Heard::Nothing, Heard::Notice))
-            }
+            Some(Push::Other(reply)) => Some(match subscribed(&reply) {
+                Some(topic) => Heard::Subscribed(topic),
+                None => Msg::from_owned_value(reply).map_or(Heard::Nothing, Heard::Notice),
+            }),
         })
+    }
+
+    /// Asks for further topics, which come behind a [`Heard::Subscribed`] each, and for no more of others.
+    pub(crate) fn subscribe(
+        &mut self,
+        to: &[String],
+        no_longer_to: &[String],
+        deadline: Instant,
+    ) -> Result<()> {
+        for (command, topics) in [("SUBSCRIBE", to), ("UNSUBSCRIBE", no_longer_to)] {
+            if !topics.is_empty() {
+                let subscribe = cmd(command).arg(topics).get_packed_command();
+                self.link.send(&subscribe, deadline).map_err(failed(&self.address))?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a [`Heard::Pong`] on the subscribed connection itself.
@@ -150,6 +169,17 @@ fn confirm(
     }
     pushes.put_back(&early);
     Ok(())
+}
+
+/// The topic, if the reply confirms that it is heard.
+fn subscribed(reply: &Value) -> Option<Vec<u8>> {
+    let Value::Array(items) = reply else { return None };
+    match &items[..] {
+        [Value::BulkString(word), Value::BulkString(topic), _] if word == b"subscribe" => {
+            Some(topic.clone())
+        }
+        _ => None,
+    }
 }
 
 /// `PING` is answered by a list of two to whoever is subscribed.

@@ -92,6 +92,10 @@ pub struct RedisOptions {
     /// How many [events](crate::Event) about connections are kept in Redis for those who read them in groups, of a day
     /// at most; that of the nodes counts. Default 0: none are written.
     pub events: u64,
+    /// What slots are called in the servers list of .NET helpers, `{slot}` being the number with as many digits as the last one has:
+    /// `im.example.com/s{slot}`. Where the number of nodes may change, these hear what is sent to such names. To be set alike
+    /// in all nodes. Default empty: nobody sends to slots.
+    pub slot_names: String,
     /// Names of all nodes, in the order of the `servers` list. Needed where [several Redis](crate::broker::open) share them,
     /// and used there alone. Default empty.
     pub nodes: Vec<String>,
@@ -114,6 +118,7 @@ impl Default for RedisOptions {
             log_age: Duration::from_secs(120),
             log_bytes: 256 << 20,
             events: 0,
+            slot_names: String::new(),
             nodes: Vec::new(),
         }
     }
@@ -127,6 +132,11 @@ impl RedisOptions {
         let sizes = [(self.pool_size, "pool_size"), (self.read_pool_size, "read_pool_size")];
         if let Some((_, name)) = sizes.iter().find(|(size, _)| *size == 0) {
             return Err(Error::config(*name, "0 connections serve nobody; take at least 1"));
+        }
+        if let Some(why) = mistake_in_names(&self.slot_names) {
+            let detail =
+                format!("{:?} {why}; take a name like im.example.com/s{{slot}}", self.slot_names);
+            return Err(Error::config("slot_names", detail));
         }
         let durations = [
             (self.connect_timeout, "connect_timeout"),
@@ -145,5 +155,19 @@ impl RedisOptions {
             Some((_, name)) => Err(Error::config(*name, "no time is too little; try 2 s")),
             None => Ok(()),
         }
+    }
+}
+
+/// What is wrong with the names of slots, if anything.
+fn mistake_in_names(names: &str) -> Option<&'static str> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || ",;?#".contains(c);
+    match names {
+        "" => None,
+        _ if names.matches("{slot}").count() != 1 => {
+            Some("has not one {slot} in it, for the number of the slot")
+        }
+        _ if names.contains("://") => Some("is a URL, which .NET helpers make of it"),
+        _ if names.contains(is_bad) => Some("holds what no name can"),
+        _ => None,
     }
 }
