@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     pub nodes: usize,
+    /// Among how many Redis they are shared.
+    pub redis: usize,
     /// Entries of the servers list that nobody serves: they own clients without costing anything.
     pub phantoms: usize,
     pub reactors: Option<usize>,
@@ -51,6 +53,7 @@ impl Default for NodeOptions {
     fn default() -> Self {
         NodeOptions {
             nodes: 1,
+            redis: 1,
             phantoms: 0,
             reactors: None,
             breakable: false,
@@ -83,7 +86,8 @@ pub struct Cluster {
     nodes: Mutex<Vec<Option<Tethered>>>,
     /// How each of them was started.
     starts: Vec<Start>,
-    redis: Option<Tethered>,
+    /// Those of our own, in the order of the URLs.
+    redis: Vec<Tethered>,
     is_durable: bool,
     /// Between our own nodes and Redis, if it is to break.
     link: Option<Proxy>,
@@ -127,7 +131,7 @@ impl Cluster {
             im,
             nodes: Mutex::default(),
             starts: vec![],
-            redis: None,
+            redis: vec![],
             is_durable: false,
             link: None,
             folder: None,
@@ -139,12 +143,14 @@ impl Cluster {
         let imserver = find_imserver(args)?;
         let folder = fresh_folder()?;
         let pins = args.pins();
-        let redis_address = free_address();
-        let redis = start_redis(&folder, &redis_address, pins.clients, options.durable)?;
+        let addresses: Vec<_> = (0..options.redis).map(|_| free_address()).collect();
+        let start = |address: &String| start_redis(&folder, address, pins.clients, options.durable);
+        let redis = addresses.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+        let urls: Vec<_> = addresses.iter().map(|address| format!("redis://{address}")).collect();
         let servers: Vec<_> = (0..options.nodes).map(|_| free_address()).collect();
         let phantoms = (0..options.phantoms).map(|index| format!("nobody-{index}:1"));
         let deployment = Deployment {
-            redis: format!("redis://{redis_address}"),
+            redis: urls.join(","),
             servers: servers.iter().cloned().chain(phantoms).collect(),
             prefix: args.prefix.clone(),
             path: args.path.clone(),
@@ -156,7 +162,7 @@ impl Cluster {
             0 => format!("--servers={}", deployment.servers.join(",")),
             count => format!("--slots={count}"),
         };
-        let link = options.breakable.then(|| Proxy::start(port_of(&redis_address)));
+        let link = options.breakable.then(|| Proxy::start(port_of(&addresses[0])));
         let redis_url = link.as_ref().map_or(deployment.redis.clone(), Proxy::url);
         let (mut nodes, mut starts) = (Vec::new(), Vec::new());
         for (index, server) in servers.iter().enumerate() {
@@ -180,7 +186,6 @@ impl Cluster {
             starts.push(start);
         }
         let im = if options.slots > 0 { following(&deployment) } else { helper(&deployment) }?;
-        let (redis, folder) = (Some(redis), Some(folder));
         Ok(Cluster {
             args: args.clone(),
             deployment,
@@ -190,7 +195,7 @@ impl Cluster {
             redis,
             is_durable: options.durable,
             link,
-            folder,
+            folder: Some(folder),
             foreign: vec![],
         })
     }
@@ -258,9 +263,9 @@ impl Cluster {
     pub fn restart_redis(&mut self) -> Result<(), String> {
         let folder = self.folder.as_ref().ok_or("no Redis of our own")?;
         let address = self.deployment.redis.trim_start_matches("redis://");
-        self.redis = None;
+        self.redis.clear();
         let core = self.args.pins().clients;
-        self.redis = Some(start_redis(folder, address, core, self.is_durable)?);
+        self.redis = vec![start_redis(folder, address, core, self.is_durable)?];
         Ok(())
     }
 
@@ -339,9 +344,14 @@ impl Cluster {
         Meter::of(if own.is_empty() { self.foreign.clone() } else { own })
     }
 
-    /// Measures the Redis of our own; nothing for a running deployment.
+    /// Measures the Redis of our own, all together; nothing for a running deployment.
     pub fn redis_meter(&self) -> Meter {
         Meter::of(self.redis.iter().map(|redis| redis.pid).collect())
+    }
+
+    /// Each of them by itself, in the order of the URLs.
+    pub fn redis_meters(&self) -> Vec<Meter> {
+        self.redis.iter().map(|redis| Meter::of(vec![redis.pid])).collect()
     }
 
     /// Fails when a node has ended that was not killed.
@@ -378,7 +388,7 @@ fn exchange(
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes().clear();
-        self.redis = None;
+        self.redis.clear();
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);
         }
@@ -428,7 +438,7 @@ fn start_redis(
     is_durable: bool,
 ) -> Result<Tethered, String> {
     let port = port_of(address).to_string();
-    let log = folder.join("redis.log");
+    let log = folder.join(format!("redis-{port}.log"));
     let where_to = ["--port", &port, "--bind", "127.0.0.1", "--save", ""];
     let appends = if is_durable { "yes" } else { "no" };
     let disk = ["--appendonly", appends, "--appendfsync", "always"];

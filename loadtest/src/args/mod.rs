@@ -360,6 +360,8 @@ pub enum RowName {
     MassDisconnectEvents,
     /// Events that a node posts to a target
     Webhook,
+    /// Redis CPU with four Redis for eight nodes, beside one that does the same
+    SeveralRedis,
     /// 15,000 clients that resume at once, beside as many that connect anew
     Storm,
     /// 200,000 connections over 12 nodes
@@ -382,6 +384,7 @@ impl RowName {
                 | Webhook
                 | Fanout8Resumable
                 | P2pLog
+                | SeveralRedis
                 | Storm
                 | ConnectEvents
         )

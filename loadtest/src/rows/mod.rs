@@ -12,6 +12,7 @@ mod resumable;
 mod resume;
 mod room;
 mod scenario;
+mod shares;
 mod smoke;
 mod webhook;
 
@@ -211,6 +212,7 @@ fn row(bench: &Bench, args: &RowsArgs, name: RowName) -> Result<Row, String> {
         RowName::MassDisconnect => large::mass_disconnect(bench, part(15_000)),
         RowName::MassDisconnectEvents => large::mass_disconnect_events(bench, part(15_000)),
         RowName::Webhook => webhook::throughput(bench, part(15_000)),
+        RowName::SeveralRedis => shares::shares(bench, part(8000), part(100_000), part(100_000)),
         RowName::Storm => resumable::storm(bench, part(15_000)),
         RowName::Cluster => large::cluster(bench, part(200_000), 12),
         RowName::Reactors => growth::reactors(bench, part(10_000)),
