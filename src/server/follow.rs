@@ -22,6 +22,8 @@ use crate::{
 const FOLLOWERS: usize = 8;
 /// Sightings that wait for one follower, and that it is told in a second.
 const QUEUE: usize = 1000;
+/// Bytes of what waits for one follower: room for all of them as long as they show no texts.
+const BYTES: usize = 1024 * 1024;
 const PER_SECOND: u32 = 500;
 /// Messages of a channel, or by an id, that are known by their positions: the newest.
 const MESSAGES: usize = 1000;
@@ -148,6 +150,13 @@ impl Sighting {
         Sighting { position: Some(position), ..self }
     }
 
+    /// Bytes that it holds while it waits. What it shares with others counts in full, as it may be the last to let go of it.
+    fn weight(&self) -> usize {
+        let shared = [&self.channel, &self.id, &self.traceparent];
+        let shared: usize = shared.into_iter().flatten().map(|text| text.len()).sum();
+        size_of::<Self>() + shared + self.text.as_ref().map_or(0, String::len)
+    }
+
     /// Which message, by its place in the order of this node: `7`, or `7.2` for the second behind it that no log has.
     pub fn position(&self) -> Option<String> {
         let Position { number, sub } = self.position?;
@@ -185,11 +194,17 @@ impl Follows {
             let why = format!("{FOLLOWERS} follow something on this node already; try again later");
             return Err(Error::new(ErrorKind::Overloaded, why));
         }
-        let follow =
-            Arc::new(Follow { target, texts, state: Mutex::default(), more: Condvar::new() });
+        let until = Instant::now() + time;
+        let follow = Arc::new(Follow {
+            target,
+            texts,
+            until,
+            state: Mutex::default(),
+            more: Condvar::new(),
+        });
         all.push(Arc::clone(&follow));
         self.any.store(true, Ordering::Relaxed);
-        Ok(Following { follow, follows: Arc::clone(self), until: Instant::now() + time })
+        Ok(Following { follow, follows: Arc::clone(self) })
     }
 
     fn end(&self, follow: &Arc<Follow>) {
@@ -255,6 +270,8 @@ impl Followers {
 struct Follow {
     target: Target,
     texts: bool,
+    /// Nothing is told from then on.
+    until: Instant,
     state: Mutex<State>,
     more: Condvar,
 }
@@ -262,6 +279,8 @@ struct Follow {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Sighting>,
+    /// What they weigh.
+    bytes: usize,
     /// Sightings that were left out since the last that was put there.
     skipped: u64,
     /// Since when `told` are counted.
@@ -274,21 +293,26 @@ struct State {
 }
 
 impl Follow {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     fn hear(&self, sighting: &Sighting, text: Option<&str>) {
         let mut state = lock(&self.state);
-        if !self.concerns(&mut state, sighting) {
+        if self.is_over() || !self.concerns(&mut state, sighting) {
             return;
         }
-        if !state.has_room(sighting.what) {
+        let text = text.filter(|_| self.texts).map(beginning);
+        let sighting = Sighting { text, ..sighting.clone() };
+        if !state.has_room(&sighting) {
             state.skipped += 1;
             return;
         }
         if let Some(skipped) = state.skipped() {
-            state.waiting.push_back(skipped);
+            state.push(skipped);
         }
         state.told += 1;
-        let text = text.filter(|_| self.texts).map(beginning);
-        state.waiting.push_back(Sighting { text, ..sighting.clone() });
+        state.push(sighting);
         self.more.notify_one();
     }
 
@@ -337,13 +361,26 @@ impl State {
     }
 
     /// Whether one more may be told now. That a connection came or went is never one too many.
-    fn has_room(&mut self, what: What) -> bool {
+    fn has_room(&mut self, next: &Sighting) -> bool {
         let now = Instant::now();
         if self.since.is_none_or(|since| now - since >= Duration::from_secs(1)) {
             (self.since, self.told) = (Some(now), 0);
         }
-        let is_rare = matches!(what, What::Connected | What::Resumed | What::Parked | What::Closed);
-        self.waiting.len() < QUEUE && (is_rare || self.told < PER_SECOND)
+        let is_rare =
+            matches!(next.what, What::Connected | What::Resumed | What::Parked | What::Closed);
+        let is_light = self.waiting.len() < QUEUE && self.bytes + next.weight() <= BYTES;
+        is_light && (is_rare || self.told < PER_SECOND)
+    }
+
+    fn push(&mut self, sighting: Sighting) {
+        self.bytes += sighting.weight();
+        self.waiting.push_back(sighting);
+    }
+
+    fn pop(&mut self) -> Option<Sighting> {
+        let sighting = self.waiting.pop_front()?;
+        self.bytes -= sighting.weight();
+        Some(sighting)
     }
 
     /// What was left out, once.
@@ -374,7 +411,6 @@ fn beginning(text: &str) -> String {
 pub struct Following {
     follow: Arc<Follow>,
     follows: Arc<Follows>,
-    until: Instant,
 }
 
 impl Following {
@@ -383,13 +419,13 @@ impl Following {
         let is_empty = |state: &mut State| state.waiting.is_empty();
         let waited = self.follow.more.wait_timeout_while(lock(&self.follow.state), time, is_empty);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let next = state.waiting.pop_front();
+        let next = state.pop();
         next.or_else(|| state.skipped())
     }
 
-    /// Whether its time is over.
+    /// Whether its time is over: what waits can be [read](Following::next) to its end, and nothing is added.
     pub fn is_over(&self) -> bool {
-        Instant::now() >= self.until
+        self.follow.is_over()
     }
 }
 
@@ -406,6 +442,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
 
     fn at(number: u64) -> Position {
         Position { number, sub: 0 }
@@ -428,20 +466,21 @@ mod tests {
     fn nobody_is_asked_while_nobody_follows() {
         let follows = Arc::<Follows>::default();
         assert!(follows.now().is_none());
-        let begin = || follows.begin(Target::Client(7.into()), Duration::MAX / 4, false);
+        let begin = || follows.begin(Target::Client(7.into()), LONG, false);
         let all: Vec<_> = (0..FOLLOWERS).map(|_| begin().unwrap()).collect();
         assert_eq!(begin().unwrap_err().kind(), ErrorKind::Overloaded);
         assert!(follows.now().is_some() && !all[0].is_over());
         drop(all);
         assert!(follows.now().is_none());
-        assert!(follows.begin(Target::Client(7.into()), Duration::ZERO, false).unwrap().is_over());
+        let late = follows.begin(Target::Client(7.into()), Duration::ZERO, false).unwrap();
+        follows.now().unwrap().tell(&Sighting::of(What::Connected, &7.into(), Some(1)));
+        assert!(late.is_over() && late.next(Duration::ZERO).is_none(), "busy clients end as well");
     }
 
     #[test]
     fn a_channel_is_followed_to_those_who_get_its_messages() {
         let follows = Arc::<Follows>::default();
-        let following =
-            follows.begin(Target::Channel("lobby".into()), Duration::ZERO, true).unwrap();
+        let following = follows.begin(Target::Channel("lobby".into()), LONG, true).unwrap();
         let now = follows.now().unwrap();
         now.came(&channel(5), &[], "hello");
         now.came(&Sighting { channel: Some("else".into()), ..channel(6) }, &[], "hello");
@@ -461,7 +500,7 @@ mod tests {
     #[test]
     fn what_is_too_much_is_counted() {
         let follows = Arc::<Follows>::default();
-        let following = follows.begin(Target::Client(7.into()), Duration::ZERO, false).unwrap();
+        let following = follows.begin(Target::Client(7.into()), LONG, false).unwrap();
         let now = follows.now().unwrap();
         for _ in 0..PER_SECOND + 3 {
             now.tell(&Sighting::of(What::Written, &7.into(), Some(1)));
@@ -479,6 +518,26 @@ mod tests {
             Some(What::Closed),
             "that is told all the same"
         );
+    }
+
+    #[test]
+    fn who_does_not_read_holds_bytes_up_to_a_bound() {
+        let follows = Arc::<Follows>::default();
+        let following = follows.begin(Target::Channel("lobby".into()), LONG, true).unwrap();
+        let now = follows.now().unwrap();
+        let held = || lock(&following.follow.state).bytes;
+        // Ids come as long as their senders make them.
+        let long = Sighting { id: Some("x".repeat(BYTES / 10).into()), ..channel(1) };
+        (0..20).for_each(|_| now.came(&long, &[], "hello"));
+        assert!((BYTES / 2..=BYTES).contains(&held()), "{}", held());
+        let told: Vec<_> = std::iter::from_fn(|| following.next(Duration::ZERO)).collect();
+        let received = told.iter().filter(|sighting| sighting.what == What::Received).count();
+        let skipped = told.iter().find(|sighting| sighting.what == What::Skipped);
+        assert_eq!(received as u64 + skipped.and_then(|s| s.count).unwrap(), 20);
+        assert_eq!(held(), 0, "who reads it has room again");
+        (0..400).for_each(|_| now.came(&channel(2), &[], &"x".repeat(10 * TEXT)));
+        assert!((400 * TEXT..=BYTES).contains(&held()), "{}", held());
+        assert!(QUEUE * (size_of::<Sighting>() + 256 + 64) < BYTES, "sightings without texts fit");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
 /// Seconds that somebody follows, unless it is said otherwise, and at most.
 const USUAL: u64 = 60;
 pub(crate) const LONGEST: u64 = 600;
-/// Longest name of a channel and id of a message that are asked for.
+/// Characters of the longest name of a channel, and id of a message, that are asked for.
 const NAME: usize = 256;
 
 /// What can be followed on this node.
@@ -94,8 +94,8 @@ fn read(request: &Request) -> Result<(Target, u64), String> {
                 seconds = number.ok_or(format!("seconds: expected 1 to {LONGEST}"))?;
                 continue;
             }
-            _ if value.is_empty() || value.len() > NAME => {
-                return Err(format!("{name}: expected 1 to {NAME} bytes"));
+            _ if value.is_empty() || value.chars().count() > NAME => {
+                return Err(format!("{name}: expected 1 to {NAME} characters"));
             }
             "client" => Target::Client(value.parse::<ClientId>().map_err(|e| e.to_string())?),
             "channel" => Target::Channel(value),

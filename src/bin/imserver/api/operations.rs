@@ -347,7 +347,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                       `parked` (it is waited for, for `count` seconds), `closed` (`code` is what the client was sent), \
                       `joined`, `left`, `received` (from the broker), `written` (the operating system has its last \
                       byte), `acknowledged` (all up to `position`; without one, what was written before), `dropped`, \
-                      and `skipped` where `count` were left out: 500 a second are told, and 1000 wait. A client is \
+                      and `skipped` where `count` were left out: 500 a second are told, and 1000 or 1 MiB wait. A client is \
                       followed on the node that it lives on, all else on each node by itself. 8 streams at a time on \
                       each node, those of the admin page included. 404 names the node that the client lives on.",
         kind: Stream,
