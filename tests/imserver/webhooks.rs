@@ -38,6 +38,8 @@ impl Post {
 pub struct Target {
     pub address: SocketAddr,
     answer: Arc<Mutex<Vec<u8>>>,
+    /// Messages that it never answers.
+    hangs: Arc<Mutex<Vec<String>>>,
     pub posts: Receiver<Post>,
 }
 
@@ -54,14 +56,20 @@ impl Target {
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(TAKEN.as_bytes().to_vec()));
         let (told, posts) = channel();
-        let answers = Arc::clone(&answer);
+        let hangs = Arc::<Mutex<Vec<String>>>::default();
+        let (answers, never) = (Arc::clone(&answer), Arc::clone(&hangs));
         thread::spawn(move || {
             for socket in listener.incoming() {
-                let (speak, answers, told) = (speak.clone(), Arc::clone(&answers), told.clone());
-                thread::spawn(move || serve(speak(socket.unwrap()), &answers, &told));
+                let (speak, told) = (speak.clone(), told.clone());
+                let (answers, never) = (Arc::clone(&answers), Arc::clone(&never));
+                let answer = move |id: &String| {
+                    let answer = answers.lock().unwrap().clone();
+                    if never.lock().unwrap().contains(id) { Vec::new() } else { answer }
+                };
+                thread::spawn(move || serve(speak(socket.unwrap()), &answer, &told));
             }
         });
-        Target { address, answer, posts }
+        Target { address, answer, hangs, posts }
     }
 
     pub fn url(&self) -> String {
@@ -88,7 +96,7 @@ impl Target {
     }
 }
 
-fn serve(socket: impl Read + Write, answers: &Mutex<Vec<u8>>, told: &Sender<Post>) {
+fn serve(socket: impl Read + Write, answer: &impl Fn(&String) -> Vec<u8>, told: &Sender<Post>) {
     let mut reader = BufReader::new(socket);
     loop {
         let (mut head, mut line) = (Vec::new(), String::new());
@@ -111,7 +119,7 @@ fn serve(socket: impl Read + Write, answers: &Mutex<Vec<u8>>, told: &Sender<Post
             signature: header("webhook-signature"),
             body: serde_json::from_slice(&body).unwrap(),
         };
-        let answer = answers.lock().unwrap().clone();
+        let answer = answer(&post.id);
         let is_told = told.send(post).is_ok();
         if !is_told || reader.get_mut().write_all(&answer).is_err() {
             return;
@@ -273,11 +281,18 @@ fn what_is_not_taken_in_time_is_put_aside_and_can_be_replayed() {
     let first = target.next();
     eventually("it is put aside", || cluster.command("dead").contains(&first.id));
     assert!(
-        cluster.command("dead").contains(" 2 events, ")
+        cluster.command("dead").contains(" 2 events ")
             && cluster.command("dead").contains("attempts: status 503"),
         "{}",
         cluster.command("dead")
     );
+    let ends = |post: &Post| {
+        let events = post.body["data"]["events"].as_array().unwrap();
+        let id = |at: usize| events[at]["id"].as_str().unwrap().to_owned();
+        format!("2 events {} to {}, ", id(0), id(1))
+    };
+    assert!(cluster.command("dead").contains(&ends(&first)), "{}", cluster.command("dead"));
+    assert!(cluster.command("status").contains("last_success_ms  -"), "nothing was taken yet");
     // What comes later is not held up by it.
     target.answers(TAKEN);
     let _other = cluster.connect(44, &node);
@@ -286,6 +301,36 @@ fn what_is_not_taken_in_time_is_put_aside_and_can_be_replayed() {
     let again = target.next();
     assert_eq!((again.id, again.body), (first.id, first.body));
     eventually("nothing is left", || cluster.command("dead").is_empty());
+    let status = cluster.command("status");
+    assert!(!status.contains("last_success_ms  -"), "{status}");
+}
+
+#[test]
+fn letters_that_hang_leave_room_for_what_is_new() {
+    let target = Target::start();
+    let cluster = Cluster::start(&target);
+    let node = cluster.node("a", &["--webhook-give-up", "0"]);
+    target.answers("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    let letters = || cluster.command("dead").lines().count();
+    let mut clients = Vec::new();
+    for client in 0..3 {
+        clients.push(cluster.connect(40 + 2 * client, &node));
+        eventually("one letter more", || letters() > client as usize);
+    }
+    target.answers(TAKEN);
+    let dead = cluster.command("dead");
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let dead: Vec<_> = dead.lines().map(name).collect();
+    while target.posts.try_recv().is_ok() {}
+    target.hangs.lock().unwrap().clone_from(&dead);
+    cluster.command("replay");
+    for client in 0..2 {
+        while !dead.contains(&target.next().id) {}
+        clients.push(cluster.connect(50 + 2 * client, &node));
+        assert_eq!(target.next().words(), ["opened", "online"], "no other letter goes first");
+    }
+    eventually("each was tried once", || cluster.command("status").contains("replaying        0"));
+    assert_eq!(letters(), 3);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use imcore::{Error, ErrorKind, broker::Broker};
+use imcore::{
+    Error, ErrorKind,
+    broker::{Broker, DeadLetter},
+};
 
 use crate::webhook::{Desk, Seen};
 
@@ -54,6 +57,7 @@ fn status(broker: &dyn Broker) -> Result<String, Error> {
     line("failing_since_ms", time(state.failing_since));
     let last = state.last_failure.as_ref().map(|(why, at)| format!("{at}: {why}"));
     line("last_failure", last.unwrap_or_else(|| "-".into()));
+    line("last_success_ms", time(state.last_success));
     line("dead_letters", state.dead_letters.to_string());
     line("replaying", state.replaying.to_string());
     line("dropped", state.dropped.to_string());
@@ -66,9 +70,10 @@ fn dead(broker: &dyn Broker) -> Result<String, Error> {
         let page = broker.dead_letters(after.as_deref(), PAGE)?;
         for letter in page.items {
             let mark = if letter.replaying { " replaying" } else { "" };
-            let (id, ms, count, attempts) = (letter.id, letter.ms, letter.count, letter.attempts);
-            let why = letter.failure;
-            let _ = writeln!(text, "{id} {ms} {count} events, {attempts} attempts{mark}: {why}");
+            let DeadLetter { id, ms, count, ends, attempts, failure: why, .. } = letter;
+            let ends = ends.map(|(first, last)| format!(" {first} to {last}")).unwrap_or_default();
+            let _ =
+                writeln!(text, "{id} {ms} {count} events{ends}, {attempts} attempts{mark}: {why}");
         }
         after = page.next;
         if after.is_none() {

@@ -58,6 +58,8 @@ pub(super) struct Delivery {
     noted: Option<Instant>,
     /// Of the broker, one after the other.
     failed: bool,
+    /// When the next letter may be tried: after one that took long, events have as much time.
+    replay_after: Instant,
 }
 
 /// What is to be told.
@@ -129,6 +131,7 @@ impl Delivery {
             missed: None,
             noted: None,
             failed: false,
+            replay_after: Instant::now(),
         })
     }
 
@@ -165,9 +168,8 @@ impl Delivery {
         }
         let look = look(&hook);
         let turn = self.take_turn(&hook)?;
-        if !turn.held && !turn.is_off {
-            // Somebody else reads: should the group be gone when this node has the turn, all was lost. While it is off nobody may
-            // ever have read.
+        if !turn.held && !self.is_known && self.is_read()? {
+            // Should the group be gone when this node has the turn, all was lost.
             (self.is_known, self.reader.start) = (true, EventStart::All);
         }
         if !turn.held || turn.is_off {
@@ -178,7 +180,7 @@ impl Delivery {
             self.has_failed = self.put_aside(&hook)?;
             return Ok(if self.has_failed { Duration::ZERO } else { pause.min(look) });
         }
-        if turn.has_replay && !self.is_behind {
+        if turn.has_replay && !self.is_behind && Instant::now() >= self.replay_after {
             return self.replay(&hook).map(|()| Duration::ZERO);
         }
         self.deliver(&hook)?;
@@ -207,6 +209,11 @@ impl Delivery {
         {
             log::debug!("webhook: others wait for its turn to end: {error}");
         }
+    }
+
+    /// Whether somebody has read in the name of the group: who has the turn may be about to, or delivery may be off since before.
+    fn is_read(&self) -> Result<bool, Error> {
+        Ok(self.broker.event_groups()?.iter().any(|group| group.name == GROUP))
     }
 
     /// What is to be told next; what was not taken comes again.
@@ -372,7 +379,11 @@ impl Delivery {
             return Ok(());
         };
         let message = Message { id, body, count, ends };
+        let began = Instant::now();
         let outcome = self.post(&message)?;
+        if began.elapsed() >= WAIT {
+            self.replay_after = Instant::now() + began.elapsed();
+        }
         let is_delivered = outcome == Outcome::Delivered;
         match outcome {
             Outcome::Delivered => self.succeed()?,
