@@ -18,6 +18,9 @@ namespace Imcore
         private const int Goodbye = 1000, BackSoon = 3001, Kick = 4001, Superseded = 4002;
         /// <summary>A connection that has lasted so long was a good one: the pauses start small again.</summary>
         private const double StableAfter = 5000;
+
+        /// <summary>Others take over from a node that died within 10 s: so long, and some more, pauses do not outgrow this.</summary>
+        private const double TakenOver = 16000, LongestUntilThen = 4000;
         /// <summary>A node that resumes says something every 25 s, and answers a probe at once, but one a second.</summary>
         private const double Silence = 40000, ProbeWithin = 3000, ProbeEvery = 1000, WatchEvery = 5000;
         /// <summary>A watch this late means that the machine slept.</summary>
@@ -45,7 +48,7 @@ namespace Imcore
         private CancellationTokenSource part = new CancellationTokenSource();
         private bool hasBeenOpen, isJoinDue, isJoining, isPaused;
         private int failures, tooSlow;
-        private double notBefore = double.NegativeInfinity, keptUntil = double.NegativeInfinity, keep, probeAgainAt = double.NegativeInfinity;
+        private double lostAt = double.NegativeInfinity, notBefore = double.NegativeInfinity, keptUntil = double.NegativeInfinity, keep, probeAgainAt = double.NegativeInfinity;
         /// <summary>A message is seen when all of it is here, so a slow link that is busy with a large one looks dead: the next is given more time.</summary>
         private double patience = 1;
 
@@ -408,11 +411,16 @@ namespace Imcore
 
         private void Wait(Hint hint, string why)
         {
-            if (HasLasted) failures = 0;
+            if (HasLasted)
+            {
+                failures = 0;
+                lostAt = clock.Now;
+            }
             LetGo();
             bool isKept = clock.Now < keptUntil && keep > 0;
             // Several attempts must fit into the time for which a node waits.
             double longest = isKept ? Math.Min(Longest(failures), keep / 4) : Longest(failures);
+            if (clock.Now - lostAt < TakenOver) longest = Math.Min(longest, LongestUntilThen);
             failures += 1;
             double pause = random.NextDouble() * longest;
             if (hint != null)

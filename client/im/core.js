@@ -288,7 +288,7 @@ export class Core {
    * @param {ImError} [error]
    */
   #wait(hint, error) {
-    if (this.#hasLasted) this.#pauses.reset();
+    if (this.#hasLasted) this.#pauses.lost();
     this.#letGo(BACK_SOON);
     this.#pauseFor(this.#pauses.next(hint, this.#line.keep), error);
   }

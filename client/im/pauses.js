@@ -6,6 +6,9 @@ import { clamp, step } from "./time.js";
 const HIDDEN_FACTOR = 4;
 /** Which part of the time that a node waits may go into one pause: several attempts must fit in. */
 const PART_OF_KEEP = 1 / 4;
+/** Others take over from a node that died within 10 s: so long, and some more, pauses do not outgrow this. */
+const TAKEN_OVER_MS = 16_000;
+const LONGEST_UNTIL_THEN = 4_000;
 
 export class Pauses {
   #env;
@@ -13,6 +16,8 @@ export class Pauses {
   #longestPause;
   /** Failures in a row. */
   failures = 0;
+  /** When a connection was lost that had lasted. */
+  #lostAt = -Infinity;
   /** Until when we were asked to stay away. */
   #notBefore = 0;
 
@@ -26,9 +31,15 @@ export class Pauses {
     this.#longestPause = longestPause;
   }
 
-  /** A connection has lasted: the pauses start small again. */
+  /** The pauses start small again. */
   reset() {
     this.failures = 0;
+  }
+
+  /** A connection is lost that had lasted: the same, and they stay small until another node may have taken over. */
+  lost() {
+    this.reset();
+    this.#lostAt = this.#env.now();
   }
 
   /** Somebody wants to connect now, whoever asked for what before. */
@@ -50,7 +61,11 @@ export class Pauses {
   next(hint, keep) {
     const { isOnline, isHidden, now, random } = this.#env;
     const isOffline = !isOnline();
-    const most = keep > 0 ? Math.min(this.#longestPause, keep * PART_OF_KEEP) : this.#longestPause;
+    const most = Math.min(
+      this.#longestPause,
+      keep > 0 ? keep * PART_OF_KEEP : Infinity,
+      now() - this.#lostAt < TAKEN_OVER_MS && !isHidden() && !isOffline ? LONGEST_UNTIL_THEN : Infinity,
+    );
     const first = isHidden() ? this.#firstPause * HIDDEN_FACTOR : this.#firstPause;
     const longest = isOffline ? most : step(first, this.failures, most);
     this.failures += 1;

@@ -62,6 +62,7 @@ class ImClient(private val app: Application, private val http: OkHttpClient = Ok
     private var failures = 0
     private var notBefore = 0.0
     private var keep = 0.0
+    private var lostAt = Double.NEGATIVE_INFINITY
     private var isPaused = false
     /** The stream: which connection it goes on from, up to where all is handled, what the node was told. */
     private var c = ""
@@ -126,9 +127,11 @@ class ImClient(private val app: Application, private val http: OkHttpClient = Ok
     private fun escaped(text: String) = URLEncoder.encode(text, "UTF-8").replace("+", "%20")
 
     private fun pause(hint: Hint?) {
-        if (line?.goodSince?.let { now() - it >= 5_000 } == true) failures = 0
+        if (line?.goodSince?.let { now() - it >= 5_000 } == true) { failures = 0; lostAt = now() }
         letGo()
-        val longest = min(if (keep > 0) min(30_000.0, keep / 4) else 30_000.0, 2_500 * Math.pow(2.0, min(failures, 9).toDouble()))
+        // Several attempts must fit into the time for which a node waits; and within 10 s others take over from a node that died.
+        val most = min(if (keep > 0) keep / 4 else 30_000.0, if (now() - lostAt < 16_000) 4_000.0 else 30_000.0)
+        val longest = min(min(most, 30_000.0), 2_500 * Math.pow(2.0, min(failures, 9).toDouble()))
         failures += 1
         var ms = Math.random() * longest
         if (hint != null) {

@@ -37,7 +37,7 @@ final class ImClient {
     private var line: Line?, former: Line?, timer: Task<Void, Never>?
     /// Counts attempts, connections and pauses: what belongs to another one is void.
     private var turn = 0
-    private var failures = 0, notBefore = 0.0, keep = 0.0, isPaused = false
+    private var failures = 0, notBefore = 0.0, lostAt = -Double.infinity, keep = 0.0, isPaused = false
     /// The stream: which connection it goes on from, up to where all is handled, what the node was told.
     private var c = "", since = "", acknowledged = "", acknowledgedAt = -1e9, isLoaded = false
     private var acknowledging: Task<Void, Never>?
@@ -105,9 +105,11 @@ final class ImClient {
     }
 
     private func pause(_ hint: Hint?) {
-        if let since = line?.goodSince, now - since >= 5_000 { failures = 0 }
+        if let since = line?.goodSince, now - since >= 5_000 { failures = 0; lostAt = now }
         letGo()
-        let longest = min(keep > 0 ? min(30_000, keep / 4) : 30_000, 2_500 * pow(2, Double(min(failures, 9))))
+        // Several attempts must fit into the time for which a node waits; and within 10 s others take over from a node that died.
+        let most = min(keep > 0 ? keep / 4 : 30_000, now - lostAt < 16_000 ? 4_000 : 30_000)
+        let longest = min(30_000, most, 2_500 * pow(2, Double(min(failures, 9))))
         failures += 1
         var ms = Double.random(in: 0...1) * longest
         if let hint {

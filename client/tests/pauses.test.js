@@ -52,6 +52,36 @@ test("500 clients of a node that was killed do not come back together", async ()
   assert.ok(most < 100, `${most} of 500 within a quarter of a second`);
 });
 
+test("whoever was on a node that died tries again soon after another took over", async () => {
+  for (const share of [0.2, 0.5, 0.8, 1]) {
+    const { client } = await opened();
+    await pass(10_000);
+    draw(share);
+    let away = 0;
+    do {
+      FakeSocket.last.ends(1006);
+      const pause = pauseOf(client);
+      away += pause;
+      await pass(pause);
+    } while (away < 10_000);
+    assert.ok(away <= 14_000, `drawn ${share}, the first attempt after the 10 s is at ${away} ms`);
+    client.close();
+  }
+});
+
+test("who is away for longer tries less and less often", async () => {
+  const { client } = await opened();
+  await pass(10_000);
+  draw(1);
+  const pauses = [];
+  for (let round = 0; round < 7; round += 1) {
+    FakeSocket.last.ends(1006);
+    pauses.push(pauseOf(client));
+    await pass(pauses.at(-1));
+  }
+  assert.deepEqual(pauses, [2_500, 4_000, 4_000, 4_000, 4_000, 30_000, 30_000]);
+});
+
 test("hidden pages leave the way to those that are looked at", async () => {
   const { client } = await opened();
   visible(false);

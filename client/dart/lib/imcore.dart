@@ -176,7 +176,7 @@ class ImClient {
   /// Counts attempts, connections and pauses: what belongs to another one is void.
   int _turn = 0;
   int _failures = 0;
-  double _notBefore = 0, _keep = 0;
+  double _lostAt = double.negativeInfinity, _notBefore = 0, _keep = 0;
   bool _hasBeenOpen = false, _isPaused = false, _isJoinDue = false, _isJoining = false;
 
   ImState get state => _state;
@@ -360,10 +360,15 @@ class ImClient {
 
   void _wait(_Hint? hint) {
     final since = _line?.goodSince;
-    if (since != null && _now - since >= 5000) _failures = 0;
+    if (since != null && _now - since >= 5000) {
+      _failures = 0;
+      _lostAt = _now;
+    }
     _letGo();
     // Several attempts must fit into the time for which a node waits.
-    final longest = _keep > 0 ? min(_step(_failures), _keep / 4) : _step(_failures);
+    var longest = _keep > 0 ? min(_step(_failures), _keep / 4) : _step(_failures);
+    // And within 10 s others take over from a node that died.
+    if (_now - _lostAt < 16000) longest = min(longest, 4000);
     _failures += 1;
     var ms = _random.nextDouble() * longest;
     if (hint != null) {

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     clock,
     frame::{self, Reader},
-    swarm::{ACKNOWLEDGE_EVERY, End, Way, asking, parse, pause},
+    swarm::{ACKNOWLEDGE_EVERY, End, Failures, Way, asking, parse, pause},
 };
 
 /// A server is never silent for so long; then it is asked, and then given up.
@@ -302,7 +302,9 @@ impl Swarm {
         peer.phase = Phase::Away;
         peer.connection += 1;
         peer.acknowledging = false;
-        let pause = pause(peer.failures, end.and_then(|end| end.hint), chance).min(LONGEST);
+        let since_loss = peer.away.map(|away| away.elapsed());
+        let failures = Failures { count: peer.failures, since_loss };
+        let pause = pause(failures, end.and_then(|end| end.hint), chance).min(LONGEST);
         self.after(pause, key, Step::Address);
     }
 

@@ -2,10 +2,10 @@
 //!
 //! Knows no clock and no loop; the swarm tells it the time, and does what [`After`] says.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    pause::{End, Hint},
+    pause::{End, Failures, Hint},
     resume::{self, Place},
     socket::{Greeted, Owner, Socket},
     tally::Tally,
@@ -43,6 +43,8 @@ pub struct Client {
     pub is_by_order: bool,
     opened: Option<u64>,
     failures: u32,
+    /// When a connection was lost that had lasted.
+    lost: Option<u64>,
     absences: Vec<Absence>,
 }
 
@@ -65,7 +67,7 @@ pub enum After {
     },
     /// It is not in; try again after a pause, if one is given.
     Over {
-        again: Option<(u32, Option<Hint>)>,
+        again: Option<(Failures, Option<Hint>)>,
     },
 }
 
@@ -83,6 +85,7 @@ impl Client {
             is_by_order: true,
             opened: None,
             failures: 0,
+            lost: None,
             absences: Vec::new(),
         }
     }
@@ -199,7 +202,8 @@ impl Client {
         if was_open && again {
             self.go_absent(now);
         }
-        let failures = self.failures;
+        let since_loss = self.lost.map(|lost| Duration::from_nanos(now.saturating_sub(lost)));
+        let failures = Failures { count: self.failures, since_loss };
         self.failures += 1;
         After::Over { again: again.then_some((failures, end.hint)) }
     }
@@ -211,6 +215,7 @@ impl Client {
         self.absences.push(Absence { ended: now, connected: NEVER, joined: NEVER });
         if self.opened.is_some_and(|opened| now - opened >= STABLE) {
             self.failures = 0;
+            self.lost = Some(now);
         }
     }
 

@@ -15,7 +15,7 @@ mod stream;
 mod tally;
 mod tickets;
 
-pub use pause::{End, pause};
+pub use pause::{End, Failures, pause};
 pub use resume::{ACKNOWLEDGE_EVERY, Frame, Place, asking};
 pub use tickets::{Way, helper, parse};
 
@@ -192,7 +192,7 @@ impl Swarm {
                 Given::Again { key, way } => self.try_again(key, way),
                 Given::Joined { key, is_done: true } => self.joined(key),
                 Given::Joined { key, is_done: false } => {
-                    self.returns.after_pause(clock::now(), key, Step::Join, (0, None));
+                    self.returns.after_pause(clock::now(), key, Step::Join, Default::default());
                 }
                 Given::Failed(error) => return Err(io::Error::other(error)),
             }

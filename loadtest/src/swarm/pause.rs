@@ -7,6 +7,9 @@ use serde::Deserialize;
 /// The first pause is drawn from 0 to this, the next ones from 0 to twice as much each.
 const FIRST_MS: f64 = 2_500.0;
 const LONGEST_MS: f64 = 30_000.0;
+/// So long after the loss of a connection that had lasted no pause is longer than this: another node may just be taking over.
+const TAKEN_OVER: Duration = Duration::from_secs(16);
+const LONGEST_UNTIL_THEN_MS: f64 = 4_000.0;
 /// Bounds of every pause: below, it would be a busy loop.
 const BOUNDS_MS: (f64, f64) = (50.0, 3_600_000.0);
 /// After these a client that comes back does the same again: it broke the protocol, was kicked, or has too many
@@ -78,9 +81,21 @@ impl From<std::io::Error> for End {
     }
 }
 
-/// The pause after `failures` attempts in a row that came to nothing; `chance` is drawn from 0 to 1.
-pub fn pause(failures: u32, hint: Option<Hint>, chance: f64) -> Duration {
-    let longest = (FIRST_MS * 2f64.powi(failures.min(16) as i32)).min(LONGEST_MS);
+/// Attempts in a row that came to nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Failures {
+    pub count: u32,
+    /// How long ago a connection was lost that had lasted, if one was.
+    pub since_loss: Option<Duration>,
+}
+
+/// The pause after these; `chance` is drawn from 0 to 1.
+pub fn pause(failures: Failures, hint: Option<Hint>, chance: f64) -> Duration {
+    let most = match failures.since_loss {
+        Some(since) if since < TAKEN_OVER => LONGEST_UNTIL_THEN_MS,
+        _ => LONGEST_MS,
+    };
+    let longest = (FIRST_MS * 2f64.powi(failures.count.min(16) as i32)).min(most);
     let (after, spread) =
         hint.map_or((0.0, longest), |hint| (hint.after, hint.spread.unwrap_or(longest)));
     let (least, most) = BOUNDS_MS;
@@ -91,8 +106,19 @@ pub fn pause(failures: u32, hint: Option<Hint>, chance: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn bounds(failures: u32, hint: Option<Hint>) -> [u128; 2] {
+    fn bounds(count: u32, hint: Option<Hint>) -> [u128; 2] {
+        let failures = Failures { count, since_loss: None };
         [0.0, 1.0].map(|chance| pause(failures, hint, chance).as_millis())
+    }
+
+    #[test]
+    fn pauses_stay_short_while_another_node_may_be_taking_over() {
+        let longest = |count, seconds| {
+            let since_loss = Some(Duration::from_secs(seconds));
+            pause(Failures { count, since_loss }, None, 1.0).as_millis()
+        };
+        assert_eq!([longest(0, 0), longest(1, 2), longest(5, 15)], [2_500, 4_000, 4_000]);
+        assert_eq!(longest(5, 16), 30_000);
     }
 
     #[test]

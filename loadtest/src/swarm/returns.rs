@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::pause::{Hint, pause};
+use super::pause::{Failures, Hint, pause};
 
 /// Longest attempt of a client that comes back, from its connect on.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
@@ -34,7 +34,13 @@ pub struct Returns {
 
 impl Returns {
     /// `key` is to take `step` after a pause that suits so many failures in a row, and what the close asked for.
-    pub fn after_pause(&mut self, now: u64, key: usize, step: Step, again: (u32, Option<Hint>)) {
+    pub fn after_pause(
+        &mut self,
+        now: u64,
+        key: usize,
+        step: Step,
+        again: (Failures, Option<Hint>),
+    ) {
         let (failures, hint) = again;
         let pause = pause(failures, hint, self.chance());
         self.due.push(Reverse((now + pause.as_nanos() as u64, key, step)));
@@ -77,7 +83,7 @@ mod tests {
     fn what_is_due_comes_in_its_order_and_pauses_differ() {
         let mut returns = Returns::default();
         for key in 0..1000 {
-            returns.after_pause(0, key, Step::Address, (0, None));
+            returns.after_pause(0, key, Step::Address, Default::default());
         }
         assert_eq!(returns.take(0), None);
         let mut seen = Vec::new();
