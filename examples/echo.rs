@@ -11,8 +11,8 @@ use imcore::{
         Abandoned, Broker, Bus, DeadLetter, Directory, Envelope, EventBatch, EventGroup,
         EventReader, EventSubscription, Events, FeedStart, Former, FormerConnection, HandOver,
         JoinLimits, MemoryBroker, Moves, NodeBroker, Past, PresenceChange, Requests, RosterMark,
-        RosterNews, Rosters, Session, SlotChange, Slots, Subscription, TakenTicket, Telling,
-        Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
+        RosterNews, Rosters, Session, SlotChange, SlotOrder, Slots, Subscription, TakenTicket,
+        Telling, Undelivered, Watchlist, WebhookState, WebhookTurn, Webhooks, sealed::Sealed,
     },
     server::{Limits, Server, ServerConfig},
 };
@@ -315,8 +315,8 @@ impl Slots for OpenDoor {
         self.0.living()
     }
 
-    fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
-        self.0.set_draining(node, draining)
+    fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
+        self.0.order(node, order)
     }
 }
 

@@ -177,7 +177,7 @@ pub use helper::{
     NodeInfo, PresenceWatch, Receipt, SendEvent,
 };
 pub use id::{ClientId, IdKind, TextId};
-pub use slots::{SlotMove, SlotNode, SlotPlan, SlotTable, WhatIf};
+pub use slots::{MOST_WEIGHT, SlotMove, SlotNode, SlotPlan, SlotTable, WhatIf};
 pub use wire::{Event, EventKind, NodeStatus, Ticket};
 
 /// What the examples of these pages call: a client of a deployment with one node, in this process.

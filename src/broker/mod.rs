@@ -17,7 +17,10 @@ pub use self::{
     redis::{ChangesBy, RedisBroker, RedisOptions},
     shares::open,
 };
-pub use crate::{slots::SlotChange, wire::Envelope};
+pub use crate::{
+    slots::{SlotChange, SlotOrder},
+    wire::Envelope,
+};
 #[doc(hidden)]
 pub use contract::sealed;
 pub use contract::{

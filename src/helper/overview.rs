@@ -8,7 +8,7 @@ use crate::{
     helper::client::ImClient,
     id::ClientId,
     placement::Placement,
-    slots::{SlotPlan, SlotTable, WhatIf},
+    slots::{SlotOrder, SlotPlan, SlotTable, WhatIf},
     wire::{NodeStatus, Ticket},
 };
 
@@ -111,7 +111,23 @@ impl ImClient {
     /// # Ok::<(), imcore::Error>(())
     /// ```
     pub fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
-        self.broker().set_draining(node, draining)
+        self.broker().order(node, SlotOrder::Draining(draining))
+    }
+
+    /// Has the node called `node` take so many slots compared with others, whatever its own setting says, or with `None` as many as that
+    /// says again; whether it stands in the table. The order stays there, also over a restart of the node, until it is taken back.
+    /// [`plan_slots`](Self::plan_slots) says beforehand what would move.
+    ///
+    /// # Errors
+    /// Those of the broker.
+    ///
+    /// ```
+    /// # let im = imcore::example_client()?;
+    /// assert!(!im.set_weight("im-3", Some(2))?, "nodes are a list here");
+    /// # Ok::<(), imcore::Error>(())
+    /// ```
+    pub fn set_weight(&self, node: &str, weight: Option<u32>) -> Result<bool> {
+        self.broker().order(node, SlotOrder::Weight(weight))
     }
 
     /// Name of the node that owns `client`: the only one that it can connect to. Asks nobody, where nodes are a fixed list.

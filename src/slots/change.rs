@@ -41,6 +41,17 @@ pub enum SlotChange<'a> {
     },
 }
 
+/// What an operator orders of a node that stands in the [`SlotTable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlotOrder {
+    /// That it gives its slots away, or takes its share again. Ends with its process.
+    Draining(bool),
+    /// How many slots it takes compared with others, whatever its own setting says; `None`: as that says again. Stays in the table,
+    /// also while the node is away.
+    Weight(Option<u32>),
+}
+
 /// What a change comes to.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Changed {
@@ -143,11 +154,26 @@ impl SlotTable {
         Ok(is_made.then_some(Changed { table: after, alive, dead, given }))
     }
 
-    /// The table once `node` gives its slots away, or does so no longer; `None` if it does not stand in it, or that is so already.
-    pub(crate) fn draining(&self, node: &str, draining: bool) -> Option<SlotTable> {
-        let said = self.node(node).filter(|said| said.draining != draining)?;
+    /// The table once `order` stands for `node`; `None` if it does already, or there is no such node. A weight can be taken back of a
+    /// node that has gone.
+    pub(crate) fn ordered(&self, node: &str, order: SlotOrder) -> Option<SlotTable> {
         let mut after = self.clone();
-        after.set_node(node, SlotNode { draining, ..said.clone() });
+        match (order, self.node(node)) {
+            (SlotOrder::Draining(draining), Some(said)) if said.draining != draining => {
+                after.set_node(node, SlotNode { draining, ..said.clone() });
+            }
+            (SlotOrder::Weight(Some(weight)), Some(said))
+                if self.ordered_weight(node) != Some(weight) =>
+            {
+                after.order_weight(node, Some(weight));
+                after.set_node(node, SlotNode { weight, ..said.clone() });
+            }
+            // The node itself knows what its setting says.
+            (SlotOrder::Weight(None), _) if self.ordered_weight(node).is_some() => {
+                after.order_weight(node, None);
+            }
+            _ => return None,
+        }
         Some(after)
     }
 }
@@ -214,7 +240,27 @@ mod tests {
         assert_eq!(after(&table, "b", SlotChange::Forget { node: "b" }).unwrap().dead, None);
         let by_other = after(&table, "a", SlotChange::Forget { node: "b" }).unwrap();
         assert_eq!((by_other.dead.as_deref(), by_other.table.node("b")), (Some("b"), None));
-        assert!(table.draining("b", true).unwrap().node("b").unwrap().draining);
-        assert_eq!((table.draining("b", false), table.draining("c", true)), (None, None));
+    }
+
+    #[test]
+    fn an_order_counts_once_and_a_weight_outlives_its_node() {
+        let table = two();
+        let drains = table.ordered("b", SlotOrder::Draining(true)).unwrap();
+        assert!(drains.node("b").unwrap().draining && drains.version > table.version);
+        for (node, order) in [
+            ("b", SlotOrder::Draining(false)),
+            ("c", SlotOrder::Draining(true)),
+            ("c", SlotOrder::Weight(Some(2))),
+            ("b", SlotOrder::Weight(None)),
+        ] {
+            assert_eq!(table.ordered(node, order), None, "{node} {order:?}");
+        }
+        let heavy = table.ordered("b", SlotOrder::Weight(Some(2))).unwrap();
+        assert_eq!((heavy.ordered_weight("b"), heavy.node("b").unwrap().weight), (Some(2), 2));
+        assert_eq!(heavy.ordered("b", SlotOrder::Weight(Some(2))), None);
+        let gone = after(&heavy, "b", SlotChange::Forget { node: "b" }).unwrap().table;
+        assert_eq!((gone.node("b"), gone.ordered_weight("b")), (None, Some(2)));
+        let lifted = gone.ordered("b", SlotOrder::Weight(None)).unwrap();
+        assert!(lifted.ordered_weight("b").is_none() && lifted.version > gone.version);
     }
 }

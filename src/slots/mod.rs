@@ -11,12 +11,15 @@ mod table;
 use crate::id::ClientId;
 
 pub(crate) use change::Changed;
-pub use change::SlotChange;
+pub use change::{SlotChange, SlotOrder};
 pub use plan::{SlotMove, SlotPlan, WhatIf};
 pub use table::{SlotNode, SlotTable};
 
 /// Most slots that a deployment can have: GUIDs are spread by two bytes.
 pub const MOST_SLOTS: usize = 4096;
+
+/// The highest weight that can be ordered of a node.
+pub const MOST_WEIGHT: u32 = 1000;
 
 /// The slot of `client` among `count`, which is not 0: integers by their remainder (never negative), GUIDs by the remainder
 /// of their last two bytes read as a big-endian number; the .NET original places clients in its list of nodes like this. Texts,

@@ -19,6 +19,8 @@ pub struct SlotTable {
     /// Slots that have a new owner while the former one still has clients of it, with the former one.
     moving: BTreeMap<usize, Arc<str>>,
     nodes: BTreeMap<Arc<str>, SlotNode>,
+    /// What operators have ordered, also of nodes that do not stand here now.
+    weights: BTreeMap<Arc<str>, u32>,
 }
 
 /// What a node says of itself in the [`SlotTable`].
@@ -103,6 +105,11 @@ impl SlotTable {
         self.nodes.get(node)
     }
 
+    /// How many slots `node` takes compared with others by an operator's order, which counts before its own setting.
+    pub fn ordered_weight(&self, node: &str) -> Option<u32> {
+        self.weights.get(node).copied()
+    }
+
     /// The slots that `node` owns, rising.
     pub fn slots_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = usize> + 'a {
         let owns = move |(slot, owner): (usize, &Option<Arc<str>>)| {
@@ -121,6 +128,15 @@ impl SlotTable {
     /// Adds a node, or what it says of itself anew.
     pub(super) fn set_node(&mut self, name: &str, node: SlotNode) {
         self.nodes.insert(name.into(), node);
+        self.version += 1;
+    }
+
+    /// Notes, or forgets, what was ordered of a node.
+    pub(super) fn order_weight(&mut self, name: &str, weight: Option<u32>) {
+        match weight {
+            Some(weight) => self.weights.insert(name.into(), weight),
+            None => self.weights.remove(name),
+        };
         self.version += 1;
     }
 
@@ -151,7 +167,7 @@ impl SlotTable {
     }
 
     // --- Its form in the broker: a hash with `form`, `version`, `count`, `0` .. for owners, `from0` .. for former owners,
-    // --- and `node:NAME` with JSON.
+    // --- `node:NAME` with JSON, and `weight:NAME` for what was ordered.
 
     /// Reads the fields of the hash; `None` if there are none. The error says what is wrong with them.
     pub(crate) fn read<K: AsRef<str>, V: AsRef<str>>(
@@ -184,6 +200,11 @@ impl SlotTable {
                 let said =
                     said.map_err(|error| format!("what it says of node {node:?}: {error}"))?;
                 table.nodes.insert(node.into(), said);
+            } else if let Some(node) = name.strip_prefix("weight:") {
+                let weight = value.parse();
+                let weight =
+                    weight.map_err(|_| format!("its {name:?} is {value:?}, which is no weight"))?;
+                table.weights.insert(node.into(), weight);
             }
         }
         for (name, value) in fields {
@@ -224,6 +245,8 @@ impl SlotTable {
         );
         fields
             .extend(self.nodes.iter().map(|(name, node)| (format!("node:{name}"), node.encode())));
+        let weights = self.weights.iter();
+        fields.extend(weights.map(|(name, weight)| (format!("weight:{name}"), weight.to_string())));
         fields
     }
 }
@@ -250,6 +273,7 @@ mod tests {
         table.set_node("b", SlotNode { weight: 2, draining: true, ..SlotNode::new("b:1") });
         (0..3).for_each(|slot| table.set_owner(slot, "a", None));
         table.set_owner(1, "b", Some("a"));
+        table.order_weight("b", Some(2));
         table
     }
 
@@ -261,7 +285,7 @@ mod tests {
         assert_eq!((table.owner(1), table.moving_from(1)), (Some("b"), Some("a")));
         assert_eq!((table.owner(3), table.owner(4)), (None, None));
         assert_eq!(table.leaving("a").collect::<Vec<_>>(), [1]);
-        assert_eq!(table.version, 6);
+        assert_eq!((table.version, table.ordered_weight("b")), (7, Some(2)));
     }
 
     #[test]
@@ -285,6 +309,7 @@ mod tests {
             ("7", "a", "has 4 slots"),
             ("3", "z", "says nothing"),
             ("node:b", "{", "node \"b\""),
+            ("weight:b", "-1", "no weight"),
         ] {
             assert!(with(name, value).contains(why), "{name} {value}: {}", with(name, value));
         }

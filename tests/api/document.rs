@@ -19,6 +19,7 @@ fn examples() -> BTreeMap<&'static str, (&'static str, Option<Value>)> {
         ("getSlots", "/v1/slots", None),
         ("planSlots", "/v1/slots/plan", Some(json!({ "join": [{ "server": "im-4" }] }))),
         ("setDraining", "/v1/slots/draining", Some(json!({ "server": "im-3", "draining": true }))),
+        ("setWeight", "/v1/slots/weight", Some(json!({ "server": "im-3", "weight": 2 }))),
         ("listOnlineClients", "/v1/clients?limit=1", None),
         ("areClientsOnline", "/v1/clients/online", Some(json!({ "clients": [1, "2"] }))),
         ("getClient", "/v1/clients/0f8fad5b-d9cb-469f-a165-70867728950e", None),

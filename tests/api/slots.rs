@@ -95,6 +95,38 @@ fn slots_are_seen_and_a_node_is_emptied() {
 }
 
 #[test]
+fn a_weight_is_ordered_and_outlives_the_process() {
+    let redis = Redis::start();
+    let a = start(&redis, "a");
+    let mut b = start(&redis, "b");
+    eventually("half for each", || shares(&a) == of(&[("a", 8), ("b", 8)]));
+    let order = |weight: Value, status: u16| {
+        ask(&a, "POST /v1/slots/weight", Some(&json!({ "server": "b", "weight": weight })), status);
+    };
+    let weights = || {
+        let table = ask(&a, "GET /v1/slots", None, 200).json();
+        let node = table["nodes"].as_array().unwrap().iter().find(|node| node["server"] == "b");
+        node.map(|node| (node["weight"].clone(), node["ordered_weight"].clone()))
+    };
+    order(json!(3), 202);
+    eventually("three quarters", || shares(&a) == of(&[("a", 4), ("b", 12)]));
+    assert_eq!(weights(), Some((json!(3), json!(3))));
+    for bad in [json!(-1), json!(1001), json!(1.5), json!("2")] {
+        order(bad, 400);
+    }
+    b.signal("TERM");
+    assert!(b.ends().success());
+    eventually("it has gone", || shares(&a) == of(&[("a", 16)]));
+    let _b = start(&redis, "b");
+    eventually("the same again", || shares(&a) == of(&[("a", 4), ("b", 12)]));
+    order(Value::Null, 202);
+    eventually("its own", || shares(&a) == of(&[("a", 8), ("b", 8)]));
+    assert_eq!(weights(), Some((json!(1), Value::Null)));
+    let nobody = json!({ "server": "c", "weight": 2 });
+    ask(&a, "POST /v1/slots/weight", Some(&nobody), 404);
+}
+
+#[test]
 fn a_fixed_list_has_no_slots() {
     let node =
         Imserver::start(&["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--api-key", KEY]);

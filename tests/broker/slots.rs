@@ -4,7 +4,7 @@ use std::{sync::Barrier, thread, time::Duration};
 
 use imcore::{
     ErrorKind, ImClient, Message, SlotNode, SlotTable,
-    broker::{Broker, Envelope, FeedEvent, FeedStart, Session, SlotChange},
+    broker::{Broker, Envelope, FeedEvent, FeedStart, Session, SlotChange, SlotOrder},
 };
 
 use crate::{
@@ -151,16 +151,36 @@ told_behaviour!(only_from_the_dead_is_taken, |world| {
 
 told_behaviour!(a_node_is_said_to_drain, |world| {
     let broker = world.broker();
-    assert!(!broker.set_draining("a", true).unwrap());
+    assert!(!broker.order("a", SlotOrder::Draining(true)).unwrap());
     Member::standing(&*broker, "a");
-    assert!(broker.set_draining("a", true).unwrap());
+    assert!(broker.order("a", SlotOrder::Draining(true)).unwrap());
     let version = table(&*broker).version;
-    assert!(broker.set_draining("a", true).unwrap(), "it does already");
-    assert!(!broker.set_draining("b", true).unwrap());
+    assert!(broker.order("a", SlotOrder::Draining(true)).unwrap(), "it does already");
+    assert!(!broker.order("b", SlotOrder::Draining(true)).unwrap());
     let now = table(&*broker);
     assert!(now.node("a").unwrap().draining && now.version == version);
-    assert!(broker.set_draining("a", false).unwrap());
+    assert!(broker.order("a", SlotOrder::Draining(false)).unwrap());
     assert!(!table(&*broker).node("a").unwrap().draining);
+});
+
+told_behaviour!(a_weight_that_is_ordered_stays_until_it_is_taken_back, |world| {
+    let broker = world.broker();
+    let weight = |node: &str, weight| broker.order(node, SlotOrder::Weight(weight)).unwrap();
+    assert!(!weight("a", Some(3)), "there is no table");
+    let a = Member::standing(&*broker, "a");
+    assert!(weight("a", Some(3)) && !weight("b", Some(3)));
+    let version = table(&*broker).version;
+    assert!(weight("a", Some(3)), "it has it already");
+    let now = table(&*broker);
+    assert_eq!(
+        (now.version, now.ordered_weight("a"), now.node("a").unwrap().weight),
+        (version, Some(3), 3)
+    );
+    assert!(a.changes(&*broker, &SlotChange::Forget { node: "a" }));
+    let gone = table(&*broker);
+    assert_eq!((gone.node("a"), gone.ordered_weight("a")), (None, Some(3)));
+    assert!(!weight("a", None), "it does not stand there");
+    assert_eq!(table(&*broker).ordered_weight("a"), None);
 });
 
 told_behaviour!(nodes_hear_of_changes_in_order_with_messages, |world| {

@@ -195,10 +195,35 @@ fn what_cannot_be_done_is_said() {
         (&["plan"], "expected status, nginx"),
         (&["plan", "join=a"], "no table of slots"),
         (&["drain"], "expected status, nginx"),
+        (&["weight", "im-1"], "expected status, nginx"),
+        (&["weight", "im-1", "2"], "no table of slots"),
+        (&["weight", "im-1", "1001"], "a whole number from 0 to 1000"),
     ] {
         let (code, said) = asked(&redis, &[&["--slot-table"], words].concat());
         assert!(code == Some(2) && said.contains(why), "{words:?}: {said}");
     }
+}
+
+#[test]
+fn a_weight_is_ordered_and_taken_back() {
+    let redis = Redis::start();
+    let mut table = redis::cmd("HSET");
+    table.arg("im_v2_wsSlots").arg(&["form", "1", "version", "7", "count", "8"]);
+    table.arg(&["node:a", r#"{"address":"a.example.com","weight":1}"#]);
+    table.exec(&mut redis.connect()).unwrap();
+    let command = |words: &[&str]| asked(&redis, &[&["--slot-table"], words].concat());
+    let row = || {
+        let text = command(&["status"]).1;
+        let row = text.lines().find(|line| line.starts_with("a ")).unwrap();
+        row.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row(), "a 0 0 1 - silent a.example.com");
+    assert!(command(&["weight", "a", "2"]).1.contains("a has the weight 2"));
+    assert_eq!(row(), "a 0 0 2 ordered - silent a.example.com");
+    assert_eq!(command(&["weight", "b", "2"]).0, Some(2));
+    assert!(command(&["weight", "a", "own"]).1.contains("its own setting"));
+    assert_eq!(row(), "a 0 0 2 - silent a.example.com", "the node will say it itself");
+    assert_eq!(command(&["weight", "b", "own"]).0, Some(2));
 }
 
 #[test]

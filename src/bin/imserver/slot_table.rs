@@ -1,15 +1,15 @@
 //! `--slot-table WHAT`: which node serves which slot, for people and for proxies, what a change of the nodes would come to, and
-//! draining one; without a node: it asks the broker.
+//! draining one or giving it another weight; without a node: it asks the broker.
 
 use std::fmt::Write;
 
-use imcore::{Error, ErrorKind, ImClient, SlotPlan, SlotTable, WhatIf};
+use imcore::{Error, ErrorKind, ImClient, MOST_WEIGHT, SlotPlan, SlotTable, WhatIf};
 
 /// What is asked for where nothing is said.
 pub(crate) const DEFAULT: &str = "status";
 
-const USAGE: &str = "expected status, nginx, haproxy, caddy, drain NAME, stay NAME, or plan with join=NAME, weight=N behind it, \
-                     drain=NAME and lose=NAME";
+const USAGE: &str = "expected status, nginx, haproxy, caddy, drain NAME, stay NAME, weight NAME N (or own: as its --weight \
+                     says), or plan with join=NAME, weight=N behind it, drain=NAME and lose=NAME";
 
 /// Carries out what `words` say; what there is to print. Nodes send on so many clients a second as `pace` says.
 ///
@@ -32,6 +32,8 @@ pub(crate) fn run(
         ["haproxy" | "caddy"] => map(&table(im)?, ""),
         ["drain", node] => set_draining(im, node, true),
         ["stay", node] => set_draining(im, node, false),
+        ["weight", node, "own"] => set_weight(im, node, None),
+        ["weight", node, weight] => set_weight(im, node, Some(read_weight(weight)?)),
         ["plan", ref changes @ ..] if !changes.is_empty() => {
             let changes = what_if(changes)?;
             let plan = im.plan_slots(&changes).map_err(|error| match error.kind() {
@@ -90,7 +92,12 @@ fn status(im: &ImClient, table: &SlotTable) -> Result<String, Error> {
             name.to_owned(),
             table.slots_of(name).count().to_string(),
             table.leaving(name).count().to_string(),
-            node.weight.to_string(),
+            match table.ordered_weight(name) {
+                // It does not know of it yet, or is of a version that knows of no orders.
+                Some(ordered) if ordered != node.weight => format!("{} ({ordered})", node.weight),
+                Some(ordered) => format!("{ordered} ordered"),
+                None => node.weight.to_string(),
+            },
             if clients.is_empty() { "-".into() } else { clients.iter().sum::<u64>().to_string() },
             state.to_owned(),
             node.address.clone(),
@@ -153,6 +160,25 @@ fn set_draining(im: &ImClient, node: &str, draining: bool) -> Result<String, Err
     })
 }
 
+fn set_weight(im: &ImClient, node: &str, weight: Option<u32>) -> Result<String, Error> {
+    let table = table(im)?;
+    if table.node(node).is_none() && (weight.is_some() || table.ordered_weight(node).is_none()) {
+        return Err(mistake(format!("no node {node:?} stands in the table")));
+    }
+    im.set_weight(node, weight)?;
+    Ok(match weight {
+        Some(weight) => format!("{node} has the weight {weight} from now on\n"),
+        None => format!("{node} has the weight of its own setting again\n"),
+    })
+}
+
+fn read_weight(text: &str) -> Result<u32, Error> {
+    let weight = text.parse().ok().filter(|weight| *weight <= MOST_WEIGHT);
+    weight.ok_or_else(|| {
+        mistake(format!("{text} is no weight: expected a whole number from 0 to {MOST_WEIGHT}"))
+    })
+}
+
 /// The changes that `words` name: `join=NAME`, behind which `weight=N` may stand, `drain=NAME` and `lose=NAME`.
 fn what_if(words: &[&str]) -> Result<Vec<WhatIf>, Error> {
     let mut changes = Vec::new();
@@ -165,7 +191,7 @@ fn what_if(words: &[&str]) -> Result<Vec<WhatIf>, Error> {
             ("drain", _) => Some(WhatIf::Drains { node }),
             ("lose", _) => Some(WhatIf::Dies { node }),
             ("weight", Some(WhatIf::Joins { weight, .. })) => {
-                *weight = said.parse().map_err(|_| mistake(format!("{word} is no weight")))?;
+                *weight = read_weight(said)?;
                 continue;
             }
             _ => None,

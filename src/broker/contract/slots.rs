@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    slots::{SlotChange, SlotTable},
+    slots::{SlotChange, SlotOrder, SlotTable},
 };
 
 /// Reading and changing the [`SlotTable`].
@@ -35,9 +35,9 @@ pub trait Slots: Send + Sync {
     /// Names of the nodes that live, in no order: those with a session that nobody has ended, also if its lease has run out.
     fn living(&self) -> Result<Vec<String>>;
 
-    /// Says of `node` that it gives its slots away, or no longer. For operators: no lease is asked for. Whether it stands in the table.
+    /// Notes in the table what is ordered of `node`. For operators: no lease is asked for. Whether it stands in the table.
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) if the table cannot be read.
-    fn set_draining(&self, node: &str, draining: bool) -> Result<bool>;
+    fn order(&self, node: &str, order: SlotOrder) -> Result<bool>;
 }

@@ -36,7 +36,7 @@ use super::contract::{
 use crate::{
     error::{Error, ErrorKind, Result},
     id::ClientId,
-    slots::{SlotChange, SlotTable},
+    slots::{SlotChange, SlotOrder, SlotTable},
     wire::{Envelope, NodeStatus, Ticket, tag},
 };
 
@@ -549,8 +549,8 @@ impl Slots for MemoryBroker {
         Ok(self.backend.lock().living())
     }
 
-    fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
-        Ok(self.backend.lock().set_draining(node, draining))
+    fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
+        Ok(self.backend.lock().order(node, order))
     }
 }
 

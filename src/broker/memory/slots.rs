@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::state::State;
 use crate::{
     error::Result,
-    slots::{Changed, SlotChange, SlotTable},
+    slots::{Changed, SlotChange, SlotOrder, SlotTable},
 };
 
 impl State {
@@ -33,10 +33,10 @@ impl State {
         Ok(can)
     }
 
-    pub(super) fn set_draining(&mut self, node: &str, draining: bool) -> bool {
+    pub(super) fn order(&mut self, node: &str, order: SlotOrder) -> bool {
         let Some(table) = &self.slots else { return false };
         let stands = table.node(node).is_some();
-        if let Some(after) = table.draining(node, draining) {
+        if let Some(after) = table.ordered(node, order) {
             self.put_slots(Changed::of(after));
         }
         stands

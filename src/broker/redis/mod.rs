@@ -27,7 +27,7 @@ use super::contract::{
 use crate::{
     error::Result,
     id::{ClientId, IdKind},
-    slots::{SlotChange, SlotTable},
+    slots::{SlotChange, SlotOrder, SlotTable},
     wire::{Envelope, NodeStatus, Ticket},
 };
 
@@ -409,8 +409,8 @@ impl Slots for RedisBroker {
         self.backend.living()
     }
 
-    fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
-        self.backend.set_draining(node, draining)
+    fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
+        self.backend.order(node, order)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         WebhookTurn, Webhooks,
     },
     error::{Error, Result},
-    slots::{SlotChange, SlotTable},
+    slots::{SlotChange, SlotOrder, SlotTable},
 };
 
 /// What needs the one table that several Redis have not.
@@ -131,7 +131,7 @@ impl Slots for Shares {
         Ok(all.concat())
     }
 
-    fn set_draining(&self, _node: &str, _draining: bool) -> Result<bool> {
+    fn order(&self, _node: &str, _order: SlotOrder) -> Result<bool> {
         Ok(false)
     }
 }

@@ -157,7 +157,7 @@ impl Slots {
         let is_told = self.stands.is_some() && stood.is_some_and(|stood| stood.draining);
         SlotNode {
             address: config.address.clone().unwrap_or_else(|| name.to_owned()),
-            weight: config.weight,
+            weight: table.and_then(|table| table.ordered_weight(name)).unwrap_or(config.weight),
             draining: is_told || self.node.stopping.drains(),
             joining: others_own && !is_known,
         }

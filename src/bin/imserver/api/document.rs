@@ -392,6 +392,7 @@ mod tests {
             ("/SlotChanges/properties/lose/maxItems", input::NODES),
             ("/ServerName/maxLength", input::SERVER),
             ("/Joining/properties/weight/maximum", input::WEIGHT as usize),
+            ("/Weight/properties/weight/maximum", input::WEIGHT as usize),
             ("/AnyEventGroupName/maxLength", input::GROUP),
             ("/Acknowledgement/properties/ids/maxItems", input::IDS),
             ("/LetterChoice/oneOf/0/properties/letters/maxItems", DEAD_LETTERS),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use imcore::{ClientId, IdKind, Receipt, Ticket, broker::DEAD_LETTERS};
+use imcore::{ClientId, IdKind, MOST_WEIGHT, Receipt, Ticket, broker::DEAD_LETTERS};
 use serde_json::value::RawValue;
 
 use super::{
@@ -297,7 +297,7 @@ pub(super) const NODES: usize = 20;
 /// Characters of a node's name.
 pub(super) const SERVER: usize = 256;
 /// The highest weight of a node that is asked about.
-pub(super) const WEIGHT: u32 = 1000;
+pub(super) const WEIGHT: u32 = MOST_WEIGHT;
 
 /// The name of a node.
 pub(super) fn server(text: &str) -> Result<String, Mistake> {
@@ -310,6 +310,11 @@ pub(super) fn weight(text: &str) -> Result<u32, Mistake> {
     number
         .filter(|number| *number <= WEIGHT)
         .ok_or_else(|| Mistake::new(format!("expected a whole number from 0 to {WEIGHT}")))
+}
+
+/// The same, or `null`.
+pub(super) fn weight_or_null(text: &str) -> Result<Option<u32>, Mistake> {
+    if text.trim() == "null" { Ok(None) } else { weight(text).map(Some) }
 }
 
 // --- Queries -------------------------------------------------------------------------------------

@@ -173,6 +173,18 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: "POST",
+        path: "/v1/slots/weight",
+        id: "setWeight",
+        summary: "Have a node take more or fewer slots than its own setting says",
+        description: "The order stays in the table, also over restarts of the node; null takes it back. Slots move to fit, \
+                      at the node's own pace. Waits for nobody. 404 if no such node stands in the table.",
+        kind: Change(Duration::MAX),
+        body: Some("Weight"),
+        success: (202, None),
+        run: slots::set_weight,
+    },
+    Operation {
+        method: "POST",
         path: "/v1/messages",
         id: "sendMessage",
         summary: "Send a message to clients",

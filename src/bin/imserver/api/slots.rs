@@ -1,4 +1,4 @@
-//! What the operations about slots do: who owns what, what a change would move, and draining a node.
+//! What the operations about slots do: who owns what, what a change would move, draining a node, and its weight.
 
 use imcore::{ErrorKind, SlotMove, SlotNode, SlotTable, WhatIf};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ pub(crate) fn slot_table(table: &SlotTable) -> Value {
             "server": name,
             "address": node.address,
             "weight": node.weight,
+            "ordered_weight": table.ordered_weight(name),
             "draining": node.draining,
             "joining": node.joining,
             "slots": table.slots_of(name).collect::<Vec<_>>(),
@@ -32,6 +33,16 @@ pub(super) fn set_draining(call: &Call) -> Outcome {
     let server = body.need("server", json::string)?;
     let draining = body.need("draining", json::boolean)?;
     match call.im.set_draining(&server, draining)? {
+        true => done(202),
+        false => Err(no_slots()),
+    }
+}
+
+pub(super) fn set_weight(call: &Call) -> Outcome {
+    let body = call.body(&["server", "weight"])?;
+    let server = body.need("server", json::string)?;
+    let weight = body.need("weight", input::weight_or_null)?;
+    match call.im.set_weight(&server, weight)? {
         true => done(202),
         false => Err(no_slots()),
     }

@@ -11,7 +11,7 @@ use super::scripts;
 use crate::{
     broker::redis::{backend::Backend, link::reply},
     error::{Error, Result},
-    slots::{Changed, SlotChange, SlotTable},
+    slots::{Changed, SlotChange, SlotOrder, SlotTable},
 };
 
 /// Attempts at a change that others may come before.
@@ -64,15 +64,14 @@ impl Backend {
         Ok(names)
     }
 
-    pub(crate) fn set_draining(&self, node: &str, draining: bool) -> Result<bool> {
+    pub(crate) fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let Some(table) = self.slot_table()? else { return Ok(false) };
-            let Some(after) = table.draining(node, draining) else {
-                return Ok(table.node(node).is_some());
-            };
+            let stands = table.node(node).is_some();
+            let Some(after) = table.ordered(node, order) else { return Ok(stands) };
             let changed = Changed::of(after);
             if self.put_slots(Some(&table), None, &changed)? {
-                return Ok(true);
+                return Ok(stands);
             }
         }
         Err(Error::new(crate::ErrorKind::Overloaded, "the table of slots changes all the time"))
