@@ -117,7 +117,7 @@ fn any_node_tells_of_all_nodes() {
     eventually("it goes on", || fleet.json("/cluster")["trouble"].is_null());
     let told = events(&fleet);
     for part in [
-        "im-1 fell silent; it had 2 connections; every client with id % 3 = 1",
+        "im-1 fell silent; it had 2 connections; every client whose remainder by 3 nodes is 1",
         "broker unavailable",
         "the broker answers again",
     ] {

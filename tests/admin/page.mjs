@@ -327,7 +327,7 @@ try {
   // Also to whoever opens the page now.
   await page.send("Page.reload");
   await says("#nodes tr:nth-child(2) td:nth-child(2)", "silentnot heard since ");
-  await says("#nodes tr:nth-child(2) td:nth-child(2)", "every client with id % 3 = 1 cannot connect");
+  await says("#nodes tr:nth-child(2) td:nth-child(2)", "every client whose remainder by 3 nodes is 1 cannot connect");
   await says("#events", "im-1 fell silent; it had ");
   await says("#events", `kicked client ${client}`);
   await picture("admin-silent");

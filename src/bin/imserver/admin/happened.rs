@@ -135,7 +135,7 @@ fn gone(f: &mut fmt::Formatter<'_>, how: &str, count: u64, hurt: Option<Hurt>) -
     hurt.map_or(Ok(()), |hurt| write!(f, "; {hurt}"))
 }
 
-/// Which clients are cut off while a node is away: those whose id leaves `index` when it is divided by `places`.
+/// Which clients are cut off while a node is away: those whose id, or the hash of it, leaves `index` when it is divided by `places`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Hurt {
     pub(super) index: usize,
@@ -146,7 +146,11 @@ impl fmt::Display for Hurt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.places {
             1 => f.write_str("no client can connect"),
-            places => write!(f, "every client with id % {places} = {} cannot connect", self.index),
+            places => write!(
+                f,
+                "every client whose remainder by {places} nodes is {} cannot connect",
+                self.index
+            ),
         }
     }
 }

@@ -23,8 +23,7 @@ fn a_node_that_falls_silent_is_remembered_with_whom_it_hurts() {
     for now in [1.0, 2.0] {
         history.learn(&[node(0, Some((2.0, 0))), node(1, None)], now);
     }
-    let silent =
-        "im-1 fell silent; it had 7 connections; every client with id % 2 = 1 cannot connect";
+    let silent = "im-1 fell silent; it had 7 connections; every client whose remainder by 2 nodes is 1 cannot connect";
     assert_eq!(told(&history), [(true, silent)]);
     let last = history.last("im-1", 31.0).unwrap();
     assert_eq!((&last["seconds_ago"], &last["connections"]), (&json!(31.0), &json!(7)));

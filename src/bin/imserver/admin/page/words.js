@@ -6,8 +6,8 @@
 const several = (one, more = one) => ({ n, count }) => `${count} ${n === 1 ? one : more}`;
 
 /** Whom it hurts that a node is away, if anybody. */
-const hurtEn = (hurt) => !hurt ? "" : hurt.places === 1 ? "; no client can connect" : `; every client with id % ${hurt.places} = ${hurt.index} cannot connect`;
-const hurtZh = (hurt) => !hurt ? "" : hurt.places === 1 ? "；客户端都连不上" : `；id % ${hurt.places} = ${hurt.index} 的客户端都连不上`;
+const hurtEn = (hurt) => !hurt ? "" : hurt.places === 1 ? "; no client can connect" : `; every client whose remainder by ${hurt.places} nodes is ${hurt.index} cannot connect`;
+const hurtZh = (hurt) => !hurt ? "" : hurt.places === 1 ? "；客户端都连不上" : `；除以 ${hurt.places} 个节点余 ${hurt.index} 的客户端都连不上`;
 
 export const WORDS = {
   en: {
@@ -200,7 +200,7 @@ export const WORDS = {
     "letters.discarded": "Discarded.",
 
     "client.id": "Id of a client",
-    "client.placeholder": "id of a client: 42, or a GUID",
+    "client.placeholder": "id of a client: 42, a GUID, or another text",
     "client.look-up": "Look up",
     "client.lead": "Shows the node a client lives on, its open connections with their notes, and its channels. A channel's name shows who is in it.",
     "client.as-of": ({ when }) => `as of ${when}`,
@@ -533,7 +533,7 @@ export const WORDS = {
     "letters.discarded": "已丢弃。",
 
     "client.id": "客户端的 id",
-    "client.placeholder": "客户端的 id：42，或 GUID",
+    "client.placeholder": "客户端的 id：42、GUID 或其他文本",
     "client.look-up": "查找",
     "client.lead": "显示客户端在哪个节点上、它打开的连接及备注，以及它的频道。点频道的名称，可以看到谁在里面。",
     "client.as-of": ({ when }) => `截至 ${when}`,
