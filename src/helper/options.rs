@@ -30,6 +30,7 @@ const OFFLINE_LIFE: Duration = Duration::from_secs(24 * 3600);
 pub struct ImClientBuilder {
     servers: Vec<String>,
     slots: bool,
+    address: Option<String>,
     broker: Option<Arc<dyn Broker>>,
     #[cfg(feature = "redis")]
     redis_url: Option<String>,
@@ -58,6 +59,7 @@ impl ImClientBuilder {
         ImClientBuilder {
             servers: Vec::new(),
             slots: false,
+            address: None,
             broker: None,
             #[cfg(feature = "redis")]
             redis_url: None,
@@ -95,6 +97,13 @@ impl ImClientBuilder {
     /// addressed again; else nodes hand it on.
     pub fn slots(mut self) -> Self {
         self.slots = true;
+        self
+    }
+
+    /// With [`slots`](Self::slots): the address of one of the nodes, with which [`public_url`](Self::public_url) is checked, as the table is
+    /// not known yet. Default: a name without a port.
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.address = Some(address.into());
         self
     }
 
@@ -249,7 +258,11 @@ impl ImClientBuilder {
             }
         };
         check_path(&self.path)?;
-        public_url::check(&self.public_url, &self.path, placement.as_ref())?;
+        let nodes = placement.as_ref().map_or_else(
+            || public_url::Nodes::Unknown(self.address.as_deref().unwrap_or("im-0")),
+            |placement| public_url::Nodes::All(placement.nodes()),
+        );
+        public_url::check(&self.public_url, &self.path, &nodes)?;
         let broker = self.open_broker(placement.as_ref())?;
         Ok(ImClient {
             id_kind: self.id_kind.unwrap_or_else(|| broker.id_kind()),

@@ -2,17 +2,21 @@
 //!
 //! Pure. What it lets through is an address that every WebSocket client takes, and one that leads to each node.
 
-use crate::{
-    error::{Error, Result},
-    placement::Placement,
-};
+use crate::error::{Error, Result};
 
 /// What a template may have filled in.
 const PLACES: [&str; 3] = ["{server}", "{index}", "{path}"];
 
-/// Refuses a template with which clients could not connect, or not to their own node. Without a `placement` nodes are not known
-/// yet.
-pub(super) fn check(template: &str, path: &str, placement: Option<&Placement>) -> Result<()> {
+/// What may stand for `{server}`.
+pub(super) enum Nodes<'a> {
+    /// The names of all nodes.
+    All(Vec<&'a str>),
+    /// They stand in a table that is not known yet; this is the address of one.
+    Unknown(&'a str),
+}
+
+/// Refuses a template with which clients could not connect, or not to their own node.
+pub(super) fn check(template: &str, path: &str, nodes: &Nodes) -> Result<()> {
     let refuse = |why: &str| {
         Err(Error::config(
             "public_url",
@@ -33,19 +37,22 @@ pub(super) fn check(template: &str, path: &str, placement: Option<&Placement>) -
     if rest.contains(['{', '}']) {
         return refuse("holds braces that are none of {server}, {index} and {path}");
     }
-    let nodes = placement.map_or_else(|| vec!["im-0"], Placement::nodes);
-    for (index, server) in nodes.iter().enumerate() {
+    let (known, count) = match nodes {
+        Nodes::All(names) => (names.as_slice(), Some(names.len())),
+        Nodes::Unknown(address) => (std::slice::from_ref(address), None),
+    };
+    for (index, server) in known.iter().enumerate() {
         let url = fill(template, (index, server)).replace("{path}", path);
         if let Err(why) = check_authority(&url[scheme.len() + 3..]) {
             return refuse(&format!("{why} (as in {url})"));
         }
     }
     let leads_to_one = !template.contains("{server}") && !template.contains("{index}");
-    if (nodes.len() > 1 || placement.is_none()) && leads_to_one {
+    if count != Some(1) && leads_to_one {
         return refuse(&format!(
             "is one address for {} nodes, and a client can connect to its own node only: it needs \
              {{server}} or {{index}}, by which a proxy finds the node",
-            placement.map_or_else(|| "all".to_owned(), |_| nodes.len().to_string())
+            count.map_or_else(|| "all".to_owned(), |count| count.to_string())
         ));
     }
     Ok(())
@@ -91,8 +98,19 @@ mod tests {
     use super::*;
 
     fn refusal(template: &str, nodes: &[&str]) -> Option<String> {
-        let placement = Placement::fixed(nodes.iter().copied()).unwrap();
-        check(template, "/ws", Some(&placement)).err().map(|error| error.to_string())
+        check(template, "/ws", &Nodes::All(nodes.to_vec())).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn where_nodes_come_and_go_an_address_stands_for_all() {
+        let refusal = |template, address| {
+            check(template, "/ws", &Nodes::Unknown(address)).err().map(|error| error.to_string())
+        };
+        for template in ["ws://{server}{path}", "ws://{server}:6001/ws", "wss://x/s{index}{path}"] {
+            assert_eq!(refusal(template, "im-0.example.com"), None, "{template}");
+        }
+        assert!(refusal("ws://{server}:6001/ws", "im-0:6001").unwrap().contains("im-0:6001:6001"));
+        assert!(refusal("wss://x/ws", "im-0").unwrap().contains("for all nodes"));
     }
 
     #[test]

@@ -121,6 +121,13 @@ fn public_urls_with_which_clients_would_not_arrive() {
     check(&["--public-url", "wss://im.example.com/ws"], &[]);
     let report = check(&["--public-url", "wss://im.example.com/{index}{path}?v=1"], &[]);
     assert_eq!(value(&report, "public_url"), "wss://im.example.com/0/ws?v=1");
+    // Where nodes come and go, by what stands for {server} in the addresses of this one.
+    let slots = ["--slots", "8", "--server", "im-0:6001", "--public-url", "wss://{server}:8443/ws"];
+    let with = |args: &[&'static str]| [&slots[..], &REDIS, args].concat();
+    let report = check(&with(&["--address", "im-0.example.com"]), &[]);
+    assert_eq!(value(&report, "public_url"), "wss://im-0.example.com:8443/ws");
+    is_refused(&with(&[]), &["public_url", "wss://im-0:6001:8443/ws"]);
+    is_refused(&with(&["--address", "im-0:1"]), &["public_url", "wss://im-0:1:8443/ws"]);
 }
 
 #[test]

@@ -160,7 +160,10 @@ impl Config {
         broker: Arc<dyn Broker>,
     ) -> Result<ImClient, Error> {
         let builder = match self.server.servers.as_slice() {
-            _ if self.server.slots > 0 => ImClient::builder().slots(),
+            _ if self.server.slots > 0 => {
+                let address = self.server.address.as_deref().unwrap_or(server);
+                ImClient::builder().slots().address(address)
+            }
             // Once it is bound, it may have another port.
             [] => ImClient::builder().servers([server.to_owned()]),
             servers => ImClient::builder().servers(servers.to_vec()),
