@@ -1,6 +1,7 @@
 //! What tests of all packages share, and the load tool's proxy. Never named by code that is shipped, and names nothing of imcore itself: what is
 //! asserted through it is seen from outside.
 
+pub mod cluster;
 pub mod dotnet;
 pub mod failover;
 pub mod imserver;
@@ -24,6 +25,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 pub use self::{
+    cluster::Cluster,
     dotnet::Dotnet,
     imserver::{Imserver, outcome},
     ports::port,

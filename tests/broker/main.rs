@@ -29,14 +29,15 @@ macro_rules! behaviour {
     };
 }
 
-/// As `behaviour!`, also on two Redis.
+/// As `behaviour!`, also on two Redis and in a cluster.
 macro_rules! shared_behaviour {
     ($name:ident, |$world:ident| $body:block) => {
         on_each!(
             $name, $world, $body,
             memory: memory,
             #[cfg(feature = "redis")] redis: redis,
-            #[cfg(feature = "redis")] redis_of_two: redis_of_two
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two,
+            #[cfg(feature = "redis")] redis_in_cluster: redis_in_cluster
         );
     };
 }
@@ -49,7 +50,8 @@ macro_rules! told_shared_behaviour {
             memory: memory,
             #[cfg(feature = "redis")] redis: redis,
             #[cfg(feature = "redis")] redis_aside: redis_aside,
-            #[cfg(feature = "redis")] redis_of_two: redis_of_two
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two,
+            #[cfg(feature = "redis")] redis_in_cluster: redis_in_cluster
         );
     };
 }
@@ -76,7 +78,8 @@ macro_rules! logged_behaviour {
             #[cfg(feature = "redis")] redis_with_log: redis_with_log,
             #[cfg(feature = "redis")] redis_by_keyspace: redis_by_keyspace,
             #[cfg(feature = "redis")] redis_by_notice: redis_by_notice,
-            #[cfg(feature = "redis")] redis_of_two: redis_of_two
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two,
+            #[cfg(feature = "redis")] redis_in_cluster: redis_in_cluster
         );
     };
 }
@@ -92,14 +95,15 @@ macro_rules! log_behaviour {
     };
 }
 
-/// As `log_behaviour!`, also on two Redis.
+/// As `log_behaviour!`, also on two Redis and in a cluster.
 macro_rules! shared_log_behaviour {
     ($name:ident, |$world:ident| $body:block) => {
         on_each!(
             $name, $world, $body,
             memory: memory,
             #[cfg(feature = "redis")] redis: redis_with_log,
-            #[cfg(feature = "redis")] redis_of_two: redis_of_two_with_log
+            #[cfg(feature = "redis")] redis_of_two: redis_of_two_with_log,
+            #[cfg(feature = "redis")] redis_in_cluster: redis_in_cluster_with_log
         );
     };
 }

@@ -17,6 +17,10 @@ use crate::{feed::NODE, log::OTHER};
 /// A lease, or the life of a ticket, that no test outlives.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
+/// What the names of a cluster's first share have behind the prefix.
+#[cfg(feature = "redis")]
+pub(crate) const FIRST_SHARE: &str = "{0.781}";
+
 /// One backend without any state yet.
 pub(crate) struct World {
     kind: Kind,
@@ -115,7 +119,30 @@ impl World {
         let Kind::Redis { url, mut options } = Self::redis_of_two().kind else { unreachable!() };
         options.log = true;
         for node in [NODE, OTHER] {
-            serve_as(testkit::Redis::shared(), &format!("{}_ws{{0}}", options.prefix), node);
+            let redis = &mut testkit::Redis::shared().connect();
+            serve_as(redis, &format!("{}_ws{{0}}", options.prefix), node);
+        }
+        World { kind: Kind::Redis { url, options } }
+    }
+
+    /// In a cluster, as on two Redis.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_in_cluster() -> Self {
+        let url = format!("{}?shares=2", testkit::Cluster::shared().url());
+        let options = imcore::broker::RedisOptions { nodes: nodes_of_two(), ..fresh_options() };
+        World { kind: Kind::Redis { url, options: Box::new(options) } }
+    }
+
+    /// The same, with a log, and sessions of the nodes.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis_in_cluster_with_log() -> Self {
+        let Kind::Redis { url, mut options } = Self::redis_in_cluster().kind else {
+            unreachable!()
+        };
+        options.log = true;
+        let begin = format!("{}_ws{FIRST_SHARE}", options.prefix);
+        for node in [NODE, OTHER] {
+            serve_as(&mut testkit::Cluster::shared().connect(&begin), &begin, node);
         }
         World { kind: Kind::Redis { url, options } }
     }
@@ -140,15 +167,15 @@ pub(crate) fn notifying() -> &'static testkit::Redis {
 /// Writes a session of a node, as one that runs has it.
 #[cfg(feature = "redis")]
 pub(crate) fn serve(server: &testkit::Redis, prefix: &str, node: &str) {
-    serve_as(server, &format!("{prefix}_ws"), node);
+    serve_as(&mut server.connect(), &format!("{prefix}_ws"), node);
 }
 
 /// The same, where keys begin otherwise.
 #[cfg(feature = "redis")]
-fn serve_as(server: &testkit::Redis, begin: &str, node: &str) {
+fn serve_as(redis: &mut redis::Connection, begin: &str, node: &str) {
     let mut set = redis::cmd("HSET");
     set.arg(format!("{begin}Sessions")).arg(format!("{node}#0")).arg(format!("0 {node}"));
-    set.exec(&mut server.connect()).unwrap();
+    set.exec(redis).unwrap();
 }
 
 /// Names of nodes of which the first, third and so on are those of the behaviours.

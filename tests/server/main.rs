@@ -32,7 +32,7 @@ macro_rules! behaviour {
     };
 }
 
-/// As `behaviour!`, also with a Redis for each of the nodes, of which there are several.
+/// As `behaviour!`, also with a Redis for each of the nodes, of which there are several, and in a Redis Cluster.
 macro_rules! shared_behaviour {
     ($name:ident, |$backend:ident| $body:block) => {
         on_each!(
@@ -40,6 +40,7 @@ macro_rules! shared_behaviour {
             memory: Memory,
             #[cfg(feature = "redis")] redis: Redis,
             #[cfg(feature = "redis")] several: Several,
+            #[cfg(feature = "redis")] in_cluster: InCluster,
             #[cfg(feature = "tls")] secure: Tls
         );
     };
@@ -61,6 +62,7 @@ mod bursts;
 mod certificates;
 mod channels;
 #[cfg(feature = "redis")]
+mod cluster;
 mod dotnet;
 mod faults;
 mod fleet;

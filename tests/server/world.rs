@@ -20,6 +20,9 @@ pub enum Backend {
     /// A Redis for each node.
     #[cfg(feature = "redis")]
     Several,
+    /// A Redis Cluster, of which each node has a share.
+    #[cfg(feature = "redis")]
+    InCluster,
     /// The memory broker, and TLS between clients and nodes.
     #[cfg(feature = "tls")]
     Tls,
@@ -56,7 +59,7 @@ impl World {
                 #[cfg(feature = "redis")]
                 Backend::Redis => open_redis_keeping(&prefix, events),
                 #[cfg(feature = "redis")]
-                Backend::Several => open_several(&prefix, &servers),
+                Backend::Several | Backend::InCluster => open_shares(&prefix, &servers, backend),
             }
         };
         let started = servers
@@ -213,14 +216,18 @@ fn events_kept(change: impl Fn(&mut ServerConfig)) -> u64 {
     if config.undelivered { 10_000 } else { 0 }
 }
 
-/// On so many databases of the common server as there are nodes.
+/// In the common cluster, or on so many databases of the common server as there are nodes.
 #[cfg(feature = "redis")]
-fn open_several(prefix: &str, servers: &[String]) -> Arc<dyn Broker> {
+fn open_shares(prefix: &str, servers: &[String], backend: Backend) -> Arc<dyn Broker> {
     let url = testkit::Redis::shared().url();
-    let urls: Vec<_> = (0..servers.len()).map(|number| format!("{url}/{number}")).collect();
+    let databases = (0..servers.len()).map(|number| format!("{url}/{number}"));
+    let urls = match backend {
+        Backend::InCluster => testkit::Cluster::shared().url(),
+        _ => databases.collect::<Vec<_>>().join(","),
+    };
     let nodes = servers.to_vec();
     let options = RedisOptions { prefix: prefix.into(), nodes, ..RedisOptions::default() };
-    imcore::broker::open(&urls.join(","), options).unwrap()
+    imcore::broker::open(&urls, options).unwrap()
 }
 
 #[cfg(feature = "redis")]

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use redis::{Pipeline, Value};
@@ -13,7 +13,14 @@ use super::{
     appending::Appending,
     cached::Cached,
     layout::{Layout, Share},
-    link::{PIPELINE, RedisOptions, connector::Connector, error, gather::Gather, pool::Pool},
+    link::{
+        Cluster, PIPELINE, RedisOptions,
+        connector::Connector,
+        error,
+        gather::Gather,
+        pool::Pool,
+        url::{self, Target},
+    },
 };
 use crate::error::Result;
 
@@ -22,6 +29,14 @@ const LANES: usize = 4;
 
 /// Most threads that wait for events at once, each on a connection of its own.
 const WAITS: usize = 64;
+
+/// Where a Redis is.
+#[derive(Clone, Copy)]
+pub(in crate::broker) enum At<'a> {
+    Url(&'a str),
+    /// Whichever server of a cluster has the share.
+    Cluster(&'a Arc<Cluster>),
+}
 
 /// One Redis, as the parts of a broker see it.
 pub(super) struct Backend {
@@ -49,12 +64,16 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// Checks URL and options; connects to nothing. With a `share` it is one of several.
-    pub(super) fn new(url: &str, options: RedisOptions, share: Option<Share>) -> Result<Self> {
+    /// Checks the options and where it is; connects to nothing. With a `share` it is one of several.
+    pub(super) fn new(at: At, options: RedisOptions, share: Option<Share>) -> Result<Self> {
         options.validate()?;
         let layout = Layout::new(&options.prefix, &options.path, &options.key_prefix, share);
+        let target = match at {
+            At::Url(url) => url::read(url)?,
+            At::Cluster(cluster) => Target::in_cluster(cluster, layout.nobodys_key()),
+        };
         Ok(Backend {
-            connector: Connector::new(url, &options, layout.mark())?,
+            connector: Connector::new(target, &options, layout.mark()),
             layout,
             calls: Pool::new(options.pool_size),
             gather: Gather::new((options.pool_size / LANES).max(1)),

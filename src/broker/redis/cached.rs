@@ -12,6 +12,10 @@ use redis::{Pipeline, Value};
 use super::link::{PIPELINE, error, pool::InUse, reply};
 use crate::error::Result;
 
+/// How often one call loads its script: the first time it may have been found in the cache of a server to which it was not sent in
+/// the end, as its slot moved.
+const LOADS: u8 = 3;
+
 /// Names in Redis's cache, by the address of the text; `None`: it is refused.
 #[derive(Default)]
 pub(super) struct Cached(Mutex<HashMap<usize, Option<String>>>);
@@ -25,13 +29,14 @@ impl Cached {
         pack: impl Fn([&str; 2]) -> Vec<u8>,
     ) -> Result<Value> {
         let mut known = self.known(text);
+        let mut loads = 0;
         loop {
-            let is_fresh = known.is_none();
+            loads += u8::from(known.is_none());
             let name = self.or_load(known.take(), in_use, text)?;
             let call = name.as_deref().map_or(["EVAL", text], |name| ["EVALSHA", name]);
             let reply = in_use.run_packed(&pack(call), 1)?.pop().unwrap_or(Value::Nil);
             match &reply {
-                Value::ServerError(error) if error.code() == "NOSCRIPT" && !is_fresh => {}
+                Value::ServerError(error) if error.code() == "NOSCRIPT" && loads < LOADS => {}
                 Value::ServerError(error) if error.code() == "NOPERM" && name.is_some() => {
                     known = Some(self.put(text, None));
                 }
@@ -51,8 +56,9 @@ impl Cached {
         let mut known = self.known(text);
         let mut left: Vec<_> = (0..items.len()).collect();
         let mut all = vec![Value::Nil; items.len()];
+        let mut loads = 0;
         loop {
-            let is_fresh = known.is_none();
+            loads += u8::from(known.is_none());
             let name = self.or_load(known.take(), in_use, text)?;
             let [command, script] =
                 name.as_deref().map_or(["EVAL", text], |name| ["EVALSHA", name]);
@@ -74,7 +80,7 @@ impl Cached {
             let mut again = Vec::new();
             for (place, reply) in left.into_iter().zip(replies) {
                 let is_forbidden = forbidden(&reply) && name.is_some();
-                if is_forbidden || unknown(&reply) && !is_fresh {
+                if is_forbidden || unknown(&reply) && loads < LOADS {
                     again.push(place);
                     known = is_forbidden.then(|| self.put(text, None));
                 } else {

@@ -2,7 +2,7 @@
 //!
 //! Pure. Asked by the verbs and the feeds; nothing else builds a name, but for scripts, which get the prefix.
 
-use super::link::mark::Mark;
+use super::link::{mark::Mark, tags::tag};
 use crate::id::ClientId;
 
 /// The layout of the .NET original, with keys of our own beside its.
@@ -10,7 +10,8 @@ use crate::id::ClientId;
 /// The prefix is a constant (`im_v2` for FreeIM 2, `wsim` before) followed by the WebSocket path with
 /// every `/` turned into `_`. `key_prefix` stands in front of keys but not of topics, as the `prefix=`
 /// option of the original's Redis client does. Where several Redis share the nodes, the number of the share follows in
-/// braces, `im_v2_ws{0}`: no share can be taken for another, nor for what one Redis alone holds.
+/// braces, `im_v2_ws{0}`: no share can be taken for another, nor for what one Redis alone holds. In a cluster more than that
+/// stands there, by which all that is of the share lies in one slot.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     topic: String,
@@ -26,26 +27,42 @@ pub(in crate::broker) struct Share {
     pub(in crate::broker) number: usize,
     /// How many there are.
     pub(in crate::broker) of: usize,
+    /// Whether one cluster has all of them.
+    pub(in crate::broker) in_cluster: bool,
+}
+
+impl Share {
+    /// What stands in braces behind the prefix.
+    fn tag(self) -> String {
+        if self.in_cluster { tag(self.number) } else { self.number.to_string() }
+    }
 }
 
 impl Layout {
     pub(super) fn new(prefix: &str, path: &str, key_prefix: &str, share: Option<Share>) -> Self {
         let base = format!("{prefix}{}", path.replace('/', "_"));
-        let mark = format!("{key_prefix}{base}Layout");
         let topic = match share {
-            Some(Share { number, .. }) => format!("{base}{{{number}}}"),
-            None => base,
+            Some(share) => format!("{base}{{{}}}", share.tag()),
+            None => base.clone(),
         };
-        Layout { key: format!("{key_prefix}{topic}"), topic, share, mark }
+        let key = format!("{key_prefix}{topic}");
+        // In a cluster each share has one, in its slot.
+        let mark = match share {
+            Some(share) if share.in_cluster => format!("{key}Layout"),
+            _ => format!("{key_prefix}{base}Layout"),
+        };
+        Layout { key, topic, share, mark }
     }
 
     /// What stands on a Redis that holds a share, so that nobody takes it for another, or all of it for one Redis.
     pub(super) fn mark(&self) -> Mark {
         let base = self.mark.trim_end_matches("Layout");
-        let says = self.share.map(|Share { number, of }| format!("share {} of {of}", number + 1));
+        let says =
+            self.share.map(|Share { number, of, .. }| format!("share {} of {of}", number + 1));
         // What nodes of either make leave on one Redis alone.
         let unmarked = ["Sessions", "Online", "ListChan"].map(|end| format!("{base}{end}"));
-        Mark::new(self.mark.clone(), says, unmarked)
+        let in_cluster = self.share.is_some_and(|share| share.in_cluster);
+        Mark::new(self.mark.clone(), says, if in_cluster { Vec::new() } else { unmarked.to_vec() })
     }
 
     /// What all keys begin with, for scripts that make their names themselves. Those that only scripts know,
@@ -65,6 +82,11 @@ impl Layout {
     /// - `LogHead`, hash: epoch, last number and the like of the log, and for each of its streams its last entry.
     pub(super) fn prefix(&self) -> &str {
         &self.key
+    }
+
+    /// A key of nobody, which never exists.
+    pub(super) fn nobodys_key(&self) -> String {
+        format!("{}?", self.key)
     }
 
     /// Topic that one node listens to.
@@ -257,7 +279,12 @@ mod tests {
 
     #[test]
     fn names_of_a_share_have_its_number() {
-        let layout = Layout::new("im_v2", "/ws", "app1:", Some(Share { number: 1, of: 2 }));
+        let layout = Layout::new(
+            "im_v2",
+            "/ws",
+            "app1:",
+            Some(Share { number: 1, of: 2, in_cluster: false }),
+        );
         assert_eq!(layout.client_key(&7.into()), "app1:im_v2_ws{1}Client7");
         assert_eq!(layout.node_topic("n:1"), "im_v2_ws{1}Servern:1");
         assert_eq!(layout.online_topic(), "evt_im_v2_ws{1}Online");
@@ -267,5 +294,9 @@ mod tests {
             ("app1:im_v2_wsLayout", "app1:im_v2_wsSessions")
         );
         assert_eq!(mark.says.as_deref(), Some("share 2 of 2"));
+        let share = Share { number: 1, of: 2, in_cluster: true };
+        let layout = Layout::new("im_v2", "/ws", "app1:", Some(share));
+        assert_eq!(layout.node_topic("n:1"), format!("im_v2_ws{{{}}}Servern:1", tag(1)));
+        assert_eq!(layout.mark().key, format!("app1:im_v2_ws{{{}}}Layout", tag(1)));
     }
 }

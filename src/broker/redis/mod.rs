@@ -15,8 +15,12 @@ mod verbs;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+pub(in crate::broker) use self::{
+    backend::At,
+    layout::Share,
+    link::{Cluster, read_cluster, split},
+};
 use self::{backend::Backend, events::RedisEvents, feed::RedisFeed};
-pub(in crate::broker) use self::{layout::Share, link::split};
 use super::contract::{
     Abandoned, Broker, Bus, DeadLetter, Directory, EventBatch, EventGroup, EventReader,
     EventSubscription, Events, FeedStart, Former, FormerConnection, HandOver, JoinLimits, Moves,
@@ -35,7 +39,7 @@ use crate::{
 pub(crate) use self::link::fuzzing;
 pub use self::link::{ChangesBy, RedisOptions};
 
-/// A broker on one Redis 6.2 or newer, alone or with Sentinels (not Redis Cluster). Several are opened by
+/// A broker on one Redis 6.2 or newer, alone or with Sentinels. Several, and a Redis Cluster, are opened by
 /// [`open`](super::open).
 ///
 /// Opening it connects to nothing: a server can start while Redis is away. Calls fail with
@@ -71,16 +75,16 @@ impl RedisBroker {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) for a URL or option that cannot work. Connects to nothing.
     pub fn open(url: &str, options: RedisOptions) -> Result<Self> {
-        Ok(RedisBroker { backend: Arc::new(Backend::new(url, options, None)?) })
+        Ok(RedisBroker { backend: Arc::new(Backend::new(At::Url(url), options, None)?) })
     }
 
     /// As [`open`](Self::open), as one of several.
     pub(in crate::broker) fn open_share(
-        url: &str,
+        at: At,
         options: RedisOptions,
         share: Share,
     ) -> Result<Self> {
-        Ok(RedisBroker { backend: Arc::new(Backend::new(url, options, Some(share))?) })
+        Ok(RedisBroker { backend: Arc::new(Backend::new(at, options, Some(share))?) })
     }
 }
 

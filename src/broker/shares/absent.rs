@@ -18,14 +18,14 @@ use crate::{
 
 /// What needs the one table that several Redis have not.
 pub(super) fn no_slots() -> Error {
-    let detail = "several Redis share the nodes of a fixed list; nodes that come and go (slots) need one Redis";
+    let detail = "several Redis, or a Redis Cluster, share the nodes of a fixed list; nodes that come and go (slots) need one Redis";
     Error::config("redis", detail)
 }
 
 fn no_events() -> Error {
     Error::config(
         "redis",
-        "no events are kept where several Redis share the nodes; that needs one Redis",
+        "no events are kept where several Redis, or a Redis Cluster, share the nodes; that needs one Redis",
     )
 }
 
@@ -55,7 +55,7 @@ impl Rosters for Shares {
     fn set_roster(&self, _channel: &str, on: bool) -> Result<()> {
         match on {
             true => Err(Error::argument(
-                "no channel has a roster where several Redis share the nodes; that needs one Redis",
+                "no channel has a roster where several Redis, or a Redis Cluster, share the nodes; that needs one Redis",
             )),
             false => Ok(()),
         }

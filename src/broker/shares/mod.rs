@@ -1,8 +1,10 @@
-//! Several independent Redis as one broker: each holds a share of the nodes, with all that is of their clients.
+//! Several independent Redis, or a Redis Cluster, as one broker: each holds a share of the nodes, with all that is of their clients.
 //!
 //! Opened by [`open`]; called as every broker is. Knows the contract, and of Redis only how one is opened. The rule: with n Redis,
 //! the share of a node is its place in the servers list modulo n, and as there are a multiple of n nodes, that of a client is its
 //! slot among n. So it stays where it is when the list of nodes changes.
+//!
+//! In a cluster a share is what lies in one hash slot, and is called a Redis here too: which master has it changes nothing.
 //!
 //! What is of one client or node is one call to its Redis. What is of several goes to theirs at the same time, one call each.
 //! A Redis that is away takes its own nodes along and no others: whoever clears away after the dead leaves it alone for a while.
@@ -24,7 +26,7 @@ use self::{
 };
 use super::{
     contract::{Broker, Page, Session},
-    redis::{RedisBroker, RedisOptions, Share, split},
+    redis::{At, Cluster, RedisBroker, RedisOptions, Share, read_cluster, split},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -44,10 +46,12 @@ const LONG_PATIENCE: Duration = Duration::from_secs(10);
 const RETURN: Duration = Duration::from_secs(10);
 
 /// Opens the broker that `urls` name: one URL, see [`RedisBroker::open`], or several with commas between them,
-/// `redis://a:6379,redis://b:6379`, among which the nodes are shared.
+/// `redis://a:6379,redis://b:6379`, among which the nodes are shared, or that of a Redis Cluster (7.0 or newer),
+/// `redis+cluster://user:password@host:6379,host,host` (`rediss+cluster://`), which names some of its servers.
 ///
-/// With several each node is wholly on one Redis, by its place in [`RedisOptions::nodes`], and so are its clients. All processes have
-/// to name the same URLs in the same order. .NET processes cannot take part, and there are no slots, no kept events, no webhooks
+/// In a cluster there are as many shares as nodes, or as many as the URL says, `?shares=6`, of which the number of nodes is a multiple;
+/// each share lies in one hash slot, wherever that is served. With several Redis each node is wholly on one Redis, by its place in [`RedisOptions::nodes`], and so are its clients. All processes have
+/// to name the same URLs in the same order, or number of shares. In either case .NET processes cannot take part, and there are no slots, no kept events, no webhooks
 /// and no rosters.
 ///
 /// # Errors
@@ -64,10 +68,12 @@ const RETURN: Duration = Duration::from_secs(10);
 /// # Ok::<(), imcore::Error>(())
 /// ```
 pub fn open(urls: &str, options: RedisOptions) -> Result<Arc<dyn Broker>> {
-    match split(urls)[..] {
-        [url] => Ok(Arc::new(RedisBroker::open(url, options)?)),
-        ref several => Ok(Arc::new(Shares::open(several, options)?)),
-    }
+    let urls = split(urls);
+    let [url] = urls[..] else { return Ok(Arc::new(Shares::open(&urls, options)?)) };
+    Ok(match read_cluster(url)? {
+        Some((cluster, shares)) => Arc::new(Shares::in_cluster(cluster, shares, options)?),
+        None => Arc::new(RedisBroker::open(url, options)?),
+    })
 }
 
 struct Shares {
@@ -96,6 +102,10 @@ enum Health {
 }
 
 impl Held {
+    fn new(broker: RedisBroker) -> Self {
+        Held { broker, health: Mutex::new(Health::Good) }
+    }
+
     fn health(&self) -> Health {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,17 +162,30 @@ impl Held {
 impl Shares {
     fn open(urls: &[&str], options: RedisOptions) -> Result<Self> {
         let (count, nodes) = (urls.len(), options.nodes.clone());
-        check(count, &options)?;
+        check(count, &options, &format!("{count} Redis"))?;
         let mut all: Vec<Arc<Held>> = Vec::with_capacity(count);
         for (number, url) in urls.iter().enumerate() {
-            let share = Share { number, of: count };
-            let broker = RedisBroker::open_share(url, options.clone(), share)?;
+            let share = Share { number, of: count, in_cluster: false };
+            let broker = RedisBroker::open_share(At::Url(url), options.clone(), share)?;
             let address = broker.describe();
             if all.iter().any(|held| held.broker.describe() == address) {
                 return Err(Error::config("redis", format!("{address} is in the list twice")));
             }
-            all.push(Arc::new(Held { broker, health: Mutex::new(Health::Good) }));
+            all.push(Arc::new(Held::new(broker)));
         }
+        Ok(Shares { all, nodes, crew: Crew::default() })
+    }
+
+    fn in_cluster(cluster: Cluster, shares: Option<usize>, options: RedisOptions) -> Result<Self> {
+        let (cluster, nodes) = (Arc::new(cluster), options.nodes.clone());
+        let of = shares.unwrap_or(nodes.len());
+        check(of, &options, &format!("{of} shares of a Redis Cluster"))?;
+        let open = |number| {
+            let share = Share { number, of, in_cluster: true };
+            let broker = RedisBroker::open_share(At::Cluster(&cluster), options.clone(), share)?;
+            Ok(Arc::new(Held::new(broker)))
+        };
+        let all = (0..of).map(open).collect::<Result<_>>()?;
         Ok(Shares { all, nodes, crew: Crew::default() })
     }
 
@@ -309,23 +332,21 @@ impl Shares {
     }
 }
 
-/// What several Redis cannot do, or cannot share.
-fn check(count: usize, options: &RedisOptions) -> Result<()> {
+/// What several Redis, or shares of a cluster, cannot do, or cannot share; `what` they are.
+fn check(count: usize, options: &RedisOptions, what: &str) -> Result<()> {
     let nodes = options.nodes.len();
     if nodes == 0 {
         return Err(Error::config(
             "servers",
-            format!(
-                "{count} Redis share the nodes of a fixed list; name all nodes (servers), or, where nodes come and go (slots), \
-                 one Redis"
-            ),
+            "Redis Cluster, and several Redis, share the nodes of a fixed list; name all nodes (servers), or, where nodes come \
+                 and go (slots), one Redis",
         ));
     }
     if !nodes.is_multiple_of(count) {
         return Err(Error::config(
             "servers",
             format!(
-                "{count} Redis cannot share {nodes} nodes evenly; take {count} nodes, {}, and so on, or fewer Redis",
+                "{what} cannot share {nodes} nodes evenly; take {count} nodes, {}, and so on, or fewer of them",
                 2 * count
             ),
         ));
@@ -333,7 +354,7 @@ fn check(count: usize, options: &RedisOptions) -> Result<()> {
     if options.events > 0 {
         return Err(Error::config(
             "events",
-            "no events are kept where several Redis share the nodes; set events to 0, or name one Redis",
+            "no events are kept where several Redis, or a Redis Cluster, share the nodes; set events to 0, or name one Redis",
         ));
     }
     for (name, text) in
@@ -342,7 +363,7 @@ fn check(count: usize, options: &RedisOptions) -> Result<()> {
         if text.contains(['{', '}']) {
             return Err(Error::config(
                 name,
-                "holds a brace, by which several Redis tell their shares apart; leave it out",
+                "holds a brace, by which shares are told apart; leave it out",
             ));
         }
     }
@@ -376,7 +397,15 @@ mod tests {
         assert!(open(TWO, four.clone()).is_ok() && open("redis://a", options(&[])).is_ok());
         assert!(refusal(TWO, options(&[])).contains("name all nodes (servers)"));
         let uneven = refusal("redis://a,redis://b,redis://c", four.clone());
-        assert!(uneven.contains("cannot share 4 nodes evenly; take 3 nodes, 6"), "{uneven}");
+        assert!(
+            uneven.contains("3 Redis cannot share 4 nodes evenly; take 3 nodes, 6"),
+            "{uneven}"
+        );
+        assert!(open("redis+cluster://a?shares=2", four.clone()).is_ok());
+        let uneven = refusal("redis+cluster://a?shares=3", four.clone());
+        assert!(uneven.contains("3 shares of a Redis Cluster cannot share 4 nodes"), "{uneven}");
+        assert!(refusal("redis+cluster://a", options(&[])).contains("name all nodes (servers)"));
+        assert!(refusal("redis://b,redis+cluster://a", four.clone()).contains("stands alone"));
         assert!(refusal("redis://a,redis://a:6379/0", four.clone()).contains("twice"));
         assert!(refusal("redis://a,b", four.clone()).contains("so many whole URLs"));
         assert!(refusal("redis://a,redis://", four.clone()).contains("expected redis://"));

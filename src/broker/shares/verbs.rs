@@ -31,7 +31,10 @@ impl Sealed for Shares {}
 
 impl Broker for Shares {
     fn describe(&self) -> String {
-        self.all.iter().map(|held| held.broker.describe()).collect::<Vec<_>>().join(",")
+        let mut addresses: Vec<_> = self.all.iter().map(|held| held.broker.describe()).collect();
+        // All shares of a cluster have the same.
+        addresses.dedup();
+        addresses.join(",")
     }
 
     fn examine(&self) -> Result<String> {

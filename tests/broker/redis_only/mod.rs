@@ -2,6 +2,7 @@
 //!
 //! A test that cuts connections or stops the server starts one of its own.
 
+mod cluster;
 mod cuts;
 mod demoted;
 mod foreign;

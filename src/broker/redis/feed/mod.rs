@@ -208,6 +208,8 @@ impl RedisFeed {
     /// Opens a data connection in place of one that was lost; the listener goes on.
     fn replace_data(&mut self, listener: &Listener) -> Result<Data> {
         let mut data = Data::open(&self.backend, self.changes.track(listener.id).as_ref())?;
+        // Elsewhere the number of the listener is that of another connection.
+        self.backend.connector.check_term(listener.term())?;
         self.take_up(&mut data)?;
         Ok(data)
     }

@@ -31,7 +31,11 @@ fn needs(key: &str, topic: &str, log: bool) -> Vec<Need> {
         command.arg(key);
         command
     };
+    let mut both = on_key("EXISTS");
+    both.arg(format!("{key}?"));
     let mut needs = vec![
+        // All servers do, but for those of a cluster, whose own words say more.
+        (both, "EXISTS of two keys", "a cluster is told from one Redis", NEWER),
         (script("return 1", ""), "EVAL", "joins and presence are changed in one step", NEWER),
         (
             script("return redis.call('GET', ARGV[1])", key),
@@ -65,7 +69,7 @@ pub(super) fn check(backend: &Backend) -> Result<()> {
 /// As [`check`], for the server on `link`.
 pub(super) fn check_on(link: &mut Link, backend: &Backend) -> Result<()> {
     let (connector, layout) = (&backend.connector, &backend.layout);
-    let (key, topic) = (format!("{}?", layout.prefix()), layout.node_topic("?"));
+    let (key, topic) = (layout.nobodys_key(), layout.node_topic("?"));
     let needs = needs(&key, &topic, backend.options.log);
     let mut pipeline = Pipeline::with_capacity(needs.len());
     for (command, ..) in &needs {
@@ -76,6 +80,11 @@ pub(super) fn check_on(link: &mut Link, backend: &Backend) -> Result<()> {
         .map_err(|error| error::call_failed(&connector.address, error))?;
     for ((_, what, why, instead), reply) in needs.into_iter().zip(replies) {
         let address = &connector.address;
+        if error::is_of_cluster(&reply)
+            && let Some(error) = error::of_reply(address, &reply)
+        {
+            return Err(error);
+        }
         let passes = error::of_reply(address, &reply).map(|error| error.is_retryable());
         if let (Value::ServerError(error), Some(false)) = (reply, passes) {
             let detail = format!("Redis at {address} refuses {what}, by which {why}: {instead}");

@@ -10,10 +10,13 @@ use std::{
     io::{self, Read, Write},
     mem::MaybeUninit,
     net::TcpStream,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use redis::{Cmd, Parser, RedisResult, Value, io::tcp::socket2::SockRef};
+
+use super::{cluster::Master, dialect, error, moving};
 
 /// The finest step of a wait: what Redis answers at once is read without setting the timer again.
 const GRAIN: Duration = Duration::from_millis(50);
@@ -169,17 +172,44 @@ pub(crate) struct Link {
     parser: Parser,
     /// Which of several servers that were the primary one after the other it leads to.
     pub(crate) term: u64,
+    /// Whom it leads to in a cluster.
+    pub(super) master: Option<Arc<Master>>,
+    /// Whether what it watches may be what a transaction is about.
+    pub(super) watches: bool,
 }
 
 impl Link {
     pub(crate) fn new(stream: Stream) -> Self {
-        Link { stream, parser: Parser::new(), term: 0 }
+        Link { stream, parser: Parser::new(), term: 0, master: None, watches: false }
     }
 
     /// Sends packed commands at once and reads `count` replies, errors of Redis among them.
     ///
-    /// Stops at the first failure to read: a Redis that stalls costs one wait, not one per command.
+    /// Stops at the first failure to read: a Redis that stalls costs one wait, not one per command. In a cluster, waits as well
+    /// while a slot moves.
     pub(crate) fn exchange(
+        &mut self,
+        packed: &[u8],
+        count: usize,
+        deadline: Instant,
+    ) -> RedisResult<Vec<Value>> {
+        let replies = self.say(packed, count, deadline)?;
+        let Some(master) = self.master.clone() else { return Ok(replies) };
+        match dialect::name(packed) {
+            b"WATCH" => self.watches = true,
+            b"MULTI" => {}
+            _ => self.watches = false,
+        }
+        let replies = moving::wait_out(self, packed, replies, deadline)?;
+        if let Some(Value::ServerError(error)) = replies.iter().find(|reply| error::is_moved(reply))
+        {
+            master.has_moved(&error.clone().into());
+        }
+        Ok(replies)
+    }
+
+    /// Sends packed commands at once and reads `count` replies, whatever they are.
+    pub(super) fn say(
         &mut self,
         packed: &[u8],
         count: usize,
@@ -198,7 +228,8 @@ impl Link {
     /// Sends packed commands whose replies are to be [received](Self::receive).
     pub(crate) fn send(&mut self, packed: &[u8], deadline: Instant) -> RedisResult<()> {
         self.stream.wire().deadline = deadline;
-        Ok(self.stream.write_all(packed)?)
+        let said = self.master.as_ref().map(|master| dialect::said(packed, &master.key));
+        Ok(self.stream.write_all(said.as_deref().unwrap_or(packed))?)
     }
 
     /// The bytes that come next, put into `room`; `None` if there are none by the deadline. For who reads replies by

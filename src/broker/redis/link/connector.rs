@@ -1,4 +1,4 @@
-//! `Connector`: opens connections to the Redis of a URL, within the times of the options.
+//! `Connector`: opens connections to the Redis of a URL, or to the master of a share in a cluster, within the times of the options.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use super::{
     error,
     mark::Mark,
     options::RedisOptions,
-    url::{self, Route},
+    url::{Route, Target},
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// Opens connections to one Redis, or to whichever Redis Sentinels name at the moment.
+/// Opens connections to one Redis, or to whichever Redis Sentinels or a cluster name at the moment.
 pub(crate) struct Connector {
     route: Route,
     /// Whether TLS is spoken.
@@ -25,11 +25,11 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Checks the URL; connects to nothing.
-    pub(crate) fn new(url: &str, options: &RedisOptions, mark: Mark) -> Result<Self> {
-        let url::Target { route, tls, address } = url::read(url)?;
+    /// Connects to nothing.
+    pub(crate) fn new(target: Target, options: &RedisOptions, mark: Mark) -> Self {
+        let Target { route, tls, address } = target;
         let &RedisOptions { connect_timeout, call_timeout, .. } = options;
-        Ok(Connector { route, tls, address, mark, connect_timeout, call_timeout })
+        Connector { route, tls, address, mark, connect_timeout, call_timeout }
     }
 
     /// When a connection that is asked for now must stand.
@@ -44,7 +44,7 @@ impl Connector {
 
     /// Whether a new connection may lead elsewhere than those that are open.
     pub(crate) fn may_move(&self) -> bool {
-        matches!(self.route, Route::Sentinels(_))
+        !matches!(self.route, Route::Redis(_))
     }
 
     /// The number of the database.
@@ -52,6 +52,8 @@ impl Connector {
         match &self.route {
             Route::Redis(place) => place.redis_settings().db(),
             Route::Sentinels(sentinels) => sentinels.db(),
+            // A cluster has no other.
+            Route::Cluster(_) => 0,
         }
     }
 
@@ -61,6 +63,7 @@ impl Connector {
         match &self.route {
             Route::Redis(_) => 0,
             Route::Sentinels(sentinels) => sentinels.term(),
+            Route::Cluster(master) => master.term(),
         }
     }
 
@@ -69,7 +72,7 @@ impl Connector {
         if term == self.term() {
             return Ok(());
         }
-        let detail = format!("{} names another primary now", self.address);
+        let detail = format!("{} has another primary now", self.address);
         Err(Error::new(ErrorKind::Unavailable, detail))
     }
 
@@ -83,12 +86,20 @@ impl Connector {
 
     /// An authenticated connection to a Redis that is laid out as it is to be.
     pub(crate) fn connect(&self, deadline: Instant) -> Result<Link> {
-        let mut link = match &self.route {
-            Route::Redis(place) => dial(place, self.tls, deadline)
-                .map_err(|error| error::connect_failed(&self.address, error))?,
-            Route::Sentinels(sentinels) => sentinels.connect(deadline)?,
-        };
-        self.mark.check(&mut link, &self.address, self.call_deadline())?;
-        Ok(link)
+        loop {
+            let mut link = match &self.route {
+                Route::Redis(place) => dial(place, self.tls, deadline)
+                    .map_err(|error| error::connect_failed(&self.address, error))?,
+                Route::Sentinels(sentinels) => sentinels.connect(deadline)?,
+                Route::Cluster(master) => master.connect(deadline)?,
+            };
+            let checked = self.mark.check(&mut link, &self.address, self.call_deadline());
+            // What it leads to may have moved a moment ago.
+            if checked.is_err() && self.check_term(link.term).is_err() && Instant::now() < deadline
+            {
+                continue;
+            }
+            return checked.map(|()| link);
+        }
     }
 }

@@ -63,7 +63,27 @@ pub(crate) fn advise(address: &str, error: &RedisError) -> (ErrorKind, &'static 
         _ if text.contains("nknown command") || text.contains("nknown subcommand") => {
             (ErrorKind::Rejected, UNKNOWN_ADVICE)
         }
+        _ if CLUSTER_CODES.contains(&code) => in_cluster(address, code),
         _ => by_code(code),
+    }
+}
+
+/// What only servers of a cluster answer.
+const CLUSTER_CODES: [&str; 5] = ["MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "CLUSTERDOWN"];
+
+fn in_cluster(address: &str, code: &str) -> (ErrorKind, &'static str) {
+    let is_known = address.split("://").next().is_some_and(|scheme| scheme.ends_with("+cluster"));
+    match code {
+        _ if !is_known => (
+            ErrorKind::Config,
+            "it is part of a Redis Cluster, whose URL begins with redis+cluster:// (docs/operating.md)",
+        ),
+        "CLUSTERDOWN" => (
+            ErrorKind::Unavailable,
+            "its cluster is down: slots are not covered, or most masters cannot be reached (see redis-cli --cluster check,              and cluster-require-full-coverage)",
+        ),
+        "CROSSSLOT" => (ErrorKind::Rejected, "it takes no names of several slots together"),
+        _ => (ErrorKind::Unavailable, "what it is about is being moved to another master"),
     }
 }
 
@@ -116,10 +136,6 @@ fn by_code(code: &str) -> (ErrorKind, &'static str) {
         ),
         "BUSY" => (ErrorKind::Unavailable, "a slow script blocks it"),
         "OOM" => (ErrorKind::Unavailable, "it is out of memory; raise its maxmemory"),
-        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => (
-            ErrorKind::Config,
-            "it is part of a Redis Cluster; take one Redis, or several that know nothing of each other",
-        ),
         "NOPERM" => (ErrorKind::Rejected, "the user lacks permission; extend its ACL"),
         "WRONGTYPE" => (ErrorKind::Rejected, "a key has a foreign type; is the prefix shared?"),
         "MISCONF" => (ErrorKind::Unavailable, "it cannot save to disk and refuses writes"),
@@ -166,6 +182,22 @@ pub(crate) fn is_wrong_type(reply: &Value) -> bool {
 /// The server takes no writes: it is the replica of another.
 pub(crate) fn is_replica(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if code(Some(error.code()), error.details()) == "READONLY")
+}
+
+/// The slot that it is about has moved, moves, or is not served: nothing was carried out.
+pub(crate) fn is_elsewhere(reply: &Value) -> bool {
+    const CODES: [&str; 4] = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"];
+    matches!(reply, Value::ServerError(error) if CODES.contains(&error.code()))
+}
+
+/// What only a server of a cluster says to who speaks as to one Redis.
+pub(crate) fn is_of_cluster(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if CLUSTER_CODES.contains(&error.code()))
+}
+
+/// The slot that it is about has moved to another master.
+pub(crate) fn is_moved(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "MOVED")
 }
 
 /// A reply of a form that Redis does not send to this command.

@@ -94,7 +94,14 @@ impl Listener {
             None => None,
             Some(Push::Message { topic, payload }) => Some(Heard::Message { topic, payload }),
             Some(Push::Other(Value::ServerError(error))) => return Err(failed(error.into())),
-            Some(Push::Other(reply)) if is_pong(&reply) => Some(Heard::Pong),
+            Some(Push::Other(reply)) if is_answer(&reply, b"pong") => Some(Heard::Pong),
+            Some(Push::Other(reply)) if is_answer(&reply, b"sunsubscribe") => {
+                let detail = format!(
+                    "what the subscription at Redis {} hears was moved to another master",
+                    self.address
+                );
+                return Err(Error::new(ErrorKind::Unavailable, detail));
+            }
             Some(Push::Other(reply)) => Some(match subscribed(&reply) {
                 Some(topic) => Heard::Subscribed(topic),
                 None => Msg::from_owned_value(reply).map_or(Heard::Nothing, Heard::Notice),
@@ -182,11 +189,12 @@ fn subscribed(reply: &Value) -> Option<Vec<u8>> {
     }
 }
 
-/// `PING` is answered by a list of two to whoever is subscribed.
-fn is_pong(reply: &Value) -> bool {
+/// `PING` is answered by a list of two to whoever is subscribed; in a cluster one of three says that a topic is not served here any
+/// more.
+fn is_answer(reply: &Value, name: &[u8]) -> bool {
     match reply {
         Value::Array(items) => {
-            matches!(items.first(), Some(Value::BulkString(word)) if word == b"pong")
+            matches!(items.first(), Some(Value::BulkString(word)) if word == name)
         }
         _ => false,
     }

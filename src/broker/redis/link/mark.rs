@@ -20,8 +20,8 @@ pub(crate) struct Mark {
     pub(crate) key: String,
     /// What it says; `None` if there is to be none.
     pub(crate) says: Option<String>,
-    /// Keys of those who leave no mark.
-    pub(crate) unmarked: [String; 3],
+    /// Keys of those who leave no mark; none in a cluster, where nobody can be without.
+    pub(crate) unmarked: Vec<String>,
     /// There is none, and is to be none.
     is_absent: AtomicBool,
     /// It is only looked at.
@@ -29,7 +29,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    pub(crate) fn new(key: String, says: Option<String>, unmarked: [String; 3]) -> Self {
+    pub(crate) fn new(key: String, says: Option<String>, unmarked: Vec<String>) -> Self {
         let [is_absent, is_looked_at] = [(); 2].map(|()| AtomicBool::new(false));
         Mark { key, says, unmarked, is_absent, is_looked_at }
     }
@@ -69,8 +69,7 @@ impl Mark {
     }
 
     fn set(&self, says: &str, link: &mut Link, address: &str, deadline: Instant) -> Result<()> {
-        let used = self.ask(cmd("EXISTS").arg(&self.unmarked), link, address, deadline)?;
-        if reply::number(used) > 0 {
+        if self.is_used(link, address, deadline)? {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!(
@@ -85,6 +84,15 @@ impl Mark {
         }
         let set = &mut cmd("SET");
         self.ask(set.arg(&self.key).arg(says).arg("NX"), link, address, deadline).map(drop)
+    }
+
+    /// Whether somebody is there who leaves no mark.
+    fn is_used(&self, link: &mut Link, address: &str, deadline: Instant) -> Result<bool> {
+        if self.unmarked.is_empty() {
+            return Ok(false);
+        }
+        let used = self.ask(cmd("EXISTS").arg(&self.unmarked), link, address, deadline)?;
+        Ok(reply::number(used) > 0)
     }
 
     /// What all keys of the prefix and path begin with.
@@ -116,6 +124,14 @@ impl Mark {
     }
 
     fn is_other(&self, address: &str, says: &str, found: &str) -> Error {
+        if self.unmarked.is_empty() {
+            let detail = format!(
+                "the Redis Cluster at {address} holds {found} of this prefix and path, and would hold {says} as it is given here: \
+                 the number of shares must be the same everywhere, that of the nodes (servers) or shares=.. in the URL; to \
+                 change it, stop all processes and delete their keys on all masters"
+            );
+            return Error::new(ErrorKind::Config, detail);
+        }
         let detail = format!(
             "Redis at {address} holds {found} of this prefix and path, and is {says} in the list given here: the list must \
              be the same, in the same order, everywhere, and name each Redis once; to change it, stop all processes and \

@@ -17,7 +17,7 @@ use std::{
 
 use redis::{Pipeline, Value};
 
-use super::{connection::Link, connector::Connector, error};
+use super::{connection::Link, connector::Connector, error, moving::Again};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A connection that lay idle for longer is looked at before use: Redis or a firewall may have cut it.
@@ -148,9 +148,23 @@ impl InUse<'_> {
 
     /// As [`run`](Self::run), for `count` commands that are packed already.
     pub(crate) fn run_packed(&mut self, packed: &[u8], count: usize) -> Result<Vec<Value>> {
+        let deadline = self.connector.call_deadline();
+        let mut replies = self.exchange(packed, count, deadline)?;
+        // In a cluster: none of what was refused was carried out, and another server will.
+        while let Some(again) = Again::elsewhere(packed, &replies) {
+            self.pool.forget_idle();
+            self.link = None;
+            let Ok(link) = self.connector.connect(deadline) else { break };
+            self.link = Some(link);
+            let next = self.exchange(&again.packed, again.count(), deadline)?;
+            again.put(&mut replies, next);
+        }
+        Ok(replies)
+    }
+
+    fn exchange(&mut self, packed: &[u8], count: usize, deadline: Instant) -> Result<Vec<Value>> {
         let address = &self.connector.address;
         let Some(mut link) = self.link.take() else { return Err(error::unexpected(address)) };
-        let deadline = self.connector.call_deadline();
         match link.exchange(packed, count, deadline) {
             Ok(replies) if replies.iter().any(error::is_replica) => {
                 // It was the primary once: a new connection may lead to that of now.

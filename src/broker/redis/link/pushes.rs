@@ -103,11 +103,11 @@ impl Pushes {
     }
 }
 
-/// A whole message, if `bytes` begin with one.
+/// A whole message, if `bytes` begin with one; on a topic of a cluster's slot it is called otherwise.
 fn message(bytes: &[u8]) -> Option<Found> {
-    const HEAD: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
-    bytes.starts_with(HEAD).then_some(())?;
-    let topic = text(bytes, HEAD.len())?;
+    const HEADS: [&[u8]; 2] = [b"*3\r\n$7\r\nmessage\r\n", b"*3\r\n$8\r\nsmessage\r\n"];
+    let head = HEADS.iter().find(|head| bytes.starts_with(head))?;
+    let topic = text(bytes, head.len())?;
     let payload = text(bytes, topic.end + 2)?;
     Some(Found { end: payload.end + 2, message: Some([topic, payload]) })
 }

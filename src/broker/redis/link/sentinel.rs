@@ -9,8 +9,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, Once, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Once, Weak,
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use super::{
     connection::Link,
     dial::{dial, written},
     error, reply,
+    term::Term,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -42,9 +43,8 @@ pub(crate) struct Sentinels {
     tls: bool,
     /// Which of them was of use last.
     first: AtomicUsize,
-    /// Where the primary was found last, and how often that has changed.
-    found: Mutex<Option<ConnectionAddr>>,
-    term: AtomicU64,
+    /// Which server was found to be the primary last.
+    term: Term,
     listening: Once,
 }
 
@@ -67,9 +67,9 @@ impl Sentinels {
         primary: ConnectionInfo,
         tls: bool,
     ) -> Self {
-        let (name, first, found) = (name.to_owned(), AtomicUsize::new(0), Mutex::new(None));
-        let (term, listening) = (AtomicU64::new(0), Once::new());
-        Sentinels { places, name, primary, tls, first, found, term, listening }
+        let (name, first) = (name.to_owned(), AtomicUsize::new(0));
+        let (term, listening) = (Term::default(), Once::new());
+        Sentinels { places, name, primary, tls, first, term, listening }
     }
 
     /// The number of the database.
@@ -79,17 +79,7 @@ impl Sentinels {
 
     /// The number of the primary of now, among those that were found one after the other.
     pub(crate) fn term(&self) -> u64 {
-        self.term.load(Ordering::Acquire)
-    }
-
-    /// The term of a primary that was found at `place`.
-    fn found(&self, place: ConnectionAddr) -> u64 {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.as_ref() == Some(&place) {
-            return self.term();
-        }
-        *found = Some(place);
-        self.term.fetch_add(1, Ordering::AcqRel) + 1
+        self.term.number()
     }
 
     /// A connection to the primary. Each Sentinel has its share of the time that is left, and so has the server that
@@ -141,7 +131,7 @@ impl Sentinels {
         let target = self.primary.clone().set_addr(place.clone());
         match open_primary(&target, self.tls, deadline) {
             Ok(mut link) => {
-                link.term = self.found(place);
+                link.term = self.term.found(place);
                 Ok(Some(link))
             }
             Err(useless) => {
@@ -321,7 +311,7 @@ fn hear(mut link: Link, index: usize, sentinels: &Weak<Sentinels>) -> RedisResul
         {
             // Others may hear of it later, and the former primary may still say that it is one.
             sentinels.first.store(index, Ordering::Relaxed);
-            sentinels.found(ConnectionAddr::Tcp(host.to_owned(), port));
+            sentinels.term.found(ConnectionAddr::Tcp(host.to_owned(), port));
         }
     }
 }
@@ -337,7 +327,7 @@ impl Sentinels {
         }
         let now = self.ask(sentinel, deadline)?;
         if let Some(place) = now {
-            self.found(place);
+            self.term.found(place);
         }
         Ok(link)
     }

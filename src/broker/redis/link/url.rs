@@ -5,19 +5,28 @@ use std::sync::Arc;
 
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
-use super::{dial::written, sentinel::Sentinels};
+use super::{
+    cluster::{Cluster, Master},
+    dial::written,
+    sentinel::Sentinels,
+};
 use crate::error::{Error, Result};
 
 /// What a URL looks like.
 const FORM: &str = "expected redis://user:password@host:6379/0, rediss://... or \
                     redis+unix:///path?db=0&user=..&pass=..; with Sentinels \
-                    redis+sentinel://user:password@host:26379,host,host/name/0";
+                    redis+sentinel://user:password@host:26379,host,host/name/0; of a Redis Cluster \
+                    redis+cluster://user:password@host:6379,host,host";
 /// Parameters of the query of a URL with a socket's path, which has no other place for them.
 const UNIX: [&str; 3] = ["db", "user", "pass"];
 /// Those of a URL with Sentinels: user and password stand for those of Redis.
 const SENTINEL: [&str; 2] = ["sentinel_username", "sentinel_password"];
+/// The one of the URL of a cluster.
+const CLUSTER: [&str; 1] = ["shares"];
 /// Where Sentinels listen if nothing else is said.
 const SENTINEL_PORT: u16 = 26379;
+/// Where a server listens.
+const PORT: u16 = 6379;
 
 /// What a URL says.
 pub(crate) struct Target {
@@ -32,6 +41,16 @@ pub(crate) struct Target {
 pub(crate) enum Route {
     Redis(Box<ConnectionInfo>),
     Sentinels(Arc<Sentinels>),
+    Cluster(Arc<Master>),
+}
+
+impl Target {
+    /// Whichever server of a cluster serves the slot of `key`, which never exists.
+    pub(crate) fn in_cluster(cluster: &Arc<Cluster>, key: String) -> Self {
+        let (tls, address) = (cluster.tls, cluster.address.clone());
+        let master = Master::new(Arc::clone(cluster), key);
+        Target { route: Route::Cluster(Arc::new(master)), tls, address }
+    }
 }
 
 /// The URLs of a list: a comma separates two where a scheme follows, as hosts of Sentinels are separated by commas too.
@@ -54,6 +73,11 @@ pub(in crate::broker) fn split(list: &str) -> Vec<&str> {
 pub(crate) fn read(url: &str) -> Result<Target> {
     check(url)?;
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if scheme.ends_with("+cluster") {
+        return refuse(
+            "is one of a Redis Cluster, which stands alone, and is shared by the nodes (broker::open)",
+        );
+    }
     let (kind, with_sentinels) = match scheme.strip_suffix("+sentinel") {
         Some(kind) => (kind, true),
         None => (scheme, false),
@@ -82,12 +106,11 @@ fn check(url: &str) -> Result<()> {
             false => refuse("has no scheme"),
         };
     };
-    if scheme.ends_with("cluster") {
-        return refuse(
-            "is one of a Redis Cluster: take one Redis, or several that know nothing of each other",
-        );
-    }
-    if scheme.ends_with("-sentinel") || scheme == "sentinel" {
+    if scheme.ends_with("-cluster")
+        || scheme == "cluster"
+        || scheme.ends_with("-sentinel")
+        || scheme == "sentinel"
+    {
         return refuse("has a scheme of another library");
     }
     let is_path = scheme.contains("unix");
@@ -114,16 +137,21 @@ fn check(url: &str) -> Result<()> {
     }
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let with_sentinels = scheme.ends_with("+sentinel");
+    let in_cluster = scheme.ends_with("+cluster");
     let host = place.rsplit('@').next().unwrap_or_default();
-    if host.contains(',') && !is_path && !with_sentinels {
+    if host.contains(',') && !is_path && !with_sentinels && !in_cluster {
         return refuse(
-            "names several hosts, which Sentinels alone may be: several Redis are so many whole URLs",
+            "names several hosts, which only Sentinels and the servers of a cluster may be: several Redis are so many whole URLs",
         );
     }
-    let known: &[&str] = if with_sentinels { &SENTINEL } else { &UNIX };
+    let known: &[&str] = match (is_path, with_sentinels, in_cluster) {
+        (true, ..) => &UNIX,
+        (_, true, _) => &SENTINEL,
+        (.., true) => &CLUSTER,
+        _ => &[],
+    };
     for name in query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()) {
-        let is_known = (is_path || with_sentinels) && known.contains(&name);
-        if !is_known && !name.is_empty() {
+        if !known.contains(&name) && !name.is_empty() {
             return refuse(format!(
                 "has the parameter {name:?}, which would have no effect: user, password and database have \
                  places of their own"
@@ -161,9 +189,8 @@ fn read_sentinels(rest: &str, tls: bool) -> Result<(Sentinels, String)> {
     };
     let mut sentinels = Vec::new();
     for host in hosts.split(',') {
-        let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-        let port = if has_port { String::new() } else { format!(":{SENTINEL_PORT}") };
-        sentinels.push(parse(format!("redis://{sentinel_login}{host}{port}"))?);
+        sentinels
+            .push(parse(format!("redis://{sentinel_login}{}", with_port(host, SENTINEL_PORT)))?);
     }
     let login = if login.is_empty() { String::new() } else { format!("{login}@") };
     let primary = parse(format!("redis://{login}primary/{db}"))?;
@@ -171,6 +198,40 @@ fn read_sentinels(rest: &str, tls: bool) -> Result<(Sentinels, String)> {
     let db = primary.redis_settings().db();
     let what = format!("{}/{name}/{db}", hosts.join(","));
     Ok((Sentinels::new(sentinels, name, primary, tls), what))
+}
+
+/// The cluster of a URL and, if that says so, among how many shares its slots are divided; `None` for a URL of another kind.
+pub(in crate::broker) fn read_cluster(url: &str) -> Result<Option<(Cluster, Option<usize>)>> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Ok(None) };
+    let Some(kind) = scheme.strip_suffix("+cluster") else { return Ok(None) };
+    check(url)?;
+    let tls = matches!(kind, "rediss" | "valkeys");
+    if tls {
+        check_tls()?;
+    }
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (login, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let (hosts, db) = rest.split_once('/').unwrap_or((rest, ""));
+    if !matches!(db, "" | "0" | "0/") {
+        return refuse("names a database, of which a cluster has none but 0");
+    }
+    let login = if login.is_empty() { String::new() } else { format!("{login}@") };
+    let read = |host| parse(format!("redis://{login}{}", with_port(host, PORT)));
+    let places = hosts.split(',').map(read).collect::<Result<Vec<_>>>()?;
+    let written: Vec<_> = places.iter().map(|place| written(place.addr())).collect();
+    let shares = match query.split_once('=').map(|(_, count)| count.parse()) {
+        None if query.is_empty() => None,
+        Some(Ok(count)) if count > 0 => Some(count),
+        _ => return refuse("has shares that are no number from 1 on"),
+    };
+    let cluster = Cluster::new(&places, tls, format!("{scheme}://{}", written.join(",")));
+    Ok(cluster.map(|cluster| (cluster, shares)))
+}
+
+/// A host with the port that is meant if it names none.
+fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    if has_port || host.is_empty() { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 /// Has the client library read a URL.
@@ -260,6 +321,38 @@ mod tests {
     }
 
     #[test]
+    fn clusters_are_read_without_showing_secrets() {
+        for (url, address, shares) in [
+            ("redis+cluster://h", "redis+cluster://h:6379", None),
+            ("redis+cluster://h/", "redis+cluster://h:6379", None),
+            (
+                "valkey+cluster://u:p%2F@h:1,[::1],k/0?shares=6",
+                "valkey+cluster://h:1,[::1]:6379,k:6379",
+                Some(6),
+            ),
+        ] {
+            let (cluster, count) = read_cluster(url).unwrap().unwrap();
+            assert_eq!((&*cluster.address, count), (address, shares));
+        }
+        assert!(
+            read_cluster("redis://h").unwrap().is_none() && read_cluster("").unwrap().is_none()
+        );
+        for (url, why) in [
+            ("redis+cluster://h/1", "names a database"),
+            ("redis+cluster://h,k?shares=0", "no number from 1 on"),
+            ("redis+cluster://h,k?shares=", "no number from 1 on"),
+            ("redis+cluster://h,k?share=2", "the parameter \"share\""),
+            ("redis+cluster://:sec/ret@h", "written %2F"),
+            ("redis+cluster://h,,k", "cannot be read"),
+            ("redis+cluster://", "cannot be read"),
+            ("redis+cluster://h:x", "cannot be read"),
+        ] {
+            let text = read_cluster(url).map(|_| ()).unwrap_err().to_string();
+            assert!(text.contains(why) && !text.contains("ret"), "{url}: {text}");
+        }
+    }
+
+    #[test]
     fn a_list_is_split_where_a_scheme_follows() {
         for (list, urls) in [
             ("redis://a", &["redis://a"][..]),
@@ -295,7 +388,8 @@ mod tests {
             ("redis+sentinel://h/m?sentinel_password=sec@ret", "written %40"),
             ("redis+sentinel://:sec/ret@h/m", "written %2F"),
             ("redis-sentinel://h:26379/0?sentinelMasterId=m", "of another library"),
-            ("redis+cluster://h:6379,k:6379", "of a Redis Cluster"),
+            ("redis+cluster://h:6379,k:6379", "stands alone"),
+            ("redis-cluster://h:6379", "of another library"),
             ("sentinel://h:26379", "of another library"),
             ("redis://h1:6379,h2:6379/0", "several hosts"),
             ("redis://:secret@h1,h2", "several hosts"),

@@ -3,7 +3,7 @@
 //! Used by the verbs beside this folder. Texts are constant and values travel as arguments: Redis then caches
 //! one script each, not one per client as the original does, and no name can break the script. Sent as `EVAL`,
 //! which survives a restart and `SCRIPT FLUSH` without a second round trip. Some keys are built from prefixes
-//! among the arguments, which rules out Redis Cluster; so do the original's own.
+//! among the arguments; in a Redis Cluster all of them lie in one slot, which `link/dialect.rs` names.
 
 use std::sync::LazyLock;
 
