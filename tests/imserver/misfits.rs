@@ -88,6 +88,22 @@ fn names_of_slots_are_for_net_helpers() {
 }
 
 #[test]
+fn a_cluster_is_shared_by_the_nodes_of_a_list() {
+    let url = "redis+cluster://u:secret@127.0.0.1:1,127.0.0.1:2?shares=2";
+    let with = |args: &[&'static str]| [&["--redis", url, "--server", "a"], args].concat();
+    let report = check(&with(&["--servers", "a,b"]), &[]);
+    assert_eq!(value(&report, "redis"), "redis+cluster://127.0.0.1:1,127.0.0.1:2");
+    let uneven = "2 shares of a Redis Cluster cannot share 3 nodes evenly";
+    is_refused(&with(&["--servers", "a,b,c"]), &["--redis", uneven]);
+    is_refused(&with(&["--slots", "64"]), &["--redis", "Redis Cluster, and several Redis, share"]);
+    let other = "redis+cluster://127.0.0.1:1/3";
+    is_refused(
+        &["--redis", other],
+        &["--redis", "names a database, of which a cluster has none but 0"],
+    );
+}
+
+#[test]
 fn names_of_nodes_that_were_meant_otherwise() {
     for (servers, part) in [
         ("im-0;im-1", "separate names with commas"),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use imcore::{ImClient, Message, Receipt};
-use testkit::{Imserver, Redis, eventually, ws::Client};
+use testkit::{Cluster, Imserver, Redis, eventually, ws::Client};
 
 /// The words of the `ACL SETUSER` of one user below a heading of `docs/operating.md`.
 fn documented(heading: &str, user: &str) -> Vec<String> {
@@ -106,6 +106,48 @@ fn the_documented_rights_suffice() {
     (0..17).for_each(|_| drop(heard.recv_timeout(testkit::PATIENCE).expect("an event")));
     end_group(events, &im);
     for server in [&redis, &sentinel] {
+        let mut log = redis::cmd("ACL");
+        let refused: Vec<redis::Value> = log.arg("LOG").query(&mut server.connect()).unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+    }
+}
+
+#[test]
+fn in_a_cluster_they_suffice_with_a_few_more() {
+    let cluster = Cluster::start(3);
+    for server in &cluster.servers {
+        for user in ["imcore", "imhelper"] {
+            let mut rights = documented("## Redis", user);
+            rights.extend(documented("### Redis Cluster", user).split_off(2));
+            redis::cmd("ACL").arg(rights).exec(&mut server.connect()).unwrap();
+        }
+    }
+    let url = cluster.url().replace("://", "://imcore:secret@");
+    let start = |name| {
+        let args = ["--listen", "127.0.0.1:0", "--servers", "a,b", "--redis", &url];
+        let node =
+            Imserver::start(&[&args[..], &["--server", name, "--message-log", "on"]].concat());
+        let _address = node.address();
+        node.wait_ready();
+        node
+    };
+    let nodes = [start("a"), start("b")];
+    let helper = url.replace("imcore:secret@", "imhelper:other@");
+    let im = ImClient::builder().servers(["a", "b"]).redis(helper).log(true).build().unwrap();
+    let connect = |client: i64| {
+        let url = im.connect_url(client, None).unwrap();
+        Client::connect(nodes[client as usize % 2].address(), &url).unwrap()
+    };
+    let (mut one, mut two) = (connect(1), connect(2));
+    eventually("online", || im.are_online([1, 2]).unwrap() == [true, true]);
+    im.join([1, 2], ["room"]).unwrap();
+    im.send(Message::to_channel("room"), "to the room").unwrap();
+    im.send(Message::to([2]).from(1).receipt(Receipt::Sent), "to two").unwrap();
+    assert_eq!((one.text(), two.text()), ("\"to the room\"".into(), "\"to the room\"".into()));
+    assert_eq!((two.text(), one.json()["status"].clone()), ("\"to two\"".into(), "sent".into()));
+    two.leave();
+    eventually("offline", || im.online_clients().unwrap() == [1.into()]);
+    for server in &cluster.servers {
         let mut log = redis::cmd("ACL");
         let refused: Vec<redis::Value> = log.arg("LOG").query(&mut server.connect()).unwrap();
         assert!(refused.is_empty(), "{refused:?}");

@@ -63,6 +63,7 @@ mod certificates;
 mod channels;
 #[cfg(feature = "redis")]
 mod cluster;
+#[cfg(feature = "redis")]
 mod dotnet;
 mod faults;
 mod fleet;

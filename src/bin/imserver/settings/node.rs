@@ -113,8 +113,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "redis",
         value_name: "URL",
         help: "Redis, for example redis://user:password@127.0.0.1:6379/0, or with Sentinels \
-               redis+sentinel://user:password@host:26379,host,host/name/0; several URLs with commas between them share the \
-               nodes, the same list everywhere [default: the in-process broker]",
+               redis+sentinel://user:password@host:26379,host,host/name/0; several URLs with commas between them, or a Redis \
+               Cluster, redis+cluster://user:password@host:6379,host,host, share the nodes, the same everywhere \
+               [default: the in-process broker]",
         example: "redis://127.0.0.1:6379/0",
         kind: Kind::Secret,
         read: |config, given| {
