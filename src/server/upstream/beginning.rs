@@ -114,10 +114,12 @@ impl Presence {
             }));
         }
         let serves_slots = self.node.config.slots > 0;
+        // Those of a list may become slots while their connections live.
+        let may_move = serves_slots || self.node.config.servers.len() > 1;
         let mut heritage = Heritage {
             key: self.key()?,
             former_key: None,
-            first_number: if serves_slots { scattered(random_u64()?) } else { 0 },
+            first_number: if may_move { scattered(random_u64()?) } else { 0 },
             feed: FeedStart::Now,
         };
         let session = former.map(|Former { session, key, connections, .. }| {
@@ -125,11 +127,10 @@ impl Presence {
             heritage.feed = FeedStart::Log;
             match serves_slots {
                 true => heritage.former_key = Some(key),
-                false => {
-                    heritage.key = key;
-                    heritage.first_number =
-                        first_number(last.unwrap_or_default(), SystemTime::now());
-                }
+                false => heritage.key = key,
+            }
+            if !may_move {
+                heritage.first_number = first_number(last.unwrap_or_default(), SystemTime::now());
             }
             self.park(&connections);
             state.ledger.inherit(connections);
