@@ -315,6 +315,10 @@ impl Slots for OpenDoor {
         self.0.living()
     }
 
+    fn begin_slots(&self, table: &SlotTable) -> Result<bool> {
+        self.0.begin_slots(table)
+    }
+
     fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
         self.0.order(node, order)
     }

@@ -131,7 +131,7 @@ impl Placement {
         let is_owner = table.slots_of(node).next().is_some();
         let others = table.nodes().any(|(name, other)| name != node && other.takes());
         let is_left = !is_owner && table.leaving(node).next().is_none();
-        is_left || !others
+        is_left || !others || table.listed().next().is_some()
     }
 
     /// The node that owns a slot, where there are such.

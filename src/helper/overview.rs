@@ -4,7 +4,7 @@
 
 use crate::{
     broker::Page,
-    error::Result,
+    error::{Error, Result},
     helper::client::ImClient,
     id::ClientId,
     placement::Placement,
@@ -72,6 +72,25 @@ impl ImClient {
     /// Those of the broker, and [`Config`](crate::ErrorKind::Config) if a newer version has written the table.
     pub fn slot_table(&self) -> Result<Option<SlotTable>> {
         self.broker().slot_table()
+    }
+
+    /// Makes the first table of a deployment whose nodes are a fixed list, `servers` in its order, and is to let them come and go: `count`
+    /// slots, of which each is owned by the node that has its clients now. Whether there was no table. Nothing moves by it, nor
+    /// before all of these nodes are started anew with slots.
+    ///
+    /// # Errors
+    /// Those of the broker, and [`Config`](crate::ErrorKind::Config) if `count` is no multiple of their number, or one of them
+    /// does not live.
+    pub fn begin_slots(&self, count: usize, servers: &[&str]) -> Result<bool> {
+        let (table, broker) = (SlotTable::of_list(count, servers)?, self.broker());
+        Placement::fixed(servers.iter().copied())?;
+        let living = broker.living()?;
+        if let Some(silent) = servers.iter().find(|name| !living.iter().any(|node| node == *name)) {
+            let detail =
+                format!("no node {silent:?} lives here; name all nodes, in the order of the list");
+            return Err(Error::config("servers", detail));
+        }
+        broker.begin_slots(&table)
     }
 
     /// What `changes` of the nodes would come to, all together, by the rules that nodes balance by: which slots would move, and

@@ -1,6 +1,6 @@
 //! Which slot a node takes or gives away next, so that all come to own as many as their weights say by the fewest moves.
 //!
-//! Owners give; only from the dead is taken. Every node computes what it does itself, all from the same table, and the
+//! While a node serves a fixed list still, nobody does either. Owners give; only from the dead is taken. Every node computes what it does itself, all from the same table, and the
 //! broker lets one change through at a time: whoever comes second computes again.
 
 use std::collections::HashMap;
@@ -10,6 +10,9 @@ use super::table::SlotTable;
 impl SlotTable {
     /// The slot that `node` takes next, if any: one that nobody owns whose lease stands, which `is_alive` says.
     pub(crate) fn take(&self, node: &str, is_alive: impl Fn(&str) -> bool) -> Option<usize> {
+        if self.listed().next().is_some() {
+            return None;
+        }
         let shares = self.shares(&is_alive);
         let share = shares.iter().find(|(name, _)| *name == node)?.1;
         if self.slots_of(node).count() >= share {
@@ -26,7 +29,8 @@ impl SlotTable {
         node: &str,
         is_alive: impl Fn(&str) -> bool,
     ) -> Option<(usize, &str)> {
-        if (0..self.count()).any(|slot| !self.owner(slot).is_some_and(&is_alive)) {
+        let is_unserved = |slot| !self.owner(slot).is_some_and(&is_alive);
+        if (0..self.count()).any(is_unserved) || self.listed().next().is_some() {
             return None;
         }
         let shares = self.shares(&is_alive);
@@ -134,6 +138,17 @@ mod tests {
             counts[1] == 0 && counts.iter().all(|count| [0, 21, 22].contains(count)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn nothing_moves_while_a_node_serves_a_list() {
+        let mut table = SlotTable::of_list(63, &["a", "b", "c"]).unwrap();
+        for name in ["a", "b", "d"] {
+            table.set_node(name, SlotNode::new(name));
+            assert_eq!(table.settle(&["a", "b", "d"]), 0, "c is away, as it is started anew");
+        }
+        table.set_node("c", SlotNode::new("c"));
+        assert!((15..=16).contains(&table.settle(&["a", "b", "c", "d"])));
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl SlotTable {
         let mut table = self.clone();
         // By the time it happens, those who come now have come, and what moves has moved.
         for (name, node) in self.nodes() {
-            table.set_node(name, SlotNode { joining: false, ..node.clone() });
+            table.set_node(name, SlotNode { joining: false, listed: false, ..node.clone() });
         }
         (0..self.count()).for_each(|slot| table.moved(slot));
         for change in changes {

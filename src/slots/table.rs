@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{MOST_SLOTS, slot_number};
+use crate::error::{Error, Result};
 
 /// Which node owns which slot, at one version.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,12 +38,16 @@ pub struct SlotNode {
     /// Whether it has only just come: it takes nothing before everybody who sends knows that it is there.
     #[serde(default)]
     pub joining: bool,
+    /// Whether it serves a fixed list still: nothing moves before it is started anew with slots.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub listed: bool,
 }
 
 impl SlotNode {
     /// A node that takes as many slots as others do.
     pub fn new(address: impl Into<String>) -> Self {
-        SlotNode { address: address.into(), weight: 1, draining: false, joining: false }
+        let (draining, joining, listed) = (false, false, false);
+        SlotNode { address: address.into(), weight: 1, draining, joining, listed }
     }
 }
 
@@ -56,6 +61,39 @@ impl SlotTable {
     #[cfg_attr(not(feature = "server"), allow(dead_code))]
     pub(crate) fn empty(count: usize) -> Self {
         SlotTable::new(count)
+    }
+
+    /// The table in which each client of a fixed list, `nodes` in its order, stays with its node: slot `i` is owned by the node at place
+    /// `i` modulo their number.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if `count` is no multiple of their number, as clients would have to move, or no number
+    /// of slots at all.
+    pub(crate) fn of_list(count: usize, nodes: &[&str]) -> Result<Self> {
+        let refused = |detail: String| Err(Error::config("slots", detail));
+        if !(1..=MOST_SLOTS).contains(&count) {
+            return refused(format!("{count} is no number from 1 to {MOST_SLOTS}"));
+        }
+        let many = nodes.len();
+        if many == 0 || !count.is_multiple_of(many) {
+            let least = count / many.max(1) * many;
+            return refused(format!(
+                "{count} slots cannot come from {many} nodes without moving clients: take a multiple of {many}, as {} or {}",
+                if least == 0 { many } else { least },
+                least + many.max(1)
+            ));
+        }
+        let mut table = SlotTable::new(count);
+        for node in nodes {
+            table.set_node(node, SlotNode { listed: true, ..SlotNode::new(*node) });
+        }
+        (0..count).for_each(|slot| table.set_owner(slot, nodes[slot % many], None));
+        Ok(table)
+    }
+
+    /// The nodes that serve a fixed list still. As long as there are any no slot changes its owner.
+    pub fn listed(&self) -> impl Iterator<Item = &str> {
+        self.nodes().filter(|(_, node)| node.listed).map(|(name, _)| name)
     }
 
     /// Number of slots.
@@ -172,7 +210,7 @@ impl SlotTable {
     /// Reads the fields of the hash; `None` if there are none. The error says what is wrong with them.
     pub(crate) fn read<K: AsRef<str>, V: AsRef<str>>(
         fields: impl IntoIterator<Item = (K, V)>,
-    ) -> Option<Result<Self, String>> {
+    ) -> Option<std::result::Result<Self, String>> {
         let fields: BTreeMap<String, String> = fields
             .into_iter()
             .map(|(key, value)| (key.as_ref().into(), value.as_ref().into()))
@@ -180,8 +218,8 @@ impl SlotTable {
         (!fields.is_empty()).then(|| Self::from_fields(&fields))
     }
 
-    fn from_fields(fields: &BTreeMap<String, String>) -> Result<Self, String> {
-        let number = |name: &str| -> Result<u64, String> {
+    fn from_fields(fields: &BTreeMap<String, String>) -> std::result::Result<Self, String> {
+        let number = |name: &str| -> std::result::Result<u64, String> {
             let text = fields.get(name).ok_or_else(|| format!("it has no {name:?}"))?;
             text.parse().map_err(|_| format!("its {name:?} is {text:?}, which is no number"))
         };
@@ -286,6 +324,29 @@ mod tests {
         assert_eq!((table.owner(3), table.owner(4)), (None, None));
         assert_eq!(table.leaving("a").collect::<Vec<_>>(), [1]);
         assert_eq!((table.version, table.ordered_weight("b")), (7, Some(2)));
+    }
+
+    #[test]
+    fn a_list_becomes_a_table_in_which_nobody_moves() {
+        let refusal = |count, nodes: &[&str]| {
+            SlotTable::of_list(count, nodes)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        let nodes = ["b", "a", "c"];
+        let table = SlotTable::of_list(63, &nodes).unwrap();
+        for client in [0i64, 1, 2, 62, 63, 1001, i64::MAX] {
+            let slot = crate::slots::slot(&client.into(), 63);
+            assert_eq!(table.owner(slot), Some(nodes[(client % 3) as usize]), "{client}");
+        }
+        assert_eq!(table.listed().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let read = SlotTable::read(table.fields()).unwrap().unwrap();
+        assert_eq!(read, table);
+        assert!(refusal(64, &nodes).contains("a multiple of 3, as 63 or 66"));
+        assert!(refusal(2, &nodes).contains("as 3 or 3"), "{}", refusal(2, &nodes));
+        assert!(refusal(0, &nodes).contains("from 1 to 4096"));
+        assert!(refusal(64, &[]).contains("0 nodes"));
     }
 
     #[test]

@@ -356,3 +356,28 @@ log_behaviour!(a_long_batch_is_sent_once_across_a_change, |world| {
     by_old.append(&mut by_new);
     assert!(by_old.into_iter().eq((0..4000).map(|number| format!("[1] {number}"))));
 });
+
+told_behaviour!(a_list_becomes_the_first_table, |world| {
+    let broker = world.broker();
+    let im = ImClient::builder().servers(["a:1", "b:1"]).broker(world.broker()).build().unwrap();
+    let list = ["a:1", "b:1"];
+    let a = Member::of(&*broker, "a:1");
+    let error = im.begin_slots(8, &list).unwrap_err();
+    assert!(error.to_string().contains("\"b:1\" lives"), "{error}");
+    let _b = Member::of(&*broker, "b:1");
+    let mut node = Node::on(&*broker, "a:1", FeedStart::Now);
+    node.until("listening", |event| matches!(event, FeedEvent::Listening));
+    assert!(im.begin_slots(8, &list).unwrap());
+    assert!(!im.begin_slots(6, &list).unwrap(), "there is one");
+    let now = table(&*broker);
+    assert_eq!(now.slots_of("b:1").collect::<Vec<_>>(), [1, 3, 5, 7]);
+    assert_eq!(now.listed().collect::<Vec<_>>(), list);
+    node.until("told", |event| {
+        matches!(event, FeedEvent::Message { envelope: Envelope::Slots { given: None, .. }, .. })
+    });
+    assert!(!a.changes(&*broker, &SlotChange::Take { slot: 1 }), "its owner lives");
+    assert!(a.stands(&*broker, 8).unwrap());
+    let now = table(&*broker);
+    assert_eq!(now.listed().collect::<Vec<_>>(), ["b:1"]);
+    assert_eq!(now.slots_of("a:1").count(), 4);
+});

@@ -6,6 +6,7 @@ mod events;
 mod flags;
 mod health;
 mod ids;
+mod listed;
 mod logs;
 mod misfits;
 mod pressure;

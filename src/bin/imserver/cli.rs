@@ -123,7 +123,8 @@ fn instead() -> [Arg; 6] {
         .default_missing_value(slot_table::DEFAULT)
         .help("Ask Redis which node serves which slot: for people (status, the default), or as a map for a proxy (nginx, haproxy, \
                caddy); say what a change would move (plan join=im-4 drain=im-1); have a node give its slots away, or take its share \
-               again (drain im-1, stay im-1), or another weight (weight im-1 2); and exit");
+               again (drain im-1, stay im-1), or another weight (weight im-1 2); make the first table, of a fixed list \
+               (begin 63 im-0,im-1,im-2); and exit");
     let completions = Arg::new("completions")
         .long("completions")
         .value_name("SHELL")

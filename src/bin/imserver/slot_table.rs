@@ -9,7 +9,8 @@ use imcore::{Error, ErrorKind, ImClient, MOST_WEIGHT, SlotPlan, SlotTable, WhatI
 pub(crate) const DEFAULT: &str = "status";
 
 const USAGE: &str = "expected status, nginx, haproxy, caddy, drain NAME, stay NAME, weight NAME N (or own: as its --weight \
-                     says), or plan with join=NAME, weight=N behind it, drain=NAME and lose=NAME";
+                     says), plan with join=NAME, weight=N behind it, drain=NAME and lose=NAME, or begin N A,B,C with the nodes \
+                     of a fixed list";
 
 /// Carries out what `words` say; what there is to print. Nodes send on so many clients a second as `pace` says.
 ///
@@ -34,6 +35,7 @@ pub(crate) fn run(
         ["stay", node] => set_draining(im, node, false),
         ["weight", node, "own"] => set_weight(im, node, None),
         ["weight", node, weight] => set_weight(im, node, Some(read_weight(weight)?)),
+        ["begin", count, list] => begin(im, count, list),
         ["plan", ref changes @ ..] if !changes.is_empty() => {
             let changes = what_if(changes)?;
             let plan = im.plan_slots(&changes).map_err(|error| match error.kind() {
@@ -83,6 +85,7 @@ fn status(im: &ImClient, table: &SlotTable) -> Result<String, Error> {
         let clients: Vec<u64> =
             statuses.filter_map(|heard| Some(heard.status.as_ref()?.connections)).collect();
         let state = match (clients.is_empty(), node.draining, node.joining) {
+            _ if node.listed => "listed",
             (true, ..) => "silent",
             (_, true, _) => "drains",
             (_, _, true) => "joins",
@@ -115,7 +118,14 @@ fn status(im: &ImClient, table: &SlotTable) -> Result<String, Error> {
     }
     let to_come = im.plan_slots(&[])?.map_or(0, |plan| plan.moves.len());
     let moving = (0..table.count()).filter(|slot| table.moving_from(*slot).is_some()).count();
+    let listed: Vec<_> = table.listed().collect();
     let _ = match to_come + moving {
+        _ if !listed.is_empty() => writeln!(
+            text,
+            "nothing moves before these are started anew with --slots {}: {}; then {to_come}",
+            table.count(),
+            listed.join(", ")
+        ),
         0 => writeln!(text, "nothing moves"),
         _ => writeln!(text, "{moving} moving, {to_come} to come"),
     };
@@ -143,6 +153,25 @@ fn map(table: &SlotTable, end: &str) -> Result<String, Error> {
         }
     }
     Ok(text)
+}
+
+/// The first table, of a fixed list.
+fn begin(im: &ImClient, count: &str, list: &str) -> Result<String, Error> {
+    let slots = count.parse().map_err(|_| mistake(format!("{count} is no number of slots")))?;
+    let servers: Vec<&str> = list.split(',').collect();
+    let begun = im.begin_slots(slots, &servers).map_err(|error| match error.kind() {
+        ErrorKind::Config => mistake(error.detail().to_string()),
+        _ => error,
+    })?;
+    if !begun {
+        return Err(mistake(
+            "there is a table already; without words behind it the command shows it",
+        ));
+    }
+    Ok(format!(
+        "{slots} slots, each of the node that has its clients now. Start each node anew with --slots {slots} in place of \
+         --servers, one after the other; nothing moves before all of them are\n"
+    ))
 }
 
 fn set_draining(im: &ImClient, node: &str, draining: bool) -> Result<String, Error> {

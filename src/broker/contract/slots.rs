@@ -35,6 +35,12 @@ pub trait Slots: Send + Sync {
     /// Names of the nodes that live, in no order: those with a session that nobody has ended, also if its lease has run out.
     fn living(&self) -> Result<Vec<String>>;
 
+    /// Makes the table, if there is none. For operators: no lease is asked for. Whether there was none.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if the one that is there cannot be read.
+    fn begin_slots(&self, table: &SlotTable) -> Result<bool>;
+
     /// Notes in the table what is ordered of `node`. For operators: no lease is asked for. Whether it stands in the table.
     ///
     /// # Errors

@@ -549,6 +549,10 @@ impl Slots for MemoryBroker {
         Ok(self.backend.lock().living())
     }
 
+    fn begin_slots(&self, table: &SlotTable) -> Result<bool> {
+        Ok(self.backend.lock().begin_slots(table))
+    }
+
     fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
         Ok(self.backend.lock().order(node, order))
     }

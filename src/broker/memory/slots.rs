@@ -33,6 +33,14 @@ impl State {
         Ok(can)
     }
 
+    pub(super) fn begin_slots(&mut self, table: &SlotTable) -> bool {
+        let is_first = self.slots.is_none();
+        if is_first {
+            self.put_slots(Changed::of(table.clone()));
+        }
+        is_first
+    }
+
     pub(super) fn order(&mut self, node: &str, order: SlotOrder) -> bool {
         let Some(table) = &self.slots else { return false };
         let stands = table.node(node).is_some();

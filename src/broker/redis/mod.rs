@@ -413,6 +413,10 @@ impl Slots for RedisBroker {
         self.backend.living()
     }
 
+    fn begin_slots(&self, table: &SlotTable) -> Result<bool> {
+        self.backend.begin_slots(table)
+    }
+
     fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
         self.backend.order(node, order)
     }

@@ -131,6 +131,10 @@ impl Slots for Shares {
         Ok(all.concat())
     }
 
+    fn begin_slots(&self, _table: &SlotTable) -> Result<bool> {
+        Err(no_slots())
+    }
+
     fn order(&self, _node: &str, _order: SlotOrder) -> Result<bool> {
         Ok(false)
     }

@@ -51,6 +51,8 @@ pub(crate) struct Slots {
     /// The version that reactors were told of, and what they were told.
     told: u64,
     ownership: Option<Arc<Ownership>>,
+    /// Whether it has said why it gets nothing.
+    has_said: bool,
 }
 
 /// What is to be done.
@@ -72,6 +74,7 @@ impl Slots {
             session: None,
             told: 0,
             ownership: None,
+            has_said: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl Slots {
         let (config, name) = (&self.node.config, &*self.node.name);
         let is_known = self.stands.is_some_and(|since| since.elapsed() >= KNOWN);
         let stood = table.and_then(|table| table.node(name));
+        let owns = table.is_some_and(|table| table.slots_of(name).next().is_some());
         let others_own = table.is_some_and(|table| {
             let mut owners = (0..table.count()).filter_map(|slot| table.owner(slot));
             owners.any(|owner| owner != name && living.iter().any(|alive| alive == owner))
@@ -159,7 +163,9 @@ impl Slots {
             address: config.address.clone().unwrap_or_else(|| name.to_owned()),
             weight: table.and_then(|table| table.ordered_weight(name)).unwrap_or(config.weight),
             draining: is_told || self.node.stopping.drains(),
-            joining: others_own && !is_known,
+            // Who sends knows a node that owns something.
+            joining: others_own && !owns && !is_known,
+            listed: false,
         }
     }
 
@@ -195,6 +201,7 @@ impl Slots {
         if table.version == self.told {
             return;
         }
+        self.say_why_it_waits(table);
         self.told = table.version;
         self.node.pulse.slots(self.stats(table));
         let table = Arc::new(table.clone());
@@ -204,6 +211,19 @@ impl Slots {
         self.ownership = Some(Arc::clone(&ownership));
         for reactor in self.reactors.all() {
             let _ = reactor.push(Command::Own(Arc::clone(&ownership)));
+        }
+    }
+
+    /// That it gets nothing yet, if that is so.
+    fn say_why_it_waits(&mut self, table: &SlotTable) {
+        let (name, count) = (&*self.node.name, table.count());
+        let listed: Vec<_> = table.listed().collect();
+        let waits = !listed.is_empty() && table.slots_of(name).next().is_none();
+        if waits && !std::mem::replace(&mut self.has_said, waits) {
+            let listed = listed.join(", ");
+            log::warn!(
+                "node {name} gets no slots before these, which serve a fixed list still, are started anew with --slots {count}: {listed}"
+            );
         }
     }
 

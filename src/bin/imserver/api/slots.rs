@@ -20,6 +20,7 @@ pub(crate) fn slot_table(table: &SlotTable) -> Value {
             "ordered_weight": table.ordered_weight(name),
             "draining": node.draining,
             "joining": node.joining,
+            "listed": node.listed,
             "slots": table.slots_of(name).collect::<Vec<_>>(),
             "leaving": table.leaving(name).collect::<Vec<_>>(),
         })

@@ -64,6 +64,13 @@ impl Backend {
         Ok(names)
     }
 
+    pub(crate) fn begin_slots(&self, table: &SlotTable) -> Result<bool> {
+        match self.slot_table()? {
+            Some(_) => Ok(false),
+            None => self.put_slots(None, None, &Changed::of(table.clone())),
+        }
+    }
+
     pub(crate) fn order(&self, node: &str, order: SlotOrder) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let Some(table) = self.slot_table()? else { return Ok(false) };
