@@ -269,6 +269,12 @@ fn a_list_that_differs_is_refused_in_one_sentence() {
     assert_eq!(marks(), [Ok(None::<String>), Ok(None)], "who only looks leaves nothing");
     scene.broker.join(&[(id(1), "room"), (id(2), "room")]).unwrap();
     assert_eq!(marks(), [Ok(Some("share 1 of 2".to_owned())), Ok(Some("share 2 of 2".into()))]);
+    // One that has lost all has its mark again before anything of a node.
+    cmd("FLUSHALL").exec(&mut second.connect()).unwrap();
+    assert_eq!(marks()[1], Ok(None));
+    scene.broker.begin_session("b", LONG, false).unwrap();
+    assert_eq!(marks()[1], Ok(Some("share 2 of 2".into())));
+    scene.broker.join(&[(id(1), "room"), (id(2), "room")]).unwrap();
     let refusal = |urls: &str, options: &RedisOptions| {
         let broker = broker::open(urls, options.clone()).unwrap();
         let error = broker.channel_members("room").unwrap_err();

@@ -84,6 +84,14 @@ impl Connector {
         seen
     }
 
+    /// Sees to it that a Redis that is to have a mark has it, also if it has lost all since its connections were made.
+    pub(crate) fn mark_again(&self) -> Result<()> {
+        if self.mark.says.is_some() {
+            self.connect(self.call_deadline())?;
+        }
+        Ok(())
+    }
+
     /// An authenticated connection to a Redis that is laid out as it is to be.
     pub(crate) fn connect(&self, deadline: Instant) -> Result<Link> {
         loop {

@@ -98,6 +98,18 @@ pub(crate) fn read(url: &str) -> Result<Target> {
     Ok(Target { route: Route::Redis(Box::new(info)), tls, address })
 }
 
+/// What is wrong with several hosts in one URL that is of one Redis.
+fn several_hosts(hosts: &str) -> &'static str {
+    match hosts.split(',').any(|part| part.is_empty() || part.starts_with(' ')) {
+        true => {
+            "has a comma with a blank or nothing behind it: several Redis are redis://a,redis://b"
+        }
+        false => {
+            "names several hosts, which only Sentinels and the servers of a cluster may be: several Redis are so many whole URLs"
+        }
+    }
+}
+
 /// Refuses a URL that would not do what it says.
 fn check(url: &str) -> Result<()> {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -140,9 +152,7 @@ fn check(url: &str) -> Result<()> {
     let in_cluster = scheme.ends_with("+cluster");
     let host = place.rsplit('@').next().unwrap_or_default();
     if host.contains(',') && !is_path && !with_sentinels && !in_cluster {
-        return refuse(
-            "names several hosts, which only Sentinels and the servers of a cluster may be: several Redis are so many whole URLs",
-        );
+        return refuse(several_hosts(host));
     }
     let known: &[&str] = match (is_path, with_sentinels, in_cluster) {
         (true, ..) => &UNIX,
@@ -392,6 +402,8 @@ mod tests {
             ("redis-cluster://h:6379", "of another library"),
             ("sentinel://h:26379", "of another library"),
             ("redis://h1:6379,h2:6379/0", "several hosts"),
+            ("redis://h1:6379, redis://h2:6379", "redis://a,redis://b"),
+            ("redis://h1:6379,", "redis://a,redis://b"),
             ("redis://:secret@h1,h2", "several hosts"),
         ] {
             let text = read(url).map(|_| ()).unwrap_err().to_string();

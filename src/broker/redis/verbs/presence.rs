@@ -55,6 +55,8 @@ impl Backend {
     ) -> Result<Session> {
         let session = Session::new(node, lease)?;
         let layout = &self.layout;
+        // Nodes begin anew where Redis has lost their session, and with it the mark.
+        self.connector.mark_again()?;
         self.one(|pipeline| {
             pipeline.cmd("EVAL").arg(&*scripts::BEGIN).arg(2);
             pipeline.arg(layout.sessions_key()).arg(layout.lease_key(&session.id));
