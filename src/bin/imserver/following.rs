@@ -97,7 +97,7 @@ fn read(request: &Request) -> Result<(Target, u64), String> {
             _ if value.is_empty() || value.chars().count() > NAME => {
                 return Err(format!("{name}: expected 1 to {NAME} characters"));
             }
-            "client" => Target::Client(value.parse::<ClientId>().map_err(|e| e.to_string())?),
+            "client" => Target::Client(client(&value)?),
             "channel" => Target::Channel(value),
             "message" => Target::Message(value),
             _ => return Err(format!("{name} cannot be used in this query")),
@@ -107,6 +107,19 @@ fn read(request: &Request) -> Result<(Target, u64), String> {
         }
     }
     Ok((target.ok_or("name a client, a channel or the id of a message")?, seconds))
+}
+
+/// A client by its text as it stands in answers, as everywhere in the API.
+fn client(text: &str) -> Result<ClientId, String> {
+    let client: ClientId = text.parse().map_err(|error: Error| error.to_string())?;
+    if client.is_system() {
+        return Err(format!("client: {text} is the system, and no client"));
+    }
+    // The case of a GUID says nothing.
+    match client.to_string().eq_ignore_ascii_case(text) {
+        true => Ok(client),
+        false => Err(format!("client: {text} is no way to write a client; write {client}")),
+    }
 }
 
 fn piece(name: &str, data: &Value) -> Vec<u8> {
@@ -179,16 +192,24 @@ mod tests {
         let lobby = Target::Channel("a b".into());
         assert_eq!(asked("channel=a%20b&seconds=600"), Ok((lobby, 600)));
         assert_eq!(asked("message=order+17"), Ok((Target::Message("order 17".into()), 60)));
+        let long = Target::Channel("群".repeat(256));
+        assert_eq!(asked(&format!("channel={}", "%E7%BE%A4".repeat(256))), Ok((long, 60)));
+        let guid = "0F8FAD5B-D9CB-469F-A165-70867728950E";
+        assert!(asked(&format!("client={guid}")).is_ok() && asked("client=Alice").is_ok());
         for wrong in [
             "",
             "client=",
             "client=x%20y",
+            "client=0",
+            "client=0042",
+            "client=%2B42",
             "client=1&channel=a",
             "seconds=9",
             "channel=a&seconds=601",
             "channel=a&seconds=0",
             "channel=a&b=1",
             "channel=%ff",
+            &format!("channel={}", "%E7%BE%A4".repeat(257)),
         ] {
             assert!(asked(wrong).is_err(), "{wrong}");
         }
