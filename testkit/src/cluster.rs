@@ -87,18 +87,13 @@ impl Cluster {
     pub fn owner_by(&self, asked: usize, key: &str) -> usize {
         let mut admin = self.servers[asked].connect();
         let slot = self.slot(key);
-        let ranges: Vec<(usize, usize, (String, u16))> =
-            tell::<Vec<Vec<Value>>>(&mut admin, &["SLOTS"])
-                .into_iter()
-                .map(|range| {
-                    let own = |value: &Value| usize::from_redis_value(value.clone()).unwrap();
-                    let master = Vec::<Value>::from_redis_value(range[2].clone()).unwrap();
-                    let port = u16::from_redis_value(master[1].clone()).unwrap();
-                    (own(&range[0]), own(&range[1]), (String::new(), port))
-                })
-                .collect();
-        let port = ranges.iter().find(|range| (range.0..=range.1).contains(&slot)).unwrap().2.1;
-        self.servers.iter().position(|server| server.port == port).unwrap()
+        let own = |value: &Value| usize::from_redis_value(value.clone()).unwrap();
+        let ranges: Vec<Vec<Value>> = tell(&mut admin, &["SLOTS"]);
+        let mut ranges = ranges.iter();
+        let range = ranges.find(|range| (own(&range[0])..=own(&range[1])).contains(&slot));
+        let master = Vec::<Value>::from_redis_value(range.unwrap()[2].clone()).unwrap();
+        let port = own(&master[1]);
+        self.servers.iter().position(|server| usize::from(server.port) == port).unwrap()
     }
 
     /// The number of the server that serves the slot of a key.
@@ -127,9 +122,8 @@ impl Cluster {
         tell(&mut self.servers[server].connect(), &["MYID"])
     }
 
-    /// Moves the slot of a key to another server, key by key, as `redis-cli --cluster reshard` does; `during` is called when
-    /// half of them have gone.
-    pub fn move_slot(&self, key: &str, to: usize, during: impl FnOnce()) {
+    /// Moves the slot of a key to another server, ten keys at a time, as `redis-cli --cluster reshard` does.
+    pub fn move_slot(&self, key: &str, to: usize) {
         let from = self.owner(key);
         let slot = self.slot(key).to_string();
         let [mut source, mut target] = [from, to].map(|server| self.servers[server].connect());
@@ -145,11 +139,6 @@ impl Cluster {
             migrate.arg("127.0.0.1").arg(port).arg("").arg(0).arg(5000).arg("KEYS").arg(keys);
             migrate.exec(source).unwrap();
         };
-        let all = keys(&mut source, "1000000");
-        for key in &all[..all.len() / 2] {
-            migrate(std::slice::from_ref(key), &mut source);
-        }
-        during();
         loop {
             let left = keys(&mut source, "10");
             if left.is_empty() {
@@ -160,20 +149,10 @@ impl Cluster {
         for connection in [&mut target, &mut source] {
             ask(connection, &["SETSLOT", &slot, "NODE", &target_id]);
         }
-        for number in 0..self.servers.len() {
-            if number != from && number != to {
-                // A replica, or a server that is down, learns of it by itself.
-                let other = redis::Client::open(self.servers[number].url()).unwrap();
-                if let Ok(mut other) = other.get_connection() {
-                    let _ = cmd("CLUSTER")
-                        .arg("SETSLOT")
-                        .arg(&slot)
-                        .arg("NODE")
-                        .arg(&target_id)
-                        .exec(&mut other);
-                }
-            }
-        }
+        // The others learn of it by themselves; who asks them sooner is led on.
+        eventually("all know where the slot is", || {
+            (0..self.servers.len()).all(|asked| self.owner_by(asked, key) == to)
+        });
     }
 
     /// Waits until every server says so of its cluster.

@@ -1,10 +1,9 @@
 //! Three nodes in a Redis Cluster: a slot that moves under traffic, and a master whose replica takes its place.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -93,23 +92,37 @@ fn surely<T>(mut call: impl FnMut() -> Result<T>) -> T {
     }
 }
 
-/// Sends to each client, directly and in a channel that it has joined a moment ago, until told to stop; what each must hear.
-fn traffic(im: &ImClient, clients: &[i64], stop: &AtomicBool) -> BTreeMap<i64, Vec<String>> {
-    let mut heard: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for turn in 0.. {
-        for client in clients {
-            let channel = channel(*client, turn);
+/// What is under way while a slot moves.
+#[derive(Default)]
+struct Traffic {
+    turns: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Traffic {
+    /// Sends to a client, directly and in a channel that it has joined a moment ago, until it is over; what it must hear.
+    fn send(&self, im: &ImClient, client: i64) -> Vec<String> {
+        let mut heard = Vec::new();
+        for turn in 0.. {
+            let channel = channel(client, turn);
             let (direct, joined) = (format!("direct {turn}"), format!("joined {turn}"));
-            surely(|| im.send(Message::to([*client]), &direct));
-            surely(|| im.join([*client], [channel.as_str()]));
+            surely(|| im.send(Message::to([client]), &direct));
+            surely(|| im.join([client], [channel.as_str()]));
             surely(|| im.send(Message::to_channel(&channel), &joined));
-            heard.entry(*client).or_default().extend([direct, joined]);
+            heard.extend([direct, joined]);
+            self.turns.fetch_add(1, Ordering::Relaxed);
+            if self.is_over.load(Ordering::Relaxed) {
+                break;
+            }
         }
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
+        heard
     }
-    heard
+
+    /// Waits for so many turns.
+    fn goes_on(&self, turns: usize) {
+        let until = self.turns.load(Ordering::Relaxed) + turns;
+        eventually("traffic goes on", || self.turns.load(Ordering::Relaxed) >= until);
+    }
 }
 
 fn channel(client: i64, turn: usize) -> String {
@@ -125,31 +138,35 @@ fn a_slot_that_moves_under_traffic_loses_doubles_and_reorders_nothing() {
     // Keys that take a while to move.
     let many: Vec<i64> = (0..600).map(|number| 3 * number + 30).collect();
     scene.im.join(many.iter().copied(), ["many"]).unwrap();
-    let stop = AtomicBool::new(false);
+    let traffic = Traffic::default();
     let key = format!("{}{FIRST}", scene.prefix);
-    let expected = thread::scope(|scope| {
-        let sender = scope.spawn(|| traffic(&scene.im, &clients, &stop));
+    let expected: Vec<_> = thread::scope(|scope| {
+        let send = |client: &i64| {
+            let (traffic, im, client) = (&traffic, &scene.im, *client);
+            scope.spawn(move || traffic.send(im, client))
+        };
+        let senders: Vec<_> = clients.iter().map(send).collect();
         let first = cluster.owner(&key);
         for to in [(first + 1) % 3, (first + 2) % 3, first] {
-            cluster.move_slot(&key, to, || {});
-            assert_eq!(cluster.owner(&key), to);
-            eventually("its node hears again", || scene.nodes[0].is_ready());
+            traffic.goes_on(200);
+            cluster.move_slot(&key, to);
         }
-        stop.store(true, Ordering::Relaxed);
-        sender.join().unwrap()
+        traffic.goes_on(200);
+        traffic.is_over.store(true, Ordering::Relaxed);
+        senders.into_iter().map(|sender| sender.join().unwrap()).collect()
     });
-    for (client, connection) in clients.iter().zip(&mut connections) {
-        for text in &expected[client] {
+    for ((client, connection), expected) in clients.iter().zip(&mut connections).zip(expected) {
+        // So many turns, each with a channel.
+        let own: Vec<_> = (0..expected.len() / 2).map(|turn| channel(*client, turn)).collect();
+        for text in expected {
             assert_eq!(connection.text(), format!("{text:?}"), "to {client}");
         }
-        // So many turns, each with a channel.
-        let turns = expected[client].len() / 2;
-        let own: Vec<_> = (0..turns).map(|turn| channel(*client, turn)).collect();
-        let mut joined = scene.im.channels_of(*client).unwrap();
-        joined.sort();
-        let mut wanted = own.clone();
-        wanted.sort();
-        assert_eq!(joined, wanted);
+        let sorted = |mut channels: Vec<String>| {
+            channels.sort();
+            channels
+        };
+        let joined = scene.im.channels_of(*client).unwrap();
+        assert_eq!(sorted(joined), sorted(own.clone()));
         scene.im.leave([*client], own.iter().map(String::as_str)).unwrap();
         scene.im.send(Message::to_channel(&own[0]), "left").unwrap();
     }
