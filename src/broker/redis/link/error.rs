@@ -80,7 +80,7 @@ fn in_cluster(address: &str, code: &str) -> (ErrorKind, &'static str) {
         ),
         "CLUSTERDOWN" => (
             ErrorKind::Unavailable,
-            "its cluster is down: slots are not covered, or most masters cannot be reached (see redis-cli --cluster check,              and cluster-require-full-coverage)",
+            "its cluster is down: slots are not covered, or most masters cannot be reached (see redis-cli --cluster check, and cluster-require-full-coverage)",
         ),
         "CROSSSLOT" => (ErrorKind::Rejected, "it takes no names of several slots together"),
         _ => (ErrorKind::Unavailable, "what it is about is being moved to another master"),
