@@ -5,9 +5,12 @@ use std::fs;
 use imcore::{ImClient, Message, Receipt};
 use testkit::{Cluster, Imserver, Redis, eventually, ws::Client};
 
-/// The words of the `ACL SETUSER` of one user below a heading of `docs/operating.md`.
+/// Below it stand the rights for one Redis.
+const MAIN: &str = "## Size, settings, rights";
+
+/// The words of the `ACL SETUSER` of one user below a heading of `docs/redis.md`.
 fn documented(heading: &str, user: &str) -> Vec<String> {
-    let path = testkit::root().join("docs/operating.md");
+    let path = testkit::root().join("docs/redis.md");
     let text = fs::read_to_string(path).unwrap();
     let (_, text) = text.split_once(&format!("\n{heading}\n")).expect("documented");
     let (_, after) = text.split_once(&format!("\nACL SETUSER {user} ")).expect("documented");
@@ -19,7 +22,7 @@ fn documented(heading: &str, user: &str) -> Vec<String> {
 fn watched(redis: &Redis) -> (Redis, String) {
     let lines = format!("sentinel monitor main 127.0.0.1 {} 1", redis.port);
     let sentinel = Redis::start_sentinel(&[], &lines);
-    let rights = documented("### Sentinel", "imcore");
+    let rights = documented("## Sentinel", "imcore");
     redis::cmd("ACL").arg(rights).exec(&mut sentinel.connect()).unwrap();
     let url = format!(
         "redis+sentinel://imcore:secret@127.0.0.1:{}/main\
@@ -50,7 +53,7 @@ fn the_documented_rights_suffice() {
     let redis = Redis::start();
     let mut admin = redis.connect();
     for user in ["imcore", "imhelper"] {
-        redis::cmd("ACL").arg(documented("## Redis", user)).exec(&mut admin).unwrap();
+        redis::cmd("ACL").arg(documented(MAIN, user)).exec(&mut admin).unwrap();
     }
     let (sentinel, url) = watched(&redis);
     let start = |name| {
@@ -117,8 +120,8 @@ fn in_a_cluster_they_suffice_with_a_few_more() {
     let cluster = Cluster::start(3);
     for server in &cluster.servers {
         for user in ["imcore", "imhelper"] {
-            let mut rights = documented("## Redis", user);
-            rights.extend(documented("### Redis Cluster", user).split_off(2));
+            let mut rights = documented(MAIN, user);
+            rights.extend(documented("## Redis Cluster", user).split_off(2));
             redis::cmd("ACL").arg(rights).exec(&mut server.connect()).unwrap();
         }
     }

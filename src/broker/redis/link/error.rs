@@ -76,7 +76,7 @@ fn in_cluster(address: &str, code: &str) -> (ErrorKind, &'static str) {
     match code {
         _ if !is_known => (
             ErrorKind::Config,
-            "it is part of a Redis Cluster, whose URL begins with redis+cluster:// (docs/operating.md)",
+            "it is part of a Redis Cluster, whose URL begins with redis+cluster:// (docs/redis.md)",
         ),
         "CLUSTERDOWN" => (
             ErrorKind::Unavailable,

@@ -122,7 +122,7 @@ fn what_was_told_is_not_told_again() {
 
 /// The words of the `ACL SETUSER` of one user in the documents.
 fn documented(user: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(testkit::root().join("docs/operating.md")).unwrap();
+    let text = std::fs::read_to_string(testkit::root().join("docs/redis.md")).unwrap();
     let (_, after) = text.split_once(&format!("\nACL SETUSER {user} ")).expect("documented");
     let (rights, _) = after.split_once("\n```").unwrap();
     ["SETUSER", user].into_iter().chain(rights.split_whitespace()).map(str::to_owned).collect()
