@@ -9,17 +9,19 @@ use testkit::{Imserver, Redis, eventually, ws::Client};
 
 use crate::world::{EventLog, patiently};
 
-const SLOTS: usize = 16;
+pub(crate) const SLOTS: usize = 16;
 /// Clients of each kind.
 const MANY: i64 = 32;
 
-struct Cluster {
-    nodes: Vec<Imserver>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Imserver>,
     log: bool,
-    im: ImClient,
-    events: EventLog,
+    /// What is set of each node besides.
+    settings: Vec<String>,
+    pub(crate) im: ImClient,
+    pub(crate) events: EventLog,
     broker: imcore::broker::RedisBroker,
-    redis: Redis,
+    pub(crate) redis: Redis,
 }
 
 /// A client, and where it is.
@@ -34,11 +36,17 @@ struct Peer {
 impl Cluster {
     /// Two nodes with half of the slots each.
     fn new(log: bool) -> Cluster {
+        Cluster::with(log, &[])
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn with(log: bool, settings: &[&str]) -> Cluster {
         let redis = Redis::start();
         let im = ImClient::builder().slots().redis(redis.url()).log(log).build().unwrap();
         let events = EventLog::start(&redis);
         let broker = imcore::broker::RedisBroker::open(&redis.url(), Default::default()).unwrap();
-        let mut cluster = Cluster { nodes: Vec::new(), log, im, events, broker, redis };
+        let settings = settings.iter().map(|word| word.to_string()).collect();
+        let mut cluster = Cluster { nodes: Vec::new(), log, settings, im, events, broker, redis };
         for _ in 0..2 {
             cluster.start();
         }
@@ -50,11 +58,12 @@ impl Cluster {
         cluster
     }
 
-    fn start(&mut self) {
+    /// One node more.
+    pub(crate) fn start(&mut self) {
         let (name, url) = (format!("node-{}", self.nodes.len()), self.redis.url());
         let slots = SLOTS.to_string();
         let log = if self.log { "on" } else { "off" };
-        let node = Imserver::start(&[
+        let mut words = vec![
             "--listen",
             "127.0.0.1:0",
             "--server",
@@ -69,17 +78,19 @@ impl Cluster {
             "60",
             "--message-log",
             log,
-        ]);
+        ];
+        words.extend(self.settings.iter().map(String::as_str));
+        let node = Imserver::start(&words);
         node.wait_ready();
         self.nodes.push(node);
     }
 
-    fn table(&self) -> SlotTable {
+    pub(crate) fn table(&self) -> SlotTable {
         self.broker.slot_table().unwrap().unwrap_or_default()
     }
 
     /// Where the owner of a client listens, as its address says.
-    fn address(&self, url: &str) -> SocketAddr {
+    pub(crate) fn address(&self, url: &str) -> SocketAddr {
         let name = url.trim_start_matches("ws://").split('/').next().unwrap();
         let index: usize = name.strip_prefix("node-").unwrap().parse().unwrap();
         self.nodes[index].address()
@@ -114,7 +125,7 @@ impl Cluster {
         })
     }
 
-    fn taken_from(&self, node: &str) {
+    pub(crate) fn taken_from(&self, node: &str) {
         eventually("its slots are taken", || {
             let table = self.table();
             (0..SLOTS).all(|slot| table.owner(slot).is_some_and(|owner| owner != node))

@@ -15,4 +15,5 @@ mod rooms;
 mod rosters;
 mod slow;
 mod spin;
+mod steps;
 mod world;
