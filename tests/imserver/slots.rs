@@ -1,7 +1,7 @@
 //! Growing, shrinking, replacing a machine and losing one, as docs/operating.md says it: its lines are carried out as they stand there,
 //! with clients that have to stay served.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command, time::Instant};
 
 use imcore::{ClientId, ImClient, Message};
 use testkit::{Imserver, Redis, eventually, ws::Client};
@@ -224,6 +224,37 @@ fn a_weight_is_ordered_and_taken_back() {
     assert!(command(&["weight", "a", "own"]).1.contains("its own setting"));
     assert_eq!(row(), "a 0 0 2 - silent a.example.com", "the node will say it itself");
     assert_eq!(command(&["weight", "b", "own"]).0, Some(2));
+}
+
+#[test]
+fn slots_that_nobody_takes_are_named() {
+    let redis = Redis::start();
+    let mut table = redis::cmd("HSET");
+    table.arg("im_v2_wsSlots").arg(&["form", "1", "version", "7", "count", "2", "0", "a"]);
+    table.arg(&["1", "a", "node:a", r#"{"address":"a.example.com","weight":1}"#]);
+    table.exec(&mut redis.connect()).unwrap();
+    let (_, text) = asked(&redis, &["--slot-table"]);
+    assert!(text.contains("nobody serves 2 slots, and nobody takes any"), "{text}");
+}
+
+#[test]
+fn twins_do_not_wear_the_table_out() {
+    let redis = Redis::start();
+    let twin = |address: &str| {
+        let args = ["--listen", "127.0.0.1:0", "--slots", "8", "--server", "a", "--redis"];
+        Imserver::start(&[&args[..], &[&redis.url(), "--address", address]].concat())
+    };
+    let _twins = [twin("one.example.com"), twin("two.example.com")];
+    let version = || -> u64 {
+        let mut version = redis::cmd("HGET");
+        version.arg("im_v2_wsSlots").arg("version");
+        version.query::<Option<u64>>(&mut redis.connect()).unwrap().unwrap_or(0)
+    };
+    // Each says its own address once a second, and nobody more often.
+    let begun = Instant::now();
+    eventually("both have said theirs a few times", || version() >= 16);
+    let (changes, seconds) = (version() - 10, begun.elapsed().as_secs() + 1);
+    assert!(changes <= 3 * seconds, "{changes} changes within {seconds} s");
 }
 
 #[test]

@@ -108,6 +108,13 @@ fn status(im: &ImClient, table: &SlotTable) -> Result<String, Error> {
     }
     let mut text =
         format!("{} slots, version {}\n{}", table.count(), table.version, columns(&rows));
+    text.push_str(&changes(im, table)?);
+    Ok(text)
+}
+
+/// What moves, is to move, or is served by nobody.
+fn changes(im: &ImClient, table: &SlotTable) -> Result<String, Error> {
+    let mut text = String::new();
     for slot in 0..table.count() {
         let owner = table.owner(slot);
         match (table.moving_from(slot), owner) {
@@ -116,7 +123,16 @@ fn status(im: &ImClient, table: &SlotTable) -> Result<String, Error> {
             _ => {}
         }
     }
-    let to_come = im.plan_slots(&[])?.map_or(0, |plan| plan.moves.len());
+    let plan = im.plan_slots(&[])?;
+    if let Some(unserved) = plan.as_ref().map(|plan| plan.unserved.len()).filter(|count| *count > 0)
+    {
+        let slots = many(unserved as u64, "slot");
+        let _ = writeln!(
+            text,
+            "nobody serves {slots}, and nobody takes any: start a node, or have one that drains stay"
+        );
+    }
+    let to_come = plan.map_or(0, |plan| plan.moves.len());
     let moving = (0..table.count()).filter(|slot| table.moving_from(*slot).is_some()).count();
     let listed: Vec<_> = table.listed().collect();
     let _ = match to_come + moving {

@@ -37,6 +37,8 @@ const LOOK_OFTEN: Duration = Duration::from_millis(50);
 /// How long a node stands in the table before it takes anything from the living: until then everybody who sends knows that it
 /// is there.
 const KNOWN: Duration = Duration::from_secs(2);
+/// Between two times that it says of itself what another said otherwise: a twin of the same name says it again and again.
+const SAID_AGAIN: Duration = Duration::from_secs(1);
 /// Changes made in one look.
 const CHANGES: usize = 512;
 
@@ -47,6 +49,8 @@ pub(crate) struct Slots {
     news: Receiver<SlotNews>,
     /// When it first stood in the table, by its present session: one that was taken for dead has to be known anew.
     stands: Option<Instant>,
+    /// When it last said something of itself there.
+    said_at: Option<Instant>,
     session: Option<String>,
     /// The version that reactors were told of, and what they were told.
     told: u64,
@@ -71,6 +75,7 @@ impl Slots {
             reactors,
             news,
             stands: None,
+            said_at: None,
             session: None,
             told: 0,
             ownership: None,
@@ -135,14 +140,19 @@ impl Slots {
                     Step::Change(change) => change,
                     Step::Rest { busy } => return Ok(busy || said.joining),
                 },
+                _ if self.said_at.is_some_and(|at| at.elapsed() < SAID_AGAIN) => return Ok(true),
                 _ => SlotChange::Stand { said: &said, count: node.config.slots },
             };
+            let is_stand = matches!(change, SlotChange::Stand { .. });
             let call = || broker.change_slots(&session, name, version, &change);
             // Another was faster, or the lease does not stand at this moment: a little later.
             if !heartbeat::call(call)? {
                 return Ok(true);
             }
             self.stands.get_or_insert_with(Instant::now);
+            if is_stand {
+                self.said_at = Some(Instant::now());
+            }
         }
         Ok(true)
     }
