@@ -34,7 +34,10 @@ export RUST_TEST_THREADS=4
 running=()
 for version in "${versions[@]}"; do
     echo "$version: $(PATH=$place/$version:$PATH redis-server --version)"
-    PATH=$place/$version:$PATH cargo test --locked --test broker >"$place/$version.log" 2>&1 &
+    # Topics of shards, by which nodes share a cluster, came with Redis 7.0.
+    skip=()
+    [ "$version" != redis-6.2 ] || skip=(--skip in_cluster --skip redis_only::cluster)
+    PATH=$place/$version:$PATH cargo test --locked --test broker -- "${skip[@]}" >"$place/$version.log" 2>&1 &
     running+=("$version $!")
 done
 failed=()
