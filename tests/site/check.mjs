@@ -100,7 +100,10 @@ const site = await serve();
 const browser = await Browser.launch(process.env.CHROMIUM ?? "chromium");
 try {
   for (const [screen, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
-    for (const [path, words, title] of [["/", "two processes one name", "Two processes under one name"], ["/zh-CN/", "哨兵故障切换", "哨兵"]]) {
+    for (const [path, words, title, where] of [
+      ["/", "two processes one name", "Two processes under one name", "operating"],
+      ["/zh-CN/", "哨兵故障切换", "哨兵", "redis"],
+    ]) {
       const name = (what) => `${screen}${path.replaceAll("/", "-")}${what}`;
       const page = await browser.open(`${site.url}${path}`, size);
       await page.until("the page is alive", () => document.querySelector(".VPNavBarSearch button"));
@@ -108,9 +111,13 @@ try {
       await find(page, words, title);
       await shot(page, name("search"));
       await page.press("Enter");
-      await page.until("what was found is open", () => location.pathname.includes("operating") && document.querySelector("main h1")?.textContent.includes("imserver"));
+      await page.until(
+        "what was found is open",
+        (where) => location.pathname.includes(where) && document.querySelector("main h1")?.textContent.includes("imserver"),
+        where,
+      );
       await shot(page, name("found"));
-      for (const other of ["operating", "comparison", "performance", "protocol", "reliability"]) {
+      for (const other of ["operating", "redis", "comparison", "performance", "protocol", "reliability"]) {
         await page.send("Page.navigate", { url: `${site.url}${path}${other}.html` });
         await page.until(`${other} is shown`, (wanted) => location.pathname.includes(wanted) && document.querySelector("main h1"), other);
         if (await page.run(isTooWide)) throw new Error(`${path}${other} is wider than a ${screen}`);
