@@ -16,7 +16,7 @@ use imcore::{
 };
 use testkit::{Cluster, PATIENCE, eventually, ws::Client};
 
-use crate::world::fresh_prefix;
+use crate::{shares::impatient, world::fresh_prefix};
 
 /// What the names of share 0 begin with behind the prefix.
 const FIRST: &str = "_ws{0.781}";
@@ -33,15 +33,7 @@ impl Scene {
         let prefix = fresh_prefix();
         let servers: Vec<_> = (0..3).map(|number| format!("node-{number}")).collect();
         let open = || -> Arc<dyn Broker> {
-            let options = RedisOptions {
-                nodes: servers.clone(),
-                prefix: prefix.clone(),
-                log: true,
-                connect_timeout: Duration::from_millis(500),
-                probe_interval: Duration::from_millis(200),
-                probe_timeout: Duration::from_secs(1),
-                ..RedisOptions::default()
-            };
+            let options = RedisOptions { prefix: prefix.clone(), log: true, ..impatient(&servers) };
             broker::open(&cluster.url(), options).unwrap()
         };
         let start = |name: &String| {

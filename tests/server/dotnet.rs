@@ -103,14 +103,8 @@ fn nobody_misses_what_a_net_helper_sends_while_nodes_come_and_go() {
         let (stop, number, clients) = (Arc::clone(&stop), Arc::clone(&sent), clients.clone());
         move || sends(&mut dotnet, &clients, &number, &stop)
     });
-    let travellers = travellers.into_iter().zip(0..).map(|((traveller, socket), place)| {
-        thread::spawn(move || traveller.travel(socket, place % 2 == 0, place % 4 == 1))
-    });
-    let travellers: Vec<_> = travellers.collect();
-    fleet.start("node-c");
-    fleet.settles(&["node-a", "node-b", "node-c"]);
-    fleet.drain("node-b");
-    fleet.settles(&["node-a", "node-c"]);
+    let travellers = Traveller::set_out(travellers);
+    fleet.comes_and_goes();
     // Nothing of what was handed on is still under way behind these.
     let goes_on = sent.load(Ordering::Relaxed) + 100;
     eventually("sent", || sent.load(Ordering::Relaxed) > goes_on);

@@ -74,6 +74,14 @@ impl Fleet {
         self.nodes.insert(name.into(), node);
     }
 
+    /// One more node beside the first two, and then one less.
+    pub(crate) fn comes_and_goes(&mut self) {
+        self.start("node-c");
+        self.settles(&["node-a", "node-b", "node-c"]);
+        self.drain("node-b");
+        self.settles(&["node-a", "node-c"]);
+    }
+
     /// Gives away what it has, and ends.
     pub(crate) fn drain(&mut self, name: &str) {
         let ended = self.nodes.remove(name).unwrap().shutdown();
@@ -165,6 +173,14 @@ impl Traveller {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// All of them, at the same time: half of them acknowledge, and a quarter sleep now and then.
+    pub(crate) fn set_out(all: Vec<(Traveller, Client)>) -> Vec<JoinHandle<Account>> {
+        let all = all.into_iter().zip(0..).map(|((traveller, socket), place)| {
+            thread::spawn(move || traveller.travel(socket, place % 2 == 0, place % 4 == 1))
+        });
+        all.collect()
     }
 
     /// Until the last message has come; `sleeps` now and then.
@@ -290,14 +306,8 @@ behaviour_in_the_clear!(nobody_misses_anything_while_nodes_come_and_go, |backend
     fleet.im.join(members.collect::<Vec<_>>(), ["room"]).unwrap();
     let (events, _watch) = events_of(&fleet.im);
     let sender = Sender::to(&fleet, clients.clone());
-    let travellers = travellers.into_iter().zip(0..).map(|((traveller, socket), place)| {
-        thread::spawn(move || traveller.travel(socket, place % 2 == 0, place % 4 == 1))
-    });
-    let travellers: Vec<_> = travellers.collect();
-    fleet.start("node-c");
-    fleet.settles(&["node-a", "node-b", "node-c"]);
-    fleet.drain("node-b");
-    fleet.settles(&["node-a", "node-c"]);
+    let travellers = Traveller::set_out(travellers);
+    fleet.comes_and_goes();
     let sent = sender.stop();
     let mut moves = 0;
     for (client, traveller) in clients.iter().zip(travellers) {

@@ -9,18 +9,23 @@ use imcore::{
 };
 use testkit::{PATIENCE, Redis, eventually, ws::Client};
 
+/// Of a broker that notices soon when a Redis is away.
+pub(crate) fn impatient(nodes: &[String]) -> RedisOptions {
+    RedisOptions {
+        nodes: nodes.to_vec(),
+        connect_timeout: Duration::from_millis(500),
+        probe_interval: Duration::from_millis(200),
+        probe_timeout: Duration::from_secs(1),
+        ..RedisOptions::default()
+    }
+}
+
 #[test]
 fn half_of_the_redis_down_is_half_of_the_nodes() {
     let (first, mut second) = (Redis::start(), Redis::start());
     let urls = format!("{},{}", first.url(), second.url());
     let servers = vec!["node-0".to_owned(), "node-1".to_owned()];
-    let open = || -> Arc<dyn Broker> {
-        let mut options = RedisOptions { nodes: servers.clone(), ..RedisOptions::default() };
-        options.connect_timeout = Duration::from_millis(500);
-        options.probe_interval = Duration::from_millis(200);
-        options.probe_timeout = Duration::from_secs(1);
-        broker::open(&urls, options).unwrap()
-    };
+    let open = || -> Arc<dyn Broker> { broker::open(&urls, impatient(&servers)).unwrap() };
     let start = |name: &String| {
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
